@@ -1,0 +1,28 @@
+"""The root of the error tree, and the errors of reading tables and of online state.
+
+    RecsysError                 anything a caller may want to catch; its text is one line for a person
+    ├── InputError              a file, table or field is not what it has to be
+    ├── StoreError              the online store cannot be read or written
+    │   └── TimeOrderError      a read at a time that the store has already passed
+    └── (recsys.errors)         models, versions, training
+
+Every message says what was expected, what came and what to do, and names the file, row or field.
+"""
+
+from __future__ import annotations
+
+
+class RecsysError(Exception):
+    """Root of every error that this project raises for its callers; the text is one line."""
+
+
+class InputError(RecsysError, ValueError):
+    """An input file, table, row or field is not usable."""
+
+
+class StoreError(RecsysError):
+    """The online store cannot be opened, read or written."""
+
+
+class TimeOrderError(StoreError):
+    """A value was asked for at a time that the store's state has already passed."""

@@ -1,0 +1,234 @@
+"""The click log in memory: integer codes, microsecond times, sorted once, read by everything after.
+
+A `Log` is built from checked tables by `features.tables`. Codes are positions in sorted ids, so that comparing two
+item codes compares their ids: events at one time are ordered by (time, item id) everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+Strings = npt.NDArray[np.object_]
+
+NO_TIME: int = int(np.iinfo(np.int64).min)
+"""The time of what never happened or is not known, in place of microseconds since the epoch."""
+
+UNKNOWN: int = -1
+"""The code of an id that the log does not hold: a user without history, an item without text or events."""
+
+HISTORY_TYPE = "history"
+"""Event type of clicks whose order is known and whose time is not: they count, but in no window and no recency."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A list of codes for each of n rows: row i holds `codes[offsets[i]:offsets[i + 1]]`.
+
+    offsets: (n + 1,) int64, from 0. codes: (offsets[-1],) int32.
+    """
+
+    offsets: Int64
+    codes: Int32
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, index: int) -> Int32:
+        """The codes of one row, (k,)."""
+        return self.codes[self.offsets[index] : self.offsets[index + 1]]
+
+    def lengths(self) -> Int64:
+        """How many codes each row holds, (n,)."""
+        return np.diff(self.offsets)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
+        """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
+        starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        within = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
+        return Ragged(offsets, self.codes[np.repeat(starts, lengths) + within])
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """A column of category values, several for an item where the input separates them by `|`.
+
+    values: the distinct values, sorted, strings. codes: (n_items + 1) rows of positions in `values`; an item without a
+    value has an empty row, as has the last row, which stands for every item that is not in the table.
+    """
+
+    values: tuple[str, ...]
+    codes: Ragged
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """What is known of items beside their events. Arrays have n_items + 1 rows: the last, which code -1 reaches,
+    is the item nobody described.
+
+    ids: (n_items,) item ids, sorted. title, description: (n_items + 1,) strings, "" where missing.
+    published_at: (n_items + 1,) int64 microseconds, NO_TIME where missing.
+    categories: column name to its values. numbers: column name to (n_items + 1,) float64, NaN where missing.
+    vectors: column name to (n_items + 1, d) float32, NaN rows where missing.
+    texts: any further columns that are plain text, as title.
+    """
+
+    ids: Strings
+    title: Strings
+    description: Strings
+    published_at: Int64
+    categories: Mapping[str, Categorical] = field(default_factory=dict)
+    numbers: Mapping[str, Float64] = field(default_factory=dict)
+    vectors: Mapping[str, Float32] = field(default_factory=dict)
+    texts: Mapping[str, Strings] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def codes(self, ids: npt.ArrayLike) -> Int32:
+        """Codes of item ids, UNKNOWN for those not in the catalog; same length as `ids`."""
+        return codes_of(ids, self.ids)
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Lists to rank: n of them, with n_rows candidates in all. Sorted by time when they come from a log.
+
+    user: (n,) int32 user codes, UNKNOWN for a user without history (a null id, or one never seen).
+    time: (n,) int64 microseconds. offsets: (n + 1,) int64. item: (n_rows,) int32 item codes, distinct in a list.
+    query: (n,) strings or None for no query, or None where no request has one.
+    """
+
+    user: Int32
+    time: Int64
+    offsets: Int64
+    item: Int32
+    query: Strings | None = None
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def n_rows(self) -> int:
+        """Candidates over all requests."""
+        return len(self.item)
+
+    def lengths(self) -> Int64:
+        """Candidates of each request, (n,)."""
+        return np.diff(self.offsets)
+
+    def request_of_row(self) -> Int32:
+        """Which request each candidate row belongs to, (n_rows,)."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), self.lengths())
+
+    def row_user(self) -> Int32:
+        """User code of each candidate row, (n_rows,)."""
+        return np.repeat(self.user, self.lengths())
+
+    def row_time(self) -> Int64:
+        """Time of each candidate row, (n_rows,)."""
+        return np.repeat(self.time, self.lengths())
+
+    def rows_of(self, index: npt.NDArray[np.integer]) -> Int64:
+        """Row numbers of the requests `index`, in that order."""
+        ragged = Ragged(self.offsets, np.arange(self.n_rows, dtype=np.int32)).take(index)
+        return ragged.codes.astype(np.int64)
+
+    def take(self, index: npt.NDArray[np.integer]) -> Requests:
+        """The requests `index`, in that order."""
+        items = Ragged(self.offsets, self.item).take(index)
+        query = None if self.query is None else self.query[index]
+        return Requests(self.user[index], self.time[index], items.offsets, items.codes, query)
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Shown lists with their labels, sorted by (time, order in the input).
+
+    requests: who, when, which candidates. ids: (n,) impression ids. sampled: (n,) True for made-up lists, which are
+    no impression of any item. label: (n_rows,) graded relevance, 0 for no click. position: (n_rows,) from 1, 0 where
+    not logged.
+    """
+
+    requests: Requests
+    ids: Strings
+    sampled: Bool
+    label: Int8
+    position: Int32
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def take(self, index: npt.NDArray[np.integer]) -> Impressions:
+        """The impressions `index`, in that order."""
+        rows = self.requests.rows_of(index)
+        return Impressions(
+            self.requests.take(index),
+            self.ids[index],
+            self.sampled[index],
+            self.label[rows],
+            self.position[rows],
+        )
+
+    def has_both(self) -> Bool:
+        """(n,) True where a list has a clicked and an unclicked item: only those train and test anything."""
+        clicked = np.zeros(len(self.label) + 1, np.int64)
+        np.cumsum(self.label > 0, out=clicked[1:])
+        offsets = self.requests.offsets
+        n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
+        return (n_clicked > 0) & (n_clicked < self.requests.lengths())
+
+
+@dataclass(frozen=True)
+class Events:
+    """Everything users did, once each, sorted by (time, item id). A clicked row of a list is here too: at the time of
+    the event it was matched with, or at its list's own time.
+
+    user, item: (n,) int32 codes; a null user is UNKNOWN. time: (n,) int64 microseconds.
+    type: (n,) int8 positions in `types`. positive: (n,) True for what counts as a click.
+    dated: (n,) False for type `history`, whose times only give an order.
+    """
+
+    user: Int32
+    item: Int32
+    time: Int64
+    type: Int8
+    types: tuple[str, ...]
+    positive: Bool
+    dated: Bool
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True)
+class Log:
+    """A whole data set in memory. users: sorted user ids. attributes: the users table by user code, if there is one."""
+
+    catalog: Catalog
+    users: Strings
+    events: Events
+    impressions: Impressions
+    attributes: pd.DataFrame | None = None
+
+    def user_codes(self, ids: npt.ArrayLike) -> Int32:
+        """Codes of user ids, UNKNOWN for null and never seen ones."""
+        return codes_of(ids, self.users)
+
+
+def codes_of(ids: npt.ArrayLike, vocabulary: Strings) -> Int32:
+    """Positions of `ids` in the sorted `vocabulary`, (len(ids),); UNKNOWN for null ids and those not in it."""
+    index = pd.Index(vocabulary, dtype="str")
+    return index.get_indexer(pd.Index(np.asarray(ids, dtype=object), dtype="str")).astype(np.int32)

@@ -1,0 +1,1 @@
+"""What we run: one module for each command, and the command line."""

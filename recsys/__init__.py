@@ -1,0 +1,1 @@
+"""How we rank: the text encoder, the ranker, their evaluation, their registry and their serving."""

@@ -1,0 +1,192 @@
+"""Every setting with its unit, its range and the default that ships: one tree of frozen models.
+
+A YAML file and `--set a.b=c` fill it; unknown keys are errors; the whole tree is logged to the run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from recsys.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and strict about the names of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    """How the input tables are read."""
+
+    timezone: str = "UTC"
+    """Zone of times without one, and of hour and weekday; an IANA name."""
+    positive_event_types: tuple[str, ...] | None = None
+    """Event types that count as a click; None is all but view and impression."""
+    click_window_minutes: float = Field(30.0, gt=0)
+    """How long after its list an event can be the click of that list's item."""
+    event_delay_seconds: float = Field(0.0, ge=0)
+    """How old events are when they become known; every read at t is made at t minus this."""
+
+
+class Slices(Section):
+    """Shares of the impressions in time order, oldest first. They sum to 1."""
+
+    encoder: float = Field(0.50, gt=0, lt=1)
+    ranker: float = Field(0.25, gt=0, lt=1)
+    valid: float = Field(0.10, gt=0, lt=1)
+    test: float = Field(0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Slices:
+        total = self.encoder + self.ranker + self.valid + self.test
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"the four shares sum to 1, got {total:.6g}")
+        return self
+
+
+class Encoder(Section):
+    """The text encoder: base model, text, user attention, and its two phases of training."""
+
+    base_model: str = "builtin"
+    """A folder, a hub name, or `builtin` for the all-MiniLM-L6-v2 weights that are installed with this project."""
+    template: str = "{title}. {description}"
+    """Text of an item; any column of the items table may stand in braces, a missing one is left out."""
+    max_tokens: int = Field(64, ge=4, le=8192)
+    """Longest text, in tokens of the base model; what is beyond is cut and counted."""
+    history_length: int = Field(50, ge=1, le=50)
+    """Most recent distinct clicked items that make the user vector."""
+    pooling: Literal["mean", "cls"] = "mean"
+    loss: Literal["listwise", "binary"] = "listwise"
+    negatives: int = Field(8, ge=1)
+    """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
+    validation_share: float = Field(0.10, gt=0, lt=0.5)
+    """Newest share of the encoder slice that validates and stops training; it trains nothing."""
+    head_epochs: int = Field(30, ge=0)
+    head_learning_rate: float = Field(1e-3, gt=0)
+    head_batch_size: int = Field(256, ge=1)
+    """Impressions a step."""
+    head_dropout: float = Field(0.2, ge=0, lt=1)
+    fine_tune_epochs: int = Field(1, ge=0)
+    """Passes that also train the upper layers; 0 keeps the base model frozen."""
+    fine_tune_layers: int = Field(2, ge=1)
+    """Upper layers that are trained; the activations below them are computed once."""
+    fine_tune_learning_rate: float = Field(3e-5, gt=0)
+    fine_tune_batch_size: int = Field(64, ge=1)
+    """Impressions a step."""
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_share: float = Field(0.1, ge=0, le=1)
+    """Share of the steps over which the learning rate rises from 0."""
+    gradient_clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    patience: int = Field(3, ge=1)
+    """Epochs without a better validation nDCG@10 before training stops."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it."""
+
+
+class Features(Section):
+    """Which item columns become features beside the built-in catalogue."""
+
+    categories: tuple[str, ...] | None = None
+    """Categorical item columns; None is every text column with repeated values that is not title or description."""
+    numbers: tuple[str, ...] = ()
+    """Numeric item columns, known when the item is published."""
+    vectors: tuple[str, ...] = ()
+    """Item columns of fixed-size vectors, compared with the history's mean."""
+    smoothing: float = Field(20.0, gt=0)
+    """Impressions that the catalogue's rate counts for in a smoothed rate."""
+
+
+class Lexical(Section):
+    """TF-IDF similarity of a candidate to the history."""
+
+    max_terms: int = Field(50_000, ge=1)
+    min_document_count: int = Field(2, ge=1)
+
+
+class Ranker(Section):
+    """LightGBM lambdarank."""
+
+    learning_rate: float = Field(0.05, gt=0)
+    num_leaves: int = Field(31, ge=2)
+    min_data_in_leaf: int = Field(50, ge=1)
+    feature_fraction: float = Field(0.6, gt=0, le=1)
+    bagging_fraction: float = Field(0.8, gt=0, le=1)
+    lambda_l2: float = Field(5.0, ge=0)
+    max_trees: int = Field(1000, ge=1)
+    early_stopping_rounds: int = Field(60, ge=1)
+    truncation_level: int = Field(20, ge=1)
+    """Lambdarank's list depth: pairs with neither item above it give no gradient."""
+
+
+class Evaluation(Section):
+    """Metrics and intervals."""
+
+    resamples: int = Field(1000, ge=100)
+    """Bootstrap resamples of the users."""
+    cold_item_clicks: int = Field(5, ge=1)
+    """An item with fewer clicks before t is cold."""
+    cold_user_clicks: int = Field(3, ge=1)
+    """A user with fewer clicks before t is cold."""
+
+
+class Config(Section):
+    """The whole configuration of a training."""
+
+    seed: int = 0
+    threads: int = Field(0, ge=0)
+    """Threads of torch and LightGBM; 0 is one for each core."""
+    data: Data = Data()
+    slices: Slices = Slices()
+    encoder: Encoder = Encoder()
+    features: Features = Features()
+    lexical: Lexical = Lexical()
+    ranker: Ranker = Ranker()
+    evaluation: Evaluation = Evaluation()
+
+
+def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
+    """The defaults, overlaid by a YAML file, overlaid by `a.b=c` settings whose values are YAML.
+
+    Raises ConfigError for an unreadable file, an unknown key, or a value out of range; the message names the key.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            detail = " ".join(str(error).split())
+            raise ConfigError(f"config file {str(path)!r} is not YAML: {detail}") from error
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError(f"config file {str(path)!r}: expected a mapping of sections, got {loaded!r}")
+        tree = loaded or {}
+    for setting in settings:
+        _overlay(tree, setting)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise ConfigError(f"config key {key!r}: {problem['msg']}, got {problem['input']!r}") from error
+
+
+def _overlay(tree: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected a setting like encoder.max_tokens=96, got {setting!r}")
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"setting {setting!r}: {section!r} is a value, not a section")
+    try:
+        tree[name] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"setting {setting!r}: the value is not YAML") from error

@@ -1,0 +1,1 @@
+"""The text encoder: item tower, user attention, training, and the scores it gives."""

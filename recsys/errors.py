@@ -1,0 +1,46 @@
+"""The errors of models and training; the root of the tree and the input errors are `features.errors`.
+
+RecsysError
+├── InputError, StoreError          features.errors
+├── ConfigError                     a configuration key or value
+├── TrainingError                   training cannot give a usable model
+└── ModelError                      a model cannot be found, loaded or used
+    ├── ModelNotFound               no such registered model, version or alias
+    └── EncoderMismatch             a ranker and an encoder that do not belong together
+"""
+
+from __future__ import annotations
+
+from features.errors import InputError, RecsysError, StoreError, TimeOrderError
+
+__all__ = [
+    "ConfigError",
+    "EncoderMismatch",
+    "InputError",
+    "ModelError",
+    "ModelNotFound",
+    "RecsysError",
+    "StoreError",
+    "TimeOrderError",
+    "TrainingError",
+]
+
+
+class ConfigError(RecsysError, ValueError):
+    """A configuration key is unknown or its value is out of range."""
+
+
+class TrainingError(RecsysError):
+    """Training cannot give a usable model from this data."""
+
+
+class ModelError(RecsysError):
+    """A model cannot be found, loaded or used."""
+
+
+class ModelNotFound(ModelError):
+    """No registered model, version or alias of that name."""
+
+
+class EncoderMismatch(ModelError):
+    """A ranker was given an encoder other than the one it was trained on."""
