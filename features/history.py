@@ -1,0 +1,107 @@
+"""A user's history at a moment: the latest distinct items the user clicked strictly before it.
+
+Reads events that are sorted by (time, item id), as `features.log.Log` holds them. An item clicked twice stands once,
+at its latest click; the order is oldest first, by (time, item id).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.log import Events, Int32, Int64, Ragged, Requests
+
+_FIRST_WINDOW = 64
+_CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Histories of n requests. items: n rows of item codes, oldest first. times: (items.offsets[-1],) microseconds."""
+
+    items: Ragged
+    times: Int64
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Positive events of known users, sorted by (user, time, item id).
+
+    starts: (n_users + 1,) where each user's clicks begin. next_click: (n,) position of the same user's next click on
+    the same item, or n where there is none: click i stands in the history at position p when i < p <= next_click[i].
+    """
+
+    starts: Int64
+    item: Int32
+    time: Int64
+    next_click: Int64
+
+
+def clicks_by_user(events: Events, n_users: int) -> Clicks:
+    """The clicks of each user in time order, with what is needed to skip repeats. Null users have none."""
+    kept = np.flatnonzero(events.positive & (events.user >= 0))
+    kept = kept[np.argsort(events.user[kept], kind="stable")]
+    user, item, time = events.user[kept], events.item[kept], events.time[kept]
+    n = len(kept)
+    next_click = np.full(n, n, np.int64)
+    order = np.lexsort((np.arange(n), item, user))
+    same = (user[order][1:] == user[order][:-1]) & (item[order][1:] == item[order][:-1])
+    next_click[order[:-1][same]] = order[1:][same]
+    starts = np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64)
+    return Clicks(starts, item, time, next_click)
+
+
+def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
+    """The histories of `requests`: each user's latest `length` distinct clicked items before time minus delay.
+
+    delay: microseconds that an event needs to become known. Unknown users have an empty history.
+    """
+    end = _positions_before(clicks, requests, delay)
+    start = np.zeros_like(end)
+    known = requests.user >= 0
+    start[known] = clicks.starts[requests.user[known]]
+    found = [
+        _latest_distinct(clicks, start[part], end[part], length, part)
+        for part in np.array_split(np.flatnonzero(end > start), max(1, len(end) // _CHUNK))
+    ]
+    owner = np.concatenate([part[0] for part in found])
+    positions = np.concatenate([part[1] for part in found])
+    order = np.argsort(owner, kind="stable")
+    positions = positions[order]
+    offsets = np.zeros(len(requests) + 1, np.int64)
+    np.cumsum(np.bincount(owner, minlength=len(requests)), out=offsets[1:])
+    return Histories(Ragged(offsets, clicks.item[positions]), clicks.time[positions])
+
+
+def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
+    """(n,) position after each user's last click strictly before the request's time minus delay."""
+    end = np.zeros(len(requests), np.int64)
+    order = np.argsort(requests.user, kind="stable")
+    users, firsts = np.unique(requests.user[order], return_index=True)
+    for user, rows in zip(users, np.split(order, firsts[1:]), strict=True):
+        if user >= 0:
+            low, high = clicks.starts[user], clicks.starts[user + 1]
+            end[rows] = low + np.searchsorted(clicks.time[low:high], requests.time[rows] - delay, side="left")
+    return end
+
+
+def _latest_distinct(clicks: Clicks, start: Int64, end: Int64, length: int, requests: Int64) -> tuple[Int64, Int64]:
+    """(request, position) pairs of the clicks that stand in each request's history, in time order for a request."""
+    owners, found = [], []
+    window = max(_FIRST_WINDOW, length)
+    while len(requests):
+        positions = end[:, None] - np.arange(window, 0, -1)
+        standing = positions >= start[:, None]
+        standing &= clicks.next_click[np.maximum(positions, 0)] >= end[:, None]
+        later = np.cumsum(standing[:, ::-1], axis=1)[:, ::-1]
+        complete = (later[:, 0] >= length) | (end - start <= window)
+        rows, columns = np.nonzero(standing & (later <= length) & complete[:, None])
+        owners.append(requests[rows])
+        found.append(positions[rows, columns])
+        start, end, requests = start[~complete], end[~complete], requests[~complete]
+        window *= 4
+    return np.concatenate([np.zeros(0, np.int64), *owners]), np.concatenate([np.zeros(0, np.int64), *found])
