@@ -1,0 +1,159 @@
+"""The LightGBM re-ranker: lambdarank over lists, trained on one matrix, saved as text.
+
+Reads float32 matrices whose columns are named and in a fixed order; a missing value is NaN; categorical columns hold
+codes of a stored vocabulary. Method: LambdaMART, Burges 2010, MSR-TR-2010-82, as LightGBM implements it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+
+from features.log import Float32, Float64, Int8, Int64
+from recsys.config import Ranker as RankerSettings
+from recsys.errors import ModelError, TrainingError
+
+EVALUATED_AT = 10
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Candidate rows of n lists. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,)."""
+
+    matrix: Float32
+    label: Int8
+    offsets: Int64
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the ranker's matrix. monotone: 1 or -1 where the score may only rise or fall with it, else 0."""
+
+    name: str
+    categorical: bool = False
+    monotone: int = 0
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """A trained booster and the columns that it reads, in order."""
+
+    booster: lightgbm.Booster
+    columns: tuple[str, ...]
+
+    def scores(self, matrix: Float32, *, threads: int = 0) -> Float64:
+        """Scores of candidate rows, (n_rows,), higher is better; a row's score depends on that row alone.
+
+        matrix: (n_rows, n_columns) in the order of `columns`. threads: 0 is one for each core.
+        """
+        if matrix.shape[1:] != (len(self.columns),):
+            raise ModelError(f"the ranker reads {len(self.columns)} columns, got a matrix of shape {matrix.shape}")
+        if not len(matrix):
+            return np.zeros(0)
+        scores: Float64 = self.booster.predict(matrix, num_threads=threads)
+        return scores
+
+    def gains(self) -> dict[str, float]:
+        """Total gain of the splits on each column, largest first."""
+        gains = self.booster.feature_importance("gain")
+        return dict(sorted(zip(self.columns, gains.tolist(), strict=True), key=lambda pair: -pair[1]))
+
+    def save(self, path: Path) -> None:
+        """Write the booster as LightGBM's text."""
+        path.write_text(self.booster.model_to_string(), encoding="utf-8")
+
+
+def load_ranker(path: Path, columns: Sequence[str]) -> Ranker:
+    """Read a ranker that `Ranker.save` wrote. Raises ModelError where the text or its columns do not fit."""
+    try:
+        booster = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(f"{str(path)!r} is not a LightGBM model in text form: {error}") from error
+    if booster.num_feature() != len(columns):
+        raise ModelError(f"{str(path)!r} reads {booster.num_feature()} columns, expected {len(columns)}")
+    return Ranker(booster, tuple(columns))
+
+
+def train_ranker(
+    train: Lists,
+    valid: Lists,
+    columns: Sequence[Column],
+    settings: RankerSettings,
+    *,
+    seed: int,
+    threads: int = 0,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> Ranker:
+    """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees.
+
+    Every list has a clicked and an unclicked item. on_iteration: called with the iteration and valid's nDCG@10.
+    Raises TrainingError where the scores on valid are constant: such a ranker ranks nothing.
+    """
+    categorical = [position for position, column in enumerate(columns) if column.categorical]
+    datasets: list[lightgbm.Dataset] = []
+    for lists in (train, valid):
+        datasets.append(
+            lightgbm.Dataset(
+                lists.matrix,
+                label=lists.label,
+                group=np.diff(lists.offsets),
+                categorical_feature=categorical,
+                reference=datasets[0] if datasets else None,
+                params={"verbosity": -1},
+            )
+        )
+
+    def report(state: lightgbm.callback.CallbackEnv) -> None:
+        if on_iteration is not None:
+            on_iteration(state.iteration, state.evaluation_result_list[0][2])
+
+    booster = lightgbm.train(
+        _parameters(settings, columns, _largest_label(train, valid), seed, threads),
+        datasets[0],
+        num_boost_round=settings.max_trees,
+        valid_sets=[datasets[1]],
+        valid_names=["valid"],
+        callbacks=[report, lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)],
+    )
+    best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
+    ranker = Ranker(best, tuple(column.name for column in columns))
+    scores = ranker.scores(valid.matrix, threads=threads)
+    if np.ptp(scores) == 0:
+        raise TrainingError(
+            f"the ranker gives all {len(scores)} valid rows the same score after {len(train.offsets) - 1} training "
+            f"lists; give more impressions, or lower ranker.min_data_in_leaf (it is {settings.min_data_in_leaf})"
+        )
+    return ranker
+
+
+def _largest_label(train: Lists, valid: Lists) -> int:
+    return int(max(train.label.max(initial=0), valid.label.max(initial=0)))
+
+
+def _parameters(
+    settings: RankerSettings, columns: Sequence[Column], largest_label: int, seed: int, threads: int
+) -> dict[str, object]:
+    return {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [EVALUATED_AT],
+        "label_gain": [2**label - 1 for label in range(largest_label + 1)],
+        "lambdarank_truncation_level": settings.truncation_level,
+        "learning_rate": settings.learning_rate,
+        "num_leaves": settings.num_leaves,
+        "min_data_in_leaf": settings.min_data_in_leaf,
+        "feature_fraction": settings.feature_fraction,
+        "bagging_fraction": settings.bagging_fraction,
+        "bagging_freq": 1,
+        "lambda_l2": settings.lambda_l2,
+        "monotone_constraints": [column.monotone for column in columns],
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": threads,
+        "verbosity": -1,
+    }

@@ -1,0 +1,55 @@
+"""Where MLflow keeps runs and models, and how a run is opened there.
+
+`MLFLOW_TRACKING_URI` decides; without it, `mlruns/mlflow.db` and `mlruns/artifacts/` under the working folder. Nothing
+is created or set on import.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run
+
+EXPERIMENT = "recsys"
+
+
+def connect(store: Path | None = None) -> str:
+    """Point MLflow at its store and return the experiment's id, both made when absent.
+
+    store: folder of the embedded store, `mlruns` under the working folder by default; not used where
+    `MLFLOW_TRACKING_URI` names a server or database.
+    """
+    _quiet()
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    artifacts = None
+    if not uri:
+        folder = (store or Path("mlruns")).resolve()
+        (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        artifacts = (folder / "artifacts").as_uri()
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+
+
+@contextmanager
+def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
+    """An MLflow run for a block of work: a parent, or a child of the run that is open."""
+    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=not parent) as started:
+        yield started
+
+
+def _quiet() -> None:
+    """Keep MLflow's set-up chatter off the terminal; its warnings and errors stay."""
+    for name in ("mlflow.store.db.utils", "mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")

@@ -1,0 +1,62 @@
+"""Slices by time: shares, and moments that are never split."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.log import Impressions, Requests
+from recsys.config import Slices
+from recsys.errors import TrainingError
+from recsys.slicing import slice_impressions
+
+
+def impressions_at(times: list[int], *, clicked: bool = True) -> Impressions:
+    """Lists of two items at each time, the first one clicked."""
+    n = len(times)
+    requests = Requests(
+        np.zeros(n, np.int32),
+        np.array(sorted(times), np.int64),
+        np.arange(n + 1) * 2,
+        np.tile([0, 1], n).astype(np.int32),
+    )
+    label = np.tile([int(clicked), 0], n).astype(np.int8)
+    return Impressions(
+        requests, np.arange(n).astype(str).astype(object), np.zeros(n, bool), label, np.zeros(2 * n, np.int32)
+    )
+
+
+def test_slices_are_the_configured_shares_of_the_impressions() -> None:
+    sliced = slice_impressions(impressions_at(list(range(100))), Slices())
+    assert sliced.counts() == {"encoder": 50, "ranker": 25, "valid": 10, "test": 15}
+
+
+def test_a_moment_that_straddles_a_cut_goes_whole_to_the_nearer_side() -> None:
+    times = [0] * 48 + [1] * 5 + list(range(2, 49))
+    sliced = slice_impressions(impressions_at(times), Slices())
+    assert sliced.counts()["encoder"] == 48
+
+
+@given(st.lists(st.integers(0, 60), min_size=40, max_size=200))
+def test_no_moment_lies_in_two_slices_and_no_impression_is_lost(times: list[int]) -> None:
+    impressions = impressions_at(times)
+    try:
+        sliced = slice_impressions(impressions, Slices())
+    except TrainingError:
+        return
+    parts = [sliced.encoder, sliced.ranker, sliced.valid, sliced.test]
+    assert list(np.concatenate(parts)) == list(range(len(times)))
+    for older, newer in itertools.pairwise(parts):
+        assert impressions.requests.time[older].max() < impressions.requests.time[newer].min()
+
+
+def test_one_impression_only_is_an_error_that_says_how_many_there_are() -> None:
+    with pytest.raises(TrainingError, match=r"'encoder'.*1 impressions at 1 distinct times"):
+        slice_impressions(impressions_at([5]), Slices())
+
+
+def test_lists_without_a_click_cannot_fill_a_slice() -> None:
+    with pytest.raises(TrainingError, match="both a clicked and an unclicked item"):
+        slice_impressions(impressions_at(list(range(100)), clicked=False), Slices())
