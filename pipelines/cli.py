@@ -39,6 +39,22 @@ def data() -> None:
     """Import, simulate and check input tables."""
 
 
+@cli.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--config", "config_path", type=FILE, help="YAML file of settings.")
+@click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be given again.")
+@click.option("--name", default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker.")
+@json_option
+def train(folder: Path, config_path: Path | None, settings: tuple[str, ...], name: str, json_path: Path | None) -> None:
+    """Train, evaluate and register both models on the tables in DIR."""
+    from pipelines.train import train as run_training
+    from recsys.config import load_config
+
+    report = run_training(folder, load_config(config_path, settings), name=name)
+    write_json(json_path, report.as_dict())
+    click.echo("\n".join(report.lines()))
+
+
 def write_json(path: Path | None, report: dict[str, Any]) -> None:
     """Write a report to `path`, whole or not at all; nothing where `path` is None."""
     if path is None:

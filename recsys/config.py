@@ -71,20 +71,23 @@ class Encoder(Section):
     head_batch_size: int = Field(256, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
-    fine_tune_epochs: int = Field(1, ge=0)
-    """Passes that also train the upper layers; 0 keeps the base model frozen."""
+    fine_tune_epochs: int = Field(3, ge=0)
+    """Passes over the texts shown that also train the upper layers; 0 keeps the base model frozen."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
-    fine_tune_learning_rate: float = Field(3e-5, gt=0)
-    fine_tune_batch_size: int = Field(64, ge=1)
-    """Impressions a step."""
+    fine_tune_learning_rate: float = Field(1e-4, gt=0)
+    """Of the upper layers."""
+    fine_tune_head_learning_rate: float = Field(3e-4, gt=0)
+    """Of the head while the upper layers train."""
+    fine_tune_block_size: int = Field(192, ge=1)
+    """Distinct texts a step; it trains on the lists that show one of them."""
     weight_decay: float = Field(0.01, ge=0)
     warmup_share: float = Field(0.1, ge=0, le=1)
     """Share of the steps over which the learning rate rises from 0."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     patience: int = Field(3, ge=1)
-    """Epochs without a better validation nDCG@10 before training stops."""
+    """Validations without a better nDCG@10 before a phase of training stops; an epoch has one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it."""
 
@@ -100,6 +103,8 @@ class Features(Section):
     """Item columns of fixed-size vectors, compared with the history's mean."""
     smoothing: float = Field(20.0, gt=0)
     """Impressions that the catalogue's rate counts for in a smoothed rate."""
+    max_category_values: int = Field(200, ge=1)
+    """Most frequent values of a categorical column that get a code of their own; the others are missing."""
 
 
 class Lexical(Section):
@@ -135,6 +140,29 @@ class Evaluation(Section):
     """A user with fewer clicks before t is cold."""
 
 
+class Serving(Section):
+    """The online server."""
+
+    max_candidates: int = Field(1000, ge=1)
+    """Most candidates of one request."""
+    max_rows: int = Field(10_000, ge=1)
+    """Most events or items of one request."""
+    max_body_mb: float = Field(16.0, gt=0)
+    """Largest body of a request, in MiB."""
+    workers: int = Field(2, ge=1, le=64)
+    """Requests worked on at the same time."""
+    queue: int = Field(64, ge=0)
+    """Requests that may wait for a worker; more are answered 503."""
+    threads: int = Field(1, ge=1)
+    """Threads of torch, BLAS and LightGBM within one request."""
+    cached_texts: int = Field(100_000, ge=1)
+    """Item texts whose vectors and terms stay in memory, about 2 kB each."""
+    future_seconds: float = Field(300.0, ge=0)
+    """How far ahead of this machine's clock an event may be; later ones are rejected."""
+    shutdown_seconds: float = Field(10.0, ge=0)
+    """How long open requests may take to end when the server stops."""
+
+
 class Config(Section):
     """The whole configuration of a training."""
 
@@ -148,6 +176,7 @@ class Config(Section):
     lexical: Lexical = Lexical()
     ranker: Ranker = Ranker()
     evaluation: Evaluation = Evaluation()
+    serving: Serving = Serving()
 
 
 def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:

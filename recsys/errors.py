@@ -4,6 +4,7 @@ RecsysError
 ├── InputError, StoreError          features.errors
 ├── ConfigError                     a configuration key or value
 ├── TrainingError                   training cannot give a usable model
+├── ServerError                     the server cannot start
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
     └── EncoderMismatch             a ranker and an encoder that do not belong together
@@ -20,6 +21,7 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "RecsysError",
+    "ServerError",
     "StoreError",
     "TimeOrderError",
     "TrainingError",
@@ -32,6 +34,10 @@ class ConfigError(RecsysError, ValueError):
 
 class TrainingError(RecsysError):
     """Training cannot give a usable model from this data."""
+
+
+class ServerError(RecsysError):
+    """The server cannot start: its port cannot be had."""
 
 
 class ModelError(RecsysError):

@@ -60,7 +60,7 @@ LIFTS = (
 
 
 def evaluate(
-    methods: Mapping[str, Float32],
+    methods: Mapping[str, Float32 | Float64],
     impressions: Impressions,
     users: Strings,
     *,
@@ -118,7 +118,7 @@ def _place(method: str) -> int:
 
 
 def _check(
-    methods: Mapping[str, Float32],
+    methods: Mapping[str, Float32 | Float64],
     impressions: Impressions,
     item_clicks_before: npt.NDArray[np.number],
     user_clicks_before: npt.NDArray[np.number],
@@ -137,7 +137,7 @@ def _check(
 
 
 def _cold_item_metrics(
-    methods: Mapping[str, Float32], impressions: Impressions, cold: Bool
+    methods: Mapping[str, Float32 | Float64], impressions: Impressions, cold: Bool
 ) -> tuple[dict[str, ListMetrics], Bool]:
     """Metrics with cold candidates alone, and which lists have them; NaN for lists with a warm clicked item.
 

@@ -1,0 +1,183 @@
+"""A candidates file for batch scoring, streamed: requests of any number, each with its rows together.
+
+Columns: impression_id or request_id, user_id, item_id; optional timestamp (or time) and query. The rows of one request
+have to stand next to each other; that is what lets a file larger than memory be ranked in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from features.checking import TableReader
+from features.errors import InputError
+from features.items import strings
+from features.log import NO_TIME, Bool, Int64, Strings
+from features.reading import columns_of, files_of
+from features.rejects import Reject, Rejects
+from features.schema import Column, Schema
+
+TABLE = "candidates"
+
+
+@dataclass(frozen=True)
+class CandidateChunk:
+    """Whole requests. ids, user, time, query: one for each of n requests; user and query None where null, time NO_TIME
+    where the file has none. offsets: (n + 1,) int64. item: (offsets[-1],) item ids, distinct in a request."""
+
+    ids: Strings
+    user: Strings
+    time: Int64
+    query: Strings
+    offsets: Int64
+    item: Strings
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class CandidateReader:
+    """One pass over a candidates file. Iterate it once, for `CandidateChunk`s of about `rows` rows.
+
+    id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
+    because their item stood in the request already; both stand when the pass is through. Raises InputError where a
+    needed column is missing, nothing can be used, or a request comes back after another one.
+    """
+
+    def __init__(
+        self, path: Path, *, timezone: str = "UTC", rejects: Rejects | None = None, rows: int = 50_000
+    ) -> None:
+        names = columns_of(files_of(Path(path))[0])
+        self.id_column = "request_id" if "request_id" in names and "impression_id" not in names else "impression_id"
+        when = "time" if "time" in names and "timestamp" not in names else "timestamp"
+        self.rejects = rejects or Rejects(None)
+        self.n_repeats = 0
+        self._wanted = rows
+        self._seen: set[int] = set()
+        columns = (
+            Column("request", "id", required=True, filled=True, source=self.id_column),
+            Column("user_id", "id", required=True),
+            Column("item_id", "id", required=True, filled=True),
+            Column("timestamp", "time", moment=True, source=when),
+            Column("query", "text"),
+        )
+        if self.id_column not in names:
+            raise InputError(
+                f"file {str(path)!r}: expected a column 'impression_id' or 'request_id' in candidates, "
+                f"found {sorted(names)}"
+            )
+        self._table = TableReader(Path(path), Schema(TABLE, columns), timezone=timezone, rejects=self.rejects)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows seen so far, rejected ones included."""
+        return self._table.n_rows
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows rejected so far, by reason."""
+        return self.rejects.by_reason(TABLE)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """How the times are written."""
+        return self._table.units
+
+    def __iter__(self) -> Iterator[CandidateChunk]:
+        waiting: list[pa.Table] = []
+        n_waiting = 0
+        for checked in self._table:
+            origin = pa.array([str(checked.file)] * len(checked.rows)).dictionary_encode()
+            table = pa.Table.from_batches([checked.data])
+            table = table.append_column("row", pa.array(checked.rows)).append_column("file", origin)
+            waiting.append(table)
+            n_waiting += len(table)
+            if n_waiting < self._wanted:
+                continue
+            together = pa.concat_tables(waiting).unify_dictionaries()
+            cut = _last_start(together.column("request"))
+            yield from self._chunks(together.slice(0, cut))
+            waiting = [together.slice(cut)]
+            n_waiting = len(together) - cut
+        if n_waiting:
+            yield from self._chunks(pa.concat_tables(waiting).unify_dictionaries())
+
+    def _chunks(self, table: pa.Table) -> Iterator[CandidateChunk]:
+        """`table`, which holds whole requests, in chunks of about the wanted size."""
+        while len(table):
+            cut = len(table)
+            if cut > 2 * self._wanted:
+                cut = _last_start(table.column("request").slice(0, self._wanted)) or _first_end(table.column("request"))
+            chunk = self._chunk(table.slice(0, cut))
+            if len(chunk):
+                yield chunk
+            table = table.slice(cut)
+
+    def _chunk(self, table: pa.Table) -> CandidateChunk:
+        self._remember(table.column("request"))
+        table = table.filter(pa.array(self._agreeing(table)))
+        request = table.column("request").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        item = table.column("item_id").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        _, first = np.unique(request * (1 + item.max(initial=0)) + item, return_index=True)
+        self.n_repeats += len(table) - len(first)
+        table = table.take(np.sort(first)) if len(first) < len(table) else table
+        starts = _starts(table.column("request"))
+        heads = table.take(starts)
+        time = heads.column("timestamp").cast(pa.int64()).fill_null(NO_TIME).to_numpy()
+        offsets = np.append(starts, len(table)).astype(np.int64)
+        ids, user, query = (strings(heads.column(name)) for name in ("request", "user_id", "query"))
+        return CandidateChunk(ids, user, time, query, offsets, strings(table.column("item_id")))
+
+    def _remember(self, request: pa.ChunkedArray) -> None:
+        heads = strings(request.take(_starts(request)))
+        for hashed, name in zip(pd.util.hash_array(heads).tolist(), heads, strict=True):
+            if hashed in self._seen:
+                raise InputError(
+                    f"candidates {str(self._table.path)!r}: expected the rows of a request together, but request "
+                    f"{name!r} comes back after another one; sort the file by {self.id_column}"
+                )
+            self._seen.add(hashed)
+
+    def _agreeing(self, table: pa.Table) -> Bool:
+        """(n,) False for the rows of requests that name two users, times or queries; they are rejected."""
+        starts = _starts(table.column("request"))
+        lengths = np.diff(np.append(starts, len(table)))
+        differs = np.zeros(len(table), np.bool_)
+        for name in ("user_id", "timestamp", "query"):
+            codes = table.column(name).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+            differs |= codes != np.repeat(codes[starts], lengths)
+        wrong = np.repeat(np.logical_or.reduceat(differs, starts), lengths) if len(starts) else differs
+        for index in np.flatnonzero(wrong):
+            row, file, request = (table.column(name)[int(index)].as_py() for name in ("row", "file", "request"))
+            self.rejects.add(TABLE, Reject(file, row, "conflicting_request", self.id_column, request))
+        return ~wrong
+
+
+def read_candidates(
+    path: Path, *, timezone: str = "UTC", rejects: Rejects | None = None, rows: int = 50_000
+) -> CandidateReader:
+    """A reader of the candidates at `path`, a file or a folder of files; see `CandidateReader`. rows: about how many
+    candidate rows a chunk holds; a request is never split."""
+    return CandidateReader(path, timezone=timezone, rejects=rejects, rows=rows)
+
+
+def _starts(request: pa.ChunkedArray) -> Int64:
+    """Positions of the rows whose request is another than the row's before."""
+    codes = request.combine_chunks().dictionary_encode().indices.to_numpy()
+    return np.flatnonzero(np.diff(codes, prepend=-1) != 0).astype(np.int64)
+
+
+def _last_start(request: pa.ChunkedArray) -> int:
+    """Where the last request begins."""
+    return int(_starts(request)[-1])
+
+
+def _first_end(request: pa.ChunkedArray) -> int:
+    """Where the first request ends."""
+    starts = _starts(request)
+    return int(starts[1]) if len(starts) > 1 else len(request)

@@ -1,0 +1,42 @@
+"""From features to the matrix a ranker reads: one column each, and the place of those that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.definitions import Feature
+from features.log import Float32
+from features.place import PERCENTILE, Z_SCORE, places
+from features.reads import Reader
+
+
+def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
+    """Names of the matrix's columns: the features in their order, then the places in the same order."""
+    raw = [feature.name for feature in features]
+    twice = sorted({name for name in raw if raw.count(name) > 1})
+    if twice:
+        raise ValueError(f"expected features of distinct names, got more than one of {twice}")
+    placed = [place_names(feature.name) for feature in features if feature.place]
+    return (*raw, *(name for pair in placed for name in pair))
+
+
+def place_names(name: str) -> tuple[str, str]:
+    """Names of a column's percentile and z-score."""
+    return f"{name}_{PERCENTILE}", f"{name}_{Z_SCORE}"
+
+
+def feature_matrix(features: Sequence[Feature], reader: Reader) -> tuple[tuple[str, ...], Float32]:
+    """Column names, and the values of every candidate row, (n_rows, n_columns) float32; NaN is missing.
+
+    A row's values depend on its own request alone: not on other requests of the batch, nor on the candidates' order.
+    """
+    names = column_names(features)
+    columns = np.empty((len(names), reader.requests.n_rows), np.float32)
+    for i, feature in enumerate(features):
+        columns[i] = feature.measure.compute(reader)
+    placed = [i for i, feature in enumerate(features) if feature.place]
+    percentile, z_score = places(columns[placed], reader.requests.offsets)
+    columns[len(features) :: 2], columns[len(features) + 1 :: 2] = percentile, z_score
+    return names, np.ascontiguousarray(columns.T)

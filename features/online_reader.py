@@ -1,0 +1,239 @@
+"""The online reader: the counts of one request, from the counters of the online state and what waits beside them.
+
+Answers the same reads as `features.offline`, to the last bit. Everything is fetched from one snapshot when the reader
+is made, the keys of all candidates at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.counting import Counting, latest, unpack_history
+from features.history import Histories
+from features.item_records import Item, local_catalog
+from features.ledger import unpack
+from features.log import NO_TIME, UNKNOWN, Bool, Catalog, Int64, Ragged, Requests, Strings
+from features.online import HISTORY, Meta, OnlineState
+from features.pending import Overlay, changes_of
+from features.reads import (
+    CATALOGUE,
+    ITEM,
+    USER,
+    USER_ITEM,
+    Count,
+    First,
+    Key,
+    Last,
+    category_of,
+    segment_first,
+    segment_latest,
+    segment_sums,
+)
+from features.records import NEVER_FIRST, Changes, Records, Table, count_changes
+from features.store import Snapshot
+from features.store_keys import Change, counters_key, history_key, ledger_key
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known under one key, for n of them. records: their counters, None where none are kept. windows:
+    (n_rings, n) what those count in each window. changes: what they do not hold. counted: which kinds of events each of the table's whats counts.
+    """
+
+    table: Table
+    n: int
+    records: Records | None
+    windows: Int64
+    changes: Changes
+    counted: Bool
+
+
+class OnlineReader:
+    """`features.reads.Reader` of one request at a moment. Row i is the i-th of `candidates`."""
+
+    def __init__(
+        self,
+        state: OnlineState,
+        user_id: str | None,
+        time: int | None,
+        candidates: Sequence[str],
+        *,
+        now: int,
+        inline: Mapping[str, Item] | None = None,
+        query: str | None = None,
+    ) -> None:
+        """time: microseconds; None is `now`, or just after the newest event where that is later. candidates: distinct
+        item ids. inline: items that came with the request, used where the store has none of that id.
+
+        Raises TimeOrderError for a time before the newest event, StoreError where the store cannot be read.
+        """
+        self.timezone = state.settings.timezone
+        with state.snapshot() as (snapshot, meta):
+            self.time = state.moment(meta, time, now)
+            self._moment = self.time - state.settings.event_delay
+            overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(snapshot)
+            history = _history(snapshot, overlay, counting, user_id, self._moment)
+            ids = sorted({*candidates, *(item for item, _ in history)})
+            self.catalog = _catalog(state, snapshot, meta, ids, inline or {})
+            codes = {item: code for code, item in enumerate(ids)}
+            item = np.array([codes[item] for item in candidates], np.int32)
+            self.histories = _histories(history, codes)
+            self.requests = _requests(user_id, self.time, item, query)
+            self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
+            self._known = {
+                table.by: self._fetch(snapshot, overlay, counting, number, user_id, candidates)
+                for number, table in enumerate(counting.tables)
+            }
+            self._known[USER_ITEM] = _pairs(snapshot, counting, user_id, candidates, self._moment)
+
+    def count(self, read: Count) -> Int64:
+        """Events counted for each candidate row, (n_rows,)."""
+        known = self._known[read.by]
+        counted = known.counted[:, known.table.place(read.what)]
+        counts = count_changes(known.changes, read, counted, self._moment, known.n)
+        if known.records is not None and read.window is None:
+            counts += known.table.ever(known.records, read.what)
+        elif known.records is not None and read.window is not None:
+            counts += known.windows[known.table.ring(read.what, read.window)]
+        values = self._values_of_rows(read.by)
+        if values is None:
+            return self._to_rows(counts, read.by)
+        return segment_sums(counts[values.codes], values.offsets)
+
+    def last(self, read: Last) -> Int64:
+        """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
+        known = self._known[read.by]
+        times = np.full(known.n, NO_TIME, np.int64)
+        if known.records is not None:
+            times[:] = known.table.last(known.records, read.what)
+        changes = self._dated(known, read.what)
+        np.maximum.at(times, changes.row, changes.time)
+        values = self._values_of_rows(read.by)
+        if values is None:
+            return self._to_rows(times, read.by)
+        return segment_latest(times[values.codes], values.offsets)
+
+    def first(self, read: First) -> Int64:
+        """Microseconds of the first dated event for each candidate row, (n_rows,)."""
+        known = self._known[read.by]
+        times = np.full(known.n, NEVER_FIRST, np.int64)
+        if known.records is not None:
+            times[:] = known.table.first(known.records, read.what)
+        changes = self._dated(known, read.what)
+        np.minimum.at(times, changes.row, changes.time)
+        times[times == NEVER_FIRST] = NO_TIME
+        values = self._values_of_rows(read.by)
+        if values is None:
+            return self._to_rows(times, read.by)
+        return segment_first(times[values.codes], values.offsets)
+
+    def _dated(self, known: _Known, what: str) -> Changes:
+        changes = known.changes
+        kept = known.counted[changes.kind, known.table.place(what)] & changes.dated & (changes.count > 0)
+        return changes.where(kept)
+
+    def _values_of_rows(self, by: Key) -> Ragged | None:
+        """The category values of each candidate row, None for a key without a category."""
+        column = category_of(by)
+        return None if column is None else self._values[column]
+
+    def _to_rows(self, values: Int64, by: Key) -> Int64:
+        return np.repeat(values, self.requests.n_rows) if by in (CATALOGUE, USER) else values
+
+    def _fetch(
+        self,
+        snapshot: Snapshot,
+        overlay: Overlay,
+        counting: Counting,
+        number: int,
+        user: str | None,
+        candidates: Sequence[str],
+    ) -> _Known:
+        """The counters of one table for a request."""
+        table = counting.tables[number]
+        keys = _keys(table.by, user, candidates, self.catalog)
+        names = [counters_key(number, key) for key in keys if key is not None]
+        found = iter(snapshot.get_many(names))
+        records = table.decode([next(found) if key is not None else None for key in keys])
+        changes = overlay.of_table(number, keys, self._moment)
+        windows = table.window_counts(records, self._moment)
+        return _Known(table, len(keys), records, windows, changes, counting.counted[table.by])
+
+
+def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...] | None]:
+    """The keys of a table that a request asks for: one, one a candidate, or one a category value; None for nobody's."""
+    if "user" in by and user is None:
+        column = category_of(by)
+        return [None] * (1 if column is None else len(catalog.categories[column].values))
+    if by == CATALOGUE:
+        return [()]
+    if by == ITEM:
+        return [(item,) for item in candidates]
+    if by == USER:
+        return [(str(user),)]
+    head = (str(user),) if "user" in by else ()
+    return [(*head, value) for value in catalog.categories[by[-1]].values]
+
+
+def _pairs(snapshot: Snapshot, counting: Counting, user: str | None, candidates: Sequence[str], moment: int) -> _Known:
+    """What the user did with each candidate, from their ledgers."""
+    rows: list[tuple[int, Change, int, bool]] = []
+    if user is not None and counting.pairs.whats:
+        ledgers = snapshot.get_many([ledger_key(item, user) for item in candidates])
+        for row, (item, ledger) in enumerate(zip(candidates, ledgers, strict=True)):
+            if ledger is not None:
+                rows += [
+                    (row, Change(one.time, one.kind, user, item), count, counting.is_dated(one.kind))
+                    for one, count in counting.rule.happenings(unpack(ledger)).items()
+                ]
+    return _Known(
+        counting.pairs,
+        len(candidates),
+        None,
+        np.zeros((0, 0), np.int64),
+        changes_of(rows, moment),
+        counting.counted[USER_ITEM],
+    )
+
+
+def _history(
+    snapshot: Snapshot, overlay: Overlay, counting: Counting, user: str | None, moment: int
+) -> list[tuple[str, int]]:
+    if user is None:
+        return []
+    stored = unpack_history(snapshot.get_many([history_key(user)])[0])
+    waiting = [overlay.changes[place] for place in overlay.by_key.get((HISTORY, (user,)), ())]
+    clicks = [(change.item, change.time) for change, count, _ in waiting if count > 0 and change.time < moment]
+    return latest(stored, clicks, counting.settings.history_length)
+
+
+def _histories(history: Sequence[tuple[str, int]], codes: Mapping[str, int]) -> Histories:
+    items = np.array([codes[item] for item, _ in history], np.int32)
+    offsets = np.array([0, len(history)], np.int64)
+    return Histories(Ragged(offsets, items), np.array([time for _, time in history], np.int64))
+
+
+def _requests(
+    user: str | None, time: int, item: np.ndarray[tuple[int], np.dtype[np.int32]], query: str | None
+) -> Requests:
+    queries: Strings | None = None if query is None else np.array([query], dtype=object)
+    return Requests(
+        np.array([UNKNOWN if user is None else 0], np.int32),
+        np.array([time], np.int64),
+        np.array([0, len(item)], np.int64),
+        item,
+        queries,
+    )
+
+
+def _catalog(
+    state: OnlineState, snapshot: Snapshot, meta: Meta, ids: Sequence[str], inline: Mapping[str, Item]
+) -> Catalog:
+    items = {**inline, **state.items(snapshot, meta, ids)}
+    columns = state.settings
+    return local_catalog(
+        ids, items, categories=columns.categories, numbers=columns.numbers, vectors=dict(columns.vectors)
+    )

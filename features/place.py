@@ -1,0 +1,94 @@
+"""The place of a value among the candidates of its request: percentile and z-score, at any length of the list.
+
+Both are functions of the set of values alone: candidates in another order, or other requests beside this one, change
+no bit. Values are sorted before anything is added up.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.log import Bool, Float32, Float64, Int64
+
+PERCENTILE = "percentile"
+Z_SCORE = "zscore"
+_MISSING = np.int64(np.iinfo(np.int64).max)
+_INDEX_BITS = 31
+_BLOCK = 32_768
+
+
+def places(columns: Float32, offsets: Int64) -> tuple[Float32, Float32]:
+    """Percentile and z-score of each value among its segment columns[:, offsets[i]:offsets[i + 1]].
+
+    columns: (n_columns, n_rows); so are both results. Percentile: share of the segment's values below, plus half the
+    share of equal ones, itself included: 0 to 1. z-score: distance to the mean in standard deviations of the segment.
+    A list of one and a constant list have 0.5 and 0. A NaN stays NaN and counts for nobody. Values must be finite or
+    NaN.
+    """
+    values = np.ascontiguousarray(columns).ravel()
+    percentile, z_score = np.full(values.shape, np.nan, np.float32), np.full(values.shape, np.nan, np.float32)
+    starts = (np.arange(len(columns))[:, None] * columns.shape[1] + offsets[:-1]).ravel()
+    lengths = np.tile(np.diff(offsets), len(columns))
+    widths = _padded(lengths)
+    for width in np.unique(widths[lengths > 0]).tolist():
+        segments = np.flatnonzero(widths == width)
+        step = max(1, _BLOCK // width)
+        for first in range(0, len(segments), step):
+            part = segments[first : first + step]
+            _place_block(values, starts[part], lengths[part], width, percentile, z_score)
+    return percentile.reshape(columns.shape), z_score.reshape(columns.shape)
+
+
+def _padded(lengths: Int64) -> Int64:
+    """Lengths rounded up so that few distinct ones are left, by a quarter at most."""
+    step = 2 ** np.maximum(np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64) - 3, 0)
+    return np.asarray(-(-lengths // step) * step)
+
+
+def _place_block(
+    values: Float32, starts: Int64, lengths: Int64, width: int, percentile: Float32, z_score: Float32
+) -> None:
+    """Fill both outputs for segments that are at most `width` long, side by side in a padded matrix."""
+    rows = starts[:, None] + np.arange(width)
+    inside = rows < (starts + lengths)[:, None]
+    block = values[np.minimum(rows, len(values) - 1)]
+    keys = np.where(inside & ~np.isnan(block), _sortable(block), _MISSING)
+    keys.sort(axis=1)
+    valid: Bool = keys != _MISSING
+    n = np.count_nonzero(valid, axis=1)
+    source = (starts[:, None] + (keys & (2**_INDEX_BITS - 1)))[valid]
+    ordered = np.zeros(keys.shape)
+    ordered[valid] = values[source]
+    percentile[source] = _percentiles(ordered, n)[valid]
+    z_score[source] = _z_scores(ordered, valid, n)[valid]
+
+
+def _sortable(block: Float32) -> Int64:
+    """Integers that sort as the float32 values do, each with its position in the row in the low bits."""
+    bits = (block + np.float32(0.0)).view(np.int32).astype(np.int64)
+    ascending = np.where(bits < 0, -(2**31) - bits - 1, bits)
+    return (ascending << _INDEX_BITS) | np.arange(block.shape[1])
+
+
+def _percentiles(ordered: Float64, n: Int64) -> Float64:
+    """Mid percentile of sorted rows whose first n[i] values count; a run of ties shares its middle."""
+    width = ordered.shape[1]
+    new = np.ones(ordered.shape, bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    new[np.arange(len(n))[n < width], n[n < width]] = True
+    runs = np.flatnonzero(new)
+    sizes = np.diff(runs, append=new.size)
+    middles = (2 * (runs % width) + sizes) / (2.0 * np.maximum(n, 1)[runs // width])
+    return np.repeat(middles, sizes).reshape(ordered.shape)
+
+
+def _z_scores(ordered: Float64, valid: Bool, n: Int64) -> Float64:
+    """z-scores of sorted rows; sums run over the values in ascending order."""
+    count = np.maximum(n, 1)[:, None]
+    mean = np.sum(ordered, axis=1, keepdims=True) / count
+    centred = np.where(valid, ordered - mean, 0.0)
+    deviation = np.sqrt(np.sum(centred * centred, axis=1, keepdims=True) / count)
+    constant = ordered[:, :1] == np.take_along_axis(ordered, count - 1, axis=1)
+    z_scores = np.zeros_like(centred)
+    np.divide(centred, deviation, out=z_scores, where=(deviation > 0) & ~constant)
+    return z_scores

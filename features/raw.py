@@ -1,0 +1,46 @@
+"""Rows as a file gave them, and one way to say that a file is broken."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from features.errors import InputError
+from features.log import Int64
+from features.rejects import Reject
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the columns asked for
+    that the file has. textual: True where every cell is text only because the format knows nothing else."""
+
+    file: Path
+    rows: Int64
+    data: pa.RecordBatch
+    rejects: tuple[Reject, ...] = ()
+    textual: bool = False
+
+
+@contextmanager
+def explained(file: Path, kind: str) -> Iterator[None]:
+    """Turns what Arrow, gzip and the system say of a bad file into one line that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"file {str(file)!r}: expected UTF-8 text, got byte 0x{error.object[error.start]:02x} among the names of "
+            "its columns; write it again as UTF-8"
+        ) from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        detail = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]
+        raise InputError(
+            f"file {str(file)!r}: expected a readable {kind} file, got {detail!r}; write it again or take it away"
+        ) from error

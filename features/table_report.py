@@ -1,0 +1,153 @@
+"""What a reading of the input tables found: counts, rejects by reason, warnings, and a fingerprint of the content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.log import Log, Strings
+
+
+@dataclass(frozen=True)
+class TableCounts:
+    """Rows of one table: rows = kept + the rejected ones + repeats.
+
+    rejected: reason to number of rows. repeats: rows that say again what another row said.
+    """
+
+    rows: int
+    kept: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    repeats: int = 0
+
+
+@dataclass(frozen=True)
+class TableReport:
+    """The outcome of reading a data directory.
+
+    tables: by name, those that exist. items: described items. undescribed: items shown or acted on without a row in
+    items. users: known users. events: events in the log, clicked rows included. clicks: the positive ones.
+    impressions, candidates: lists and their rows. matched, added: clicked rows that an event was found for, and
+    clicks that came from a list alone. first, last: span of the dated events and lists, microseconds, None without any.
+    time_units: how the times of "table.column" are written. categories: item columns taken as categories. warnings:
+    plain sentences. fingerprint: a hash of the content, the same whatever file format it came in.
+    """
+
+    tables: Mapping[str, TableCounts]
+    items: int = 0
+    undescribed: int = 0
+    users: int = 0
+    events: int = 0
+    clicks: int = 0
+    impressions: int = 0
+    candidates: int = 0
+    matched: int = 0
+    added: int = 0
+    first: int | None = None
+    last: int | None = None
+    time_units: Mapping[str, str] = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def rejected(self) -> int:
+        """Rows rejected over all tables."""
+        return sum(sum(counts.rejected.values()) for counts in self.tables.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values; times are ISO 8601."""
+        return {
+            "items": self.items,
+            "undescribed": self.undescribed,
+            "users": self.users,
+            "events": self.events,
+            "clicks": self.clicks,
+            "impressions": self.impressions,
+            "candidates": self.candidates,
+            "matched": self.matched,
+            "added": self.added,
+            "rejected": self.rejected,
+            "fingerprint": self.fingerprint,
+            "first": _iso(self.first),
+            "last": _iso(self.last),
+            "tables": {
+                name: {"rows": one.rows, "kept": one.kept, "rejected": dict(one.rejected), "repeats": one.repeats}
+                for name, one in self.tables.items()
+            },
+            "time_units": dict(self.time_units),
+            "categories": list(self.categories),
+            "warnings": list(self.warnings),
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        found = [f"{'table':<12} {'rows':>12} {'kept':>12} {'rejected':>10} {'repeats':>10}"]
+        for name, one in self.tables.items():
+            rejected = sum(one.rejected.values())
+            found.append(f"{name:<12} {one.rows:>12,} {one.kept:>12,} {rejected:>10,} {one.repeats:>10,}")
+            found += [f"  rejected: {count:,} x {reason}" for reason, count in one.rejected.items()]
+        found.append(
+            f"{self.items:,} described items, {self.undescribed:,} without a description, {self.users:,} users, "
+            f"{self.impressions:,} lists with {self.candidates:,} candidates"
+        )
+        found.append(
+            f"{self.events:,} events, {self.clicks:,} of them clicks; {self.matched:,} clicked rows have their event, "
+            f"{self.added:,} clicks come from a list alone"
+        )
+        found.append(f"from {_iso(self.first) or 'no time'} to {_iso(self.last) or 'no time'}")
+        if self.time_units:
+            found.append("times: " + ", ".join(f"{name} {unit}" for name, unit in sorted(self.time_units.items())))
+        if self.categories:
+            found.append("categories: " + ", ".join(self.categories))
+        found += [f"warning: {warning}" for warning in self.warnings]
+        found.append(f"fingerprint {self.fingerprint}")
+        return found
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def _iso(micros: int | None) -> str | None:
+    return None if micros is None else f"{np.datetime64(micros, 'us')}Z"
+
+
+def fingerprint(log: Log) -> str:
+    """32 hexadecimal digits that change when anything in the log does; the users table's attributes do not count."""
+    catalog, shown, events = log.catalog, log.impressions, log.events
+    digest = hashlib.blake2b(digest_size=16)
+    for words in (catalog.ids, catalog.title, catalog.description, log.users, shown.ids):
+        _add_words(digest, words)
+    _add_words(digest, () if shown.requests.query is None else ("" if q is None else q for q in shown.requests.query))
+    for name, texts in sorted(catalog.texts.items()):
+        _add_words(digest, (name, *texts))
+    for name, category in sorted(catalog.categories.items()):
+        _add_words(digest, (name, *category.values))
+        _add_arrays(digest, category.codes.offsets, category.codes.codes)
+    for name in sorted(catalog.numbers):
+        _add_words(digest, (name,))
+        _add_arrays(digest, catalog.numbers[name])
+    for name in sorted(catalog.vectors):
+        _add_words(digest, (name,))
+        _add_arrays(digest, catalog.vectors[name])
+    _add_words(digest, events.types)
+    requests = shown.requests
+    _add_arrays(digest, catalog.published_at, events.user, events.item, events.time, events.type, events.positive)
+    _add_arrays(digest, requests.user, requests.time, requests.offsets, requests.item)
+    _add_arrays(digest, shown.sampled, shown.label, shown.position)
+    return digest.hexdigest()
+
+
+def _add_words(digest: hashlib.blake2b, words: Iterable[str] | Strings) -> None:
+    text = "\x1f".join(words).encode("utf-8")
+    digest.update(len(text).to_bytes(8, "little") + text)
+
+
+def _add_arrays(digest: hashlib.blake2b, *arrays: npt.NDArray[np.generic]) -> None:
+    for array in arrays:
+        digest.update(len(array).to_bytes(8, "little") + np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,240 @@
+"""The input tables of a data directory, read into a `Log`: the one way in for training, scoring and the checks.
+
+Reads `items`, `events`, `impressions` and `users` (each a file or a folder; the latter three where they exist), one
+pass each, batch by batch. What is held for a row of events or impressions is its integer codes and its time, about
+25 bytes; texts are held for items only. Writes nothing but reject files, and those only where a folder is named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.checking import TableReader
+from features.clicks import ClickedRows, EventRows, Matches, event_types, match_clicks, merged, no_events, read_events
+from features.codes import sorted_union
+from features.errors import InputError
+from features.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
+from features.lists import Lists, no_lists, read_lists
+from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
+from features.reading import find_table
+from features.rejects import Rejects
+from features.schema import EVENTS, IMPRESSIONS, TABLES, USERS
+from features.table_report import TableCounts, TableReport, fingerprint
+from features.table_warnings import click_warnings, item_warnings, list_warnings
+
+__all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
+
+MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the tables are read.
+
+    timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
+    but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
+    categories None is every text column whose values repeat.
+    """
+
+    timezone: str = "UTC"
+    positive_event_types: tuple[str, ...] | None = None
+    click_window: int = 30 * MINUTE
+    categories: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+
+    @property
+    def item_columns(self) -> ItemColumns:
+        """The further item columns."""
+        return ItemColumns(self.categories, self.numbers, self.vectors, self.texts)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """Everything read, codes not yet joined, and the readers, which know the counts."""
+
+    items: Items
+    events: EventRows
+    lists: Lists
+    users: pa.Table | None
+    readers: dict[str, TableReader]
+
+
+def load_log(
+    folder: Path,
+    options: ReadOptions | None = None,
+    *,
+    rejects: Path | None = None,
+    impressions_required: bool = False,
+) -> tuple[Log, TableReport]:
+    """The log of a data directory and the report of its reading.
+
+    rejects: folder for `<table>.jsonl` files of rows left out; None counts them only. impressions_required: a
+    directory with events alone is an error. Raises InputError where the tables cannot be used: one line that names
+    the file or field, what was expected and what was found.
+    """
+    options = options or ReadOptions()
+    folder = Path(folder)
+    with Rejects(rejects) as bin_:
+        bin_.clear(tuple(TABLES))
+        tables = _read(folder, options, bin_, impressions_required=impressions_required)
+        log, matches, added = _log(tables, options)
+        if not log.events.positive.any():
+            raise InputError(
+                f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
+                f"above 0 and no event is of a positive type (found {list(log.events.types)})"
+            )
+        return log, _report(tables, log, matches, added, options, bin_)
+
+
+def validate(folder: Path, options: ReadOptions | None = None, *, rejects: Path | None = None) -> TableReport:
+    """The report of a reading: the same pass, counts, fingerprint and InputError as `load_log`."""
+    return load_log(folder, options, rejects=rejects)[1]
+
+
+def read_table_rows(
+    path: Path, table: str, *, timezone: str = "UTC", rejects: Rejects | None = None, options: ReadOptions | None = None
+) -> TableReader:
+    """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `Checked` batches.
+
+    table: items, events, impressions or users. Items come with the further columns of `options`, named as
+    `category NAME`, `number NAME`, `vector NAME` and `text NAME`, or without options with every column as it came.
+    Raises InputError for an unusable file, and ValueError for another table name.
+    """
+    if table not in TABLES:
+        raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
+    bin_ = rejects or Rejects(None)
+    if table == "items" and options is not None:
+        return items_reader(Path(path), options.item_columns, timezone=timezone, rejects=bin_)
+    schema = TABLES[table].with_extras() if table == "items" else TABLES[table]
+    return TableReader(Path(path), schema, timezone=timezone, rejects=bin_)
+
+
+def _read(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool) -> _Tables:
+    paths = {table: find_table(folder, table) for table in TABLES}
+    if paths["items"] is None:
+        raise InputError(
+            f"data directory {str(folder)!r}: expected an items table (items.parquet, .csv, …), found none"
+        )
+    if paths["impressions"] is None and (impressions_required or paths["events"] is None):
+        found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
+        raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
+    readers = {"items": items_reader(paths["items"], options.item_columns, timezone=options.timezone, rejects=rejects)}
+    for schema in (EVENTS, IMPRESSIONS, USERS):
+        path = paths[schema.table]
+        if path is not None:
+            readers[schema.table] = TableReader(path, schema, timezone=options.timezone, rejects=rejects)
+    return _Tables(
+        read_items(readers["items"], options.item_columns, rejects),
+        read_events(readers["events"]) if "events" in readers else no_events(),
+        read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
+        _users(readers["users"]) if "users" in readers else None,
+        readers,
+    )
+
+
+def _users(batches: TableReader) -> pa.Table:
+    return pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
+
+
+def _log(tables: _Tables, options: ReadOptions) -> tuple[Log, Matches, int]:
+    items, events, lists = tables.items, tables.events, tables.lists
+    known = [] if tables.users is None else tables.users.column("user_id").chunks
+    item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
+    user_ids = sorted_union([*known, events.user.used(), lists.user.used()])
+    happened = _events(tables.events, item_ids, user_ids, options)
+    user, item = lists.user.recoded(user_ids), lists.item.recoded(item_ids)
+    rows = np.flatnonzero(lists.label > 0)
+    owner = np.searchsorted(lists.offsets, rows, side="right") - 1
+    clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
+    matches = match_clicks(
+        happened, _list_of_event(events, lists), clicked, window=options.click_window, n_items=len(item_ids)
+    )
+    happened, added = merged(happened, clicked, matches)
+    query = lists.query.decoded() if len(lists.query.values) else None
+    requests = Requests(user, lists.time, lists.offsets, item, query)
+    impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
+    attributes = None if tables.users is None else _attributes(tables.users, user_ids)
+    return Log(build_catalog(items, item_ids), strings(user_ids), happened, impressions, attributes), matches, added
+
+
+def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
+    names = rows.type.values.to_pylist()
+    types, positive = event_types(names, options.positive_event_types)
+    kind = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
+    dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
+    user, item = rows.user.recoded(user_ids), rows.item.recoded(item_ids)
+    return Events(user, item, rows.time, kind, types, positive[kind], dated[kind])
+
+
+def _list_of_event(events: EventRows, lists: Lists) -> Int32:
+    """(n_events,) which list each event names, -1 for none and for one that is not there."""
+    place = np.full(len(lists.ids.values) + 1, -1, np.int32)
+    place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
+    return place[events.impression.recoded(lists.ids.values)]
+
+
+def _attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:
+    """The users table by user code: row i is user i, missing where the table does not have it."""
+    frame: pd.DataFrame = users.to_pandas().drop_duplicates("user_id").set_index("user_id")
+    return frame.reindex(pd.Index(user_ids.to_pylist(), dtype="str")).reset_index(drop=True)
+
+
+def _report(
+    tables: _Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
+) -> TableReport:
+    counts, units = {}, {}
+    for name, reader in tables.readers.items():
+        repeats = {"events": tables.events.repeats, "impressions": tables.lists.repeats}.get(name, 0)
+        by_reason = rejects.by_reason(name)
+        kept = reader.n_rows - sum(by_reason.values()) - repeats
+        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats)
+        for column, unit in reader.units.items():
+            naive = f" without a zone, read as {options.timezone}" if column in reader.naive else ""
+            units[f"{name}.{column}"] = unit + naive
+    times = np.concatenate([log.events.time[log.events.dated], log.impressions.requests.time])
+    described = len(tables.items.ids)
+    return TableReport(
+        counts,
+        items=described,
+        undescribed=len(log.catalog) - described,
+        users=len(log.users),
+        events=len(log.events),
+        clicks=int(log.events.positive.sum()),
+        impressions=len(log.impressions),
+        candidates=log.impressions.requests.n_rows,
+        matched=int((matches.event >= 0).sum()),
+        added=added,
+        first=int(times.min()) if len(times) else None,
+        last=int(times.max()) if len(times) else None,
+        time_units=units,
+        categories=tables.items.categories,
+        warnings=tuple(_warnings(tables, log, matches, added, options)),
+        fingerprint=fingerprint(log),
+    )
+
+
+def _warnings(tables: _Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
+    ids = pa.array(log.catalog.ids, pa.large_string())
+    described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
+    clicks = int((log.events.positive & log.events.dated).sum())
+    in_lists = len(np.unique(matches.event[matches.event >= 0]))
+    unknown = (tables.events.impression.codes >= 0) & (_list_of_event(tables.events, tables.lists) < 0)
+    return [
+        *item_warnings(log, np.append(described, False)),
+        *list_warnings(log, tables.lists.repeats),
+        *click_warnings(
+            log,
+            alone=clicks - added - in_lists,
+            unknown_lists=int(unknown.sum()) if len(log.impressions) else 0,
+            early=matches.early,
+            positive=options.positive_event_types,
+        ),
+    ]

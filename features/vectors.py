@@ -1,0 +1,51 @@
+"""Cosines of candidates with the mean vector of a history, each row's arithmetic independent of every other row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.log import Bool, Float32, Float64, Ragged, Requests
+
+_BLOCK = 4096
+
+
+def history_cosines(vectors: Float32, history: Ragged, requests: Requests) -> Float64:
+    """Cosine of each candidate's vector with the mean of its request's history vectors, (n_rows,).
+
+    vectors: (n_items + 1, d), NaN rows for items without one, which a history skips. history: one row of item codes
+    for each request. NaN where the candidate or the whole history has no vector, or one of them has length 0.
+    """
+    known = np.asarray(~np.isnan(vectors).any(axis=1))
+    means = _history_means(vectors, known, history)
+    request = requests.request_of_row()
+    cosines = np.full(requests.n_rows, np.nan)
+    rows = np.flatnonzero(known[requests.item] & ~np.isnan(means[request, :1]).any(axis=1))
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        cosines[block] = _cosines(vectors[requests.item[block]].astype(np.float64), means[request[block]])
+    return cosines
+
+
+def _history_means(vectors: Float32, known: Bool, history: Ragged) -> Float64:
+    """(n, d) mean vector of each history, added up oldest first; NaN for a history without vectors."""
+    means = np.full((len(history), vectors.shape[1]), np.nan)
+    request = np.repeat(np.arange(len(history)), history.lengths())
+    kept = known[history.codes]
+    codes, request = history.codes[kept], request[kept]
+    starts = np.flatnonzero(np.diff(request, prepend=-1))
+    ends = np.append(starts[1:], len(codes))
+    for low in range(0, len(starts), _BLOCK // 32):
+        part = slice(low, low + _BLOCK // 32)
+        first, last = starts[part][0], ends[part][-1]
+        sums = np.add.reduceat(vectors[codes[first:last]].astype(np.float64), starts[part] - first, axis=0)
+        means[request[starts[part]]] = sums / (ends[part] - starts[part])[:, None]
+    return means
+
+
+def _cosines(left: Float64, right: Float64) -> Float64:
+    """Cosine of each pair of rows, (n,); NaN where either has length 0."""
+    product = np.sum(left * right, axis=1)
+    length = np.sqrt(np.sum(left * left, axis=1)) * np.sqrt(np.sum(right * right, axis=1))
+    cosines = np.full(len(product), np.nan)
+    np.divide(product, length, out=cosines, where=length != 0)
+    return cosines

@@ -1,0 +1,86 @@
+"""`recsys serve`: the HTTP server over a registered ranker and an online store.
+
+Reads the model registry and the store; writes events and items to the store as they are posted. Stops on Ctrl-C or
+SIGTERM once open requests have ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import socket
+from contextlib import closing
+
+import torch
+import uvicorn
+from threadpoolctl import threadpool_limits
+
+from recsys.config import Config
+from recsys.errors import ServerError
+from recsys.registry import tracking
+from recsys.registry.versions import load
+from recsys.serving.app import create_app
+from recsys.serving.service import RankService
+from recsys.serving.states import open_state
+
+log = logging.getLogger(__name__)
+
+
+def serve(model_uri: str, host: str, port: int, store: str, config: Config | None = None) -> None:
+    """Answer HTTP on host and port until interrupted; port 0 takes a free one.
+
+    store: folder of the online store. Raises ServerError where the port cannot be had, ModelNotFound or ModelError for
+    the model, StoreError for the store.
+    """
+    settings = (config or Config()).serving
+    with closing(_listen(host, port)) as listener:
+        torch.set_num_threads(settings.threads)
+        with threadpool_limits(settings.threads):
+            tracking.connect()
+            loaded = load(model_uri)
+            with open_state(store, loaded.unit.settings, create=True) as state:
+                service = RankService(
+                    loaded.unit, state, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder)
+                )
+                service.warm_up()
+                log.info(
+                    "%s at http://%s:%d: playground at /, API at /docs", loaded.ranker, *listener.getsockname()[:2]
+                )
+                _run(service, listener, round(settings.shutdown_seconds))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, had before anything slow is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = "it is in use" if in_use else str(error)
+        raise ServerError(
+            f"port {port} on {host!r}: expected a free port, {reason}; choose another with --port, or stop what listens"
+        ) from error
+    return listener
+
+
+def _run(service: RankService, listener: socket.socket, shutdown_seconds: int) -> None:
+    """Serve until a signal, then let open requests end."""
+    options = uvicorn.Config(
+        create_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=shutdown_seconds,
+    )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        uvicorn.Server(options).run(sockets=[listener])
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,224 @@
+"""`recsys train DIR`: the whole chain, from tables to two registered models and their evaluation.
+
+Reads a data directory. Writes an MLflow run with child runs for encoder, ranker and evaluation, the versions
+NAME-encoder and NAME-ranker, and, where rows were rejected, a folder of them as the run's artifacts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import torch
+
+from features.offline import LogIndex
+from features.table_report import TableReport
+from features.tables import ReadOptions, load_log
+from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from recsys import plots
+from recsys.config import Config
+from recsys.encoder.text import Template, item_texts
+from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.evaluation_report import Evaluation
+from recsys.lexical import Lexical
+from recsys.registry import runs, tracking
+from recsys.registry.golden import golden_rows, golden_texts
+from recsys.registry.versions import Version, log_encoder, log_ranker
+from recsys.slicing import slice_impressions
+from recsys.stages import SECOND, Chain, Ranked, evaluation_stage, lexical_stage, ranker_stage
+from recsys.unit import Settings, Unit
+
+log = logging.getLogger(__name__)
+
+GOLDEN_REQUESTS = 5
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training read, measured and registered."""
+
+    tables: TableReport
+    slices: Mapping[str, int]
+    encoder: Mapping[str, Any]
+    evaluation: Evaluation
+    seconds: Mapping[str, float]
+    peak_rss_mb: int
+    versions: Mapping[str, Version]
+    run_id: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys train --json`."""
+        return {
+            "data": self.tables.as_dict(),
+            "slices": dict(self.slices),
+            "encoder": dict(self.encoder),
+            **self.evaluation.as_dict(),
+            "seconds": dict(self.seconds),
+            "peak_rss_mb": self.peak_rss_mb,
+            "models": {kind: version.uri for kind, version in self.versions.items()},
+            "run_id": self.run_id,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        return [
+            self.evaluation.table(),
+            "",
+            f"registered {self.versions['encoder']} and {self.versions['ranker']} "
+            f"in {sum(self.seconds.values()):.0f} s with at most {self.peak_rss_mb} MB; run {self.run_id}",
+        ]
+
+
+def train(folder: Path, config: Config, *, name: str = "recsys") -> TrainReport:
+    """Train, evaluate and register both models on a data directory.
+
+    Raises InputError for tables that cannot be used, TrainingError where no usable model can come of them.
+    """
+    watch = Stopwatch()
+    threads = config.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    experiment = tracking.connect()
+    with tempfile.TemporaryDirectory() as rejects:
+        with watch.stage("read"):
+            data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
+        for line in tables.lines():
+            log.info("%s", line)
+        sliced = slice_impressions(data.impressions, config.slices)
+        chain = Chain(config, data, sliced, LogIndex(data), threads)
+        with tracking.run(experiment, name, parent=True) as parent:
+            runs.log_config(config)
+            runs.log_dataset(folder, tables.fingerprint, "training")
+            mlflow.log_artifacts(rejects, "rejects")
+            with tracking.run(experiment, "encoder"), watch.stage("encoder"):
+                trained, lexical = _encoder_run(chain)
+            with tracking.run(experiment, "ranker"), watch.stage("ranker"):
+                ranked = _ranker_run(chain, trained, lexical)
+            with tracking.run(experiment, "evaluation"), watch.stage("evaluation"):
+                evaluation = _evaluation_run(chain, trained, ranked)
+            with watch.stage("register"):
+                versions = _register(chain, trained, lexical, ranked, tables, name)
+            report = TrainReport(
+                tables=tables,
+                slices=sliced.counts(),
+                encoder=_encoder_report(trained),
+                evaluation=evaluation,
+                seconds=watch.seconds,
+                peak_rss_mb=peak_rss_mb(),
+                versions=versions,
+                run_id=parent.info.run_id,
+            )
+            _log_report(report)
+    return report
+
+
+def read_options(config: Config) -> ReadOptions:
+    """How the configuration wants tables to be read."""
+    built_in = ("title", "description")
+    columns = Template.parse(config.encoder.template).columns
+    return ReadOptions(
+        timezone=config.data.timezone,
+        positive_event_types=config.data.positive_event_types,
+        click_window=round(config.data.click_window_minutes * 60 * SECOND),
+        categories=config.features.categories,
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        texts=tuple(column for column in columns if column not in built_in),
+    )
+
+
+def _encoder_run(chain: Chain) -> tuple[TrainedEncoder, Lexical]:
+    trained = train_encoder(chain.log, chain.log.impressions.take(chain.sliced.encoder), chain.config)
+    points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
+    runs.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
+    figure = plots.learning_curves(
+        points, title="Encoder", n_train=trained.counts.used, n_valid=trained.counts.validated
+    )
+    runs.log_figure(figure, "encoder_learning")
+    return trained, lexical_stage(chain)
+
+
+def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
+    return {"trained": trained.trained, "reason": trained.reason, **asdict(trained.counts), "seconds": trained.seconds}
+
+
+def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Ranked:
+    ranked = ranker_stage(chain, trained.full, lexical)
+    ranker = ranked.rankers["ranker"]
+    runs.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
+    mlflow.log_metric("trees", ranker.booster.num_trees())
+    points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
+    curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
+    runs.log_figure(curves, "ranker_learning")
+    gains = plots.feature_importance(ranker.gains(), n_rows=ranked.n_train_rows, n_trees=ranker.booster.num_trees())
+    runs.log_figure(gains, "feature_importance")
+    return ranked
+
+
+def _evaluation_run(chain: Chain, trained: TrainedEncoder, ranked: Ranked) -> Evaluation:
+    evaluation = evaluation_stage(chain, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
+    runs.log_evaluation(evaluation)
+    return evaluation
+
+
+def _register(
+    chain: Chain, trained: TrainedEncoder, lexical: Lexical, ranked: Ranked, tables: TableReport, name: str
+) -> dict[str, Version]:
+    """Log and register the encoder, then the ranker that names it, each to the parent run."""
+    texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
+    served = trained.full
+    samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
+        (texts[:3], f"golden {text}") for text in texts[3:6]
+    ]
+    encoder_version = log_encoder(served, name, golden_texts(served, samples))
+    ranker = ranked.rankers["ranker"]
+    unit = Unit(_settings(chain, encoder_version, served.fingerprint, ranked, tables), ranker, served, lexical)
+    rows = ranked.matrix[:GOLDEN_REQUESTS]
+    return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
+
+
+def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, tables: TableReport) -> Settings:
+    config, times = chain.config, chain.log.impressions.requests.time
+    newest = np.datetime64(int(times[chain.sliced.encoder].max()), "us")
+    oldest = np.datetime64(int(times[chain.sliced.ranker].min()), "us")
+    options = read_options(config)
+    return Settings(
+        columns=ranked.rankers["ranker"].columns,
+        categories=dict(ranked.vocabularies),
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+        history_length=config.encoder.history_length,
+        template=config.encoder.template,
+        timezone=config.data.timezone,
+        positive_event_types=config.data.positive_event_types,
+        click_window=options.click_window,
+        event_delay=chain.delay,
+        encoder=encoder.uri,
+        encoder_fingerprint=fingerprint,
+        training_scores=f"encoder trained on labels up to {newest}Z, ranker rows from {oldest}Z",
+        list_sizes=dict(ranked.list_sizes),
+        data_fingerprint=tables.fingerprint,
+        trained_until=int(times[chain.sliced.valid].max()),
+    )
+
+
+def _log_report(report: TrainReport) -> None:
+    evaluation = report.evaluation
+    test = evaluation.test
+    mlflow.log_metrics(
+        {f"test.{method}.ndcg_at_10": values["ndcg_at_10"].mean for method, values in test.methods.items()}
+        | {f"lift.{name}": lift.mean for name, lift in evaluation.lifts.items() if lift.mean == lift.mean}
+        | {f"seconds.{name}": value for name, value in report.seconds.items()}
+        | {"peak_rss_mb": report.peak_rss_mb}
+    )
+    runs.log_figure(plots.method_intervals(test), "methods")
+    runs.log_figure(plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users), "lifts")
+    mlflow.log_dict(report.as_dict(), "report.json")
+    mlflow.log_text("\n".join(report.lines()), "report.txt")

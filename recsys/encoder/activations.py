@@ -1,0 +1,89 @@
+"""Outputs of the frozen lower layers, computed once for each distinct text and kept: in memory, or on disk if large.
+
+Ragged: the tokens of all texts stand one after the other, without padding, as float32, so that vectors made from what
+is kept are those of the whole model. Texts beyond the budget are computed again whenever they are used.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from features.log import Float32, Int64
+from recsys.encoder.text import Tokens
+from recsys.encoder.tower import TOKENS_PER_BATCH, Dtype, arithmetic, length_batches, pad_batch
+
+MEMORY_BYTES = 768 * 2**20
+DISK_BYTES = 16 * 2**30
+
+
+class LowerActivations:
+    """Hidden states below the trained layers, of the texts of a data set.
+
+    memory_bytes, disk_bytes: up to the first they are kept in memory, up to the second in an unnamed temporary file,
+    which the system removes with the process; what exceeds both is not kept.
+    """
+
+    def __init__(
+        self,
+        lower: PreTrainedModel,
+        tokens: Tokens,
+        pad_id: int,
+        dtype: Dtype,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+        disk_bytes: int = DISK_BYTES,
+    ) -> None:
+        self._lower = lower.eval()
+        self._tokens = tokens
+        self._pad_id = pad_id
+        self._dtype: Dtype = dtype
+        width = lower.config.hidden_size
+        budget = max(memory_bytes, disk_bytes) // (4 * width)
+        self._kept = int(np.searchsorted(tokens.offsets, budget, side="right")) - 1
+        shape = (int(tokens.offsets[self._kept]), width)
+        self._file = tempfile.TemporaryFile() if 4 * width * shape[0] > memory_bytes else None  # noqa: SIM115
+        self._states: Float32 = (
+            np.zeros(shape, np.float32) if self._file is None else np.memmap(self._file, np.float32, "w+", shape=shape)
+        )
+
+    @property
+    def kept(self) -> int:
+        """How many texts, from the first, are kept."""
+        return self._kept
+
+    def fill(self, *, progress: Callable[[int], None] | None = None) -> None:
+        """Compute what is kept; `progress` is called with the number of texts done after every batch."""
+        lengths = self._tokens.lengths()
+        for index in length_batches(lengths[: self._kept], TOKENS_PER_BATCH):
+            hidden, mask = self._compute(index)
+            self._states[self._positions(index)] = hidden[mask.bool()].cpu().numpy()
+            if progress is not None:
+                progress(len(index))
+
+    def padded(self, index: Int64) -> tuple[Tensor, Tensor]:
+        """Hidden states (n, t, d) and mask (n, t) of some texts."""
+        if len(index) and index.max() >= self._kept:
+            return self._compute(index)
+        lengths = self._tokens.lengths()[index]
+        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        hidden = np.zeros((*mask.shape, self._states.shape[1]), np.float32)
+        hidden[mask] = self._states[self._positions(index)]
+        device = self._lower.device
+        return torch.from_numpy(hidden).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
+
+    def _compute(self, index: Int64) -> tuple[Tensor, Tensor]:
+        ids, mask = pad_batch(self._tokens, index, self._pad_id, self._lower.device)
+        with torch.no_grad(), arithmetic(self._dtype, self._lower.device):
+            hidden = self._lower(input_ids=ids, attention_mask=mask).last_hidden_state
+        return hidden.float(), mask
+
+    def _positions(self, index: Int64) -> Int64:
+        """Where the tokens of some texts stand."""
+        offsets = self._tokens.offsets
+        return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in index])

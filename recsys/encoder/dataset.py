@@ -1,0 +1,149 @@
+"""What the encoder trains on: clicked items of shown lists, what else was shown, and the histories before them.
+
+Works on distinct texts, not items: two items with one text are one row. Items without text are left out of histories
+and lists, and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.history import clicks_by_user, histories
+from features.log import Bool, Impressions, Int64, Log, Ragged, Strings
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The distinct texts of a data set: of items, then of queries. distinct: n of them.
+
+    of_item: (n_items + 1,) the text of each item, -1 for none.
+    """
+
+    distinct: list[str]
+    of_item: Int64
+
+    def rows(self, queries: Strings | None) -> Int64 | None:
+        """The text of each query, (n,), -1 for none; None where there are no queries."""
+        if queries is None:
+            return None
+        known = {text: row for row, text in enumerate(self.distinct)}
+        return np.array([known.get(query or "", -1) for query in queries], np.int64)
+
+
+def collect_texts(item_texts: Sequence[str], queries: Strings | None) -> Texts:
+    """The distinct texts of items ("" for none) and of queries (None or "" for none)."""
+    known: dict[str, int] = {}
+    of_item = np.array([known.setdefault(text, len(known)) if text else -1 for text in item_texts], np.int64)
+    for query in [] if queries is None else queries:
+        if query:
+            known.setdefault(query, len(known))
+    return Texts(list(known), of_item)
+
+
+@dataclass(frozen=True)
+class ListSet:
+    """n shown lists in rows of texts. history: (n, h), latest first, -1 after its end. query: (n,) or None.
+
+    offsets, candidates, label: list i holds candidates[offsets[i]:offsets[i + 1]], -1 for an item without text, and
+    their labels.
+    """
+
+    history: Int64
+    query: Int64 | None
+    offsets: Int64
+    candidates: Int64
+    label: Int64
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+
+def make_lists(log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int) -> ListSet:
+    """The lists of some impressions with the histories before them. delay: microseconds until an event is known."""
+    requests = impressions.requests
+    found = histories(clicks_by_user(log.events, len(log.users)), requests, length=history_length, delay=delay)
+    return ListSet(
+        _latest_first(found.items, texts.of_item, history_length),
+        texts.rows(requests.query),
+        requests.offsets,
+        texts.of_item[requests.item],
+        impressions.label.astype(np.int64),
+    )
+
+
+def _latest_first(items: Ragged, text_of_item: Int64, width: int) -> Int64:
+    """Histories as a matrix of texts, (n, width), latest first, those without text left out, -1 after the end."""
+    owner = np.repeat(np.arange(len(items)), items.lengths())
+    text = text_of_item[items.codes]
+    owner, text = owner[text >= 0], text[text >= 0]
+    counts = np.bincount(owner, minlength=len(items))
+    place = np.repeat(np.cumsum(counts), counts) - 1 - np.arange(len(owner))
+    matrix = np.full((len(items), width), -1, np.int64)
+    matrix[owner, place] = text
+    return matrix
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Clicked items to learn from, each against the unclicked items of its list.
+
+    lists: where histories and queries are. of_list: (n,) the list of each example. clicked: (n,) its text.
+    unclicked: n_lists rows of texts. without_text: clicked items that had to be left out for want of a text.
+    """
+
+    lists: ListSet
+    of_list: Int64
+    clicked: Int64
+    unclicked: Ragged
+    without_text: int
+
+    def __len__(self) -> int:
+        return len(self.of_list)
+
+    def candidates(self, index: Int64, negatives: int, generator: np.random.Generator) -> Int64:
+        """The clicked item and up to `negatives` random unclicked ones of each example, (len(index), 1 + k).
+
+        -1 where a list has fewer; the clicked one is first.
+        """
+        pool = self.unclicked.take(self.of_list[index])
+        width = int(pool.lengths().max(initial=1))
+        there = np.arange(width) < pool.lengths()[:, None]
+        matrix = np.full(there.shape, -1, np.int64)
+        matrix[there] = pool.codes
+        if width > negatives:
+            keys = generator.random(there.shape) + ~there
+            chosen = np.argpartition(keys, negatives - 1, axis=1)[:, :negatives]
+            matrix = np.take_along_axis(matrix, chosen, axis=1)
+        return np.column_stack([self.clicked[index], matrix])
+
+
+def make_examples(lists: ListSet) -> Examples:
+    """One example for each clicked item with text whose list has an unclicked item with text."""
+    of_row = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
+    clicked, has_text = lists.label > 0, lists.candidates >= 0
+    negative = ~clicked & has_text
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(np.bincount(of_row[negative], minlength=len(lists)), out=offsets[1:])
+    unclicked = Ragged(offsets, lists.candidates[negative].astype(np.int32))
+    usable: Bool = clicked & has_text & (unclicked.lengths() > 0)[of_row]
+    without = int((clicked & ~has_text).sum())
+    return Examples(lists, of_row[usable], lists.candidates[usable], unclicked, without)
+
+
+def split_by_time(impressions: Impressions, share: float) -> tuple[Int64, Int64]:
+    """Positions of the older impressions and of the newest `share` of them, never splitting a timestamp.
+
+    The newer part is the one that may come out smaller; it is empty where all impressions are of one moment.
+    """
+    time = impressions.requests.time
+    if not len(time):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    target = min(round(len(time) * (1 - share)), len(time) - 1)
+    cut = int(np.searchsorted(time, time[target], side="left"))
+    if cut == 0:
+        cut = int(np.searchsorted(time, time[target], side="right"))
+    everything = np.arange(len(time), dtype=np.int64)
+    return everything[:cut], everything[cut:]

@@ -1,0 +1,60 @@
+"""Phase 1: the head on frozen vectors, which are computed once. Seconds, and most of the gain."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from features.log import Float32, Int64
+from recsys.encoder.batches import Loss, batch_scores, click_loss, make_batch, validation_ndcg
+from recsys.encoder.dataset import Examples, ListSet
+from recsys.encoder.head import Head
+
+
+class HeadPhase:
+    """Trains `head` on the vectors of a frozen tower. base: (n_texts, d)."""
+
+    name = "head"
+
+    def __init__(
+        self,
+        head: Head,
+        base: Float32,
+        examples: Examples,
+        validation: ListSet,
+        *,
+        batch_size: int,
+        negatives: int,
+        loss: Loss,
+    ) -> None:
+        self.module: nn.Module = head
+        self._head = head
+        self._base: Tensor = torch.from_numpy(base).to(head.recency.device)
+        self._examples = examples
+        self._validation = validation
+        self._batch_size = batch_size
+        self._negatives = negatives
+        self._loss: Loss = loss
+
+    def steps(self, generator: np.random.Generator) -> list[Int64]:
+        """Every example once, in random order."""
+        order = generator.permutation(len(self._examples))
+        return [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
+
+    def backward(self, index: Int64, generator: np.random.Generator) -> float:
+        """Gradients of one step; the loss."""
+        batch = make_batch(
+            self._examples, index, negatives=self._negatives, generator=generator, device=self._base.device
+        )
+        mapped = self._head.mapped(self._base[torch.from_numpy(batch.texts).to(self._base.device)])
+        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def validate(self) -> float:
+        """nDCG@10 of the validation lists."""
+        self.module.eval()
+        with torch.inference_mode():
+            mapped = self._head.mapped(self._base)
+        return validation_ndcg(self._head, mapped, self._validation)

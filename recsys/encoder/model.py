@@ -1,0 +1,176 @@
+"""A trained text encoder: tower, head, settings, and the table of vectors that it has made.
+
+Written as a folder without pickle: `transformer/` in Hugging Face's layout, `head.safetensors`, `encoder.json`,
+`vectors.safetensors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from features.log import Catalog, Float32
+from recsys.encoder.base_model import load_base_model
+from recsys.encoder.head import Head
+from recsys.encoder.scoring import HeadWeights, mean_history_head
+from recsys.encoder.text import item_texts
+from recsys.encoder.tower import Dtype, Pooling, Tower
+from recsys.encoder.vectors import VectorTable, empty_table, load_table
+from recsys.errors import ModelError
+
+FORMAT = 1
+_SETTINGS, _HEAD, _TRANSFORMER, _VECTORS = "encoder.json", "head.safetensors", "transformer", "vectors.safetensors"
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What has to be known to encode a text and a history as in training; the fields are those of `config.Encoder`."""
+
+    base_model: str
+    template: str
+    max_tokens: int
+    history_length: int
+    pooling: Pooling
+    dtype: Dtype
+
+
+class Encoder:
+    """Texts to vectors, and the weights that score them. `head` None is the untrained one: mean-history cosine."""
+
+    def __init__(
+        self, settings: EncoderSettings, tower: Tower, head: Head | None, table: VectorTable | None = None
+    ) -> None:
+        self.settings = settings
+        self.tower = tower
+        self.head = None if head is None else head.eval()
+        self.dim: int = tower.transformer.config.hidden_size
+        self.table = empty_table(self.dim) if table is None else table
+
+    @cached_property
+    def weights(self) -> HeadWeights:
+        """What `scoring.text_columns` reads."""
+        return mean_history_head(self.dim) if self.head is None else self.head.export()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that change with any weight, token or setting that a vector or score depends on."""
+        digest = hashlib.sha256(json.dumps(asdict(self.settings) | {"base_model": ""}, sort_keys=True).encode())
+        vocabulary = self.tower.tokenizer.get_vocab()
+        digest.update(json.dumps(sorted(vocabulary.items()), ensure_ascii=True).encode())
+        for name, tensor in sorted(self.tower.transformer.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for name, tensor in sorted({} if self.head is None else self.head.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
+        """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts.
+
+        A text in the table has the table's vector, to the last bit; others are encoded now, each distinct one once.
+        """
+        found = np.full((len(texts), self.dim), np.nan, np.float32)
+        rows = self.table.find(texts)
+        found[rows >= 0] = self.table.vectors[rows[rows >= 0]]
+        missing = [i for i, row in enumerate(rows) if row < 0 and texts[i]]
+        distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in missing))}
+        if distinct:
+            made = self.map_vectors(self.tower.encode(list(distinct), progress=progress))
+            found[missing] = made[[distinct[texts[i]] for i in missing]]
+        return found
+
+    def map_vectors(self, base: Float32) -> Float32:
+        """Vectors as stored and compared, (n, d), from those of the tower, (n, d)."""
+        if self.head is None:
+            return base
+        with torch.inference_mode():
+            device = self.head.recency.device
+            mapped: Float32 = self.head.mapped(torch.from_numpy(base).to(device)).cpu().numpy()
+        return mapped
+
+    def with_table(self, texts: Sequence[str], vectors: Float32 | None = None) -> Encoder:
+        """The same encoder whose table also holds `texts`; their vectors, if known already, are (n, d)."""
+        distinct = {text: i for i, text in reversed(list(enumerate(texts))) if text}
+        chosen = list(distinct)
+        made = self.encode_texts(chosen) if vectors is None else vectors[list(distinct.values())]
+        return Encoder(self.settings, self.tower, self.head, self.table.with_texts(chosen, made))
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder; `folder` must not exist, and appears only once complete."""
+        if folder.exists():
+            raise FileExistsError(f"expected a new folder for the encoder, {str(folder)!r} exists")
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            self._write(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        self.tower.transformer.save_pretrained(folder / _TRANSFORMER)
+        self.tower.tokenizer.save_pretrained(folder / _TRANSFORMER)
+        if self.head is not None:
+            save_file({k: v.cpu().contiguous() for k, v in self.head.state_dict().items()}, folder / _HEAD)
+        self.table.save(folder / _VECTORS, self.fingerprint)
+        content = {"format": FORMAT, "fingerprint": self.fingerprint, "trained": self.head is not None}
+        text = json.dumps(content | {"settings": asdict(self.settings)}, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / _SETTINGS).write_text(text + "\n", encoding="utf-8")
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """The encoder that `Encoder.save` wrote. Raises ModelError where a part is missing, altered or of other format."""
+    try:
+        content = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ModelError(f"encoder {str(folder)!r}: expected format {FORMAT}, got {content['format']!r}")
+        settings = EncoderSettings(**content["settings"])
+        head = _load_head(folder / _HEAD) if content["trained"] else None
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"encoder {str(folder)!r} cannot be read: {type(error).__name__}: {reason}") from error
+    encoder = Encoder(settings, make_tower(str(folder / _TRANSFORMER), settings), head)
+    if encoder.fingerprint != content["fingerprint"]:
+        raise ModelError(
+            f"encoder {str(folder)!r}: expected weights with fingerprint {content['fingerprint']!r}, got "
+            f"{encoder.fingerprint!r}; the files have been altered"
+        )
+    encoder.table = load_table(folder / _VECTORS, encoder.fingerprint)
+    return encoder
+
+
+def make_tower(source: str, settings: EncoderSettings) -> Tower:
+    """The tower of a base model (folder, hub name or `builtin`), on the GPU where there is one."""
+    base = load_base_model(source)
+    if torch.cuda.is_available():
+        base.transformer.to("cuda")
+    return Tower(
+        base.transformer,
+        base.tokenizer,
+        limit=base.limit,
+        max_tokens=settings.max_tokens,
+        pooling=settings.pooling,
+        dtype=settings.dtype,
+    )
+
+
+def item_vectors(encoder: Encoder, catalog: Catalog) -> Float32:
+    """Vectors of every item, (n_items + 1, d) float32; NaN rows for items without text and for the undescribed item."""
+    return encoder.encode_texts(item_texts(catalog, encoder.settings.template))
+
+
+def _load_head(path: Path) -> Head:
+    state = load_file(path)
+    head = Head(len(state["prior"]))
+    head.load_state_dict(state)
+    return head

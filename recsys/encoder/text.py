@@ -1,0 +1,155 @@
+"""The text of an item: a template filled from the items table, its hash, and its tokens.
+
+The same functions serve the catalog offline and single items that come with a request. A column that is missing takes
+the words before it along, so that nothing dangles: `{title}. {description}` of an item with a title only is its title.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from features.log import Catalog, Int32, Int64
+from recsys.errors import ConfigError
+
+ITEM_COLUMNS = ("title", "description", "category")
+"""Columns that a template may name whether or not the items table has them."""
+
+_SEPARATORS = " \t\n.,;:!?|/-–—·。、，；：！？・"
+_SENTENCE_ENDS = ".!?。！？…"
+_LIST_SEPARATOR = ", "
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed text template: the words before each column, the column, and the words after the last one."""
+
+    before: tuple[str, ...]
+    columns: tuple[str, ...]
+    after: str
+
+    @classmethod
+    def parse(cls, template: str) -> Template:
+        """The template of a string such as `{title}. {description}`. Raises ConfigError where it is malformed."""
+        before, columns, after = [], [], ""
+        try:
+            for words, column, form, conversion in string.Formatter().parse(template):
+                if column is None:
+                    after = words
+                elif not column.isidentifier() or form or conversion:
+                    raise ValueError(f"{{{column}}} is no plain column name")
+                else:
+                    before.append(words)
+                    columns.append(column)
+        except ValueError as error:
+            raise ConfigError(
+                f"expected a text template like '{{title}}. {{description}}', got {template!r}: {error}"
+            ) from error
+        if not columns:
+            raise ConfigError(f"expected a text template with at least one column in braces, got {template!r}")
+        return cls(tuple(before), tuple(columns), after)
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The text of one item from its column values; "" where every column of the template is missing or empty."""
+        text = ""
+        filled = False
+        for words, column in zip(self.before, self.columns, strict=True):
+            value = _clean(values.get(column, ""))
+            filled = bool(value)
+            if value:
+                text += _joint(text, words, first=column == self.columns[0]) + value
+        return text + self.after if filled else text
+
+
+def _clean(value: str) -> str:
+    """One line without lone surrogates, which no tokenizer reads."""
+    return " ".join(value.encode("utf-8", "replace").decode().split())
+
+
+def _joint(text: str, words: str, *, first: bool) -> str:
+    """The words between what stands already and the next value."""
+    if not text:
+        return words if first else words.lstrip(_SEPARATORS)
+    if text[-1] in _SENTENCE_ENDS:
+        return words.lstrip(_SENTENCE_ENDS)
+    return words
+
+
+def item_texts(catalog: Catalog, template: str) -> list[str]:
+    """The text of every item, (n_items + 1,); "" for an item without text and in the last row, the undescribed item.
+
+    Raises ConfigError where the template names a column that the items table does not have.
+    """
+    parsed = Template.parse(template)
+    columns = {name: _column(catalog, name, template) for name in dict.fromkeys(parsed.columns)}
+    names = list(columns)
+    rows = zip(*columns.values(), strict=True)
+    return [parsed.fill(dict(zip(names, row, strict=True))) for row in rows]
+
+
+def _column(catalog: Catalog, name: str, template: str) -> Sequence[str]:
+    """One column of the catalog as text, (n_items + 1,)."""
+    if name in ("title", "description"):
+        found: Sequence[str] = getattr(catalog, name).tolist()
+        return found
+    if name in catalog.texts:
+        return list(catalog.texts[name])
+    if name in catalog.categories:
+        category = catalog.categories[name]
+        offsets, codes = category.codes.offsets, category.codes.codes
+        words = [category.values[code] for code in codes]
+        return [_LIST_SEPARATOR.join(words[a:b]) for a, b in itertools.pairwise(offsets)]
+    if name in catalog.numbers:
+        return ["" if np.isnan(value) else f"{value:g}" for value in catalog.numbers[name]]
+    if name in ITEM_COLUMNS:
+        return [""] * (len(catalog) + 1)
+    known = sorted({*ITEM_COLUMNS, *catalog.texts, *catalog.categories, *catalog.numbers})
+    raise ConfigError(f"encoder.template {template!r} names column {name!r}; the items table has {known}")
+
+
+def text_hash(text: str) -> str:
+    """32 hexadecimal digits that stand for a text: the first 128 bits of its SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of n texts, special tokens included. offsets: (n + 1,) int64; text i is ids[offsets[i]:offsets[i + 1]].
+
+    truncated: how many of the texts were cut to the token limit.
+    """
+
+    offsets: Int64
+    ids: Int32
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def lengths(self) -> Int64:
+        """Tokens of each text, (n,)."""
+        return np.diff(self.offsets)
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
+    """Token ids of each text, cut to `max_tokens`; what was cut is counted. `tokenizer` is a Hugging Face tokenizer.
+
+    A text of which the tokenizer makes nothing is one unknown token.
+    """
+    unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+    ids: list[list[int]] = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if len(texts) else []
+    too_long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
+    if too_long:
+        cut = tokenizer([texts[i] for i in too_long], truncation=True, max_length=max_tokens)["input_ids"]
+        for i, row in zip(too_long, cut, strict=True):
+            ids[i] = row
+    ids = [row or [unknown] for row in ids]
+    offsets = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    return Tokens(offsets, np.fromiter((token for row in ids for token in row), np.int32, offsets[-1]), len(too_long))

@@ -1,0 +1,158 @@
+"""The item tower: texts to unit vectors through the transformer, each distinct text once.
+
+Texts are sorted by length and go through in batches of a fixed number of tokens, so that next to nothing is padding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from features.log import Float32, Int64
+from recsys.encoder.text import Tokens, tokenise
+from recsys.errors import ModelError
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+Pooling = Literal["mean", "cls"]
+TOKENS_PER_BATCH = 4096
+
+
+class Tower:
+    """A transformer, its tokenizer, and how its outputs become one vector of length 1.
+
+    max_tokens: longest text, in tokens, special ones included. Raises ModelError where the model reads fewer.
+    """
+
+    def __init__(
+        self,
+        transformer: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        limit: int,
+        max_tokens: int,
+        pooling: Pooling,
+        dtype: Dtype,
+    ) -> None:
+        if max_tokens > limit:
+            raise ModelError(
+                f"expected encoder.max_tokens of at most {limit}, which is what the base model reads, got {max_tokens}"
+            )
+        self.transformer = transformer
+        self.tokenizer = tokenizer
+        self.limit = limit
+        self.max_tokens = max_tokens
+        self.pooling: Pooling = pooling
+        self.dtype: Dtype = dtype
+        self.pad_id: int = tokenizer.pad_token_id
+
+    @property
+    def device(self) -> torch.device:
+        """Where the transformer's weights are."""
+        device: torch.device = self.transformer.device
+        return device
+
+    def tokenise(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of the texts, cut to the tower's limit."""
+        return tokenise(self.tokenizer, texts, self.max_tokens)
+
+    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
+        """Unit vectors of the texts, (n, d). progress: called with the number of texts done after every batch.
+
+        A text's vector may differ by rounding (about 1e-6 in float32) with the texts beside it.
+        """
+        return self.encode_tokens(self.tokenise(texts), progress=progress)
+
+    def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
+        """As `encode`, for texts that are tokens already."""
+        found = np.zeros((len(tokens), self.transformer.config.hidden_size), np.float32)
+        self.transformer.eval()
+        with torch.inference_mode():
+            for index in length_batches(tokens.lengths(), TOKENS_PER_BATCH):
+                ids, mask = pad_batch(tokens, index, self.pad_id, self.device)
+                with self.arithmetic():
+                    hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+                found[index] = pool(hidden, mask, self.pooling).cpu().numpy()
+                if progress is not None:
+                    progress(len(index))
+        return found
+
+    def copy(self) -> Tower:
+        """The same tower with weights of its own."""
+        return Tower(
+            copy.deepcopy(self.transformer),
+            self.tokenizer,
+            limit=self.limit,
+            max_tokens=self.max_tokens,
+            pooling=self.pooling,
+            dtype=self.dtype,
+        )
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """The context in which the transformer computes: bfloat16 where chosen, else nothing."""
+        return arithmetic(self.dtype, self.device)
+
+
+def arithmetic(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast to bfloat16 where `dtype` says so, or is auto and the hardware computes in it; else float32."""
+    if dtype == "bfloat16" or (dtype == "auto" and has_bfloat16(device)):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """True where the device multiplies bfloat16 matrices in hardware, not by emulation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    features = torch.backends.cpu.get_cpu_capability()
+    return features.startswith("AVX512") and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One unit vector for each text, (n, d) float32. hidden: (n, t, d); mask: (n, t), 1 for a token, 0 for padding."""
+    hidden = hidden.float()
+    if pooling == "cls":
+        return functional.normalize(hidden[:, 0], dim=1)
+    weights = mask[:, :, None].to(hidden.dtype)
+    return functional.normalize((hidden * weights).sum(dim=1), dim=1)
+
+
+def length_batches(lengths: Int64, tokens_per_batch: int) -> Iterator[Int64]:
+    """Positions of texts in batches of similar length, shortest first.
+
+    Padded, a batch has at most `tokens_per_batch` tokens, or one text.
+    """
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and lengths[order[end]] * (end + 1 - start) <= tokens_per_batch:
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+def pad_batch(tokens: Tokens, index: Int64, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of some texts, (n, t) each, int64."""
+    lengths = tokens.lengths()[index]
+    within = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    ids = np.full(within.shape, pad_id, np.int64)
+    ids[within] = tokens.ids[np.repeat(tokens.offsets[index], lengths) + _ramps(lengths)]
+    return torch.from_numpy(ids).to(device), torch.from_numpy(within.astype(np.int64)).to(device)
+
+
+def _ramps(lengths: Int64) -> Int64:
+    """0, 1, ... for each length, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)

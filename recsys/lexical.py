@@ -1,0 +1,152 @@
+"""Lexical similarity: TF-IDF over words, or over character n-grams where a script writes without spaces.
+
+Fitted once, on the texts of items seen in the encoder slice, and stored as JSON. Sublinear term frequency, smoothed
+idf, rows of length 1: with words only, the same numbers as scikit-learn's `TfidfVectorizer(sublinear_tf=True)`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from features.history import Histories
+from features.log import Float32, Float64, Int64, Requests
+from recsys.config import Lexical as LexicalConfig
+from recsys.errors import ModelError
+
+FORMAT = 1
+_NGRAMS = (2, 3)
+_SPACELESS = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
+)
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
+_RUNS = re.compile(f"([{_SPACELESS}]+)|((?:(?![{_SPACELESS}])[^\\W_]|[{_MARKS}])+)")
+
+
+def terms_of(text: str) -> list[str]:
+    """The terms of a text, with repeats: words of two or more characters, and 2- and 3-grams of scripts without spaces.
+
+    A run of one character is a term of its own there.
+
+    >>> terms_of("Red shoes 红色的鞋")
+    ['red', 'shoes', '红色', '色的', '的鞋', '红色的', '色的鞋']
+    """
+    found = []
+    for run, word in _RUNS.findall(unicodedata.normalize("NFKC", text).casefold()):
+        if word:
+            found += [word] if len(word) > 1 else []
+        elif len(run) == 1:
+            found.append(run)
+        else:
+            found += [run[i : i + n] for n in _NGRAMS for i in range(len(run) - n + 1)]
+    return found
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """A fitted TF-IDF model. terms: sorted. idf: (n_terms,) inverse document frequency, at least 1."""
+
+    terms: tuple[str, ...]
+    idf: Float64
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {term: i for i, term in enumerate(self.terms)}
+
+    def transform(self, texts: Sequence[str]) -> csr_matrix:
+        """TF-IDF rows of the texts, (n, n_terms) float64, length 1; empty where a text has no known term."""
+        offsets, positions, values = [0], [], []
+        for text in texts:
+            counts = Counter(self._position[term] for term in terms_of(text) if term in self._position)
+            row = np.array(sorted(counts), np.int32)
+            weights = np.array([1.0 + math.log(counts[i]) for i in row]) * self.idf[row]
+            length = math.sqrt(math.fsum(weights * weights))
+            positions.append(row)
+            values.append(weights / length if length else weights)
+            offsets.append(offsets[-1] + len(row))
+        data = (np.concatenate(values or [np.zeros(0)]), np.concatenate(positions or [np.zeros(0, np.int32)]))
+        return csr_matrix((*data, np.array(offsets)), shape=(len(texts), len(self.terms)))
+
+    def save(self, path: Path) -> None:
+        """Write terms and idf as JSON; what is read back transforms to the same bits."""
+        content = {"format": FORMAT, "terms": list(self.terms), "idf": self.idf.tolist()}
+        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def fit_lexical(texts: Sequence[str], config: LexicalConfig) -> Lexical:
+    """Terms and idf of texts: terms in at least `min_document_count` texts, the `max_terms` most frequent of them."""
+    total: Counter[str] = Counter()
+    documents: Counter[str] = Counter()
+    for text in texts:
+        terms = terms_of(text)
+        total.update(terms)
+        documents.update(set(terms))
+    kept = [term for term, count in documents.items() if count >= config.min_document_count]
+    kept = sorted(sorted(kept, key=lambda term: (-total[term], term))[: config.max_terms])
+    n = sum(1 for text in texts if text)
+    idf = [math.log((1 + n) / (1 + documents[term])) + 1.0 for term in kept]
+    return Lexical(tuple(kept), np.array(idf, np.float64))
+
+
+def load_lexical(path: Path) -> Lexical:
+    """The model that `Lexical.save` wrote. Raises ModelError where the file is not one."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, got {content['format']!r}")
+        model = Lexical(tuple(content["terms"]), np.array(content["idf"], np.float64))
+        if len(model.terms) != len(model.idf):
+            raise ValueError(f"expected one idf a term, got {len(model.idf)} for {len(model.terms)}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"lexical model {str(path)!r} cannot be read: {type(error).__name__}: {error}") from error
+    return model
+
+
+def lexical_column(rows: csr_matrix, requests: Requests, histories: Histories) -> Float32:
+    """Cosine of each candidate's text with the mean of the history's texts, (n_rows,), 0 to 1.
+
+    rows: (n_items + 1, n_terms), as `Lexical.transform` gives them; code -1 reaches the last row. NaN where the
+    history or the candidate has no known term. A value depends on its own request and candidate alone: every sum is
+    taken in the order of terms, so offline and online agree to the last bit.
+    """
+    offsets, terms, values = rows.indptr.astype(np.int64), rows.indices, rows.data
+    found = np.full(requests.n_rows, np.nan, np.float32)
+    mean = np.zeros(rows.shape[1])
+    for i in range(len(requests)):
+        taken, _ = _entries(offsets, histories.items.row(i).astype(np.int64))
+        if not len(taken):
+            continue
+        np.add.at(mean, terms[taken], values[taken])
+        touched = np.unique(terms[taken])
+        length = math.sqrt(math.fsum(mean[touched] ** 2))
+        part = slice(requests.offsets[i], requests.offsets[i + 1])
+        taken, owner = _entries(offsets, requests.item[part].astype(np.int64))
+        n = part.stop - part.start
+        dots = np.bincount(owner, weights=values[taken] * mean[terms[taken]], minlength=n)
+        there = np.bincount(owner, minlength=n) > 0
+        found[part] = np.where(there, dots / length, np.nan)
+        mean[touched] = 0.0
+    return found
+
+
+def _entries(offsets: Int64, codes: Int64) -> tuple[Int64, Int64]:
+    """Positions of the entries of some rows, in order, and which of `codes` each belongs to."""
+    codes = np.where(codes < 0, len(offsets) - 2, codes)
+    lengths = offsets[codes + 1] - offsets[codes]
+    owner = np.repeat(np.arange(len(codes)), lengths)
+    starts = np.cumsum(lengths) - lengths
+    return np.arange(len(owner)) - starts[owner] + offsets[codes][owner], owner

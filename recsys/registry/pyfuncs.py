@@ -1,0 +1,89 @@
+"""The two models as MLflow serves them: pandas in, pandas out, through `mlflow.pyfunc` or `mlflow models serve`.
+
+MLflow executes `served_encoder.py` and `served_ranker.py` on load (models from code); weights are safetensors,
+LightGBM's text and JSON, so nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from features.log import Float64
+from recsys.encoder.model import Encoder, load_encoder
+from recsys.encoder.scoring import text_columns
+from recsys.encoder.text import Template
+from recsys.errors import InputError
+from recsys.ranker import Ranker, load_ranker
+from recsys.unit import read_settings
+
+ENCODER_ARTIFACT = "encoder"
+RANKER_ARTIFACT = "unit"
+
+
+class RankerModel(PythonModel):  # type: ignore[misc]
+    """Feature columns and an optional impression_id in; score and rank of each row out."""
+
+    ranker: Ranker
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the booster and its columns."""
+        folder = Path(context.artifacts[RANKER_ARTIFACT])
+        self.ranker = load_ranker(folder / "ranker.txt", read_settings(folder).columns)
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """Scores and ranks, (n_rows,) each; without impression_id the call is one list. Missing values are NaN."""
+        missing = [column for column in self.ranker.columns if column not in model_input.columns]
+        if missing:
+            raise InputError(f"expected the ranker's {len(self.ranker.columns)} columns, missing {missing[:5]!r}")
+        matrix = model_input[list(self.ranker.columns)].to_numpy(np.float32)
+        scores = self.ranker.scores(np.ascontiguousarray(matrix))
+        lists = model_input.get("impression_id")
+        return pd.DataFrame({"score": scores, "rank": _ranks(scores, lists)}, index=model_input.index)
+
+
+class EncoderModel(PythonModel):  # type: ignore[misc]
+    """The texts of a history and of a candidate in; the text score out."""
+
+    encoder: Encoder
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the tower and the head."""
+        self.encoder = load_encoder(Path(context.artifacts[ENCODER_ARTIFACT]))
+
+    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
+        """The score of each row, (n_rows,): NaN where neither title nor description is given.
+
+        history: the texts of the clicked items, oldest first. title, description: the candidate's.
+        """
+        rows = [_texts_of(row, self.encoder) for row in model_input.to_dict("records")]
+        distinct = sorted({text for history, candidate in rows for text in (*history, candidate) if text})
+        vectors = dict(zip(distinct, self.encoder.encode_texts(distinct), strict=True))
+        scores = []
+        for history, candidate in rows:
+            if not candidate:
+                scores.append(np.nan)
+                continue
+            past = [vectors[text] for text in history[-self.encoder.settings.history_length :]]
+            past_matrix = np.stack(past) if past else np.zeros((0, self.encoder.dim), np.float32)
+            scores.append(float(text_columns(self.encoder.weights, past_matrix, vectors[candidate][None])[0, 0]))
+        return pd.DataFrame({"score": scores}, index=model_input.index)
+
+
+def _texts_of(row: dict[Hashable, Any], encoder: Encoder) -> tuple[list[str], str]:
+    history = row.get("history")
+    past = [str(text) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
+    fields = {name: str(row[name]) for name in ("title", "description") if isinstance(row.get(name), str)}
+    return past, Template.parse(encoder.settings.template).fill(fields)
+
+
+def _ranks(scores: Float64, lists: pd.Series | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Ranks from 1 within each list, the higher score first, equal ones in the order given."""
+    frame = pd.DataFrame({"score": scores, "list": 0 if lists is None else lists.to_numpy()})
+    ranks = frame.groupby("list", dropna=False)["score"].rank(method="first", ascending=False)
+    return ranks.to_numpy().astype(np.int64)

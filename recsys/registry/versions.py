@@ -1,0 +1,179 @@
+"""Registered versions: logging both models, their aliases, and loading a ranker with exactly the encoder it names.
+
+Only the ranker's aliases are ever read; the encoder follows the ranker's own settings.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import Array
+
+from features.log import Float32
+from recsys.encoder.model import Encoder, load_encoder
+from recsys.errors import ModelNotFound
+from recsys.registry.golden import Golden, check_encoder, check_ranker
+from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
+from recsys.unit import Unit, load_unit, read_settings
+
+CHAMPION = "champion"
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
+_CODE = Path(__file__).parent
+_REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    number: str
+
+    @property
+    def uri(self) -> str:
+        """models:/NAME/VERSION."""
+        return f"models:/{self.name}/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A unit and the versions that it was loaded from."""
+
+    unit: Unit
+    ranker: Version
+    encoder: Version
+
+
+def encoder_name(name: str) -> str:
+    """Registered name of the encoder that belongs to NAME."""
+    return f"{name}-encoder"
+
+
+def ranker_name(name: str) -> str:
+    """Registered name of the ranker that belongs to NAME."""
+    return f"{name}-ranker"
+
+
+def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
+    """Log the encoder to the open run and register it as a version of NAME-encoder."""
+    columns = [
+        ColSpec(Array(DataType.string), "history", required=False),
+        ColSpec(DataType.string, "title", required=False),
+        ColSpec(DataType.string, "description", required=False),
+    ]
+    example = pd.DataFrame({"history": [["A clicked title"], []], "title": ["One title", "Another title"]})
+    signature = ModelSignature(Schema(columns), Schema([ColSpec(DataType.double, "score")]))
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / ENCODER_ARTIFACT
+        encoder.save(folder)
+        golden.save(folder)
+        return _log(
+            "encoder",
+            _CODE / "served_encoder.py",
+            {ENCODER_ARTIFACT: str(folder)},
+            signature,
+            example,
+            encoder_name(name),
+        )
+
+
+def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Version:
+    """Log the ranker to the open run and register it as a version of NAME-ranker.
+
+    example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion.
+    """
+    columns = [ColSpec(DataType.double, column, required=True) for column in unit.settings.columns]
+    columns.append(ColSpec(DataType.string, "impression_id", required=False))
+    outputs = Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "rank")])
+    rows = pd.DataFrame(example.astype("float64"), columns=list(unit.settings.columns))
+    rows["impression_id"] = "example"
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / RANKER_ARTIFACT
+        unit.save(folder)
+        golden.save(folder)
+        artifacts = {RANKER_ARTIFACT: str(folder)}
+        signature = ModelSignature(Schema(columns), outputs)
+        version = _log("ranker", _CODE / "served_ranker.py", artifacts, signature, rows, ranker_name(name))
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
+    if CHAMPION not in client.get_registered_model(version.name).aliases:
+        client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    return version
+
+
+def resolve(uri: str) -> Version:
+    """The version that models:/NAME/VERSION or models:/NAME@ALIAS names.
+
+    Raises ModelNotFound where the text has another form, or nothing of that name is registered.
+    """
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise ModelNotFound(f"model {uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
+    name, number, alias = match["name"], match["version"], match["alias"]
+    client = mlflow.MlflowClient()
+    try:
+        if alias is not None:
+            number = client.get_model_version_by_alias(name, alias).version
+        return Version(name, str(client.get_model_version(name, number).version))
+    except MlflowException as error:
+        known = sorted(model.name for model in client.search_registered_models(max_results=100))
+        raise ModelNotFound(
+            f"model {uri!r} is not registered at {mlflow.get_tracking_uri()}; registered models: {known or 'none'}; "
+            "train one with `recsys train`, or set MLFLOW_TRACKING_URI"
+        ) from error
+
+
+def load(uri: str) -> Loaded:
+    """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests.
+
+    Raises ModelNotFound, EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
+    """
+    ranker = resolve(uri)
+    folder = _artifact(ranker, RANKER_ARTIFACT)
+    encoder_version = resolve(read_settings(folder).encoder)
+    encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT)
+    encoder = load_encoder(encoder_folder)
+    unit = load_unit(folder, encoder)
+    check_encoder(encoder, encoder_folder)
+    check_ranker(unit.ranker, folder)
+    return Loaded(unit, ranker, encoder_version)
+
+
+def _artifact(version: Version, artifact: str) -> Path:
+    """Local folder of a version's artifact, downloaded where the store is not on this machine."""
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(f"{version.uri}"))
+    except (MlflowException, OSError) as error:
+        raise ModelNotFound(f"the artifacts of {version} cannot be fetched: {error}") from error
+    found = folder / "artifacts" / artifact
+    if not found.is_dir():
+        raise ModelNotFound(f"{version} holds no {artifact!r}; expected a model that `recsys train` registered")
+    return found
+
+
+def _log(
+    kind: str, code: Path, artifacts: dict[str, str], signature: ModelSignature, example: Any, registered: str
+) -> Version:
+    info = mlflow.pyfunc.log_model(
+        name=kind,
+        python_model=str(code),
+        artifacts=artifacts,
+        signature=signature,
+        input_example=example,
+        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in _REQUIREMENTS],
+        registered_model_name=registered,
+    )
+    return Version(registered, str(info.registered_model_version))

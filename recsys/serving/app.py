@@ -1,0 +1,171 @@
+"""The HTTP face of a `RankService`: routes, and every failure as the contract's JSON.
+
+Ranking and writing run in threads, each behind a gate of its own; health answers on the event loop, so that a busy
+server still says that it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
+from recsys.serving.envelope import Envelope
+from recsys.serving.gate import Gate
+from recsys.serving.problems import CODES, INVALID, STORE, TOO_OLD, ServingError, field_path, problem
+from recsys.serving.schemas import (
+    BatchAnswer,
+    Event,
+    EventsRequest,
+    Item,
+    ItemsRequest,
+    ProblemAnswer,
+    RankAnswer,
+    RankRequest,
+)
+from recsys.serving.service import RankService
+
+PLAYGROUND = Path(__file__).with_name("playground.html")
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemAnswer, "description": CODES[status].replace("_", " ")} for status in (400, 413, 422, 503)
+}
+_MIB = 2**20
+
+
+class _StrictJson(Request):
+    """A request whose body is JSON whatever its content type says; NaN and broken UTF-8 are no JSON."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_json"):
+            self._json = orjson.loads(await self.body())
+        return self._json
+
+
+class _Route(APIRoute):
+    """Hands `_StrictJson` to the route's function."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            return await handler(_StrictJson(request.scope, request.receive))
+
+        return handle
+
+
+def create_app(service: RankService) -> FastAPI:
+    """The application that serves `service`; nothing is opened or started here."""
+    app = FastAPI(
+        title="recsys",
+        description="Rank candidate items for a user by text and behaviour.",
+        version=service.version,
+        strict_content_type=False,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.router.route_class = _Route
+    settings = service.settings
+    app.add_middleware(Envelope, telemetry=service.telemetry, max_body=int(settings.max_body_mb * _MIB))
+    _add_failures(app)
+    _add_work(app, service)
+    _add_pages(app, service)
+    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
+    return app
+
+
+def _add_work(app: FastAPI, service: RankService) -> None:
+    """The three routes that do something."""
+    settings = service.settings
+    ranking, writing = Gate(settings.workers, settings.queue), Gate(1, settings.queue)
+
+    @app.post("/v1/rank", responses={200: {"model": RankAnswer}, **_FAILURES}, summary="Put candidates in order")
+    async def rank(body: RankRequest, request: Request) -> Response:
+        return _json(await ranking.run(partial(service.rank, body, request_id=request.state.request_id)))
+
+    @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
+    async def events(body: EventsRequest) -> Response:
+        return _json(await writing.run(partial(service.add_events, body.events)))
+
+    @app.post("/v1/items", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change items")
+    async def items(body: ItemsRequest) -> Response:
+        return _json(await writing.run(partial(service.add_items, body.items)))
+
+
+def _add_pages(app: FastAPI, service: RankService) -> None:
+    """What only tells."""
+
+    @app.get("/health/live", summary="The process answers")
+    async def live() -> Response:
+        return _json({"status": "live"})
+
+    @app.get("/health/ready", responses={503: _FAILURES[503]}, summary="Model and store can answer")
+    async def ready() -> Response:
+        return _json({"status": "ready", "model": service.ready()})
+
+    @app.get("/metrics", response_class=Response, summary="Prometheus' text format")
+    async def metrics() -> Response:
+        return Response(service.telemetry.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/examples", summary="A few ids to try")
+    async def examples() -> Response:
+        return _json(service.examples())
+
+    @app.get("/", include_in_schema=False)
+    async def playground() -> HTMLResponse:
+        return HTMLResponse(PLAYGROUND.read_text(encoding="utf-8"))
+
+
+def _add_failures(app: FastAPI) -> None:
+    """How each kind of failure is told; what is not here becomes a 500 in `Envelope`."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        found = error.errors()[0]
+        if found["type"] == "json_invalid":
+            detail = found.get("ctx", {}).get("error", "")
+            return _json(problem(CODES[400], f"expected a JSON body: {detail}"), 400)
+        return _json(problem(INVALID, found["msg"], field_path(found["loc"])), 422)
+
+    @app.exception_handler(HTTPException)
+    async def told_by_status(request: Request, error: HTTPException) -> Response:
+        code = CODES.get(error.status_code, "error")
+        text = (
+            f"{request.method} {request.url.path}: {error.detail}" if error.status_code in (404, 405) else error.detail
+        )
+        return _json(problem(code, text), error.status_code, error.headers)
+
+    @app.exception_handler(RecsysError)
+    async def ours(request: Request, error: RecsysError) -> Response:
+        if isinstance(error, ServingError):
+            return _json(problem(error.code, str(error), error.field), error.status)
+        if isinstance(error, TimeOrderError):
+            return _json(problem(TOO_OLD, str(error), "timestamp"), 422)
+        if isinstance(error, StoreError):
+            return _json(problem(STORE, str(error)), 503)
+        if isinstance(error, InputError):
+            return _json(problem(INVALID, str(error)), 422)
+        raise error
+
+
+def _openapi(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document with the rows of batches, which are judged one by one and so are in no signature."""
+    document = make()
+    schemas = document["components"]["schemas"]
+    for model in (Event, Item):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.setdefault(model.__name__, schema)
+    return document
+
+
+def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers=headers, media_type="application/json")

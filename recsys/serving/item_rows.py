@@ -1,0 +1,117 @@
+"""An item as JSON has it, read as the items table is: which columns there are, and of which kind, the model says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from features.item_records import Item
+from features.log import Float32
+from features.times import moment_of
+from recsys.encoder.text import Template
+from recsys.serving import schemas
+from recsys.serving.problems import BadRequest
+from recsys.unit import Settings
+
+_PLAIN = ("title", "description")
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """The item columns that a unit reads. vectors: column to its width. texts: beside title and description."""
+
+    categories: frozenset[str]
+    numbers: frozenset[str]
+    vectors: Mapping[str, int]
+    texts: frozenset[str]
+    timezone: str
+
+    def overlay(self, stored: Item | None, row: schemas.Item, field: str = "") -> Item:
+        """The stored item with the columns that came along. field: path of the row, for errors.
+
+        Raises BadRequest where a column that the model reads is not what it has to be; others are not looked at.
+        """
+        item = stored or Item(row.item_id)
+        given = row.given()
+        changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
+        if "published_at" in given:
+            changes["published_at"] = _moment(given["published_at"], self.timezone, f"{field}published_at")
+        for kind, names, read in (
+            ("categories", self.categories, _values),
+            ("numbers", self.numbers, _number),
+            ("texts", self.texts, _text),
+        ):
+            found = {name: read(given[name], f"{field}{name}") for name in names if name in given}
+            if found:
+                changes[kind] = {**getattr(item, kind), **found}
+        vectors = {
+            name: _vector(given[name], self.vectors[name], f"{field}{name}") for name in self.vectors if name in given
+        }
+        if vectors:
+            changes["vectors"] = {**item.vectors, **vectors}
+        return replace(item, **changes) if changes else item
+
+
+def item_columns(settings: Settings, vectors: Mapping[str, int]) -> ItemColumns:
+    """The columns that a unit of these settings reads. vectors: the width of each vector column."""
+    texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
+    return ItemColumns(frozenset(settings.categories), frozenset(settings.numbers), vectors, texts, settings.timezone)
+
+
+def _moment(value: object, timezone: str, field: str) -> int:
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        found = moment_of(value, timezone)
+        if found is not None:
+            return found
+    raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {_short(value)}", field)
+
+
+def _values(value: object, field: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(_SEPARATOR)) if part)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return _values(_SEPARATOR.join(value), field)
+    if isinstance(value, (int, float)):
+        return (_text(value, field),)
+    raise BadRequest(f"expected text, several values separated by '|', got {_short(value)}", field)
+
+
+def _number(value: object, field: str) -> float:
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadRequest(f"expected a finite number, got {_short(value)}", field)
+    return found
+
+
+def _text(value: object, field: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise BadRequest(f"expected text, got {_short(value)}", field)
+
+
+def _vector(value: object, width: int, field: str) -> Float32:
+    numeric = isinstance(value, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
+    if not numeric or len(value) != width:  # type: ignore[arg-type]
+        raise BadRequest(f"expected a list of {width} numbers, got {_short(value)}", field)
+    try:
+        vector = np.array(value, np.float32)
+    except OverflowError:
+        vector = np.array([np.inf], np.float32)
+    if not np.isfinite(vector).all():
+        raise BadRequest("expected finite numbers of at most 3e38", field)
+    return vector
+
+
+def _short(value: object) -> str:
+    text = f"a list of {len(value)}" if isinstance(value, list) else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,73 @@
+"""What the API refuses, as the contract's JSON: {"error": {"code", "message", "field"?}} with the right status.
+
+ServingError                  status and code of an answer that is no ranking
+├── BadRequest        422     a field is not what it has to be
+├── Overloaded        503     more requests wait than the server may hold
+└── NotReady          503     the server is starting or shutting down
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from recsys.errors import RecsysError
+
+CODES: Mapping[int, str] = {
+    400: "malformed_json",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    422: "invalid_request",
+    500: "internal_error",
+    503: "unavailable",
+}
+"""Error code of each status that is told by the status alone."""
+
+INVALID, TOO_OLD, STORE = "invalid_request", "timestamp_too_old", "store_unavailable"
+
+
+class ServingError(RecsysError):
+    """A request that cannot be answered; `field` is the dotted path of the field at fault, if it is one field's."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BadRequest(ServingError):
+    """A field of the request is not what it has to be."""
+
+    status = 422
+    code = INVALID
+
+
+class Overloaded(ServingError):
+    """More requests wait than the server may hold."""
+
+    status = 503
+    code = "overloaded"
+
+
+class NotReady(ServingError):
+    """The server is starting or shutting down."""
+
+    status = 503
+    code = "not_ready"
+
+
+def problem(code: str, message: str, field: str | None = None) -> dict[str, Any]:
+    """The body of an error answer; the message is one line."""
+    content = {"code": code, "message": " ".join(message.split())}
+    if field:
+        content["field"] = field
+    return {"error": content}
+
+
+def field_path(location: Sequence[int | str]) -> str:
+    """A dotted path, `candidates.3.item_id`, from where pydantic found the problem; "" for the body as a whole."""
+    parts = [str(part) for part in location]
+    return ".".join(parts[1:] if parts[:1] == ["body"] else parts)

@@ -1,0 +1,159 @@
+"""The bodies of requests and answers over HTTP.
+
+Ids are text; whole numbers become decimal text and numbers with a fraction are refused, as in the input tables. Times
+are ISO 8601 or epoch s, ms or us. What a column of an item may hold is the model's business, not this module's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+MAX_ID = 512
+"""Longest id, in bytes of UTF-8."""
+MAX_TEXT = 100_000
+"""Longest title, description, query or other value, in characters."""
+
+
+def _id(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        raise ValueError("expected text or a whole number, got a number with a fraction")
+    if isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) > MAX_ID:
+        raise ValueError(f"expected at most {MAX_ID} bytes of UTF-8, got {len(value.encode('utf-8', 'surrogatepass'))}")
+    return value
+
+
+def _item(value: object) -> object:
+    return {"item_id": value} if isinstance(value, (str, int, float)) else value
+
+
+Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_id, json_schema_input_type=str | int)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Time = Annotated[str, StringConstraints(max_length=64)] | int | float
+
+
+class Body(BaseModel):
+    """Part of a request: strict about types, silent about keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class Item(BaseModel):
+    """A row of the items table: an id, and any column. A column that is given wins over the stored one."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    item_id: Id
+    title: Text | None = None
+    description: Text | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The columns that came along, without the id and without nulls."""
+        columns = {name: getattr(self, name) for name in self.model_fields_set if name != "item_id"}
+        return {name: value for name, value in (columns | (self.model_extra or {})).items() if value is not None}
+
+
+ItemOrId = Annotated[Item, BeforeValidator(_item, json_schema_input_type=Item | str | int)]
+
+
+class RankRequest(Body):
+    """Who is to see the list, and what could be in it."""
+
+    user_id: Id | None = Field(None, description="Null for a user without history.")
+    candidates: list[ItemOrId] = Field(min_length=1, description="Item ids, or items with any columns.")
+    history: list[ItemOrId] | None = Field(
+        None, description="Clicked items, oldest first, in place of the stored history for what reads items' content."
+    )
+    query: Text | None = None
+    timestamp: Time | None = Field(None, description="ISO 8601 or epoch s, ms, us; missing: now.")
+    top_k: int | None = Field(None, ge=1, description="Answer only so many items.")
+    explain: bool = Field(False, description="Add what each column gave to the score.")
+
+
+class Contribution(BaseModel):
+    """What one column of the ranker gave to a score, beside its value; null is missing."""
+
+    column: str
+    value: float | None
+    contribution: float
+
+
+class RankedItem(BaseModel):
+    """One item of the answer; rank 1 is the top."""
+
+    item_id: str
+    score: float
+    rank: int
+    explanation: list[Contribution] | None = None
+
+
+class ModelVersions(BaseModel):
+    """The registered versions that answered, as NAME/VERSION."""
+
+    ranker: str
+    encoder: str
+
+
+class RankAnswer(BaseModel):
+    """Items by descending score; equal scores by item id."""
+
+    request_id: str
+    model: ModelVersions
+    rung: str
+    items: list[RankedItem]
+
+
+class Event(Body):
+    """Something a user did; or, as type `impression` with `items`, a list that a user was shown."""
+
+    user_id: Id | None = None
+    item_id: Id | None = None
+    items: list[Id] | None = None
+    timestamp: Time
+    event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "click"
+    impression_id: Id | None = None
+    event_id: Id | None = None
+
+
+class EventsRequest(Body):
+    """A batch of events; each is judged alone."""
+
+    events: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Event"}})
+
+
+class ItemsRequest(Body):
+    """Rows of the items table, upserted by id; each is judged alone."""
+
+    items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Item"}})
+
+
+class Rejection(BaseModel):
+    """A row that was not taken."""
+
+    index: int
+    code: str
+    message: str
+
+
+class BatchAnswer(BaseModel):
+    """How many rows are on disk now, and which are not."""
+
+    accepted: int
+    rejected: list[Rejection]
+
+
+class Problem(BaseModel):
+    """What was wrong."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class ProblemAnswer(BaseModel):
+    """Every answer that is no success."""
+
+    error: Problem

@@ -1,0 +1,160 @@
+"""Ranking and writing in process: what the HTTP routes call, and what a test or a replay may call without them.
+
+    service = RankService(unit, state, settings, ranker="news-ranker/3", encoder="news-encoder/2")
+    answer = service.rank(RankRequest(user_id="u1", candidates=["a", "b"]))
+
+Safe for threads. A written event is seen by every ranking that begins after its call returned.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from features.item_records import Item
+from features.online import OnlineState
+from features.online_reader import OnlineReader
+from features.times import moment_of
+from recsys.config import Serving
+from recsys.errors import StoreError
+from recsys.serving import schemas
+from recsys.serving.cached_encoder import CachedEncoder
+from recsys.serving.examples import examples
+from recsys.serving.explaining import contributions
+from recsys.serving.item_rows import item_columns
+from recsys.serving.item_texts import ItemTextReader
+from recsys.serving.problems import BadRequest, NotReady
+from recsys.serving.stored_vectors import StoredVectors
+from recsys.serving.telemetry import Telemetry
+from recsys.serving.writing import Writer
+from recsys.unit import Unit
+
+FULL = "full"
+"""The rung of an answer that everything took part in."""
+
+
+class RankService:
+    """A unit and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION."""
+
+    def __init__(
+        self, unit: Unit, state: OnlineState, settings: Serving | None = None, *, ranker: str, encoder: str
+    ) -> None:
+        self.settings = settings or Serving()
+        self.telemetry = Telemetry()
+        self.version = metadata.version("recsys")
+        self._state = state
+        self._model = {"ranker": ranker, "encoder": encoder}
+        vectors = StoredVectors(state.store)
+        counter = self.telemetry.texts_encoded
+        self._encoder = CachedEncoder(unit.encoder, vectors, self.settings.cached_texts, on_made=counter.inc)
+        self.unit = replace(unit, encoder=self._encoder)
+        self._texts = ItemTextReader(self._encoder, unit.lexical, self.settings.cached_texts)
+        self._columns = item_columns(unit.settings, dict(state.settings.vectors))
+        self._writer = Writer(state, self.settings, self._columns, self._texts, self.telemetry)
+
+    def rank(self, request: schemas.RankRequest, *, request_id: str | None = None) -> dict[str, Any]:
+        """The answer to a request, as the contract's JSON.
+
+        Raises BadRequest where a field is not usable, TimeOrderError for a time before the newest event, StoreError
+        where the store cannot be read.
+        """
+        started = time.perf_counter()
+        reader = self._reader(request)
+        texts, known = self._texts.read(reader.catalog)
+        scores = self.unit.scores(reader, known, threads=self.settings.threads)
+        order = np.lexsort((reader.requests.item, -scores))[: request.top_k]
+        ids = reader.catalog.ids[reader.requests.item[order]]
+        items = [
+            {"item_id": item_id, "score": score, "rank": rank}
+            for rank, (item_id, score) in enumerate(zip(ids, scores[order].tolist(), strict=True), start=1)
+        ]
+        if request.explain:
+            reasons = contributions(self.unit.ranker, self.unit.matrix(reader, known)[order])
+            for item, reason in zip(items, reasons, strict=True):
+                item["explanation"] = reason
+        self._count(reader, texts, time.perf_counter() - started)
+        return {"request_id": request_id or uuid.uuid4().hex, "model": self._model, "rung": FULL, "items": items}
+
+    def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Count posted events and shown lists; see `Writer.add_events`."""
+        return self._writer.add_events(rows)
+
+    def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Describe posted items; see `Writer.add_items`."""
+        return self._writer.add_items(rows)
+
+    def examples(self) -> dict[str, Any]:
+        """A few ids from the store."""
+        return examples(self._state)
+
+    def ready(self) -> dict[str, str]:
+        """The versions that answer. Raises NotReady where the store cannot be read."""
+        try:
+            self._state.newest()
+        except StoreError as error:
+            raise NotReady(str(error)) from error
+        return self._model
+
+    def warm_up(self) -> None:
+        """Rank once what is in the store, so that the first caller does not wait for what is made on first use."""
+        ids = [item["item_id"] for item in self.examples()["items"]]
+        self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
+
+    def _reader(self, request: schemas.RankRequest) -> OnlineReader:
+        """Everything that the store knows for a request."""
+        limit = self.settings.max_candidates
+        if len(request.candidates) > limit:
+            raise BadRequest(f"expected at most {limit:,} candidates, got {len(request.candidates):,}", "candidates")
+        rows = _distinct(enumerate(request.candidates), "candidates")
+        past = _distinct(reversed(list(enumerate(request.history or ()))), "history")
+        latest_first = list(past)[: self.unit.settings.history_length]
+        return OnlineReader(
+            self._state,
+            request.user_id,
+            self._time(request),
+            list(rows),
+            now=time.time_ns() // 1000,
+            inline=self._inline({**past, **rows}),
+            history=None if request.history is None else latest_first[::-1],
+            query=request.query or None,
+        )
+
+    def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]]) -> dict[str, Item]:
+        """The items that came with columns of their own: these win over the stored ones."""
+        given = {item_id: found for item_id, found in rows.items() if found[1].given()}
+        if not given:
+            return {}
+        with self._state.snapshot() as (snapshot, meta):
+            stored = self._state.items(snapshot, meta, given)
+        return {
+            item_id: self._columns.overlay(stored.get(item_id), row, field) for item_id, (field, row) in given.items()
+        }
+
+    def _time(self, request: schemas.RankRequest) -> int | None:
+        if request.timestamp is None:
+            return None
+        found = moment_of(request.timestamp, self.unit.settings.timezone)
+        if found is None:
+            raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {request.timestamp!r}", "timestamp")
+        return found
+
+    def _count(self, reader: OnlineReader, texts: Sequence[str], seconds: float) -> None:
+        self.telemetry.ranks.labels(FULL).inc()
+        self.telemetry.rank_seconds.observe(seconds)
+        self.telemetry.candidates.observe(reader.requests.n_rows)
+        self.telemetry.items_without_text.inc(sum(not texts[code] for code in reader.requests.item))
+        self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
+
+
+def _distinct(rows: Iterable[tuple[int, schemas.Item]], name: str) -> dict[str, tuple[str, schemas.Item]]:
+    """Rows by item id, the first of each, with the path of its fields."""
+    found: dict[str, tuple[str, schemas.Item]] = {}
+    for index, row in rows:
+        found.setdefault(row.item_id, (f"{name}.{index}.", row))
+    return found

@@ -1,0 +1,63 @@
+"""The online state that a unit needs, in the store that a person names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.catalogue import reads_of
+from features.errors import StoreError
+from features.online import OnlineState
+from features.store import LmdbStore
+from features.store_settings import StoreSettings
+from recsys.unit import Settings
+
+
+@contextmanager
+def open_state(
+    store: str, settings: Settings, *, create: bool, widths: Mapping[str, int] | None = None
+) -> Iterator[OnlineState]:
+    """The state at `store`, a folder, for a unit of these settings; closed at the end.
+
+    create: make the store where there is none. widths: of the vector columns, needed to make one that holds any.
+    Raises StoreError where it cannot be opened or was made for something else.
+    """
+    if "://" in store:
+        raise StoreError(
+            f"online store {store!r}: expected a folder; this version keeps its store on this machine's disk"
+        )
+    opened = LmdbStore(Path(store), create=create)
+    try:
+        yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
+    finally:
+        opened.close()
+
+
+def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
+    """What a store has to answer and hold for a unit. widths: of its vector columns."""
+    return StoreSettings(
+        reads=reads_of(settings.features()),
+        positive_event_types=settings.positive_event_types,
+        event_delay=settings.event_delay,
+        click_window=settings.click_window,
+        history_length=settings.history_length,
+        timezone=settings.timezone,
+        categories=tuple(sorted(settings.categories)),
+        numbers=settings.numbers,
+        vectors=tuple((column, widths[column]) for column in settings.vectors),
+    )
+
+
+def _widths(store: LmdbStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
+    """The width of each vector column: the store's where it has been made already, else as given."""
+    known = dict(widths)
+    if settings.vectors and any(column not in known for column in settings.vectors):
+        known = dict(OnlineState.open(store).settings.vectors) | known
+    missing = [column for column in settings.vectors if column not in known]
+    if missing:
+        raise StoreError(
+            f"online store {str(store.path)!r}: expected vectors of items in columns {missing!r}, which the model "
+            "reads; load items into a new store"
+        )
+    return known

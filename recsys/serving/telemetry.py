@@ -1,0 +1,47 @@
+"""What the server counts, for Prometheus; each has a registry of its own, so two in one process do not clash."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
+
+
+class Telemetry:
+    """Counters and histograms of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "recsys_requests", "Answers by endpoint and status.", ("endpoint", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "recsys_request_seconds",
+            "Time from the request's arrival to its answer.",
+            ("endpoint",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.ranks = Counter("recsys_ranks", "Rankings by rung.", ("rung",), registry=self.registry)
+        self.rank_seconds = Histogram(
+            "recsys_rank_seconds", "Time spent ranking, queueing left out.", buckets=_SECONDS, registry=self.registry
+        )
+        self.candidates = Histogram(
+            "recsys_candidates", "Distinct candidates of a ranking.", buckets=_SIZES, registry=self.registry
+        )
+        self.users_without_history = Counter(
+            "recsys_users_without_history", "Rankings for a null or unknown user.", registry=self.registry
+        )
+        self.items_without_text = Counter(
+            "recsys_items_without_text", "Candidates that have no text.", registry=self.registry
+        )
+        self.texts_encoded = Counter(
+            "recsys_texts_encoded", "Texts encoded while a request waited.", registry=self.registry
+        )
+        self.events = Counter("recsys_events", "Events by outcome.", ("outcome",), registry=self.registry)
+        self.items = Counter("recsys_items", "Upserted items by outcome.", ("outcome",), registry=self.registry)
+
+    def exposition(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,128 @@
+"""Events, shown lists and items as they are posted: each row judged alone, the good ones on disk on return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from features import arrivals
+from features.item_records import Item
+from features.online import OnlineState
+from features.reads import IMPRESSION, SECOND
+from features.times import moment_of
+from recsys.config import Serving
+from recsys.serving import schemas
+from recsys.serving.item_rows import ItemColumns
+from recsys.serving.item_texts import ItemTextReader
+from recsys.serving.problems import BadRequest, field_path
+from recsys.serving.telemetry import Telemetry
+
+Rejected = dict[int, tuple[str, str]]
+"""Code and message by the row's place in the batch."""
+
+
+class Writer:
+    """Writes to the online state."""
+
+    def __init__(
+        self,
+        state: OnlineState,
+        settings: Serving,
+        columns: ItemColumns,
+        texts: ItemTextReader,
+        telemetry: Telemetry,
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._columns = columns
+        self._texts = texts
+        self._telemetry = telemetry
+
+    def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Count events and shown lists, each once. Raises BadRequest for too many, StoreError where none is kept."""
+        self._check_size(rows, "events")
+        rejected: Rejected = {}
+        events: list[tuple[int, arrivals.Event]] = []
+        lists: list[tuple[int, arrivals.ShownList]] = []
+        for index, row in enumerate(rows):
+            try:
+                read = read_event(schemas.Event.model_validate(row), self._columns.timezone)
+            except (ValidationError, BadRequest) as error:
+                rejected[index] = _reason(error)
+                continue
+            (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
+        latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
+        rejected |= _keep(self._state.add_events, events, latest)
+        rejected |= _keep(self._state.add_impressions, lists, latest)
+        self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
+        self._telemetry.events.labels("rejected").inc(len(rejected))
+        return _answer(len(rows), rejected)
+
+    def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Describe items, or describe them anew: a row replaces what was known of its item. Their texts are encoded
+        before this returns. Raises BadRequest for too many, StoreError where none is kept."""
+        self._check_size(rows, "items")
+        rejected: Rejected = {}
+        items: dict[str, Item] = {}
+        for index, row in enumerate(rows):
+            try:
+                item = self._read_item(row)
+            except (ValidationError, BadRequest) as error:
+                rejected[index] = _reason(error)
+                continue
+            items[item.item_id] = item
+        self._state.add_items(list(items.values()))
+        self._texts.encode(items)
+        self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
+        self._telemetry.items.labels("rejected").inc(len(rejected))
+        return _answer(len(rows), rejected)
+
+    def _read_item(self, row: Any) -> Item:
+        read = schemas.Item.model_validate(row)
+        if "title" not in read.model_fields_set:
+            raise BadRequest("expected a title, found none; null is an item without one", "title")
+        problem = arrivals.id_problem("item_id", read.item_id)
+        if problem is not None:
+            raise BadRequest(problem[1].partition(": ")[2], "item_id")
+        return self._columns.overlay(None, read)
+
+    def _check_size(self, rows: Sequence[Any], field: str) -> None:
+        if len(rows) > self._settings.max_rows:
+            raise BadRequest(f"expected at most {self._settings.max_rows:,} rows, got {len(rows):,}; send fewer", field)
+
+
+def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals.ShownList:
+    """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
+    moment = moment_of(event.timestamp, timezone)
+    if moment is None:
+        raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {event.timestamp!r}", "timestamp")
+    if event.event_type == IMPRESSION:
+        shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
+        return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
+    if event.item_id is None:
+        raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
+    return arrivals.Event(event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id)
+
+
+def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
+    """Hand the rows to the state; what it rejects, by their place in the batch."""
+    if not rows:
+        return {}
+    rejected = add([row for _, row in rows], latest=latest)
+    return {rows[one.index][0]: (one.code, one.message) for one in rejected}
+
+
+def _reason(error: ValidationError | BadRequest) -> tuple[str, str]:
+    if isinstance(error, BadRequest):
+        return f"bad_{error.field}", f"{error.field}: {error}"
+    found = error.errors(include_url=False)[0]
+    field = field_path(found["loc"])
+    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {found['msg']}" if field else str(found["msg"])
+
+
+def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+    rows = [{"index": index, "code": code, "message": message} for index, (code, message) in sorted(rejected.items())]
+    return {"accepted": n_rows - len(rows), "rejected": rows}

@@ -1,0 +1,228 @@
+"""The stages of a training between tables and report: encoder and lexical model, rankers, evaluation.
+
+Labels flow one way: text models learn from the oldest slice, rankers from the next one with those models' scores,
+early stopping reads valid, and nothing but the evaluation reads test. Nothing here writes a file or knows MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.catalogue import catalogue
+from features.definitions import Feature
+from features.log import Float32, Float64, Impressions, Int64, Log
+from features.offline import LogIndex
+from features.reads import CLICK, ITEM, USER, Count
+from recsys.config import Config
+from recsys.encoder.model import Encoder
+from recsys.encoder.scoring import text_matrix
+from recsys.encoder.text import item_texts
+from recsys.errors import TrainingError
+from recsys.evaluation import evaluate, random_scores
+from recsys.evaluation_report import Evaluation
+from recsys.lexical import Lexical, fit_lexical
+from recsys.over_log import matrix_over_log
+from recsys.ranker import Column, Lists, Ranker, train_ranker
+from recsys.slicing import Sliced
+from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, ItemTexts, ranker_columns
+from recsys.vocabulary import category_vocabularies
+
+SECOND = 1_000_000
+RANKERS = ("behaviour", "behaviour_lexical", "ranker")
+"""The rankers that a training compares, on the same rows and settings: no text, TF-IDF only, everything."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What every stage needs: the log, its slices, its counters, the settings."""
+
+    config: Config
+    log: Log
+    sliced: Sliced
+    index: LogIndex
+    threads: int
+
+    @property
+    def delay(self) -> int:
+        """Microseconds that an event needs to become known."""
+        return round(self.config.data.event_delay_seconds * SECOND)
+
+    def usable(self, positions: Int64) -> Impressions:
+        """The impressions at `positions` that have both a clicked and an unclicked item."""
+        part = self.log.impressions.take(positions)
+        return part.take(np.flatnonzero(part.has_both()))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What the ranker stage made.
+
+    rankers: by the names of `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
+    valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists.
+    """
+
+    features: tuple[Feature, ...]
+    vocabularies: Mapping[str, tuple[str, ...]]
+    texts: ItemTexts
+    rankers: Mapping[str, Ranker]
+    valid_ndcg: tuple[float, ...]
+    n_train: int
+    n_train_rows: int
+    n_valid: int
+    list_sizes: Mapping[str, int]
+    test: Impressions
+    matrix: Float32
+    columns: tuple[str, ...]
+
+    def scores(self, method: str, *, threads: int) -> Float64:
+        """Scores of one of the rankers for the test rows, (n_rows,)."""
+        ranker = self.rankers[method]
+        return ranker.scores(_columns_of(self.matrix, self.columns, ranker.columns), threads=threads)
+
+    def column(self, name: str) -> Float32:
+        """A column of the test matrix, (n_rows,)."""
+        return self.matrix[:, self.columns.index(name)]
+
+
+def lexical_stage(chain: Chain) -> Lexical:
+    """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
+    requests = chain.log.impressions.requests
+    until = requests.time[chain.sliced.encoder[-1]]
+    events = chain.log.events
+    seen = np.zeros(len(chain.log.catalog) + 1, bool)
+    seen[requests.take(chain.sliced.encoder).item] = True
+    seen[events.item[: np.searchsorted(events.time, until, side="right")]] = True
+    texts = item_texts(chain.log.catalog, chain.config.encoder.template)
+    return fit_lexical([texts[i] for i in np.flatnonzero(seen[:-1])], chain.config.lexical)
+
+
+def ranker_stage(
+    chain: Chain, encoder: Encoder, lexical: Lexical, *, on_tree: Callable[[int, float], None] | None = None
+) -> Ranked:
+    """The matrices of the later slices with the text models' scores, and the rankers on them.
+
+    on_tree: called for the full ranker with each tree's number and valid's nDCG@10.
+    """
+    check_order(chain.log.impressions, chain.sliced)
+    config, catalog = chain.config, chain.log.catalog
+    parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
+    vocabularies = category_vocabularies(catalog, parts[0].requests.item, most=config.features.max_category_values)
+    features = catalogue(
+        categories=vocabularies,
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+    )
+    item_text = item_texts(catalog, config.encoder.template)
+    texts = ItemTexts(encoder.encode_texts(item_text), lexical.transform(item_text))
+    lists = []
+    names: tuple[str, ...] = ()
+    for part in parts:
+        names, matrix = matrix_over_log(
+            features,
+            encoder,
+            chain.index,
+            part.requests,
+            texts,
+            delay=chain.delay,
+            timezone=config.data.timezone,
+        )
+        lists.append(Lists(matrix, part.label, part.requests.offsets))
+    valid_ndcg: list[float] = []
+
+    def on_iteration(tree: int, ndcg: float) -> None:
+        valid_ndcg.append(ndcg)
+        if on_tree is not None:
+            on_tree(tree, ndcg)
+
+    columns = ranker_columns(features)
+    rankers = {}
+    for method in RANKERS:
+        chosen = tuple(column for column in columns if column.name not in _without(method))
+        rankers[method] = train_ranker(
+            _narrowed(lists[0], names, chosen),
+            _narrowed(lists[1], names, chosen),
+            chosen,
+            config.ranker,
+            seed=config.seed,
+            threads=chain.threads,
+            on_iteration=on_iteration if method == RANKERS[-1] else None,
+        )
+    sizes = parts[0].requests.lengths()
+    return Ranked(
+        features=features,
+        vocabularies=vocabularies,
+        texts=texts,
+        rankers=rankers,
+        valid_ndcg=tuple(valid_ndcg),
+        n_train=len(parts[0]),
+        n_train_rows=parts[0].requests.n_rows,
+        n_valid=len(parts[1]),
+        list_sizes={"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())},
+        test=parts[2],
+        matrix=lists[2].matrix,
+        columns=names,
+    )
+
+
+def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encoder]) -> Evaluation:
+    """Every method on the test lists. encoders: those to score by themselves, by the method's name; `text` is the one
+    that the ranker reads."""
+    config, test = chain.config, ranked.test
+    requests = test.requests
+    histories = chain.index.histories(requests, length=config.encoder.history_length, delay=chain.delay)
+    reader = chain.index.reader(requests, histories, delay=chain.delay, timezone=config.data.timezone)
+    item_clicks = reader.count(Count(CLICK, ITEM))
+    user_clicks = reader.count(Count(CLICK, USER))[requests.offsets[:-1]]
+    methods: dict[str, Float32 | Float64] = {
+        "random": random_scores(requests.n_rows, seed=config.seed),
+        "popularity": item_clicks.astype(np.float64),
+        "tfidf": ranked.column(LEXICAL_COLUMN),
+        "text": ranked.column(TEXT_SCORE),
+    }
+    item_text = item_texts(chain.log.catalog, config.encoder.template)
+    for method, encoder in encoders.items():
+        vectors = encoder.encode_texts(item_text)
+        methods[method] = text_matrix(encoder.weights, vectors, requests, histories)[:, 0]
+    for method in RANKERS:
+        methods[method] = ranked.scores(method, threads=chain.threads)
+    return evaluate(
+        methods,
+        test,
+        chain.log.users,
+        item_clicks_before=item_clicks,
+        user_clicks_before=user_clicks,
+        settings=config.evaluation,
+        seed=config.seed,
+    )
+
+
+def check_order(impressions: Impressions, sliced: Sliced) -> None:
+    """Raise TrainingError where a label that trained the encoder is not strictly older than every ranker row."""
+    newest = impressions.requests.time[sliced.encoder].max()
+    oldest = impressions.requests.time[np.concatenate([sliced.ranker, sliced.valid, sliced.test])].min()
+    if not newest < oldest:
+        raise TrainingError(
+            f"the encoder was trained on labels up to time {newest} (microseconds), expected all of them before the "
+            f"ranker's first row at {oldest}: its scores would leak the labels; slice the impressions by time"
+        )
+
+
+def _without(method: str) -> frozenset[str]:
+    """Columns that a ranker does not read."""
+    left_out = {"behaviour": (*LEXICAL_COLUMNS, *ENCODER_COLUMNS), "behaviour_lexical": ENCODER_COLUMNS, "ranker": ()}
+    return frozenset(left_out[method])
+
+
+def _narrowed(lists: Lists, names: tuple[str, ...], columns: tuple[Column, ...]) -> Lists:
+    chosen = tuple(column.name for column in columns)
+    return Lists(_columns_of(lists.matrix, names, chosen), lists.label, lists.offsets)
+
+
+def _columns_of(matrix: Float32, names: tuple[str, ...], chosen: tuple[str, ...]) -> Float32:
+    if chosen == names:
+        return matrix
+    return np.ascontiguousarray(matrix[:, [names.index(name) for name in chosen]])

@@ -1,0 +1,188 @@
+"""The locked unit: a ranker, the encoder and the lexical model whose scores it was trained on, and how to feed them.
+
+A unit is what a registered ranker version stands for. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM)
+and `lexical.json`; the encoder is a version of its own that the settings name and whose fingerprint must match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.sparse import csr_matrix
+
+from features.catalogue import catalogue
+from features.definitions import Feature
+from features.log import Catalog, Float32, Float64
+from features.matrix import column_names, feature_matrix, place_names
+from features.place import places
+from features.reads import Reader
+from recsys.encoder.model import Encoder
+from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
+from recsys.encoder.text import item_texts
+from recsys.errors import EncoderMismatch, ModelError
+from recsys.lexical import Lexical, lexical_column, load_lexical
+from recsys.ranker import Column, Ranker, load_ranker
+
+LEXICAL_COLUMN = "lexical_similarity"
+LEXICAL_COLUMNS = (LEXICAL_COLUMN, *place_names(LEXICAL_COLUMN))
+TEXT_SCORE = TEXT_COLUMNS[0]
+ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE))
+
+SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
+
+
+class Settings(BaseModel):
+    """What a ranker version records, so that whoever loads it feeds it as its training did."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: tuple[str, ...]
+    """Columns of the ranker's matrix, in order."""
+    categories: dict[str, tuple[str, ...]]
+    """Categorical item columns with the vocabulary of their code; other values are missing."""
+    numbers: tuple[str, ...]
+    vectors: tuple[str, ...]
+    smoothing: float
+    history_length: int
+    template: str
+    """Text of an item."""
+    timezone: str
+    positive_event_types: tuple[str, ...] | None
+    click_window: int
+    """Microseconds."""
+    event_delay: int
+    """Microseconds."""
+    encoder: str
+    """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
+    encoder_fingerprint: str
+    training_scores: str
+    """Where the text scores of the training rows came from."""
+    list_sizes: dict[str, int]
+    """Smallest, median and largest list of the training rows."""
+    data_fingerprint: str
+    trained_until: int
+    """Time of the newest label that training, early stopping or a choice used; microseconds since the epoch."""
+
+    def features(self) -> tuple[Feature, ...]:
+        """The features that the matrix begins with."""
+        return catalogue(
+            categories=self.categories, numbers=self.numbers, vectors=self.vectors, smoothing=self.smoothing
+        )
+
+
+@dataclass(frozen=True)
+class ItemTexts:
+    """What the text models know of a catalog's items, by item code; the last row is the item without text.
+
+    vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
+    without text.
+    """
+
+    vectors: Float32
+    terms: csr_matrix
+
+
+def read_texts(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemTexts:
+    """Encode every item of a catalog, each distinct text once."""
+    texts = item_texts(catalog, encoder.settings.template)
+    return ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A ranker with everything that its matrix is made of."""
+
+    settings: Settings
+    ranker: Ranker
+    encoder: Encoder
+    lexical: Lexical
+
+    def texts(self, catalog: Catalog) -> ItemTexts:
+        """What the unit's text models know of a catalog's items."""
+        return read_texts(self.encoder, self.lexical, catalog)
+
+    def matrix(self, reader: Reader, texts: ItemTexts) -> Float32:
+        """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns)."""
+        queries = query_vectors(self.encoder, reader.requests.query)
+        return candidate_matrix(self.settings.features(), self.encoder.weights, reader, texts, queries)[1]
+
+    def scores(self, reader: Reader, texts: ItemTexts, *, threads: int = 0) -> Float64:
+        """The one scoring function of evaluation, batch and online: (n_rows,), higher is better.
+
+        A candidate's score depends on its own request alone. reader: offline or online, over the same events.
+        """
+        return self.ranker.scores(self.matrix(reader, texts), threads=threads)
+
+    def save(self, folder: Path) -> None:
+        """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS_FILE).write_text(self.settings.model_dump_json(indent=1), encoding="utf-8")
+        self.ranker.save(folder / RANKER_FILE)
+        self.lexical.save(folder / LEXICAL_FILE)
+
+
+def candidate_matrix(
+    features: Sequence[Feature], head: HeadWeights, reader: Reader, texts: ItemTexts, queries: Float32 | None
+) -> tuple[tuple[str, ...], Float32]:
+    """Names and values of all columns: behaviour, lexical, text; (n_rows, n_columns) float32, NaN is missing."""
+    names, behaviour = feature_matrix(features, reader)
+    requests, offsets = reader.requests, reader.requests.offsets
+    lexical = lexical_column(texts.terms, requests, reader.histories)
+    text = text_matrix(head, texts.vectors, requests, reader.histories, queries)
+    percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
+    blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
+    return (*names, *LEXICAL_COLUMNS, *ENCODER_COLUMNS), np.column_stack(blocks)
+
+
+def ranker_columns(features: Sequence[Feature]) -> tuple[Column, ...]:
+    """The columns of `candidate_matrix` as the ranker's training wants them."""
+    declared = {feature.name: feature for feature in features}
+    behaviour = []
+    for name in column_names(features):
+        feature = declared.get(name)
+        categorical = feature is not None and feature.measure.categorical
+        behaviour.append(Column(name, categorical, feature.monotone if feature is not None else 0))
+    return (*behaviour, *(Column(name) for name in (*LEXICAL_COLUMNS, *ENCODER_COLUMNS)))
+
+
+def query_vectors(encoder: Encoder, queries: np.ndarray | None) -> Float32 | None:
+    """Vectors of query texts, (n, d) with NaN rows where there is none; None where no request has one."""
+    if queries is None:
+        return None
+    given = np.array([bool(query) for query in queries])
+    if not given.any():
+        return None
+    distinct, inverse = np.unique(queries[given].astype(str), return_inverse=True)
+    vectors = np.full((len(queries), encoder.dim), np.nan, np.float32)
+    vectors[given] = encoder.encode_texts(list(distinct))[inverse]
+    return vectors
+
+
+def read_settings(folder: Path) -> Settings:
+    """The settings in a unit's folder. Raises ModelError where the file is absent or not such settings."""
+    path = folder / SETTINGS_FILE
+    try:
+        return Settings.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{str(path)!r}: expected the settings of a ranker version, {error.strerror}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        raise ModelError(f"{str(path)!r}: field {key!r}: {problem['msg']}") from error
+
+
+def load_unit(folder: Path, encoder: Encoder) -> Unit:
+    """A unit from its folder and its encoder. Raises EncoderMismatch where the encoder is another one."""
+    settings = read_settings(folder)
+    if encoder.fingerprint != settings.encoder_fingerprint:
+        raise EncoderMismatch(
+            f"the ranker in {str(folder)!r} was trained on scores of encoder {settings.encoder} "
+            f"({settings.encoder_fingerprint!r}), but {encoder.fingerprint!r} is loaded; load the ranker by its alias, "
+            "or train it again"
+        )
+    ranker = load_ranker(folder / RANKER_FILE, settings.columns)
+    return Unit(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE))

@@ -1,0 +1,109 @@
+"""A real unit in miniature: a simulated site, a random transformer of two narrow layers, a ranker of a few trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from features.log import Log
+from features.offline import LogIndex
+from features.tables import load_log
+from pipelines.simulate import simulate
+from pipelines.train import read_options
+from recsys.config import Config, load_config
+from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.text import item_texts
+from recsys.slicing import slice_impressions
+from recsys.stages import Chain, Ranked, lexical_stage, ranker_stage
+from recsys.unit import Settings, Unit
+
+SETTINGS = (
+    "ranker.max_trees=20",
+    "ranker.min_data_in_leaf=5",
+    "ranker.num_leaves=7",
+    "encoder.max_tokens=24",
+    "encoder.dtype=float32",
+    "threads=1",
+)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class SmallSite:
+    """data: the folder of tables. unit: trained on them; its encoder's table holds the texts of all items."""
+
+    data: Path
+    config: Config
+    log: Log
+    chain: Chain
+    ranked: Ranked
+    unit: Unit
+
+
+def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 32) -> Encoder:
+    """An untrained encoder whose tokenizer knows `words`."""
+    vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *words]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+    )
+    shape = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=dim,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(shape).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    settings = EncoderSettings(
+        base_model=str(folder),
+        template=config.encoder.template,
+        max_tokens=config.encoder.max_tokens,
+        history_length=config.encoder.history_length,
+        pooling=config.encoder.pooling,
+        dtype=config.encoder.dtype,
+    )
+    return Encoder(settings, make_tower(str(folder), settings), None)
+
+
+def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressions: int = 500) -> SmallSite:
+    """Simulate, encode, train; a few seconds."""
+    data = folder / "data"
+    simulate(data, users=users, items=items, impressions=impressions, seed=3)
+    config = load_config(None, SETTINGS)
+    log, tables = load_log(data, read_options(config))
+    chain = Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    texts = item_texts(log.catalog, config.encoder.template)
+    words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
+    encoder = small_encoder(folder / "base", words, config).with_table([text for text in texts if text])
+    lexical = lexical_stage(chain)
+    ranked = ranker_stage(chain, encoder, lexical)
+    ranker = ranked.rankers["ranker"]
+    settings = Settings(
+        columns=ranker.columns,
+        categories=dict(ranked.vocabularies),
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+        history_length=config.encoder.history_length,
+        template=config.encoder.template,
+        timezone=config.data.timezone,
+        positive_event_types=config.data.positive_event_types,
+        click_window=read_options(config).click_window,
+        event_delay=chain.delay,
+        encoder="models:/small-encoder/1",
+        encoder_fingerprint=encoder.fingerprint,
+        training_scores="an untrained encoder",
+        list_sizes=dict(ranked.list_sizes),
+        data_fingerprint=tables.fingerprint,
+        trained_until=int(np.max(log.impressions.requests.time)),
+    )
+    return SmallSite(data, config, log, chain, ranked, Unit(settings, ranker, encoder, lexical))

@@ -1,0 +1,66 @@
+"""Candidates for batch scoring: whole requests, streamed."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.candidates import read_candidates
+from features.errors import InputError
+from features.log import NO_TIME
+
+HEAD = "request_id,user_id,item_id\n"
+
+
+def write(folder: Path, content: str) -> Path:
+    (folder / "candidates.csv").write_text(content)
+    return folder / "candidates.csv"
+
+
+def test_requests_come_whole_with_user_time_and_query(tmp_path: Path) -> None:
+    file = write(tmp_path, "impression_id,user_id,item_id,time,query\n1,u,a,60,q\n1,u,b,60,q\n2,,a,,\n")
+    reader = read_candidates(file)
+    (chunk,) = reader
+    assert reader.id_column == "impression_id"
+    assert (list(chunk.ids), list(chunk.user), list(chunk.query)) == (["1", "2"], ["u", None], ["q", None])
+    assert list(chunk.time) == [60_000_000, NO_TIME]
+    assert (list(chunk.offsets), list(chunk.item)) == ([0, 2, 3], ["a", "b", "a"])
+    assert reader.units == {"timestamp": "epoch s"}
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_no_chunk_splits_a_request_or_is_much_larger_than_asked(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], rows: int
+) -> None:
+    lines = [f"r{i},u,{k}\n" for i, size in enumerate(sizes) for k in range(size)]
+    folder = tmp_path_factory.mktemp("chunks") / "candidates"
+    folder.mkdir()
+    (folder / "1.csv").write_text(HEAD + "".join(lines[: len(lines) // 2]))
+    (folder / "2.csv").write_text(HEAD + "".join(lines[len(lines) // 2 :]))
+    chunks = list(read_candidates(folder, rows=rows)) if len(lines) > 1 else []
+    found = [
+        (name, int(size)) for c in chunks for name, size in zip(c.ids, c.offsets[1:] - c.offsets[:-1], strict=True)
+    ]
+    assert found == ([(f"r{i}", size) for i, size in enumerate(sizes)] if len(lines) > 1 else [])
+    assert all(len(chunk.item) <= max(2 * rows, rows + 9) for chunk in chunks)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_a_request_that_comes_back_is_named(tmp_path: Path, rows: int) -> None:
+    with pytest.raises(InputError, match=r"request 'x' comes back after another one; sort the file by request_id"):
+        list(read_candidates(write(tmp_path, HEAD + "x,u,a\ny,u,a\nx,u,b\n"), rows=rows))
+
+
+def test_bad_rows_and_repeats_are_counted(tmp_path: Path) -> None:
+    reader = read_candidates(write(tmp_path, HEAD + "1,u,a\n1,u,a\n1,u,\n2,u,a\n2,v,b\n3,u,c\n"))
+    (chunk,) = reader
+    assert (list(chunk.ids), list(chunk.item)) == (["1", "3"], ["a", "c"])
+    assert (reader.n_rows, reader.n_repeats) == (6, 1)
+    assert reader.rejected == {"conflicting_request": 2, "missing_value": 1}
+
+
+def test_a_file_without_request_ids_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a column 'impression_id' or 'request_id' in candidates, found"):
+        read_candidates(write(tmp_path, "user_id,item_id\nu,a\n"))
