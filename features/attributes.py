@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar
+from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 
 from features.definitions import PUBLICATION, REQUEST_TIME, elapsed
-from features.log import Float64, Ragged
-from features.reads import DAY, Read, Reader
+from features.log import Float64, Int64, Ragged
+from features.reads import DAY, SECOND, Read, Reader
 from features.vectors import history_cosines
+
+MINUTE = 60 * SECOND
+_MONDAY = 3
+"""Days from the Monday before to 1 January 1970, a Thursday."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,7 @@ class Hour:
 
     def compute(self, reader: Reader) -> Float64:
         """Hours, (n_rows,)."""
-        local = _local_times(reader)
-        return _to_rows(reader, (local.hour + local.minute / 60).to_numpy(np.float64))
+        return _to_rows(reader, _local_times(reader) % DAY // MINUTE / 60)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Weekday:
 
     def compute(self, reader: Reader) -> Float64:
         """Days, (n_rows,)."""
-        return _to_rows(reader, _local_times(reader).day_of_week.to_numpy(np.float64))
+        return _to_rows(reader, ((_local_times(reader) // DAY + _MONDAY) % 7).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -174,9 +178,13 @@ def _row_values(reader: Reader, column: str) -> Ragged:
     return reader.catalog.categories[column].codes.take(reader.requests.item)
 
 
-def _local_times(reader: Reader) -> pd.DatetimeIndex:
-    times = pd.DatetimeIndex(reader.requests.time.astype("datetime64[us]"))
-    return times.tz_localize("UTC").tz_convert(reader.timezone)
+def _local_times(reader: Reader) -> Int64:
+    """Microseconds since 1970 on the local clock at each request, (n,)."""
+    zone = ZoneInfo(reader.timezone)
+    minutes, minute = np.unique(reader.requests.time // MINUTE, return_inverse=True)
+    local = [datetime.fromtimestamp(60 * one, zone).utcoffset() or timedelta() for one in minutes.tolist()]
+    offsets = np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
+    return np.asarray(reader.requests.time + offsets[minute])
 
 
 def _to_rows(reader: Reader, values: Float64) -> Float64:

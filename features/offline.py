@@ -94,6 +94,7 @@ class OfflineReader:
     delay: int
     timezone: str
     _probes: dict[Key, Probes] = field(default_factory=dict)
+    _counts: dict[Count, Int64] = field(default_factory=dict)
     _ends: dict[tuple[str, Key], Int64] = field(default_factory=dict)
 
     @property
@@ -102,7 +103,12 @@ class OfflineReader:
         return self.index.log.catalog
 
     def count(self, read: Count) -> Int64:
-        """Events counted for each candidate row, (n_rows,)."""
+        """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
+        if read not in self._counts:
+            self._counts[read] = self._count(read)
+        return self._counts[read]
+
+    def _count(self, read: Count) -> Int64:
         probes = self._probes_by(read.by)
         table = self.index.counters(read.what, read.by, dated=True)
         end = self._end(read.what, read.by)

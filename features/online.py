@@ -6,9 +6,12 @@
 
 A call returns when what it accepted is on disk. The state depends on what was accepted, never on the order in which
 it came: repeats count once, late events count where they belong. A read at t sees exactly the events before t minus
-the event delay; t may not lie before the newest accepted event. Where a clicked row of a list is replaced by its event
-after it was counted, totals, windows and the item's times are exact; the first click under any other key may stay at
-the row's time, which is before the event's by the click window at most.
+the event delay; t may not lie before the newest accepted event.
+
+A clicked row of a list and its event are one click, by the rule of `features.clicks`, whichever comes first (an event
+without a user and a list with one are never matched). When a counted row gives way to its event, totals, windows and
+the item's times are exact; under other keys a first click may stay at the row's time, and with an event delay a last
+click and the history too, until the event itself is visible: off by the click window at most.
 """
 
 from __future__ import annotations

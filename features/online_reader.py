@@ -39,8 +39,10 @@ from features.store_keys import Change, counters_key, history_key, ledger_key
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known under one key, for n of them. records: their counters, None where none are kept. windows:
-    (n_rings, n) what those count in each window. changes: what they do not hold. counted: which kinds of events each of the table's whats counts.
+    """What is known under one key, for n of them.
+
+    records: their counters, None where none are kept. windows: (n_rings, n) what those count in each window. changes:
+    what they do not hold. counted: which kinds of events each of the table's whats counts.
     """
 
     table: Table
@@ -63,24 +65,30 @@ class OnlineReader:
         *,
         now: int,
         inline: Mapping[str, Item] | None = None,
+        history: Sequence[str] | None = None,
         query: str | None = None,
     ) -> None:
         """time: microseconds; None is `now`, or just after the newest event where that is later. candidates: distinct
-        item ids. inline: items that came with the request, used where the store has none of that id.
+        item ids. inline: items that came with the request; they win over the stored ones.
+        history: distinct item ids, oldest first, in place of the stored history; what is counted stays as stored.
 
         Raises TimeOrderError for a time before the newest event, StoreError where the store cannot be read.
         """
         self.timezone = state.settings.timezone
+        self._counts: dict[Count, Int64] = {}
         with state.snapshot() as (snapshot, meta):
             self.time = state.moment(meta, time, now)
             self._moment = self.time - state.settings.event_delay
             overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(snapshot)
-            history = _history(snapshot, overlay, counting, user_id, self._moment)
-            ids = sorted({*candidates, *(item for item, _ in history)})
+            if history is None:
+                past = _history(snapshot, overlay, counting, user_id, self._moment)
+            else:
+                past = [(item, NO_TIME) for item in history]
+            ids = sorted({*candidates, *(item for item, _ in past)})
             self.catalog = _catalog(state, snapshot, meta, ids, inline or {})
             codes = {item: code for code, item in enumerate(ids)}
             item = np.array([codes[item] for item in candidates], np.int32)
-            self.histories = _histories(history, codes)
+            self.histories = _histories(past, codes)
             self.requests = _requests(user_id, self.time, item, query)
             self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
             self._known = {
@@ -90,7 +98,12 @@ class OnlineReader:
             self._known[USER_ITEM] = _pairs(snapshot, counting, user_id, candidates, self._moment)
 
     def count(self, read: Count) -> Int64:
-        """Events counted for each candidate row, (n_rows,)."""
+        """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
+        if read not in self._counts:
+            self._counts[read] = self._count(read)
+        return self._counts[read]
+
+    def _count(self, read: Count) -> Int64:
         known = self._known[read.by]
         counted = known.counted[:, known.table.place(read.what)]
         counts = count_changes(known.changes, read, counted, self._moment, known.n)
@@ -232,7 +245,7 @@ def _requests(
 def _catalog(
     state: OnlineState, snapshot: Snapshot, meta: Meta, ids: Sequence[str], inline: Mapping[str, Item]
 ) -> Catalog:
-    items = {**inline, **state.items(snapshot, meta, ids)}
+    items = {**state.items(snapshot, meta, ids), **inline}
     columns = state.settings
     return local_catalog(
         ids, items, categories=columns.categories, numbers=columns.numbers, vectors=dict(columns.vectors)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ def fresh_folder(out: Path) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        os.replace(partial, out)
+        partial.replace(out)
     except OSError as error:
         raise _unwritable(out, error) from error
     finally:
@@ -45,7 +44,7 @@ def fresh_file(out: Path) -> Iterator[Path]:
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        os.replace(partial, out)
+        partial.replace(out)
     except OSError as error:
         raise _unwritable(out, error) from error
     finally:

@@ -184,6 +184,8 @@ def tables_for(reads: Sequence[Read]) -> tuple[Table, ...]:
 
 def count_changes(changes: Changes, read: Count, counted: Bool, moment: int, n: int) -> Int64:
     """What changes that a record does not hold yet add to its count, (n,); all are before the moment."""
+    if not len(changes.row):
+        return np.zeros(n, np.int64)
     kept = counted[changes.kind]
     if read.what == DATED_CLICK or read.window is not None:
         kept = kept & changes.dated

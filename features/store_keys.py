@@ -15,6 +15,7 @@ v COLUMN value item items of a category value
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple
@@ -41,7 +42,8 @@ class Change(NamedTuple):
 
 def counters_key(table: int, parts: tuple[str, ...]) -> bytes:
     """Key of the counters of a table's key."""
-    return b"c" + _TABLES[table] + b"".join([_part(part) for part in parts])
+    head = b"c" + _TABLES[table]
+    return head + _part(parts[0]) if len(parts) == 1 else head + b"".join([_part(part) for part in parts])
 
 
 def seen_key(text: str) -> bytes:
@@ -115,6 +117,7 @@ def change_of(key: bytes) -> Change:
     return Change(time - _TIME_OFFSET, kind, user if known else None, key[end + _LENGTH.size :].decode())
 
 
+@lru_cache(maxsize=2**17)
 def _part(text: str) -> bytes:
     data = text.encode()
     if len(data) > MAX_ID_BYTES:

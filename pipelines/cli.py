@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -23,6 +23,16 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 INPUT = click.Path(path_type=Path)
 
 json_option = click.option("--json", "json_path", type=FILE, help="Also write the report as JSON to this file.")
+model_option = click.option("--model", default="models:/recsys-ranker@champion", show_default=True, help="The ranker.")
+rejects_option = click.option("--rejects", type=FOLDER, help="Write rows that cannot be used into this folder.")
+store_option = click.option("--store", default="store", show_default=True, help="Folder of the online store.")
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The two options that fill the configuration."""
+    config = click.option("--config", "config_path", type=FILE, help="YAML file of settings.")
+    setting = click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated.")
+    return config(setting(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,10 +49,63 @@ def data() -> None:
     """Import, simulate and check input tables."""
 
 
+@data.command("import")
+@click.argument("layout", type=click.Choice(["mind"]))
+@click.argument("source", metavar="SRC", type=FOLDER)
+@click.argument("out", metavar="OUT", type=FOLDER)
+@json_option
+def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
+    """Turn a data set in another LAYOUT into the native tables."""
+    from features.mind import import_mind
+
+    _report(import_mind(source, out), json_path)
+
+
+@data.command()
+@click.argument("out", metavar="OUT", type=FOLDER)
+@click.option("--users", default=2_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--impressions", default=20_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@json_option
+def simulate(out: Path, users: int, items: int, impressions: int, seed: int, json_path: Path | None) -> None:
+    """Write the tables of a simulated news site, and the truth behind its clicks."""
+    from pipelines.simulate import simulate as run_simulation
+
+    _report(run_simulation(out, users=users, items=items, impressions=impressions, seed=seed), json_path)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@rejects_option
+@config_options
+@json_option
+def validate(
+    folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Check the tables in DIR and say what is wrong with them."""
+    from features.tables import validate as run_validation
+    from pipelines.reading import read_options
+    from recsys.config import load_config
+
+    _report(run_validation(folder, read_options(load_config(config_path, settings)), rejects=rejects), json_path)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@json_option
+def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
+    """Make lists with sampled negatives from the events in DIR, where none were logged."""
+    from features.slates import write_slates
+
+    _report(write_slates(folder, size=size, seed=seed), json_path)
+
+
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--config", "config_path", type=FILE, help="YAML file of settings.")
-@click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be given again.")
+@config_options
 @click.option("--name", default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker.")
 @json_option
 def train(folder: Path, config_path: Path | None, settings: tuple[str, ...], name: str, json_path: Path | None) -> None:
@@ -50,9 +113,103 @@ def train(folder: Path, config_path: Path | None, settings: tuple[str, ...], nam
     from pipelines.train import train as run_training
     from recsys.config import load_config
 
-    report = run_training(folder, load_config(config_path, settings), name=name)
+    _report(run_training(folder, load_config(config_path, settings), name=name), json_path)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--candidates", required=True, type=INPUT, help="File or folder: request, user, item, optional time.")
+@click.option("--out", required=True, type=FOLDER, help="New folder for the ranked Parquet files.")
+@model_option
+@click.option("--at", metavar="TIME", help="Time of requests that have none; ISO 8601 or epoch. Default: now.")
+@click.option("--top-k", type=click.IntRange(min=1), help="Keep this many rows of each request.")
+@json_option
+def score(
+    folder: Path, candidates: Path, out: Path, model: str, at: str | None, top_k: int | None, json_path: Path | None
+) -> None:
+    """Rank the candidates of many requests with the events in DIR."""
+    from pipelines.score import score as run_scoring
+
+    _report(run_scoring(folder, candidates, out, model=model, at=_moment(at), top_k=top_k), json_path)
+
+
+@cli.command()
+@model_option
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
+@store_option
+@config_options
+def serve(model: str, host: str, port: int, store: str, config_path: Path | None, settings: tuple[str, ...]) -> None:
+    """Answer ranking requests over HTTP."""
+    from pipelines.serve import serve as run_server
+    from recsys.config import load_config
+
+    run_server(model, host, port, store, load_config(config_path, settings))
+
+
+@cli.command("load-items")
+@click.argument("file", type=INPUT)
+@store_option
+@model_option
+@rejects_option
+@json_option
+def load_items(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+    """Put an items table into an online store; new and changed texts are encoded."""
+    from pipelines.load import load_items as run_load
+
+    _report(run_load(file, store, model, rejects=rejects), json_path)
+
+
+@cli.command("load-events")
+@click.argument("file", type=INPUT)
+@store_option
+@model_option
+@rejects_option
+@json_option
+def load_events(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+    """Put an events or an impressions table into an online store."""
+    from pipelines.load import load_events as run_load
+
+    _report(run_load(file, store, model, rejects=rejects), json_path)
+
+
+@cli.command("load-users")
+@click.argument("file", type=INPUT)
+@store_option
+@rejects_option
+@json_option
+def load_users(file: Path, store: str, rejects: Path | None, json_path: Path | None) -> None:
+    """Put a users table into an online store."""
+    from pipelines.load import load_users as run_load
+
+    _report(run_load(file, store, rejects=rejects), json_path)
+
+
+class Report(Protocol):
+    """What a command found and did."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+
+
+def _report(report: Report, json_path: Path | None) -> None:
     write_json(json_path, report.as_dict())
     click.echo("\n".join(report.lines()))
+
+
+def _moment(text: str | None) -> int | None:
+    """Microseconds of a time given on the command line."""
+    if text is None:
+        return None
+    from features.times import moment_of
+
+    moment = moment_of(text, "UTC")
+    if moment is None:
+        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint="--at")
+    return moment
 
 
 def write_json(path: Path | None, report: dict[str, Any]) -> None:

@@ -27,12 +27,12 @@ from features.log import NO_TIME, Log, Requests
 from features.offline import LogIndex
 from features.outputs import fresh_folder
 from features.rejects import Rejects
-from features.tables import ReadOptions, load_log
-from recsys.encoder.text import Template
+from features.tables import load_log
+from pipelines.reading import settings_options
 from recsys.ordering import ordered
 from recsys.over_log import scores_over_log
 from recsys.registry import tracking, versions
-from recsys.unit import ItemTexts, Settings, Unit
+from recsys.unit import ItemTexts, Unit
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def score(
     threads = threads or os.cpu_count() or 1
     moment = int(started.timestamp() * 1e6) if at is None else at
     with fresh_folder(out) as partial:
-        data, tables = load_log(folder, options_of(unit.settings), rejects=partial / "rejects")
+        data, tables = load_log(folder, settings_options(unit.settings), rejects=partial / "rejects")
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         index, texts = LogIndex(data), unit.texts(data.catalog)
@@ -118,20 +118,6 @@ def score(
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return ScoreReport(out, manifest)
-
-
-def options_of(settings: Settings) -> ReadOptions:
-    """Tables read as the model's training read them."""
-    built_in = ("title", "description")
-    return ReadOptions(
-        timezone=settings.timezone,
-        positive_event_types=settings.positive_event_types,
-        click_window=settings.click_window,
-        categories=tuple(settings.categories),
-        numbers=settings.numbers,
-        vectors=settings.vectors,
-        texts=tuple(name for name in Template.parse(settings.template).columns if name not in built_in),
-    )
 
 
 def requests_of(chunk: CandidateChunk, data: Log, moment: int) -> Requests:

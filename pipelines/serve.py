@@ -16,13 +16,14 @@ import torch
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from recsys.config import Config
+from recsys.config import Config, Serving
 from recsys.errors import ServerError
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
 from recsys.serving.states import open_state
+from recsys.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +35,27 @@ def serve(model_uri: str, host: str, port: int, store: str, config: Config | Non
     the model, StoreError for the store.
     """
     settings = (config or Config()).serving
-    with closing(_listen(host, port)) as listener:
-        torch.set_num_threads(settings.threads)
-        with threadpool_limits(settings.threads):
-            tracking.connect()
-            loaded = load(model_uri)
-            with open_state(store, loaded.unit.settings, create=True) as state:
-                service = RankService(
-                    loaded.unit, state, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder)
-                )
-                service.warm_up()
-                log.info(
-                    "%s at http://%s:%d: playground at /, API at /docs", loaded.ranker, *listener.getsockname()[:2]
-                )
-                _run(service, listener, round(settings.shutdown_seconds))
+    with closing(listen(host, port)) as listener:
+        tracking.connect()
+        loaded = load(model_uri)
+        serve_unit(loaded.unit, store, listener, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, had before anything slow is loaded."""
+def serve_unit(
+    unit: Unit, store: str, listener: socket.socket, settings: Serving, *, ranker: str, encoder: str
+) -> None:
+    """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
+    torch.set_num_threads(settings.threads)
+    with threadpool_limits(settings.threads), open_state(store, unit.settings, create=True) as state:
+        service = RankService(unit, state, settings, ranker=ranker, encoder=encoder)
+        service.warm_up()
+        host, port = listener.getsockname()[:2]
+        log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
+        _run(service, listener, round(settings.shutdown_seconds))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, had before anything slow is loaded. Raises ServerError where the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

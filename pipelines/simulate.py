@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from features.log import Float64, Int32, Int64, Strings
 from features.outputs import fresh_folder
-from pipelines.simulated_site import HOURS, Pages, Items, Readers, make_items, make_readers, show, sign_up, topic_shares
+from pipelines.simulated_pages import Pages, show
+from pipelines.simulated_site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares
 from pipelines.simulated_tables import TIME, SiteTables, ids, microseconds
 from pipelines.simulated_texts import Language, english, write_texts
 from pipelines.simulated_truth import write_truth

@@ -13,7 +13,7 @@ congress: senators; lawmakers; Capitol Hill leaders; House members; legislators 
 . stall a spending bill; filibuster the budget; deadlock over appropriations; block federal funding; trade amendments
 . a government shutdown; a partisan standoff; a lapse in agency money; late-night floor debate; gridlock in Washington
 immigration: migrants; asylum seekers; undocumented families; people crossing the border; refugees without papers
-. wait at the southern frontier; face deportation; seek entry visas; plead their case for residency; cross the Rio Grande
+. wait at the southern frontier; face deportation; seek entry visas; plead for residency; cross the Rio Grande
 . new border rules; a stricter asylum policy; the green card backlog; detention centers; a naturalization overhaul
 diplomacy: envoys; foreign ministers; negotiators abroad; ambassadors; State Department officials
 . broker a ceasefire; resume peace talks; sign a treaty; ease tensions between nations; call for a truce
@@ -36,7 +36,7 @@ jobs and labor: workers; union members; employees on the picket line; hourly sta
 . walk off the job; strike for better pay; organize warehouses; reject a contract; bargain for raises
 . a labor shortage; collective bargaining; hiring numbers; unemployment benefits; the minimum wage
 retail: shoppers; department stores; discount chains; mall tenants; bargain hunters
-. slash prices for the holidays; clear out inventory; swap brick-and-mortar for online carts; hunt for markdowns; restock shelves
+. slash prices for the holidays; clear out inventory; move to online carts; hunt for markdowns; restock shelves
 . Black Friday; e-commerce deliveries; consumer spending; store closings; loyalty coupons
 startups: founders; venture capitalists; young tech firms; entrepreneurs; seed-stage backers
 . raise a funding round; file to go public; pitch angel investors; chase a billion-dollar valuation; burn through cash
@@ -46,8 +46,8 @@ energy and oil: oil producers; crude exporters; drillers; petroleum companies; r
 . prices at the gas station; OPEC quotas; fossil fuel demand; a refinery outage; natural gas exports
 
 [technology]
-artificial intelligence: chatbot makers; machine learning labs; AI researchers; developers of neural networks; language model builders
-. train smarter algorithms; automate office work; release a talking assistant; teach computers to reason; generate lifelike images
+artificial intelligence: chatbot makers; machine learning teams; AI researchers; neural network labs; language modelers
+. train smarter algorithms; automate offices; ship a talking assistant; teach software to reason; draw lifelike images
 . deep learning; generative tools; a superhuman model; synthetic text; thinking machines
 smartphones: handset makers; Apple and Samsung; mobile phone brands; gadget fans; device manufacturers
 . unveil a foldable screen; upgrade the camera; ship a slimmer model; stretch battery life; drop the headphone jack
@@ -59,11 +59,11 @@ social media: influencers; Facebook and TikTok; content moderators; viral video 
 . chase followers; ban hateful posts; spread misinformation; tweak the news feed; flag fake accounts
 . screen addiction; trending hashtags; online harassment; a deleted tweet; short clips
 electric vehicles: electric car makers; Tesla and its rivals; plug-in drivers; battery-powered truck builders; EV owners
-. install fast chargers; ditch the gas engine; extend driving range; switch from combustion; roll out zero-emission models
+. install fast chargers; ditch the gas engine; extend driving range; switch from combustion; build zero-emission cars
 . lithium battery supply; charging stations; a tax credit for clean cars; the end of gasoline; self-driving software
 computer chips: chipmakers; semiconductor plants; Nvidia and Intel; silicon foundries; processor designers
-. shrink transistors; build fabrication factories; race for faster graphics cards; etch thinner wafers; double computing power
-. a microprocessor shortage; quantum computing; Taiwan's foundries; server hardware; integrated circuits
+. shrink transistors; build wafer factories; race for faster graphics cards; etch thinner circuits; double server power
+. a microprocessor shortage; quantum computing; Taiwan's foundries; server hardware; lithography machines
 
 [science]
 space: astronauts; NASA engineers; rocket crews; orbital explorers; moon-bound pilots

@@ -15,7 +15,7 @@ baseball: pitchers; the Yankees and Dodgers; sluggers; shortstops; big-league ba
 . hit home runs; throw a no-hitter; win the World Series; steal second base; strike out the side
 . spring training; the bullpen; extra innings; a curveball; the pennant race
 soccer: strikers; Premier League clubs; World Cup squads; goalkeepers; midfielders
-. score on a penalty; win the shootout; curl in a free kick; lift the Champions League trophy; nil the visitors
+. score on a penalty; win the shootout; curl in a free kick; lift the Champions League trophy; shut out the visitors
 . a late equalizer; the transfer window; a red card; the offside trap; stoppage time
 tennis: racket stars; Wimbledon contenders; baseline players; grand slam champions; top seeds at the Open
 . win in straight sets; serve aces; break at love; save match points; breeze into the semifinals
@@ -128,7 +128,7 @@ fashion: designers; runway models; fashion houses; sneaker collectors; couture t
 crime: detectives; police officers; burglars; homicide investigators; suspects
 . solve a murder; arrest a gunman; rob a jewelry store; hunt for the killer; search the crime scene
 . a fatal shooting; stolen goods; a cold case; a string of break-ins; a police chase
-courts: judges; prosecutors; defense lawyers; jurors; the Supreme Court
+courts: judges; prosecutors; defense lawyers; jurors; Supreme Court justices
 . hear an appeal; convict the accused; overturn a verdict; indict a banker; weigh the evidence
 . a plea deal; a life sentence; the trial; a constitutional ruling; the witness stand
 transit: commuters; subway riders; bus drivers; train crews; rail operators
@@ -140,7 +140,7 @@ storms: forecasters; hurricane watchers; flood victims; emergency crews; residen
 wildfires: firefighters; smoke jumpers; evacuees; fire chiefs; hillside residents
 . battle a blaze; flee the flames; dig containment lines; drop retardant; breathe smoky air
 . scorched acres; drought-dry brush; a burning ridge; arson; red flag warnings
-religion: pastors; churchgoers; the pope; rabbis; imams
+religion: pastors; churchgoers; bishops; rabbis; imams
 . pray together; preach on Sunday; bless the faithful; fast for Ramadan; light Hanukkah candles
 . Easter Mass; the Vatican; a mosque; synagogue services; spiritual life
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.log import Float64, Int32, Int64, Strings
-from pipelines.simulated_site import Shown
+from pipelines.simulated_pages import Shown
 
 START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)
 """When the impression log begins, microseconds since the epoch: a Monday."""
@@ -52,6 +53,7 @@ _CLICK, _VIEW, _SHARE, _LIKE = 0, 1, 2, 3
 _TYPES = pa.array(["click", "view", "share", "like"])
 _VIEWED, _SHARED = 0.6, 0.04
 _ROW_GROUP = 400_000
+_TOGETHER = 5_000
 
 
 def microseconds(hours: Float64) -> Int64:
@@ -77,6 +79,7 @@ class SiteTables:
         self._impressions = _Growing(folder / "impressions.parquet", _IMPRESSIONS)
         self._truth = _Growing(folder / "truth" / "impressions.parquet", _TRUTH)
         self._events = _Growing(folder / "events.parquet", _EVENTS)
+        self._waiting: list[Shown] = []
         self._late: pd.DataFrame | None = None
         self.impressions = self.rows = self.clicks = self.events = self.without_click = 0
 
@@ -87,7 +90,8 @@ class SiteTables:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._add_events(None, before=np.iinfo(np.int64).max)
+            self._write_waiting()
+            self._add_events(None, before=int(np.iinfo(np.int64).max))
         for table in (self._impressions, self._truth, self._events):
             table.close(complete=kind is None)
 
@@ -95,13 +99,29 @@ class SiteTables:
         """Takes likes from before the first list, all (n,), in the order of time."""
         self._add_events(
             pd.DataFrame(
-                {"time": microseconds(hours), "item": item, "user": reader, "type": _LIKE, "value": np.nan, "list": None}
+                {
+                    "time": microseconds(hours),
+                    "item": item,
+                    "user": reader,
+                    "type": _LIKE,
+                    "value": np.nan,
+                    "list": None,
+                }
             ),
             before=START,
         )
 
     def add(self, shown: Shown) -> None:
         """Takes lists that were shown after all that came before, in the order of time."""
+        self._waiting.append(shown)
+        if sum(len(part.time) for part in self._waiting) >= _TOGETHER:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        parts, self._waiting = self._waiting, []
+        if not parts:
+            return
+        shown = Shown(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Shown)))
         row, column = np.nonzero(shown.item >= 0)
         numbers = np.arange(self.impressions, self.impressions + len(shown.time))
         list_ids = pa.array([f"i{number:09d}" for number in numbers], pa.string())

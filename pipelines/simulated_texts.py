@@ -1,7 +1,7 @@
 """Titles and descriptions of simulated items: one topic in many wordings, set into the sentences of a newspaper.
 
 A topic has three concepts (who acts, what they do, what it is about) and each concept several wordings that share few
-words. An item is written in one wording of each concept for its title and mostly the same for its description, so two
+words. An item is written in one wording of each concept for its title and often another for its description, and two
 items of one topic often share no word that tells the topic, while the sentences around it are shared by all topics.
 A language is a `Language` value: word lists and sentences. Only English exists.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Int32, Strings
+from features.log import Int32, Int64, Strings
 from pipelines import simulated_english_hard, simulated_english_soft
 
 
@@ -76,7 +76,7 @@ def write_texts(language: Language, topic: Int32, rng: np.random.Generator) -> t
     return titles, descriptions
 
 
-def _sentence(template: str, topic: Topic, words: np.ndarray, setting: tuple[str, str, str]) -> str:
+def _sentence(template: str, topic: Topic, words: Int64, setting: tuple[str, str, str]) -> str:
     filled = template.format(
         who=topic.who[words[0]],
         does=topic.does[words[1]],
@@ -103,7 +103,7 @@ def _topics(words: str) -> list[Topic]:
     return topics
 
 
-_OTHER_WORDING = 0.3
+_OTHER_WORDING = 0.7
 
 _TITLES = (
     "{who} {does} {when}",
@@ -138,7 +138,7 @@ _DESCRIPTIONS = (
 _WHERE = (
     "Ohio", "Texas", "Chicago", "Boston", "Florida", "Seattle", "Denver", "Atlanta", "Michigan", "Oregon",
     "Phoenix", "Detroit", "Brooklyn", "Nashville", "Vermont", "Minnesota", "Baltimore", "Houston", "Nevada", "Georgia",
-    "Philadelphia", "Wisconsin", "San Diego", "Kentucky", "Pittsburgh", "New Jersey", "Miami", "Kansas", "Maine", "Utah",
+    "Philadelphia", "Wisconsin", "San Diego", "Kentucky", "Pittsburgh", "New Jersey", "Miami", "Maine", "Utah",
 )  # fmt: skip
 
 _WHEN = (
@@ -147,6 +147,6 @@ _WHEN = (
 )  # fmt: skip
 
 _SOURCE = (
-    "experts", "insiders", "local leaders", "three veterans", "longtime observers", "a new report", "critics",
-    "the people involved", "our columnist", "early figures", "neighbors", "two studies", "skeptics", "old hands",
+    "experts", "insiders", "local leaders", "three veterans", "longtime observers", "new reports", "critics",
+    "the people involved", "our columnists", "early figures", "neighbors", "two studies", "skeptics", "old hands",
 )  # fmt: skip

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.errors import InputError
-from features.log import Catalog, Float64, Impressions, Int8, Strings
+from features.log import Float64, Strings
 from pipelines import simulated_site as site
 from pipelines.simulated_site import Items, Readers
 from pipelines.simulated_tables import TIME, microseconds

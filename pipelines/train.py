@@ -20,11 +20,12 @@ import torch
 
 from features.offline import LogIndex
 from features.table_report import TableReport
-from features.tables import ReadOptions, load_log
+from features.tables import load_log
+from pipelines.reading import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from recsys import plots
 from recsys.config import Config
-from recsys.encoder.text import Template, item_texts
+from recsys.encoder.text import item_texts
 from recsys.encoder.training import TrainedEncoder, train_encoder
 from recsys.evaluation_report import Evaluation
 from recsys.lexical import Lexical
@@ -32,7 +33,7 @@ from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
 from recsys.registry.versions import Version, log_encoder, log_ranker
 from recsys.slicing import slice_impressions
-from recsys.stages import SECOND, Chain, Ranked, evaluation_stage, lexical_stage, ranker_stage
+from recsys.stages import Chain, Ranked, evaluation_stage, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
 
 log = logging.getLogger(__name__)
@@ -116,21 +117,6 @@ def train(folder: Path, config: Config, *, name: str = "recsys") -> TrainReport:
             )
             _log_report(report)
     return report
-
-
-def read_options(config: Config) -> ReadOptions:
-    """How the configuration wants tables to be read."""
-    built_in = ("title", "description")
-    columns = Template.parse(config.encoder.template).columns
-    return ReadOptions(
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=round(config.data.click_window_minutes * 60 * SECOND),
-        categories=config.features.categories,
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        texts=tuple(column for column in columns if column not in built_in),
-    )
 
 
 def _encoder_run(chain: Chain) -> tuple[TrainedEncoder, Lexical]:

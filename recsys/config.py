@@ -54,7 +54,7 @@ class Encoder(Section):
 
     base_model: str = "builtin"
     """A folder, a hub name, or `builtin` for the all-MiniLM-L6-v2 weights that are installed with this project."""
-    template: str = "{title}. {description}"
+    template: str = "{title}. {category}. {description}"
     """Text of an item; any column of the items table may stand in braces, a missing one is left out."""
     max_tokens: int = Field(64, ge=4, le=8192)
     """Longest text, in tokens of the base model; what is beyond is cut and counted."""
@@ -62,12 +62,12 @@ class Encoder(Section):
     """Most recent distinct clicked items that make the user vector."""
     pooling: Literal["mean", "cls"] = "mean"
     loss: Literal["listwise", "binary"] = "listwise"
-    negatives: int = Field(8, ge=1)
+    negatives: int = Field(20, ge=1)
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops training; it trains nothing."""
-    head_epochs: int = Field(30, ge=0)
-    head_learning_rate: float = Field(1e-3, gt=0)
+    head_epochs: int = Field(12, ge=0)
+    head_learning_rate: float = Field(2e-3, gt=0)
     head_batch_size: int = Field(256, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from trained_site import TrainedSite
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -15,3 +19,22 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data sets at {SHARED_DATA}: their licences forbid copying them into the project")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> TrainedSite:
+    """Both models of a tiny encoder on a simulated site, trained once for all tests by the real pipeline."""
+    from trained_site import train_site
+
+    return train_site(tmp_path_factory.mktemp("trained-site"))
+
+
+@pytest.fixture
+def trained(trained_once: TrainedSite, monkeypatch: pytest.MonkeyPatch) -> TrainedSite:
+    """The same, with its folder as the working folder, as a person in the project has it."""
+    from recsys.registry import tracking
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(trained_once.home)
+    tracking.connect()
+    return trained_once

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +33,17 @@ SETTINGS = (
     "encoder.dtype=float32",
     "threads=1",
 )
+def tiny_settings(base: Path) -> tuple[str, ...]:
+    """Settings of a training that takes seconds, on the base model at `base`."""
+    return (
+        *SETTINGS,
+        f"encoder.base_model={base}",
+        "encoder.head_epochs=2",
+        "encoder.fine_tune_epochs=1",
+        "evaluation.resamples=100",
+    )
+
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -74,7 +89,15 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
     return Encoder(settings, make_tower(str(folder), settings), None)
 
 
-def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressions: int = 500) -> SmallSite:
+@lru_cache
+def small_site() -> SmallSite:
+    """One site for all tests of a run."""
+    folder = Path(tempfile.mkdtemp(prefix="small-site-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_small_site(folder)
+
+
+def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressions: int = 1500) -> SmallSite:
     """Simulate, encode, train; a few seconds."""
     data = folder / "data"
     simulate(data, users=users, items=items, impressions=impressions, seed=3)

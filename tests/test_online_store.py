@@ -10,15 +10,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
 from features.arrivals import Event, ShownList
 from features.catalogue import catalogue, reads_of
+from features.clicks import ClickedRows, match_clicks, merged
 from features.definitions import CountOf, Feature
 from features.errors import StoreError, TimeOrderError
 from features.item_records import Item
@@ -30,7 +33,7 @@ from features.online_reader import OnlineReader
 from features.reads import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
 from features.store import LmdbStore
 from features.store_settings import StoreSettings
-from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
+from features.tables import ReadOptions, load_log
 
 EVERYTHING = (
     *catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",)),
@@ -171,3 +174,275 @@ def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
         state.add_items(described)
         found = online_matrix(state, asked)
     assert found.tobytes() == offline_matrix(log, asked, delay).tobytes()
+
+
+@st.composite
+def clicked_lists(draw: st.DrawFn) -> list[tuple[Shown, tuple[int, ...]]]:
+    shown = draw(st.lists(st.builds(Shown, st.integers(-1, 1), st.integers(0, 90), st.just((0, 1, 2))), max_size=6))
+    return [(one, tuple(sorted(draw(st.sets(st.sampled_from(one.items)))))) for one in shown]
+
+
+named_events = st.lists(
+    st.tuples(
+        st.builds(
+            Happening,
+            st.integers(-1, 1),
+            st.integers(0, 2),
+            st.integers(0, 120),
+            st.sampled_from(("click", "view", "like")),
+        ),
+        st.none() | st.integers(0, 5),
+    ),
+    max_size=15,
+    unique_by=lambda one: one[0],
+)
+
+
+def matched_log(events: list[tuple[Happening, int | None]], shown: list[tuple[Shown, tuple[int, ...]]]) -> Log:
+    """The log as the tables are read: clicked rows matched with events by `features.clicks`."""
+    events = sorted(events, key=lambda one: (one[0].minute, one[0].item))
+    log = make_log([one for one, _ in events], [one for one, _ in shown])
+    rows = [
+        (place, one.user, item, one.minute * MINUTE) for place, (one, clicked) in enumerate(shown) for item in clicked
+    ]
+    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)] or [np.zeros(0, np.int64)] * 4
+    clicked_rows = ClickedRows(columns[0], columns[1].astype(np.int32), columns[2].astype(np.int32), columns[3])
+    of_list = np.array([-1 if place is None or place >= len(shown) else place for _, place in events], np.int32)
+    matches = match_clicks(log.events, of_list, clicked_rows, window=30 * MINUTE, n_items=6)
+    return replace(log, events=merged(log.events, clicked_rows, matches)[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(named_events, clicked_lists(), lists, st.randoms(use_true_random=False))
+def test_a_clicked_row_and_its_event_are_one_click_whichever_comes_first(
+    events: list[tuple[Happening, int | None]],
+    shown: list[tuple[Shown, tuple[int, ...]]],
+    asked: list[Shown],
+    random: object,
+) -> None:
+    shown = sorted(shown, key=lambda one: one[0].minute)
+    events = [(one, place) for one, place in events if place is None or _same_user(one, place, shown)]
+    log = matched_log(events, shown)
+    asked = [Shown(one.user, 121 + one.minute, one.items) for one in asked]
+    arrivals: list[Event | ShownList] = [
+        replace(event_of(one), impression_id=None if place is None else f"i{place}") for one, place in events
+    ]
+    arrivals += [
+        replace(list_of(one, f"i{place}"), clicked=tuple(map(item_name, clicked)))
+        for place, (one, clicked) in enumerate(shown)
+    ]
+    random.shuffle(arrivals)  # type: ignore[attr-defined]
+    with fresh_state(settings_for()) as state:
+        state.add_items(items_of(log.catalog))
+        for arrival in arrivals:
+            if isinstance(arrival, Event):
+                state.add_events([arrival])
+            else:
+                state.add_impressions([arrival])
+        found = online_matrix(state, asked)
+    expected = offline_matrix(log, asked)
+    assert found.tobytes() == expected.tobytes()
+
+
+def _same_user(one: Happening, place: int, shown: list[tuple[Shown, tuple[int, ...]]]) -> bool:
+    return place >= len(shown) or shown[place][0].user == one.user
+
+
+def counted(state: OnlineState, user: str | None, item: str, minute: int, read: Count) -> int:
+    reader = OnlineReader(state, user, minute * MINUTE, [item], now=0)
+    return int(reader.count(read)[0])
+
+
+ITEM_CLICKS, PAIR_CLICKS = Count(CLICK, ITEM), Count(CLICK, USER_ITEM)
+
+
+def test_an_event_counts_strictly_before_a_request_and_once() -> None:
+    with fresh_state(settings_for()) as state:
+        for _ in range(2):
+            state.add_events([Event("u0", "a", 5 * MINUTE), Event("u0", "a", 5 * MINUTE)])
+        state.add_events([Event("u0", "b", 4 * MINUTE, event_id="x"), Event("u1", "c", 4 * MINUTE, event_id="x")])
+        assert counted(state, "u0", "a", 5, ITEM_CLICKS) == 0
+        assert counted(state, "u0", "a", 6, ITEM_CLICKS) == 1
+        assert counted(state, "u0", "a", 6, PAIR_CLICKS) == 1
+        assert [counted(state, None, item, 6, ITEM_CLICKS) for item in "bc"] == [1, 0]
+
+
+def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything() -> None:
+    with fresh_state(settings_for()) as state:
+        state.add_events([Event("u0", "a", 5 * MINUTE)])
+        with pytest.raises(TimeOrderError, match=f"expected {5 * MINUTE} microseconds or later.*got {4 * MINUTE}"):
+            OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0)
+        assert OnlineReader(state, "u0", None, ["a"], now=0).count(ITEM_CLICKS).tolist() == [1]
+        assert OnlineReader(state, "u0", None, ["a"], now=9 * MINUTE).time == 9 * MINUTE
+
+
+def test_advancing_counts_what_waits_and_refuses_earlier_reads() -> None:
+    with fresh_state(settings_for(delay=hours(1))) as state:
+        state.add_events([Event("u0", "a", 0)])
+        state.advance(200 * MINUTE)
+        assert counted(state, "u0", "a", 200, ITEM_CLICKS) == 1
+        with pytest.raises(TimeOrderError):
+            counted(state, "u0", "a", 199, ITEM_CLICKS)
+
+
+def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept() -> None:
+    events = [
+        Event("u0", "a", MINUTE),
+        Event("", "a", MINUTE),
+        Event("u0", "x" * 300, MINUTE),
+        Event("u0", "a", 1.5),  # type: ignore[arg-type]
+        Event("u0", "a", 99 * MINUTE),
+        Event("u0", "a", MINUTE, "impression"),
+        Event("u0", "\ud800", MINUTE),
+        Event("u0", "b", MINUTE),
+    ]
+    with fresh_state(settings_for()) as state:
+        rejected = state.add_events(events, latest=10 * MINUTE)
+        assert [(one.index, one.code) for one in rejected] == [
+            (1, "bad_user_id"),
+            (2, "bad_item_id"),
+            (3, "bad_timestamp"),
+            (4, "time_in_future"),
+            (5, "bad_event_type"),
+            (6, "bad_item_id"),
+        ]
+        assert [counted(state, None, item, 2, ITEM_CLICKS) for item in "ab"] == [1, 1]
+        wrong_lists = [ShownList("u0", (), MINUTE), ShownList("u0", ("a",), MINUTE, clicked=("b",))]
+        assert [one.code for one in state.add_impressions(wrong_lists)] == ["bad_items", "bad_items"]
+
+
+def test_unknown_users_and_items_are_answered_and_items_in_the_request_win() -> None:
+    with fresh_state(settings_for()) as state:
+        state.add_items([Item("a", "stored", categories={"brand": ("acme",)})])
+        state.add_events([Event("u0", "a", 1)])
+        inline = {"a": Item("a", "handed in"), "new": Item("new", "inline", categories={"brand": ("acme",)})}
+        reader = OnlineReader(state, "stranger", MINUTE, ["new", "a", "nothing"], now=0, inline=inline)
+        titles = [reader.catalog.title[code] for code in reader.requests.item]
+        assert titles == ["inline", "handed in", ""]
+        assert reader.count(Count(CLICK, ("brand",))).tolist() == [1, 0, 0]
+        names, matrix = feature_matrix(EVERYTHING, reader)
+        assert matrix.shape == (3, len(names))
+        assert reader.catalog.published_at[reader.requests.item].tolist() == [NO_TIME] * 3
+
+
+def test_describing_an_item_anew_reports_what_changed() -> None:
+    with fresh_state(settings_for()) as state:
+        assert state.add_items([Item("a", "one"), Item("b", "two")]) == ["a", "b"]
+        assert state.add_items([Item("a", "one"), Item("b", "three")]) == ["b"]
+
+
+def test_a_store_made_for_something_else_is_refused_and_both_sides_are_named(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    with pytest.raises(StoreError, match="the online store is empty"):
+        OnlineState.open(store)
+    OnlineState.open(store, settings_for())
+    assert OnlineState.open(store).settings == settings_for()
+    OnlineState.open(store, settings_for(EVERYTHING[:3]))
+    with pytest.raises(StoreError, match="event_delay 0, but 60 is wanted"):
+        OnlineState.open(store, settings_for(delay=60))
+    with pytest.raises(StoreError, match=r"'purchase'.*is wanted too; load items and events into a new store"):
+        OnlineState.open(store, settings_for(reads=(Count("purchase", ITEM),)))
+    store.close()
+
+
+def test_a_path_that_is_no_folder_or_has_no_store_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        LmdbStore(tmp_path / "file")
+    with pytest.raises(StoreError, match="expected a folder with a store, found none"):
+        LmdbStore(tmp_path / "nothing", create=False)
+
+
+def test_two_states_on_one_store_see_each_others_events(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    first, second = OnlineState.open(store, settings_for()), OnlineState.open(store)
+    for minute in range(1, 4):
+        second.add_events([Event("u0", "a", minute * MINUTE)])
+        second.add_items([Item("a", f"title {minute}")])
+        reader = OnlineReader(first, "u0", None, ["a"], now=0)
+        assert (reader.count(ITEM_CLICKS)[0], reader.catalog.title[0]) == (minute, f"title {minute}")
+    store.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from features.arrivals import Event
+from features.online import OnlineState
+from features.store import LmdbStore
+state = OnlineState.open(LmdbStore(Path(sys.argv[1])))
+if len(sys.argv) > 2:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+for n in range(100_000):
+    state.add_events([Event("u0", f"i{n % 1000}", n)])
+    print(n, flush=True)
+"""
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    OnlineState.open(store, settings_for())
+    store.close()
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        acknowledged = [int(line) for line in itertools.islice(writer.stdout, 20)]
+        os.kill(writer.pid, signal.SIGKILL)
+        acknowledged += [int(line) for line in writer.stdout]
+    state = OnlineState.open(LmdbStore(tmp_path))
+    kept = OnlineReader(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER))[0]
+    assert kept - len(acknowledged) in (0, 1)
+    assert kept >= 20
+    state.store.close()
+
+
+def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    OnlineState.open(store, settings_for())
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path), "full"], capture_output=True, text=True, check=False
+    )
+    assert "StoreError: online store" in done.stderr
+    assert "nothing of this change was kept" in done.stderr
+    acknowledged = len(done.stdout.splitlines())
+    state = OnlineState.open(LmdbStore(tmp_path))
+    assert OnlineReader(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER)).tolist() == [acknowledged]
+    state.store.close()
+
+
+@pytest.mark.shared
+def test_replay_of_real_lists_equals_the_offline_matrix(shared_data: Path) -> None:
+    log, _ = load_log(shared_data / "amazon-office", ReadOptions(categories=("brand",)))
+    features = catalogue(categories={"brand": log.catalog.categories["brand"].values[:50]})
+    index, n = LogIndex(log), 300
+    chosen = np.arange(len(log.impressions) - 4000, len(log.impressions) - 4000 + n)
+    requests = log.impressions.requests.take(chosen)
+    expected = log_matrix(features, index, requests, index.histories(requests))[1]
+    wanted = StoreSettings(reads_of(features), categories=("brand",))
+    events, users = log.events, [*log.users, None]
+    brand = log.catalog.categories["brand"]
+    items = [
+        Item(
+            str(item_id),
+            published_at=int(log.catalog.published_at[code]),
+            categories={"brand": tuple(brand.values[value] for value in brand.codes.row(code))},
+        )
+        for code, item_id in enumerate(log.catalog.ids)
+    ]
+    ready = [
+        Event(users[events.user[i]], log.catalog.ids[events.item[i]], int(events.time[i]), events.types[events.type[i]])
+        for i in range(int(np.searchsorted(events.time, requests.time[-1])))
+    ]
+    with fresh_state(wanted) as state:
+        state.add_items(items)
+        found, sent = [], 0
+        for place, time in enumerate(requests.time.tolist()):
+            until = int(np.searchsorted(events.time, time))
+            if until > sent:
+                assert state.add_events(ready[sent:until]) == []
+                sent = until
+            candidates = log.catalog.ids[requests.item[requests.offsets[place] : requests.offsets[place + 1]]]
+            reader = OnlineReader(state, users[requests.user[place]], time, list(candidates), now=0)
+            found.append(feature_matrix(features, reader)[1])
+    assert np.concatenate(found).tobytes() == expected.tobytes()

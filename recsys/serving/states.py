@@ -34,6 +34,16 @@ def open_state(
         opened.close()
 
 
+@contextmanager
+def open_filled_state(store: str) -> Iterator[OnlineState]:
+    """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
+    opened = LmdbStore(_folder(store), create=False)
+    try:
+        yield OnlineState.open(opened)
+    finally:
+        opened.close()
+
+
 def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
     """What a store has to answer and hold for a unit. widths: of its vector columns."""
     return StoreSettings(
@@ -61,3 +71,11 @@ def _widths(store: LmdbStore, settings: Settings, widths: Mapping[str, int]) -> 
             "reads; load items into a new store"
         )
     return known
+
+
+def _folder(store: str) -> Path:
+    if "://" in store:
+        raise StoreError(
+            f"online store {store!r}: expected a folder; this version keeps its store on this machine's disk"
+        )
+    return Path(store)

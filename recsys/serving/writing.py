@@ -49,6 +49,7 @@ class Writer:
         lists: list[tuple[int, arrivals.ShownList]] = []
         for index, row in enumerate(rows):
             try:
+                _check_object(row)
                 read = read_event(schemas.Event.model_validate(row), self._columns.timezone)
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error)
@@ -81,6 +82,7 @@ class Writer:
         return _answer(len(rows), rejected)
 
     def _read_item(self, row: Any) -> Item:
+        _check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
             raise BadRequest("expected a title, found none; null is an item without one", "title")
@@ -107,6 +109,11 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals
     return arrivals.Event(event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id)
 
 
+def _check_object(row: Any) -> None:
+    if not isinstance(row, dict):
+        raise BadRequest(f"expected an object, got {type(row).__name__}")
+
+
 def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
     """Hand the rows to the state; what it rejects, by their place in the batch."""
     if not rows:
@@ -117,7 +124,7 @@ def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int
 
 def _reason(error: ValidationError | BadRequest) -> tuple[str, str]:
     if isinstance(error, BadRequest):
-        return f"bad_{error.field}", f"{error.field}: {error}"
+        return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
     found = error.errors(include_url=False)[0]
     field = field_path(found["loc"])
     return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {found['msg']}" if field else str(found["msg"])

@@ -1,0 +1,22 @@
+"""A server process for tests: `python served_small_site.py UNIT_FOLDER STORE PORT`, with UNIT_FOLDER/encoder in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pipelines.serve import listen, serve_unit
+from recsys.config import Serving
+from recsys.encoder.model import load_encoder
+from recsys.unit import load_unit
+
+
+def main(folder: Path, store: str, port: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    unit = load_unit(folder, load_encoder(folder / "encoder"))
+    serve_unit(unit, store, listen("127.0.0.1", port), Serving(), ranker="small-ranker/1", encoder="small-encoder/1")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,204 @@
+"""An encoder as files: what is written is what is read, nothing is pickled, and what is altered is noticed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import T5Config, T5Model
+
+from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
+from recsys.encoder.head import Head
+from recsys.encoder.model import Encoder, EncoderSettings, item_vectors, load_encoder, make_tower
+from recsys.encoder.scoring import text_columns
+from recsys.encoder.tower import has_bfloat16, length_batches
+from recsys.encoder.vectors import empty_table, load_table
+from recsys.errors import ModelError
+from tests.tiny_encoder import catalog_of, save_tiny_bert, tiny_tokenizer
+
+TEXTS = ["the new goal", "足球比赛", "bread, butter", "moon", "the old launch of the rocket"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_bert(tmp_path_factory.mktemp("base"))
+
+
+def make_encoder(base: Path, *, trained: bool = True, max_tokens: int = 16, dtype: str = "float32") -> Encoder:
+    settings = EncoderSettings(str(base), "{title}. {description}", max_tokens, 50, "mean", dtype)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    head = Head(32)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return Encoder(settings, make_tower(str(base), settings), head if trained else None)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_loaded_encoder_gives_the_same_bits(base: Path, tmp_path: Path, trained: bool) -> None:
+    made = make_encoder(base, trained=trained).with_table(TEXTS[:3])
+    made.save(tmp_path / "encoder")
+    read = load_encoder(tmp_path / "encoder")
+    assert read.fingerprint == made.fingerprint
+    assert read.settings == made.settings
+    assert len(read.table) == 3
+    vectors = [encoder.encode_texts(TEXTS) for encoder in (made, read)]
+    assert np.array_equal(*vectors)
+    scores = [text_columns(e.weights, v[:2], v) for e, v in zip((made, read), vectors, strict=True)]
+    assert np.array_equal(*scores)
+
+
+def test_nothing_is_pickled(base: Path, tmp_path: Path) -> None:
+    make_encoder(base).with_table(TEXTS).save(tmp_path / "encoder")
+    files = sorted(path for path in (tmp_path / "encoder").rglob("*") if path.is_file())
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        else:
+            load_file(path)
+
+
+def test_an_encoder_is_never_written_over_another(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="expected a new folder"):
+        make_encoder(base).save(tmp_path)
+
+
+def test_altered_weights_and_the_vectors_of_another_encoder_are_noticed(base: Path, tmp_path: Path) -> None:
+    made = make_encoder(base).with_table(TEXTS)
+    made.save(tmp_path / "a")
+    make_encoder(base, max_tokens=8).with_table(TEXTS).save(tmp_path / "b")
+    with pytest.raises(ModelError, match="expected vectors of encoder"):
+        load_table(tmp_path / "b" / "vectors.safetensors", made.fingerprint)
+    path = tmp_path / "a" / "head.safetensors"
+    state = load_file(path)
+    state["prior"] = state["prior"] + 1
+    save_file(state, path)
+    with pytest.raises(ModelError, match="the files have been altered"):
+        load_encoder(tmp_path / "a")
+
+
+@pytest.mark.parametrize("part", ["encoder.json", "head.safetensors", "vectors.safetensors", "transformer"])
+def test_a_missing_or_broken_part_is_an_error_that_names_it(base: Path, tmp_path: Path, part: str) -> None:
+    made = make_encoder(base)
+    made.save(tmp_path / "a")
+    made.save(tmp_path / "b")
+    missing, broken = tmp_path / "a" / part, tmp_path / "b" / part
+    if missing.is_dir():
+        shutil.rmtree(missing)
+    else:
+        missing.unlink()
+        broken.write_bytes(b"{")
+        with pytest.raises(ModelError, match="cannot be read"):
+            load_encoder(tmp_path / "b")
+    with pytest.raises(ModelError, match=str(tmp_path / "a")):
+        load_encoder(tmp_path / "a")
+
+
+def test_the_fingerprint_follows_weights_and_settings_but_not_the_base_model_s_place(
+    base: Path, tmp_path: Path
+) -> None:
+    made = make_encoder(base)
+    elsewhere = shutil.copytree(base, tmp_path / "elsewhere")
+    assert make_encoder(elsewhere).fingerprint == made.fingerprint
+    assert make_encoder(base, max_tokens=8).fingerprint != made.fingerprint
+    assert make_encoder(base, trained=False).fingerprint != made.fingerprint
+    assert made.with_table(TEXTS).fingerprint == made.fingerprint
+
+
+def test_a_text_in_the_table_has_the_tables_vector_and_each_other_one_is_encoded_once(base: Path) -> None:
+    encoder = make_encoder(base).with_table(TEXTS[:2])
+    done: list[int] = []
+    found = encoder.encode_texts([TEXTS[2], TEXTS[0], "", TEXTS[2], TEXTS[3]], progress=done.append)
+    assert sum(done) == 2
+    assert np.array_equal(found[1], encoder.table.vectors[encoder.table.find([TEXTS[0]])[0]])
+    assert np.isnan(found[2]).all()
+    assert np.array_equal(found[0], found[3])
+    assert np.linalg.norm(found[[0, 1, 3, 4]], axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_a_table_keeps_its_vectors_when_texts_are_added() -> None:
+    ones = np.ones((2, 4), np.float32)
+    table = empty_table(4).with_texts(["a", "b"], ones).with_texts(["b", "c"], 2 * ones)
+    assert [table.vectors[row][0] for row in table.find(["a", "b", "c"])] == [1, 1, 2]
+    assert list(table.find(["d"])) == [-1]
+    assert list(empty_table(4).find(["d"])) == [-1]
+
+
+def test_items_without_text_and_the_undescribed_item_have_no_vector(base: Path) -> None:
+    found = item_vectors(make_encoder(base), catalog_of(["moon", "", "goal"], ["", "", "the old match"]))
+    assert np.isnan(found[:, 0]).tolist() == [False, True, False, True]
+    assert found.dtype == np.float32
+
+
+def test_a_vector_does_not_depend_on_the_texts_beside_it(base: Path) -> None:
+    encoder = make_encoder(base)
+    together = encoder.encode_texts(TEXTS)
+    alone = np.concatenate([encoder.encode_texts([text]) for text in TEXTS])
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_batches_hold_texts_of_similar_length_within_the_budget() -> None:
+    lengths = np.array([3, 9, 4, 1, 30, 3, 8])
+    batches = list(length_batches(lengths, 12))
+    assert sorted(np.concatenate(batches)) == list(range(7))
+    assert [[int(lengths[i]) for i in batch] for batch in batches] == [[1, 3, 3], [4], [8], [9], [30]]
+
+
+def test_bfloat16_is_close_to_float32_and_auto_is_float32_without_the_hardware(base: Path) -> None:
+    full, half, auto = (
+        make_encoder(base, dtype=dtype).encode_texts(TEXTS) for dtype in ("float32", "bfloat16", "auto")
+    )
+    assert (full * half).sum(axis=1).min() > 0.99
+    assert half.dtype == np.float32
+    if not has_bfloat16(torch.device("cpu")):
+        assert np.array_equal(full, auto)
+
+
+def test_the_built_in_model_is_the_checked_one() -> None:
+    settings = EncoderSettings("builtin", "{title}", 32, 50, "mean", "float32")
+    encoder = Encoder(settings, make_tower("builtin", settings), None)
+    found = encoder.encode_texts(["a cat sits on the mat", "a kitten rests on a rug", "interest rates rise"])
+    assert encoder.dim == 384
+    assert found[0] @ found[1] > 0.5 > found[0] @ found[2]
+
+
+def test_weights_that_are_not_the_expected_ones_are_refused(tmp_path: Path) -> None:
+    altered = tmp_path / "model.safetensors"
+    altered.write_bytes(b"other weights")
+    with pytest.raises(ModelError, match="expected SHA-256 53aa.*, got "):
+        check_sha256(altered, "53aa")
+    with pytest.raises(ModelError, match="cannot be read"):
+        check_sha256(tmp_path / "absent", "53aa")
+    assert (builtin_folder() / "model.safetensors").is_file()
+
+
+def test_a_base_model_that_cannot_be_reached_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="'nobody/no-such-model' cannot be loaded: expected 'builtin', a folder"):
+        load_base_model("nobody/no-such-model")
+    with pytest.raises(ModelError, match="expected a folder"):
+        load_base_model(str(tmp_path / "absent"))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_base_model(str(tmp_path))
+
+
+def test_a_tokenizer_without_a_pad_token_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no pad token"):
+        load_base_model(str(save_tiny_bert(tmp_path / "base", pad=False)))
+
+
+def test_an_encoder_decoder_is_an_error(tmp_path: Path) -> None:
+    T5Model(T5Config(vocab_size=64, d_model=16, num_layers=1, num_heads=2, d_ff=16, d_kv=8)).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is an encoder-decoder"):
+        load_base_model(str(tmp_path))
+
+
+def test_more_tokens_than_the_model_reads_is_an_error(base: Path) -> None:
+    with pytest.raises(ModelError, match="at most 64, which is what the base model reads, got 65"):
+        make_encoder(base, max_tokens=65)

@@ -1,0 +1,128 @@
+"""The one scoring function: worked-out values, independence of the batch to the last bit, missing values."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+from features.history import Histories
+from features.log import Float32, Ragged, Requests
+from recsys.encoder.head import Head
+from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix, user_weights
+
+DIM = 384
+
+
+def units(n: int, dim: int = DIM, seed: int = 0) -> Float32:
+    drawn = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def random_head(dim: int = DIM) -> Head:
+    torch.manual_seed(3)
+    head = Head(dim)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return head.eval()
+
+
+@pytest.fixture(scope="module")
+def weights() -> HeadWeights:
+    return random_head().export()
+
+
+def test_an_untrained_head_gives_the_mean_cosine_and_the_last_best_and_mean_similarity() -> None:
+    history = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    found = text_columns(mean_history_head(2), history, np.array([[0, 1], [1, 0]], np.float32))
+    mean = np.array([1.6, 1.8]) / np.hypot(1.6, 1.8)
+    assert found == pytest.approx(np.array([[0.6, 0.8, 1.0, mean[1]], [1.6 / 3, 0.6, 1.0, mean[0]]]))
+
+
+def test_recency_is_counted_from_the_latest_item() -> None:
+    head = replace(mean_history_head(2), recency=np.array([np.log(3), *[0.0] * 49], np.float32))
+    found = user_weights(head, np.array([[1, 0], [0, 1]], np.float32))
+    assert found == pytest.approx([0.25, 0.75])
+
+
+def test_the_prior_stands_beside_the_history_and_alone_without_one() -> None:
+    head = replace(
+        mean_history_head(2),
+        prior=np.array([0, 2], np.float32),
+        prior_logit=np.array(0, np.float32),
+        popularity=np.array([5, 0], np.float32),
+    )
+    assert user_weights(head, np.zeros((0, 2), np.float32)) == pytest.approx([5, 2])
+    assert user_weights(head, np.array([[1, 0]], np.float32)) == pytest.approx([5.5, 1])
+
+
+@pytest.mark.parametrize("h", [0, 1, 7, 14, 15, 50])
+def test_a_score_has_the_same_bits_whatever_else_is_ranked(weights: HeadWeights, h: int) -> None:
+    history, candidates = units(h, seed=1), units(300, seed=2)
+    generator = np.random.default_rng(h)
+    whole = text_columns(weights, history, candidates)
+    for n in (1, 2, 3, 20, 31, 32, 33, 100, 300):
+        some = generator.permutation(300)[:n]
+        assert np.array_equal(text_columns(weights, history, candidates[some]), whole[some], equal_nan=True)
+
+
+def test_a_score_has_the_same_bits_with_one_thread_and_with_two(weights: HeadWeights) -> None:
+    history, candidates = units(50, seed=1), units(200, seed=2)
+    with threadpool_limits(1, "blas"):
+        one = text_columns(weights, history, candidates)
+    with threadpool_limits(2, "blas"):
+        two = text_columns(weights, history, candidates)
+    assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("h", [0, 1, 5, 50])
+@pytest.mark.parametrize("with_query", [False, True])
+def test_the_numpy_score_is_the_trained_one(h: int, with_query: bool) -> None:
+    head = random_head(48)
+    history, candidates, query = units(h, 48, 1), units(9, 48, 2), units(1, 48, 3)
+    items = torch.from_numpy(np.concatenate([candidates, history]))
+    latest_first = torch.arange(9 + h - 1, 8, -1)[None]
+    with torch.no_grad():
+        weights = head.weights(items, latest_first, torch.from_numpy(query) if with_query else None)
+        expected = head.scores(items, weights, torch.arange(9)[None])[0].numpy()
+    found = text_columns(head.export(), history, candidates, query[0] if with_query else None)
+    assert found[:, 0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_only_the_latest_fifty_items_count(weights: HeadWeights) -> None:
+    history, candidates = units(80, seed=1), units(5, seed=2)
+    assert np.array_equal(text_columns(weights, history, candidates), text_columns(weights, history[-50:], candidates))
+
+
+def test_items_without_text_leave_no_trace_in_histories_and_are_nan_as_candidates(weights: HeadWeights) -> None:
+    history, candidates = units(4, seed=1), units(3, seed=2)
+    holes = np.insert(history, [0, 2, 4], np.nan, axis=0)
+    candidates[1] = np.nan
+    found = text_columns(weights, holes, candidates)
+    assert np.array_equal(found, text_columns(weights, history, candidates), equal_nan=True)
+    assert np.isnan(found).tolist() == [[False] * 4, [True] * 4, [False] * 4]
+
+
+def test_without_a_history_the_score_stands_and_the_similarities_are_missing(weights: HeadWeights) -> None:
+    found = text_columns(weights, np.full((2, DIM), np.nan, np.float32), units(3))
+    assert np.isnan(found).tolist() == [[False, True, True, True]] * 3
+
+
+def test_a_query_ranks_without_a_history() -> None:
+    candidates = units(6)
+    found = text_columns(mean_history_head(DIM), np.zeros((0, DIM), np.float32), candidates, candidates[4])
+    assert found[:, 0].argmax() == 4
+
+
+def test_the_matrix_is_the_columns_of_each_request(weights: HeadWeights) -> None:
+    vectors = np.concatenate([units(10), np.full((1, DIM), np.nan, np.float32)])
+    offsets = np.array([0, 2, 5])
+    requests = Requests(np.zeros(2, np.int32), np.zeros(2, np.int64), offsets, np.array([1, 2, 3, -1, 1], np.int32))
+    past = Histories(Ragged(np.array([0, 2, 2]), np.array([4, 5], np.int32)), np.zeros(2, np.int64))
+    queries = np.concatenate([np.full((1, DIM), np.nan, np.float32), units(1, seed=9)])
+    found = text_matrix(weights, vectors, requests, past, queries)
+    assert np.array_equal(found[:2], text_columns(weights, vectors[[4, 5]], vectors[[1, 2]]))
+    alone = text_columns(weights, vectors[:0], vectors[[3, 10, 1]], queries[1])
+    assert np.array_equal(found[2:], alone, equal_nan=True)
+    assert np.isnan(found[3]).all()

@@ -1,0 +1,264 @@
+"""Training: a planted signal is learnt, only the older impressions teach, frozen layers stay, seeds decide."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+from features.history import clicks_by_user, histories
+from features.log import Log
+from recsys.encoder.activations import LowerActivations
+from recsys.encoder.dataset import collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.fitting import EpochRecord, rate_factor
+from recsys.encoder.model import Encoder, item_vectors
+from recsys.encoder.scoring import text_matrix
+from recsys.encoder.split import split_transformer
+from recsys.encoder.text import item_texts, tokenise
+from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.metrics import list_metrics
+from tests.tiny_encoder import save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_bert(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return topic_log()
+
+
+@pytest.fixture(scope="module")
+def trained(base: Path, log: Log) -> TrainedEncoder:
+    return train_encoder(log, log.impressions, tiny_config(base))
+
+
+def ndcg(encoder: Encoder, log: Log) -> float:
+    requests = log.impressions.requests
+    past = histories(clicks_by_user(log.events, len(log.users)), requests, length=50)
+    scores = text_matrix(encoder.weights, item_vectors(encoder, log.catalog), requests, past)[:, 0]
+    return list_metrics(scores, log.impressions.label, requests.offsets).means()["ndcg_at_10"]
+
+
+def test_a_planted_taste_is_learnt_by_the_head_and_better_by_the_layers(base: Path) -> None:
+    log, unseen = topic_log(800), topic_log(seed=1)
+    trained = train_encoder(log, log.impressions, tiny_config(base, "encoder.fine_tune_epochs=4"))
+    frozen, head, full = (ndcg(encoder, unseen) for encoder in (trained.frozen, trained.head, trained.full))
+    assert trained.trained
+    assert head > frozen + 0.1
+    assert full > head + 0.03
+
+
+def test_the_records_tell_each_phase_and_the_best_weights_are_kept(trained: TrainedEncoder) -> None:
+    for phase in ("head", "fine_tune"):
+        records = [record for record in trained.records if record.phase == phase]
+        assert np.isnan(records[0].loss)
+        assert records[0].epoch == 0
+        assert all(np.isfinite(record.loss) and record.learning_rate > 0 for record in records[1:])
+        best = max(record.validation_ndcg for record in records)
+        assert [record for record in records if record.kept][-1].validation_ndcg == best
+    phases = [record.phase for record in trained.records]
+    first_fine_tuned = trained.records[phases.index("fine_tune")].validation_ndcg
+    assert first_fine_tuned == max(r.validation_ndcg for r in trained.records if r.phase == "head")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(
+    base: Path, log: Log, trained: TrainedEncoder
+) -> None:
+    again = train_encoder(log, log.impressions, tiny_config(base))
+    other = train_encoder(log, log.impressions, tiny_config(base, "seed=1", "encoder.fine_tune_epochs=0"))
+    assert again.full.fingerprint == trained.full.fingerprint
+    assert again.head.fingerprint == trained.head.fingerprint
+    assert again.frozen.fingerprint == trained.frozen.fingerprint == other.frozen.fingerprint
+    assert np.array_equal(again.full.table.vectors, trained.full.table.vectors)
+    assert other.head.fingerprint != trained.head.fingerprint
+
+
+def test_the_frozen_layers_stay_and_the_upper_ones_change(trained: TrainedEncoder) -> None:
+    before = trained.frozen.tower.transformer.state_dict()
+    after = trained.full.tower.transformer.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("encoder.layer.2.") for name in changed)
+
+
+def test_the_validation_part_teaches_nothing(base: Path, log: Log) -> None:
+    config = tiny_config(base, "encoder.patience=99")
+    shown = log.impressions
+    labels = shown.label.copy()
+    labels[-6 * 40 :] = np.roll(labels[-6 * 40 :].reshape(40, 6), 1, axis=1).ravel()
+    clean = train_encoder(log, shown, config)
+    spoiled = train_encoder(log, replace(shown, label=labels), config)
+    head = [[r.loss for r in found.records if r.phase == "head"] for found in (clean, spoiled)]
+    assert head[0][1:] == head[1][1:]
+    assert [r.validation_ndcg for r in clean.records] != [r.validation_ndcg for r in spoiled.records]
+
+
+def test_a_phase_that_never_validates_better_leaves_the_one_before(base: Path, log: Log) -> None:
+    still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.fine_tune_head_learning_rate=1e-30")
+    found = train_encoder(log, log.impressions, tiny_config(base, *still))
+    assert found.full is found.head
+    assert [record.kept for record in found.records if record.phase == "fine_tune"] == [True, False, False]
+
+
+def test_each_distinct_text_is_run_through_the_frozen_layers_once(
+    base: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    compute = LowerActivations._compute
+
+    def counted(self: LowerActivations, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        rows.extend(index.tolist())
+        return compute(self, index)
+
+    monkeypatch.setattr(LowerActivations, "_compute", counted)
+    found = train_encoder(log, log.impressions, tiny_config(base))
+    assert sorted(rows) == list(range(found.counts.texts)) == list(range(105))
+
+
+def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = topic_log(150, textless=3)
+    with caplog.at_level(logging.WARNING):
+        found = train_encoder(log, log.impressions, tiny_config(base))
+    assert not found.trained
+    assert "135 of 150 impressions have a clicked and an unclicked item with text" in found.reason
+    assert found.reason in caplog.text
+    assert found.full is found.head is found.frozen
+    assert found.counts.items_without_text == 3
+    vectors = item_vectors(found.full, log.catalog)
+    assert np.isnan(vectors[-4:]).all()
+    assert np.linalg.norm(vectors[:-4], axis=1) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_progress_is_told_at_every_validation_and_an_interrupt_goes_through(base: Path, log: Log) -> None:
+    told: list[EpochRecord] = []
+
+    def stop(record: EpochRecord) -> None:
+        told.append(record)
+        if record.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder(log, log.impressions, tiny_config(base), on_record=stop)
+    assert [record.epoch for record in told] == [0, 1]
+
+
+def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
+    settings = ("encoder.loss=binary", "encoder.fine_tune_epochs=0", "encoder.head_epochs=10")
+    found = train_encoder(log, log.impressions, tiny_config(base, *settings))
+    assert ndcg(found.head, log) > ndcg(found.frozen, log) + 0.05
+
+
+def test_negatives_are_unclicked_items_of_the_same_list_drawn_anew() -> None:
+    log = topic_log(50)
+    texts = collect_texts(item_texts(log.catalog, "{title}"), None)
+    examples = make_examples(make_lists(log, log.impressions, texts, history_length=5, delay=0))
+    generator = np.random.default_rng(0)
+    draws = [examples.candidates(np.arange(50), 3, generator) for _ in range(2)]
+    for drawn in draws:
+        for i, row in enumerate(drawn):
+            shown = log.impressions.requests.item[6 * i : 6 * i + 6]
+            label = log.impressions.label[6 * i : 6 * i + 6]
+            assert row[0] == shown[label > 0][0]
+            assert len(set(row[1:])) == 3
+            assert set(row[1:]) <= set(shown[label == 0])
+    assert not np.array_equal(draws[0], draws[1])
+    short = examples.candidates(np.arange(50), 9, generator)
+    assert short.shape == (50, 6)
+
+
+def test_the_newest_share_is_split_off_without_dividing_a_moment() -> None:
+    shown = topic_log(10).impressions
+    older, newer = split_by_time(shown, 0.3)
+    assert (list(older), list(newer)) == ([0, 1, 2, 3, 4, 5, 6], [7, 8, 9])
+    time = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 6])
+    older, newer = split_by_time(replace(shown, requests=replace(shown.requests, time=time)), 0.3)
+    assert (len(older), len(newer)) == (5, 5)
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
+    factors = [rate_factor(step, 10, 0.2) for step in range(10)]
+    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
+
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+MODELS: list[tuple[type[PreTrainedModel], PretrainedConfig]] = [
+    (BertModel, BertConfig(vocab_size=50, **SIZES)),
+    (XLMRobertaModel, XLMRobertaConfig(vocab_size=50, pad_token_id=1, **SIZES)),
+    (MPNetModel, MPNetConfig(vocab_size=50, **SIZES)),
+    (ModernBertModel, ModernBertConfig(vocab_size=50, pad_token_id=0, cls_token_id=2, sep_token_id=3, **SIZES)),
+    (DistilBertModel, DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=4, hidden_dim=64)),
+]
+
+
+@pytest.mark.parametrize(("kind", "config"), MODELS, ids=[kind.__name__ for kind, _ in MODELS])
+@pytest.mark.parametrize("n_upper", [1, 2, 9])
+def test_the_two_parts_of_a_transformer_compute_what_the_whole_does(
+    kind: type[PreTrainedModel], config: PretrainedConfig, n_upper: int
+) -> None:
+    torch.manual_seed(0)
+    model = kind(config).eval()
+    split = split_transformer(model, n_upper)
+    assert split is not None
+    ids, mask = torch.randint(5, 50, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    mask[1, 4:] = 0
+    with torch.no_grad():
+        whole = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = split.lower(input_ids=ids, attention_mask=mask).last_hidden_state
+        parts = split.upper(inputs_embeds=hidden, attention_mask=mask).last_hidden_state
+    assert parts[mask.bool()] == pytest.approx(whole[mask.bool()], abs=1e-5)
+
+
+def test_a_model_whose_layers_cannot_be_told_apart_is_trained_whole_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    AlbertModel(AlbertConfig(vocab_size=len(tokenizer), embedding_size=16, **SIZES)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    log = topic_log(300)
+    found = train_encoder(
+        log, log.impressions, tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1")
+    )
+    assert "layers of AlbertModel cannot be told apart" in caplog.text
+    assert found.trained
+
+
+def test_activations_beyond_the_budget_are_computed_again_and_large_ones_lie_on_disk(base: Path) -> None:
+    config = BertConfig(vocab_size=50, **SIZES)
+    torch.manual_seed(0)
+    lower = split_transformer(BertModel(config).eval(), 1)
+    assert lower is not None
+    tokens = tokenise(tiny_tokenizer(), ["goal match", "bread", "orbit moon probe"], 16)
+    found = []
+    for memory, disk, kept in ((10**6, 0, 3), (0, 10**6, 3), (7 * 32 * 4, 0, 2), (0, 0, 0)):
+        part = LowerActivations(lower.lower, tokens, 0, "float32", memory_bytes=memory, disk_bytes=disk)
+        assert part.kept == kept
+        part.fill()
+        hidden, mask = part.padded(np.array([2, 0]))
+        assert mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+        found.append(hidden[mask.bool()])
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], abs=1e-6)

@@ -1,0 +1,178 @@
+"""Tables into the online store: what is counted, what is encoded, what is left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_unit import SmallSite, small_site
+
+from features.errors import InputError, StoreError
+from features.log import Requests
+from features.offline import LogIndex
+from features.online import OnlineState
+from features.store import LmdbStore
+from features.store_keys import user_key
+from pipelines.load import LoadReport, events_into, items_into, load_users, users_into
+from recsys.over_log import scores_over_log
+from recsys.serving.schemas import RankRequest
+from recsys.serving.service import RankService
+from recsys.serving.states import open_state, wanted_settings
+
+HOUR = 3_600_000_000
+
+
+@pytest.fixture(scope="module")
+def site() -> SmallSite:
+    return small_site()
+
+
+@pytest.fixture
+def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
+    with open_state(str(tmp_path / "store"), site.unit.settings, create=True) as opened:
+        yield opened
+
+
+def write(path: Path, rows: list[dict[str, object]]) -> Path:
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def item(item_id: str, title: str, **further: object) -> dict[str, object]:
+    return {"item_id": item_id, "title": title, "category": "home", **further}
+
+
+def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: OnlineState) -> None:
+    items_into(state, site.unit, site.data / "items.parquet")
+    events_into(state, site.data / "impressions.parquet")
+    events_into(state, site.data / "events.parquet")
+    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    log, users = site.log, np.arange(-1, 20, dtype=np.int32)
+    moment = state.newest() + HOUR
+    candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
+    offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
+    requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))
+    texts = site.unit.texts(log.catalog)
+    expected = scores_over_log(site.unit, LogIndex(log), requests, texts, threads=1).reshape(len(users), -1)
+    ids = log.catalog.ids[candidates].tolist()
+    for user, row in zip(users, expected, strict=True):
+        user_id = None if user < 0 else log.users[user]
+        answer = service.rank(RankRequest.model_validate({"user_id": user_id, "candidates": ids, "timestamp": moment}))
+        assert {one["item_id"]: one["score"] for one in answer["items"]} == dict(zip(ids, row.tolist(), strict=True))
+
+
+def test_texts_that_are_known_are_not_encoded_again(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    known = str(site.log.catalog.title[0])
+    table = tmp_path / "items.csv"
+    rows = [
+        item("a", known, description=site.log.catalog.description[0]),
+        item("b", "Entirely new words"),
+        item("c", ""),
+    ]
+    first = items_into(state, site.unit, write(table, rows))
+    assert (first.rows, first.accepted, first.changed, first.encoded) == (3, 3, 3, 1)
+    again = items_into(state, site.unit, table)
+    assert (again.accepted, again.changed, again.encoded) == (3, 0, 0)
+    rows[1]["title"] = "Other words"
+    changed = items_into(state, site.unit, write(table, rows))
+    assert (changed.changed, changed.encoded) == (1, 1)
+
+
+def test_events_count_once_however_often_they_are_loaded(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    rows = [{"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000 + i} for i in range(3)]
+    table = write(tmp_path / "events.csv", rows)
+    assert events_into(state, table).accepted == 3
+    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    request = RankRequest.model_validate({"user_id": "u1", "candidates": ["a", "b"], "timestamp": 1_700_000_100})
+    once = service.rank(request)["items"]
+    assert events_into(state, table).as_dict() | {"seconds": 0} == {
+        "table": "events",
+        "rows": 3,
+        "accepted": 3,
+        "changed": 0,
+        "encoded": 0,
+        "rejected": {},
+        "seconds": 0,
+    }
+    assert service.rank(request)["items"] == once
+
+
+def test_rows_that_cannot_be_used_are_counted_and_written_down(state: OnlineState, tmp_path: Path) -> None:
+    rows = [
+        {"user_id": "u1", "item_id": "a", "timestamp": "2024-05-01", "event_type": "click"},
+        {"user_id": "u1", "item_id": "", "timestamp": "2024-05-01", "event_type": "click"},
+        {"user_id": "u1", "item_id": "a", "timestamp": "then", "event_type": "click"},
+        {"user_id": "u1", "item_id": "a", "timestamp": "2999-05-01", "event_type": "click"},
+        {"user_id": "u1", "item_id": "i" * 300, "timestamp": "2024-05-01", "event_type": "click"},
+    ]
+    report = events_into(state, write(tmp_path / "events.csv", rows), rejects=tmp_path / "rejects")
+    assert (report.rows, report.accepted) == (5, 1)
+    assert report.rejected == {"bad_item_id": 1, "missing_value": 1, "time_in_future": 1, "unreadable_time": 1}
+    lines = [json.loads(line) for line in (tmp_path / "rejects" / "events.jsonl").read_text().splitlines()]
+    assert sorted((line["row"], line["reason"]) for line in lines) == [
+        (2, "missing_value"),
+        (3, "unreadable_time"),
+        (4, "time_in_future"),
+        (5, "bad_item_id"),
+    ]
+
+
+def test_lists_that_the_store_refuses_are_counted_by_rows(state: OnlineState, tmp_path: Path) -> None:
+    good = [
+        {"impression_id": "1", "user_id": "u1", "timestamp": 1_700_000_000, "item_id": x, "clicked": 0} for x in "abb"
+    ]
+    bad = [{**row, "impression_id": "2", "timestamp": 32_000_000_000} for row in good]
+    report = events_into(state, write(tmp_path / "impressions.csv", good + bad), rejects=tmp_path)
+    assert (report.table, report.rows, report.rejected) == ("impressions", 6, {"time_in_future": 1})
+
+
+def test_the_first_row_of_an_item_counts(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    table = write(tmp_path / "items.csv", [item("a", "One"), item("a", "Two"), item("i" * 300, "Three")])
+    report = items_into(state, site.unit, table)
+    assert (report.accepted, report.rejected) == (1, {"bad_item_id": 1, "duplicate_id": 1})
+    with state.snapshot() as (snapshot, meta):
+        assert state.items(snapshot, meta, ["a"])["a"].title == "One"
+
+
+def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    table = write(tmp_path / "items.csv", [{"item_id": "a", "title": "One"}])
+    with pytest.raises(InputError, match="'category'"):
+        items_into(state, site.unit, table)
+
+
+def test_users_are_kept_and_need_a_store(state: OnlineState, tmp_path: Path) -> None:
+    table = write(tmp_path / "users.csv", [{"user_id": "u1", "country": "NZ"}, {"user_id": "", "country": "NZ"}])
+    assert users_into(state, table).rejected == {"missing_value": 1}
+    with state.snapshot() as (snapshot, _):
+        assert json.loads(snapshot.get_many([user_key("u1")])[0] or b"") == {"country": "NZ"}
+    with pytest.raises(StoreError, match="load-items"):
+        load_users(table, str(tmp_path / "nowhere"))
+
+
+def test_a_store_of_another_model_is_refused(site: SmallSite, tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store")
+    OnlineState.open(store, wanted_settings(site.unit.settings.model_copy(update={"history_length": 7}), {}))
+    store.close()
+    with (
+        pytest.raises(StoreError, match=r"history_length 7.*50"),
+        open_state(str(tmp_path / "store"), site.unit.settings, create=True),
+    ):
+        pass
+
+
+def test_a_store_on_another_server_is_not_there_yet(site: SmallSite) -> None:
+    with pytest.raises(StoreError, match="expected a folder"), open_state("redis://x", site.unit.settings, create=True):
+        pass
+
+
+def test_a_report_reads_as_text() -> None:
+    report = LoadReport("items", rows=4, accepted=3, changed=2, encoded=1, rejected={"duplicate_id": 1}, seconds=2.0)
+    assert report.lines() == [
+        "items: 3 of 4 rows in 2.0 s (2 rows/s)",
+        "2 items are new or changed, 1 texts were encoded",
+        "rejected: 1 x duplicate_id",
+    ]

@@ -1,0 +1,396 @@
+"""The HTTP server over a small real unit: answers, writes, and every error as the contract's JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from small_unit import SmallSite, small_site
+
+from features.online import OnlineState
+from features.store import LmdbStore
+from pipelines.load import items_into
+from recsys.config import Serving
+from recsys.serving.app import create_app
+from recsys.serving.schemas import RankRequest
+from recsys.serving.service import RankService
+from recsys.serving.states import wanted_settings
+
+LIMITS = Serving(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
+
+
+@pytest.fixture(scope="module")
+def site() -> SmallSite:
+    return small_site()
+
+
+@pytest.fixture
+def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
+    """A store with the items of the small site and no events."""
+    store = LmdbStore(tmp_path / "store")
+    opened = OnlineState.open(store, wanted_settings(site.unit.settings, {}))
+    items_into(opened, site.unit, site.data / "items.parquet")
+    yield opened
+    store.close()
+
+
+@pytest.fixture
+def service(site: SmallSite, state: OnlineState) -> RankService:
+    return RankService(site.unit, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
+
+
+@pytest.fixture
+def client(service: RankService) -> TestClient:
+    return TestClient(create_app(service))
+
+
+@pytest.fixture
+def ids(site: SmallSite) -> list[str]:
+    return list(site.log.catalog.ids)
+
+
+def scores(service: RankService, **request: Any) -> dict[str, float]:
+    answer = service.rank(RankRequest.model_validate(request))
+    return {item["item_id"]: item["score"] for item in answer["items"]}
+
+
+def post(client: TestClient, path: str, body: object) -> dict[str, Any]:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def click(user: str, item: str, **further: object) -> dict[str, object]:
+    return {"user_id": user, "item_id": item, "timestamp": time.time(), "event_type": "click", **further}
+
+
+def test_an_answer_is_what_the_contract_says(client: TestClient, ids: list[str]) -> None:
+    answer = post(client, "/v1/rank", {"user_id": "u1", "candidates": ids[:10]})
+    assert set(answer) == {"request_id", "model", "rung", "items"}
+    assert answer["model"] == {"ranker": "small-ranker/1", "encoder": "small-encoder/1"}
+    assert answer["rung"] == "full"
+    assert [item["rank"] for item in answer["items"]] == list(range(1, 11))
+    assert {item["item_id"] for item in answer["items"]} == set(ids[:10])
+    order = [(-item["score"], item["item_id"]) for item in answer["items"]]
+    assert order == sorted(order)
+
+
+def test_repeats_count_once_and_the_order_of_candidates_changes_nothing(service: RankService, ids: list[str]) -> None:
+    first = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:8]}))
+    again = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[7::-1] + ids[:3]}))
+    assert first["items"] == again["items"]
+
+
+def test_top_k_cuts_the_same_list(service: RankService, ids: list[str]) -> None:
+    whole = service.rank(RankRequest.model_validate({"candidates": ids[:8]}))["items"]
+    assert service.rank(RankRequest.model_validate({"candidates": ids[:8], "top_k": 3}))["items"] == whole[:3]
+
+
+def test_whole_numbers_are_ids_too(service: RankService) -> None:
+    assert set(scores(service, user_id=7, candidates=[12, "13"])) == {"12", "13"}
+
+
+def test_unknown_users_and_items_get_an_answer(client: TestClient, ids: list[str]) -> None:
+    candidates = [ids[0], "never seen", {"item_id": "new", "title": "A rescue dog wins the race"}, {"item_id": "bare"}]
+    for user in (None, "nobody", "用户", "u" * 512):
+        answer = post(client, "/v1/rank", {"user_id": user, "candidates": candidates, "query": "dogs"})
+        assert len(answer["items"]) == 4
+        assert np.isfinite([item["score"] for item in answer["items"]]).all()
+
+
+def test_columns_that_come_along_win_for_that_request_alone(service: RankService, site: SmallSite) -> None:
+    catalog = site.log.catalog
+    a, b = str(catalog.ids[0]), str(catalog.ids[1])
+    history = [str(catalog.ids[5]), str(catalog.ids[6])]
+    stored = service._texts.read(reader_of(service, [a, b], history).catalog)[0]
+    row = {"item_id": a, "title": catalog.title[1], "description": catalog.description[1]}
+    inline = service._texts.read(reader_of(service, [row, b], history).catalog)[0]
+    assert stored[0] != stored[1]
+    assert inline[0] == inline[1] == stored[1]
+    assert service._texts.read(reader_of(service, [a, b], history).catalog)[0] == stored
+
+
+def reader_of(service: RankService, candidates: list[Any], history: list[Any]) -> Any:
+    return service._reader(RankRequest.model_validate({"candidates": candidates, "history": history}))
+
+
+def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:
+    service.add_events([click("u1", ids[0])])
+    request = {
+        "user_id": "u1",
+        "candidates": ids[:5],
+        "history": [ids[2], ids[3], ids[2], {"item_id": "x", "title": "Hi"}],
+    }
+    reader = service._reader(RankRequest.model_validate(request))
+    assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3], ids[2], "x"]
+    assert reader.catalog.title[reader.catalog.codes(["x"])[0]] == "Hi"
+    empty = service._reader(RankRequest.model_validate(request | {"history": []}))
+    assert len(empty.histories.items.row(0)) == 0
+
+
+def test_a_click_counts_in_the_next_ranking(client: TestClient, service: RankService, ids: list[str]) -> None:
+    before = scores(service, user_id="u1", candidates=ids[:12])
+    assert post(client, "/v1/events", {"events": [click("u1", ids[3])]}) == {"accepted": 1, "rejected": []}
+    reader = service._reader(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12]}))
+    assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3]]
+    assert scores(service, user_id="u1", candidates=ids[:12]) != before
+
+
+def test_the_same_events_again_change_nothing(client: TestClient, service: RankService, ids: list[str]) -> None:
+    shown = {"event_type": "impression", "user_id": "u1", "items": ids[:5], "timestamp": 1_700_000_000}
+    events = [click("u1", ids[1], event_id="e1"), click("u2", ids[2]), shown | {"impression_id": "i1"}, shown]
+    post(client, "/v1/events", {"events": events})
+    now = time.time() + 100
+    once = scores(service, user_id="u1", candidates=ids[:12], timestamp=now)
+    assert post(client, "/v1/events", {"events": events}) == {"accepted": 4, "rejected": []}
+    assert scores(service, user_id="u1", candidates=ids[:12], timestamp=now) == once
+
+
+def test_each_bad_event_is_rejected_alone(client: TestClient, ids: list[str]) -> None:
+    good = click("u1", ids[0])
+    bad = [
+        5,
+        {"user_id": "u1", "item_id": ids[0]},
+        {"user_id": "u1", "item_id": ids[0], "timestamp": "yesterday"},
+        {"user_id": "u1", "item_id": 1.5, "timestamp": 1_700_000_000},
+        {"user_id": "u1", "timestamp": 1_700_000_000},
+        {"user_id": "u1", "event_type": "impression", "items": [], "timestamp": 1_700_000_000},
+        click("u1", ids[0], timestamp=time.time() + 3600),
+        click("u1", "i" * 300),
+    ]
+    answer = post(client, "/v1/events", {"events": [good, *bad]})
+    assert answer["accepted"] == 1
+    assert [(one["index"], one["code"]) for one in answer["rejected"]] == [
+        (1, "bad_row"),
+        (2, "bad_timestamp"),
+        (3, "bad_timestamp"),
+        (4, "bad_item_id"),
+        (5, "bad_item_id"),
+        (6, "bad_items"),
+        (7, "time_in_future"),
+        (8, "bad_item_id"),
+    ]
+    assert all(one["message"] for one in answer["rejected"])
+
+
+def test_a_posted_item_replaces_the_stored_one(client: TestClient, service: RankService, ids: list[str]) -> None:
+    rows = [{"item_id": ids[0], "title": "Cats", "category": ["pets", "home"], "published_at": "2024-05-01"}]
+    rows += [{"item_id": "fresh", "title": None, "ignored": {"a": [1]}}]
+    bad = [
+        {"item_id": "x"},
+        {"title": "t"},
+        {"item_id": "y", "title": 5},
+        {"item_id": "z", "title": "", "category": {}},
+        [],
+    ]
+    answer = post(client, "/v1/items", {"items": rows + bad})
+    assert answer["accepted"] == 2
+    assert [one["code"] for one in answer["rejected"]] == [
+        "bad_title",
+        "bad_item_id",
+        "bad_title",
+        "bad_category",
+        "bad_row",
+    ]
+    catalog = service._reader(RankRequest.model_validate({"candidates": [ids[0]]})).catalog
+    assert (catalog.title[0], catalog.description[0]) == ("Cats", "")
+    assert catalog.categories["category"].values == ("home", "pets")
+    assert catalog.published_at[0] == np.datetime64("2024-05-01", "us").astype(np.int64)
+
+
+def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids: list[str]) -> None:
+    service.add_events([click("u1", ids[3])])
+    answer = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True}))
+    explained = answer["items"][0]["explanation"]
+    assert 0 < len(explained) <= 8
+    assert {one["column"] for one in explained} <= set(service.unit.settings.columns)
+    sizes = [abs(one["contribution"]) for one in explained]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+BODY = {"candidates": ["a"]}
+SOON = {"item_id": "a", "category": 1.5e9, "published_at": "soon"}
+REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [
+    ("POST", "/v1/rank", b"{", 400, "malformed_json", None),
+    ("POST", "/v1/rank", b'{"candidates": [NaN]}', 400, "malformed_json", None),
+    ("POST", "/v1/rank", b'{"candidates": ["\\ud800"]}', 400, "malformed_json", None),
+    ("POST", "/v1/rank", b"\xff\xfe", 400, "malformed_json", None),
+    ("POST", "/v1/rank", b"", 422, "invalid_request", None),
+    ("POST", "/v1/rank", [], 422, "invalid_request", None),
+    ("POST", "/v1/rank", {}, 422, "invalid_request", "candidates"),
+    ("POST", "/v1/rank", {"candidates": []}, 422, "invalid_request", "candidates"),
+    ("POST", "/v1/rank", {"candidates": ["a", 1.5]}, 422, "invalid_request", "candidates.1.item_id"),
+    ("POST", "/v1/rank", {"candidates": ["a", ""]}, 422, "invalid_request", "candidates.1.item_id"),
+    ("POST", "/v1/rank", {"candidates": ["a", "é" * 300]}, 422, "invalid_request", "candidates.1.item_id"),
+    ("POST", "/v1/rank", {"candidates": [{"title": "t"}]}, 422, "invalid_request", "candidates.0.item_id"),
+    ("POST", "/v1/rank", {"candidates": ["b", SOON]}, 422, "invalid_request", "candidates.1.published_at"),
+    ("POST", "/v1/rank", {"candidates": [str(i) for i in range(101)]}, 422, "invalid_request", "candidates"),
+    ("POST", "/v1/rank", BODY | {"user_id": 1.5}, 422, "invalid_request", "user_id"),
+    ("POST", "/v1/rank", BODY | {"user_id": True}, 422, "invalid_request", "user_id"),
+    ("POST", "/v1/rank", BODY | {"top_k": 0}, 422, "invalid_request", "top_k"),
+    ("POST", "/v1/rank", BODY | {"timestamp": "soon"}, 422, "invalid_request", "timestamp"),
+    ("POST", "/v1/rank", BODY | {"timestamp": "2001-01-01"}, 422, "timestamp_too_old", "timestamp"),
+    ("POST", "/v1/rank", BODY | {"history": [{"item_id": "a", "title": 5}]}, 422, "invalid_request", "history.0.title"),
+    ("POST", "/v1/events", {"events": [{}] * 51}, 422, "invalid_request", "events"),
+    ("POST", "/v1/events", {"events": 5}, 422, "invalid_request", "events"),
+    ("POST", "/v1/items", {"items": [{}] * 51}, 422, "invalid_request", "items"),
+    ("POST", "/v1/items", {}, 422, "invalid_request", "items"),
+    ("POST", "/v1/items", b" " * 60_000, 413, "body_too_large", None),
+    ("GET", "/v1/rank", b"", 405, "method_not_allowed", None),
+    ("POST", "/v1/rang", {}, 404, "not_found", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code", "field"), REFUSED)
+def test_what_is_refused_says_why(
+    client: TestClient,
+    service: RankService,
+    method: str,
+    path: str,
+    body: Any,
+    status: int,
+    code: str,
+    field: str | None,
+) -> None:
+    service.add_events([click("u1", "a")])
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.request(method, path, content=content)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json()["error"]
+    assert (error["code"], error.get("field")) == (code, field)
+    assert error["message"] and "\n" not in error["message"] and "Traceback" not in error["message"]
+
+
+def test_a_body_without_a_length_is_cut_off_too(client: TestClient) -> None:
+    pieces = (b" " * 1000 for _ in range(100))
+    answer = client.post("/v1/rank", content=pieces)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+
+leaves = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+)
+keys = st.sampled_from(
+    ("item_id", "user_id", "candidates", "title", "timestamp", "category", "history", "items", "top_k")
+)
+nonsense = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
+)
+fields = dict.fromkeys(("user_id", "history", "query", "timestamp", "top_k", "explain"), nonsense)
+bodies = (
+    nonsense
+    | st.fixed_dictionaries({"candidates": st.lists(nonsense, max_size=4)}, optional=fields)
+    | st.fixed_dictionaries({"events": nonsense})
+    | st.fixed_dictionaries({"items": nonsense})
+)
+
+
+@given(path=st.sampled_from(("/v1/rank", "/v1/events", "/v1/items")), body=bodies)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_nonsense_is_never_the_servers_fault(client: TestClient, path: str, body: Any) -> None:
+    answer = client.post(path, content=json.dumps(body).encode("utf-8", "surrogatepass"))
+    assert answer.status_code in (200, 400, 422), answer.text
+    if answer.status_code != 200:
+        assert set(answer.json()["error"]) <= {"code", "message", "field"}
+
+
+def test_a_request_id_comes_back(client: TestClient, ids: list[str]) -> None:
+    answer = client.post("/v1/rank", json={"candidates": ids[:2]}, headers={"X-Request-ID": "abc-1"})
+    assert (answer.headers["x-request-id"], answer.json()["request_id"]) == ("abc-1", "abc-1")
+    made = client.post("/v1/rank", json={"candidates": ids[:2]}, headers={"X-Request-ID": "two words"})
+    assert made.headers["x-request-id"] == made.json()["request_id"] != "two words"
+    assert client.get("/nowhere", headers={"X-Request-ID": "abc-2"}).headers["x-request-id"] == "abc-2"
+
+
+def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineState, ids: list[str]) -> None:
+    held, entered = Event(), Event()
+
+    class Slow(RankService):
+        def rank(self, request: RankRequest, *, request_id: str | None = None) -> dict[str, Any]:
+            entered.set()
+            held.wait(10)
+            return super().rank(request, request_id=request_id)
+
+    narrow = Serving(workers=1, queue=0)
+    with TestClient(create_app(Slow(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
+        answers: list[int] = []
+        first = Thread(target=lambda: answers.append(client.post("/v1/rank", json={"candidates": ids[:2]}).status_code))
+        first.start()
+        assert entered.wait(10)
+        refused = client.post("/v1/rank", json={"candidates": ids[:2]})
+        assert client.get("/health/live").status_code == 200
+        held.set()
+        first.join(10)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert answers == [200]
+
+
+def test_a_lost_store_is_unavailable_and_not_ready(client: TestClient, state: OnlineState, ids: list[str]) -> None:
+    assert client.get("/health/ready").json()["status"] == "ready"
+    state.store.close()
+    answer = client.post("/v1/rank", json={"candidates": ids[:2]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+
+
+def test_a_failure_of_ours_tells_no_secrets(site: SmallSite, state: OnlineState) -> None:
+    class Broken(RankService):
+        def examples(self) -> dict[str, Any]:
+            raise ZeroDivisionError("secret")
+
+    client = TestClient(create_app(Broken(site.unit, state, ranker="r/1", encoder="e/1")))
+    answer = client.get("/v1/examples")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+
+
+def test_metrics_count_what_happened(client: TestClient, ids: list[str]) -> None:
+    post(client, "/v1/rank", {"candidates": [ids[0], "unknown", {"item_id": "n", "title": "A brand new text"}]})
+    post(client, "/v1/events", {"events": [click("u1", ids[0]), {}]})
+    client.get("/v1/unknown")
+    text = client.get("/metrics").text
+    for line in (
+        'recsys_requests_total{endpoint="/v1/rank",status="200"} 1.0',
+        'recsys_requests_total{endpoint="other",status="404"} 1.0',
+        'recsys_ranks_total{rung="full"} 1.0',
+        "recsys_candidates_sum 3.0",
+        "recsys_items_without_text_total 1.0",
+        "recsys_users_without_history_total 1.0",
+        "recsys_texts_encoded_total 1.0",
+        'recsys_events_total{outcome="accepted"} 1.0',
+        'recsys_events_total{outcome="rejected"} 1.0',
+    ):
+        assert line in text
+
+
+def test_the_api_describes_itself(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert {"/v1/rank", "/v1/events", "/v1/items", "/health/live", "/health/ready", "/metrics"} <= set(
+        document["paths"]
+    )
+    assert {"RankRequest", "RankAnswer", "Event", "Item", "ProblemAnswer"} <= set(document["components"]["schemas"])
+    assert client.get("/docs").status_code == 200
+
+
+def test_the_playground_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "http://" not in page.text and "https://" not in page.text and "//cdn" not in page.text
+
+
+def test_examples_are_ids_of_the_store(client: TestClient, ids: list[str]) -> None:
+    post(client, "/v1/events", {"events": [click("u1", ids[0], timestamp=1_700_000_000), click("u2", ids[0])]})
+    examples = client.get("/v1/examples").json()
+    assert {item["item_id"] for item in examples["items"]} <= set(ids)
+    assert examples["users"] == ["u1"]

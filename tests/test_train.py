@@ -1,0 +1,145 @@
+"""The whole chain on a small simulated site: the report, MLflow's runs and versions, and what may not leak."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import mlflow
+import numpy as np
+import pytest
+from trained_site import MODEL, NAME, TrainedSite
+
+from features.offline import LogIndex
+from features.tables import load_log
+from pipelines.reading import read_options
+from pipelines.train import train
+from recsys.encoder.training import train_encoder
+from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
+from recsys.registry import versions
+from recsys.registry.golden import check_ranker
+from recsys.slicing import slice_impressions
+from recsys.stages import RANKERS, Chain, check_order, ranker_stage
+from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMNS, load_unit
+
+METHODS = {"random", "popularity", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
+
+
+def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None:
+    report = json.loads(json.dumps(trained.report.as_dict(), allow_nan=False))
+    assert {"items", "events", "impressions", "rejected", "fingerprint"} <= set(report["data"])
+    assert sum(report["slices"].values()) == report["data"]["impressions"]
+    assert set(report["test"]) == METHODS
+    assert set(report["test"]["ranker"]) == {"auc", "mrr", "ndcg_at_5", "ndcg_at_10"}
+    assert set(report["test"]["ranker"]["auc"]) == {"mean", "low", "high"}
+    assert {"ranker_over_behaviour", "ranker_over_behaviour_lexical", "ranker_over_text"} <= set(report["lift"])
+    assert METHODS | {"n"} == set(report["cold_items"]) == set(report["cold_users"])
+    assert {"read", "encoder", "ranker", "evaluation", "register"} <= set(report["seconds"])
+    assert report["peak_rss_mb"] > 0
+    assert report["models"] == {"encoder": "models:/tiny-encoder/1", "ranker": "models:/tiny-ranker/1"}
+
+
+def test_rankers_differ_only_in_the_text_that_they_read(trained: TrainedSite) -> None:
+    columns = versions.load(MODEL).unit.settings.columns
+    assert set(LEXICAL_COLUMNS) | set(ENCODER_COLUMNS) <= set(columns)
+    assert not any("position" in column for column in columns)
+
+
+def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedSite) -> None:
+    client = mlflow.MlflowClient()
+    parent = client.get_run(trained.report.run_id)
+    children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert {child.info.run_name for child in children} == {"encoder", "ranker", "evaluation"}
+    assert parent.data.params["ranker.max_trees"] == "20"
+    assert parent.inputs.dataset_inputs[0].dataset.digest == trained.report.tables.fingerprint[:36]
+    assert parent.data.metrics["test.ranker.ndcg_at_10"] == pytest.approx(
+        trained.report.evaluation.test.methods["ranker"]["ndcg_at_10"].mean
+    )
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"config.json", "report.json", "report.txt", "plots"} <= artifacts
+    by_name = {child.info.run_name: child.info.run_id for child in children}
+    steps = client.get_metric_history(by_name["ranker"], "valid_ndcg_at_10")
+    assert [metric.step for metric in steps] == list(range(1, len(steps) + 1))
+    plots = {file.path for name in ("encoder", "ranker") for file in client.list_artifacts(by_name[name], "plots")}
+    assert plots == {"plots/encoder_learning.png", "plots/ranker_learning.png", "plots/feature_importance.png"}
+    assert "lists.parquet" in {file.path for file in client.list_artifacts(by_name["evaluation"])}
+
+
+def test_only_the_first_version_becomes_champion(trained: TrainedSite) -> None:
+    again = train(trained.data, trained.config, name=NAME)
+    assert again.versions["ranker"].number != "1"
+    assert versions.resolve(MODEL) == versions.Version("tiny-ranker", "1")
+
+
+def test_no_version_holds_a_pickle(trained: TrainedSite) -> None:
+    files = [path.name for path in (trained.home / "mlruns" / "artifacts").rglob("*") if path.is_file()]
+    assert "ranker.txt" in files
+    assert "model.safetensors" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib"))]
+
+
+def test_the_ranker_loads_the_encoder_that_it_was_trained_with(trained: TrainedSite) -> None:
+    loaded = versions.load("models:/tiny-ranker/1")
+    assert loaded.encoder == versions.Version("tiny-encoder", "1")
+    assert loaded.unit.encoder.fingerprint == loaded.unit.settings.encoder_fingerprint
+
+
+def test_another_encoder_is_refused_by_name(trained: TrainedSite) -> None:
+    loaded = versions.load("models:/tiny-ranker/1")
+    folder = versions._artifact(loaded.ranker, "unit")
+    other = replace(loaded.unit).encoder
+    other.__dict__["fingerprint"] = "0" * 32
+    with pytest.raises(EncoderMismatch, match=r"trained on scores of encoder models:/tiny-encoder/1.*'0000"):
+        load_unit(folder, other)
+
+
+def test_a_ranker_that_scores_otherwise_than_in_training_is_refused(trained: TrainedSite, tmp_path: object) -> None:
+    loaded = versions.load("models:/tiny-ranker/1")
+    folder = versions._artifact(loaded.ranker, "unit")
+    fewer = loaded.unit.ranker.booster.model_to_string(num_iteration=1)
+    altered = replace(loaded.unit.ranker, booster=type(loaded.unit.ranker.booster)(model_str=fewer))
+    with pytest.raises(ModelError, match="golden requests"):
+        check_ranker(altered, folder)
+
+
+@pytest.mark.parametrize("uri", ["models:/nobody-ranker@champion", "models:/tiny-ranker/99", "tiny", "models:/tiny"])
+def test_a_wrong_model_name_says_what_is_there(trained: TrainedSite, uri: str) -> None:
+    with pytest.raises(ModelNotFound, match=r"expected models:/NAME/VERSION|registered models: \['tiny-encoder'"):
+        versions.load(uri)
+
+
+def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) -> None:
+    log, _ = load_log(trained.data, read_options(trained.config))
+    sliced = slice_impressions(log.impressions, trained.config.slices)
+    check_order(log.impressions, sliced)
+    leaking = replace(sliced, encoder=np.concatenate([sliced.encoder, sliced.ranker[:1]]))
+    with pytest.raises(TrainingError, match="would leak"):
+        check_order(log.impressions, leaking)
+
+
+def test_labels_after_the_encoder_slice_change_no_text_score_of_a_ranker_row(trained: TrainedSite) -> None:
+    log, _ = load_log(trained.data, read_options(trained.config))
+    sliced = slice_impressions(log.impressions, trained.config.slices)
+    label = log.impressions.label.copy()
+    later = log.impressions.requests.rows_of(np.concatenate([sliced.ranker, sliced.valid, sliced.test]))
+    label[later] = 1 - np.minimum(label[later], 1)
+    altered = replace(log, impressions=replace(log.impressions, label=label))
+    fingerprints = {
+        train_encoder(one, one.impressions.take(sliced.encoder), trained.config).full.fingerprint
+        for one in (log, altered)
+    }
+    assert len(fingerprints) == 1
+
+
+def test_test_labels_change_no_model(trained: TrainedSite) -> None:
+    log, _ = load_log(trained.data, read_options(trained.config))
+    sliced = slice_impressions(log.impressions, trained.config.slices)
+    encoder, lexical = versions.load(MODEL).unit.encoder, versions.load(MODEL).unit.lexical
+    label = log.impressions.label.copy()
+    rows = log.impressions.requests.rows_of(sliced.test)
+    label[rows] = np.roll(label[rows], 1)
+    texts = []
+    for one in (log, replace(log, impressions=replace(log.impressions, label=label))):
+        chain = Chain(trained.config, one, sliced, LogIndex(one), 1)
+        texts.append(ranker_stage(chain, encoder, lexical).rankers["ranker"].booster.model_to_string())
+    assert texts[0] == texts[1]
