@@ -36,6 +36,7 @@ RAMP_HOURS = 48.0
 
 TOPIC_SPREAD = 0.5
 """Standard deviation of the logarithm of a topic's share."""
+CLICKINESS_SPREAD = 0.3
 ACTIVITY_SPREAD = 1.4
 """Standard deviation of the logarithm of a reader's visits."""
 
@@ -95,13 +96,15 @@ def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Gene
     near = (rng.random((n, 2 * TASTES)) < NEAR) & (np.arange(2 * TASTES) > 0)
     size = n_topics // (int(category_of.max()) + 1)
     neighbour = category_of[topic[:, :1]] * size + rng.integers(0, size, (n, 2 * TASTES))
-    topic = np.where(near, neighbour, topic).astype(np.int32)
+    topic = np.where(near, neighbour, topic)
     weight = rng.uniform(WEAKEST_TASTE, 1.0, (n, 2 * TASTES))
     moment = rng.uniform(0.1 * HOURS, 0.9 * HOURS, (n, TASTES))
     moment[rng.random((n, TASTES)) >= SWITCH_PROBABILITY] = np.inf
     since = np.concatenate([np.full((n, TASTES), -np.inf), moment], axis=1)
     until = np.concatenate([moment, np.full((n, TASTES), np.inf)], axis=1)
-    return Readers(activity / activity.sum(), rng.normal(0.0, 0.3, n), topic, weight, since, until)
+    return Readers(
+        activity / activity.sum(), rng.normal(0.0, CLICKINESS_SPREAD, n), topic.astype(np.int32), weight, since, until
+    )
 
 
 def sign_up(items: Items, readers: Readers, rng: np.random.Generator) -> tuple[Int32, Int32, Float64]:

@@ -170,7 +170,7 @@ def test_the_built_in_model_is_the_checked_one() -> None:
 def test_weights_that_are_not_the_expected_ones_are_refused(tmp_path: Path) -> None:
     altered = tmp_path / "model.safetensors"
     altered.write_bytes(b"other weights")
-    with pytest.raises(ModelError, match="expected SHA-256 53aa.*, got "):
+    with pytest.raises(ModelError, match=r"expected SHA-256 53aa.*, got "):
         check_sha256(altered, "53aa")
     with pytest.raises(ModelError, match="cannot be read"):
         check_sha256(tmp_path / "absent", "53aa")

@@ -79,7 +79,7 @@ def test_a_loaded_model_transforms_to_the_same_bits(tmp_path: Path) -> None:
 def test_a_file_that_is_no_model_is_an_error(tmp_path: Path, content: str) -> None:
     path = tmp_path / "lexical.json"
     path.write_text(content)
-    with pytest.raises(ModelError, match="lexical model .* cannot be read"):
+    with pytest.raises(ModelError, match=r"lexical model .* cannot be read"):
         load_lexical(path)
 
 

@@ -66,13 +66,9 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
 
 
 def test_texts_that_are_known_are_not_encoded_again(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
-    known = str(site.log.catalog.title[0])
+    known = pd.read_parquet(site.data / "items.parquet").iloc[0].to_dict() | {"item_id": "a"}
     table = tmp_path / "items.csv"
-    rows = [
-        item("a", known, description=site.log.catalog.description[0]),
-        item("b", "Entirely new words"),
-        item("c", ""),
-    ]
+    rows = [known, item("b", "Entirely new words"), item("c", "", category="")]
     first = items_into(state, site.unit, write(table, rows))
     assert (first.rows, first.accepted, first.changed, first.encoded) == (3, 3, 3, 1)
     again = items_into(state, site.unit, table)

@@ -1,0 +1,226 @@
+"""The command line: help and README, exit codes, and one clear line for whatever is wrong with the input."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import mlflow
+import pandas as pd
+import pytest
+from trained_site import MODEL, TrainedSite
+
+from features.errors import InputError
+from pipelines import cli
+from recsys.registry import tracking
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+RECSYS = [sys.executable, "-m", "pipelines.cli"]
+
+
+def commands() -> list[tuple[str, click.Command]]:
+    """Every command with its words, `recsys data validate`."""
+    found: list[tuple[str, click.Command]] = []
+
+    def walk(group: click.Group, words: str) -> None:
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                walk(command, f"{words} {name}")
+            else:
+                found.append((f"{words} {name}", command))
+
+    walk(cli.cli, "recsys")
+    return found
+
+
+@pytest.mark.parametrize(("words", "command"), commands(), ids=[words for words, _ in commands()])
+def test_every_command_has_help_and_stands_in_the_readme(words: str, command: click.Command) -> None:
+    assert command.help
+    assert words in README
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name != "help":
+            assert parameter.help or parameter.show_default, parameter.name
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and standard error of a command in this process."""
+    code = cli.run(lambda: cli.cli(arguments, standalone_mode=False))
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["train"], ["score", "x"], ["nonsense"], ["train", "x", "--nonsense"]])
+def test_bad_arguments_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments, capsys)[0] == 2
+
+
+def copied(trained: TrainedSite, folder: Path) -> Path:
+    """A data directory of a test's own."""
+    shutil.copytree(trained.data, folder, ignore=shutil.ignore_patterns("truth"))
+    return folder
+
+
+def rewritten(path: Path, change: object) -> None:
+    frame = change(pd.read_parquet(path))  # type: ignore[operator]
+    frame.to_parquet(path)
+
+
+def no_column(folder: Path) -> None:
+    rewritten(folder / "impressions.parquet", lambda frame: frame.drop(columns="item_id"))
+
+
+def text_as_time(folder: Path) -> None:
+    rewritten(folder / "impressions.parquet", lambda frame: frame.assign(timestamp="yesterday"))
+
+
+def empty_file(folder: Path) -> None:
+    (folder / "items.parquet").write_bytes(b"")
+
+
+def no_clicks(folder: Path) -> None:
+    rewritten(folder / "impressions.parquet", lambda frame: frame.assign(clicked=0))
+    (folder / "events.parquet").unlink()
+
+
+def one_impression(folder: Path) -> None:
+    rewritten(folder / "impressions.parquet", lambda f: f[f.impression_id == f.impression_id.iloc[0]])
+
+
+def corrupt_parquet(folder: Path) -> None:
+    path = folder / "impressions.parquet"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def no_impressions(folder: Path) -> None:
+    (folder / "impressions.parquet").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        (no_column, "item_id"),
+        (text_as_time, "timestamp"),
+        (empty_file, "items.parquet"),
+        (no_clicks, "click"),
+        (one_impression, "1 impressions"),
+        (corrupt_parquet, "impressions.parquet"),
+        (no_impressions, "recsys data slates"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_unusable_input_ends_in_one_line_that_names_it(
+    damage: object, expected: str, trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(trained, tmp_path / "data")
+    damage(folder)  # type: ignore[operator]
+    code, error = run(["train", str(folder)], capsys)
+    last = error.strip().splitlines()[-1]
+    assert code == 1
+    assert last.startswith("error: ")
+    assert expected in last
+    assert "Traceback" not in error
+
+
+def test_items_without_any_text_train_a_ranker_with_a_frozen_encoder(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = copied(trained, tmp_path / "data")
+    rewritten(folder / "items.parquet", lambda frame: frame.assign(title="", description=""))
+    settings = [f"--set=encoder.base_model={trained.base}", "--set=ranker.max_trees=5", "--set=threads=1"]
+    code, _ = run(["train", str(folder), "--name", "textless", *settings], capsys)
+    assert code == 0
+    assert "the encoder is not trained" in caplog.text
+    assert mlflow.MlflowClient().get_model_version_by_alias("textless-ranker", "champion").version
+
+
+def test_a_wrong_model_name_is_one_line(trained: TrainedSite, capsys: pytest.CaptureFixture[str]) -> None:
+    candidates = str(trained.data / "impressions.parquet")
+    arguments = ["score", str(trained.data), "--candidates", candidates, "--out", "scored", "--model", "models:/no/1"]
+    code, error = run(arguments, capsys)
+    assert code == 1
+    assert error.startswith("error: model 'models:/no/1' is not registered")
+    assert not Path("scored").exists()
+
+
+def test_a_port_in_use_is_one_line(trained: TrainedSite, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, error = run(["serve", "--model", MODEL, "--port", str(port)], capsys)
+    assert code == 1
+    assert error.startswith(f"error: port {port} on '127.0.0.1'")
+
+
+def test_a_wrong_setting_names_its_key(trained: TrainedSite, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = run(["train", str(trained.data), "--set", "ranker.num_leafs=3"], capsys)
+    assert code == 1
+    assert "ranker.num_leafs" in error
+
+
+def test_an_unexpected_error_is_one_line_too() -> None:
+    def fail() -> None:
+        raise KeyError("surprise")
+
+    assert cli.run(fail) == 1
+    assert cli.one_line(KeyError("surprise")).startswith("KeyError: 'surprise'")
+    assert cli.one_line(InputError("two\nlines")) == "two lines"
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_output(trained: TrainedSite, tmp_path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    out = tmp_path / "site"
+    done = subprocess.run(
+        [*RECSYS, "data", "simulate", str(out), "--impressions", "2000"],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite, tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    settings = ["--set", f"encoder.base_model={trained.base}", "--set", "encoder.head_epochs=100000", "--set",
+                "encoder.patience=100000"]  # fmt: skip
+    training = subprocess.Popen(
+        [*RECSYS, "train", str(trained.data), *settings],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert training.stderr is not None
+    lines = []
+    for line in training.stderr:
+        lines.append(line)
+        if line.startswith("head epoch 2"):
+            break
+    training.send_signal(signal.SIGINT)
+    rest = training.communicate(timeout=60)[1]
+    assert training.returncode == 1
+    assert rest.strip().splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in rest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        tracking.connect()
+        assert mlflow.MlflowClient().search_registered_models() == []
+        deadline = time.monotonic() + 10
+        runs = mlflow.search_runs(experiment_names=[tracking.EXPERIMENT], output_format="list")
+        assert {run.info.status for run in runs} == {"FAILED"}
+        assert time.monotonic() < deadline
