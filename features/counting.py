@@ -13,6 +13,7 @@ from struct import Struct
 
 import numpy as np
 
+from features.addresses import addressed
 from features.item_records import Item, unpack_item
 from features.ledger import Rule, unpack
 from features.log import HISTORY_TYPE, Bool
@@ -128,26 +129,19 @@ class Counting:
         """Add changes, and how often each, to the counters and histories. horizon: all changes before it are folded,
         and they are all before it; ledgers have them already.
         """
-        items = read_items(transaction, {change.item for change, _ in changes})
-        rows: dict[tuple[int, tuple[str, ...]], int] = {}
-        entries: list[list[tuple[int, Change, int, bool]]] = [[] for _ in self.tables]
-        keys: list[list[tuple[str, ...]]] = [[] for _ in self.tables]
-        for change, count in changes:
-            dated = self.is_dated(change.kind)
-            for number, key in self.keys_of(change, items.get(change.item)):
-                row = rows.get((number, key))
-                if row is None:
-                    row = rows[number, key] = len(keys[number])
-                    keys[number].append(key)
-                entries[number].append((row, change, count, dated))
-        for number in range(len(self.tables)):
-            self._add(transaction, number, keys[number], changes_of(entries[number]), horizon)
+        found = addressed(changes, [self.is_dated(kind) for kind in range(len(self.kinds))])
+        items = read_items(transaction, found.items)
+        for number, table in enumerate(self.tables):
+            keys, part = found.under(table.by, self.counted[table.by].any(axis=1), items)
+            self._add(transaction, number, keys, part, horizon)
         self._fold_histories(transaction, [change for change, count in changes if count > 0])
 
     def _add(
         self, transaction: Transaction, number: int, keys: Sequence[tuple[str, ...]], changes: Changes, horizon: int
     ) -> None:
         table = self.tables[number]
+        if not len(changes.row):
+            return
         names = [counters_key(number, key) for key in keys]
         records = table.decode(transaction.get_many(names))
         table.add(records, changes, self.counted[table.by])

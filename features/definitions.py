@@ -215,5 +215,4 @@ def _mean_over_values(reader: Reader, read: Count) -> Float64:
     column = category_of(read.by)
     if column is None:
         return counts
-    n_values = reader.catalog.categories[column].codes.lengths()[reader.requests.item]
-    return ratio(counts, n_values.astype(np.float64))
+    return ratio(counts, reader.n_values(column))

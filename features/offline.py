@@ -15,7 +15,7 @@ import numpy as np
 from features.counters import Counters, Occurrences, Probes, ascending, counters, event_keys, occurrences
 from features.definitions import Feature
 from features.history import Clicks, Histories, clicks_by_user, histories
-from features.log import Catalog, Float32, Int64, Log, Ragged, Requests
+from features.log import Catalog, Float32, Float64, Int64, Log, Ragged, Requests
 from features.matrix import column_names, feature_matrix
 from features.reads import (
     CATALOGUE,
@@ -94,6 +94,7 @@ class OfflineReader:
     delay: int
     timezone: str
     _probes: dict[Key, Probes] = field(default_factory=dict)
+    _n_values: dict[str, Float64] = field(default_factory=dict)
     _counts: dict[Count, Int64] = field(default_factory=dict)
     _ends: dict[tuple[str, Key], Int64] = field(default_factory=dict)
 
@@ -101,6 +102,13 @@ class OfflineReader:
     def catalog(self) -> Catalog:
         """The log's items."""
         return self.index.log.catalog
+
+    def n_values(self, column: str) -> Float64:
+        """How many values of a categorical column each candidate row's item has, (n_rows,)."""
+        if column not in self._n_values:
+            lengths = self.catalog.categories[column].codes.lengths()
+            self._n_values[column] = lengths[self.requests.item].astype(np.float64)
+        return self._n_values[column]
 
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""

@@ -15,7 +15,7 @@ from features.counting import Counting, latest, unpack_history
 from features.history import Histories
 from features.item_records import Item, local_catalog
 from features.ledger import unpack
-from features.log import NO_TIME, UNKNOWN, Bool, Catalog, Int64, Ragged, Requests, Strings
+from features.log import NO_TIME, UNKNOWN, Bool, Catalog, Float64, Int64, Ragged, Requests, Strings
 from features.online import HISTORY, Meta, OnlineState
 from features.pending import Overlay, changes_of
 from features.reads import (
@@ -34,7 +34,7 @@ from features.reads import (
 )
 from features.records import NEVER_FIRST, Changes, Records, Table, count_changes
 from features.store import Snapshot
-from features.store_keys import Change, counters_key, history_key, ledger_key
+from features.store_keys import Change, counters_keys, history_key, ledger_key
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,16 @@ class OnlineReader:
             self.histories = _histories(past, codes)
             self.requests = _requests(user_id, self.time, item, query)
             self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
+            self._n_values = {column: rows.lengths().astype(np.float64) for column, rows in self._values.items()}
             self._known = {
                 table.by: self._fetch(snapshot, overlay, counting, number, user_id, candidates)
                 for number, table in enumerate(counting.tables)
             }
             self._known[USER_ITEM] = _pairs(snapshot, counting, user_id, candidates, self._moment)
+
+    def n_values(self, column: str) -> Float64:
+        """How many values of a categorical column each candidate row's item has, (n_rows,)."""
+        return self._n_values[column]
 
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
@@ -107,10 +112,13 @@ class OnlineReader:
         known = self._known[read.by]
         counted = known.counted[:, known.table.place(read.what)]
         counts = count_changes(known.changes, read, counted, self._moment, known.n)
-        if known.records is not None and read.window is None:
-            counts += known.table.ever(known.records, read.what)
-        elif known.records is not None and read.window is not None:
-            counts += known.windows[known.table.ring(read.what, read.window)]
+        if known.records is not None:
+            kept = (
+                known.table.ever(known.records, read.what)
+                if read.window is None
+                else known.windows[known.table.ring(read.what, read.window)]
+            )
+            counts = counts + kept if len(known.changes.row) else kept
         values = self._values_of_rows(read.by)
         if values is None:
             return self._to_rows(counts, read.by)
@@ -167,28 +175,28 @@ class OnlineReader:
     ) -> _Known:
         """The counters of one table for a request."""
         table = counting.tables[number]
-        keys = _keys(table.by, user, candidates, self.catalog)
-        names = [counters_key(number, key) for key in keys if key is not None]
-        found = iter(snapshot.get_many(names))
-        records = table.decode([next(found) if key is not None else None for key in keys])
-        changes = overlay.of_table(number, keys, self._moment)
+        if "user" in table.by and user is None:
+            column = category_of(table.by)
+            n = 1 if column is None else len(self.catalog.categories[column].values)
+            windows = np.zeros((len(table.rings), n), np.int64)
+            return _Known(table, n, None, windows, changes_of(()), counting.counted[table.by])
+        keys = _keys(table.by, str(user), candidates, self.catalog)
+        records = table.decode(snapshot.get_many(counters_keys(number, keys)))
         windows = table.window_counts(records, self._moment)
+        changes = overlay.of_table(number, keys, self._moment)
         return _Known(table, len(keys), records, windows, changes, counting.counted[table.by])
 
 
-def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...] | None]:
-    """The keys of a table that a request asks for: one, one a candidate, or one a category value; None for nobody's."""
-    if "user" in by and user is None:
-        column = category_of(by)
-        return [None] * (1 if column is None else len(catalog.categories[column].values))
+def _keys(by: Key, user: str, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]]:
+    """The keys of a table that a request asks for: one, one a candidate, or one a category value."""
     if by == CATALOGUE:
         return [()]
     if by == ITEM:
         return [(item,) for item in candidates]
     if by == USER:
-        return [(str(user),)]
-    head = (str(user),) if "user" in by else ()
-    return [(*head, value) for value in catalog.categories[by[-1]].values]
+        return [(user,)]
+    values = catalog.categories[by[-1]].values
+    return [(user, value) for value in values] if "user" in by else [(value,) for value in values]
 
 
 def _pairs(snapshot: Snapshot, counting: Counting, user: str | None, candidates: Sequence[str], moment: int) -> _Known:
@@ -218,8 +226,8 @@ def _history(
     if user is None:
         return []
     stored = unpack_history(snapshot.get_many([history_key(user)])[0])
-    waiting = [overlay.changes[place] for place in overlay.by_key.get((HISTORY, (user,)), ())]
-    clicks = [(change.item, change.time) for change, count, _ in waiting if count > 0 and change.time < moment]
+    waiting = overlay.of_key(HISTORY, (user,), moment)
+    clicks = [(change.item, change.time) for change, count, _ in waiting if count > 0]
     return latest(stored, clicks, counting.settings.history_length)
 
 

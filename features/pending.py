@@ -45,36 +45,40 @@ def enqueue(transaction: Transaction, changes: Sequence[tuple[Change, int]]) -> 
 @dataclass
 class Overlay:
     """Changes that wait, in memory, by what reads ask for. sequence: of the state it was read from. end: changes before
-    it are in. by_key: (table, key) to places in `changes`.
+    it are in. by_key: for each table, key to places in `changes`.
     """
 
     sequence: int
     end: int | None = None
     changes: list[tuple[Change, int, bool]] = field(default_factory=list)
-    by_key: dict[tuple[int, tuple[str, ...]], list[int]] = field(default_factory=dict)
+    by_key: dict[int, dict[tuple[str, ...], list[int]]] = field(default_factory=dict)
 
     def add(self, change: Change, count: int, *, dated: bool, keys: Iterable[tuple[int, tuple[str, ...]]]) -> None:
         """Take in a change under its keys in the tables."""
         place = len(self.changes)
         self.changes.append((change, count, dated))
-        for key in keys:
-            self.by_key.setdefault(key, []).append(place)
+        for table, key in keys:
+            self.by_key.setdefault(table, {}).setdefault(key, []).append(place)
 
-    def of_table(self, table: int, keys: Sequence[tuple[str, ...] | None], moment: int) -> Changes:
+    def of_key(self, table: int, key: tuple[str, ...], moment: int) -> list[tuple[Change, int, bool]]:
+        """The changes of one key before a moment."""
+        found = self.by_key.get(table, {}).get(key, ())
+        return [self.changes[place] for place in found if self.changes[place][0].time < moment]
+
+    def of_table(self, table: int, keys: Sequence[tuple[str, ...]], moment: int) -> Changes:
         """The changes of a table's keys before a moment; row is the place in `keys`."""
-        rows, places = [], []
-        if self.changes:
-            for row, key in enumerate(keys):
-                found = self.by_key.get((table, key)) if key is not None else None
-                if found:
-                    rows += [row] * len(found)
-                    places += found
-        return changes_of([(row, *self.changes[place]) for row, place in zip(rows, places, strict=True)], moment)
+        known = self.by_key.get(table)
+        if not known:
+            return changes_of(())
+        rows = [(row, key) for row, key in enumerate(keys) if key in known]
+        return changes_of([(row, *one) for row, key in rows for one in self.of_key(table, key, moment)])
 
 
 def changes_of(rows: Sequence[tuple[int, Change, int, bool]], moment: int | None = None) -> Changes:
     """Arrays of (row, change, count, dated), those before a moment if it is given."""
     kept = [row for row in rows if moment is None or row[1].time < moment]
+    if not kept:
+        return _NONE
     return Changes(
         np.array([row[0] for row in kept], np.int64),
         np.array([row[1].kind for row in kept], np.int32),
@@ -82,3 +86,8 @@ def changes_of(rows: Sequence[tuple[int, Change, int, bool]], moment: int | None
         np.array([row[3] for row in kept], bool),
         np.array([row[2] for row in kept], np.int64),
     )
+
+
+_NONE = Changes(
+    np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0, np.int64)
+)

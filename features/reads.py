@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from features.history import Histories
-from features.log import NO_TIME, Catalog, Int64, Requests
+from features.log import NO_TIME, Catalog, Float64, Int64, Requests
 
 CELLS_PER_WINDOW = 24
 """A window's edge moves in steps of window / 24: a counter keeps at most 25 cells of it."""
@@ -143,6 +143,9 @@ class Reader(Protocol):
     @property
     def timezone(self) -> str:
         """IANA name of the zone of hour and weekday."""
+
+    def n_values(self, column: str) -> Float64:
+        """How many values of a categorical column each candidate row's item has, (n_rows,)."""
 
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,)."""

@@ -33,6 +33,8 @@ from features.reads import (
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
+_AGES = ((np.arange(RING)[:, None] - np.arange(RING)) % RING).astype(np.int8)
+"""How many buckets before the newest one a cell's is, by the newest one's cell."""
 
 Records = npt.NDArray[Any]
 
@@ -141,9 +143,12 @@ class Table:
 
     def window_counts(self, records: Records, moment: int) -> Int64:
         """What lies in the window of each ring at a moment later than every event in the records, (n_rings, n)."""
+        if not self.rings:
+            return np.zeros((0, len(records)), np.int64)
         edges = [moment // cell_width(window) - CELLS_PER_WINDOW for _, window in self.rings]
-        inside = _buckets(records["stamp"]) >= np.array(edges, np.int64)[:, None]
-        return np.asarray(np.sum(records["cells"], axis=2, where=inside, dtype=np.int64).T)
+        youngest = np.clip(records["stamp"] - np.array(edges, np.int64), -1, RING).astype(np.int8)
+        inside = _AGES[records["stamp"] % RING] <= youngest[..., None]
+        return np.asarray(np.sum(records["cells"] * inside, axis=2, dtype=np.int64).T)
 
     def last(self, records: Records, what: str) -> Int64:
         """Time of the latest dated event of each record, (n,), NO_TIME for none."""

@@ -15,6 +15,7 @@ v COLUMN value item items of a category value
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from struct import Struct
@@ -44,6 +45,14 @@ def counters_key(table: int, parts: tuple[str, ...]) -> bytes:
     """Key of the counters of a table's key."""
     head = b"c" + _TABLES[table]
     return head + _part(parts[0]) if len(parts) == 1 else head + b"".join([_part(part) for part in parts])
+
+
+def counters_keys(table: int, keys: Sequence[tuple[str, ...]]) -> list[bytes]:
+    """`counters_key` of many keys of one table that differ in their last part alone."""
+    if not keys or not keys[0]:
+        return [counters_key(table, key) for key in keys]
+    head = counters_key(table, keys[0][:-1])
+    return [head + _part(key[-1]) for key in keys]
 
 
 def seen_key(text: str) -> bytes:

@@ -25,10 +25,10 @@ from features.online import OnlineState
 from features.reading import columns_of, files_of
 from features.reads import SECOND
 from features.rejects import Reject, Rejects
-from features.tables import ReadOptions, read_table_rows
+from features.tables import read_table_rows
 from pipelines.load_rows import read_events, read_items, shown_lists
+from pipelines.reading import settings_options
 from recsys.config import Serving
-from recsys.encoder.text import Template
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.cached_encoder import CachedEncoder
@@ -39,7 +39,6 @@ from recsys.unit import Settings, Unit
 
 _AT_ONCE = 5_000
 _CACHED_TEXTS = 20_000
-_PLAIN = ("title", "description")
 
 
 @dataclass
@@ -109,7 +108,7 @@ def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | No
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
-    options = _item_options(unit.settings)
+    options = settings_options(unit.settings)
     with _Load(report, path, rejects) as load_:
         reader = read_table_rows(path, "items", timezone=options.timezone, rejects=load_.rejects, options=options)
         for checked in load_.batches(reader):
@@ -179,7 +178,7 @@ def vector_widths(path: Path, settings: Settings) -> dict[str, int]:
     widths: dict[str, int] = {}
     if not settings.vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=_item_options(settings)):
+    for checked in read_table_rows(path, "items", options=settings_options(settings)):
         for name in settings.vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):
@@ -237,17 +236,6 @@ class _Load:
 def _unit(model_uri: str) -> Unit:
     tracking.connect()
     return load(model_uri).unit
-
-
-def _item_options(settings: Settings) -> ReadOptions:
-    """How an items table is read for a unit: the columns that it was trained on have to be there."""
-    return ReadOptions(
-        timezone=settings.timezone,
-        categories=tuple(settings.categories),
-        numbers=settings.numbers,
-        vectors=settings.vectors,
-        texts=tuple(name for name in Template.parse(settings.template).columns if name not in _PLAIN),
-    )
 
 
 def _long_id(item_id: str) -> str:

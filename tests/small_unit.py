@@ -16,8 +16,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from features.log import Log
 from features.offline import LogIndex
 from features.tables import load_log
+from pipelines.reading import read_options
 from pipelines.simulate import simulate
-from pipelines.train import read_options
 from recsys.config import Config, load_config
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.text import item_texts
@@ -33,6 +33,8 @@ SETTINGS = (
     "encoder.dtype=float32",
     "threads=1",
 )
+
+
 def tiny_settings(base: Path) -> tuple[str, ...]:
     """Settings of a training that takes seconds, on the base model at `base`."""
     return (

@@ -132,7 +132,7 @@ def test_items_without_any_text_train_a_ranker_with_a_frozen_encoder(
     trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = copied(trained, tmp_path / "data")
-    rewritten(folder / "items.parquet", lambda frame: frame.assign(title="", description=""))
+    rewritten(folder / "items.parquet", lambda frame: frame.assign(title="", description="", category=""))
     settings = [f"--set=encoder.base_model={trained.base}", "--set=ranker.max_trees=5", "--set=threads=1"]
     code, _ = run(["train", str(folder), "--name", "textless", *settings], capsys)
     assert code == 0

@@ -10,6 +10,7 @@ from threading import Event, Thread
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
@@ -108,11 +109,12 @@ def test_unknown_users_and_items_get_an_answer(client: TestClient, ids: list[str
 
 
 def test_columns_that_come_along_win_for_that_request_alone(service: RankService, site: SmallSite) -> None:
-    catalog = site.log.catalog
-    a, b = str(catalog.ids[0]), str(catalog.ids[1])
-    history = [str(catalog.ids[5]), str(catalog.ids[6])]
+    rows = pd.read_parquet(site.data / "items.parquet")[["item_id", "title", "description", "category"]].to_dict(
+        "records"
+    )
+    a, b, *history = (str(rows[i]["item_id"]) for i in (0, 1, 5, 6))
     stored = service._texts.read(reader_of(service, [a, b], history).catalog)[0]
-    row = {"item_id": a, "title": catalog.title[1], "description": catalog.description[1]}
+    row = rows[1] | {"item_id": a}
     inline = service._texts.read(reader_of(service, [row, b], history).catalog)[0]
     assert stored[0] != stored[1]
     assert inline[0] == inline[1] == stored[1]
@@ -205,6 +207,17 @@ def test_a_posted_item_replaces_the_stored_one(client: TestClient, service: Rank
     assert (catalog.title[0], catalog.description[0]) == ("Cats", "")
     assert catalog.categories["category"].values == ("home", "pets")
     assert catalog.published_at[0] == np.datetime64("2024-05-01", "us").astype(np.int64)
+
+
+def test_a_posted_item_is_what_the_table_would_have_made_of_it(
+    client: TestClient, state: OnlineState, site: SmallSite
+) -> None:
+    row = pd.read_parquet(site.data / "items.parquet").query("category.str.contains('[|]')").iloc[0]
+    posted = row.to_dict() | {"item_id": "posted", "published_at": row.published_at.isoformat()}
+    assert post(client, "/v1/items", {"items": [posted]})["accepted"] == 1
+    with state.snapshot() as (snapshot, meta):
+        items = state.items(snapshot, meta, [row.item_id, "posted"])
+    assert items["posted"].pack() == items[row.item_id].pack()
 
 
 def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids: list[str]) -> None:

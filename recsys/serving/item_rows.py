@@ -92,6 +92,8 @@ def _number(value: object, field: str) -> float:
 
 
 def _text(value: object, field: str) -> str:
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return _SEPARATOR.join(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (str, int, float)):

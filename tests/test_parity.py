@@ -1,0 +1,132 @@
+"""One score on every path, on real data: evaluation, batch file, and online answers replayed in time order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from small_unit import small_encoder, tiny_settings
+
+from features.log import Log, Requests
+from features.offline import LogIndex
+from features.tables import load_log
+from pipelines.load import items_into
+from pipelines.reading import settings_options
+from pipelines.score import score
+from pipelines.train import train
+from recsys.config import load_config
+from recsys.over_log import scores_over_log
+from recsys.registry import versions
+from recsys.serving.schemas import RankRequest
+from recsys.serving.service import RankService
+from recsys.serving.states import open_state
+from recsys.slicing import slice_impressions
+
+IMPRESSIONS = 1000
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Office:
+    """A ranker trained on amazon-office, and its scores of test lists as the evaluation computes them.
+
+    expected: score by impression and item.
+    """
+
+    data: Path
+    loaded: versions.Loaded
+    log: Log
+    ids: np.ndarray
+    requests: Requests
+    expected: pd.Series
+
+
+@pytest.fixture(scope="module")
+def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Office:
+    home = tmp_path_factory.mktemp("office")
+    data, base = shared_data / "amazon-office", home / "base"
+    titles = pq.read_table(data / "items.parquet").column("title").to_pylist()
+    config = load_config(None, tiny_settings(base))
+    small_encoder(base, sorted({word.lower() for title in titles for word in title.split()}), config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(home)
+        report = train(data, config, name="office")
+        loaded = versions.load(report.versions["ranker"].uri)
+    log, _ = load_log(data, settings_options(loaded.unit.settings))
+    test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])
+    texts = loaded.unit.texts(log.catalog)
+    scores = scores_over_log(loaded.unit, LogIndex(log), test.requests, texts, threads=1)
+    ids = np.repeat(test.ids, test.requests.lengths())
+    index = pd.MultiIndex.from_arrays([ids, log.catalog.ids[test.requests.item]])
+    return Office(data, loaded, log, test.ids, test.requests, pd.Series(scores, index))
+
+
+def test_the_evaluation_measured_these_scores(office: Office) -> None:
+    assert len(office.ids) == IMPRESSIONS
+    assert office.expected.groupby(level=0).nunique().min() > 1
+
+
+def test_batch_scores_equal_the_evaluations(office: Office, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.read_parquet(office.data / "impressions.parquet")
+    frame = frame[frame["impression_id"].isin(set(office.ids))]
+    frame[["impression_id", "user_id", "timestamp", "item_id"]].to_csv(tmp_path / "candidates.csv", index=False)
+    monkeypatch.setattr(versions, "load", lambda _: office.loaded)
+    monkeypatch.chdir(tmp_path)
+    score(office.data, tmp_path / "candidates.csv", tmp_path / "out", model="models:/office-ranker/1")
+    found = pd.read_parquet(next((tmp_path / "out").glob("part-*.parquet")))
+    found = found.set_index(["impression_id", "item_id"])["score"]
+    assert len(found) == len(office.expected)
+    assert np.abs(found.loc[office.expected.index] - office.expected).max() < TOLERANCE
+
+
+def test_online_scores_replayed_in_time_order_equal_the_evaluations(office: Office, tmp_path: Path) -> None:
+    loaded, log, requests = office.loaded, office.log, office.requests
+    with open_state(str(tmp_path / "store"), loaded.unit.settings, create=True) as state:
+        items_into(state, loaded.unit, office.data / "items.parquet")
+        service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        applied, worst = 0, 0.0
+        for i in range(len(requests)):
+            due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))
+            apply_events(service, log, applied, due)
+            applied = max(applied, due)
+            worst = max(worst, difference(service, office, i))
+    assert worst < TOLERANCE
+
+
+def apply_events(service: RankService, log: Log, first: int, end: int) -> None:
+    """Post the log's events first to end, as a client would."""
+    events = log.events
+    for start in range(first, end, 5000):
+        part = range(start, min(start + 5000, end))
+        rows = [
+            {
+                "user_id": log.users[events.user[k]],
+                "item_id": log.catalog.ids[events.item[k]],
+                "timestamp": int(events.time[k]),
+                "event_type": events.types[events.type[k]],
+            }
+            for k in part
+        ]
+        answer = service.add_events(rows)
+        assert answer == {"accepted": len(rows), "rejected": []}
+
+
+def difference(service: RankService, office: Office, i: int) -> float:
+    """Largest difference of an online answer from the evaluation's scores."""
+    requests = office.requests
+    candidates = office.log.catalog.ids[requests.item[requests.offsets[i] : requests.offsets[i + 1]]]
+    request = RankRequest.model_validate(
+        {
+            "user_id": office.log.users[requests.user[i]],
+            "candidates": candidates.tolist(),
+            "timestamp": int(requests.time[i]),
+        }
+    )
+    items = service.rank(request)["items"]
+    assert {item["item_id"] for item in items} == set(candidates)
+    return max(abs(item["score"] - office.expected[office.ids[i], item["item_id"]]) for item in items)
