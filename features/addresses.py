@@ -1,4 +1,4 @@
-"""Which counters a batch of changes belongs to: the keys of a table, each once, and the row of each change among them."""
+"""Which counters a batch of changes belongs to: a table's keys, each once, and the row of each change among them."""
 
 from __future__ import annotations
 

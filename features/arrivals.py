@@ -10,7 +10,8 @@ from features.ledger import CLICKED_ROW, EVENT, SHOWN
 from features.reads import CLICK, IMPRESSION
 from features.store_keys import MAX_ID_BYTES
 
-_LARGEST_TIME = 2**62
+LARGEST_TIME = 253_402_000_000_000_000
+"""Microseconds from 1970 to the end of the year 9999, about; the calendar goes no further."""
 _MAX_TYPE_LENGTH = 64
 CLICKED_ROW_TYPE = ""
 
@@ -145,7 +146,7 @@ def _list_problem(shown: ShownList) -> tuple[str, str] | None:
 
 
 def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:
-    if not isinstance(time, int) or isinstance(time, bool) or abs(time) >= _LARGEST_TIME:
+    if not isinstance(time, int) or isinstance(time, bool) or not -LARGEST_TIME // 5 < time < LARGEST_TIME:
         return "bad_timestamp", f"timestamp: expected microseconds since 1970 as an integer, got {time!r}"
     if latest is not None and time > latest:
         return "time_in_future", f"timestamp: expected {latest} microseconds or earlier, got {time}; is a clock wrong?"

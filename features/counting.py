@@ -132,7 +132,7 @@ class Counting:
         found = addressed(changes, [self.is_dated(kind) for kind in range(len(self.kinds))])
         items = read_items(transaction, found.items)
         for number, table in enumerate(self.tables):
-            keys, part = found.under(table.by, self.counted[table.by].any(axis=1), items)
+            keys, part = found.under(table.by, np.asarray(self.counted[table.by].any(axis=1)), items)
             self._add(transaction, number, keys, part, horizon)
         self._fold_histories(transaction, [change for change, count in changes if count > 0])
 

@@ -18,19 +18,28 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from struct import Struct
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import orjson
 
-from features.arrivals import CLICKED_ROW_TYPE, Arrival, Event, Rejection, ShownList, event_arrivals, list_arrivals
+from features.arrivals import (
+    CLICKED_ROW_TYPE,
+    LARGEST_TIME,
+    Arrival,
+    Event,
+    Rejection,
+    ShownList,
+    event_arrivals,
+    list_arrivals,
+)
 from features.counting import Counting
 from features.entering import entered
-from features.errors import StoreError, TimeOrderError
+from features.errors import InputError, StoreError, TimeOrderError
 from features.item_records import Item, unpack_item
 from features.log import NO_TIME
 from features.pending import Overlay, enqueue, take_due, waiting
@@ -54,8 +63,6 @@ HISTORY = -1
 """The place of histories among the tables of an overlay."""
 _CACHED_ITEMS = 200_000
 _FIRST_KINDS = (IMPRESSION, CLICKED_ROW_TYPE)
-
-Result = TypeVar("Result")
 
 
 class Meta(NamedTuple):
@@ -105,7 +112,7 @@ class OnlineState:
         rejected: list[Rejection] = []
         for start in range(0, len(events), _BATCH):
             arrivals, wrong = event_arrivals(events[start : start + _BATCH], latest=latest)
-            self._update(partial(self._arrive, arrivals=arrivals))
+            self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
@@ -114,7 +121,7 @@ class OnlineState:
         rejected: list[Rejection] = []
         for start in range(0, len(lists), _LISTS):
             arrivals, wrong = list_arrivals(lists[start : start + _LISTS], latest=latest)
-            self._update(partial(self._arrive, arrivals=arrivals))
+            self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
@@ -125,7 +132,7 @@ class OnlineState:
         """
         changed: list[str] = []
         for start in range(0, len(items), _BATCH):
-            ids, times_changed = self._update(partial(self._put_items, items=items[start : start + _BATCH]))
+            ids, times_changed = self.store.update(partial(self._put_items, items=items[start : start + _BATCH]))
             with self._lock:
                 for item in ids:
                     self._items.pop(item, None)
@@ -140,7 +147,7 @@ class OnlineState:
 
     def advance(self, time: int) -> None:
         """Promise that no read before `time` will come, as an event of that time would: what waits is counted."""
-        self._update(partial(self._apply, changes=(), newest=time))
+        self.store.update(partial(self._apply, changes=(), newest=time))
 
     @contextmanager
     def snapshot(self) -> Iterator[tuple[Snapshot, Meta]]:
@@ -156,8 +163,10 @@ class OnlineState:
     def moment(self, meta: Meta, time: int | None, now: int) -> int:
         """The time of a request: `time`, or without one `now`, or just after the newest event where that is later.
 
-        Raises TimeOrderError for a time before the newest event.
+        Raises TimeOrderError for a time before the newest event, InputError for one that no calendar has.
         """
+        if time is not None and time >= LARGEST_TIME:
+            raise InputError(f"timestamp: expected fewer than {LARGEST_TIME} microseconds since 1970, got {time}")
         if time is None:
             return max(now, meta.newest + 1)
         if time < meta.newest:
@@ -212,9 +221,6 @@ class OnlineState:
             if overlay.sequence >= self._overlay.sequence:
                 self._overlay = overlay
             return overlay
-
-    def _update(self, change: Callable[[Transaction], Result]) -> Result:
-        return self.store.update(change)
 
     def _arrive(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
         """Enter arrivals into the ledgers, and count what they change."""

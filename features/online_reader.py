@@ -91,7 +91,6 @@ class OnlineReader:
             self.histories = _histories(past, codes)
             self.requests = _requests(user_id, self.time, item, query)
             self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
-            self._n_values = {column: rows.lengths().astype(np.float64) for column, rows in self._values.items()}
             self._known = {
                 table.by: self._fetch(snapshot, overlay, counting, number, user_id, candidates)
                 for number, table in enumerate(counting.tables)
@@ -100,7 +99,7 @@ class OnlineReader:
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
-        return self._n_values[column]
+        return self._values[column].lengths().astype(np.float64)
 
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""

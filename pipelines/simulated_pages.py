@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.log import Bool, Float64, Int32, Int64
+from features.slate_draws import repeated_in_row
 from pipelines.simulated_site import SHELF_HOURS, Items, Readers, interest, presence
 
 POSITION_POWER = 0.25
@@ -95,7 +96,7 @@ class Pages:
         drawn = np.searchsorted(self._chances, low + self._rng.random((n, _DRAWS)) * (high - low), side="right")
         drawn = self._pool[np.minimum(drawn, len(self._pool) - 1)]
         key = self._keys(reader[:, None], drawn)
-        kept = ~_repeated(drawn) & (self._read[_slot(key)] != key)
+        kept = ~repeated_in_row(drawn) & (self._read[_slot(key)] != key)
         place = np.cumsum(kept, axis=1) - 1
         kept &= place < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
         shown = np.full((n, LIST_LENGTHS[1]), -1, np.int32)
@@ -111,15 +112,6 @@ class Pages:
 
     def _keys(self, reader: npt.NDArray[np.integer], item: npt.NDArray[np.integer]) -> Int64:
         return np.where(reader >= 0, reader.astype(np.int64) * len(self._clicks) + item, -2)
-
-
-def _repeated(drawn: Int64) -> Bool:
-    """(n, k) True where a value stands further left in its row."""
-    order = np.argsort(drawn, axis=1, kind="stable")
-    in_order = np.take_along_axis(drawn, order, axis=1)
-    repeated = np.zeros(drawn.shape, bool)
-    np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
-    return repeated
 
 
 def _slot(key: Int64) -> Int64:

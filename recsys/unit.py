@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,11 @@ class Unit:
     encoder: Encoder
     lexical: Lexical
 
+    @cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """The features that the matrix begins with."""
+        return self.settings.features()
+
     def texts(self, catalog: Catalog) -> ItemTexts:
         """What the unit's text models know of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
@@ -108,7 +114,7 @@ class Unit:
     def matrix(self, reader: Reader, texts: ItemTexts) -> Float32:
         """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns)."""
         queries = query_vectors(self.encoder, reader.requests.query)
-        return candidate_matrix(self.settings.features(), self.encoder.weights, reader, texts, queries)[1]
+        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries)[1]
 
     def scores(self, reader: Reader, texts: ItemTexts, *, threads: int = 0) -> Float64:
         """The one scoring function of evaluation, batch and online: (n_rows,), higher is better.

@@ -23,7 +23,7 @@ from features.arrivals import Event, ShownList
 from features.catalogue import catalogue, reads_of
 from features.clicks import ClickedRows, match_clicks, merged
 from features.definitions import CountOf, Feature
-from features.errors import StoreError, TimeOrderError
+from features.errors import InputError, StoreError, TimeOrderError
 from features.item_records import Item
 from features.log import NO_TIME, Catalog, Float32, Log
 from features.matrix import feature_matrix
@@ -272,6 +272,8 @@ def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(
         state.add_events([Event("u0", "a", 5 * MINUTE)])
         with pytest.raises(TimeOrderError, match=f"expected {5 * MINUTE} microseconds or later.*got {4 * MINUTE}"):
             OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0)
+        with pytest.raises(InputError, match="timestamp: expected fewer than"):
+            OnlineReader(state, "u0", 2**60, ["a"], now=0)
         assert OnlineReader(state, "u0", None, ["a"], now=0).count(ITEM_CLICKS).tolist() == [1]
         assert OnlineReader(state, "u0", None, ["a"], now=9 * MINUTE).time == 9 * MINUTE
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,10 +87,13 @@ def item_texts(catalog: Catalog, template: str) -> list[str]:
     Raises ConfigError where the template names a column that the items table does not have.
     """
     parsed = Template.parse(template)
-    columns = {name: _column(catalog, name, template) for name in dict.fromkeys(parsed.columns)}
-    names = list(columns)
-    rows = zip(*columns.values(), strict=True)
-    return [parsed.fill(dict(zip(names, row, strict=True))) for row in rows]
+    names = tuple(dict.fromkeys(parsed.columns))
+    return [parsed.fill(dict(zip(names, row, strict=True))) for row in column_rows(catalog, names, template)]
+
+
+def column_rows(catalog: Catalog, names: Sequence[str], template: str) -> Iterator[tuple[str, ...]]:
+    """The columns `names` of every item as text, n_items + 1 rows; raises ConfigError naming `template` as above."""
+    return zip(*(_column(catalog, name, template) for name in names), strict=True)
 
 
 def _column(catalog: Catalog, name: str, template: str) -> Sequence[str]:

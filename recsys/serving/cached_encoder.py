@@ -42,7 +42,7 @@ class CachedEncoder(Encoder):
         self.fingerprint = encoder.fingerprint
         self._on_made = on_made
         self._store = store
-        self._known: Lru[Float32] = Lru(capacity)
+        self._known: Lru[str, Float32] = Lru(capacity)
         self._making = Lock()
 
     def encode_texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:

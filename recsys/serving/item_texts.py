@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from features.item_records import Item, local_catalog
 from features.log import Catalog, Float64, Int32
-from recsys.encoder.text import Template, item_texts
+from recsys.encoder.text import Template, column_rows
 from recsys.lexical import Lexical
 from recsys.serving.cached_encoder import CachedEncoder
 from recsys.serving.lru import Lru
@@ -27,7 +27,10 @@ class ItemTextReader:
     def __init__(self, encoder: CachedEncoder, lexical: Lexical, capacity: int) -> None:
         self._encoder = encoder
         self._lexical = lexical
-        self._rows: Lru[Row] = Lru(capacity)
+        self._rows: Lru[str, Row] = Lru(capacity)
+        self._filled: Lru[tuple[str, ...], str] = Lru(capacity)
+        self._template = Template.parse(encoder.settings.template)
+        self._columns = tuple(dict.fromkeys(self._template.columns))
 
     def read(self, catalog: Catalog) -> tuple[list[str], ItemTexts]:
         """The text of every item of the catalog and the undescribed one, "" for none, and what is known of each."""
@@ -36,13 +39,19 @@ class ItemTextReader:
 
     def texts(self, catalog: Catalog) -> list[str]:
         """The text of every item of the catalog and the undescribed one, "" for none."""
-        template = self._encoder.settings.template
-        absent = {name for name in Template.parse(template).columns if name not in _PLAIN} - {*catalog.texts}
-        absent -= {*catalog.categories, *catalog.numbers}
+        known = {*_PLAIN, *catalog.texts, *catalog.categories, *catalog.numbers}
+        absent = [name for name in self._columns if name not in known]
         if absent:
             nothing = np.full(len(catalog) + 1, "", object)
             catalog = replace(catalog, texts={**catalog.texts, **dict.fromkeys(absent, nothing)})
-        return item_texts(catalog, template)
+        rows = list(column_rows(catalog, self._columns, self._encoder.settings.template))
+        texts = self._filled.get_many(rows)
+        made = {row: self._fill(row) for row, text in zip(rows, texts, strict=True) if text is None}
+        self._filled.put_many(made.items())
+        return [made[row] if text is None else text for row, text in zip(rows, texts, strict=True)]
+
+    def _fill(self, row: tuple[str, ...]) -> str:
+        return self._template.fill(dict(zip(self._columns, row, strict=True)))
 
     def encode(self, items: Mapping[str, Item]) -> None:
         """Make the vectors of the items' texts where they are not known, a few at a time, so that rankings get in

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class Lru(Generic[Value]):
-    """Values under text keys; when there are more than `capacity`, those used longest ago go."""
+class Lru(Generic[Key, Value]):
+    """Values under keys; when there are more than `capacity`, those used longest ago go."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._values: OrderedDict[str, Value] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get_many(self, keys: Sequence[str]) -> list[Value | None]:
+    def get_many(self, keys: Sequence[Key]) -> list[Value | None]:
         """The value of each key, None where it is not held."""
         values, found = self._values, []
         with self._lock:
@@ -32,7 +33,7 @@ class Lru(Generic[Value]):
                 found.append(value)
         return found
 
-    def put_many(self, items: Iterable[tuple[str, Value]]) -> None:
+    def put_many(self, items: Iterable[tuple[Key, Value]]) -> None:
         """Hold values, and let go of the oldest beyond the capacity."""
         with self._lock:
             self._values.update(items)

@@ -127,7 +127,7 @@ class RankService:
 
     def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]]) -> dict[str, Item]:
         """The items that came with columns of their own: these win over the stored ones."""
-        given = {item_id: found for item_id, found in rows.items() if found[1].given()}
+        given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
         if not given:
             return {}
         with self._state.snapshot() as (snapshot, meta):
