@@ -80,6 +80,8 @@ def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0
 def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
     """(n,) position after each user's last click strictly before the request's time minus delay."""
     end = np.zeros(len(requests), np.int64)
+    if not len(requests):
+        return end
     order = np.argsort(requests.user, kind="stable")
     users, firsts = np.unique(requests.user[order], return_index=True)
     for user, rows in zip(users, np.split(order, firsts[1:]), strict=True):

@@ -50,7 +50,7 @@ class Ragged:
 
     def lengths(self) -> Int64:
         """How many codes each row holds, (n,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
         """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
@@ -127,7 +127,7 @@ class Requests:
 
     def lengths(self) -> Int64:
         """Candidates of each request, (n,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def request_of_row(self) -> Int32:
         """Which request each candidate row belongs to, (n_rows,)."""

@@ -18,7 +18,9 @@ from pipelines.simulated_site import SHELF_HOURS, Items, Readers, interest, pres
 POSITION_POWER = 0.25
 """A reader looks at position p with probability p ** -POSITION_POWER."""
 LIST_LENGTHS = (12, 28)
-"""Shortest and longest shown list."""
+"""Shortest and longest shown list, if there is enough to show."""
+FEWEST_UNREAD = 5
+"""Where fewer unread items are left, those the reader has read are shown again."""
 SECTION_VISITS = 0.6
 """Share of visits that open the section of one of the reader's tastes; the others open the front page."""
 POPULAR, RECENT = 0.40, 0.30
@@ -50,7 +52,7 @@ def examination(positions: npt.NDArray[np.integer]) -> Float64:
 
 
 class Pages:
-    """What the site shows: a mix of what is clicked now, what is new and anything else, never what the reader has read.
+    """What the site shows: a mix of what is clicked now, what is new and anything else, less what the reader has read.
 
     The front page draws from all items, a section page from those of one category. The memory of who read what is a
     table of fixed size in which a newer entry may push out an older one.
@@ -87,7 +89,7 @@ class Pages:
         self._section = np.vstack([sections, whole])
 
     def lists(self, reader: Int32, section: Int32) -> Int32:
-        """(n, width) item codes by position, -1 beyond each list's end; lists are shorter where little is left.
+        """(n, width) item codes by position, -1 beyond each list's end; a list is shorter where little is left unread.
 
         section: (n,) categories, -1 for the front page, which also stands in for a section with too few items.
         """
@@ -96,7 +98,9 @@ class Pages:
         drawn = np.searchsorted(self._chances, low + self._rng.random((n, _DRAWS)) * (high - low), side="right")
         drawn = self._pool[np.minimum(drawn, len(self._pool) - 1)]
         key = self._keys(reader[:, None], drawn)
-        kept = ~repeated_in_row(drawn) & (self._read[_slot(key)] != key)
+        distinct = ~repeated_in_row(drawn)
+        kept = distinct & (self._read[_slot(key)] != key)
+        kept = np.where(kept.sum(axis=1, keepdims=True) < FEWEST_UNREAD, distinct, kept)
         place = np.cumsum(kept, axis=1) - 1
         kept &= place < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
         shown = np.full((n, LIST_LENGTHS[1]), -1, np.int32)

@@ -121,7 +121,8 @@ is not known (null) has no taste and no clickiness. All clicks on a list are dra
 ## What is shown
 A visit opens the section of one of the user's tastes (probability {pages.SECTION_VISITS}) or the front page. A list
 of {pages.LIST_LENGTHS[0]} to {pages.LIST_LENGTHS[1]} items is drawn one after the other, without those the user has
-clicked: {pages.POPULAR:.0%} by recent clicks (half-life {pages.POPULAR_HALF_LIFE} h), {pages.RECENT:.0%} by newness
+clicked (unless fewer than {pages.FEWEST_UNREAD} are left): {pages.POPULAR:.0%} by recent clicks (half-life
+{pages.POPULAR_HALF_LIFE} h), {pages.RECENT:.0%} by newness
 (exp(-age / {pages.RECENT_HOURS} h)), the rest evenly. So position, popularity and newness go together, and what is
 left for a user to see is what did not tempt before. Items leave after {site.SHELF_HOURS} h. A section with too few
 items shows the front page. Chances are renewed every hour.

@@ -66,9 +66,9 @@ class Encoder(Section):
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops training; it trains nothing."""
-    head_epochs: int = Field(12, ge=0)
-    head_learning_rate: float = Field(2e-3, gt=0)
-    head_batch_size: int = Field(256, ge=1)
+    head_epochs: int = Field(8, ge=0)
+    head_learning_rate: float = Field(3e-3, gt=0)
+    head_batch_size: int = Field(512, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
     fine_tune_epochs: int = Field(3, ge=0)

@@ -24,7 +24,7 @@ def random_head(dim: int = DIM) -> Head:
     torch.manual_seed(3)
     head = Head(dim)
     for parameter in head.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
+        torch.nn.init.normal_(parameter, std=0.2)
     return head.eval()
 
 

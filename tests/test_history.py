@@ -62,3 +62,7 @@ def test_a_user_with_more_repeats_than_the_first_window_still_has_every_item() -
     events = make_events([(0, 1, 0, True), *((0, 2, time, True) for time in range(1, 500))])
     found = histories(clicks_by_user(events, 1), make_requests([(0, 1000)]), length=50)
     assert list(found.items.row(0)) == [1, 2]
+
+
+def test_no_requests_have_no_histories() -> None:
+    assert len(histories(clicks_by_user(make_events([(0, 1, 0, True)]), 1), make_requests([]), length=5)) == 0

@@ -115,6 +115,11 @@ def test_what_was_acknowledged_survives_a_kill_and_a_server_asked_to_stop_ends_w
     assert clicks_of_the_user(tmp_path / "store") == 5 * (acknowledged + 1)
 
 
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP  # asyncio switches Nagle's algorithm off for no other
+
+
 def test_a_port_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -121,8 +122,24 @@ def test_columns_that_come_along_win_for_that_request_alone(service: RankService
     assert service._texts.read(reader_of(service, [a, b], history).catalog)[0] == stored
 
 
-def reader_of(service: RankService, candidates: list[Any], history: list[Any]) -> Any:
-    return service._reader(RankRequest.model_validate({"candidates": candidates, "history": history}))
+def test_columns_that_do_not_come_along_stay_as_stored(service: RankService, ids: list[str]) -> None:
+    stored = reader_of(service, [ids[0]], []).catalog
+    inline = reader_of(service, [{"item_id": ids[0], "title": "New"}], []).catalog
+    assert inline.title[0] == "New"
+    assert inline.description[0] == stored.description[0] != ""
+    assert inline.published_at[0] == stored.published_at[0]
+
+
+def test_of_a_repeated_candidate_the_first_counts(service: RankService, ids: list[str]) -> None:
+    twice = [{"item_id": ids[0], "title": "First"}, ids[1], {"item_id": ids[0], "title": "Second"}]
+    assert reader_of(service, twice, []).catalog.title.tolist()[:2] == [
+        "First",
+        reader_of(service, [ids[1]], []).catalog.title[0],
+    ]
+
+
+def reader_of(service: RankService, candidates: list[Any], history: list[Any] | None, **further: str) -> Any:
+    return service._reader(RankRequest.model_validate({"candidates": candidates, "history": history, **further}))
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:
@@ -218,6 +235,30 @@ def test_a_posted_item_is_what_the_table_would_have_made_of_it(
     with state.snapshot() as (snapshot, meta):
         items = state.items(snapshot, meta, [row.item_id, "posted"])
     assert items["posted"].pack() == items[row.item_id].pack()
+
+
+def test_a_posted_text_is_encoded_before_it_is_asked_for(client: TestClient) -> None:
+    post(client, "/v1/items", {"items": [{"item_id": "fresh", "title": "Words that nobody has written before"}]})
+    post(client, "/v1/rank", {"candidates": ["fresh"]})
+    assert "recsys_texts_encoded_total 1.0" in client.get("/metrics").text
+
+
+def test_ranking_and_writing_at_once_get_along(client: TestClient, service: RankService, ids: list[str]) -> None:
+    def work(worker: int) -> list[int]:
+        status = []
+        for i in range(15):
+            events = [click(f"u{worker}", ids[(worker + i) % len(ids)], event_id=f"{worker}-{i}")]
+            row = {"item_id": f"new-{i}", "title": f"Text number {i}"}
+            status.append(client.post("/v1/events", json={"events": events}).status_code)
+            status.append(client.post("/v1/items", json={"items": [row]}).status_code)
+            body = {"user_id": f"u{worker}", "candidates": [*ids[:20], row, {**row, "item_id": f"{worker}-{i}"}]}
+            status.append(client.post("/v1/rank", json=body).status_code)
+        return status
+
+    with ThreadPoolExecutor(4) as pool:
+        assert {status for found in pool.map(work, range(4)) for status in found} == {200}
+    histories = [reader_of(service, ids[:1], None, user_id=f"u{worker}").histories for worker in range(4)]
+    assert [len(history.times) for history in histories] == [15] * 4
 
 
 def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids: list[str]) -> None:

@@ -18,9 +18,13 @@ from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
 
 HIDDEN = 384
 ATTENTION = 32
+# Weights that have to travel far are stored divided by a gain: one learning rate then suits them all. Without the
+# gains of scale, recency and prior, they hardly left their start in the steps that there are.
 _ATTENTION_GAIN = 4.0
 _POPULARITY_GAIN = 10.0
-_INITIAL_SCALE = 12.0
+_LOGIT_GAIN = 10.0
+_SCALE_GAIN = 5.0
+_INITIAL_SCALE = 20.0
 _INITIAL_PRIOR_LOGIT = -1.0
 
 
@@ -39,10 +43,10 @@ class Head(nn.Module):
         self.attention_out = nn.Linear(ATTENTION, 1, bias=False)
         self.recency = nn.Parameter(torch.zeros(MAX_HISTORY))
         self.prior = nn.Parameter(torch.zeros(dim))
-        self.prior_logit = nn.Parameter(torch.tensor(_INITIAL_PRIOR_LOGIT))
+        self.prior_logit = nn.Parameter(torch.tensor(_INITIAL_PRIOR_LOGIT / _LOGIT_GAIN))
         self.popularity = nn.Parameter(torch.zeros(dim))
-        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE)))
-        self.query_scale = nn.Parameter(torch.tensor(_INITIAL_SCALE))
+        self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
+        self.log_query_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
         self.bias = nn.Parameter(torch.zeros(()))
         self.dropout = nn.Dropout(dropout)
         for parameter in (*self.map_out.parameters(), *self.attention_out.parameters()):
@@ -61,9 +65,10 @@ class Head(nn.Module):
         """
         there = history >= 0
         logits = self.attention_out(torch.tanh(_ATTENTION_GAIN * self.attention_in(items))).squeeze(1)
-        logits = logits[history.clamp(min=0)] + self.recency[: history.shape[1]]
+        logits = logits[history.clamp(min=0)] + _LOGIT_GAIN * self.recency[: history.shape[1]]
         logits = logits.masked_fill(~there, -torch.inf)
-        share = torch.softmax(torch.cat([logits, self.prior_logit.expand(len(history), 1)], dim=1), dim=1)
+        prior_logit = (_LOGIT_GAIN * self.prior_logit).expand(len(history), 1)
+        share = torch.softmax(torch.cat([logits, prior_logit], dim=1), dim=1)
         counts = there.sum(dim=1)
         interest = functional.embedding_bag(
             history[there],
@@ -73,12 +78,12 @@ class Head(nn.Module):
             per_sample_weights=share[:, :-1][there],
         )
         interest = interest + share[:, -1:] * self.prior
-        found = self.log_scale.exp() * interest + _POPULARITY_GAIN * self.popularity
-        return found if query is None else found + self.query_scale * query
+        found = (_SCALE_GAIN * self.log_scale).exp() * interest + _POPULARITY_GAIN * self.popularity
+        return found if query is None else found + (_SCALE_GAIN * self.log_query_scale).exp() * query
 
     def scores(self, items: Tensor, weights: Tensor, candidates: Tensor) -> Tensor:
         """Scores of the candidates, (b, c). candidates: (b, c) positions in `items`; weights: (b, d)."""
-        return torch.einsum("bcd,bd->bc", items[candidates], weights) + self.bias
+        return torch.einsum("bcd,bd->bc", items[candidates], weights) + _LOGIT_GAIN * self.bias
 
     def export(self) -> HeadWeights:
         """The weights that `scoring.text_columns` reads."""
@@ -90,11 +95,11 @@ class Head(nn.Module):
             attention_in=array(_ATTENTION_GAIN * self.attention_in.weight.T),
             attention_bias=array(_ATTENTION_GAIN * self.attention_in.bias),
             attention_out=array(self.attention_out.weight[0]),
-            recency=array(self.recency),
+            recency=array(_LOGIT_GAIN * self.recency),
             prior=array(self.prior),
-            prior_logit=array(self.prior_logit),
+            prior_logit=array(_LOGIT_GAIN * self.prior_logit),
             popularity=array(_POPULARITY_GAIN * self.popularity),
-            scale=array(self.log_scale.exp()),
-            query_scale=array(self.query_scale),
-            bias=array(self.bias),
+            scale=array((_SCALE_GAIN * self.log_scale).exp()),
+            query_scale=array((_SCALE_GAIN * self.log_query_scale).exp()),
+            bias=array(_LOGIT_GAIN * self.bias),
         )

@@ -7,6 +7,7 @@ are not safe to share, and two batches at once are no faster on the same cores.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
@@ -16,7 +17,10 @@ import numpy as np
 from features.log import Float32
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
+from recsys.errors import StoreError
 from recsys.serving.lru import Lru
+
+logger = logging.getLogger(__name__)
 
 
 class VectorStore(Protocol):
@@ -74,7 +78,14 @@ class CachedEncoder(Encoder):
                 vectors = super().encode_texts(rest, progress=progress)
                 if self._on_made is not None:
                     self._on_made(len(rest))
-                self._store.add_vectors(self.fingerprint, [text_hash(text) for text in rest], vectors)
+                self._keep(rest, vectors)
                 found |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
             self._known.put_many(found.items())
             return found
+
+    def _keep(self, texts: Sequence[str], vectors: Float32) -> None:
+        """Write vectors back; where that fails they are made again another time, which is no reason to fail now."""
+        try:
+            self._store.add_vectors(self.fingerprint, [text_hash(text) for text in texts], vectors)
+        except StoreError as error:
+            logger.warning("%d new vectors are not kept: %s", len(texts), error)
