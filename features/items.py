@@ -57,7 +57,7 @@ def item_schema(columns: ItemColumns, found: Sequence[Mapping[str, pa.DataType]]
     further = [Column(f"number {name}", "number", True, source=name, wanted_by="numbers") for name in columns.numbers]
     further += [Column(f"vector {name}", "vector", True, source=name, wanted_by="vectors") for name in columns.vectors]
     further += [
-        Column(f"text {name}", "text", True, source=name, wanted_by="the text template")
+        Column(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
         for name in columns.texts
         if name not in _PLAIN
     ]

@@ -17,15 +17,15 @@ HOURS = 28 * 24
 SHELF_HOURS = 10 * 24
 """An item leaves the site this many hours after it was published; the oldest are that old when the log begins."""
 
-BASE, TASTE, QUALITY, FRESHNESS = -4.9, 7.5, 0.5, 2.4
+BASE, TASTE, QUALITY, FRESHNESS = -5.8, 8.4, 0.5, 2.4
 """Logit of interest: BASE + TASTE affinity + QUALITY quality + FRESHNESS exp(-age / FRESH_HOURS) + clickiness."""
 FRESH_HOURS = 36.0
 NEIGHBOUR = 0.2
 """Share of a taste that carries over to the other topics of the same category."""
 
-TASTES = 4
+TASTES = 3
 """Topics that a reader follows at any time."""
-NEAR = 0.33
+NEAR = 0.5
 """Share of a reader's further topics that are of the first one's category."""
 WEAKEST_TASTE = 0.92
 """Strengths of tastes lie between this and 1."""
@@ -86,7 +86,7 @@ def make_items(n: int, share: Float64, rng: np.random.Generator) -> Items:
 
 
 def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Generator) -> Readers:
-    """Readers who like a few topics each, by their `share`; a third of them near each reader's first.
+    """Readers who like a few topics each, by their `share`; NEAR of them close to each first one.
 
     topics of a category stand together: category_of (n_topics,) is sorted, with as many for each.
     """

@@ -166,7 +166,7 @@ def test_progress_is_told_at_every_validation_and_an_interrupt_goes_through(base
 
 
 def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
-    settings = ("encoder.loss=binary", "encoder.fine_tune_epochs=0", "encoder.head_epochs=10")
+    settings = ("encoder.loss=binary", "encoder.fine_tune_epochs=0", "encoder.head_epochs=20", "encoder.patience=99")
     found = train_encoder(log, log.impressions, tiny_config(base, *settings))
     assert ndcg(found.head, log) > ndcg(found.frozen, log) + 0.05
 

@@ -15,6 +15,8 @@ from features.errors import InputError, StoreError
 from features.log import Requests
 from features.offline import LogIndex
 from features.online import OnlineState
+from features.online_reader import OnlineReader
+from features.reads import CLICK, IMPRESSION, ITEM, Count
 from features.store import LmdbStore
 from features.store_keys import user_key
 from pipelines.load import LoadReport, events_into, items_into, load_users, users_into
@@ -115,6 +117,16 @@ def test_rows_that_cannot_be_used_are_counted_and_written_down(state: OnlineStat
         (4, "time_in_future"),
         (5, "bad_item_id"),
     ]
+
+
+def test_clicked_rows_of_lists_are_clicks_and_repeats_are_accepted(state: OnlineState, tmp_path: Path) -> None:
+    shown = {"impression_id": "1", "user_id": "u1", "timestamp": 1_700_000_000}
+    rows = [{**shown, "item_id": item_id, "clicked": clicked} for item_id, clicked in (("a", 0), ("b", 1), ("b", 0))]
+    report = events_into(state, write(tmp_path / "impressions.csv", rows))
+    assert (report.rows, report.accepted, report.rejected) == (3, 3, {})
+    reader = OnlineReader(state, "u1", None, ["a", "b"], now=1_700_000_100_000_000)
+    assert reader.count(Count(CLICK, ITEM)).tolist() == [0, 1]
+    assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1, 1]
 
 
 def test_lists_that_the_store_refuses_are_counted_by_rows(state: OnlineState, tmp_path: Path) -> None:

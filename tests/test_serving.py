@@ -23,6 +23,7 @@ from features.store import LmdbStore
 from pipelines.load import items_into
 from recsys.config import Serving
 from recsys.serving.app import create_app
+from recsys.serving.lru import Lru
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 from recsys.serving.states import wanted_settings
@@ -255,7 +256,7 @@ def test_ranking_and_writing_at_once_get_along(client: TestClient, service: Rank
             status.append(client.post("/v1/rank", json=body).status_code)
         return status
 
-    with ThreadPoolExecutor(4) as pool:
+    with client, ThreadPoolExecutor(4) as pool:
         assert {status for found in pool.map(work, range(4)) for status in found} == {200}
     histories = [reader_of(service, ids[:1], None, user_id=f"u{worker}").histories for worker in range(4)]
     assert [len(history.times) for history in histories] == [15] * 4
@@ -387,6 +388,23 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
         first.join(10)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
     assert answers == [200]
+
+
+def test_the_place_of_a_finished_request_is_free_again(site: SmallSite, state: OnlineState, ids: list[str]) -> None:
+    narrow = Serving(workers=1, queue=0)
+    with TestClient(create_app(RankService(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
+        status = [
+            client.post("/v1/rank", json={"candidates": candidates}).status_code for candidates in (ids[:2], [1.5]) * 2
+        ]
+    assert status == [200, 422, 200, 422]
+
+
+def test_a_bounded_memory_forgets_what_was_used_longest_ago() -> None:
+    memory: Lru[str, int] = Lru(2)
+    memory.put_many([("a", 1), ("b", 2)])
+    memory.get_many(["a"])
+    memory.put_many([("c", 3)])
+    assert (memory.get_many(["a", "b", "c"]), len(memory)) == ([1, None, 3], 2)
 
 
 def test_a_lost_store_is_unavailable_and_not_ready(client: TestClient, state: OnlineState, ids: list[str]) -> None:

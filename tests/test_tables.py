@@ -484,3 +484,9 @@ def test_real_sets_have_the_counts_of_their_description(shared_data: Path, name:
     assert log.impressions.has_both().all()
     assert np.all(np.diff(log.events.time) >= 0)
     assert "category" in log.catalog.categories
+
+
+def test_a_template_that_names_the_category_reads_tables_without_one(tmp_path: Path) -> None:
+    folder = directory(tmp_path, impressions=LISTS + "1,u,2024-01-01,a,1\n1,u,2024-01-01,b,0\n")
+    log, _ = load_log(folder, ReadOptions(texts=("category",)))
+    assert "category" not in log.catalog.texts or not any(log.catalog.texts["category"])

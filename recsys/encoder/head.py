@@ -85,6 +85,11 @@ class Head(nn.Module):
         """Scores of the candidates, (b, c). candidates: (b, c) positions in `items`; weights: (b, d)."""
         return torch.einsum("bcd,bd->bc", items[candidates], weights) + _LOGIT_GAIN * self.bias
 
+    def set_mean_score(self, present: float, wanted: float) -> None:
+        """Shift all scores by a constant, so that a mean that is `present` becomes `wanted`."""
+        with torch.no_grad():
+            self.bias += (wanted - present) / _LOGIT_GAIN
+
     def export(self) -> HeadWeights:
         """The weights that `scoring.text_columns` reads."""
 

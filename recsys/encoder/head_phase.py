@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,25 @@ class HeadPhase:
         self._batch_size = batch_size
         self._negatives = negatives
         self._loss: Loss = loss
+        if loss == "binary":
+            self._match_click_rate()
+
+    def _match_click_rate(self) -> None:
+        """Start from scores whose mean is the share of clicked candidates, as a probability of each of them is."""
+        index = np.arange(min(len(self._examples), self._batch_size))
+        batch = make_batch(
+            self._examples,
+            index,
+            negatives=self._negatives,
+            generator=np.random.default_rng(0),
+            device=self._base.device,
+        )
+        with torch.inference_mode():
+            mapped = self._head.mapped(self._base[torch.from_numpy(batch.texts).to(self._base.device)])
+            scores = batch_scores(self._head, mapped, batch)
+        there = torch.isfinite(scores)
+        odds = len(index) / max(1, int(there.sum()) - len(index))
+        self._head.set_mean_score(float(scores[there].mean()), math.log(odds))
 
     def steps(self, generator: np.random.Generator) -> list[Int64]:
         """Every example once, in random order."""
