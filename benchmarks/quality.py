@@ -1,7 +1,7 @@
 """`python -m benchmarks.quality`: what was learnt of a simulated site whose truth is known.
 
 Trains on logged clicks, which position and chance have bent, and ranks the test lists against clicks drawn anew from
-the true interest at every position. Reads and writes a temporary folder.
+the true interest at every position. Works in a temporary folder.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Result, command
-from features.log import Float64, Impressions
+from features.log import Float64
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, Count
 from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.simulate import simulate
-from pipelines.simulated_truth import read_truth, redraw_clicks
+from pipelines.simulated_check import UnbiasedTest, unbiased_test
+from pipelines.simulated_truth import read_truth
 from pipelines.train import train
-from recsys.bootstrap import mean_interval
 from recsys.config import load_config
-from recsys.lexical import lexical_column
-from recsys.metrics import list_metrics
+from recsys.evaluation import Lift, evaluate
 from recsys.over_log import scores_over_log
 from recsys.registry import versions
-from recsys.slicing import slice_impressions
+
+SIMULATED, DRAWN = 11, 12
+LIFTS = (Lift("truth", "popularity"), Lift("ranker", "popularity"), Lift("truth", "ranker"))
 
 
 def measure(quick: bool) -> list[Result]:
@@ -40,36 +41,38 @@ def measure(quick: bool) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         site = Path(folder) / "site"
-        simulate(site, seed=11, **size)
+        simulate(site, seed=SIMULATED, **size)
         config = load_config()
         report = train(site, config, name="simulated")
         unit = versions.load(report.versions["ranker"].uri).unit
         log, _ = load_log(site, read_options(config))
-        test = log.impressions.take(slice_impressions(log.impressions, config.slices).test)
-        index, texts = LogIndex(log), unit.texts(log.catalog)
-        truth = read_truth(site)
-        rows = truth.rows_of(np.repeat(test.ids, test.requests.lengths()), log.catalog.ids[test.requests.item])
-        histories = index.histories(test.requests, length=config.encoder.history_length)
-        clicks = index.reader(test.requests, histories).count(Count(CLICK, ITEM)).astype(np.float64)
-        scores: dict[str, Float64] = {
-            "truth": truth.interest[rows],
-            "popularity": clicks,
-            "lexical": lexical_column(texts.terms, test.requests, histories).astype(np.float64),
-            "ranker": scores_over_log(unit, index, test.requests, texts, threads=0),
-        }
-        return _results(scores, test, redraw_clicks(truth, seed=12)[rows])
+        test = unbiased_test(log, read_truth(site), seed=DRAWN, slices=config.slices)
+        index = LogIndex(log)
+        requests = test.impressions.requests
+        learnt = scores_over_log(unit, index, requests, unit.texts(log.catalog), threads=0)
+        clicks = index.reader(requests, index.histories(requests)).count(Count(CLICK, ITEM))
+        return _results(test, learnt, clicks, log.users)
 
 
-def _results(scores: dict[str, Float64], test: Impressions, label: np.ndarray) -> list[Result]:
-    offsets, users = test.requests.offsets, test.requests.user
-    ndcg = {name: list_metrics(values, label, offsets).ndcg_at_10 for name, values in scores.items()}
+def _results(test: UnbiasedTest, learnt: Float64, clicks: np.ndarray, users: np.ndarray) -> list[Result]:
+    methods = {"popularity": test.popularity, "lexical": test.lexical, "ranker": learnt, "truth": test.truth}
+    found = evaluate(
+        methods,
+        test.impressions,
+        users,
+        item_clicks_before=clicks,
+        user_clicks_before=test.user_clicks_before,
+        settings=load_config().evaluation,
+        seed=0,
+        lifts=LIFTS,
+    )
     results = []
-    for name, values in ndcg.items():
-        interval = mean_interval(values, users, resamples=1000, seed=0)
-        results.append(Result(f"ndcg_at_10_{name}", interval.mean, "", low=interval.low, high=interval.high))
-    gap = float(np.nanmean(ndcg["truth"] - ndcg["popularity"]))
-    closed = float(np.nanmean(ndcg["ranker"] - ndcg["popularity"]))
-    results.append(Result("gap_closed", closed, "nDCG@10, of the gap from popularity to the truth", gap, closed / gap))
+    for name, part in (("test", found.test), ("cold_items", found.cold_items)):
+        for method, metrics in part.methods.items():
+            one = metrics["ndcg_at_10"]
+            results.append(Result(f"{name}_ndcg_at_10_{method}", one.mean, "", low=one.low, high=one.high))
+    gap, closed = found.lifts["truth_over_popularity"].mean, found.lifts["ranker_over_popularity"].mean
+    results.append(Result("gap_closed", closed, "of the nDCG@10 from popularity to truth", gap, closed / gap))
     return results
 
 

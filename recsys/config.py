@@ -75,9 +75,9 @@ class Encoder(Section):
     """Passes over the texts shown that also train the upper layers; 0 keeps the base model frozen."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
-    fine_tune_learning_rate: float = Field(1e-4, gt=0)
+    fine_tune_learning_rate: float = Field(3e-5, gt=0)
     """Of the upper layers."""
-    fine_tune_head_learning_rate: float = Field(3e-4, gt=0)
+    fine_tune_head_learning_rate: float = Field(1e-4, gt=0)
     """Of the head while the upper layers train."""
     fine_tune_block_size: int = Field(192, ge=1)
     """Distinct texts a step; it trains on the lists that show one of them."""

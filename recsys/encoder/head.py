@@ -88,7 +88,7 @@ class Head(nn.Module):
     def set_mean_score(self, present: float, wanted: float) -> None:
         """Shift all scores by a constant, so that a mean that is `present` becomes `wanted`."""
         with torch.no_grad():
-            self.bias += (wanted - present) / _LOGIT_GAIN
+            self.bias.add_((wanted - present) / _LOGIT_GAIN)
 
     def export(self) -> HeadWeights:
         """The weights that `scoring.text_columns` reads."""
