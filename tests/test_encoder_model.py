@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_encoder import catalog_of, save_tiny_bert, tiny_tokenizer
 from transformers import T5Config, T5Model
 
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
@@ -18,7 +19,6 @@ from recsys.encoder.scoring import text_columns
 from recsys.encoder.tower import has_bfloat16, length_batches
 from recsys.encoder.vectors import empty_table, load_table
 from recsys.errors import ModelError
-from tests.tiny_encoder import catalog_of, save_tiny_bert, tiny_tokenizer
 
 TEXTS = ["the new goal", "足球比赛", "bread, butter", "moon", "the old launch of the rocket"]
 
@@ -202,3 +202,12 @@ def test_an_encoder_decoder_is_an_error(tmp_path: Path) -> None:
 def test_more_tokens_than_the_model_reads_is_an_error(base: Path) -> None:
     with pytest.raises(ModelError, match="at most 64, which is what the base model reads, got 65"):
         make_encoder(base, max_tokens=65)
+
+
+def test_a_base_model_without_all_its_weights_is_refused(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "damaged")
+    path = tmp_path / "damaged" / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(path).items() if "layer.1." not in name}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"expected weights for all layers, \d+ are missing"):
+        load_base_model(str(tmp_path / "damaged"))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_encoder import catalog_of, tiny_tokenizer
 
 from features.log import Categorical, Ragged
 from recsys.encoder.text import Template, item_texts, text_hash, tokenise
 from recsys.errors import ConfigError
-from tests.tiny_encoder import catalog_of, tiny_tokenizer
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 

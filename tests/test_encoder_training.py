@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_encoder import save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 from transformers import (
     AlbertConfig,
     AlbertModel,
@@ -35,7 +36,6 @@ from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
 from recsys.encoder.training import TrainedEncoder, train_encoder
 from recsys.metrics import list_metrics
-from tests.tiny_encoder import save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 
 
 @pytest.fixture(scope="module")

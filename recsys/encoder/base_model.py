@@ -45,12 +45,15 @@ def load_base_model(name: str) -> BaseModel:
     folder = builtin_folder() if name == BUILTIN else name
     if name != BUILTIN and _looks_like_a_folder(name) and not Path(name).is_dir():
         raise ModelError(f"base model {name!r}: expected a folder with config.json and model.safetensors, found none")
-    shown = hf_logging.is_progress_bar_enabled()
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
-        transformer = AutoModel.from_pretrained(folder, config=config, use_safetensors=True, dtype=torch.float32)
+        transformer, loading = AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
@@ -58,8 +61,15 @@ def load_base_model(name: str) -> BaseModel:
             f"and has safetensors weights ({reason})"
         ) from error
     finally:
+        hf_logging.set_verbosity(verbosity)
         if shown:
             hf_logging.enable_progress_bar()
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"base model {name!r}: expected weights for all layers, {len(missing)} are missing, "
+            f"the first is {missing[0]!r}; fetch the model again"
+        )
     if tokenizer.pad_token_id is None:
         raise ModelError(
             f"base model {name!r} has no pad token; expected an encoder whose tokenizer pads, such as BERT, XLM-R or "
