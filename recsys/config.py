@@ -71,7 +71,7 @@ class Encoder(Section):
     head_batch_size: int = Field(512, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
-    fine_tune_epochs: int = Field(3, ge=0)
+    fine_tune_epochs: int = Field(1, ge=0)
     """Passes over the texts shown that also train the upper layers; 0 keeps the base model frozen."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
@@ -117,10 +117,10 @@ class Lexical(Section):
 class Ranker(Section):
     """LightGBM lambdarank."""
 
-    learning_rate: float = Field(0.05, gt=0)
-    num_leaves: int = Field(31, ge=2)
+    learning_rate: float = Field(0.03, gt=0)
+    num_leaves: int = Field(15, ge=2)
     min_data_in_leaf: int = Field(50, ge=1)
-    feature_fraction: float = Field(0.6, gt=0, le=1)
+    feature_fraction: float = Field(0.3, gt=0, le=1)
     bagging_fraction: float = Field(0.8, gt=0, le=1)
     lambda_l2: float = Field(5.0, ge=0)
     max_trees: int = Field(1000, ge=1)
