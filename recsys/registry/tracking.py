@@ -15,6 +15,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
 EXPERIMENT = "recsys"
 
@@ -50,6 +51,7 @@ def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
 
 def _quiet() -> None:
     """Keep MLflow's set-up chatter off the terminal; its warnings and errors stay."""
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     for name in ("mlflow.store.db.utils", "mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")
