@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -220,7 +219,5 @@ def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite
         patch.chdir(tmp_path)
         tracking.connect()
         assert mlflow.MlflowClient().search_registered_models() == []
-        deadline = time.monotonic() + 10
         runs = mlflow.search_runs(experiment_names=[tracking.EXPERIMENT], output_format="list")
         assert {run.info.status for run in runs} == {"FAILED"}
-        assert time.monotonic() < deadline

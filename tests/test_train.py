@@ -39,7 +39,7 @@ def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None
     assert report["models"] == {"encoder": "models:/tiny-encoder/1", "ranker": "models:/tiny-ranker/1"}
 
 
-def test_rankers_differ_only_in_the_text_that_they_read(trained: TrainedSite) -> None:
+def test_the_ranker_reads_every_text_column_and_never_the_position(trained: TrainedSite) -> None:
     columns = versions.load(MODEL).unit.settings.columns
     assert set(LEXICAL_COLUMNS) | set(ENCODER_COLUMNS) <= set(columns)
     assert not any("position" in column for column in columns)
