@@ -77,6 +77,21 @@ def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0
     return Histories(Ragged(offsets, clicks.item[positions]), clicks.time[positions])
 
 
+def clicked_before(clicks: Clicks, moment: int, *, length: int) -> Ragged:
+    """The latest `length` distinct items that each user clicked strictly before a moment, oldest first; a row a user.
+
+    The same items as the `histories` of requests of all users at that moment, in one pass over all clicks.
+    """
+    n = len(clicks.item)
+    later = np.append(clicks.time, np.iinfo(np.int64).max)[clicks.next_click]
+    standing = np.flatnonzero((clicks.time < moment) & (later >= moment))
+    user = np.searchsorted(clicks.starts, standing, side="right") - 1 if n else standing
+    ends = np.searchsorted(user, user, side="right")
+    standing, user = (values[ends - np.arange(len(user)) <= length] for values in (standing, user))
+    offsets = np.searchsorted(user, np.arange(len(clicks.starts))).astype(np.int64)
+    return Ragged(offsets, clicks.item[standing])
+
+
 def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
     """(n,) position after each user's last click strictly before the request's time minus delay."""
     end = np.zeros(len(requests), np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.counters import Counters, Occurrences, Probes, ascending, counters, event_keys, occurrences
 from features.definitions import Feature
-from features.history import Clicks, Histories, clicks_by_user, histories
+from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
 from features.log import Catalog, Float32, Float64, Int64, Log, Ragged, Requests
 from features.matrix import column_names, feature_matrix
 from features.reads import (
@@ -54,9 +54,16 @@ class LogIndex:
 
     def histories(self, requests: Requests, *, length: int = 50, delay: int = 0) -> Histories:
         """The histories of `requests`: the latest `length` distinct items their users clicked before."""
+        return histories(self._by_user(), requests, length=length, delay=delay)
+
+    def clicked_before(self, moment: int, *, length: int) -> Ragged:
+        """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
+        return clicked_before(self._by_user(), moment, length=length)
+
+    def _by_user(self) -> Clicks:
         if self._clicks is None:
             self._clicks = clicks_by_user(self.log.events, len(self.log.users))
-        return histories(self._clicks, requests, length=length, delay=delay)
+        return self._clicks
 
     def prepare(self, reads: Sequence[Read]) -> None:
         """Build what `reads` need, so that threads only look up."""

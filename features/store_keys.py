@@ -11,6 +11,8 @@ l item user         the ledger of a user and an item
 q time kind …       changes that not every later read may see yet, by time
 u user              attributes of a user
 v COLUMN value item items of a category value
+n MODEL …           collaborative tables, kept by `recsys.serving.stored_tables`
+t ENCODER HASH      vectors of texts, kept by `recsys.serving.stored_vectors`
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from struct import Struct
 from typing import NamedTuple
 
 META, SETTINGS, KINDS = b"m", b"s", b"k"
-PENDING = b"q"
+PENDING, LEDGERS = b"q", b"l"
 MAX_ID_BYTES = 200
 
 _LENGTH = Struct(">H")
@@ -77,12 +79,19 @@ def item_key(item: str) -> bytes:
 
 def ledger_key(item: str, user: str) -> bytes:
     """Key of a user's and an item's ledger."""
-    return b"l" + _part(item) + _part(user)
+    return LEDGERS + _part(item) + _part(user)
+
+
+def ledger_parts(key: bytes) -> tuple[str, str]:
+    """Item and user of a `ledger_key`."""
+    start = len(LEDGERS) + _LENGTH.size
+    end = start + _LENGTH.unpack_from(key, len(LEDGERS))[0]
+    return key[start:end].decode(), key[end + _LENGTH.size :].decode()
 
 
 def ledgers_of(item: str) -> bytes:
     """Prefix of the ledgers of an item."""
-    return b"l" + _part(item)
+    return LEDGERS + _part(item)
 
 
 def user_key(user: str) -> bytes:

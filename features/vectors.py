@@ -9,14 +9,18 @@ from features.log import Bool, Float32, Float64, Ragged, Requests
 _BLOCK = 4096
 
 
-def history_cosines(vectors: Float32, history: Ragged, requests: Requests) -> Float64:
+def history_cosines(
+    vectors: Float32, history: Ragged, requests: Requests, *, of_history: Float32 | None = None
+) -> Float64:
     """Cosine of each candidate's vector with the mean of its request's history vectors, (n_rows,).
 
     vectors: (n_items + 1, d), NaN rows for items without one, which a history skips. history: one row of item codes
-    for each request. NaN where the candidate or the whole history has no vector, or one of them has length 0.
+    for each request. of_history: vectors of the history's items where they are others than those of candidates. NaN
+    where the candidate or the whole history has no vector, or one of them has length 0.
     """
     known = np.asarray(~np.isnan(vectors).any(axis=1))
-    means = _history_means(vectors, known, history)
+    past = vectors if of_history is None else of_history
+    means = _history_means(past, np.asarray(~np.isnan(past).any(axis=1)), history)
     request = requests.request_of_row()
     cosines = np.full(requests.n_rows, np.nan)
     rows = np.flatnonzero(known[requests.item] & ~np.isnan(means[request, :1]).any(axis=1))

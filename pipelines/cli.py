@@ -185,6 +185,18 @@ def load_users(file: Path, store: str, rejects: Path | None, json_path: Path | N
     _report(run_load(file, store, rejects=rejects), json_path)
 
 
+@cli.command("rebuild-tables")
+@store_option
+@model_option
+@click.option("--at", metavar="TIME", help="Make those that a request at this time reads. Default: now.")
+@json_option
+def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | None) -> None:
+    """Make a model's collaborative tables in an online store anew, from the clicks that it holds."""
+    from pipelines.rebuild import rebuild_tables as run_rebuild
+
+    _report(run_rebuild(store, model, at=_moment(at)), json_path)
+
+
 class Report(Protocol):
     """What a command found and did."""
 

@@ -28,6 +28,7 @@ from features.rejects import Reject, Rejects
 from features.tables import read_table_rows
 from pipelines.load_rows import read_events, read_items, shown_lists
 from pipelines.reading import settings_options
+from pipelines.rebuild import rebuild_in
 from recsys.config import Serving
 from recsys.registry import tracking
 from recsys.registry.versions import load
@@ -89,10 +90,15 @@ def load_items(path: Path, store: str, model_uri: str, *, rejects: Path | None =
 
 
 def load_events(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
-    """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`."""
+    """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
+
+    The model's collaborative tables are made anew at the end, from everything that the store then holds.
+    """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
-        return events_into(state, path, rejects=rejects)
+        report = events_into(state, path, rejects=rejects)
+        rebuild_in(state, unit)
+        return report
 
 
 def load_users(path: Path, store: str, *, rejects: Path | None = None) -> LoadReport:

@@ -30,7 +30,7 @@ from features.rejects import Rejects
 from features.tables import load_log
 from pipelines.reading import settings_options
 from recsys.ordering import ordered
-from recsys.over_log import scores_over_log
+from recsys.over_log import scores_over_log, unit_tables
 from recsys.registry import tracking, versions
 from recsys.unit import ItemTexts, Unit
 
@@ -143,11 +143,11 @@ def _score_chunks(
     top_k: int | None,
     threads: int,
 ) -> _Counts:
-    counts = _Counts()
+    counts, tables = _Counts(), unit_tables(unit, index, texts)
     with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         for part, chunk in enumerate(reader):
             requests = requests_of(chunk, index.log, moment)
-            scores = scores_over_log(unit, index, requests, texts, threads=threads)
+            scores = scores_over_log(unit, index, requests, texts, threads=threads, tables=tables)
             table = _table(chunk, scores, reader.id_column, top_k)
             pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
             counts.requests += len(chunk)

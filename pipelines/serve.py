@@ -10,14 +10,16 @@ import errno
 import logging
 import signal
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from threading import Event, Thread
 
 import torch
 import uvicorn
 from threadpoolctl import threadpool_limits
 
 from recsys.config import Config, Serving
-from recsys.errors import ServerError
+from recsys.errors import ServerError, StoreError
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.app import create_app
@@ -48,10 +50,38 @@ def serve_unit(
     torch.set_num_threads(settings.threads)
     with threadpool_limits(settings.threads), open_state(store, unit.settings, create=True) as state:
         service = RankService(unit, state, settings, ranker=ranker, encoder=encoder)
+        service.rebuild()
         service.warm_up()
         host, port = listener.getsockname()[:2]
         log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
-        _run(service, listener, round(settings.shutdown_seconds))
+        with _rebuilding(service, settings.rebuild_seconds):
+            _run(service, listener, round(settings.shutdown_seconds))
+
+
+@contextmanager
+def _rebuilding(service: RankService, seconds: float) -> Iterator[None]:
+    """Look every so many seconds whether collaborative tables are due, and make them; 0 never looks."""
+    stopped = Event()
+
+    def look() -> None:
+        while not stopped.wait(seconds):
+            try:
+                made = service.rebuild()
+            except StoreError as error:
+                log.warning("collaborative tables are not made anew: %s", error)
+                continue
+            if made is not None:
+                log.info("collaborative tables of %d items made in %.1f s", made.items, made.seconds)
+
+    thread = Thread(target=look, name="rebuilding", daemon=True)
+    if seconds:
+        thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        if seconds:
+            thread.join()
 
 
 def listen(host: str, port: int) -> socket.socket:

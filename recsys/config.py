@@ -107,6 +107,21 @@ class Features(Section):
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
 
 
+class Collaborative(Section):
+    """What the clicks of others say of an item: tables made anew at regular times, each out of the past alone."""
+
+    tables: int = Field(10, ge=0, le=1000)
+    """Tables made over the time from the ranker's first row to valid's last; 0 leaves these columns out."""
+    user_items: int = Field(200, ge=2)
+    """Most recent distinct clicked items of a user that a table reads."""
+    neighbours: int = Field(200, ge=1)
+    """Most similar items that are kept of each item."""
+    shrinkage: float = Field(1.0, ge=0)
+    """Added to the denominator of a co-click similarity: how much a few common users are distrusted."""
+    factors: int = Field(48, ge=1)
+    """Width of the truncated SVD of the clicks."""
+
+
 class Lexical(Section):
     """TF-IDF similarity of a candidate to the history."""
 
@@ -159,6 +174,8 @@ class Serving(Section):
     """Item texts whose vectors and terms stay in memory, about 2 kB each."""
     future_seconds: float = Field(300.0, ge=0)
     """How far ahead of this machine's clock an event may be; later ones are rejected."""
+    rebuild_seconds: float = Field(60.0, ge=0)
+    """How often the server looks whether collaborative tables are due; 0 leaves them to `recsys rebuild-tables`."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""
 
@@ -174,6 +191,7 @@ class Config(Section):
     encoder: Encoder = Encoder()
     features: Features = Features()
     lexical: Lexical = Lexical()
+    collaborative: Collaborative = Collaborative()
     ranker: Ranker = Ranker()
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()

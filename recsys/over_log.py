@@ -10,6 +10,8 @@ from features.definitions import Feature
 from features.log import Float32, Float64, Requests
 from features.offline import CHUNK_ROWS, LogIndex, request_chunks, slice_requests
 from features.reads import Read
+from recsys.collaborative.columns import TableSource
+from recsys.collaborative.over_log import LoggedTables
 from recsys.encoder.model import Encoder
 from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors
 
@@ -20,6 +22,7 @@ def matrix_over_log(
     index: LogIndex,
     requests: Requests,
     texts: ItemTexts,
+    tables: TableSource | None,
     *,
     delay: int,
     timezone: str,
@@ -27,7 +30,8 @@ def matrix_over_log(
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of every column for requests in a log's codes, (n_rows, n_columns) float32.
 
-    delay: microseconds that an event needs to become known. Values are the same at any chunk.
+    tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known. Values
+    are the same at any chunk.
     """
     index.prepare(_reads(features))
     histories = index.histories(requests, length=encoder.settings.history_length, delay=delay)
@@ -38,15 +42,29 @@ def matrix_over_log(
         part, known = slice_requests(requests, histories, first, end)
         reader = index.reader(part, known, delay=delay, timezone=timezone)
         some = None if queries is None else queries[first:end]
-        names, block = candidate_matrix(features, encoder.weights, reader, texts, some)
+        names, block = candidate_matrix(features, encoder.weights, reader, texts, some, tables, delay=delay)
         blocks.append(block)
     if not blocks:
         raise ValueError("expected at least one request to make a matrix of, got none")
     return names, np.concatenate(blocks)
 
 
-def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts, *, threads: int) -> Float64:
-    """Scores of a unit for requests in a log's codes, (n_rows,)."""
+def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> LoggedTables | None:
+    """The collaborative tables that a unit reads over a log, made as they are asked for; None where it reads none."""
+    settings = unit.settings.collaborative
+    return None if settings is None else LoggedTables(index, texts.vectors, settings)
+
+
+def scores_over_log(
+    unit: Unit,
+    index: LogIndex,
+    requests: Requests,
+    texts: ItemTexts,
+    *,
+    threads: int,
+    tables: TableSource | None = None,
+) -> Float64:
+    """Scores of a unit for requests in a log's codes, (n_rows,). tables: as `unit_tables`, for more than one call."""
     settings = unit.settings
     matrix = matrix_over_log(
         settings.features(),
@@ -54,6 +72,7 @@ def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: Item
         index,
         requests,
         texts,
+        unit_tables(unit, index, texts) if tables is None else tables,
         delay=settings.event_delay,
         timezone=settings.timezone,
     )[1]

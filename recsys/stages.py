@@ -16,6 +16,9 @@ from features.definitions import Feature
 from features.log import Float32, Float64, Impressions, Int64, Log
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
+from recsys.collaborative.columns import CO_CLICK_COLUMNS
+from recsys.collaborative.over_log import LoggedTables
+from recsys.collaborative.tables import TableSettings
 from recsys.config import Config
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_matrix
@@ -67,6 +70,7 @@ class Ranked:
     features: tuple[Feature, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
     texts: ItemTexts
+    collaborative: TableSettings | None
     rankers: Mapping[str, Ranker]
     valid_ndcg: tuple[float, ...]
     n_train: int
@@ -118,6 +122,8 @@ def ranker_stage(
     )
     item_text = item_texts(catalog, config.encoder.template)
     texts = ItemTexts(encoder.encode_texts(item_text), lexical.transform(item_text))
+    collaborative = table_settings(chain)
+    tables = None if collaborative is None else LoggedTables(chain.index, texts.vectors, collaborative)
     lists = []
     names: tuple[str, ...] = ()
     for part in parts:
@@ -127,6 +133,7 @@ def ranker_stage(
             chain.index,
             part.requests,
             texts,
+            tables,
             delay=chain.delay,
             timezone=config.data.timezone,
         )
@@ -138,7 +145,7 @@ def ranker_stage(
         if on_tree is not None:
             on_tree(tree, ndcg)
 
-    columns = ranker_columns(features)
+    columns = ranker_columns(features, collaborative=tables is not None)
     rankers = {}
     for method in RANKERS:
         chosen = tuple(column for column in columns if column.name not in _without(method))
@@ -156,6 +163,7 @@ def ranker_stage(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
+        collaborative=collaborative,
         rankers=rankers,
         valid_ndcg=tuple(valid_ndcg),
         n_train=len(parts[0]),
@@ -183,6 +191,8 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
         "tfidf": ranked.column(LEXICAL_COLUMN),
         "text": ranked.column(TEXT_SCORE),
     }
+    if ranked.collaborative is not None:
+        methods["item_knn"] = ranked.column(CO_CLICK_COLUMNS[0])
     item_text = item_texts(chain.log.catalog, config.encoder.template)
     for method, encoder in encoders.items():
         vectors = encoder.encode_texts(item_text)
@@ -197,6 +207,21 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
         user_clicks_before=user_clicks,
         settings=config.evaluation,
         seed=config.seed,
+    )
+
+
+def table_settings(chain: Chain) -> TableSettings | None:
+    """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, and with
+    the same period before and after."""
+    settings = chain.config.collaborative
+    if settings.tables == 0:
+        return None
+    time = chain.log.impressions.requests.time
+    start, end = (int(time[part[place]]) for part, place in ((chain.sliced.ranker, 0), (chain.sliced.valid, -1)))
+    return TableSettings(
+        origin=start - chain.delay,
+        period=max(1, -(-(end + 1 - start) // settings.tables)),
+        **settings.model_dump(exclude={"tables"}),
     )
 
 

@@ -21,6 +21,8 @@ from features.log import Catalog, Float32, Float64
 from features.matrix import column_names, feature_matrix, place_names
 from features.place import places
 from features.reads import Reader
+from recsys.collaborative.columns import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS, TableSource, collaborative_matrix
+from recsys.collaborative.tables import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
 from recsys.encoder.text import item_texts
@@ -31,7 +33,8 @@ from recsys.ranker import Column, Ranker, load_ranker
 LEXICAL_COLUMN = "lexical_similarity"
 LEXICAL_COLUMNS = (LEXICAL_COLUMN, *place_names(LEXICAL_COLUMN))
 TEXT_SCORE = TEXT_COLUMNS[0]
-ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE))
+ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE), AUDIENCE_COLUMN)
+"""Columns that no ranker without the encoder reads."""
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
 
@@ -57,6 +60,8 @@ class Settings(BaseModel):
     """Microseconds."""
     event_delay: int
     """Microseconds."""
+    collaborative: TableSettings | None = None
+    """How and when the tables of the collaborative columns are made; None where there are no such columns."""
     encoder: str
     """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
     encoder_fingerprint: str
@@ -111,17 +116,21 @@ class Unit:
         """What the unit's text models know of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
 
-    def matrix(self, reader: Reader, texts: ItemTexts) -> Float32:
-        """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns)."""
-        queries = query_vectors(self.encoder, reader.requests.query)
-        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries)[1]
+    def matrix(self, reader: Reader, texts: ItemTexts, tables: TableSource | None) -> Float32:
+        """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns).
 
-    def scores(self, reader: Reader, texts: ItemTexts, *, threads: int = 0) -> Float64:
+        tables: the collaborative ones, for a unit that reads them.
+        """
+        queries = query_vectors(self.encoder, reader.requests.query)
+        delay = self.settings.event_delay
+        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables, delay=delay)[1]
+
+    def scores(self, reader: Reader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0) -> Float64:
         """The one scoring function of evaluation, batch and online: (n_rows,), higher is better.
 
         A candidate's score depends on its own request alone. reader: offline or online, over the same events.
         """
-        return self.ranker.scores(self.matrix(reader, texts), threads=threads)
+        return self.ranker.scores(self.matrix(reader, texts, tables), threads=threads)
 
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
@@ -132,19 +141,36 @@ class Unit:
 
 
 def candidate_matrix(
-    features: Sequence[Feature], head: HeadWeights, reader: Reader, texts: ItemTexts, queries: Float32 | None
+    features: Sequence[Feature],
+    head: HeadWeights,
+    reader: Reader,
+    texts: ItemTexts,
+    queries: Float32 | None,
+    tables: TableSource | None,
+    *,
+    delay: int,
 ) -> tuple[tuple[str, ...], Float32]:
-    """Names and values of all columns: behaviour, lexical, text; (n_rows, n_columns) float32, NaN is missing."""
+    """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
+    missing. tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known.
+    """
     names, behaviour = feature_matrix(features, reader)
     requests, offsets = reader.requests, reader.requests.offsets
     lexical = lexical_column(texts.terms, requests, reader.histories)
     text = text_matrix(head, texts.vectors, requests, reader.histories, queries)
     percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
     blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
-    return (*names, *LEXICAL_COLUMNS, *ENCODER_COLUMNS), np.column_stack(blocks)
+    if tables is not None:
+        blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
+    return (*names, *fitted_columns(collaborative=tables is not None)), np.column_stack(blocks)
 
 
-def ranker_columns(features: Sequence[Feature]) -> tuple[Column, ...]:
+def fitted_columns(*, collaborative: bool) -> tuple[str, ...]:
+    """Names of the columns behind the features': those that read something that was fitted."""
+    text = (*LEXICAL_COLUMNS, *TEXT_COLUMNS, *place_names(TEXT_SCORE))
+    return (*text, *COLLABORATIVE_COLUMNS) if collaborative else text
+
+
+def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[Column, ...]:
     """The columns of `candidate_matrix` as the ranker's training wants them."""
     declared = {feature.name: feature for feature in features}
     behaviour = []
@@ -152,7 +178,7 @@ def ranker_columns(features: Sequence[Feature]) -> tuple[Column, ...]:
         feature = declared.get(name)
         categorical = feature is not None and feature.measure.categorical
         behaviour.append(Column(name, categorical, feature.monotone if feature is not None else 0))
-    return (*behaviour, *(Column(name) for name in (*LEXICAL_COLUMNS, *ENCODER_COLUMNS)))
+    return (*behaviour, *(Column(name) for name in fitted_columns(collaborative=collaborative)))
 
 
 def query_vectors(encoder: Encoder, queries: np.ndarray | None) -> Float32 | None:

@@ -124,6 +124,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
         positive_event_types=config.data.positive_event_types,
         click_window=read_options(config).click_window,
         event_delay=chain.delay,
+        collaborative=ranked.collaborative,
         encoder="models:/small-encoder/1",
         encoder_fingerprint=encoder.fingerprint,
         training_scores="an untrained encoder",

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from features.item_records import Item, local_catalog
-from features.log import Catalog, Float64, Int32
+from features.log import Catalog, Float32, Float64, Int32
 from recsys.encoder.text import Template, column_rows
 from recsys.lexical import Lexical
 from recsys.serving.cached_encoder import CachedEncoder
@@ -37,6 +37,15 @@ class ItemTextReader:
         texts = self.texts(catalog)
         return texts, ItemTexts(self._encoder.encode_texts(texts), self._terms(texts))
 
+    def vectors(self, catalog: Catalog) -> Float32:
+        """The vectors of the items' texts, (n_items + 1, d), NaN rows for none; made a few at a time where they are not
+        known, so that rankings get in between."""
+        texts = self.texts(catalog)
+        parts = [
+            self._encoder.encode_texts(texts[start : start + _AT_ONCE]) for start in range(0, len(texts), _AT_ONCE)
+        ]
+        return np.concatenate(parts)
+
     def texts(self, catalog: Catalog) -> list[str]:
         """The text of every item of the catalog and the undescribed one, "" for none."""
         known = {*_PLAIN, *catalog.texts, *catalog.categories, *catalog.numbers}
@@ -62,7 +71,7 @@ class ItemTextReader:
             columns = {name for item_id in part for name in items[item_id].categories}
             numbers = {name for item_id in part for name in items[item_id].numbers}
             catalog = local_catalog(part, items, categories=sorted(columns), numbers=sorted(numbers), vectors={})
-            self._encoder.encode_texts(self.texts(catalog))
+            self.vectors(catalog)
 
     def _terms(self, texts: Sequence[str]) -> csr_matrix:
         """TF-IDF rows, (n, n_terms)."""

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 
 from features.item_records import Item
+from features.log import NO_TIME
 from features.online import OnlineState
 from features.online_reader import OnlineReader
+from features.reads import SECOND
 from features.times import moment_of
 from recsys.config import Serving
 from recsys.errors import StoreError
@@ -30,6 +32,8 @@ from recsys.serving.explaining import contributions
 from recsys.serving.item_rows import item_columns
 from recsys.serving.item_texts import ItemTextReader
 from recsys.serving.problems import BadRequest, NotReady
+from recsys.serving.rebuilding import Rebuilder, Rebuilt
+from recsys.serving.stored_tables import RequestTables, StoredTables
 from recsys.serving.stored_vectors import StoredVectors
 from recsys.serving.telemetry import Telemetry
 from recsys.serving.writing import Writer
@@ -55,6 +59,7 @@ class RankService:
         self._encoder = CachedEncoder(unit.encoder, vectors, self.settings.cached_texts, on_made=counter.inc)
         self.unit = replace(unit, encoder=self._encoder)
         self._texts = ItemTextReader(self._encoder, unit.lexical, self.settings.cached_texts)
+        self._tables = stored_tables(unit, state)
         self._columns = item_columns(unit.settings, dict(state.settings.vectors))
         self._writer = Writer(state, self.settings, self._columns, self._texts, self.telemetry)
 
@@ -67,7 +72,8 @@ class RankService:
         started = time.perf_counter()
         reader = self._reader(request)
         texts, known = self._texts.read(reader.catalog)
-        scores = self.unit.scores(reader, known, threads=self.settings.threads)
+        tables = self._read_tables(reader)
+        scores = self.unit.scores(reader, known, tables, threads=self.settings.threads)
         order = np.lexsort((reader.requests.item, -scores))[: request.top_k]
         ids = reader.catalog.ids[reader.requests.item[order]]
         items = [
@@ -75,7 +81,7 @@ class RankService:
             for rank, (item_id, score) in enumerate(zip(ids, scores[order].tolist(), strict=True), start=1)
         ]
         if request.explain:
-            reasons = contributions(self.unit.ranker, self.unit.matrix(reader, known)[order])
+            reasons = contributions(self.unit.ranker, self.unit.matrix(reader, known, tables)[order])
             for item, reason in zip(items, reasons, strict=True):
                 item["explanation"] = reason
         self._count(reader, texts, time.perf_counter() - started)
@@ -88,6 +94,16 @@ class RankService:
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Describe posted items; see `Writer.add_items`."""
         return self._writer.add_items(rows)
+
+    def rebuild(self, moment: int | None = None, *, anew: bool = False) -> Rebuilt | None:
+        """Make the collaborative tables for requests at a moment (microseconds, None for now) where they are due; None
+        where they are there already, or the unit reads none. See `Rebuilder.rebuild`."""
+        if self._tables is None:
+            return None
+        if moment is None:
+            with self._state.snapshot() as (_, meta):
+                moment = self._state.moment(meta, None, time.time_ns() // 1000)
+        return Rebuilder(self._state, self._tables, self._texts).rebuild(moment, anew=anew)
 
     def examples(self) -> dict[str, Any]:
         """A few ids from the store."""
@@ -125,6 +141,15 @@ class RankService:
             query=request.query or None,
         )
 
+    def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
+        """The collaborative tables that a request reads."""
+        if self._tables is None:
+            return None
+        moment = reader.time - self._state.settings.event_delay
+        tables = self._tables.read(reader.catalog.ids, reader.histories.items.codes, moment)
+        self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
+        return tables
+
     def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]]) -> dict[str, Item]:
         """The items that came with columns of their own: these win over the stored ones."""
         given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
@@ -150,6 +175,14 @@ class RankService:
         self.telemetry.candidates.observe(reader.requests.n_rows)
         self.telemetry.items_without_text.inc(sum(not texts[code] for code in reader.requests.item))
         self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
+
+
+def stored_tables(unit: Unit, state: OnlineState) -> StoredTables | None:
+    """A unit's collaborative tables in a state's store; None where it reads none."""
+    settings = unit.settings.collaborative
+    if settings is None:
+        return None
+    return StoredTables(state.store, settings, encoder=unit.encoder.fingerprint, dim=unit.encoder.dim)
 
 
 def _distinct(rows: Iterable[tuple[int, schemas.Item]], name: str) -> dict[str, tuple[str, schemas.Item]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
@@ -36,11 +36,26 @@ class Telemetry:
         self.items_without_text = Counter(
             "recsys_items_without_text", "Candidates that have no text.", registry=self.registry
         )
+        self.tables_age = Gauge(
+            "recsys_tables_age_seconds",
+            "From the making of the collaborative tables that the latest ranking read to its time.",
+            registry=self.registry,
+        )
+        self.without_tables = Counter(
+            "recsys_without_tables", "Rankings before which no collaborative tables were made.", registry=self.registry
+        )
         self.texts_encoded = Counter(
             "recsys_texts_encoded", "Texts encoded while a request waited.", registry=self.registry
         )
         self.events = Counter("recsys_events", "Events by outcome.", ("outcome",), registry=self.registry)
         self.items = Counter("recsys_items", "Upserted items by outcome.", ("outcome",), registry=self.registry)
+
+    def read_tables(self, age: float | None) -> None:
+        """A ranking read tables of this age, seconds; None where there are none."""
+        if age is None:
+            self.without_tables.inc()
+        else:
+            self.tables_age.set(age)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format."""

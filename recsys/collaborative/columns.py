@@ -1,0 +1,91 @@
+"""The collaborative columns of candidates, from tables of the past and each request's history.
+
+A value depends on its own request and candidate alone: offline and online agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from features.history import Histories
+from features.log import Float32, Float64, Int64, Requests
+from features.offline import slice_requests
+from features.vectors import history_cosines
+from recsys.collaborative.tables import Neighbours, Tables
+
+CO_CLICK_COLUMNS = ("co_click_mean", "co_click_best", "co_click_last")
+FACTOR_COLUMN = "factor_similarity"
+AUDIENCE_COLUMN = "audience_similarity"
+COLLABORATIVE_COLUMNS = (*CO_CLICK_COLUMNS, FACTOR_COLUMN, AUDIENCE_COLUMN)
+"""Names of the columns of `collaborative_matrix`, in order; the last one alone reads text."""
+
+_PAIRS = 1 << 20
+
+
+class TableSource(Protocol):
+    """Where a reader's tables come from, in the codes of its catalog, the undescribed item last."""
+
+    def edges(self, moments: Int64) -> Int64:
+        """When the tables were made that a request at each moment reads, (n,); never after the moment."""
+
+    def tables(self, edge: int) -> Tables:
+        """The tables made at an edge."""
+
+
+def collaborative_matrix(
+    source: TableSource, requests: Requests, histories: Histories, text_vectors: Float32, *, delay: int
+) -> Float32:
+    """The columns of every candidate row, (n_rows, 5) float32.
+
+    co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
+    for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
+    history's mean text vector with the item's audience. Both NaN where either side is not known.
+    text_vectors: (n_items + 1, d). delay: microseconds that an event needs to become known.
+    """
+    found = np.empty((requests.n_rows, len(COLLABORATIVE_COLUMNS)), np.float32)
+    edges = source.edges(requests.time - delay)
+    starts = np.flatnonzero(np.diff(edges, prepend=edges[:1] - 1)).tolist()
+    for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
+        part, past = slice_requests(requests, histories, first, end)
+        tables = source.tables(int(edges[first]))
+        block = found[requests.offsets[first] : requests.offsets[end]]
+        block[:, :3] = _co_clicks(tables.neighbours, part, past)
+        block[:, 3] = history_cosines(tables.factors, past.items, part)
+        block[:, 4] = history_cosines(tables.audience, past.items, part, of_history=text_vectors)
+    return found
+
+
+def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
+    """Mean, best and last similarity of each candidate to the history, (n_rows, 3), some requests at a time."""
+    pairs = np.zeros(len(requests) + 1, np.int64)
+    np.cumsum(histories.items.lengths() * requests.lengths(), out=pairs[1:])
+    found = np.empty((requests.n_rows, 3))
+    first = 0
+    while first < len(requests):
+        end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
+        rows = slice(requests.offsets[first], requests.offsets[end])
+        found[rows] = _pair_similarities(neighbours, *slice_requests(requests, histories, first, end))
+        first = end
+    return found
+
+
+def _pair_similarities(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
+    """`_co_clicks` with all pairs of a candidate and a history item at once, (n_rows, 3)."""
+    n_items, past = len(neighbours.offsets) - 1, histories.items
+    request = requests.request_of_row()
+    lengths = past.lengths()[request]
+    row = np.repeat(np.arange(requests.n_rows), lengths)
+    starts = np.cumsum(lengths) - lengths
+    entry = np.arange(len(row)) - starts[row] + past.offsets[request[row]]
+    clicked, candidate = past.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
+    similarity = neighbours.of_pairs(clicked % n_items, candidate % n_items)
+    found = np.full((requests.n_rows, 3), np.nan)
+    known = np.flatnonzero(lengths > 0)
+    if len(known):
+        starts, lengths = starts[known], lengths[known]
+        found[known, 0] = np.add.reduceat(similarity, starts) / lengths
+        found[known, 1] = np.maximum.reduceat(similarity, starts)
+        found[known, 2] = similarity[starts + lengths - 1]
+    return found

@@ -1,0 +1,163 @@
+"""Collaborative tables: what the clicks before one moment say of every item, in three kinds.
+
+co-click: cosine of the sets of users who clicked two items (item-based neighbours, Sarwar et al., WWW 2001).
+factors: a truncated SVD of the users by items matrix of clicks (Cremonesi et al., RecSys 2010, PureSVD).
+audience: the mean text vector of the users who clicked the item, a user's being the mean of what they clicked.
+
+The same clicks give the same bits: users and items come in the order of their ids, sums run in that order, and the
+decomposition starts from a fixed seed on one thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy.sparse import csr_matrix
+from sklearn.utils.extmath import randomized_svd
+from threadpoolctl import threadpool_limits
+
+from features.log import Float32, Float64, Int32, Int64, Ragged
+
+_BLOCK = 2048
+_SEED = 0
+
+
+class TableSettings(BaseModel):
+    """How tables are made and when; part of a ranker version. Fields but the first two: as `config.Collaborative`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: int
+    """A moment at which tables are made, microseconds since the epoch."""
+    period: int
+    """From one making to the next, microseconds."""
+    user_items: int
+    neighbours: int
+    shrinkage: float
+    factors: int
+
+    def edges(self, moments: Int64) -> Int64:
+        """The newest making at or before each moment, (n,) microseconds: its tables hold the clicks before it."""
+        return self.origin + (moments - self.origin) // self.period * self.period
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The most similar items of n items. offsets: (n + 1,). item: (m,) codes, ascending within a row. similarity: (m,)
+    above 0."""
+
+    offsets: Int64
+    item: Int32
+    similarity: Float32
+
+    @cached_property
+    def _keys(self) -> Int64:
+        """(m,) row * n + item of each entry, ascending."""
+        n = len(self.offsets) - 1
+        return np.repeat(np.arange(n), np.diff(self.offsets)) * n + self.item
+
+    def of_pairs(self, row: Int64, item: Int64) -> Float64:
+        """Similarity of pairs of items, (m,); 0 where `item` is none of the row's. Codes from 0 to n - 1."""
+        keys = row * (len(self.offsets) - 1) + item
+        place = np.searchsorted(self._keys, keys)
+        found = place < len(self._keys)
+        found[found] = self._keys[place[found]] == keys[found]
+        similarity = np.zeros(len(keys))
+        similarity[found] = self.similarity[place[found]]
+        return similarity
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What one making gave, by code of n items. factors: (n, k) and audience: (n, d), float32, NaN rows where there is
+    nothing to say."""
+
+    neighbours: Neighbours
+    factors: Float32
+    audience: Float32
+
+    def spread(self, items: Int32, n: int) -> Tables:
+        """The same for items whose codes are 0 to n - 1. items: (len(self),) the new code of each, ascending."""
+        own = self.neighbours
+        lengths = np.zeros(n, np.int64)
+        lengths[items] = np.diff(own.offsets)
+        offsets = np.zeros(n + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return Tables(
+            Neighbours(offsets, items[own.item], own.similarity),
+            _spread_rows(self.factors, items, n),
+            _spread_rows(self.audience, items, n),
+        )
+
+
+def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings) -> Tables:
+    """The tables of some users' clicks on n items.
+
+    clicked: for each user, in the order of their ids, the codes of the distinct items clicked before the moment, from 0
+    to n - 1, each of which some user clicked. text_vectors: (n, d), NaN rows for items without text.
+    """
+    n_items = len(text_vectors)
+    kept = clicked.take(np.flatnonzero(clicked.lengths() > 0))
+    by_user = csr_matrix((np.ones(len(kept.codes)), kept.codes, kept.offsets), shape=(len(kept), n_items))
+    by_user.sort_indices()
+    by_item = by_user.T.tocsr()
+    with threadpool_limits(1):
+        factors = _factors(by_user, settings.factors)
+    return Tables(_neighbours(by_user, by_item, settings), factors, _audiences(by_user, by_item, text_vectors))
+
+
+def _neighbours(by_user: csr_matrix, by_item: csr_matrix, settings: TableSettings) -> Neighbours:
+    """The most similar items of each, block by block: memory holds one block of the items by items matrix."""
+    n_items = by_user.shape[1]
+    size = np.sqrt(np.diff(by_item.indptr).astype(np.float64))
+    offsets = np.zeros(n_items + 1, np.int64)
+    items, similarities = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
+    for start in range(0, n_items, _BLOCK):
+        together = (by_item[start : start + _BLOCK] @ by_user).tocoo()
+        other = np.flatnonzero(together.row + start != together.col)
+        row, item = together.row[other], together.col[other]
+        common = size[row + start] * size[item] + settings.shrinkage
+        similarity = (together.data[other] / common).astype(np.float32)
+        best = np.lexsort((item, -similarity, row))
+        place = np.arange(len(best)) - np.searchsorted(row[best], row[best])
+        best = best[place < settings.neighbours]
+        best = best[np.lexsort((item[best], row[best]))]
+        offsets[start + 1 : start + _BLOCK + 1] = np.bincount(row[best], minlength=min(_BLOCK, n_items - start))
+        items.append(item[best].astype(np.int32))
+        similarities.append(similarity[best])
+    return Neighbours(np.cumsum(offsets), np.concatenate(items), np.concatenate(similarities))
+
+
+def _factors(by_user: csr_matrix, width: int) -> Float32:
+    """(n_items, width) rows of the right singular vectors times their singular values, each user's clicks at length 1;
+    zeros beyond the rank."""
+    n_users, n_items = by_user.shape
+    found = np.zeros((n_items, width), np.float32)
+    rank = min(width, n_users, n_items)
+    if rank:
+        weighted = by_user.multiply(1.0 / np.sqrt(np.diff(by_user.indptr))[:, None]).tocsr()
+        _, values, vectors = randomized_svd(weighted, rank, n_iter=4, random_state=_SEED, flip_sign=False)
+        found[:, :rank] = vectors.T * values
+    return found
+
+
+def _audiences(by_user: csr_matrix, by_item: csr_matrix, text_vectors: Float32) -> Float32:
+    """(n_items, d) mean of the unit text vectors of those who clicked the item; NaN where none of them has one."""
+    known = np.asarray(~np.isnan(text_vectors).any(axis=1))
+    users = by_user @ np.where(known[:, None], text_vectors, 0.0).astype(np.float64)
+    length = np.sqrt((users * users).sum(axis=1))
+    has = length > 0
+    users[has] /= length[has, None]
+    clickers = by_item @ has.astype(np.float64)
+    means = np.full((len(clickers), users.shape[1]), np.nan)
+    np.divide(by_item @ users, clickers[:, None], out=means, where=clickers[:, None] > 0)
+    return means.astype(np.float32)
+
+
+def _spread_rows(rows: Float32, items: Int32, n: int) -> Float32:
+    found = np.full((n, rows.shape[1]), np.nan, np.float32)
+    found[items] = rows
+    return found
