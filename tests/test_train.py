@@ -22,7 +22,7 @@ from recsys.slicing import slice_impressions
 from recsys.stages import RANKERS, Chain, check_order, ranker_stage
 from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMNS, load_unit
 
-METHODS = {"random", "popularity", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
+METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
 
 
 def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None:

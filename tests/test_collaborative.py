@@ -1,0 +1,279 @@
+"""Collaborative tables and columns: worked out by hand, out of the past alone, and the same offline and online."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requests, ragged
+from small_unit import SmallSite, small_site
+
+from features.arrivals import Event
+from features.history import Histories, clicked_before, clicks_by_user, histories
+from features.log import NO_TIME, Float32, Log, Requests
+from features.offline import LogIndex
+from features.online import OnlineState
+from features.online_clicks import clicked_before as clicked_online
+from pipelines.load import items_into
+from recsys.collaborative.columns import COLLABORATIVE_COLUMNS, collaborative_matrix
+from recsys.collaborative.over_log import LoggedTables
+from recsys.collaborative.tables import Tables, TableSettings, build_tables
+from recsys.over_log import matrix_over_log, unit_tables
+from recsys.serving.schemas import RankRequest
+from recsys.serving.service import RankService, stored_tables
+from recsys.serving.states import open_state
+from recsys.serving.stored_tables import StoredTables
+
+SETTINGS = TableSettings(origin=0, period=10 * MINUTE, user_items=50, neighbours=10, shrinkage=0.0, factors=2)
+TEXTS = np.array([[1, 0], [0, 1], [0, 1], [np.nan, np.nan]], np.float32)
+
+
+def tables_of(rows: list[list[int]], **changes: float) -> Tables:
+    return build_tables(ragged(rows), TEXTS, SETTINGS.model_copy(update=changes))
+
+
+def similarity(tables: Tables, row: int, item: int) -> float:
+    return float(tables.neighbours.of_pairs(np.array([row]), np.array([item]))[0])
+
+
+def test_two_items_are_as_similar_as_the_users_they_share() -> None:
+    tables = tables_of([[0, 1], [0, 1], [0, 2], [3]])
+    assert similarity(tables, 0, 1) == pytest.approx(2 / np.sqrt(3 * 2))
+    assert similarity(tables, 0, 2) == similarity(tables, 2, 0) == pytest.approx(1 / np.sqrt(3))
+    assert similarity(tables, 1, 2) == similarity(tables, 0, 0) == similarity(tables, 3, 0) == 0
+
+
+def test_shrinkage_distrusts_few_common_users() -> None:
+    tables = tables_of([[0, 1], [2], [3]], shrinkage=3.0)
+    assert similarity(tables, 0, 1) == pytest.approx(1 / (1 + 3))
+
+
+def test_only_the_most_similar_items_are_kept() -> None:
+    tables = tables_of([[0, 1], [0, 1], [0, 2], [3]], neighbours=1)
+    assert similarity(tables, 0, 1) > 0
+    assert similarity(tables, 0, 2) == 0
+    assert similarity(tables, 2, 0) > 0
+
+
+def test_items_of_the_same_users_have_the_same_factors() -> None:
+    factors = tables_of([[0, 1], [0, 1], [2, 3], [2, 3]]).factors.astype(np.float64)
+    cosine = (factors @ factors.T) / np.outer(*[np.linalg.norm(factors, axis=1)] * 2)
+    assert cosine[0, 1] == pytest.approx(1)
+    assert cosine[2, 3] == pytest.approx(1)
+    assert cosine[0, 2] == pytest.approx(0, abs=1e-6)
+
+
+def test_an_audience_is_the_mean_of_what_its_clickers_read() -> None:
+    audience = tables_of([[0, 1], [0], [3]]).audience
+    half = np.sqrt(0.5)
+    assert audience[1] == pytest.approx([half, half])
+    assert audience[0] == pytest.approx([(half + 1) / 2, half / 2])
+    assert np.isnan(audience[3]).all()
+
+
+class Fixed:
+    """The same tables at every moment."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def edges(self, moments: np.ndarray) -> np.ndarray:
+        return np.zeros(len(moments), np.int64)
+
+    def tables(self, edge: int) -> Tables:
+        return self._tables
+
+
+def columns(tables: Tables, history: list[list[int]], shown: list[list[int]]) -> Float32:
+    requests = make_requests([Shown(0, 5, tuple(row)) for row in shown])
+    past = ragged(history)
+    vectors = np.vstack([TEXTS, np.full((1, 2), np.nan)]).astype(np.float32)
+    spread = tables.spread(np.arange(4, dtype=np.int32), 5)
+    found = Histories(past, np.zeros(len(past.codes), np.int64))
+    return collaborative_matrix(Fixed(spread), requests, found, vectors, delay=0)
+
+
+def test_co_click_columns_are_mean_best_and_last_over_the_history() -> None:
+    tables = tables_of([[0, 1], [0, 1], [0, 2], [3]])
+    found = columns(tables, [[1, 2], []], [[0, 3, -1], [0]])
+    one, two = 2 / np.sqrt(6), 1 / np.sqrt(3)
+    assert found[0, :3] == pytest.approx([(one + two) / 2, one, two])
+    assert found[1, :3].tolist() == found[2, :3].tolist() == [0, 0, 0]
+    assert np.isnan(found[3]).all()
+    assert np.isnan(found[2, 3:]).all()
+
+
+def test_a_columns_value_depends_on_its_own_request_and_candidate_alone() -> None:
+    tables = tables_of([[0, 1], [0, 1], [0, 2], [3]])
+    whole = columns(tables, [[1, 2], [0, 3]], [[0, 1, 2, 3], [1, 2]])
+    turned = columns(tables, [[0, 3], [1, 2]], [[2, 1], [3, 2, 1, 0]])
+    assert whole.tobytes() == np.vstack([turned[2:][::-1], turned[:2][::-1]]).tobytes()
+
+
+def text_vectors(log: Log) -> Float32:
+    vectors = np.random.default_rng(1).normal(size=(len(log.catalog) + 1, 4)).astype(np.float32)
+    vectors[-1] = np.nan
+    return vectors
+
+
+def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
+    index, vectors = LogIndex(log), text_vectors(log)
+    past = index.histories(requests, delay=delay)
+    return collaborative_matrix(LoggedTables(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
+
+
+@given(happenings, st.integers(0, 45), st.integers(0, 15))
+def test_clicks_at_and_after_a_request_change_nothing(found: list[Happening], minute: int, delay: int) -> None:
+    shown = [Shown(user, minute, (0, 1, 2, 3, 4, 5)) for user in (0, 1, 2)]
+    later = [Happening(user, item, max(0, minute - delay) + item) for user in range(3) for item in range(6)]
+    requests = make_requests(shown)
+    before = [one for one in found if one.minute < minute - delay]
+    first, second = (matrix_of(make_log(some, shown), requests, delay * MINUTE) for some in (before, before + later))
+    if minute >= delay:
+        assert first.tobytes() == second.tobytes()
+
+
+def test_tables_hold_the_clicks_before_they_were_made_and_no_later_ones() -> None:
+    clicks = [Happening(0, 0, 1), Happening(0, 1, 2), Happening(1, 0, 11), Happening(1, 2, 12)]
+    shown = [Shown(2, 19, (1, 2)), Shown(2, 20, (1, 2))]
+    log = make_log([*clicks, Happening(2, 0, 3)], shown)
+    found = matrix_of(log, log.impressions.requests)[:, 1]
+    assert found[0] > 0
+    assert found[1] == 0
+    assert found[3] > 0
+
+
+@given(happenings, st.integers(0, 420), st.integers(1, 4))
+def test_what_all_users_clicked_before_a_moment_are_their_histories(
+    found: list[Happening], minute: int, length: int
+) -> None:
+    log = make_log(found, [])
+    clicks = clicks_by_user(log.events, len(log.users))
+    everyone = make_requests([Shown(user, minute, (0,)) for user in range(len(log.users))])
+    expected = histories(clicks, everyone, length=length).items
+    got = clicked_before(clicks, minute * MINUTE, length=length)
+    assert [got.row(user).tolist() for user in range(3)] == [expected.row(user).tolist() for user in range(3)]
+
+
+@pytest.fixture(scope="module")
+def site() -> SmallSite:
+    return small_site()
+
+
+@pytest.fixture
+def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
+    with open_state(str(tmp_path / "store"), site.unit.settings, create=True) as opened:
+        items_into(opened, site.unit, site.data / "items.parquet")
+        yield opened
+
+
+def events_of(log: Log, first: int, end: int) -> list[Event]:
+    events = log.events
+    return [
+        Event(
+            log.users[events.user[k]] if events.user[k] >= 0 else None,
+            log.catalog.ids[events.item[k]],
+            int(events.time[k]),
+            events.types[events.type[k]],
+        )
+        for k in range(first, end)
+    ]
+
+
+def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: OnlineState) -> None:
+    log = site.log
+    state.add_events(events_of(log, 0, len(log.events)))
+    moment = int(np.quantile(log.events.time, 0.7))
+    with state.snapshot() as (snapshot, _):
+        ids, found = clicked_online(snapshot, state.counting(snapshot), moment, length=3)
+    expected = LogIndex(log).clicked_before(moment, length=3)
+    rows = [expected.row(user).tolist() for user in range(len(log.users)) if len(expected.row(user))]
+    assert list(ids) == sorted(ids)
+    assert [log.catalog.codes([ids[code] for code in found.row(k)]).tolist() for k in range(len(found))] == rows
+
+
+def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_last_bit(
+    site: SmallSite, state: OnlineState
+) -> None:
+    unit, log = site.unit, site.log
+    service = RankService(unit, state, ranker="r/1", encoder="e/1")
+    impressions = log.impressions.take(site.chain.sliced.test[::9])
+    requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
+    names, expected = matrix_over_log(
+        unit.features, unit.encoder, index, requests, texts, unit_tables(unit, index, texts), delay=0, timezone="UTC"
+    )
+    chosen = [names.index(name) for name in COLLABORATIVE_COLUMNS]
+    applied, made = 0, 0
+    for i in range(len(requests)):
+        due = int(np.searchsorted(log.events.time, requests.time[i]))
+        state.add_events(events_of(log, applied, due))
+        applied = due
+        made += service.rebuild(int(requests.time[i])) is not None
+        rows = slice(requests.offsets[i], requests.offsets[i + 1])
+        ids = log.catalog.ids[requests.item[rows]]
+        user = None if requests.user[i] < 0 else log.users[requests.user[i]]
+        body = {"user_id": user, "candidates": ids.tolist(), "timestamp": int(requests.time[i])}
+        reader = service._reader(RankRequest.model_validate(body))
+        tables = service._read_tables(reader)
+        found = unit.matrix(reader, service._texts.read(reader.catalog)[1], tables)
+        assert found[:, chosen].tobytes() == expected[rows][:, chosen].tobytes()
+    assert made > 2
+    assert np.nanmax(expected[:, chosen[1]]) > 0
+    stored = stored_tables(unit, state)
+    assert stored is not None
+    assert len(stored.edges()) == 2
+
+
+def test_a_store_without_tables_answers_and_counts_it(site: SmallSite, state: OnlineState) -> None:
+    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    service.rank(RankRequest.model_validate({"user_id": "u", "candidates": ["a", "b"], "history": ["a"]}))
+    assert b"recsys_without_tables_total 1.0" in service.telemetry.exposition()
+    stored = stored_tables(site.unit, state)
+    assert stored is not None
+    assert stored.read(np.array(["a"], object), np.zeros(1, np.int32), 10**15).edge == NO_TIME
+
+
+def test_tables_are_made_again_where_older_clicks_have_come(site: SmallSite, state: OnlineState) -> None:
+    service, log = RankService(site.unit, state, ranker="r/1", encoder="e/1"), site.log
+    half = len(log.events) // 2
+    moment = int(log.events.time[-1]) + 1
+    state.add_events(events_of(log, half, len(log.events)))
+    first = service.rebuild(moment)
+    state.add_events(events_of(log, 0, half))
+    assert first is not None
+    assert service.rebuild(moment) is None
+    again = service.rebuild(moment, anew=True)
+    assert again is not None
+    assert (again.edge, again.users > 0) == (first.edge, True)
+    assert again.items >= first.items
+
+
+def test_tables_of_another_encoder_are_not_read(site: SmallSite, state: OnlineState) -> None:
+    service, log = RankService(site.unit, state, ranker="r/1", encoder="e/1"), site.log
+    state.add_events(events_of(log, 0, len(log.events)))
+    made, own, settings = service.rebuild(), stored_tables(site.unit, state), site.unit.settings.collaborative
+    assert made is not None
+    assert own is not None
+    assert settings is not None
+    assert own.edges() == (made.edge,)
+    assert StoredTables(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim).edges() == ()
+
+
+def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) -> None:
+    stored = StoredTables(state.store, SETTINGS, encoder="e", dim=2)
+    names = np.array(["a", "b", "c", "d"], object)
+    early, late = tables_of([[0, 1], [2], [3]]), tables_of([[0, 2], [1], [3]])
+    for edge, tables in ((10, early), (20, late)):
+        stored.save(edge, names.tolist(), tables)
+    for moment, edge, similar in ((9, NO_TIME, None), (19, 10, 1), (20, 20, 2)):
+        read = stored.read(names, np.array([0], np.int32), moment)
+        assert read.edge == edge
+        assert [item for item in range(4) if similarity(read.made, 0, item)] == ([] if similar is None else [similar])
+    stored.save(30, names.tolist(), early)
+    assert stored.edges() == (20, 30)
+    with state.store.read() as snapshot:
+        assert len(list(snapshot.between(b"n", b"o"))) == 1 + 2 * 2 * len(names)
