@@ -47,8 +47,13 @@ def matrix_over_log(
 
 def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts, *, threads: int) -> Float64:
     """Scores of a unit for requests in a log's codes, (n_rows,)."""
+    return unit.ranker.scores(unit_matrix(unit, index, requests, texts), threads=threads)
+
+
+def unit_matrix(unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts) -> Float32:
+    """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns)."""
     settings = unit.settings
-    matrix = matrix_over_log(
+    return matrix_over_log(
         settings.features(),
         unit.encoder,
         index,
@@ -57,7 +62,6 @@ def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: Item
         delay=settings.event_delay,
         timezone=settings.timezone,
     )[1]
-    return unit.ranker.scores(matrix, threads=threads)
 
 
 def _reads(features: Sequence[Feature]) -> tuple[Read, ...]:
