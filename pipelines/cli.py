@@ -134,6 +134,53 @@ def score(
 
 
 @cli.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@model_option
+@click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
+@config_options
+@json_option
+def evaluate(
+    folder: Path,
+    model: str,
+    all_lists: bool,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Evaluate a registered version on the lists in DIR that are later than all it learnt from."""
+    from pipelines.evaluate import evaluate as run_evaluation
+    from recsys.config import load_config
+
+    _report(run_evaluation(folder, model, load_config(config_path, settings), all_lists=all_lists), json_path)
+
+
+@cli.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
+@click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
+@click.option("--metric", default="ndcg_at_10", show_default=True, help="auc, mrr, ndcg_at_5 or ndcg_at_10.")
+@config_options
+@json_option
+def compare(
+    a: str,
+    b: str,
+    folder: Path | None,
+    method: str,
+    metric: str,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Compare two runs or versions list by list, overall and by slice; A1,A2,A3 are one side of several seeds."""
+    from pipelines.compare import compare as run_comparison
+    from recsys.config import load_config
+
+    config = load_config(config_path, settings)
+    _report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
+
+
+@cli.command()
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))

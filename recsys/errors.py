@@ -5,8 +5,10 @@ RecsysError
 ├── ConfigError                     a configuration key or value
 ├── TrainingError                   training cannot give a usable model
 ├── ServerError                     the server cannot start
+├── ComparisonError                 two evaluations that cannot be compared
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
+    ├── RunNotFound                 no such run, or none with what is asked of it
     └── EncoderMismatch             a ranker and an encoder that do not belong together
 """
 
@@ -15,12 +17,14 @@ from __future__ import annotations
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 
 __all__ = [
+    "ComparisonError",
     "ConfigError",
     "EncoderMismatch",
     "InputError",
     "ModelError",
     "ModelNotFound",
     "RecsysError",
+    "RunNotFound",
     "ServerError",
     "StoreError",
     "TimeOrderError",
@@ -40,12 +44,20 @@ class ServerError(RecsysError):
     """The server cannot start: its port cannot be had."""
 
 
+class ComparisonError(RecsysError):
+    """Two evaluations have no lists or no metric in common."""
+
+
 class ModelError(RecsysError):
     """A model cannot be found, loaded or used."""
 
 
 class ModelNotFound(ModelError):
     """No registered model, version or alias of that name."""
+
+
+class RunNotFound(ModelError):
+    """No run of that id, or no evaluation or version that it recorded."""
 
 
 class EncoderMismatch(ModelError):

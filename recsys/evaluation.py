@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from features.log import Bool, Float32, Float64, Impressions, Strings
+from recsys.beyond_accuracy import Beyond
 from recsys.bootstrap import Interval, count_clusters, mean_intervals
 from recsys.config import Evaluation as Settings
 from recsys.evaluation_report import LIFT_METRIC, Evaluation, Slice
+from recsys.list_facts import ListFacts
 from recsys.metrics import METRICS, ListMetrics, both_labels, list_metrics
 
 METHODS = (
@@ -69,12 +71,15 @@ def evaluate(
     settings: Settings,
     seed: int,
     lifts: Sequence[Lift] = LIFTS,
+    facts: ListFacts | None = None,
+    beyond: Mapping[str, Beyond] | None = None,
 ) -> Evaluation:
     """Evaluate every method on `impressions`.
 
     methods: name to scores, (n_rows,), higher is better, NaN where a method has none. users: ids by user code, as
     `Log.users`. item_clicks_before: (n_rows,) clicks of each candidate before its list's time. user_clicks_before:
-    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples.
+    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. facts: what the
+    lists can be sliced by. beyond: figures beyond accuracy by method; both are only handed on to the report.
 
     Raises ValueError for a method called "n", a key of the report, and where lengths do not fit together.
     """
@@ -85,7 +90,9 @@ def evaluate(
     tested = both_labels(label, offsets)
     lists = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
     cold_user = user_clicks_before < settings.cold_user_clicks
-    cold_lists, cold_tested = _cold_item_metrics(methods, impressions, item_clicks_before < settings.cold_item_clicks)
+    cold = item_clicks_before < settings.cold_item_clicks
+    cold_item = _all_clicks_cold(impressions, cold)
+    cold_lists, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
     compared = [lift for lift in lifts if lift.method in lists and lift.over in lists]
 
     def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[Lift] = ()) -> _Summary:
@@ -102,6 +109,9 @@ def evaluate(
         impressions=impressions,
         users=users,
         cold_user=cold_user,
+        cold_item=cold_item,
+        facts=facts,
+        beyond={name: beyond[name] for name in methods if name in beyond} if beyond else {},
     )
 
 
@@ -136,17 +146,23 @@ def _check(
             raise ValueError(f"{name}: expected shape {shape}, got {values.shape}")
 
 
+def _all_clicks_cold(impressions: Impressions, cold: Bool) -> Bool:
+    """(n,) True for lists whose every clicked item is cold, without a click included. cold: (n_rows,)."""
+    requests = impressions.requests
+    warm_click = (impressions.label > 0) & ~cold
+    return np.asarray(np.bincount(requests.request_of_row(), weights=warm_click, minlength=len(requests)) == 0)
+
+
 def _cold_item_metrics(
-    methods: Mapping[str, Float32 | Float64], impressions: Impressions, cold: Bool
+    methods: Mapping[str, Float32 | Float64], impressions: Impressions, cold: Bool, cold_item: Bool
 ) -> tuple[dict[str, ListMetrics], Bool]:
     """Metrics with cold candidates alone, and which lists have them; NaN for lists with a warm clicked item.
 
-    cold: (n_rows,). A list counts when, beside that, its cold candidates include a clicked and an unclicked one.
+    cold: (n_rows,). cold_item: (n,) lists whose every clicked item is cold. A list counts when, beside that, its cold
+    candidates include a clicked and an unclicked one.
     """
     requests = impressions.requests
-    warm_click = (impressions.label > 0) & ~cold
-    eligible = np.bincount(requests.request_of_row(), weights=warm_click, minlength=len(requests)) == 0
-    rows = np.flatnonzero(cold & np.repeat(eligible, requests.lengths()))
+    rows = np.flatnonzero(cold & np.repeat(cold_item, requests.lengths()))
     offsets = np.searchsorted(rows, requests.offsets).astype(np.int64)
     label = impressions.label[rows]
     found = {name: list_metrics(scores[rows], label, offsets) for name, scores in methods.items()}

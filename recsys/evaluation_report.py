@@ -6,14 +6,16 @@ A value object that `recsys.evaluation` fills; printing, files, plots and MLflow
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from features.log import Bool, Impressions, Strings
+from recsys.beyond_accuracy import DEPTH, Beyond
 from recsys.bootstrap import Interval
+from recsys.list_facts import ListFacts
 from recsys.metrics import METRICS, ListMetrics
 
 LIFT_METRIC = "ndcg_at_10"
@@ -45,6 +47,8 @@ class Evaluation:
     candidates alone, and on lists of cold users. lifts: name of a comparison to the paired difference on ndcg_at_10.
     lists: the metrics of every list by method, (n,) each. cold_lists: the same with cold candidates alone, NaN for
     lists outside that slice. impressions, users: what was evaluated. cold_user: (n,) True for lists of cold users.
+    cold_item: (n,) True for lists whose every clicked item is cold. facts: what else lists can be sliced by. beyond:
+    coverage, novelty and diversity by method; empty where they were not computed.
     """
 
     test: Slice
@@ -56,27 +60,36 @@ class Evaluation:
     impressions: Impressions
     users: Strings
     cold_user: Bool
+    cold_item: Bool
+    facts: ListFacts | None = None
+    beyond: Mapping[str, Beyond] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The report for JSON, without NaN: test, lift, cold_items, cold_users, and how many lists and users it saw."""
+        """The report for JSON, without NaN: test, lift, cold_items, cold_users, beyond, and how many lists and users it
+        saw."""
         return {
             "test": self.test.as_dict(),
             "lift": {name: interval.as_dict() for name, interval in self.lifts.items()},
             "cold_items": {**self.cold_items.as_dict(), "n": self.cold_items.n_lists},
             "cold_users": {**self.cold_users.as_dict(), "n": self.cold_users.n_lists},
+            "beyond": {method: one.as_dict() for method, one in self.beyond.items()},
             "tested": {"lists": self.test.n_lists, "users": self.test.n_users},
         }
 
     def table(self) -> str:
         """The report as plain text of at most 100 columns."""
-        parts = (_methods_text(self.test), _lifts_text(self.lifts), _cold_text(self))
+        parts = [_methods_text(self.test), _lifts_text(self.lifts), _cold_text(self)]
+        if self.beyond:
+            parts.append(_beyond_text(self.beyond))
         return "\n\n".join(parts)
 
     def frame(self) -> pd.DataFrame:
         """Metrics of every list, one row each, for one Parquet file.
 
-        Columns: impression_id, user_id (null if unknown), time (UTC), candidates and clicked (counts), cold_user, then
-        METHOD_METRIC and, with cold candidates alone, cold_items_METHOD_METRIC; NaN where a list has no metric.
+        Columns: impression_id, user_id (null if unknown), time (UTC), candidates and clicked (counts), cold_user,
+        cold_item (every clicked item is cold), history_length, hour, category and position as in `ListFacts` where
+        they are known, then METHOD_METRIC and, with cold candidates alone, cold_items_METHOD_METRIC; NaN where a list
+        has no metric.
         """
         requests = self.impressions.requests
         known = requests.user >= 0
@@ -90,12 +103,23 @@ class Evaluation:
             "candidates": requests.lengths(),
             "clicked": clicked.astype(np.int64),
             "cold_user": self.cold_user,
+            "cold_item": self.cold_item,
+            **_fact_columns(self.facts),
         }
         for prefix, metrics in (("", self.lists), ("cold_items_", self.cold_lists)):
             for method, values in metrics.items():
                 for metric in METRICS:
                     columns[f"{prefix}{method}_{metric}"] = getattr(values, metric)
         return pd.DataFrame(columns)
+
+
+def _fact_columns(facts: ListFacts | None) -> dict[str, Any]:
+    if facts is None:
+        return {}
+    columns: dict[str, Any] = {"history_length": facts.history_length, "hour": facts.hour}
+    if facts.category is not None:
+        columns["category"] = facts.category
+    return columns | {"position": facts.position}
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
@@ -130,7 +154,7 @@ def _methods_text(part: Slice) -> str:
     rows += [
         [method, *(format_interval(metrics[name]) for name in METRICS)] for method, metrics in part.methods.items()
     ]
-    return f"{head}\n\n{_aligned(rows)}"
+    return f"{head}\n\n{aligned(rows)}"
 
 
 def _lifts_text(lifts: Mapping[str, Interval]) -> str:
@@ -138,11 +162,12 @@ def _lifts_text(lifts: Mapping[str, Interval]) -> str:
         return "Lift: no two methods to compare"
     rows = [["lift", LIFT_METRIC, ""]]
     for name, interval in lifts.items():
-        rows.append([name.replace("_over_", " over "), format_interval(interval, signed=True), _verdict(interval)])
-    return f"Lift: difference in {LIFT_METRIC}, list by list\n\n{_aligned(rows)}"
+        rows.append([name.replace("_over_", " over "), format_interval(interval, signed=True), verdict(interval)])
+    return f"Lift: difference in {LIFT_METRIC}, list by list\n\n{aligned(rows)}"
 
 
-def _verdict(interval: Interval) -> str:
+def verdict(interval: Interval) -> str:
+    """What the interval of a difference allows to say: better, worse, not told apart, or no interval."""
     if np.isnan(interval.low):
         return "no interval"
     if interval.low > 0:
@@ -158,10 +183,21 @@ def _cold_text(evaluation: Evaluation) -> str:
     rows = [["method", *parts]]
     for method in evaluation.test.methods:
         rows.append([method, *(format_interval(part.methods[method][LIFT_METRIC]) for part in parts.values())])
-    return f"Cold slices in {LIFT_METRIC}: {head}\n\n{_aligned(rows)}"
+    return f"Cold slices in {LIFT_METRIC}: {head}\n\n{aligned(rows)}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def _beyond_text(beyond: Mapping[str, Beyond]) -> str:
+    rows = [["method", "coverage", "novelty", "category_diversity", "text_diversity"]]
+    for method, one in beyond.items():
+        coverage = "-" if np.isnan(one.coverage) else _number(one.coverage, signed=False)
+        novelty = "-" if np.isnan(one.novelty.mean) else f"{one.novelty.mean:.2f} bits"
+        diversities = (format_interval(part) for part in (one.category_diversity, one.text_diversity))
+        rows.append([method, coverage, novelty, *diversities])
+    return f"Beyond accuracy, the first {DEPTH} ranks\n\n{aligned(rows)}"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells as text with columns of equal width, two spaces in."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(f"  {line}" for line in lines)

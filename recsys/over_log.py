@@ -65,8 +65,15 @@ def scores_over_log(
     tables: TableSource | None = None,
 ) -> Float64:
     """Scores of a unit for requests in a log's codes, (n_rows,). tables: as `unit_tables`, for more than one call."""
+    return unit.ranker.scores(unit_matrix(unit, index, requests, texts, tables=tables), threads=threads)
+
+
+def unit_matrix(
+    unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts, *, tables: TableSource | None = None
+) -> Float32:
+    """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns). tables: as above."""
     settings = unit.settings
-    matrix = matrix_over_log(
+    return matrix_over_log(
         settings.features(),
         unit.encoder,
         index,
@@ -76,7 +83,6 @@ def scores_over_log(
         delay=settings.event_delay,
         timezone=settings.timezone,
     )[1]
-    return unit.ranker.scores(matrix, threads=threads)
 
 
 def _reads(features: Sequence[Feature]) -> tuple[Read, ...]:

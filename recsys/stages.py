@@ -16,6 +16,7 @@ from features.definitions import Feature
 from features.log import Float32, Float64, Impressions, Int64, Log
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
+from recsys.beyond_accuracy import beyond_accuracy
 from recsys.collaborative.columns import CO_CLICK_COLUMNS
 from recsys.collaborative.over_log import LoggedTables
 from recsys.collaborative.tables import TableSettings
@@ -27,6 +28,7 @@ from recsys.errors import TrainingError
 from recsys.evaluation import evaluate, random_scores
 from recsys.evaluation_report import Evaluation
 from recsys.lexical import Lexical, fit_lexical
+from recsys.list_facts import list_facts
 from recsys.over_log import matrix_over_log
 from recsys.ranker import Column, Lists, Ranker, train_ranker
 from recsys.slicing import Sliced
@@ -207,6 +209,10 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
         user_clicks_before=user_clicks,
         settings=config.evaluation,
         seed=config.seed,
+        facts=list_facts(reader, test),
+        beyond=beyond_accuracy(
+            methods, reader, ranked.texts.vectors, resamples=config.evaluation.resamples, seed=config.seed
+        ),
     )
 
 

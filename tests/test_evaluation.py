@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from features.log import Impressions, Requests
+from recsys.beyond_accuracy import Beyond
 from recsys.bootstrap import Interval
 from recsys.config import Evaluation as Settings
 from recsys.evaluation import LIFTS, METHODS, Lift, evaluate, random_scores
 from recsys.evaluation_report import Evaluation, Slice, format_interval
+from recsys.list_facts import ListFacts
 from recsys.metrics import METRICS
 
 SETTINGS = Settings(resamples=200)
@@ -209,9 +211,24 @@ def test_the_frame_has_a_row_for_each_list_with_its_ids_and_metrics() -> None:
     assert list(frame["clicked"]) == [2, 2, 1, 0, 1]
     expected = [f"{prefix}{name}_{metric}" for prefix in ("", "cold_items_") for name in ("text", "ranker")
                 for metric in METRICS]  # fmt: skip
-    assert list(frame.columns[6:]) == expected
+    assert list(frame["cold_item"]) == [True, False, True, True, True]
+    assert list(frame.columns[7:]) == expected
     assert frame["ranker_mrr"].mean() == pytest.approx((1 / 2 + 1 + 1 + 1) / 4)
     assert list(frame["cold_items_text_auc"].dropna()) == [0.5, 0.0]
+
+
+def test_facts_of_the_lists_stand_in_the_frame_and_beyond_accuracy_in_the_report() -> None:
+    fact = np.arange(5)
+    facts = ListFacts(fact, fact + 1, np.array(list("abcde"), object), fact / 2)
+    beyond = {name: Beyond(0.5, *[Interval(2.0, 1.0, 3.0)] * 3) for name in ("ranker", "not measured")}
+    counts = {"item_clicks_before": CLICKS_BEFORE, "user_clicks_before": USER_CLICKS}
+    result = evaluate({"ranker": GOOD}, FIVE, USERS, **counts, settings=SETTINGS, seed=0, facts=facts, beyond=beyond)
+    frame = result.frame()
+    assert list(frame.columns[7:11]) == ["history_length", "hour", "category", "position"]
+    assert list(frame["position"]) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert list(result.as_dict()["beyond"]) == ["ranker"]
+    assert result.as_dict()["beyond"]["ranker"]["novelty"] == {"mean": 2.0, "low": 1.0, "high": 3.0}
+    assert "2.00 bits" in result.table()
 
 
 def test_the_frame_survives_a_parquet_file(tmp_path) -> None:

@@ -1,0 +1,115 @@
+"""What runs have recorded: the metrics of every list of an evaluation, and which run and version belong together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import ModelNotFound, RunNotFound
+from recsys.registry.versions import Version, resolve
+
+TRAINED_UNTIL = "trained_until"
+"""Tag of an evaluation's run: microseconds of the newest label that its version had learnt from."""
+
+RANKER = "ranker"
+"""Tag of an evaluation's run: the version that it is of, where the run has not trained it."""
+
+LISTS = "lists.parquet"
+EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The evaluation that a run holds. lists: a row each, columns as `Evaluation.frame` names them. n_seen: lists left
+    out because their labels had been learnt from."""
+
+    asked: str
+    run_id: str
+    lists: pd.DataFrame
+    n_seen: int
+
+
+def recorded_lists(asked: str) -> Recorded:
+    """The lists of the evaluation that `asked` names: a run of an evaluation, a run of a training, or a version.
+
+    asked: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
+    where no such run or no evaluation in it is recorded, ModelNotFound for a version.
+    """
+    run = _run(run_of_version(resolve(asked)) if is_version(asked) else asked)
+    for one in (run, *_children(run)):
+        run_id = str(one.info.run_id)
+        if any(file.path == LISTS for file in mlflow.MlflowClient().list_artifacts(run_id)):
+            lists = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
+            seen = _seen(one, lists)
+            return Recorded(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
+    raise RunNotFound(f"run {asked!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
+
+
+def is_version(asked: str) -> bool:
+    """Whether a name is of a model version and not of a run."""
+    return asked.startswith("models:/")
+
+
+def run_of_version(version: Version) -> str:
+    """Id of the run that logged a version."""
+    run_id = mlflow.MlflowClient().get_model_version(version.name, version.number).run_id
+    if not run_id:
+        raise ModelNotFound(f"{version} names no run; expected a version that `recsys train` registered")
+    return str(run_id)
+
+
+def ranker_of_run(run_id: str) -> str:
+    """URI of the ranker version that a training's run registered. Raises RunNotFound where there is none."""
+    run = _run(run_id)
+    if RANKER in run.data.tags:
+        return str(run.data.tags[RANKER])
+    run_id = run.data.tags.get("mlflow.parentRunId", run_id)
+    versions = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    rankers = [one for one in versions if one.name.endswith("-ranker")]
+    if not rankers:
+        raise RunNotFound(f"run {run_id!r} registered no ranker; expected the parent run of a training, or a version")
+    return Version(rankers[0].name, str(rankers[0].version)).uri
+
+
+def data_folder(run_id: str) -> Path | None:
+    """The data directory that a run logged as its input, where it is still there."""
+    for one in _run(run_id).inputs.dataset_inputs:
+        address = urlparse(json.loads(one.dataset.source).get("uri", ""))
+        folder = Path(url2pathname(address.path))
+        if address.scheme == "file" and folder.is_dir():
+            return folder
+    return None
+
+
+def _seen(run: Run, lists: pd.DataFrame) -> pd.Series:
+    until = run.data.tags.get(TRAINED_UNTIL)
+    if until is None:
+        return pd.Series(data=False, index=lists.index)
+    return lists["time"] <= pd.Timestamp(int(until), unit="us", tz="UTC")
+
+
+def _run(run_id: str) -> Run:
+    try:
+        return mlflow.MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise RunNotFound(
+            f"run {run_id!r} is not at {mlflow.get_tracking_uri()}; expected a run's id or models:/NAME/VERSION"
+        ) from error
+
+
+def _children(run: Run) -> list[Run]:
+    """Evaluation runs below a run, the newest first."""
+    found = mlflow.MlflowClient().search_runs(
+        [run.info.experiment_id],
+        f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.run_name = '{EVALUATION}'",
+        order_by=["attributes.start_time DESC"],
+    )
+    return list(found)

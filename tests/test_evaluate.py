@@ -1,0 +1,158 @@
+"""`recsys evaluate` and `recsys compare` on trained versions: the training's own figures again, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from trained_site import MODEL, TrainedSite
+
+from pipelines.compare import compare
+from pipelines.evaluate import SEEN, evaluate, moment_text
+from pipelines.train import TrainReport, train
+from recsys.config import Config, load_config
+from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
+from recsys.registry.recorded import data_folder, recorded_lists
+from recsys.registry.versions import load
+
+CONFIG = load_config(None, ("evaluation.resamples=100", "threads=1"))
+
+
+@pytest.fixture(scope="module")
+def other(trained_once: TrainedSite) -> TrainReport:
+    """A further version, of two stumps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(trained_once.home)
+        return train(trained_once.data, weaker(trained_once.config), name="other")
+
+
+def weaker(config: Config) -> Config:
+    return config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 2, "num_leaves": 2})})
+
+
+def until(data: Path, folder: Path, moment: int) -> Path:
+    """The tables without what came after `moment`, microseconds."""
+    folder.mkdir()
+    for path in data.glob("*.parquet"):
+        frame = pd.read_parquet(path)
+        if "timestamp" in frame:
+            frame = frame[frame["timestamp"] <= pd.Timestamp(moment, unit="us", tz="UTC")]
+        frame.to_parquet(folder / path.name)
+    return folder
+
+
+def test_the_figures_on_the_training_data_are_those_of_the_trainings_test(trained: TrainedSite) -> None:
+    report = evaluate(trained.data, MODEL, CONFIG)
+    training = trained.report.evaluation
+    assert list(report.evaluation.test.methods) == ["random", "popularity", "item_knn", "tfidf", "text", "ranker"]
+    for method, metrics in report.evaluation.test.methods.items():
+        assert metrics == training.test.methods[method], method
+    assert report.evaluation.lifts["ranker_over_text"] == training.lifts["ranker_over_text"]
+    assert report.evaluation.beyond["ranker"] == training.beyond["ranker"]
+    assert report.evaluation.cold_items.methods["ranker"] == training.cold_items.methods["ranker"]
+
+
+def test_the_report_has_the_keys_of_a_trainings_evaluation_and_its_slices(trained: TrainedSite) -> None:
+    report = json.loads(json.dumps(evaluate(trained.data, MODEL, CONFIG).as_dict(), allow_nan=False))
+    assert set(trained.report.evaluation.as_dict()) <= set(report)
+    assert report["models"] == {"encoder": "models:/tiny-encoder/1", "ranker": "models:/tiny-ranker/1"}
+    assert report["labels_seen"] is False
+    by = {one["by"] for one in report["by_slice"]}
+    assert {"all lists", "user", "clicked item", "history", "category", "hour", "list size", "clicked position"} == by
+    whole = report["by_slice"][0]
+    assert whole["ndcg_at_10"]["ranker"] == pytest.approx(report["test"]["ranker"]["ndcg_at_10"])
+    assert (whole["lists"], whole["users"]) == tuple(report["tested"].values())
+
+
+def test_the_run_names_version_and_data_and_holds_every_list(trained: TrainedSite) -> None:
+    report = evaluate(trained.data, MODEL, CONFIG)
+    run = mlflow.MlflowClient().get_run(report.run_id)
+    assert run.data.tags["ranker"] == "models:/tiny-ranker/1"
+    assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
+    assert run.data.metrics["ranker.ndcg_at_10"] == pytest.approx(
+        report.evaluation.test.methods["ranker"]["ndcg_at_10"].mean
+    )
+    assert data_folder(report.run_id) == trained.data
+    own, training = recorded_lists(report.run_id).lists, recorded_lists(trained.report.run_id).lists
+    pd.testing.assert_frame_equal(own, training[own.columns])
+
+
+def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -> None:
+    learnt = load(MODEL).unit.settings.trained_until
+    report = evaluate(trained.data, MODEL, CONFIG)
+    assert report.evaluation.impressions.requests.time.min() > learnt
+
+
+def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
+    learnt = load(MODEL).unit.settings.trained_until
+    older = until(trained.data, tmp_path / "older", learnt)
+    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*--all"):
+        evaluate(older, MODEL, CONFIG)
+
+
+def test_all_lists_come_with_a_warning_and_seen_ones_are_never_compared(trained: TrainedSite, tmp_path: Path) -> None:
+    report = evaluate(trained.data, MODEL, CONFIG, all_lists=True)
+    assert report.lines()[0] == SEEN
+    assert report.as_dict()["labels_seen"] is True
+    assert report.evaluation.test.n_lists > 5 * trained.report.evaluation.test.n_lists
+    recorded = recorded_lists(report.run_id)
+    assert len(recorded.lists) == trained.report.evaluation.test.n_lists
+    assert recorded.n_seen == report.evaluation.test.n_lists - len(recorded.lists)
+    found = compare(report.run_id, trained.report.run_id, CONFIG)
+    assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
+    assert any("labels it had learnt from" in line for line in found.lines())
+
+
+def test_a_version_stands_for_the_run_that_trained_it(trained: TrainedSite, other: TrainReport) -> None:
+    by_version = compare(MODEL, "models:/other-ranker/1", CONFIG)
+    by_run = compare(trained.report.run_id, other.run_id, CONFIG)
+    assert by_version.as_dict()["slices"] == by_run.as_dict()["slices"]
+    assert by_version.slices[0].n_lists == trained.report.evaluation.test.n_lists
+    assert by_version.difference.mean != 0
+
+
+def test_both_scored_on_data_give_what_their_runs_recorded(trained: TrainedSite, other: TrainReport) -> None:
+    scored = compare(trained.report.run_id, "models:/other-ranker/1", CONFIG, folder=trained.data)
+    recorded = compare(trained.report.run_id, other.run_id, CONFIG)
+    assert scored.as_dict()["slices"] == recorded.as_dict()["slices"]
+
+
+def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, tmp_path: Path) -> None:
+    # a version trained on all but the newest lists has seen most of what the first was tested on
+    times = pd.read_parquet(trained.data / "impressions.parquet")["timestamp"]
+    older = until(
+        trained.data, tmp_path / "older", int(np.quantile(times.astype("datetime64[us, UTC]").astype(int), 0.7))
+    )
+    early = train(older, weaker(trained.config), name="early")
+    found = compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=trained.data)
+    assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
+    with pytest.raises(ComparisonError, match="no list is in all of them"):
+        compare(MODEL, early.run_id, CONFIG)
+    with pytest.raises(InputError, match="later than every label"):
+        compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=older)
+
+
+def test_several_runs_make_a_side(trained: TrainedSite, other: TrainReport) -> None:
+    found = compare(f"{trained.report.run_id},{other.run_id}", f"{MODEL}, {other.run_id}", CONFIG)
+    assert found.difference.mean == pytest.approx(0.0)
+    assert len(found.as_dict()["a"]["seeds"]["means"]) == 2
+
+
+def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
+    with pytest.raises(RunNotFound, match=r"run 'nonsense' is not at .*; expected a run's id or models:/NAME/VERSION"):
+        compare("nonsense", MODEL, CONFIG)
+    with pytest.raises(ModelNotFound, match="not registered"):
+        compare(MODEL, "models:/nobody/1", CONFIG)
+    with pytest.raises(ComparisonError, match="expected a run's id"):
+        compare(",", MODEL, CONFIG)
+    encoder = mlflow.search_runs(experiment_names=["recsys"], filter_string="attributes.run_name = 'encoder'")
+    with pytest.raises(RunNotFound, match="found none in it or its child runs"):
+        compare(encoder["run_id"].iloc[0], MODEL, CONFIG)
+    with pytest.raises(RunNotFound, match="registered no ranker"):
+        empty = mlflow.MlflowClient().create_run(encoder["experiment_id"].iloc[0])
+        compare(empty.info.run_id, MODEL, CONFIG, folder=trained.data)
