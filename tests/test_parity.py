@@ -102,6 +102,7 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(office: Offi
             due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))
             apply_events(service, log, applied, due)
             applied = max(applied, due)
+            service.rebuild(int(requests.time[i]))
             worst = max(worst, difference(service, office, i))
     assert worst < TOLERANCE
 
