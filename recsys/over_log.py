@@ -8,10 +8,9 @@ import numpy as np
 
 from features.definitions import Feature
 from features.log import Float32, Float64, Requests
-from features.offline import CHUNK_ROWS, LogIndex, request_chunks, slice_requests
-from features.reads import Read
+from features.offline import CHUNK_ROWS, LogIndex, OfflineReader, read_in_chunks
 from recsys.encoder.model import Encoder
-from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors
+from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors, ranker_columns
 
 
 def matrix_over_log(
@@ -23,26 +22,36 @@ def matrix_over_log(
     *,
     delay: int,
     timezone: str,
+    threads: int = 2,
     chunk_rows: int = CHUNK_ROWS,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of every column for requests in a log's codes, (n_rows, n_columns) float32.
 
-    delay: microseconds that an event needs to become known. Values are the same at any chunk.
+    delay: microseconds that an event needs to become known. Values are the same at any chunk and number of threads.
     """
-    index.prepare(_reads(features))
-    histories = index.histories(requests, length=encoder.settings.history_length, delay=delay)
-    queries = query_vectors(encoder, requests.query)
-    names: tuple[str, ...] = ()
-    blocks: list[Float32] = []
-    for first, end in request_chunks(requests, chunk_rows):
-        part, known = slice_requests(requests, histories, first, end)
-        reader = index.reader(part, known, delay=delay, timezone=timezone)
-        some = None if queries is None else queries[first:end]
-        names, block = candidate_matrix(features, encoder.weights, reader, texts, some)
-        blocks.append(block)
-    if not blocks:
+    if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
-    return names, np.concatenate(blocks)
+    queries = query_vectors(encoder, requests.query)
+    names = tuple(column.name for column in ranker_columns(features))
+    matrix = np.empty((requests.n_rows, len(names)), np.float32)
+
+    def fill(reader: OfflineReader, first: int, end: int) -> None:
+        some = None if queries is None else queries[first:end]
+        block = candidate_matrix(features, encoder.weights, reader, texts, some)[1]
+        matrix[requests.offsets[first] : requests.offsets[end]] = block
+
+    read_in_chunks(
+        index,
+        requests,
+        features,
+        fill,
+        history_length=encoder.settings.history_length,
+        delay=delay,
+        timezone=timezone,
+        threads=threads,
+        chunk_rows=chunk_rows,
+    )
+    return names, matrix
 
 
 def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts, *, threads: int) -> Float64:
@@ -56,9 +65,7 @@ def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: Item
         texts,
         delay=settings.event_delay,
         timezone=settings.timezone,
+        threads=threads or 2,
     )[1]
     return unit.ranker.scores(matrix, threads=threads)
 
-
-def _reads(features: Sequence[Feature]) -> tuple[Read, ...]:
-    return tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads()))
