@@ -180,11 +180,22 @@ def _row_values(reader: Reader, column: str) -> Ragged:
 
 def _local_times(reader: Reader) -> Int64:
     """Microseconds since 1970 on the local clock at each request, (n,)."""
-    zone = ZoneInfo(reader.timezone)
-    minutes, minute = np.unique(reader.requests.time // MINUTE, return_inverse=True)
-    local = [datetime.fromtimestamp(60 * one, zone).utcoffset() or timedelta() for one in minutes.tolist()]
-    offsets = np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
-    return np.asarray(reader.requests.time + offsets[minute])
+    time = reader.requests.time
+    days, day = np.unique(time // DAY, return_inverse=True)
+    offsets = _offsets(days * DAY, reader.timezone)
+    changing = offsets != _offsets((days + 1) * DAY, reader.timezone)
+    found = offsets[day]
+    rows = np.flatnonzero(changing[day])
+    minutes, minute = np.unique(time[rows] // MINUTE, return_inverse=True)
+    found[rows] = _offsets(minutes * MINUTE, reader.timezone)[minute]
+    return time + found
+
+
+def _offsets(times: Int64, timezone: str) -> Int64:
+    """Microseconds by which the local clock is ahead of UTC at each time, (n,)."""
+    zone = ZoneInfo(timezone)
+    local = [datetime.fromtimestamp(second, zone).utcoffset() or timedelta() for second in (times // SECOND).tolist()]
+    return np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
 
 
 def _to_rows(reader: Reader, values: Float64) -> Float64:

@@ -1,7 +1,8 @@
-"""The log's events by kind, sorted once by a key, and searched for how many of a key precede a moment.
+"""The log's events by kind, grouped once by a key, and searched for how many of a key precede a moment.
 
-An event is held as key * stride + position, its position being the number of events of its kind before it in time.
-One searchsorted among ascending probes then counts for millions of (key, moment) pairs without a loop over either.
+An event is held as key number << bits | position, its position being the number of events of its kind before it in
+time. One searchsorted among ascending probes then counts for millions of (key, moment) pairs without a loop over
+either.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.errors import InputError
+from features.grouping import Keys, few, grouped, ordered
 from features.log import NO_TIME, Bool, Int32, Int64, Log
 from features.reads import CATALOGUE, CLICK, DATED_CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Key, category_of
 
@@ -31,50 +33,79 @@ class Occurrences:
 class Counters:
     """Occurrences by a key.
 
-    composite: (m,) ascending key * stride + position; an item with several values of a category stands under each.
-    rank: (m,) how many of the same key precede it. time: (n,) microseconds by position.
+    composite: (m,) ascending number << bits | position; an item with several values of a category stands under each.
+    None where one key holds every occurrence in its position. starts: (k + 2,) where each number begins, then m, then
+    0: what number -1, which nothing has, begins with. keys: (k,) ascending keys that occur, whose places are their
+    numbers, or None where keys are numbers. time: (n,) microseconds by position.
     """
 
-    composite: Int64
-    rank: Int32
-    stride: int
+    composite: Int64 | None
+    starts: Int32
+    keys: Int64 | None
+    bits: int
     time: Int64
 
-    def before(self, key: Int64, position: Int64) -> Int64:
-        """Place in `composite` after the last of each key's occurrences below `position`; fast for ascending probes."""
-        return np.searchsorted(self.composite, key * self.stride + position).astype(np.int64, copy=False)
+    def before(self, number: Int64, position: Int64) -> Int64:
+        """Place after the last of each number's occurrences below `position`; fast for ascending probes."""
+        if self.composite is None:
+            return position
+        wanted = number << self.bits
+        wanted |= position
+        return _searched(self.composite, wanted)
 
-    def n_of_key(self, key: Int64, end: Int64) -> Int64:
-        """How many of each key stand before place `end`, as `before` gave it."""
-        if not len(self.composite):
-            return np.zeros(len(end), np.int64)
-        previous = np.maximum(end - 1, 0)
-        same = (end > 0) & (self.composite[previous] >= key * self.stride)
-        return np.where(same, self.rank[previous].astype(np.int64) + 1, 0)
+    def n_of_key(self, number: Int64, end: Int64) -> Int64:
+        """How many of each number stand before place `end`, as `before` gave it."""
+        return end - self.starts[number]
 
     def times(self, place: Int64, found: Bool) -> Int64:
         """Microseconds of the occurrences at places, NO_TIME where not `found`."""
         times = np.full(len(place), NO_TIME, np.int64)
-        times[found] = self.time[self.composite[place[found]] % self.stride]
+        position = place[found]
+        if self.composite is not None:
+            position = self.composite[position] & ((1 << self.bits) - 1)
+        times[found] = self.time[position]
         return times
+
+
+def _searched(composite: Int64, wanted: Int64) -> Int64:
+    """np.searchsorted that looks up runs of equal probes once: the edges of a long window are few."""
+    new = np.ones(len(wanted), bool)
+    np.not_equal(wanted[1:], wanted[:-1], out=new[1:])
+    first = np.flatnonzero(new)
+    if 4 * len(first) > 3 * len(wanted):
+        return np.searchsorted(composite, wanted)
+    return np.repeat(np.searchsorted(composite, wanted[first]), np.diff(first, append=len(wanted)))
 
 
 @dataclass(frozen=True)
 class Probes:
     """The keys that a batch of requests asks for, ascending by (key, request); key -1 asks for nothing.
 
-    key, request: (m,). place: (m,) where each answer stands in the order of the rows. offsets: None for one probe a row
-    (or a request), else (n_rows + 1,): the answers that each row adds up.
+    key: (m,) int64. request: (m,). place: (m,) where each answer stands in the order of the rows. n: how many answers there are,
+    of which those that no probe asks for are known to be nothing. offsets: None for one answer a row (or a request),
+    else (n_rows + 1,): the answers that each row adds up.
     """
 
     key: Int64
-    request: Int64
-    place: Int64
+    request: Int32 | Int64
+    place: Int32 | Int64
+    n: int
     offsets: Int64 | None
 
-    def unsorted(self, answers: Int64) -> Int64:
-        """Answers in the order of the rows, (m,)."""
-        result = np.empty_like(answers)
+    def of(self, table: Counters) -> Probes:
+        """The probes whose keys occur in a table, with their numbers as keys."""
+        if table.keys is None:
+            return self
+        number = np.searchsorted(table.keys, self.key)
+        known = np.zeros(len(number), bool)
+        if len(table.keys):
+            known = table.keys.take(number, mode="clip") == self.key
+        return Probes(number[known], self.request[known], self.place[known], self.n, self.offsets)
+
+    def unsorted(self, answers: Int64, nothing: int = 0) -> Int64:
+        """Answers in the order of the rows, (n,), `nothing` where there was no probe."""
+        full = len(self.place) == self.n
+        result = np.empty(self.n, np.int64) if full else np.full(self.n, nothing, np.int64)
         result[self.place] = answers
         return result
 
@@ -87,53 +118,61 @@ def occurrences(log: Log, what: str, *, dated: bool) -> Occurrences:
         )
     events = log.events
     if what in (CLICK, DATED_CLICK):
-        kept = events.positive
+        kept = events.positive & (events.dated == dated)
     elif what in events.types:
-        kept = events.type == events.types.index(what)
+        kept = (events.type == events.types.index(what)) & (events.dated == dated)
     else:
         kept = np.zeros(len(events), bool)
-    rows = np.flatnonzero(kept & (events.dated == dated))
+    if kept.all():
+        return Occurrences(events.user, events.item, events.time)
+    rows = np.flatnonzero(kept)
     return Occurrences(events.user[rows], events.item[rows], events.time[rows])
 
 
 def counters(found: Occurrences, by: Key, log: Log) -> Counters:
     """Occurrences sorted by (key, time). Those of an unknown user or item are in no counter that needs one."""
-    n = len(found)
-    position = np.arange(n, dtype=np.int64)
+    bits = len(found).bit_length()
+    if by == CATALOGUE:
+        return Counters(None, np.array([0, len(found), 0], np.int32), None, bits, found.time)
     key, owner, n_keys = event_keys(found.user, found.item, by, log)
-    if owner is not None:
-        position = owner
-    stride = n + 1
-    if n_keys * stride >= 2**63:
-        raise InputError(
-            f"counts by {by!r}: expected keys times events below 2**63, got {n_keys} keys and {n} events; "
-            "split the log by time, or drop the feature"
-        )
-    composite = (key * stride + position)[key >= 0]
-    composite.sort()
-    sorted_key = composite // stride
-    places = np.arange(len(composite), dtype=np.int64)
-    new = np.ones(len(composite), bool)
-    new[1:] = sorted_key[1:] != sorted_key[:-1]
-    rank = places - np.maximum.accumulate(np.where(new, places, 0))
-    return Counters(composite, rank.astype(np.int32), stride, found.time)
+    position = np.arange(len(found), dtype=np.int32) if owner is None else owner
+    known = key >= 0
+    if not known.all():
+        key, position = key[known], position[known]
+    number, starts, keys, order = _numbered(key, n_keys)
+    number <<= bits
+    number |= position[order]
+    return Counters(number, np.append(starts, np.int32(0)), keys, bits, found.time)
 
 
-def event_keys(user: Int32, item: Int32, by: Key, log: Log) -> tuple[Int64, Int64 | None, int]:
+def _numbered(key: Keys, n_keys: int) -> tuple[Int64, Int32, Int64 | None, Int32 | Int64]:
+    """Numbers of keys in ascending order, (m,), where each number begins there, the keys of the numbers or None where
+    they are the same, and the order, (m,)."""
+    if few(n_keys, len(key)):
+        places, starts = grouped(key, n_keys)
+        return np.repeat(np.arange(n_keys), np.diff(starts)), starts, None, places
+    sorted_key, order = ordered(key, n_keys)
+    new = np.ones(len(key), bool)
+    np.not_equal(sorted_key[1:], sorted_key[:-1], out=new[1:])
+    starts = np.append(np.flatnonzero(new), len(key)).astype(np.int32)
+    return np.cumsum(new) - 1, starts, sorted_key[new], order
+
+
+def event_keys(user: Int32, item: Int32, by: Key, log: Log) -> tuple[Keys, Int32 | None, int]:
     """Key of each (user, item) pair, -1 for an unknown part; for a category each of its values, and whose it is.
 
     Returns (m,) keys, (m,) owners or None where key i belongs to pair i, and the number of possible keys.
     """
-    users, items, n_items = user.astype(np.int64), item.astype(np.int64), max(1, len(log.catalog))
+    n_items = max(1, len(log.catalog))
     column = category_of(by)
     if by == CATALOGUE:
-        return np.zeros(len(user), np.int64), None, 1
+        return np.zeros(len(user), np.int32), None, 1
     if by == USER:
-        return users, None, len(log.users)
+        return user, None, len(log.users)
     if by == ITEM:
-        return items, None, n_items
+        return item, None, n_items
     if by == USER_ITEM:
-        return np.where((users < 0) | (items < 0), -1, users * n_items + items), None, len(log.users) * n_items
+        return _pairs(user, item, n_items), None, len(log.users) * n_items
     if column is None or column not in log.catalog.categories:
         raise InputError(
             f"counts by {by!r}: expected a categorical item column, one of {sorted(log.catalog.categories)}; "
@@ -142,21 +181,26 @@ def event_keys(user: Int32, item: Int32, by: Key, log: Log) -> tuple[Int64, Int6
     category = log.catalog.categories[column]
     n_values = max(1, len(category.values))
     values = category.codes.take(item)
-    owner = np.repeat(np.arange(len(item), dtype=np.int64), values.lengths())
+    owner = np.repeat(np.arange(len(item), dtype=np.int32), values.lengths())
     if len(by) == 1:
-        return values.codes.astype(np.int64), owner, n_values
-    users = users[owner]
-    return np.where(users < 0, -1, users * n_values + values.codes), owner, len(log.users) * n_values
+        return values.codes, owner, n_values
+    return _pairs(user[owner], values.codes, n_values), owner, len(log.users) * n_values
 
 
-def ascending(key: Int64, request: Int64, offsets: Int64 | None) -> Probes:
+def _pairs(user: Int32, other: Int32, n_others: int) -> Int64:
+    """One key for each user and item, or user and value; -1 where either is unknown."""
+    key = user.astype(np.int64)
+    key *= n_others
+    key += other
+    key[(user < 0) | (other < 0)] = -1
+    return key
+
+
+def ascending(key: Keys, n_keys: int, request: Int32 | Int64, offsets: Int64 | None) -> Probes:
     """Probes in ascending order of (key, request), from keys in ascending order of request."""
-    bits = max(1, len(key).bit_length())
-    if len(key) and int(key.max()) + 1 < 2 ** (63 - bits):
-        place = np.sort(((key + 1) << bits) | np.arange(len(key))) & ((1 << bits) - 1)
-    else:
-        place = np.argsort(key, kind="stable")
-    return Probes(key[place], request[place], place, offsets)
+    n = len(key)
+    key, place = ordered(key, n_keys)
+    return Probes(key, request[place], place, n, offsets)
 
 
 def _shown(log: Log) -> Occurrences:

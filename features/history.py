@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.grouping import grouped, ordered
 from features.log import Events, Int32, Int64, Ragged, Requests
 
 _FIRST_WINDOW = 64
-_CHUNK = 50_000
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def part(self, first: int, end: int) -> Histories:
+        """Those of requests first to end, without copying."""
+        offsets = self.items.offsets[first : end + 1]
+        codes = slice(offsets[0], offsets[-1])
+        return Histories(Ragged(offsets - offsets[0], self.items.codes[codes]), self.times[codes])
 
 
 @dataclass(frozen=True)
@@ -38,21 +45,20 @@ class Clicks:
     starts: Int64
     item: Int32
     time: Int64
-    next_click: Int64
+    next_click: Int32
 
 
 def clicks_by_user(events: Events, n_users: int) -> Clicks:
     """The clicks of each user in time order, with what is needed to skip repeats. Null users have none."""
     kept = np.flatnonzero(events.positive & (events.user >= 0))
-    kept = kept[np.argsort(events.user[kept], kind="stable")]
-    user, item, time = events.user[kept], events.item[kept], events.time[kept]
-    n = len(kept)
-    next_click = np.full(n, n, np.int64)
-    order = np.lexsort((np.arange(n), item, user))
-    same = (user[order][1:] == user[order][:-1]) & (item[order][1:] == item[order][:-1])
-    next_click[order[:-1][same]] = order[1:][same]
-    starts = np.searchsorted(user, np.arange(n_users + 1)).astype(np.int64)
-    return Clicks(starts, item, time, next_click)
+    order, starts = grouped(events.user[kept], n_users)
+    kept = kept[order]
+    item, n, n_items = events.item[kept], len(kept), int(events.item.max(initial=0)) + 1
+    pair, place = ordered(events.user[kept].astype(np.int64) * n_items + item, n_users * n_items)
+    same = pair[1:] == pair[:-1]
+    next_click = np.full(n, n, np.int32)
+    next_click[place[:-1][same]] = place[1:][same]
+    return Clicks(starts.astype(np.int64), item, events.time[kept], next_click)
 
 
 def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
@@ -93,17 +99,19 @@ def clicked_before(clicks: Clicks, moment: int, *, length: int) -> Ragged:
 
 
 def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
-    """(n,) position after each user's last click strictly before the request's time minus delay."""
-    end = np.zeros(len(requests), np.int64)
-    if not len(requests):
-        return end
-    order = np.argsort(requests.user, kind="stable")
-    users, firsts = np.unique(requests.user[order], return_index=True)
-    for user, rows in zip(users, np.split(order, firsts[1:]), strict=True):
-        if user >= 0:
-            low, high = clicks.starts[user], clicks.starts[user + 1]
-            end[rows] = low + np.searchsorted(clicks.time[low:high], requests.time[rows] - delay, side="left")
-    return end
+    """(n,) position after each user's last click strictly before the request's time minus delay: a binary search of
+    all requests at once, each between the first and the last click of its user."""
+    known, moment = requests.user >= 0, requests.time - delay
+    low = np.where(known, clicks.starts[:-1][requests.user], 0)
+    high = np.where(known, clicks.starts[1:][requests.user], 0)
+    searching = np.flatnonzero(low < high)
+    while len(searching):
+        middle = (low[searching] + high[searching]) // 2
+        earlier = clicks.time[middle] < moment[searching]
+        low[searching[earlier]] = middle[earlier] + 1
+        high[searching[~earlier]] = middle[~earlier]
+        searching = searching[low[searching] < high[searching]]
+    return low
 
 
 def _latest_distinct(clicks: Clicks, start: Int64, end: Int64, length: int, requests: Int64) -> tuple[Int64, Int64]:

@@ -57,8 +57,9 @@ class Ragged:
         starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        within = np.arange(offsets[-1], dtype=np.int64) - np.repeat(offsets[:-1], lengths)
-        return Ragged(offsets, self.codes[np.repeat(starts, lengths) + within])
+        places = np.repeat(starts - offsets[:-1], lengths)
+        places += np.arange(offsets[-1], dtype=np.int64)
+        return Ragged(offsets, self.codes[places])
 
 
 @dataclass(frozen=True)

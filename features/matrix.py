@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from features.chunks import row_chunks
 from features.definitions import Feature
 from features.log import Float32
 from features.place import PERCENTILE, Z_SCORE, places
 from features.reads import Reader
+
+_BLOCK_ROWS = 4096
+"""Rows whose places are found together, few enough to stay in a core's cache."""
 
 
 def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
@@ -27,16 +31,23 @@ def place_names(name: str) -> tuple[str, str]:
     return f"{name}_{PERCENTILE}", f"{name}_{Z_SCORE}"
 
 
-def feature_matrix(features: Sequence[Feature], reader: Reader) -> tuple[tuple[str, ...], Float32]:
+def feature_matrix(
+    features: Sequence[Feature], reader: Reader, out: Float32 | None = None
+) -> tuple[tuple[str, ...], Float32]:
     """Column names, and the values of every candidate row, (n_rows, n_columns) float32; NaN is missing.
 
     A row's values depend on its own request alone: not on other requests of the batch, nor on the candidates' order.
+    out: where to write the values, else a new array.
     """
-    names = column_names(features)
-    columns = np.empty((len(names), reader.requests.n_rows), np.float32)
+    names, offsets = column_names(features), reader.requests.offsets
+    columns = np.empty((len(features), reader.requests.n_rows), np.float32)
     for i, feature in enumerate(features):
         columns[i] = feature.measure.compute(reader)
+    matrix = np.empty((columns.shape[1], len(names)), np.float32) if out is None else out
     placed = [i for i, feature in enumerate(features) if feature.place]
-    percentile, z_score = places(columns[placed], reader.requests.offsets)
-    columns[len(features) :: 2], columns[len(features) + 1 :: 2] = percentile, z_score
-    return names, np.ascontiguousarray(columns.T)
+    for first, end in row_chunks(offsets, _BLOCK_ROWS):
+        rows = slice(offsets[first], offsets[end])
+        percentile, z_score = places(columns[placed, rows], offsets[first : end + 1] - offsets[first])
+        matrix[rows, : len(features)] = columns[:, rows].T
+        matrix[rows, len(features) :: 2], matrix[rows, len(features) + 1 :: 2] = percentile.T, z_score.T
+    return names, matrix

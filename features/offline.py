@@ -6,16 +6,18 @@ Memory beside the index is bounded by the chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from features.catalogue import reads_of
+from features.chunks import part_of, row_chunks
 from features.counters import Counters, Occurrences, Probes, ascending, counters, event_keys, occurrences
 from features.definitions import Feature
 from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
-from features.log import Catalog, Float32, Float64, Int64, Log, Ragged, Requests
+from features.log import NO_TIME, Catalog, Float32, Float64, Int64, Log, Ragged, Requests
 from features.matrix import column_names, feature_matrix
 from features.reads import (
     CATALOGUE,
@@ -34,7 +36,8 @@ from features.reads import (
     window_edge,
 )
 
-CHUNK_ROWS = 65_536
+CHUNK_ROWS = 262_144
+"""Candidate rows looked up together: the more, the nearer to each other the probes of a counter, and the faster."""
 
 
 @dataclass
@@ -54,23 +57,34 @@ class LogIndex:
 
     def histories(self, requests: Requests, *, length: int = 50, delay: int = 0) -> Histories:
         """The histories of `requests`: the latest `length` distinct items their users clicked before."""
-        return histories(self._by_user(), requests, length=length, delay=delay)
+        return histories(self.clicks(), requests, length=length, delay=delay)
 
     def clicked_before(self, moment: int, *, length: int) -> Ragged:
         """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
-        return clicked_before(self._by_user(), moment, length=length)
+        return clicked_before(self.clicks(), moment, length=length)
 
-    def _by_user(self) -> Clicks:
+    def clicks(self) -> Clicks:
+        """The log's clicks by user."""
         if self._clicks is None:
             self._clicks = clicks_by_user(self.log.events, len(self.log.users))
         return self._clicks
 
-    def prepare(self, reads: Sequence[Read]) -> None:
+    def prepare(self, reads: Sequence[Read], *, threads: int = 1) -> None:
         """Build what `reads` need, so that threads only look up."""
-        for read in reads:
-            self.counters(read.what, read.by, dated=True)
-            if isinstance(read, Count) and read.window is None and self.has_undated(read.what):
-                self.counters(read.what, read.by, dated=False)
+        tables = {(kind_of(read.what), read.by, True) for read in reads}
+        tables |= {
+            (kind_of(read.what), read.by, False)
+            for read in reads
+            if isinstance(read, Count) and read.window is None and self.has_undated(read.what)
+        }
+        for what, _, dated in sorted(tables):
+            self.occurrences(what, dated=dated)
+        slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            jobs: list[Future[Clicks] | Future[Counters]] = [pool.submit(self.clicks)]
+            jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
+            for job in jobs:
+                job.result()
 
     def has_undated(self, what: str) -> bool:
         """Whether `what` counts any event of which only the order is known."""
@@ -78,14 +92,14 @@ class LogIndex:
 
     def occurrences(self, what: str, *, dated: bool) -> Occurrences:
         """The events (or shown candidates) of one kind, with a date or without, in time order."""
-        kind = CLICK if what == DATED_CLICK else what
+        kind = kind_of(what)
         if (kind, dated) not in self._occurrences:
             self._occurrences[kind, dated] = occurrences(self.log, kind, dated=dated)
         return self._occurrences[kind, dated]
 
     def counters(self, what: str, by: Key, *, dated: bool) -> Counters:
         """The same, sorted by a key."""
-        kind = CLICK if what == DATED_CLICK else what
+        kind = kind_of(what)
         if (kind, by, dated) not in self._counters:
             self._counters[kind, by, dated] = counters(self.occurrences(kind, dated=dated), by, self.log)
         return self._counters[kind, by, dated]
@@ -93,7 +107,11 @@ class LogIndex:
 
 @dataclass
 class OfflineReader:
-    """`features.reads.Reader` over a log, for one batch of requests in that log's codes."""
+    """`features.reads.Reader` over a log, for one batch of requests in that log's codes.
+
+    Every probe is put in order once for each key, and every moment searched once for each kind of event; windows share
+    both.
+    """
 
     index: LogIndex
     requests: Requests
@@ -101,6 +119,8 @@ class OfflineReader:
     delay: int
     timezone: str
     _probes: dict[Key, Probes] = field(default_factory=dict)
+    _probes_of: dict[tuple[str, Key, bool], Probes] = field(default_factory=dict)
+    _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
     _n_values: dict[str, Float64] = field(default_factory=dict)
     _counts: dict[Count, Int64] = field(default_factory=dict)
     _ends: dict[tuple[str, Key], Int64] = field(default_factory=dict)
@@ -124,18 +144,20 @@ class OfflineReader:
         return self._counts[read]
 
     def _count(self, read: Count) -> Int64:
-        probes = self._probes_by(read.by)
-        table = self.index.counters(read.what, read.by, dated=True)
-        end = self._end(read.what, read.by)
+        probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
         if read.window is not None:
-            moments = window_edge(self.requests.time - self.delay, read.window)
-            answers = end - self._before(read.what, read.by, moments, dated=True)
+            answers = end - self._before(read.what, read.by, read.window, dated=True)
         else:
-            answers = table.n_of_key(probes.key, end)
-            if self.index.has_undated(read.what):
-                undated = self.index.counters(read.what, read.by, dated=False)
-                end = self._before(read.what, read.by, self.requests.time - self.delay, dated=False)
-                answers = answers + undated.n_of_key(probes.key, end)
+            answers = self.index.counters(read.what, read.by, dated=True).n_of_key(probes.key, end)
+        found = self._to_rows(probes.unsorted(answers), read.by)
+        if read.window is None and self.index.has_undated(read.what):
+            found = found + self._count_undated(read)
+        return found
+
+    def _count_undated(self, read: Count) -> Int64:
+        probes = self._probes_in(read.what, read.by, dated=False)
+        end = self._before(read.what, read.by, None, dated=False)
+        answers = self.index.counters(read.what, read.by, dated=False).n_of_key(probes.key, end)
         return self._to_rows(probes.unsorted(answers), read.by)
 
     def last(self, read: Last) -> Int64:
@@ -147,26 +169,42 @@ class OfflineReader:
         return self._times(read.what, read.by, latest=False)
 
     def _times(self, what: str, by: Key, *, latest: bool) -> Int64:
-        probes, end = self._probes_by(by), self._end(what, by)
+        probes, end = self._probes_in(what, by, dated=True), self._end(what, by)
         table = self.index.counters(what, by, dated=True)
         n = table.n_of_key(probes.key, end)
-        times = probes.unsorted(table.times(end - 1 if latest else end - n, n > 0))
+        times = probes.unsorted(table.times(end - 1 if latest else end - n, n > 0), NO_TIME)
         if probes.offsets is None:
             return self._to_rows(times, by)
         return segment_latest(times, probes.offsets) if latest else segment_first(times, probes.offsets)
 
     def _end(self, what: str, by: Key) -> Int64:
         """Places after the dated occurrences before each probe's request, kept for all windows of one key."""
-        kind = CLICK if what == DATED_CLICK else what
+        kind = kind_of(what)
         if (kind, by) not in self._ends:
-            self._ends[kind, by] = self._before(kind, by, self.requests.time - self.delay, dated=True)
+            self._ends[kind, by] = self._before(kind, by, None, dated=True)
         return self._ends[kind, by]
 
-    def _before(self, what: str, by: Key, moments: Int64, *, dated: bool) -> Int64:
-        """Places after the occurrences of each probe's key strictly before its request's moment."""
-        probes = self._probes_by(by)
-        position = np.searchsorted(self.index.occurrences(what, dated=dated).time, moments)
+    def _before(self, what: str, by: Key, window: int | None, *, dated: bool) -> Int64:
+        """Places after the occurrences of each probe's key strictly before its request, or before a window of it."""
+        probes, position = self._probes_in(what, by, dated=dated), self._position(what, window, dated=dated)
         return self.index.counters(what, by, dated=dated).before(probes.key, position[probes.request])
+
+    def _position(self, what: str, window: int | None, *, dated: bool) -> Int64:
+        """How many occurrences are strictly before each request, or before a window of it, (n,)."""
+        asked = (kind_of(what), window, dated)
+        if asked not in self._positions:
+            moments = self.requests.time - self.delay
+            if window is not None:
+                moments = window_edge(moments, window)
+            self._positions[asked] = np.searchsorted(self.index.occurrences(what, dated=dated).time, moments)
+        return self._positions[asked]
+
+    def _probes_in(self, what: str, by: Key, *, dated: bool) -> Probes:
+        """The probes of a key that a table of counters can answer."""
+        asked = (kind_of(what), by, dated)
+        if asked not in self._probes_of:
+            self._probes_of[asked] = self._probes_by(by).of(self.index.counters(what, by, dated=dated))
+        return self._probes_of[asked]
 
     def _probes_by(self, by: Key) -> Probes:
         if by not in self._probes:
@@ -176,15 +214,15 @@ class OfflineReader:
     def _make_probes(self, by: Key) -> Probes:
         requests, log = self.requests, self.index.log
         if by in (CATALOGUE, USER):
-            key = event_keys(requests.user, requests.user, by, log)[0]
-            return ascending(key, np.arange(len(requests)), None)
-        request = requests.request_of_row().astype(np.int64)
-        key, owner, _ = event_keys(requests.row_user(), requests.item, by, log)
+            key, _, n_keys = event_keys(requests.user, requests.user, by, log)
+            return ascending(key, n_keys, np.arange(len(requests)), None)
+        request = requests.request_of_row()
+        key, owner, n_keys = event_keys(requests.row_user(), requests.item, by, log)
         if owner is None:
-            return ascending(key, request, None)
+            return ascending(key, n_keys, request, None)
         column = self.catalog.categories[str(category_of(by))]
         lengths = column.codes.lengths()[requests.item]
-        return ascending(key, request[owner], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+        return ascending(key, n_keys, request[owner], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
 
     def _to_rows(self, answers: Int64, by: Key) -> Int64:
         """From an answer a probe to one a candidate row."""
@@ -194,50 +232,66 @@ class OfflineReader:
         return answers if offsets is None else segment_sums(answers, offsets)
 
 
+def kind_of(what: str) -> str:
+    """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
+    return CLICK if what == DATED_CLICK else what
+
+
+def read_in_chunks(
+    index: LogIndex,
+    requests: Requests,
+    features: Sequence[Feature],
+    use: Callable[[OfflineReader, int, int], None],
+    *,
+    history_length: int = 50,
+    delay: int = 0,
+    timezone: str = "UTC",
+    threads: int = 2,
+    chunk_rows: int = CHUNK_ROWS,
+) -> None:
+    """Call `use` with a reader of each chunk of requests and the bounds of its requests, on `threads` threads.
+
+    The reader answers what `features` read. Chunks bound the memory beside the index, and change no value. delay:
+    microseconds that an event needs to become known.
+    """
+    index.prepare(reads_of(features), threads=threads)
+
+    def read(bounds: tuple[int, int]) -> None:
+        part = part_of(requests, *bounds)
+        history = index.histories(part, length=history_length, delay=delay)
+        use(index.reader(part, history, delay=delay, timezone=timezone), *bounds)
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        list(pool.map(read, row_chunks(requests.offsets, chunk_rows)))
+
+
 def log_matrix(
     features: Sequence[Feature],
     index: LogIndex,
     requests: Requests,
-    history: Histories,
     *,
+    history_length: int = 50,
     delay: int = 0,
     timezone: str = "UTC",
     threads: int = 2,
     chunk_rows: int = CHUNK_ROWS,
 ) -> tuple[tuple[str, ...], Float32]:
-    """`feature_matrix` of any number of requests, chunk by chunk on `threads` threads; the same values at any chunk."""
-    index.prepare(tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads())))
+    """`feature_matrix` of any number of requests, chunk by chunk; the same values at any chunk and number of threads."""
     names = column_names(features)
     matrix = np.empty((requests.n_rows, len(names)), np.float32)
 
-    def fill(bounds: tuple[int, int]) -> None:
-        part, known = slice_requests(requests, history, *bounds)
-        reader = index.reader(part, known, delay=delay, timezone=timezone)
-        matrix[requests.offsets[bounds[0]] : requests.offsets[bounds[1]]] = feature_matrix(features, reader)[1]
+    def fill(reader: OfflineReader, first: int, end: int) -> None:
+        feature_matrix(features, reader, matrix[requests.offsets[first] : requests.offsets[end]])
 
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(fill, request_chunks(requests, chunk_rows)))
-    return names, matrix
-
-
-def request_chunks(requests: Requests, rows: int) -> list[tuple[int, int]]:
-    """Bounds (first, end) of runs of requests with at most `rows` candidates each, or with one request."""
-    bounds, first = [], 0
-    while first < len(requests):
-        end = int(np.searchsorted(requests.offsets, requests.offsets[first] + rows, side="right")) - 1
-        end = min(max(end, first + 1), len(requests))
-        bounds.append((first, end))
-        first = end
-    return bounds
-
-
-def slice_requests(requests: Requests, history: Histories, first: int, end: int) -> tuple[Requests, Histories]:
-    """Requests first to end and their histories, without copying rows."""
-    rows = requests.offsets[first : end + 1]
-    items = history.items.offsets[first : end + 1]
-    query = None if requests.query is None else requests.query[first:end]
-    part = Requests(
-        requests.user[first:end], requests.time[first:end], rows - rows[0], requests.item[rows[0] : rows[-1]], query
+    read_in_chunks(
+        index,
+        requests,
+        features,
+        fill,
+        history_length=history_length,
+        delay=delay,
+        timezone=timezone,
+        threads=threads,
+        chunk_rows=chunk_rows,
     )
-    codes = history.items.codes[items[0] : items[-1]]
-    return part, Histories(Ragged(items - items[0], codes), history.times[items[0] : items[-1]])
+    return names, matrix

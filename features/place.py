@@ -50,13 +50,25 @@ def _place_block(
 ) -> None:
     """Fill both outputs for segments that are at most `width` long, side by side in a padded matrix."""
     rows = starts[:, None] + np.arange(width)
-    inside = rows < (starts + lengths)[:, None]
-    block = values[np.minimum(rows, len(values) - 1)]
-    keys = np.where(inside & ~np.isnan(block), _sortable(block), _MISSING)
+    block = values.take(rows, mode="clip")
+    missing: Bool = np.isnan(block)
+    if (lengths < width).any():
+        missing |= np.arange(width) >= lengths[:, None]
+    keys = _sortable(block)
+    n_missing = np.count_nonzero(missing)
+    if n_missing:
+        keys[missing] = _MISSING
     keys.sort(axis=1)
+    source = keys & (2**_INDEX_BITS - 1)
+    source += starts[:, None]
+    if not n_missing:
+        ordered = values[source].astype(np.float64)
+        percentile[source] = _percentiles(ordered, np.full(len(starts), width))
+        z_score[source] = _z_scores(ordered, None, np.full(len(starts), width))
+        return
     valid: Bool = keys != _MISSING
     n = np.count_nonzero(valid, axis=1)
-    source = (starts[:, None] + (keys & (2**_INDEX_BITS - 1)))[valid]
+    source = source[valid]
     ordered = np.zeros(keys.shape)
     ordered[valid] = values[source]
     percentile[source] = _percentiles(ordered, n)[valid]
@@ -65,30 +77,37 @@ def _place_block(
 
 def _sortable(block: Float32) -> Int64:
     """Integers that sort as the float32 values do, each with its position in the row in the low bits."""
-    bits = (block + np.float32(0.0)).view(np.int32).astype(np.int64)
-    ascending = np.where(bits < 0, -(2**31) - bits - 1, bits)
-    return (ascending << _INDEX_BITS) | np.arange(block.shape[1])
+    bits = (block + np.float32(0.0)).view(np.int32)
+    bits ^= (bits >> 31) & np.int32(2**31 - 1)
+    keys = bits.astype(np.int64)
+    keys <<= _INDEX_BITS
+    keys |= np.arange(block.shape[1])
+    return keys
 
 
 def _percentiles(ordered: Float64, n: Int64) -> Float64:
     """Mid percentile of sorted rows whose first n[i] values count; a run of ties shares its middle."""
     width = ordered.shape[1]
     new = np.ones(ordered.shape, bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    new[np.arange(len(n))[n < width], n[n < width]] = True
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
+    short = n < width
+    new[short, n[short]] = True
     runs = np.flatnonzero(new)
     sizes = np.diff(runs, append=new.size)
-    middles = (2 * (runs % width) + sizes) / (2.0 * np.maximum(n, 1)[runs // width])
+    row = runs // width
+    middles = (2 * (runs - row * width) + sizes) / (2.0 * np.maximum(n, 1))[row]
     return np.repeat(middles, sizes).reshape(ordered.shape)
 
 
-def _z_scores(ordered: Float64, valid: Bool, n: Int64) -> Float64:
-    """z-scores of sorted rows; sums run over the values in ascending order."""
+def _z_scores(ordered: Float64, valid: Bool | None, n: Int64) -> Float64:
+    """z-scores of sorted rows, of which those that are `valid` count, or all; sums run in ascending order."""
     count = np.maximum(n, 1)[:, None]
-    mean = np.sum(ordered, axis=1, keepdims=True) / count
-    centred = np.where(valid, ordered - mean, 0.0)
+    centred: Float64 = ordered - np.sum(ordered, axis=1, keepdims=True) / count
+    if valid is not None:
+        centred[~valid] = 0.0
     deviation = np.sqrt(np.sum(centred * centred, axis=1, keepdims=True) / count)
-    constant = ordered[:, :1] == np.take_along_axis(ordered, count - 1, axis=1)
-    z_scores = np.zeros_like(centred)
-    np.divide(centred, deviation, out=z_scores, where=(deviation > 0) & ~constant)
-    return z_scores
+    flat = (ordered[:, :1] == np.take_along_axis(ordered, count - 1, axis=1)) | (deviation == 0)
+    deviation[flat] = 1.0
+    centred /= deviation
+    centred[flat[:, 0]] = 0.0
+    return centred

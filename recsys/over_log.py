@@ -8,12 +8,11 @@ import numpy as np
 
 from features.definitions import Feature
 from features.log import Float32, Float64, Requests
-from features.offline import CHUNK_ROWS, LogIndex, request_chunks, slice_requests
-from features.reads import Read
+from features.offline import CHUNK_ROWS, LogIndex, OfflineReader, read_in_chunks
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.over_log import LoggedTables
 from recsys.encoder.model import Encoder
-from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors
+from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors, ranker_columns
 
 
 def matrix_over_log(
@@ -26,27 +25,37 @@ def matrix_over_log(
     *,
     delay: int,
     timezone: str,
+    threads: int = 2,
     chunk_rows: int = CHUNK_ROWS,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of every column for requests in a log's codes, (n_rows, n_columns) float32.
 
     tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known. Values
-    are the same at any chunk.
+    are the same at any chunk and number of threads.
     """
-    index.prepare(_reads(features))
-    histories = index.histories(requests, length=encoder.settings.history_length, delay=delay)
-    queries = query_vectors(encoder, requests.query)
-    names: tuple[str, ...] = ()
-    blocks: list[Float32] = []
-    for first, end in request_chunks(requests, chunk_rows):
-        part, known = slice_requests(requests, histories, first, end)
-        reader = index.reader(part, known, delay=delay, timezone=timezone)
-        some = None if queries is None else queries[first:end]
-        names, block = candidate_matrix(features, encoder.weights, reader, texts, some, tables, delay=delay)
-        blocks.append(block)
-    if not blocks:
+    if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
-    return names, np.concatenate(blocks)
+    queries = query_vectors(encoder, requests.query)
+    names = tuple(column.name for column in ranker_columns(features, collaborative=tables is not None))
+    matrix = np.empty((requests.n_rows, len(names)), np.float32)
+
+    def fill(reader: OfflineReader, first: int, end: int) -> None:
+        some = None if queries is None else queries[first:end]
+        block = candidate_matrix(features, encoder.weights, reader, texts, some, tables, delay=delay)[1]
+        matrix[requests.offsets[first] : requests.offsets[end]] = block
+
+    read_in_chunks(
+        index,
+        requests,
+        features,
+        fill,
+        history_length=encoder.settings.history_length,
+        delay=delay,
+        timezone=timezone,
+        threads=threads,
+        chunk_rows=chunk_rows,
+    )
+    return names, matrix
 
 
 def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> LoggedTables | None:
@@ -65,11 +74,18 @@ def scores_over_log(
     tables: TableSource | None = None,
 ) -> Float64:
     """Scores of a unit for requests in a log's codes, (n_rows,). tables: as `unit_tables`, for more than one call."""
-    return unit.ranker.scores(unit_matrix(unit, index, requests, texts, tables=tables), threads=threads)
+    matrix = unit_matrix(unit, index, requests, texts, threads=threads, tables=tables)
+    return unit.ranker.scores(matrix, threads=threads)
 
 
 def unit_matrix(
-    unit: Unit, index: LogIndex, requests: Requests, texts: ItemTexts, *, tables: TableSource | None = None
+    unit: Unit,
+    index: LogIndex,
+    requests: Requests,
+    texts: ItemTexts,
+    *,
+    threads: int,
+    tables: TableSource | None = None,
 ) -> Float32:
     """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns). tables: as above."""
     settings = unit.settings
@@ -82,8 +98,5 @@ def unit_matrix(
         unit_tables(unit, index, texts) if tables is None else tables,
         delay=settings.event_delay,
         timezone=settings.timezone,
+        threads=threads or 2,
     )[1]
-
-
-def _reads(features: Sequence[Feature]) -> tuple[Read, ...]:
-    return tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads()))

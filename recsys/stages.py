@@ -138,6 +138,7 @@ def ranker_stage(
             tables,
             delay=chain.delay,
             timezone=config.data.timezone,
+            threads=chain.threads,
         )
         lists.append(Lists(matrix, part.label, part.requests.offsets))
     valid_ndcg: list[float] = []

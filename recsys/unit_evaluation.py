@@ -35,7 +35,7 @@ def evaluate_unit(
     log, requests = index.log, impressions.requests
     options = unit.settings
     texts = unit.texts(log.catalog)
-    matrix = unit_matrix(unit, index, requests, texts)
+    matrix = unit_matrix(unit, index, requests, texts, threads=threads)
     histories = index.histories(requests, length=options.history_length, delay=options.event_delay)
     reader = index.reader(requests, histories, delay=options.event_delay, timezone=options.timezone)
     item_clicks = reader.count(Count(CLICK, ITEM))

@@ -1,17 +1,16 @@
 """The offline reader against a plain loop over the log."""
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, ragged, undated
+from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
 from features.catalogue import catalogue
+from features.chunks import row_chunks
 from features.errors import InputError
-from features.history import Histories
 from features.log import NO_TIME, UNKNOWN, Log
 from features.matrix import feature_matrix
-from features.offline import LogIndex, OfflineReader, log_matrix, request_chunks
+from features.offline import LogIndex, OfflineReader, log_matrix
 from features.reads import (
     CATALOGUE,
     CLICK,
@@ -129,15 +128,14 @@ def test_an_unknown_item_and_an_unknown_user_count_nothing() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(happenings, lists, st.integers(1, 12))
-def test_the_matrix_is_the_same_in_chunks_and_request_by_request(
-    events: list[Happening], shown: list[Shown], rows: int
+@given(happenings, undated, lists, st.integers(1, 12), st.integers(1, 3))
+def test_the_matrix_is_the_same_at_any_chunk_and_number_of_threads(
+    events: list[Happening], old: list[Happening], shown: list[Shown], rows: int, threads: int
 ) -> None:
-    index, requests = LogIndex(make_log(events, shown)), make_requests(shown)
-    history = index.histories(requests)
-    names, whole = feature_matrix(EVERYTHING, index.reader(requests, history))
+    index, requests = LogIndex(make_log(events + old, shown)), make_requests(shown)
+    names, whole = feature_matrix(EVERYTHING, index.reader(requests, index.histories(requests)))
     assert whole.shape == (requests.n_rows, len(names))
-    assert log_matrix(EVERYTHING, index, requests, history, chunk_rows=rows)[1].tobytes() == whole.tobytes()
+    assert log_matrix(EVERYTHING, index, requests, chunk_rows=rows, threads=threads)[1].tobytes() == whole.tobytes()
 
 
 @settings(max_examples=50, deadline=None)
@@ -155,9 +153,9 @@ def test_events_at_and_after_a_request_change_nothing(
 
 def test_chunks_never_split_a_request() -> None:
     requests = make_requests([Shown(0, 1, (0, 1)), Shown(0, 1, (0, 1, 2)), Shown(0, 1, (0,))])
-    assert request_chunks(requests, 2) == [(0, 1), (1, 2), (2, 3)]
-    assert request_chunks(requests, 4) == [(0, 1), (1, 3)]
-    assert request_chunks(requests, 100) == [(0, 3)]
+    assert row_chunks(requests.offsets, 2) == [(0, 1), (1, 2), (2, 3)]
+    assert row_chunks(requests.offsets, 4) == [(0, 1), (1, 3)]
+    assert row_chunks(requests.offsets, 100) == [(0, 3)]
 
 
 def test_a_category_that_no_item_has_is_an_error_that_names_the_columns() -> None:
@@ -173,6 +171,5 @@ def test_a_window_that_cells_do_not_divide_is_refused() -> None:
 
 def test_log_matrix_of_no_requests_has_no_rows() -> None:
     index, requests = LogIndex(make_log([], [])), make_requests([])
-    nothing = Histories(ragged([]), np.zeros(0, np.int64))
-    names, matrix = log_matrix(EVERYTHING, index, requests, nothing)
+    names, matrix = log_matrix(EVERYTHING, index, requests)
     assert matrix.shape == (0, len(names))

