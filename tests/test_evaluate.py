@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite
 
+from pipelines import cli
 from pipelines.compare import compare
-from pipelines.evaluate import SEEN, evaluate, moment_text
+from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
+from pipelines.unseen import moment_text
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
 from recsys.registry.recorded import data_folder, recorded_lists
@@ -91,7 +93,7 @@ def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -
 def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
     learnt = load(MODEL).unit.settings.trained_until
     older = until(trained.data, tmp_path / "older", learnt)
-    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*--all"):
+    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*give newer"):
         evaluate(older, MODEL, CONFIG)
 
 
@@ -156,3 +158,17 @@ def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
     with pytest.raises(RunNotFound, match="registered no ranker"):
         empty = mlflow.MlflowClient().create_run(encoder["experiment_id"].iloc[0])
         compare(empty.info.run_id, MODEL, CONFIG, folder=trained.data)
+
+
+def test_both_commands_print_and_write_their_reports(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--set", "evaluation.resamples=100", "--json", str(tmp_path / "report.json")]
+    assert (
+        cli.run(lambda: cli.cli(["evaluate", str(trained.data), "--model", MODEL, *common], standalone_mode=False)) == 0
+    )
+    assert "ndcg_at_10 by slice" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "report.json").read_text())["test"]) >= {"ranker", "random"}
+    assert cli.run(lambda: cli.cli(["compare", MODEL, MODEL, *common], standalone_mode=False)) == 0
+    assert "not told apart" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["difference"]["mean"] == 0
