@@ -9,7 +9,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from trained_site import MODEL, TrainedSite
+from trained_site import MODEL, TrainedSite, tables_until
 
 from pipelines import cli
 from pipelines.compare import compare
@@ -35,17 +35,6 @@ def other(trained_once: TrainedSite) -> TrainReport:
 
 def weaker(config: Config) -> Config:
     return config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 2, "num_leaves": 2})})
-
-
-def until(data: Path, folder: Path, moment: int) -> Path:
-    """The tables without what came after `moment`, microseconds."""
-    folder.mkdir()
-    for path in data.glob("*.parquet"):
-        frame = pd.read_parquet(path)
-        if "timestamp" in frame:
-            frame = frame[frame["timestamp"] <= pd.Timestamp(moment, unit="us", tz="UTC")]
-        frame.to_parquet(folder / path.name)
-    return folder
 
 
 def test_the_figures_on_the_training_data_are_those_of_the_trainings_test(trained: TrainedSite) -> None:
@@ -92,7 +81,7 @@ def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -
 
 def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
     learnt = load(MODEL).unit.settings.trained_until
-    older = until(trained.data, tmp_path / "older", learnt)
+    older = tables_until(trained.data, tmp_path / "older", learnt)
     with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*give newer"):
         evaluate(older, MODEL, CONFIG)
 
@@ -127,7 +116,7 @@ def test_both_scored_on_data_give_what_their_runs_recorded(trained: TrainedSite,
 def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, tmp_path: Path) -> None:
     # a version trained on all but the newest lists has seen most of what the first was tested on
     times = pd.read_parquet(trained.data / "impressions.parquet")["timestamp"]
-    older = until(
+    older = tables_until(
         trained.data, tmp_path / "older", int(np.quantile(times.astype("datetime64[us, UTC]").astype(int), 0.7))
     )
     early = train(older, weaker(trained.config), name="early")
