@@ -1,7 +1,8 @@
 """`python -m benchmarks.quality`: what was learnt of a simulated site whose truth is known.
 
 Trains on logged clicks, which position and chance have bent, and ranks the test lists against clicks drawn anew from
-the true interest at every position. Works in a temporary folder.
+the true interest at every position. Works in a temporary folder. Ends with the intervals' own check, which
+`python -m benchmarks.intervals` makes alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import intervals
 from benchmarks.report import Result, command
 from features.log import Float64
 from features.offline import LogIndex
@@ -51,7 +53,7 @@ def measure(quick: bool) -> list[Result]:
         requests = test.impressions.requests
         learnt = scores_over_log(unit, index, requests, unit.texts(log.catalog), threads=0)
         clicks = index.reader(requests, index.histories(requests)).count(Count(CLICK, ITEM))
-        return _results(test, learnt, clicks, log.users)
+        return [*_results(test, learnt, clicks, log.users), *intervals.measure(quick)]
 
 
 def _results(test: UnbiasedTest, learnt: Float64, clicks: np.ndarray, users: np.ndarray) -> list[Result]:

@@ -181,6 +181,43 @@ def compare(
 
 
 @cli.command()
+@click.argument("version")
+@click.option("--name", default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
+@click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
+@click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
+@config_options
+@json_option
+def promote(
+    version: str,
+    name: str,
+    folder: Path | None,
+    force: bool,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Make VERSION the champion if it beats the present one on lists that neither has learnt from."""
+    from pipelines.promote import promote as run_promotion
+    from recsys.config import load_config
+    from recsys.errors import PromotionError
+
+    decision = run_promotion(version, load_config(config_path, settings), name=name, folder=folder, force=force)
+    _report(decision, json_path)
+    if not decision.promoted:
+        raise PromotionError(f"{decision.evidence.challenger} is not promoted: {'; '.join(decision.reasons)}")
+
+
+@cli.command()
+@click.option("--name", default="recsys", show_default=True, help="The champion is one of NAME-ranker.")
+@json_option
+def rollback(name: str, json_path: Path | None) -> None:
+    """Undo the latest promotion: the champion before it is the champion again."""
+    from pipelines.promote import rollback as run_rollback
+
+    _report(run_rollback(name=name), json_path)
+
+
+@cli.command()
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))

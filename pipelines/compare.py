@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.tables import load_log
-from pipelines.evaluate import evaluate_version, trained_until
-from pipelines.reading import settings_options
+from pipelines.unseen import learnt_until, open_unseen
 from recsys.comparison import Comparison, Side
 from recsys.comparison import compare as compare_sides
 from recsys.config import Config
 from recsys.errors import ComparisonError
 from recsys.registry import tracking
 from recsys.registry.recorded import is_version, ranker_of_run, recorded_lists
-from recsys.registry.versions import Loaded, load
+from recsys.registry.versions import load
 
 
 def compare(
@@ -39,25 +37,6 @@ def compare(
     return compare_sides(*sides, method=method, metric=metric, resamples=config.evaluation.resamples, seed=config.seed)
 
 
-def load_asked(asked: str) -> Loaded:
-    """The version that a URI names or that a run registered."""
-    return load(asked if is_version(asked) else ranker_of_run(asked))
-
-
-def score_later(versions: list[Loaded], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], str]:
-    """Tables of the lists of `folder` later than all that any version learnt from, as each version ranks them, and the
-    fingerprint of the data. Each reads the tables as its own training did."""
-    after = max(map(trained_until, versions))
-    tables, fingerprint, options, data = [], "", None, None
-    for loaded in versions:
-        wanted = settings_options(loaded.unit.settings)
-        if data is None or wanted != options:
-            data, report = load_log(folder, wanted, impressions_required=True)
-            options, fingerprint = wanted, fingerprint or report.fingerprint
-        tables.append(evaluate_version(loaded, data, folder, config, after=after).frame())
-    return tuple(tables), fingerprint
-
-
 def _names(side: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in side.split(",") if part.strip())
     if not names:
@@ -73,5 +52,6 @@ def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[i
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    tables, _ = score_later([load_asked(name) for name in names], folder, config)
-    return tables, (0,) * len(names)
+    versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
+    opened = open_unseen(versions, folder, after=learnt_until(versions))
+    return tuple(one.evaluate(config).frame() for one in opened), (0,) * len(names)

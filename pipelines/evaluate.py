@@ -6,7 +6,6 @@ MLflow run with the metrics, the report, and those of every list as `lists.parqu
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,15 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from features.log import Log
-from features.offline import LogIndex
 from features.table_report import TableReport
-from features.tables import load_log
-from pipelines.reading import settings_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.unseen import learnt_until, moment_text, open_unseen
 from recsys.config import Config
-from recsys.errors import InputError
-from recsys.evaluation_report import LIFT_METRIC, Evaluation, aligned, count, format_interval
+from recsys.evaluation_report import LIFT_METRIC, Evaluation, aligned, format_interval
 from recsys.registry import runs, tracking
 from recsys.registry.recorded import RANKER, TRAINED_UNTIL
-from recsys.registry.versions import Loaded, load
+from recsys.registry.versions import load
 from recsys.slices import COLD_ITEMS, Measured, measure_slices
-from recsys.unit_evaluation import Later, evaluate_unit, later_lists
 
 SEEN = (
     "warning: these lists include labels that the version learnt from (--all): the figures are too good, "
@@ -109,15 +103,16 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     experiment = tracking.connect()
     with watch.stage("read"):
         loaded = load(model)
-        data, tables = load_log(folder, settings_options(loaded.unit.settings), impressions_required=True)
+        until = learnt_until([loaded])
+        (opened,) = open_unseen([loaded], folder, after=None if all_lists else until)
     with watch.stage("evaluation"):
-        evaluation = evaluate_version(loaded, data, folder, config, after=None if all_lists else trained_until(loaded))
+        evaluation = opened.evaluate(config)
         slices = _by_slice(evaluation, config)
     with tracking.run(experiment, f"evaluate {loaded.ranker}", parent=True) as run:
         report = EvaluateReport(
-            tables=tables,
+            tables=opened.tables,
             versions={"encoder": loaded.encoder.uri, "ranker": loaded.ranker.uri},
-            trained_until=trained_until(loaded),
+            trained_until=until,
             seen=all_lists,
             evaluation=evaluation,
             slices=slices,
@@ -125,40 +120,12 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             peak_rss_mb=peak_rss_mb(),
             run_id=run.info.run_id,
         )
-        runs.log_dataset(folder, tables.fingerprint, "evaluation")
-        mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(trained_until(loaded))})
+        runs.log_dataset(folder, opened.tables.fingerprint, "evaluation")
+        mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(until)})
         runs.log_evaluation(evaluation)
         mlflow.log_dict(report.as_dict(), "report.json")
         mlflow.log_text("\n".join(report.lines()), "report.txt")
     return report
-
-
-def evaluate_version(loaded: Loaded, data: Log, folder: Path, config: Config, *, after: int | None) -> Evaluation:
-    """A loaded version on the lists of a log that are later than `after`, microseconds, or on all for None.
-
-    folder: where the log was read from, for the error's words. Raises InputError where no list is left.
-    """
-    found = later_lists(data.impressions, after)
-    if not len(found.lists):
-        raise InputError(_none_left(found, folder, after))
-    return evaluate_unit(
-        loaded.unit,
-        LogIndex(data),
-        data.impressions.take(found.lists),
-        settings=config.evaluation,
-        seed=config.seed,
-        threads=config.threads or os.cpu_count() or 1,
-    )
-
-
-def trained_until(loaded: Loaded) -> int:
-    """Time of the newest label that a version's training, early stopping or choices used; microseconds."""
-    return loaded.unit.settings.trained_until
-
-
-def moment_text(microseconds: int) -> str:
-    """A time as ISO 8601 in UTC."""
-    return f"{np.datetime64(microseconds, 'us')}Z"
 
 
 def _by_slice(evaluation: Evaluation, config: Config) -> tuple[Measured, ...]:
@@ -168,15 +135,3 @@ def _by_slice(evaluation: Evaluation, config: Config) -> tuple[Measured, ...]:
         for prefix in ("", COLD_ITEMS)
     }
     return measure_slices(lists, values, resamples=settings.resamples, seed=config.seed)
-
-
-def _none_left(found: Later, folder: Path, after: int | None) -> str:
-    where = f"data directory {str(folder)!r}"
-    if after is None:
-        return f"{where}: expected lists with a clicked and an unclicked item, none of {found.n_all:,} has both"
-    newest = "no list" if found.newest is None else f"a newest list of {moment_text(found.newest)}"
-    return (
-        f"{where}: expected lists with a clicked and an unclicked item later than every label that was learnt from "
-        f"({moment_text(after)}), found {newest} and {count(found.n_later, 'list')} later, none with both; give newer "
-        "data, or --all to evaluate on seen labels"
-    )

@@ -155,6 +155,21 @@ class Evaluation(Section):
     """A user with fewer clicks before t is cold."""
 
 
+class Promotion(Section):
+    """What a version must show before `recsys promote` makes it the champion."""
+
+    margin: float = Field(0.0, ge=-1, le=1)
+    """Gain in nDCG@10 over the champion that the paired interval's lower end must exceed."""
+    min_lists: int = Field(500, ge=1)
+    """Fewest lists later than everything that either version learnt from."""
+    min_users: int = Field(50, ge=2)
+    """Fewest users of those lists; with fewer than about 50 an interval is too narrow."""
+    max_megabytes: float = Field(1000.0, gt=0)
+    """Largest size of the artifacts of ranker and encoder together, in millions of bytes."""
+    max_milliseconds: float = Field(50.0, gt=0)
+    """Longest median time to rank 100 candidates in process, with the texts' vectors at hand."""
+
+
 class Serving(Section):
     """The online server."""
 
@@ -194,6 +209,7 @@ class Config(Section):
     collaborative: Collaborative = Collaborative()
     ranker: Ranker = Ranker()
     evaluation: Evaluation = Evaluation()
+    promotion: Promotion = Promotion()
     serving: Serving = Serving()
 
 

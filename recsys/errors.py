@@ -5,6 +5,7 @@ RecsysError
 ├── ConfigError                     a configuration key or value
 ├── TrainingError                   training cannot give a usable model
 ├── ServerError                     the server cannot start
+├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
@@ -23,6 +24,7 @@ __all__ = [
     "InputError",
     "ModelError",
     "ModelNotFound",
+    "PromotionError",
     "RecsysError",
     "RunNotFound",
     "ServerError",
@@ -46,6 +48,10 @@ class ServerError(RecsysError):
 
 class ComparisonError(RecsysError):
     """Two evaluations have no lists or no metric in common."""
+
+
+class PromotionError(RecsysError):
+    """A version is not promoted, or there is nothing to roll back to."""
 
 
 class ModelError(RecsysError):

@@ -6,11 +6,9 @@ only compared with are not kept, so they are absent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from features.log import Float32, Float64, Impressions, Int64
+from features.log import Float32, Float64, Impressions
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
 from recsys.beyond_accuracy import beyond_accuracy
@@ -20,21 +18,27 @@ from recsys.evaluation import Lift, evaluate, random_scores
 from recsys.evaluation_report import Evaluation
 from recsys.list_facts import list_facts
 from recsys.over_log import unit_matrix
-from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE, Unit
+from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE, ItemTexts, Unit
 
 LIFTS = (Lift("ranker", "text"), Lift("ranker", "tfidf"), Lift("ranker", "popularity"))
 
 
 def evaluate_unit(
-    unit: Unit, index: LogIndex, impressions: Impressions, *, settings: Settings, seed: int, threads: int
+    unit: Unit,
+    index: LogIndex,
+    impressions: Impressions,
+    texts: ItemTexts,
+    *,
+    settings: Settings,
+    seed: int,
+    threads: int,
 ) -> Evaluation:
     """Every method that a unit holds on `impressions`, which are in the codes of the index's log.
 
-    Raises ValueError where there is no impression. threads: of LightGBM, 0 is one for each core.
+    texts: of the log's items. threads: of LightGBM, 0 is one for each core. Raises ValueError without an impression.
     """
     log, requests = index.log, impressions.requests
     options = unit.settings
-    texts = unit.texts(log.catalog)
     matrix = unit_matrix(unit, index, requests, texts, threads=threads)
     histories = index.histories(requests, length=options.history_length, delay=options.event_delay)
     reader = index.reader(requests, histories, delay=options.event_delay, timezone=options.timezone)
@@ -60,25 +64,3 @@ def evaluate_unit(
         facts=list_facts(reader, impressions),
         beyond=beyond_accuracy(methods, reader, texts.vectors, resamples=settings.resamples, seed=seed),
     )
-
-
-@dataclass(frozen=True)
-class Later:
-    """Which impressions of a log are later than a moment.
-
-    lists: positions of those with a clicked and an unclicked item. n_all: impressions in the log. n_later: those
-    after the moment, with or without both. newest: time of the newest impression, microseconds, None without any.
-    """
-
-    lists: Int64
-    n_all: int
-    n_later: int
-    newest: int | None
-
-
-def later_lists(impressions: Impressions, moment: int | None) -> Later:
-    """The lists that test something and are later than `moment`, microseconds; None takes them at any time."""
-    time = impressions.requests.time
-    later = np.ones(len(time), bool) if moment is None else time > moment
-    usable = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
-    return Later(usable, len(time), int(later.sum()), int(time.max()) if len(time) else None)

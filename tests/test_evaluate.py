@@ -9,11 +9,13 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from trained_site import MODEL, TrainedSite
+from trained_site import MODEL, TrainedSite, tables_until
 
+from pipelines import cli
 from pipelines.compare import compare
-from pipelines.evaluate import SEEN, evaluate, moment_text
+from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
+from pipelines.unseen import moment_text
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
 from recsys.registry.recorded import data_folder, recorded_lists
@@ -33,17 +35,6 @@ def other(trained_once: TrainedSite) -> TrainReport:
 
 def weaker(config: Config) -> Config:
     return config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 2, "num_leaves": 2})})
-
-
-def until(data: Path, folder: Path, moment: int) -> Path:
-    """The tables without what came after `moment`, microseconds."""
-    folder.mkdir()
-    for path in data.glob("*.parquet"):
-        frame = pd.read_parquet(path)
-        if "timestamp" in frame:
-            frame = frame[frame["timestamp"] <= pd.Timestamp(moment, unit="us", tz="UTC")]
-        frame.to_parquet(folder / path.name)
-    return folder
 
 
 def test_the_figures_on_the_training_data_are_those_of_the_trainings_test(trained: TrainedSite) -> None:
@@ -90,8 +81,8 @@ def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -
 
 def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
     learnt = load(MODEL).unit.settings.trained_until
-    older = until(trained.data, tmp_path / "older", learnt)
-    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*--all"):
+    older = tables_until(trained.data, tmp_path / "older", learnt)
+    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*give newer"):
         evaluate(older, MODEL, CONFIG)
 
 
@@ -125,7 +116,7 @@ def test_both_scored_on_data_give_what_their_runs_recorded(trained: TrainedSite,
 def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, tmp_path: Path) -> None:
     # a version trained on all but the newest lists has seen most of what the first was tested on
     times = pd.read_parquet(trained.data / "impressions.parquet")["timestamp"]
-    older = until(
+    older = tables_until(
         trained.data, tmp_path / "older", int(np.quantile(times.astype("datetime64[us, UTC]").astype(int), 0.7))
     )
     early = train(older, weaker(trained.config), name="early")
@@ -156,3 +147,17 @@ def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
     with pytest.raises(RunNotFound, match="registered no ranker"):
         empty = mlflow.MlflowClient().create_run(encoder["experiment_id"].iloc[0])
         compare(empty.info.run_id, MODEL, CONFIG, folder=trained.data)
+
+
+def test_both_commands_print_and_write_their_reports(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--set", "evaluation.resamples=100", "--json", str(tmp_path / "report.json")]
+    assert (
+        cli.run(lambda: cli.cli(["evaluate", str(trained.data), "--model", MODEL, *common], standalone_mode=False)) == 0
+    )
+    assert "ndcg_at_10 by slice" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "report.json").read_text())["test"]) >= {"ranker", "random"}
+    assert cli.run(lambda: cli.cli(["compare", MODEL, MODEL, *common], standalone_mode=False)) == 0
+    assert "not told apart" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["difference"]["mean"] == 0

@@ -69,6 +69,7 @@ def test_only_the_first_version_becomes_champion(trained: TrainedSite) -> None:
     again = train(trained.data, trained.config, name=NAME)
     assert again.versions["ranker"].number != "1"
     assert versions.resolve(MODEL) == versions.Version("tiny-ranker", "1")
+    assert versions.resolve("models:/tiny-ranker@challenger") == again.versions["ranker"]
 
 
 def test_no_version_holds_a_pickle(trained: TrainedSite) -> None:

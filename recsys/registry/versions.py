@@ -27,6 +27,7 @@ from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
 from recsys.unit import Unit, load_unit, read_settings
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 _CODE = Path(__file__).parent
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
@@ -93,7 +94,8 @@ def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
 def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
-    example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion.
+    example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion,
+    each later one its challenger.
     """
     columns = [ColSpec(DataType.double, column, required=True) for column in unit.settings.columns]
     columns.append(ColSpec(DataType.string, "impression_id", required=False))
@@ -109,8 +111,8 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
         version = _log("ranker", _CODE / "served_ranker.py", artifacts, signature, rows, ranker_name(name))
     client = mlflow.MlflowClient()
     client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
-    if CHAMPION not in client.get_registered_model(version.name).aliases:
-        client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    first = CHAMPION not in client.get_registered_model(version.name).aliases
+    client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
     return version
 
 
@@ -150,6 +152,12 @@ def load(uri: str) -> Loaded:
     check_encoder(encoder, encoder_folder)
     check_ranker(unit.ranker, folder)
     return Loaded(unit, ranker, encoder_version)
+
+
+def artifact_bytes(version: Version) -> int:
+    """Size of everything that a version's loading reads; its input example is not counted."""
+    kind = ENCODER_ARTIFACT if version.name.endswith(encoder_name("")) else RANKER_ARTIFACT
+    return sum(path.stat().st_size for path in _artifact(version, kind).rglob("*") if path.is_file())
 
 
 def _artifact(version: Version, artifact: str) -> Path:

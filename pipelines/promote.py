@@ -1,0 +1,174 @@
+"""`recsys promote VERSION` and `recsys rollback`: who is champion, decided on lists that neither version has seen.
+
+Reads a data directory. Writes an MLflow run with the decision as `decision.json`, tags of the version, and, where the
+challenger wins, the alias `champion`. What does not win leaves the champion as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from threadpoolctl import threadpool_limits
+
+from features.log import Requests
+from pipelines.unseen import Opened, learnt_until, moment_text, open_unseen
+from recsys.bootstrap import count_clusters
+from recsys.comparison import Comparison, Side, compare
+from recsys.config import Config
+from recsys.errors import InputError, PromotionError
+from recsys.over_log import scores_over_log
+from recsys.promotion import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
+from recsys.ranking_time import Rank, median_milliseconds, pooled_requests
+from recsys.registry import champions, runs, tracking
+from recsys.registry.recorded import data_folder, is_version, run_of_version
+from recsys.registry.versions import Loaded, Version, artifact_bytes, load, ranker_name, resolve
+
+Audit = Callable[[Loaded, Path], AuditVerdict]
+"""Looks for leaks of a version on a data directory."""
+
+OUTCOME = "promotion.outcome"
+MOVING = "about to move the alias"
+
+
+def promote(
+    version: str,
+    config: Config,
+    *,
+    name: str = "recsys",
+    folder: Path | None = None,
+    audit: Audit | None = None,
+    force: bool = False,
+) -> Decision:
+    """Measure a version against the champion, record the decision, and move the alias where it wins or `force` is set.
+
+    version: a number of NAME-ranker, or a models:/ URI. folder: the data; by default what the version was trained on.
+    Raises PromotionError where there is nothing to compare or the champion changed meanwhile, InputError for data.
+    """
+    experiment = tracking.connect()
+    challenger = resolve(version if is_version(version) else f"models:/{ranker_name(name)}/{version}")
+    champion = champions.champion_of(challenger.name)
+    if champion is None:
+        raise PromotionError(
+            f"{challenger.name} has no champion to compare with; expected the alias that the first training sets"
+        )
+    if champion == challenger:
+        raise PromotionError(f"{challenger} is the champion already")
+    folder = folder or _trained_on(challenger)
+    versions = [load(challenger.uri), load(champion.uri)]
+    opened = open_unseen(versions, folder, after=learnt_until(versions))
+    evidence = _evidence(opened, folder, config, audit)
+    with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
+        decision = Decision(
+            evidence=evidence,
+            settings=config.promotion,
+            reasons=reasons_against(evidence, config.promotion),
+            forced=force,
+            folder=str(folder.resolve()),
+            fingerprint=opened[0].tables.fingerprint,
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            run_id=run.info.run_id,
+        )
+        runs.log_dataset(folder, decision.fingerprint, "promotion")
+        _decide(decision, challenger, champion)
+    return decision
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """Which version gave the alias back to which."""
+
+    undone: Version
+    champion: Version
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys rollback --json`."""
+        return {"undone": self.undone.uri, "champion": self.champion.uri}
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        return [f"{self.champion} is the champion again, in place of {self.undone}"]
+
+
+def rollback(*, name: str = "recsys") -> Rollback:
+    """Give the alias `champion` of NAME-ranker back to the version that had it before the latest promotion."""
+    tracking.connect()
+    undone, champion = champions.rollback(ranker_name(name))
+    champions.record(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
+    return Rollback(undone, champion)
+
+
+def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
+    """Record the decision and carry it out: figures first, then the alias, then the outcome."""
+    tags = decision.tags()
+    mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
+    mlflow.log_dict(decision.as_dict(), "decision.json")
+    mlflow.log_text("\n".join(decision.lines()), "decision.txt")
+    champions.record(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
+    if decision.promoted:
+        try:
+            champions.promote(challenger, over=champion)
+        except PromotionError as error:
+            champions.record(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
+            raise
+        champions.record(challenger, {OUTCOME: decision.outcome})
+
+
+def _evidence(opened: tuple[Opened, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
+    challenger, champion = opened
+    unseen = challenger.impressions.take(challenger.lists)
+    return Evidence(
+        challenger=challenger.loaded.ranker.uri,
+        champion=champion.loaded.ranker.uri,
+        learnt_until=moment_text(learnt_until([one.loaded for one in opened])),
+        n_lists=len(unseen),
+        n_users=count_clusters(unseen.requests.user),
+        comparison=_comparison(opened, config) if len(unseen) else None,
+        costs=_costs(opened, config),
+        audit=None if audit is None else audit(challenger.loaded, folder),
+    )
+
+
+def _comparison(opened: tuple[Opened, ...], config: Config) -> Comparison:
+    sides = [Side((one.loaded.ranker.uri,), (one.evaluate(config).frame(),), (0,)) for one in opened]
+    return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)
+
+
+def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, Cost]:
+    """Size and time of each version, the times taken in turn on the newest lists filled up to 100 candidates."""
+    asked = [pooled_requests(one.impressions.requests) for one in opened]
+    with threadpool_limits(limits=config.serving.threads):
+        spent = median_milliseconds(
+            [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
+        )
+    return {
+        one.loaded.ranker.uri: Cost(_megabytes(one.loaded), milliseconds, int(requests.lengths().max()))
+        for one, requests, milliseconds in zip(opened, asked, spent, strict=True)
+    }
+
+
+def _ranking(opened: Opened, config: Config) -> Rank:
+    texts = opened.texts
+
+    def rank(requests: Requests) -> object:
+        return scores_over_log(opened.loaded.unit, opened.index, requests, texts, threads=config.serving.threads)
+
+    return rank
+
+
+def _megabytes(loaded: Loaded) -> float:
+    return (artifact_bytes(loaded.ranker) + artifact_bytes(loaded.encoder)) / 1e6
+
+
+def _trained_on(version: Version) -> Path:
+    folder = data_folder(run_of_version(version))
+    if folder is None:
+        raise InputError(
+            f"the data directory that {version} was trained on is not there any more; name one with --data DIR, with "
+            "lists later than all that either version learnt from"
+        )
+    return folder

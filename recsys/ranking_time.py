@@ -1,0 +1,53 @@
+"""How long it takes to rank one list, measured for several rankers side by side on lists of one size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from features.log import Float64, Requests
+
+CANDIDATES = 100
+LISTS = 30
+
+Rank = Callable[[Requests], object]
+
+
+def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float, ...]:
+    """Median wall-clock time of each ranker for one request of its own requests, in milliseconds.
+
+    rankers: with as many requests each, ranked one at a time and in turn, so that whatever else the machine does meets
+    all of them. The first request of each, which may build what is kept, is not counted.
+    """
+    n = min(len(requests) for _, requests in rankers)
+    spent: Float64 = np.full((n, len(rankers)), np.nan)
+    for i in range(n):
+        for j, (rank, requests) in enumerate(rankers):
+            one = requests.take(np.array([i]))
+            if i == 0:
+                rank(one)
+            started = time.perf_counter()
+            rank(one)
+            spent[i, j] = (time.perf_counter() - started) * 1000
+    return tuple(float(value) for value in np.median(spent, axis=0))
+
+
+def pooled_requests(requests: Requests, *, lists: int = LISTS, candidates: int = CANDIDATES) -> Requests:
+    """The last requests, each filled up with the candidates of others until it has `candidates` distinct ones.
+
+    A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `lists` requests come back.
+    """
+    chosen = np.arange(max(0, len(requests) - lists), len(requests))
+    pool = requests.item[::-1]
+    distinct = pool[np.sort(np.unique(pool, return_index=True)[1])]
+    items = []
+    for i in chosen:
+        own = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
+        others = distinct[~np.isin(distinct, own)]
+        items.append(np.concatenate([own, others])[:candidates])
+    offsets = np.cumsum([0, *map(len, items)]).astype(np.int64)
+    query = None if requests.query is None else requests.query[chosen]
+    item = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int32)
+    return Requests(requests.user[chosen], requests.time[chosen], offsets, item, query)

@@ -1,0 +1,42 @@
+"""Lists filled up to one size, and times taken in turn."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from features.log import Requests
+from recsys.ranking_time import median_milliseconds, pooled_requests
+
+REQUESTS = Requests(
+    np.array([7, 8, 9], np.int32),
+    np.arange(3),
+    np.array([0, 2, 4, 7]),
+    np.array([1, 2, 3, 1, 4, 5, 2], np.int32),
+)
+
+
+def test_lists_are_filled_up_with_the_newest_of_other_lists() -> None:
+    found = pooled_requests(REQUESTS, lists=2, candidates=4)
+    # the pool from the end: 2, 5, 4, 1, 3
+    assert list(found.user) == [8, 9]
+    assert [list(found.item[found.offsets[i] : found.offsets[i + 1]]) for i in range(2)] == [[3, 1, 2, 5], [4, 5, 2, 1]]
+
+
+def test_long_lists_are_cut_and_few_items_give_short_ones() -> None:
+    assert list(pooled_requests(REQUESTS, lists=9, candidates=2).lengths()) == [2, 2, 2]
+    assert list(pooled_requests(REQUESTS, lists=9, candidates=100).lengths()) == [5, 5, 5]
+
+
+def test_each_ranker_gets_every_list_and_its_own_time() -> None:
+    seen: list[int] = []
+
+    def slow(request: Requests) -> None:
+        seen.append(int(request.user[0]))
+        time.sleep(0.002)
+
+    fast, slower = median_milliseconds([(lambda request: None, REQUESTS), (slow, REQUESTS)])
+    assert seen == [7, 7, 8, 9]  # the first twice: once to warm up
+    assert fast < 1.0
+    assert slower >= 2.0
