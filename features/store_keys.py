@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 META, SETTINGS, KINDS = b"m", b"s", b"k"
 PENDING = b"q"
+RANGED = b"hilqv"
+"""First bytes of the keys that are read in ranges: a store may keep no order among the others."""
 MAX_ID_BYTES = 200
 
 _LENGTH = Struct(">H")
