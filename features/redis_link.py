@@ -66,7 +66,7 @@ class Address:
 
 
 def address_of(url: str) -> Address:
-    """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for any other and unknown options."""
+    """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for what is not usable."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     shown = {key: value for key, value in options.items() if key in _OPTIONS}
@@ -92,7 +92,8 @@ def address_of(url: str) -> Address:
         ) from error
     if number < 0 or (port is None and host.endswith(":")):
         raise StoreError(f"online store {name!r}: expected a database number of 0 or more and a port")
-    return Address(parts._replace(query=urlencode(options)).geturl(), prefix, name)
+    query = f"?{urlencode(options)}" if options else ""
+    return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", prefix, name)
 
 
 class Script:
@@ -152,11 +153,8 @@ class RedisLink:
 
     def refusal(self, error: Exception) -> StoreError:
         """What a server's refusal, or its silence, means."""
-        text = " ".join(str(error).split())
-        if isinstance(error, redis.AuthenticationError):
-            text = f"WRONGPASS {text}" if "required" not in text.lower() else f"NOAUTH {text}"
-        elif isinstance(error, redis.BusyLoadingError):
-            text = f"LOADING {text}"
+        code = getattr(error, "status_code", None)
+        text = " ".join(f"{code or ''} {error}".split())
         for beginning, (found, cure) in _ANSWERS.items():
             if text.startswith(beginning) or f"-{beginning}" in text:
                 return StoreError(f"online store {self.name!r}: {found}; {cure}")

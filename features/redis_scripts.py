@@ -144,7 +144,8 @@ if now == new or redis.call('HGET', past .. n + 1, '') == new then
   redis.call('SET', version, now)  -- so that this connection, too, can wait for the disk
   return 1
 end
-if now ~= base or redis.call('GET', lock) ~= token then return 0 end
+local holder = redis.call('GET', lock)
+if now ~= base or (holder and holder ~= token) then return 0 end
 
 -- what may be refused for want of memory comes first: later writes of a script that has written are not
 local before, moved = past .. n, past .. n .. ':index'
@@ -195,6 +196,6 @@ return 1
 """KEYS version, values, past, index, lock. ARGV token, version read at, version to make, ms that the past is kept,
 first bytes of the keys that are read in ranges, number of puts, key and value of each put..., keys to delete...
 
--> 1 when the change is kept, now or by an earlier call of the same; 0 when another writer came between or the lock was
-lost, and nothing is kept.
+-> 1 when the change is kept, now or by an earlier call of the same; 0 when another writer came between or has the lock,
+and nothing is kept.
 """

@@ -3,9 +3,10 @@
     store = RedisStore("redis://HOST:6379/0?prefix=news")
 
 A change is written by one script (features.redis_scripts), so whole or not at all, and only if nothing was changed
-since it was read and its writer still holds the lock: a writer that was paused until its lock expired cannot write. A
-snapshot reads the current values as long as nobody writes; what a change overwrites is kept for a while, so that a
-snapshot older than the change still reads what it was. Readers never wait, and never see half a change.
+since it was read and nobody else has the lock by now: a writer that was paused until its lock went to another cannot
+write what it made of an old state. A snapshot reads the current values as long as nobody writes; what a change
+overwrites is kept for a while, so that an older snapshot still reads what it was. Readers never wait, and never see half
+a change.
 """
 
 from __future__ import annotations
@@ -180,13 +181,13 @@ class RedisStore:
 
         Raises StoreError where the server refuses, and where its answer is lost: the change is then whole or not there.
         """
-        deadline = time.monotonic() + self._patience
+        deadline, lease = time.monotonic() + self._patience, self._lease
         with self._writing:
             while True:
                 token = secrets.token_hex(8).encode()
                 try:
-                    base = self._acquire(token, deadline)
-                    under_way = _Change(self._link, self._names, base, self._renewal(token))
+                    base = self._acquire(token, lease, deadline)
+                    under_way = _Change(self._link, self._names, base, self._renewal(token, lease))
                     result = change(under_way)
                     if self._commit(token, under_way):
                         return result
@@ -195,6 +196,7 @@ class RedisStore:
                     raise
                 self._release(token)
                 logger.warning("online store %r: a change is made again, another writer came between", self.name)
+                lease *= 2
                 if time.monotonic() > deadline:
                     raise self._too_busy()
 
@@ -202,12 +204,12 @@ class RedisStore:
         """Close the connections; the store stays."""
         self._link.close()
 
-    def _acquire(self, token: bytes, deadline: float) -> bytes:
+    def _acquire(self, token: bytes, lease: float, deadline: float) -> bytes:
         """Wait for the lock; the version of the store under it. Those who wait longest come first, mostly."""
         wait = _SHORTEST_WAIT
         names = (self._names.version, self._names.lock, self._names.next)
         while True:
-            (version,) = self._link.run(_ACQUIRE, names, (token, round(self._lease * 1000), _QUEUE_MS))
+            (version,) = self._link.run(_ACQUIRE, names, (token, round(lease * 1000), _QUEUE_MS))
             if version != 0:
                 return bytes(version)
             if time.monotonic() > deadline:
@@ -215,14 +217,14 @@ class RedisStore:
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _renewal(self, token: bytes) -> Callable[[], None]:
+    def _renewal(self, token: bytes, lease: float) -> Callable[[], None]:
         """A function that keeps the lock from expiring while the change reads."""
         renewed = time.monotonic()
 
         def renew() -> None:
             nonlocal renewed
-            if time.monotonic() - renewed > self._lease / 3:
-                self._link.run(_RENEW, (self._names.lock,), (token, round(self._lease * 1000)))
+            if time.monotonic() - renewed > lease / 3:
+                self._link.run(_RENEW, (self._names.lock,), (token, round(lease * 1000)))
                 renewed = time.monotonic()
 
         return renew
@@ -248,8 +250,8 @@ class RedisStore:
             ) from error
         if kept and on_disk and on_disk[0][0] < 1:
             raise StoreError(
-                f"online store {self.name!r}: expected the change on the server's disk within {_DISK_MS // 1000} s, got no "
-                "word of it; look after the disk and send it again, repeats count once"
+                f"online store {self.name!r}: expected the change on the server's disk within {_DISK_MS // 1000} s, "
+                "got no word of it; look after the disk and send it again, repeats count once"
             )
         return bool(kept)
 

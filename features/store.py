@@ -150,6 +150,23 @@ class LmdbStore:
         self._environment.close()
 
 
+def open_store(store: str, *, create: bool) -> KeyValueStore:
+    """The store in a folder of this machine, or on the Redis server that a URL names.
+
+    create: make it where there is none. Raises StoreError where it cannot be opened.
+    """
+    if "://" not in store:
+        return LmdbStore(Path(store), create=create)
+    try:
+        from features.redis_store import RedisStore
+    except ImportError as error:
+        raise StoreError(
+            "a store on a Redis server: expected the package redis, found none; "
+            "install it with `pip install 'recsys[redis]'`"
+        ) from error
+    return RedisStore(store, create=create)
+
+
 def _open(path: Path) -> lmdb.Environment:
     """Reserve as much address space as the system grants; disk is taken only as it is written."""
     size = _LARGEST_MAP

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from features.catalogue import reads_of
 from features.errors import StoreError
 from features.online import OnlineState
-from features.store import KeyValueStore, LmdbStore
+from features.store import KeyValueStore, open_store
 from features.store_settings import StoreSettings
 from recsys.unit import Settings
 
@@ -38,23 +37,6 @@ def open_filled_state(store: str) -> Iterator[OnlineState]:
         yield OnlineState.open(opened)
     finally:
         opened.close()
-
-
-def open_store(store: str, *, create: bool) -> KeyValueStore:
-    """The store in a folder of this machine, or on the Redis server that a URL names.
-
-    create: make it where there is none. Raises StoreError where it cannot be opened.
-    """
-    if "://" not in store:
-        return LmdbStore(Path(store), create=create)
-    try:
-        from features.redis_store import RedisStore
-    except ImportError as error:
-        raise StoreError(
-            "a store on a Redis server: expected the package redis, found none; "
-            "install it with `pip install 'recsys[redis]'`"
-        ) from error
-    return RedisStore(store, create=create)
 
 
 def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
