@@ -5,8 +5,8 @@
 A change is written by one script (features.redis_scripts), so whole or not at all, and only if nothing was changed
 since it was read and nobody else has the lock by now: a writer that was paused until its lock went to another cannot
 write what it made of an old state. A snapshot reads the current values as long as nobody writes; what a change
-overwrites is kept for a while, so that an older snapshot still reads what it was. Readers never wait, and never see half
-a change.
+overwrites is kept for a while, so that an older snapshot still reads what it was. Readers never wait, and never see
+half a change.
 """
 
 from __future__ import annotations

@@ -15,16 +15,23 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryDirectory
 
 import pytest
 from redis_server import RedisServer, redis_running
 
 pytest.importorskip("redis", reason="the package redis is not installed: pip install '.[redis]'")
 
+from features.arrivals import Event
+from features.catalogue import catalogue, reads_of
 from features.errors import StoreError
+from features.item_records import Item
+from features.online import OnlineState
+from features.online_reader import OnlineReader
 from features.redis_link import address_of
 from features.redis_store import RedisStore
 from features.store import Transaction, open_store
+from features.store_settings import StoreSettings
 
 NUMBER = Struct("<q")
 KEYS = [b"i%d" % number for number in range(50)]
@@ -436,22 +443,34 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
         open_store("redis://127.0.0.1", create=True)
 
 
-def test_a_unix_socket_and_tls_are_reached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = Path(subprocess.run(["mktemp", "-u"], capture_output=True, text=True, check=True).stdout.strip())
-    options = ["--unixsocket", str(path)]
-    tls = shutil.which("openssl") is not None
-    if tls:
-        tls_port, options = with_tls(tmp_path, options)
-    with redis_running(tmp_path, *options):
-        with closing(RedisStore(f"unix://{path}?prefix=one")) as store:
+def test_a_unix_socket_is_reached(tmp_path: Path) -> None:
+    with TemporaryDirectory() as short:  # a socket's path has to fit in 107 bytes
+        path = f"{short}/redis.sock"
+        with redis_running(tmp_path, "--unixsocket", path), closing(RedisStore(f"unix://{path}?prefix=one")) as store:
             add(store)
-        if tls:
-            with closing(RedisStore(f"rediss://localhost:{tls_port}?prefix=one&ssl_ca_certs={tmp_path}/cert")) as store:
+            assert total(store) == 1
+
+
+def test_a_server_is_reached_over_tls_and_its_certificate_is_checked(tmp_path: Path) -> None:
+    port, options = with_tls(tmp_path)
+    try:
+        with redis_running(tmp_path, *options):
+            address = f"rediss://localhost:{port}"
+            with closing(RedisStore(f"{address}?ssl_ca_certs={tmp_path}/cert")) as store:
+                add(store)
                 assert total(store) == 1
+            with pytest.raises(StoreError, match="certificate verify failed"):
+                RedisStore(address)
+    except AssertionError as error:
+        if "TLS" not in str(error):
+            raise
+        pytest.skip("this redis-server was built without TLS")
 
 
-def with_tls(folder: Path, options: list[str]) -> tuple[int, list[str]]:
-    """A port with TLS and its certificate in folder/cert, beside other options."""
+def with_tls(folder: Path) -> tuple[int, list[str]]:
+    """A port with TLS, its certificate in folder/cert, and the options that open it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on PATH to make a certificate with")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"]
@@ -460,7 +479,7 @@ def with_tls(folder: Path, options: list[str]) -> tuple[int, list[str]]:
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, *subject], check=True, capture_output=True
     )
     served = ["--tls-port", str(port), "--tls-cert-file", str(folder / "cert"), "--tls-key-file", str(folder / "key")]
-    return port, [*options, *served, "--tls-ca-cert-file", str(folder / "cert"), "--tls-auth-clients", "no"]
+    return port, [*served, "--tls-ca-cert-file", str(folder / "cert"), "--tls-auth-clients", "no"]
 
 
 def test_every_read_is_one_round_trip(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -472,6 +491,23 @@ def test_every_read_is_one_round_trip(place: str, monkeypatch: pytest.MonkeyPatc
             list(snapshot.between(b"i", b"i\xff"))
             snapshot.get_many([])
         assert len(calls) == 2
+
+
+def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidates(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"item {number}" for number in range(1000)]
+    with closing(RedisStore(place)) as store:
+        wanted = StoreSettings(reads_of(catalogue(categories={"brand": ("a", "b")})), categories=("brand",))
+        state = OnlineState.open(store, wanted)
+        state.add_items([Item(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
+        state.add_events([Event("u0", item_id, number) for number, item_id in enumerate(ids)])
+        calls = counted_calls(store, monkeypatch)
+        OnlineReader(state, "u0", None, ids, now=0)
+        first = len(calls)
+        OnlineReader(state, "u0", None, ids, now=0)
+        assert first <= 5  # once for what waits since the last event
+        assert len(calls) - first <= 4
 
 
 def counted_calls(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
