@@ -66,11 +66,14 @@ _FIRST_KINDS = (IMPRESSION, CLICKED_ROW_TYPE)
 
 
 class Meta(NamedTuple):
-    """newest: time of the newest accepted event, NO_TIME for none. sequence, items: how often either changed."""
+    """newest: time of the newest accepted event, NO_TIME for none. sequence, items: how often either changed.
+    kinds: names of the kinds of events.
+    """
 
     newest: int
     sequence: int
     items: int
+    kinds: tuple[str, ...]
 
 
 class OnlineState:
@@ -176,11 +179,10 @@ class OnlineState:
             )
         return time
 
-    def counting(self, snapshot: Snapshot) -> Counting:
+    def counting(self, meta: Meta) -> Counting:
         """How events are counted, with every kind of event that the snapshot knows."""
-        kinds = _kinds(snapshot)
-        if len(kinds) > len(self._counting.kinds):
-            self._counting = Counting(self.settings, kinds)
+        if len(meta.kinds) > len(self._counting.kinds):
+            self._counting = Counting(self.settings, meta.kinds)
         return self._counting
 
     def items(self, snapshot: Snapshot, meta: Meta, ids: Iterable[str]) -> dict[str, Item]:
@@ -205,19 +207,20 @@ class OnlineState:
 
     def overlay(self, snapshot: Snapshot, meta: Meta, moment: int) -> Overlay:
         """The changes that wait, at least those before a moment (already shifted by the delay)."""
+        end = min(moment, meta.newest + 1)
         with self._overlay_lock:
             overlay = self._overlay
             if overlay.sequence != meta.sequence:
                 overlay = Overlay(meta.sequence)
-            if overlay.end is None or overlay.end < moment:
-                changes, counting = waiting(snapshot, start=overlay.end, end=moment), self.counting(snapshot)
+            if overlay.end is None or overlay.end < end:
+                changes, counting = waiting(snapshot, start=overlay.end, end=end), self.counting(meta)
                 items = self.items(snapshot, meta, {change.item for change, _ in changes})
                 for change, count in changes:
                     keys = counting.keys_of(change, items.get(change.item))
                     if change.user is not None and counting.is_click(change.kind):
                         keys.append((HISTORY, (change.user,)))
                     overlay.add(change, count, dated=counting.is_dated(change.kind), keys=keys)
-                overlay.end = moment
+                overlay.end = end
             if overlay.sequence >= self._overlay.sequence:
                 self._overlay = overlay
             return overlay
@@ -242,7 +245,7 @@ class OnlineState:
         due = [(change, count) for change, count in total.items() if count and change.time < horizon]
         self._counting_with(transaction, ()).fold(transaction, due, horizon)
         enqueue(transaction, [(change, count) for change, count in total.items() if count and change.time >= horizon])
-        _put_meta(transaction, Meta(newest, meta.sequence + 1, meta.items))
+        _put_meta(transaction, meta._replace(newest=newest, sequence=meta.sequence + 1))
 
     def _put_items(self, transaction: Transaction, items: Sequence[Item]) -> tuple[list[str], int]:
         """The ids of items of which something is new, and how often items have changed."""
@@ -267,13 +270,13 @@ class OnlineState:
                 if gone or new:
                     counting.move(transaction, item.item_id, column, gone, new, horizon)
         if changed:
-            meta = Meta(meta.newest, meta.sequence + 1, meta.items + 1)
+            meta = meta._replace(sequence=meta.sequence + 1, items=meta.items + 1)
             _put_meta(transaction, meta)
         return changed, meta.items
 
     def _counting_with(self, transaction: Transaction, names: Iterable[str]) -> Counting:
         """How events are counted, with kinds of these names; new ones get the next numbers."""
-        known = _kinds(transaction)
+        known = _meta(transaction).kinds
         new = sorted(set(names) - set(known))
         if new:
             transaction.put_many([(KINDS, orjson.dumps((*known, *new)))])
@@ -283,14 +286,10 @@ class OnlineState:
 
 
 def _meta(snapshot: Snapshot) -> Meta:
-    value = snapshot.get_many([META])[0]
-    return Meta(NO_TIME, 0, 0) if value is None else Meta(*_META.unpack(value))
+    meta, kinds = snapshot.get_many([META, KINDS])
+    newest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
+    return Meta(newest, sequence, items, _FIRST_KINDS if kinds is None else tuple(orjson.loads(kinds)))
 
 
 def _put_meta(transaction: Transaction, meta: Meta) -> None:
-    transaction.put_many([(META, _META.pack(*meta))])
-
-
-def _kinds(snapshot: Snapshot) -> tuple[str, ...]:
-    value = snapshot.get_many([KINDS])[0]
-    return _FIRST_KINDS if value is None else tuple(orjson.loads(value))
+    transaction.put_many([(META, _META.pack(meta.newest, meta.sequence, meta.items))])

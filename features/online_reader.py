@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -79,7 +80,7 @@ class OnlineReader:
         with state.snapshot() as (snapshot, meta):
             self.time = state.moment(meta, time, now)
             self._moment = self.time - state.settings.event_delay
-            overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(snapshot)
+            overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(meta)
             if history is None:
                 past = _history(snapshot, overlay, counting, user_id, self._moment)
             else:
@@ -91,11 +92,7 @@ class OnlineReader:
             self.histories = _histories(past, codes)
             self.requests = _requests(user_id, self.time, item, query)
             self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
-            self._known = {
-                table.by: self._fetch(snapshot, overlay, counting, number, user_id, candidates)
-                for number, table in enumerate(counting.tables)
-            }
-            self._known[USER_ITEM] = _pairs(snapshot, counting, user_id, candidates, self._moment)
+            self._known = self._fetch(snapshot, overlay, counting, user_id, candidates)
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
@@ -164,51 +161,71 @@ class OnlineReader:
         return np.repeat(values, self.requests.n_rows) if by in (CATALOGUE, USER) else values
 
     def _fetch(
+        self, snapshot: Snapshot, overlay: Overlay, counting: Counting, user: str | None, candidates: Sequence[str]
+    ) -> dict[Key, _Known]:
+        """What is known for a request under the keys of every table, all of it fetched at once."""
+        keys = [_keys(table.by, user, candidates, self.catalog) for table in counting.tables]
+        names = [counters_keys(number, own or ()) for number, own in enumerate(keys)]
+        pairs = [] if user is None or not counting.pairs.whats else [ledger_key(item, user) for item in candidates]
+        *values, ledgers = _in_groups(snapshot, [*names, pairs])
+        known = {
+            table.by: self._of_table(overlay, counting, number, own, found)
+            for number, (table, own, found) in enumerate(zip(counting.tables, keys, values, strict=True))
+        }
+        return known | {USER_ITEM: _pairs(ledgers, counting, user, candidates, self._moment)}
+
+    def _of_table(
         self,
-        snapshot: Snapshot,
         overlay: Overlay,
         counting: Counting,
         number: int,
-        user: str | None,
-        candidates: Sequence[str],
+        keys: Sequence[tuple[str, ...]] | None,
+        values: Sequence[bytes | None],
     ) -> _Known:
-        """The counters of one table for a request."""
+        """What is known under keys of one table. keys: None where no user is known."""
         table = counting.tables[number]
-        if "user" in table.by and user is None:
+        if keys is None:
             column = category_of(table.by)
             n = 1 if column is None else len(self.catalog.categories[column].values)
             windows = np.zeros((len(table.rings), n), np.int64)
             return _Known(table, n, None, windows, changes_of(()), counting.counted[table.by])
-        keys = _keys(table.by, str(user), candidates, self.catalog)
-        records = table.decode(snapshot.get_many(counters_keys(number, keys)))
+        records = table.decode(values)
         windows = table.window_counts(records, self._moment)
         changes = overlay.of_table(number, keys, self._moment)
         return _Known(table, len(keys), records, windows, changes, counting.counted[table.by])
 
 
-def _keys(by: Key, user: str, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]]:
-    """The keys of a table that a request asks for: one, one a candidate, or one a category value."""
+def _in_groups(snapshot: Snapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
+    """The values of groups of keys, read together: a store on another machine is asked once."""
+    values = iter(snapshot.get_many([key for group in groups for key in group]))
+    return [list(islice(values, len(group))) for group in groups]
+
+
+def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]] | None:
+    """The keys of a table that a request asks for: one, one a candidate, or one a category value; None of nobody."""
+    if "user" in by and user is None:
+        return None
     if by == CATALOGUE:
         return [()]
     if by == ITEM:
         return [(item,) for item in candidates]
     if by == USER:
-        return [(user,)]
+        return [(str(user),)]
     values = catalog.categories[by[-1]].values
-    return [(user, value) for value in values] if "user" in by else [(value,) for value in values]
+    return [(str(user), value) for value in values] if "user" in by else [(value,) for value in values]
 
 
-def _pairs(snapshot: Snapshot, counting: Counting, user: str | None, candidates: Sequence[str], moment: int) -> _Known:
-    """What the user did with each candidate, from their ledgers."""
+def _pairs(
+    ledgers: Sequence[bytes | None], counting: Counting, user: str | None, candidates: Sequence[str], moment: int
+) -> _Known:
+    """What the user did with each candidate, from their ledgers; none where nothing has to be known."""
     rows: list[tuple[int, Change, int, bool]] = []
-    if user is not None and counting.pairs.whats:
-        ledgers = snapshot.get_many([ledger_key(item, user) for item in candidates])
-        for row, (item, ledger) in enumerate(zip(candidates, ledgers, strict=True)):
-            if ledger is not None:
-                rows += [
-                    (row, Change(one.time, one.kind, user, item), count, counting.is_dated(one.kind))
-                    for one, count in counting.rule.happenings(unpack(ledger)).items()
-                ]
+    for row, ledger in enumerate(ledgers):
+        if ledger is not None:
+            rows += [
+                (row, Change(one.time, one.kind, user, candidates[row]), count, counting.is_dated(one.kind))
+                for one, count in counting.rule.happenings(unpack(ledger)).items()
+            ]
     return _Known(
         counting.pairs,
         len(candidates),

@@ -1,4 +1,5 @@
-"""Where the online state is kept: bytes under bytes, changed in durable transactions. LMDB on disk implements it.
+"""Where the online state is kept: bytes under bytes, changed in durable transactions. LMDB on disk implements it here,
+a Redis server in `features.redis_store`.
 
 Anything with these few operations can stand in for LMDB: many keys read at once from one consistent snapshot, keys of a
 range in order, and a change that is written whole or not at all.
@@ -30,7 +31,9 @@ class Snapshot(Protocol):
         """The value of each key, None where there is none; as many as `keys`, which may repeat."""
 
     def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys from `start` to before `end`, and their values, ascending."""
+        """Keys from `start` to before `end`, and their values, ascending. Both begin with one same byte, of
+        `features.store_keys.RANGED`.
+        """
 
 
 class Transaction(Snapshot, Protocol):
@@ -44,7 +47,9 @@ class Transaction(Snapshot, Protocol):
 
 
 class KeyValueStore(Protocol):
-    """A store of the online state."""
+    """A store of the online state. name: where it is, for messages."""
+
+    name: str
 
     def read(self) -> AbstractContextManager[Snapshot]:
         """A snapshot, for as long as the context lasts."""
@@ -52,7 +57,8 @@ class KeyValueStore(Protocol):
     def update(self, change: Callable[[Transaction], Result]) -> Result:
         """Run `change` in a transaction and make it durable before returning; nothing is kept when it raises.
 
-        One change at a time; others wait. Raises StoreError where the store cannot keep it.
+        One change at a time; others wait. `change` does nothing but read and write its transaction: it may run more
+        than once. Raises StoreError where the store cannot keep it.
         """
 
     def close(self) -> None:
@@ -102,6 +108,7 @@ class LmdbStore:
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         self.path = Path(path)
+        self.name = str(path)
         if not create and not (self.path / "data.mdb").is_file():
             raise StoreError(
                 f"online store {str(path)!r}: expected a folder with a store, found none; "
@@ -141,6 +148,23 @@ class LmdbStore:
     def close(self) -> None:
         """Close the files."""
         self._environment.close()
+
+
+def open_store(store: str, *, create: bool) -> KeyValueStore:
+    """The store in a folder of this machine, or on the Redis server that a URL names.
+
+    create: make it where there is none. Raises StoreError where it cannot be opened.
+    """
+    if "://" not in store:
+        return LmdbStore(Path(store), create=create)
+    try:
+        from features.redis_store import RedisStore
+    except ImportError as error:
+        raise StoreError(
+            "a store on a Redis server: expected the package redis, found none; "
+            "install it with `pip install 'recsys[redis]'`"
+        ) from error
+    return RedisStore(store, create=create)
 
 
 def _open(path: Path) -> lmdb.Environment:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from redis_server import RedisServer
     from trained_site import TrainedSite
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -38,3 +40,21 @@ def trained(trained_once: TrainedSite, monkeypatch: pytest.MonkeyPatch) -> Train
     monkeypatch.chdir(trained_once.home)
     tracking.connect()
     return trained_once
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A real Redis server for all tests; the test is skipped where none is installed."""
+    from redis_server import redis_running
+
+    with redis_running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["lmdb", "redis"])
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
+    """Names places of empty online stores, as `--store` takes them: the test runs over every kind of store."""
+    if request.param == "lmdb":
+        return lambda: str(tmp_path_factory.mktemp("lmdb") / "store")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return server.place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_reader import OnlineReader
 from features.reads import CLICK, IMPRESSION, ITEM, Count
-from features.store import LmdbStore
+from features.store import open_store
 from features.store_keys import user_key
 from pipelines.load import LoadReport, events_into, items_into, load_users, users_into
 from recsys.over_log import scores_over_log
@@ -34,8 +34,8 @@ def site() -> SmallSite:
 
 
 @pytest.fixture
-def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
-    with open_state(str(tmp_path / "store"), site.unit.settings, create=True) as opened:
+def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
+    with open_state(new_place(), site.unit.settings, create=True) as opened:
         yield opened
 
 
@@ -55,6 +55,7 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
     log, users = site.log, np.arange(-1, 20, dtype=np.int32)
     moment = state.newest() + HOUR
+    service.rebuild(moment)
     candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
     requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))
@@ -152,28 +153,24 @@ def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state
         items_into(state, site.unit, table)
 
 
-def test_users_are_kept_and_need_a_store(state: OnlineState, tmp_path: Path) -> None:
+def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable[[], str], tmp_path: Path) -> None:
     table = write(tmp_path / "users.csv", [{"user_id": "u1", "country": "NZ"}, {"user_id": "", "country": "NZ"}])
     assert users_into(state, table).rejected == {"missing_value": 1}
     with state.snapshot() as (snapshot, _):
         assert json.loads(snapshot.get_many([user_key("u1")])[0] or b"") == {"country": "NZ"}
     with pytest.raises(StoreError, match="load-items"):
-        load_users(table, str(tmp_path / "nowhere"))
+        load_users(table, new_place())
 
 
-def test_a_store_of_another_model_is_refused(site: SmallSite, tmp_path: Path) -> None:
-    store = LmdbStore(tmp_path / "store")
+def test_a_store_of_another_model_is_refused(site: SmallSite, new_place: Callable[[], str]) -> None:
+    place = new_place()
+    store = open_store(place, create=True)
     OnlineState.open(store, wanted_settings(site.unit.settings.model_copy(update={"history_length": 7}), {}))
     store.close()
     with (
         pytest.raises(StoreError, match=r"history_length 7.*50"),
-        open_state(str(tmp_path / "store"), site.unit.settings, create=True),
+        open_state(place, site.unit.settings, create=True),
     ):
-        pass
-
-
-def test_a_store_on_another_server_is_not_there_yet(site: SmallSite) -> None:
-    with pytest.raises(StoreError, match="expected a folder"), open_state("redis://x", site.unit.settings, create=True):
         pass
 
 

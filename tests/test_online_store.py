@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,7 @@ from features.offline import LogIndex, log_matrix
 from features.online import OnlineState
 from features.online_reader import OnlineReader
 from features.reads import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
-from features.store import LmdbStore
+from features.store import LmdbStore, open_store
 from features.store_settings import StoreSettings
 from features.tables import ReadOptions, load_log
 
@@ -57,14 +56,17 @@ def settings_for(
     )
 
 
-@contextmanager
-def fresh_state(wanted: StoreSettings) -> Iterator[OnlineState]:
-    with tempfile.TemporaryDirectory() as folder:
-        store = LmdbStore(Path(folder))
-        try:
+FreshState = Callable[[StoreSettings], AbstractContextManager[OnlineState]]
+
+
+@pytest.fixture(scope="module")
+def fresh_state(new_place: Callable[[], str]) -> FreshState:
+    @contextmanager
+    def fresh(wanted: StoreSettings) -> Iterator[OnlineState]:
+        with closing(open_store(new_place(), create=True)) as store:
             yield OnlineState.open(store, wanted)
-        finally:
-            store.close()
+
+    return fresh
 
 
 def items_of(catalog: Catalog) -> list[Item]:
@@ -122,7 +124,7 @@ def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0) -> Float32:
 @settings(max_examples=40, deadline=None)
 @given(happenings, undated, lists, st.sampled_from((0, 0, 5 * MINUTE, hours(2), days(2))))
 def test_replay_in_time_order_equals_the_offline_matrix_to_the_last_bit(
-    events: list[Happening], old: list[Happening], shown: list[Shown], delay: int
+    fresh_state: FreshState, events: list[Happening], old: list[Happening], shown: list[Shown], delay: int
 ) -> None:
     events, shown = once_each(events + old), sorted(shown, key=lambda one: one.minute)
     log = make_log(events, shown)
@@ -143,6 +145,7 @@ def test_replay_in_time_order_equals_the_offline_matrix_to_the_last_bit(
 @settings(max_examples=40, deadline=None)
 @given(happenings, undated, lists, lists, st.sampled_from((0, 5 * MINUTE, days(2))), st.randoms(use_true_random=False))
 def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
+    fresh_state: FreshState,
     events: list[Happening],
     old: list[Happening],
     shown: list[Shown],
@@ -214,6 +217,7 @@ def matched_log(events: list[tuple[Happening, int | None]], shown: list[tuple[Sh
 @settings(max_examples=60, deadline=None)
 @given(named_events, clicked_lists(), lists, st.randoms(use_true_random=False))
 def test_a_clicked_row_and_its_event_are_one_click_whichever_comes_first(
+    fresh_state: FreshState,
     events: list[tuple[Happening, int | None]],
     shown: list[tuple[Shown, tuple[int, ...]]],
     asked: list[Shown],
@@ -255,7 +259,7 @@ def counted(state: OnlineState, user: str | None, item: str, minute: int, read: 
 ITEM_CLICKS, PAIR_CLICKS = Count(CLICK, ITEM), Count(CLICK, USER_ITEM)
 
 
-def test_an_event_counts_strictly_before_a_request_and_once() -> None:
+def test_an_event_counts_strictly_before_a_request_and_once(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
         for _ in range(2):
             state.add_events([Event("u0", "a", 5 * MINUTE), Event("u0", "a", 5 * MINUTE)])
@@ -266,7 +270,7 @@ def test_an_event_counts_strictly_before_a_request_and_once() -> None:
         assert [counted(state, None, item, 6, ITEM_CLICKS) for item in "bc"] == [1, 0]
 
 
-def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything() -> None:
+def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
         state.add_events([Event("u0", "a", 5 * MINUTE)])
         with pytest.raises(TimeOrderError, match=f"expected {5 * MINUTE} microseconds or later.*got {4 * MINUTE}"):
@@ -277,7 +281,7 @@ def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(
         assert OnlineReader(state, "u0", None, ["a"], now=9 * MINUTE).time == 9 * MINUTE
 
 
-def test_advancing_counts_what_waits_and_refuses_earlier_reads() -> None:
+def test_advancing_counts_what_waits_and_refuses_earlier_reads(fresh_state: FreshState) -> None:
     with fresh_state(settings_for(delay=hours(1))) as state:
         state.add_events([Event("u0", "a", 0)])
         state.advance(200 * MINUTE)
@@ -286,7 +290,7 @@ def test_advancing_counts_what_waits_and_refuses_earlier_reads() -> None:
             counted(state, "u0", "a", 199, ITEM_CLICKS)
 
 
-def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept() -> None:
+def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept(fresh_state: FreshState) -> None:
     events = [
         Event("u0", "a", MINUTE),
         Event("", "a", MINUTE),
@@ -312,7 +316,7 @@ def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept(
         assert [one.code for one in state.add_impressions(wrong_lists)] == ["bad_items", "bad_items"]
 
 
-def test_unknown_users_and_items_are_answered_and_items_in_the_request_win() -> None:
+def test_unknown_users_and_items_are_answered_and_items_in_the_request_win(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
         state.add_items([Item("a", "stored", categories={"brand": ("acme",)})])
         state.add_events([Event("u0", "a", 1)])
@@ -326,14 +330,14 @@ def test_unknown_users_and_items_are_answered_and_items_in_the_request_win() -> 
         assert reader.catalog.published_at[reader.requests.item].tolist() == [NO_TIME] * 3
 
 
-def test_describing_an_item_anew_reports_what_changed() -> None:
+def test_describing_an_item_anew_reports_what_changed(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
         assert state.add_items([Item("a", "one"), Item("b", "two")]) == ["a", "b"]
         assert state.add_items([Item("a", "one"), Item("b", "three")]) == ["b"]
 
 
-def test_a_store_made_for_something_else_is_refused_and_both_sides_are_named(tmp_path: Path) -> None:
-    store = LmdbStore(tmp_path)
+def test_a_store_made_for_something_else_is_refused_and_both_sides_are_named(new_place: Callable[[], str]) -> None:
+    store = open_store(new_place(), create=True)
     with pytest.raises(StoreError, match="the online store is empty"):
         OnlineState.open(store)
     OnlineState.open(store, settings_for())
@@ -354,8 +358,8 @@ def test_a_path_that_is_no_folder_or_has_no_store_is_a_clear_error(tmp_path: Pat
         LmdbStore(tmp_path / "nothing", create=False)
 
 
-def test_two_states_on_one_store_see_each_others_events(tmp_path: Path) -> None:
-    store = LmdbStore(tmp_path)
+def test_two_states_on_one_store_see_each_others_events(new_place: Callable[[], str]) -> None:
+    store = open_store(new_place(), create=True)
     first, second = OnlineState.open(store, settings_for()), OnlineState.open(store)
     for minute in range(1, 4):
         second.add_events([Event("u0", "a", minute * MINUTE)])
@@ -367,11 +371,10 @@ def test_two_states_on_one_store_see_each_others_events(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from pathlib import Path
 from features.arrivals import Event
 from features.online import OnlineState
-from features.store import LmdbStore
-state = OnlineState.open(LmdbStore(Path(sys.argv[1])))
+from features.store import open_store
+state = OnlineState.open(open_store(sys.argv[1], create=False))
 if len(sys.argv) > 2:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
@@ -381,16 +384,16 @@ for n in range(100_000):
 """
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
-    store = LmdbStore(tmp_path)
-    OnlineState.open(store, settings_for())
-    store.close()
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as writer:
+def test_what_was_acknowledged_survives_a_kill(new_place: Callable[[], str]) -> None:
+    place = new_place()
+    with closing(open_store(place, create=True)) as store:
+        OnlineState.open(store, settings_for())
+    with subprocess.Popen([sys.executable, "-c", WRITER, place], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         acknowledged = [int(line) for line in itertools.islice(writer.stdout, 20)]
         os.kill(writer.pid, signal.SIGKILL)
         acknowledged += [int(line) for line in writer.stdout]
-    state = OnlineState.open(LmdbStore(tmp_path))
+    state = OnlineState.open(open_store(place, create=False))
     kept = OnlineReader(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER))[0]
     assert kept - len(acknowledged) in (0, 1)
     assert kept >= 20
@@ -413,7 +416,7 @@ def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: 
 
 
 @pytest.mark.shared
-def test_replay_of_real_lists_equals_the_offline_matrix(shared_data: Path) -> None:
+def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState, shared_data: Path) -> None:
     log, _ = load_log(shared_data / "amazon-office", ReadOptions(categories=("brand",)))
     features = catalogue(categories={"brand": log.catalog.categories["brand"].values[:50]})
     index, n = LogIndex(log), 300

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,9 +93,11 @@ def test_batch_scores_equal_the_evaluations(office: Office, tmp_path: Path, monk
     assert np.abs(found.loc[office.expected.index] - office.expected).max() < TOLERANCE
 
 
-def test_online_scores_replayed_in_time_order_equal_the_evaluations(office: Office, tmp_path: Path) -> None:
+def test_online_scores_replayed_in_time_order_equal_the_evaluations(
+    office: Office, new_place: Callable[[], str]
+) -> None:
     loaded, log, requests = office.loaded, office.log, office.requests
-    with open_state(str(tmp_path / "store"), loaded.unit.settings, create=True) as state:
+    with open_state(new_place(), loaded.unit.settings, create=True) as state:
         items_into(state, loaded.unit, office.data / "items.parquet")
         service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
         applied, worst = 0, 0.0

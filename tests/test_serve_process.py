@@ -8,24 +8,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Timer
 
 import httpx
 import pytest
+from redis_server import RedisServer, redis_running
 from small_unit import small_site
+from trained_site import MODEL, TrainedSite
 
 from features.online import OnlineState
 from features.online_reader import OnlineReader
 from features.reads import CLICK, USER, Count
-from features.store import LmdbStore
+from features.store import open_store
+from pipelines.load import items_into
 from pipelines.serve import listen
 from recsys.errors import ServerError
+from recsys.serving.states import open_state
 
 SCRIPT = Path(__file__).with_name("served_small_site.py")
 STARTED = 1_700_000_000
+CLI = [sys.executable, "-m", "pipelines.cli"]
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +42,18 @@ def unit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def environment() -> dict[str, str]:
+    """Of a process that runs this project's code."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
+
+
 @contextmanager
-def server(unit_folder: Path, store: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(unit_folder: Path, store: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running server and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-    command = [sys.executable, str(SCRIPT), str(unit_folder), str(store), str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    command = [sys.executable, str(SCRIPT), str(unit_folder), store, str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
     try:
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(process, address)
@@ -80,20 +89,17 @@ def batch(number: int) -> list[dict[str, object]]:
     ]
 
 
-def clicks_of_the_user(store: Path) -> int:
-    opened = LmdbStore(store, create=False)
-    try:
+def clicks_of_the_user(store: str) -> int:
+    with closing(open_store(store, create=False)) as opened:
         reader = OnlineReader(OnlineState.open(opened), "u1", None, ["any"], now=time.time_ns() // 1000)
         return int(reader.count(Count(CLICK, USER))[0])
-    finally:
-        opened.close()
 
 
 def test_what_was_acknowledged_survives_a_kill_and_a_server_asked_to_stop_ends_well(
-    unit_folder: Path, tmp_path: Path
+    unit_folder: Path, new_place: Callable[[], str]
 ) -> None:
-    acknowledged = 0
-    with server(unit_folder, tmp_path / "store") as (process, address), httpx.Client(base_url=address) as client:
+    store, acknowledged = new_place(), 0
+    with server(unit_folder, store) as (process, address), httpx.Client(base_url=address) as client:
         Timer(1.0, process.send_signal, (signal.SIGKILL,)).start()
         for number in range(100_000):
             try:
@@ -104,15 +110,15 @@ def test_what_was_acknowledged_survives_a_kill_and_a_server_asked_to_stop_ends_w
             acknowledged += 1
         assert process.wait(10) == -signal.SIGKILL
     assert acknowledged > 0
-    assert clicks_of_the_user(tmp_path / "store") in (5 * acknowledged, 5 * (acknowledged + 1))
-    with server(unit_folder, tmp_path / "store") as (process, address):
+    assert clicks_of_the_user(store) in (5 * acknowledged, 5 * (acknowledged + 1))
+    with server(unit_folder, store) as (process, address):
         again = [event for number in range(acknowledged + 1) for event in batch(number)]
         for start in range(0, len(again), 5_000):
             httpx.post(f"{address}/v1/events", json={"events": again[start : start + 5_000]}, timeout=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert process.stderr is not None and "Traceback" not in process.stderr.read()
-    assert clicks_of_the_user(tmp_path / "store") == 5 * (acknowledged + 1)
+    assert clicks_of_the_user(store) == 5 * (acknowledged + 1)
 
 
 def test_small_answers_do_not_wait_for_acknowledgements() -> None:
@@ -127,3 +133,88 @@ def test_a_port_in_use_is_named() -> None:
             listen("127.0.0.1", port)
     with pytest.raises(ServerError, match="port 99999"):
         listen("127.0.0.1", 99999)
+
+
+def clicked(address: str, user: str, item: str, timestamp: int) -> None:
+    event = {"user_id": user, "item_id": item, "timestamp": timestamp, "event_type": "click"}
+    answer = httpx.post(f"{address}/v1/events", json={"events": [event]}, timeout=30)
+    assert answer.json() == {"accepted": 1, "rejected": []}
+
+
+def ranked(address: str, user: str, candidates: list[str]) -> httpx.Response:
+    return httpx.post(f"{address}/v1/rank", json={"user_id": user, "candidates": candidates}, timeout=30)
+
+
+def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absence(
+    unit_folder: Path, tmp_path: Path
+) -> None:
+    ids = [str(item_id) for item_id in small_site().log.catalog.ids[:20]]
+    with redis_running(tmp_path) as redis, ExitStack() as servers:
+        place = redis.place()
+        with open_state(place, small_site().unit.settings, create=True) as state:
+            items_into(state, small_site().unit, small_site().data / "items.parquet")
+        (first_process, first), (_, second) = (servers.enter_context(server(unit_folder, place)) for _ in range(2))
+        before = ranked(second, "u1", ids).json()["items"]
+        for number in range(3):
+            clicked(first, "u1", ids[number], STARTED + number)
+        after = ranked(second, "u1", ids).json()["items"]
+        assert after != before
+        assert ranked(first, "u1", ids).json()["items"] == after
+
+        redis.stop(signal.SIGKILL)
+        for answer in (
+            ranked(first, "u1", ids),
+            httpx.post(f"{first}/v1/events", json={"events": batch(0)}, timeout=30),
+            httpx.get(f"{first}/health/ready", timeout=30),
+        ):
+            assert answer.status_code == 503
+            assert "expected a Redis server that answers" in answer.json()["error"]["message"]
+        assert httpx.get(f"{first}/health/live", timeout=30).status_code == 200
+
+        redis.start()
+        assert ranked(first, "u1", ids).json()["items"] == after
+        clicked(first, "u1", ids[3], STARTED + 3)
+        assert ranked(second, "u1", ids).json()["items"] == ranked(first, "u1", ids).json()["items"] != after
+        first_process.send_signal(signal.SIGTERM)
+        assert first_process.wait(20) == 0
+        assert first_process.stderr is not None and "Traceback" not in first_process.stderr.read()
+
+
+def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedSite, redis_server: RedisServer) -> None:
+    place = redis_server.place()
+    for command, table in (("load-items", "items"), ("load-events", "impressions")):
+        recsys(command, str(trained.data / f"{table}.parquet"), "--store", place, "--model", MODEL)
+    users = trained.home / "users.csv"
+    users.write_text("user_id,country\nu1,NZ\n")
+    assert "1 of 1 rows" in recsys("load-users", str(users), "--store", place)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [*CLI, "serve", "--store", place, "--model", MODEL, "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            wait_until_ready(process, f"http://127.0.0.1:{port}")
+            examples = httpx.get(f"http://127.0.0.1:{port}/v1/examples").json()
+            ids = [item["item_id"] for item in examples["items"]][:10]
+            answer = ranked(f"http://127.0.0.1:{port}", examples["users"][0], ids)
+            assert sorted(item["item_id"] for item in answer.json()["items"]) == sorted(ids)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def test_a_command_says_in_one_line_that_no_redis_answers(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user_id\nu1\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"redis://127.0.0.1:{free.getsockname()[1]}"
+    command = [*CLI, "load-users", str(tmp_path / "users.csv"), "--store", place]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert done.stderr.startswith(f"error: online store '{place}': expected a Redis server that answers")
+
+
+def recsys(*arguments: str) -> str:
+    """What a command prints."""
+    done = subprocess.run([*CLI, *arguments], capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

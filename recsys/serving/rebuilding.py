@@ -45,7 +45,7 @@ class Rebuilder:
             return None
         started = time.perf_counter()
         with state.snapshot() as (snapshot, meta):
-            counting = state.counting(snapshot)
+            counting = state.counting(meta)
             ids, clicked = clicked_before(snapshot, counting, edge, length=settings.user_items)
             items = state.items(snapshot, meta, ids)
         columns = state.settings

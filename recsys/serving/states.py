@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from features.catalogue import reads_of
 from features.errors import StoreError
 from features.online import OnlineState
-from features.store import LmdbStore
+from features.store import KeyValueStore, open_store
 from features.store_settings import StoreSettings
 from recsys.unit import Settings
 
@@ -18,16 +17,12 @@ from recsys.unit import Settings
 def open_state(
     store: str, settings: Settings, *, create: bool, widths: Mapping[str, int] | None = None
 ) -> Iterator[OnlineState]:
-    """The state at `store`, a folder, for a unit of these settings; closed at the end.
+    """The state at `store`, a folder or a `redis://` URL, for a unit of these settings; closed at the end.
 
     create: make the store where there is none. widths: of the vector columns, needed to make one that holds any.
     Raises StoreError where it cannot be opened or was made for something else.
     """
-    if "://" in store:
-        raise StoreError(
-            f"online store {store!r}: expected a folder; this version keeps its store on this machine's disk"
-        )
-    opened = LmdbStore(Path(store), create=create)
+    opened = open_store(store, create=create)
     try:
         yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
     finally:
@@ -37,7 +32,7 @@ def open_state(
 @contextmanager
 def open_filled_state(store: str) -> Iterator[OnlineState]:
     """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
-    opened = LmdbStore(_folder(store), create=False)
+    opened = open_store(store, create=False)
     try:
         yield OnlineState.open(opened)
     finally:
@@ -59,7 +54,7 @@ def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSetti
     )
 
 
-def _widths(store: LmdbStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
+def _widths(store: KeyValueStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
     """The width of each vector column: the store's where it has been made already, else as given."""
     known = dict(widths)
     if settings.vectors and any(column not in known for column in settings.vectors):
@@ -67,15 +62,7 @@ def _widths(store: LmdbStore, settings: Settings, widths: Mapping[str, int]) -> 
     missing = [column for column in settings.vectors if column not in known]
     if missing:
         raise StoreError(
-            f"online store {str(store.path)!r}: expected vectors of items in columns {missing!r}, which the model "
+            f"online store {store.name!r}: expected vectors of items in columns {missing!r}, which the model "
             "reads; load items into a new store"
         )
     return known
-
-
-def _folder(store: str) -> Path:
-    if "://" in store:
-        raise StoreError(
-            f"online store {store!r}: expected a folder; this version keeps its store on this machine's disk"
-        )
-    return Path(store)

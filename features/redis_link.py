@@ -1,0 +1,171 @@
+"""The connection of the Redis store: its address, its calls in one round trip each, and its failures as StoreErrors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from features.errors import StoreError
+
+SCHEMES = ("redis", "rediss", "unix")
+PREFIX = "recsys"
+_USABLE_PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_SECONDS = {"socket_timeout": 10.0, "socket_connect_timeout": 2.0}
+_OPTIONS = (
+    "prefix",
+    "db",
+    *_SECONDS,
+    "ssl_ca_certs",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_keyfile",
+)
+
+_ANSWERS = {
+    "OOM ": (
+        "expected memory for this change, got a server at its maxmemory",
+        "nothing of it was kept; raise maxmemory or free memory",
+    ),
+    "READONLY": ("expected a server that takes writes, got a read-only replica", "name the primary"),
+    "MISCONF": (
+        "expected a server that can write to its disk, got one that cannot",
+        "free some disk space or see the server's log",
+    ),
+    "NOREPLICAS": ("expected a server with enough replicas, got too few", "start them or lower min-replicas-to-write"),
+    "LOADING": ("expected a server with its data, got one that still reads it from disk", "try again in a moment"),
+    "NOAUTH": ("expected a server without a password, got one that wants one", "put it into the URL as :PASSWORD@"),
+    "WRONGPASS": ("expected the server's user and password, got others", "put them into the URL as USER:PASSWORD@"),
+    "NOPERM": ("expected the right to every command on its keys", "ask for it in the server's ACL"),
+    "MOVED": ("expected one server, got a node of a cluster", "name a server outside cluster mode"),
+    "WRONGTYPE": ("expected keys of a store, got others of the same names", "choose another ?prefix= or database"),
+    "BUSY ": ("expected an answer, got a server busy with a script", "try again in a moment"),
+}
+"""Beginnings of a server's refusals: what was expected and came, and what to do."""
+
+
+class UnreachableError(StoreError):
+    """No answer came: the server may have done what was asked, or not."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """url: as redis-py takes it. prefix: of the store's keys. name: for messages, without a password."""
+
+    url: str
+    prefix: str
+    name: str
+
+
+def address_of(url: str) -> Address:
+    """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for what is not usable."""
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    shown = {key: value for key, value in options.items() if key in _OPTIONS}
+    host = parts.netloc.rpartition("@")[2]
+    name = f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(shown)}" if shown else "")
+    if parts.scheme not in SCHEMES:
+        raise StoreError(
+            f"online store {name!r}: expected a folder or a URL that begins with redis://, rediss:// or unix://"
+        )
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if unknown:
+        raise StoreError(f"online store {name!r}: expected options {sorted(_OPTIONS)}, got {unknown}")
+    prefix = options.pop("prefix", PREFIX)
+    if not _USABLE_PREFIX.fullmatch(prefix):
+        raise StoreError(f"online store {name!r}: expected a prefix of 1 to 64 of A-Z a-z 0-9 _ . : -, got {prefix!r}")
+    database = options.get("db", "" if parts.scheme == "unix" else parts.path.strip("/"))
+    try:
+        number = int(database or 0)
+        port = parts.port
+    except ValueError as error:
+        raise StoreError(
+            f"online store {name!r}: expected a database number and a port, got others: {error}"
+        ) from error
+    if number < 0 or (port is None and host.endswith(":")):
+        raise StoreError(f"online store {name!r}: expected a database number of 0 or more and a port")
+    query = f"?{urlencode(options)}" if options else ""
+    return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", prefix, name)
+
+
+class Script:
+    """A script, and the hash by which a server that has seen it knows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+Command = tuple[Any, ...]
+
+
+class RedisLink:
+    """Connections to one server, for any number of threads."""
+
+    def __init__(self, address: Address) -> None:
+        self.name = address.name
+        try:
+            # each call may come twice: a connection that the server has closed meanwhile is made anew, and every call
+            # made through here does the same when it comes again
+            self._client = redis.Redis.from_url(
+                address.url, **_SECONDS, retry=Retry(NoBackoff(), 1), client_name="recsys", decode_responses=False
+            )
+        except (ValueError, TypeError, redis.RedisError) as error:
+            raise StoreError(f"online store {self.name!r}: expected a usable URL: {error}") from error
+
+    def call(self, *commands: Command) -> list[Any]:
+        """The answers to commands in one round trip, on one connection. Raises StoreError for the first refusal."""
+        answers = self.try_calls(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise self.refusal(answer) from answer
+        return answers
+
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *after: Command) -> list[Any]:
+        """The answers to a script and to further commands; the server is sent the script's text when it lacks it."""
+        rest = (len(keys), *keys, *arguments)
+        first, *others = self.try_calls([("EVALSHA", script.sha, *rest), *after])
+        if isinstance(first, redis.exceptions.NoScriptError):
+            first, *others = self.try_calls([("EVAL", script.text, *rest), *after])
+        for answer in (first, *others):
+            if isinstance(answer, Exception):
+                raise self.refusal(answer) from answer
+        return [first, *others]
+
+    def try_calls(self, commands: Sequence[Command]) -> list[Any]:
+        """As `call`, but refusals are among the answers. Raises UnreachableError, or StoreError when none is let in."""
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = pipeline.execute(raise_on_error=False)
+                return answers
+        except (redis.RedisError, OSError) as error:
+            raise self.refusal(error) from error
+
+    def refusal(self, error: Exception) -> StoreError:
+        """What a server's refusal, or its silence, means."""
+        code = getattr(error, "status_code", None)
+        text = " ".join(f"{code or ''} {error}".split())
+        for beginning, (found, cure) in _ANSWERS.items():
+            if text.startswith(beginning) or f"-{beginning}" in text:
+                return StoreError(f"online store {self.name!r}: {found}; {cure}")
+        if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+            return UnreachableError(
+                f"online store {self.name!r}: expected a Redis server that answers, got: {text.rstrip('.')}; "
+                "start it, or check the address"
+            )
+        return StoreError(f"online store {self.name!r}: expected a Redis server that does what is asked, got: {text}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+        self._client.connection_pool.disconnect()
