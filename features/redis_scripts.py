@@ -7,7 +7,7 @@ Keys, in the order every script takes those it needs (PREFIX is the store's, in 
     {PREFIX}:index      sorted set, all scores 0: the keys that are read in ranges, so in order of their bytes
     {PREFIX}:past:N     hash: what the keys that change N touched held before it ("1" and the value, or "0" for
                         nothing), and under the empty name the version before it; expires
-    {PREFIX}:past:N:index  sorted set: those of them that change N added to the index or took from it; expires
+    {PREFIX}:past:N:gone  sorted set: those of them that change N took from the index; expires
     {PREFIX}:lock       token of the writer at work; expires
     {PREFIX}:next       token of the writer that waits longest; expires
 """
@@ -89,7 +89,7 @@ if at ~= now then
   local seen = {}
   for i = 1, #names do seen[names[i]] = true end
   for n = number(at) + 1, number(now) do
-    for _, name in ipairs(redis.call('ZRANGEBYLEX', past .. n .. ':index', low, high)) do
+    for _, name in ipairs(redis.call('ZRANGEBYLEX', past .. n .. ':gone', low, high)) do
       if not seen[name] then
         seen[name] = true
         names[#names + 1] = name
@@ -148,7 +148,7 @@ local holder = redis.call('GET', lock)
 if now ~= base or (holder and holder ~= token) then return 0 end
 
 -- what may be refused for want of memory comes first: later writes of a script that has written are not
-local before, moved = past .. n, past .. n .. ':index'
+local before, gone = past .. n, past .. n .. ':gone'
 redis.call('HSET', before, '', base)
 
 local function is_ranged(name) return string.find(ranged, string.sub(name, 1, 1), 1, true) end
@@ -169,7 +169,6 @@ for first = 7, 6 + 2 * puts, 2000 do
   redis.call('HSET', values, unpack(ARGV, first, last))
   if #fresh > 0 then
     redis.call('ZADD', index, unpack(fresh))
-    redis.call('ZADD', moved, unpack(fresh))
   end
 end
 
@@ -181,13 +180,13 @@ for i = 7 + 2 * puts, #ARGV do
     redis.call('HDEL', values, name)
     if is_ranged(name) then
       redis.call('ZREM', index, name)
-      redis.call('ZADD', moved, 0, name)
+      redis.call('ZADD', gone, 0, name)
     end
   end
 end
 
 redis.call('PEXPIRE', before, memory)
-redis.call('PEXPIRE', moved, memory)
+redis.call('PEXPIRE', gone, memory)
 redis.call('SET', version, new)
 redis.call('DEL', lock)
 return 1

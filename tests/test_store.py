@@ -80,6 +80,8 @@ def test_long_ranges_are_whole_and_in_order(store: KeyValueStore) -> None:
         assert list(with_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
         assert [key for key, _ in snapshot.between(keys[7], keys[3007])] == keys[7:3007]
         assert list(snapshot.between(keys[7], keys[7])) == []
+        store.update(lambda change: change.delete_many(keys[::3]))
+        assert list(with_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
 
 
 def test_a_place_without_a_store_is_refused_where_one_has_to_be(new_place: NewPlace) -> None:
@@ -93,7 +95,9 @@ def test_other_places_are_refused(tmp_path: Path) -> None:
 
 
 keys = st.builds(
-    bytes.__add__, st.sampled_from([bytes((first,)) for first in RANGED[:2]] + [b"c", b"m"]), st.binary(max_size=2)
+    bytes.__add__,
+    st.sampled_from([bytes((first,)) for first in RANGED[:2]] + [b"c", b"m"]),
+    st.sampled_from((b"\0", b"\x20", b"a", b"a\0", b"\xa0")),
 )
 puts = st.dictionaries(keys, st.none() | st.binary(max_size=3), max_size=6)
 changes = st.lists(st.tuples(puts, puts, st.sampled_from(("keep", "keep", "keep", "fail"))), min_size=1, max_size=6)
