@@ -68,4 +68,3 @@ def scores_over_log(unit: Unit, index: LogIndex, requests: Requests, texts: Item
         threads=threads or 2,
     )[1]
     return unit.ranker.scores(matrix, threads=threads)
-
