@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-BENCHMARKS := quality
+BENCHMARKS := features quality
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.errors import InputError
-from features.grouping import Keys, few, grouped, ordered
+from features.grouping import Keys, grouped, grouped_pairs, ordered
 from features.log import NO_TIME, Bool, Int32, Int64, Log
 from features.reads import CATALOGUE, CLICK, DATED_CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Key, category_of
 
@@ -49,9 +49,23 @@ class Counters:
         """Place after the last of each number's occurrences below `position`; fast for ascending probes."""
         if self.composite is None:
             return position
+        return _searched(self.composite, self._wanted(number, position))
+
+    def since(self, number: Int64, position: Int64, end: Int64) -> Int64:
+        """How many of each number stand from `position` on and before place `end`, as `before` gave it. Where the
+        latest is older than that, as with most items in a short window, nothing is searched."""
+        if self.composite is None:
+            return end - position
+        wanted = self._wanted(number, position)
+        some = np.flatnonzero(self.composite.take(end - 1, mode="clip") >= wanted) if len(self.composite) else end[:0]
+        found = np.zeros(len(end), np.int64)
+        found[some] = end[some] - _searched(self.composite, wanted[some])
+        return found
+
+    def _wanted(self, number: Int64, position: Int64) -> Int64:
         wanted = number << self.bits
         wanted |= position
-        return _searched(self.composite, wanted)
+        return wanted
 
     def n_of_key(self, number: Int64, end: Int64) -> Int64:
         """How many of each number stand before place `end`, as `before` gave it."""
@@ -81,13 +95,13 @@ def _searched(composite: Int64, wanted: Int64) -> Int64:
 class Probes:
     """The keys that a batch of requests asks for, ascending by (key, request); key -1 asks for nothing.
 
-    key: (m,) int64. request: (m,). place: (m,) where each answer stands in the order of the rows. n: how many answers there are,
-    of which those that no probe asks for are known to be nothing. offsets: None for one answer a row (or a request),
-    else (n_rows + 1,): the answers that each row adds up.
+    key, request: (m,). place: (m,) where each answer stands in the order of the rows. n: how many answers there are;
+    those that no probe asks for are nothing. offsets: None for one answer a row (or a request), else (n_rows + 1,): the
+    answers that each row adds up.
     """
 
     key: Int64
-    request: Int32 | Int64
+    request: Int32
     place: Int32 | Int64
     n: int
     offsets: Int64 | None
@@ -131,76 +145,94 @@ def occurrences(log: Log, what: str, *, dated: bool) -> Occurrences:
 
 def counters(found: Occurrences, by: Key, log: Log) -> Counters:
     """Occurrences sorted by (key, time). Those of an unknown user or item are in no counter that needs one."""
-    bits = len(found).bit_length()
+    n, bits = len(found), len(found).bit_length()
     if by == CATALOGUE:
-        return Counters(None, np.array([0, len(found), 0], np.int32), None, bits, found.time)
-    key, owner, n_keys = event_keys(found.user, found.item, by, log)
-    position = np.arange(len(found), dtype=np.int32) if owner is None else owner
-    known = key >= 0
+        return Counters(None, np.array([0, n, 0], np.int32), None, bits, found.time)
+    asked = asked_keys(found.user, found.item, by, log)
+    position = asked.owner
+    known = asked.key >= 0 if asked.other is None else (asked.key >= 0) & (asked.other >= 0)
     if not known.all():
-        key, position = key[known], position[known]
-    number, starts, keys, order = _numbered(key, n_keys)
+        position = np.flatnonzero(known).astype(np.int32) if position is None else position[known]
+        asked = asked.take(known)
+    number, starts, keys, order = _numbered(asked)
     number <<= bits
-    number |= position[order]
+    number |= order if position is None else position[order]
     return Counters(number, np.append(starts, np.int32(0)), keys, bits, found.time)
 
 
-def _numbered(key: Keys, n_keys: int) -> tuple[Int64, Int32, Int64 | None, Int32 | Int64]:
+def _numbered(asked: AskedKeys) -> tuple[Int64, Int32, Int64 | None, Int32]:
     """Numbers of keys in ascending order, (m,), where each number begins there, the keys of the numbers or None where
     they are the same, and the order, (m,)."""
-    if few(n_keys, len(key)):
-        places, starts = grouped(key, n_keys)
-        return np.repeat(np.arange(n_keys), np.diff(starts)), starts, None, places
-    sorted_key, order = ordered(key, n_keys)
+    if asked.other is None:
+        order, starts = grouped(asked.key, asked.n_keys)
+        return np.repeat(np.arange(asked.n_keys), np.diff(starts)), starts, None, order
+    order, starts = grouped_pairs(asked.key, asked.other, asked.n_keys, asked.n_others)
+    key = np.repeat(np.arange(asked.n_keys) * asked.n_others, np.diff(starts))
+    key += asked.other[order]
     new = np.ones(len(key), bool)
-    np.not_equal(sorted_key[1:], sorted_key[:-1], out=new[1:])
+    np.not_equal(key[1:], key[:-1], out=new[1:])
     starts = np.append(np.flatnonzero(new), len(key)).astype(np.int32)
-    return np.cumsum(new) - 1, starts, sorted_key[new], order
+    return np.cumsum(new) - 1, starts, key[new], order
 
 
-def event_keys(user: Int32, item: Int32, by: Key, log: Log) -> tuple[Keys, Int32 | None, int]:
-    """Key of each (user, item) pair, -1 for an unknown part; for a category each of its values, and whose it is.
+@dataclass(frozen=True)
+class AskedKeys:
+    """The keys of (user, item) pairs; for a category each of its values. Codes are -1 for what is not known.
 
-    Returns (m,) keys, (m,) owners or None where key i belongs to pair i, and the number of possible keys.
+    key: (m,) codes below n_keys. other: None, or (m,) codes below n_others that make it a key of two parts. owner:
+    (m,) which pair each key belongs to, or None where key i belongs to pair i.
     """
-    n_items = max(1, len(log.catalog))
-    column = category_of(by)
+
+    key: Int32
+    n_keys: int
+    other: Int32 | None = None
+    n_others: int = 1
+    owner: Int32 | None = None
+
+    def take(self, kept: Bool) -> AskedKeys:
+        """The keys where `kept`, without their owners."""
+        other = None if self.other is None else self.other[kept]
+        return AskedKeys(self.key[kept], self.n_keys, other, self.n_others)
+
+    def whole(self) -> tuple[Keys, int]:
+        """Each key as one integer, (m,), -1 where a part is not known, and how many there may be."""
+        if self.other is None:
+            return self.key, self.n_keys
+        key = self.key.astype(np.int64)
+        key *= self.n_others
+        key += self.other
+        key[(self.key < 0) | (self.other < 0)] = -1
+        return key, self.n_keys * self.n_others
+
+
+def asked_keys(user: Int32, item: Int32, by: Key, log: Log) -> AskedKeys:
+    """The keys under which (user, item) pairs are counted, or asked for."""
+    n_users, n_items, column = len(log.users), max(1, len(log.catalog)), category_of(by)
     if by == CATALOGUE:
-        return np.zeros(len(user), np.int32), None, 1
+        return AskedKeys(np.zeros(len(user), np.int32), 1)
     if by == USER:
-        return user, None, len(log.users)
+        return AskedKeys(user, n_users)
     if by == ITEM:
-        return item, None, n_items
+        return AskedKeys(item, n_items)
     if by == USER_ITEM:
-        return _pairs(user, item, n_items), None, len(log.users) * n_items
+        return AskedKeys(user, n_users, item, n_items)
     if column is None or column not in log.catalog.categories:
         raise InputError(
             f"counts by {by!r}: expected a categorical item column, one of {sorted(log.catalog.categories)}; "
             "name it in the configuration or drop the feature"
         )
     category = log.catalog.categories[column]
-    n_values = max(1, len(category.values))
-    values = category.codes.take(item)
+    values, n_values = category.codes.take(item), max(1, len(category.values))
     owner = np.repeat(np.arange(len(item), dtype=np.int32), values.lengths())
     if len(by) == 1:
-        return values.codes, owner, n_values
-    return _pairs(user[owner], values.codes, n_values), owner, len(log.users) * n_values
+        return AskedKeys(values.codes, n_values, owner=owner)
+    return AskedKeys(user[owner], n_users, values.codes, n_values, owner)
 
 
-def _pairs(user: Int32, other: Int32, n_others: int) -> Int64:
-    """One key for each user and item, or user and value; -1 where either is unknown."""
-    key = user.astype(np.int64)
-    key *= n_others
-    key += other
-    key[(user < 0) | (other < 0)] = -1
-    return key
-
-
-def ascending(key: Keys, n_keys: int, request: Int32 | Int64, offsets: Int64 | None) -> Probes:
-    """Probes in ascending order of (key, request), from keys in ascending order of request."""
-    n = len(key)
-    key, place = ordered(key, n_keys)
-    return Probes(key, request[place], place, n, offsets)
+def ascending(asked: AskedKeys, request: Int32, offsets: Int64 | None) -> Probes:
+    """Probes in ascending order of (key, request). request: (m,) ascending, of each key."""
+    key, place = ordered(*asked.whole())
+    return Probes(key, request[place], place, len(key), offsets)
 
 
 def _shown(log: Log) -> Occurrences:

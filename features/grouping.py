@@ -17,11 +17,6 @@ _CELLS = 4
 """Counting takes a cell for each possible key: at most this many for each key that is there."""
 
 
-def few(n_keys: int, n: int) -> bool:
-    """Whether n keys are counted, being one of n_keys, rather than sorted."""
-    return n_keys <= _CELLS * n
-
-
 def grouped(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
     """Places of `key` in ascending order of (key, place), (n,), and where each key begins there, (n_keys + 1,).
 
@@ -35,13 +30,20 @@ def grouped(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
     return rows.indices, rows.indptr
 
 
+def grouped_pairs(first: Keys, second: Keys, n_first: int, n_second: int) -> tuple[Int32, Int32]:
+    """Places in ascending order of (first, second, place), (n,), and where each `first` begins, (n_first + 1,)."""
+    by_second = grouped(second, n_second)[0]
+    order, starts = grouped(first[by_second], n_first)
+    return by_second[order], starts
+
+
 def ordered(key: Keys, n_keys: int) -> tuple[Int64, Int32 | Int64]:
     """`key` in ascending order, (n,), and the place of each, (n,), ascending among equal keys.
 
     key: (n,) from -1 to n_keys - 1.
     """
     n = len(key)
-    if few(n_keys, n):
+    if n_keys <= _CELLS * n:
         order, starts = grouped(key + 1, n_keys + 1)
         return np.repeat(np.arange(-1, n_keys), np.diff(starts)), order
     bits = n.bit_length()

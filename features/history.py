@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.grouping import grouped, ordered
+from features.grouping import grouped, grouped_pairs
 from features.log import Events, Int32, Int64, Ragged, Requests
 
 _FIRST_WINDOW = 64
@@ -53,9 +53,9 @@ def clicks_by_user(events: Events, n_users: int) -> Clicks:
     kept = np.flatnonzero(events.positive & (events.user >= 0))
     order, starts = grouped(events.user[kept], n_users)
     kept = kept[order]
-    item, n, n_items = events.item[kept], len(kept), int(events.item.max(initial=0)) + 1
-    pair, place = ordered(events.user[kept].astype(np.int64) * n_items + item, n_users * n_items)
-    same = pair[1:] == pair[:-1]
+    user, item, n = np.repeat(np.arange(n_users), np.diff(starts)), events.item[kept], len(kept)
+    place = grouped_pairs(user, item, n_users, int(item.max(initial=0)) + 1)[0]
+    same = (user[place[1:]] == user[place[:-1]]) & (item[place[1:]] == item[place[:-1]])
     next_click = np.full(n, n, np.int32)
     next_click[place[:-1][same]] = place[1:][same]
     return Clicks(starts.astype(np.int64), item, events.time[kept], next_click)

@@ -14,7 +14,7 @@ import numpy as np
 
 from features.catalogue import reads_of
 from features.chunks import part_of, row_chunks
-from features.counters import Counters, Occurrences, Probes, ascending, counters, event_keys, occurrences
+from features.counters import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
 from features.definitions import Feature
 from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
 from features.log import NO_TIME, Catalog, Float32, Float64, Int64, Log, Ragged, Requests
@@ -145,10 +145,12 @@ class OfflineReader:
 
     def _count(self, read: Count) -> Int64:
         probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
-        if read.window is not None:
-            answers = end - self._before(read.what, read.by, read.window, dated=True)
+        table = self.index.counters(read.what, read.by, dated=True)
+        if read.window is None:
+            answers = table.n_of_key(probes.key, end)
         else:
-            answers = self.index.counters(read.what, read.by, dated=True).n_of_key(probes.key, end)
+            opens = self._position(read.what, read.window, dated=True)
+            answers = table.since(probes.key, opens[probes.request], end)
         found = self._to_rows(probes.unsorted(answers), read.by)
         if read.window is None and self.index.has_undated(read.what):
             found = found + self._count_undated(read)
@@ -156,7 +158,7 @@ class OfflineReader:
 
     def _count_undated(self, read: Count) -> Int64:
         probes = self._probes_in(read.what, read.by, dated=False)
-        end = self._before(read.what, read.by, None, dated=False)
+        end = self._before(read.what, read.by, dated=False)
         answers = self.index.counters(read.what, read.by, dated=False).n_of_key(probes.key, end)
         return self._to_rows(probes.unsorted(answers), read.by)
 
@@ -181,12 +183,12 @@ class OfflineReader:
         """Places after the dated occurrences before each probe's request, kept for all windows of one key."""
         kind = kind_of(what)
         if (kind, by) not in self._ends:
-            self._ends[kind, by] = self._before(kind, by, None, dated=True)
+            self._ends[kind, by] = self._before(kind, by, dated=True)
         return self._ends[kind, by]
 
-    def _before(self, what: str, by: Key, window: int | None, *, dated: bool) -> Int64:
-        """Places after the occurrences of each probe's key strictly before its request, or before a window of it."""
-        probes, position = self._probes_in(what, by, dated=dated), self._position(what, window, dated=dated)
+    def _before(self, what: str, by: Key, *, dated: bool) -> Int64:
+        """Places after the occurrences of each probe's key strictly before its request."""
+        probes, position = self._probes_in(what, by, dated=dated), self._position(what, None, dated=dated)
         return self.index.counters(what, by, dated=dated).before(probes.key, position[probes.request])
 
     def _position(self, what: str, window: int | None, *, dated: bool) -> Int64:
@@ -214,15 +216,16 @@ class OfflineReader:
     def _make_probes(self, by: Key) -> Probes:
         requests, log = self.requests, self.index.log
         if by in (CATALOGUE, USER):
-            key, _, n_keys = event_keys(requests.user, requests.user, by, log)
-            return ascending(key, n_keys, np.arange(len(requests)), None)
+            asked = asked_keys(requests.user, requests.user, by, log)
+            return ascending(asked, np.arange(len(requests), dtype=np.int32), None)
         request = requests.request_of_row()
-        key, owner, n_keys = event_keys(requests.row_user(), requests.item, by, log)
-        if owner is None:
-            return ascending(key, n_keys, request, None)
+        asked = asked_keys(requests.row_user(), requests.item, by, log)
+        if asked.owner is None:
+            return ascending(asked, request, None)
         column = self.catalog.categories[str(category_of(by))]
         lengths = column.codes.lengths()[requests.item]
-        return ascending(key, n_keys, request[owner], np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return ascending(asked, request[asked.owner], offsets)
 
     def _to_rows(self, answers: Int64, by: Key) -> Int64:
         """From an answer a probe to one a candidate row."""
@@ -251,10 +254,11 @@ def read_in_chunks(
 ) -> None:
     """Call `use` with a reader of each chunk of requests and the bounds of its requests, on `threads` threads.
 
-    The reader answers what `features` read. Chunks bound the memory beside the index, and change no value. delay:
-    microseconds that an event needs to become known.
+    The reader answers what `features` read. Chunks have at most `chunk_rows` candidate rows: they bound the memory
+    beside the index, and change no value. delay: microseconds that an event needs to become known.
     """
     index.prepare(reads_of(features), threads=threads)
+    chunk_rows = min(chunk_rows, -(-requests.n_rows // max(1, threads)))
 
     def read(bounds: tuple[int, int]) -> None:
         part = part_of(requests, *bounds)
@@ -276,7 +280,7 @@ def log_matrix(
     threads: int = 2,
     chunk_rows: int = CHUNK_ROWS,
 ) -> tuple[tuple[str, ...], Float32]:
-    """`feature_matrix` of any number of requests, chunk by chunk; the same values at any chunk and number of threads."""
+    """`feature_matrix` of any number of requests: the same values at any chunk and number of threads."""
     names = column_names(features)
     matrix = np.empty((requests.n_rows, len(names)), np.float32)
 

@@ -96,6 +96,17 @@ def test_hour_and_weekday_follow_the_time_zone() -> None:
     assert value(Weekday(), log, at=monday_2330, timezone="Europe/Berlin") == 1.0
 
 
+def test_the_clock_changes_within_a_day_of_the_batch() -> None:
+    # Berlin goes from 02:00 to 03:00 on 29 March 2026 at 01:00 UTC; day 20541 since 1970
+    sunday = 20_541 * 1440
+    requests = [Shown(0, sunday + minute, (A,)) for minute in (-60, 30, 59, 60, 90, 1440)]
+    index, asked = LogIndex(make_log([], [])), make_requests(requests)
+    reader = index.reader(asked, index.histories(asked), timezone="Europe/Berlin")
+    minutes = [0.0, 1.5, 1 + 59 / 60, 3.0, 3.5, 2.0]
+    np.testing.assert_array_equal(Hour().compute(reader), minutes)
+    assert Weekday().compute(reader).tolist() == [6.0] * 5 + [0.0]
+
+
 def test_history_length_counts_distinct_clicked_items(tiny_log: Log) -> None:
     assert value(HistoryLength(), tiny_log) == 1.0
     assert value(HistoryLength(), tiny_log, user=UNKNOWN) == 0.0

@@ -1,0 +1,128 @@
+"""`python -m benchmarks.features`: the built-in catalogue, places included, for millions of candidate rows.
+
+Measured is what a nightly job does: from a log in memory to the whole matrix, index and histories made anew each time,
+on two threads. Beside it stand the look-ups alone that the same columns need, with `pandas.merge_asof`
+(`benchmarks.bare_lookups`, on one thread: it holds the interpreter's lock), in the same run. Seconds are the best of
+three, since other work disturbs and none speeds up. Peak memory is that of the process after the first matrix, before
+pandas has done anything. Text columns, from random vectors and terms, are measured apart.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, random_array
+
+from benchmarks.bare_lookups import lookups_of, seconds_of_merges
+from benchmarks.report import Result, command
+from benchmarks.simulated_log import COLUMN, LIST_SIZE, simulated_log
+from features.catalogue import catalogue
+from features.chunks import part_of
+from features.definitions import Feature
+from features.log import Log, Requests
+from features.matrix import column_names
+from features.offline import LogIndex, log_matrix
+from recsys.encoder.scoring import mean_history_head, text_matrix
+from recsys.lexical import lexical_column
+
+SEED = 1
+ENOUGH = 250_000
+"""Candidate rows a second that are asked for."""
+_DIM, _TERMS, _TERMS_A_TEXT = 384, 20_000, 12
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the log is, and how many of its lists are given text columns."""
+
+    events: int
+    lists: int
+    users: int
+    items: int
+    text_lists: int
+
+
+FULL = Size(events=5_000_000, lists=100_000, users=200_000, items=50_000, text_lists=5_000)
+QUICK = Size(events=1_000_000, lists=25_000, users=50_000, items=20_000, text_lists=1_000)
+
+
+def measure(quick: bool) -> list[Result]:
+    """Columns of the built-in catalogue for millions of candidate rows, against the bare look-ups they need."""
+    size = QUICK if quick else FULL
+    log = simulated_log(events=size.events, lists=size.lists, users=size.users, items=size.items, seed=SEED)
+    features = catalogue(categories={COLUMN: log.catalog.categories[COLUMN].values[:200]})
+    requests, lookups = log.impressions.requests, lookups_of(features)
+    seconds = [_seconds(lambda: _matrix(features, log, requests, threads=2))]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    bare = [seconds_of_merges(lookups, log, requests)]
+    for _ in range(2):
+        seconds.append(_seconds(lambda: _matrix(features, log, requests, threads=2)))
+        bare.append(seconds_of_merges(lookups, log, requests))
+    alone = _best(lambda: _matrix(features, log, requests, threads=1))
+    rows, two, merges = requests.n_rows, min(seconds), min(bare)
+    return [
+        Result("columns", len(column_names(features)), f"of {len(features)} features, {len(lookups)} look-ups"),
+        Result("candidate_rows_per_second", rows / two, "rows a second", ENOUGH, rows / two / ENOUGH),
+        Result("over_bare_lookups", two / merges, "seconds to those of merge_asof", 1.0, two / merges),
+        Result("over_bare_lookups_one_thread", alone / merges, "the same on one thread", 1.0, alone / merges),
+        Result("seconds_from_log_to_matrix", two, f"s, {rows:,} rows, {size.events:,} events", merges, two / merges),
+        Result("seconds_of_index", _best(lambda: _index(features, log)), "s of these", two),
+        Result("linearity", _linearity(features, log), "seconds of all lists to 4 times those of every 4th", 1.0),
+        Result("peak_rss_mb", peak, "MB, the log and the matrix included"),
+        *_text(log, size),
+    ]
+
+
+def _index(features: tuple[Feature, ...], log: Log) -> LogIndex:
+    index = LogIndex(log)
+    log_matrix(features, index, part_of(log.impressions.requests, 0, 1), threads=2)
+    return index
+
+
+def _matrix(features: tuple[Feature, ...], log: Log, requests: Requests, *, threads: int) -> None:
+    log_matrix(features, LogIndex(log), requests, threads=threads)
+
+
+def _linearity(features: tuple[Feature, ...], log: Log) -> float:
+    """Seconds of all lists over four times the seconds of every fourth, index and all that is made once left out."""
+    index, every = _index(features, log), log.impressions.requests
+    some = every.take(np.arange(0, len(every), 4))
+    of_some = _best(lambda: log_matrix(features, index, some, threads=2))
+    return _best(lambda: log_matrix(features, index, every, threads=2)) / (4 * of_some)
+
+
+def _text(log: Log, size: Size) -> list[Result]:
+    """Rows a second of the text columns of the latest lists."""
+    rng = np.random.default_rng(SEED)
+    vectors = rng.normal(size=(size.items + 1, _DIM)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[-1] = np.nan
+    terms = csr_matrix(random_array((size.items + 1, _TERMS), density=_TERMS_A_TEXT / _TERMS, format="csr", rng=rng))
+    n = len(log.impressions)
+    requests = part_of(log.impressions.requests, n - size.text_lists, n)
+    histories = LogIndex(log).histories(requests)
+    head, rows = mean_history_head(_DIM), size.text_lists * LIST_SIZE
+    text = _best(lambda: text_matrix(head, vectors, requests, histories))
+    lexical = _best(lambda: lexical_column(terms, requests, histories))
+    return [
+        Result("text_rows_per_second", rows / text, f"rows a second on one thread, {_DIM} wide"),
+        Result("lexical_rows_per_second", rows / lexical, f"rows a second on one thread, {_TERMS_A_TEXT} terms a text"),
+    ]
+
+
+def _best(work: Callable[[], object]) -> float:
+    return min(_seconds(work) for _ in range(3))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    command(measure)
