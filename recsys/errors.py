@@ -4,6 +4,7 @@ RecsysError
 ├── InputError, StoreError          features.errors
 ├── ConfigError                     a configuration key or value
 ├── TrainingError                   training cannot give a usable model
+│   └── AuditFailed                 a feature leaks, so nothing is registered
 ├── ServerError                     the server cannot start
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
@@ -15,6 +16,7 @@ from __future__ import annotations
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 
 __all__ = [
+    "AuditFailed",
     "ConfigError",
     "EncoderMismatch",
     "InputError",
@@ -34,6 +36,10 @@ class ConfigError(RecsysError, ValueError):
 
 class TrainingError(RecsysError):
     """Training cannot give a usable model from this data."""
+
+
+class AuditFailed(TrainingError):
+    """The leak audit found something, so nothing is registered; the message names the first finding."""
 
 
 class ServerError(RecsysError):
