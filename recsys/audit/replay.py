@@ -31,6 +31,7 @@ from recsys.serving.stored_vectors import StoredVectors
 from recsys.unit import candidate_matrix, query_vectors
 
 _AT_ONCE = 2000
+_FED_AT_ONCE = 5000
 _CACHED_TEXTS = 200_000
 
 
@@ -161,14 +162,13 @@ class OnlinePath:
     def _advance(self, moment: int) -> None:
         """Hand the store what arrived before a moment and was not handed over yet."""
         end = int(np.searchsorted(self._feed.time, moment))
-        due = self._feed.arrivals[self.fed : end]
+        for start in range(self.fed, end, _FED_AT_ONCE):
+            due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
+            lists = [one for one in due if isinstance(one, ShownList)]
+            events = [one for one in due if isinstance(one, Event)]
+            for one in self._state.add_together(events, lists):
+                self.refused[one.code] = self.refused.get(one.code, 0) + 1
         self.fed = max(end, self.fed)
-        lists = [one for one in due if isinstance(one, ShownList)]
-        events = [one for one in due if isinstance(one, Event)]
-        rejected = self._state.add_impressions(lists) if lists else []
-        rejected += self._state.add_events(events) if events else []
-        for one in rejected:
-            self.refused[one.code] = self.refused.get(one.code, 0) + 1
 
 
 def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impressions) -> ReplayReport:
