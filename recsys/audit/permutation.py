@@ -20,18 +20,17 @@ import numpy as np
 from features.log import Float64, Log
 from features.offline import LogIndex
 from recsys.audit.auc import list_aucs
-from recsys.audit.context import SLICES, AuditContext, Rows
+from recsys.audit.context import SLICES, AuditContext
 from recsys.audit.finding import Checked, Finding
-from recsys.audit.lone import PRESENCE, best_row, with_presence
-from recsys.bootstrap import Interval, mean_interval
+from recsys.audit.lone import PRESENCE, best_row, tells, with_presence
+from recsys.audit.ranking import ndcg_over, scores_on_test
+from recsys.bootstrap import Interval
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
 from recsys.errors import TrainingError
-from recsys.metrics import list_metrics
-from recsys.ranker import Lists, train_ranker
 from recsys.slicing import slice_impressions
 from recsys.stages import lexical_stage
-from recsys.unit import ItemTexts, ranker_columns
+from recsys.unit import ItemTexts
 
 RULE = "permutation"
 MOST_DEVIATIONS = 5.0
@@ -84,7 +83,7 @@ def over_permuted(context: AuditContext, log: Log) -> AuditContext:
     lexical = lexical_stage(chain)
     text = item_texts(log.catalog, config.encoder.template)
     texts = ItemTexts(encoder.encode_texts(text), lexical.transform(text))
-    return replace(context, chain=chain, encoder=encoder, lexical=lexical, texts=texts, lists=None)
+    return replace(context, chain=chain, encoder=encoder, lexical=lexical, texts=texts)
 
 
 def _lift_over_random(context: AuditContext) -> Interval:
@@ -92,27 +91,11 @@ def _lift_over_random(context: AuditContext) -> Interval:
 
     0 where the ranker gives every list of valid one score, as it should.
     """
-    config, lists = context.chain.config, context.slices
-    train, valid, test = (_lists(lists[name]) for name in SLICES)
     try:
-        ranker = train_ranker(
-            train,
-            valid,
-            ranker_columns(context.features),
-            config.ranker,
-            seed=config.seed,
-            threads=context.chain.threads,
-        )
+        scores = scores_on_test(context, without=context.allowed)
     except TrainingError:
         return Interval(0.0, 0.0, 0.0)
-    scores = ranker.scores(test.matrix, threads=context.chain.threads)
-    ranked, tied = (list_metrics(one, test.label, test.offsets).ndcg_at_10 for one in (scores, np.zeros(len(scores))))
-    users = lists["test"].impressions.requests.user
-    return mean_interval(ranked - tied, users, resamples=config.evaluation.resamples, seed=config.seed)
-
-
-def _lists(rows: Rows) -> Lists:
-    return Lists(rows.matrix, rows.impressions.label, rows.impressions.requests.offsets)
+    return ndcg_over(context, scores, np.zeros(len(scores)))
 
 
 def _by_column(context: AuditContext) -> list[Finding]:
@@ -121,6 +104,8 @@ def _by_column(context: AuditContext) -> list[Finding]:
     findings: dict[str, Finding] = {}
     for name in SLICES:
         rows = context.slices[name]
+        if not tells(rows):
+            continue
         values = list_aucs(
             with_presence(rows.matrix, columns), rows.impressions.label, rows.impressions.requests.offsets
         )
@@ -145,10 +130,8 @@ def _deviations(aucs: Float64) -> tuple[Float64, Float64]:
 
     Lists are taken as independent, which permuted labels are given all that came before them.
     """
-    n = max(2, len(aucs))
-    mean, deviation = aucs.mean(axis=0), aucs.std(axis=0, ddof=1) if len(aucs) > 1 else np.zeros(aucs.shape[1])
-    constant = deviation < 1e-12
-    return mean, np.where(constant, 0.0, (mean - 0.5) / np.where(constant, 1.0, deviation / np.sqrt(n)))
+    mean, error = aucs.mean(axis=0), np.maximum(aucs.std(axis=0, ddof=1), 1e-12) / np.sqrt(len(aucs))
+    return mean, (mean - 0.5) / error
 
 
 def _of_ranker(outcomes: list[Outcome]) -> Finding:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from recsys.audit.columns import columns
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Checked
-from recsys.audit.gains import known_after_gains
 from recsys.audit.injection import injection
 from recsys.audit.known import known
 from recsys.audit.lone import lone_auc
 from recsys.audit.order import encoder_order
 from recsys.audit.permutation import permutation
+from recsys.audit.ranking import known_after_gains
 from recsys.audit.report import AuditReport
 from recsys.audit.sampled import sampled
 from recsys.errors import AuditFailed
