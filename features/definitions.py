@@ -19,6 +19,8 @@ from features.reads import CATALOGUE, SECOND, USER, Count, First, Last, Read, Re
 
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
+AFTERWARDS = "afterwards"
+"""Known only once its list is history, as an item's total sales: the audit refuses it unless it is asked for."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

@@ -128,6 +128,13 @@ class OnlineState:
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
+    def add_together(self, events: Sequence[Event], lists: Sequence[ShownList]) -> list[Rejection]:
+        """Count events and shown lists in one transaction, for a few of each; rejected as for either, events first."""
+        arrivals, rejected = event_arrivals(events, latest=None)
+        shown, rejected_lists = list_arrivals(lists, latest=None)
+        self.store.update(partial(self._arrive, arrivals=[*arrivals, *shown]))
+        return rejected + rejected_lists
+
     def add_items(self, items: Sequence[Item]) -> list[str]:
         """Describe items, or describe them anew; the ids of those of which anything changed. Counts by category move
         with an item whose category changes: at once for one first described after its events, at the cost of counting

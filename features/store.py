@@ -106,7 +106,9 @@ class LmdbStore:
     `update` had returned from.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
+    def __init__(self, path: Path, *, create: bool = True, durable: bool = True) -> None:
+        """create: make it where there is none. durable: write every change to disk before `update` returns; without it
+        a store is faster and lost with the machine, as suits a temporary one."""
         self.path = Path(path)
         self.name = str(path)
         if not create and not (self.path / "data.mdb").is_file():
@@ -116,7 +118,7 @@ class LmdbStore:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._environment = _open(self.path)
+            self._environment = _open(self.path, durable=durable)
         except (OSError, lmdb.Error) as error:
             raise StoreError(
                 f"online store {str(path)!r} cannot be opened: {error}; expected a folder that can be written"
@@ -167,12 +169,12 @@ def open_store(store: str, *, create: bool) -> KeyValueStore:
     return RedisStore(store, create=create)
 
 
-def _open(path: Path) -> lmdb.Environment:
+def _open(path: Path, *, durable: bool) -> lmdb.Environment:
     """Reserve as much address space as the system grants; disk is taken only as it is written."""
     size = _LARGEST_MAP
     while True:
         try:
-            return lmdb.open(os.fspath(path), map_size=size, max_readers=1024, sync=True, metasync=True)
+            return lmdb.open(os.fspath(path), map_size=size, max_readers=1024, sync=durable, metasync=durable)
         except (lmdb.MemoryError, OverflowError):
             if size <= _SMALLEST_MAP:
                 raise

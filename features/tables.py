@@ -57,7 +57,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class Tables:
     """Everything read, codes not yet joined, and the readers, which know the counts."""
 
     items: Items
@@ -65,6 +65,23 @@ class _Tables:
     lists: Lists
     users: pa.Table | None
     readers: dict[str, TableReader]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The tables in the log's codes, while a clicked row and its event are still two things.
+
+    item_ids, user_ids: sorted. user: (n_lists,). item: (n_rows,) of the lists. events: in the table's order, unsorted.
+    clicked: the clicked rows of lists, in order. matches: the event of each.
+    """
+
+    item_ids: pa.Array
+    user_ids: pa.Array
+    user: Int32
+    item: Int32
+    events: Events
+    clicked: ClickedRows
+    matches: Matches
 
 
 def load_log(
@@ -84,8 +101,8 @@ def load_log(
     folder = Path(folder)
     with Rejects(rejects) as bin_:
         bin_.clear(tuple(TABLES))
-        tables = _read(folder, options, bin_, impressions_required=impressions_required)
-        log, matches, added = _log(tables, options)
+        tables = read_tables(folder, options, bin_, impressions_required=impressions_required)
+        log, matches, added = joined_log(tables, join(tables, options))
         if not log.events.positive.any():
             raise InputError(
                 f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
@@ -117,7 +134,8 @@ def read_table_rows(
     return TableReader(Path(path), schema, timezone=timezone, rejects=bin_)
 
 
-def _read(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool) -> _Tables:
+def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool = False) -> Tables:
+    """The tables of a data directory, read and checked row by row. Raises InputError where they cannot be used."""
     paths = {table: find_table(folder, table) for table in TABLES}
     if paths["items"] is None:
         raise InputError(
@@ -131,7 +149,7 @@ def _read(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_r
         path = paths[schema.table]
         if path is not None:
             readers[schema.table] = TableReader(path, schema, timezone=options.timezone, rejects=rejects)
-    return _Tables(
+    return Tables(
         read_items(readers["items"], options.item_columns, rejects),
         read_events(readers["events"]) if "events" in readers else no_events(),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
@@ -144,12 +162,13 @@ def _users(batches: TableReader) -> pa.Table:
     return pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
 
 
-def _log(tables: _Tables, options: ReadOptions) -> tuple[Log, Matches, int]:
+def join(tables: Tables, options: ReadOptions) -> Joined:
+    """The tables in the log's codes, and which event is the click of which clicked row."""
     items, events, lists = tables.items, tables.events, tables.lists
     known = [] if tables.users is None else tables.users.column("user_id").chunks
     item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
     user_ids = sorted_union([*known, events.user.used(), lists.user.used()])
-    happened = _events(tables.events, item_ids, user_ids, options)
+    happened = _events(events, item_ids, user_ids, options)
     user, item = lists.user.recoded(user_ids), lists.item.recoded(item_ids)
     rows = np.flatnonzero(lists.label > 0)
     owner = np.searchsorted(lists.offsets, rows, side="right") - 1
@@ -157,12 +176,19 @@ def _log(tables: _Tables, options: ReadOptions) -> tuple[Log, Matches, int]:
     matches = match_clicks(
         happened, _list_of_event(events, lists), clicked, window=options.click_window, n_items=len(item_ids)
     )
-    happened, added = merged(happened, clicked, matches)
+    return Joined(item_ids, user_ids, user, item, happened, clicked, matches)
+
+
+def joined_log(tables: Tables, joined: Joined) -> tuple[Log, Matches, int]:
+    """The log of joined tables, its matches, and how many clicks came from a list alone."""
+    lists = tables.lists
+    happened, added = merged(joined.events, joined.clicked, joined.matches)
     query = lists.query.decoded() if len(lists.query.values) else None
-    requests = Requests(user, lists.time, lists.offsets, item, query)
+    requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
     impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
-    attributes = None if tables.users is None else _attributes(tables.users, user_ids)
-    return Log(build_catalog(items, item_ids), strings(user_ids), happened, impressions, attributes), matches, added
+    attributes = None if tables.users is None else _attributes(tables.users, joined.user_ids)
+    catalog = build_catalog(tables.items, joined.item_ids)
+    return Log(catalog, strings(joined.user_ids), happened, impressions, attributes), joined.matches, added
 
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
@@ -188,7 +214,7 @@ def _attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:
 
 
 def _report(
-    tables: _Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
+    tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
 ) -> TableReport:
     counts, units = {}, {}
     for name, reader in tables.readers.items():
@@ -221,7 +247,7 @@ def _report(
     )
 
 
-def _warnings(tables: _Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
+def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
     ids = pa.array(log.catalog.ids, pa.large_string())
     described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
     clicks = int((log.events.positive & log.events.dated).sum())

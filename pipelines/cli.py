@@ -118,6 +118,44 @@ def train(folder: Path, config_path: Path | None, settings: tuple[str, ...], nam
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--model", help="Audit this registered ranker; without it, what a training would use.")
+@click.option("--full", is_flag=True, help="Train the encoder too, on permuted clicks; takes as long as trainings.")
+@click.option("--replay", is_flag=True, help="Run the lists through the online path instead, against the offline one.")
+@click.option("--from", "start", metavar="TIME", help="With --replay: the first list's time; ISO 8601 or epoch.")
+@click.option("--to", "end", metavar="TIME", help="With --replay: the time that every list is before.")
+@config_options
+@json_option
+def audit(
+    folder: Path,
+    model: str | None,
+    full: bool,
+    replay: bool,
+    start: str | None,
+    end: str | None,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Look for leaks in everything that the ranker reads from the tables in DIR; exit 1 if there is one."""
+    from pipelines.audit import audit as run_audit
+    from pipelines.audit import replay as run_replay
+    from recsys.config import load_config
+
+    config = load_config(config_path, settings)
+    if not replay and (start or end):
+        raise click.UsageError("--from and --to go with --replay")
+    if replay:
+        times = (_moment(start, "--from"), _moment(end, "--to"))
+        report: Report = run_replay(folder, config, model=model, start=times[0], end=times[1])
+    else:
+        report = run_audit(folder, config, model=model, full=full)
+    _report(report, json_path)
+    if not report.as_dict()["passed"]:
+        raise click.exceptions.Exit(1)
+
+
+@cli.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--candidates", required=True, type=INPUT, help="File or folder: request, user, item, optional time.")
 @click.option("--out", required=True, type=FOLDER, help="New folder for the ranked Parquet files.")
 @model_option
@@ -296,7 +334,7 @@ def _report(report: Report, json_path: Path | None) -> None:
     click.echo("\n".join(report.lines()))
 
 
-def _moment(text: str | None) -> int | None:
+def _moment(text: str | None, option: str = "--at") -> int | None:
     """Microseconds of a time given on the command line."""
     if text is None:
         return None
@@ -304,7 +342,7 @@ def _moment(text: str | None) -> int | None:
 
     moment = moment_of(text, "UTC")
     if moment is None:
-        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint="--at")
+        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint=option)
     return moment
 
 

@@ -24,6 +24,8 @@ from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from recsys import plots
+from recsys.audit.context import AuditContext
+from recsys.audit.rules import CHEAP, audit, require_pass
 from recsys.config import Config
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import TrainedEncoder, train_encoder
@@ -39,6 +41,8 @@ from recsys.unit import Settings, Unit
 log = logging.getLogger(__name__)
 
 GOLDEN_REQUESTS = 5
+AUDITED_LISTS = 1000
+"""Of each slice; `recsys audit` looks at all of them."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def train(folder: Path, config: Config, *, name: str = "recsys") -> TrainReport:
                 ranked = _ranker_run(chain, trained, lexical)
             with tracking.run(experiment, "evaluation"), watch.stage("evaluation"):
                 evaluation = _evaluation_run(chain, trained, ranked)
+            with watch.stage("audit"):
+                _audit_run(chain, trained, lexical, ranked)
             with watch.stage("register"):
                 versions = _register(chain, trained, lexical, ranked, tables, name)
             report = TrainReport(
@@ -151,6 +157,15 @@ def _evaluation_run(chain: Chain, trained: TrainedEncoder, ranked: Ranked) -> Ev
     evaluation = evaluation_stage(chain, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
     runs.log_evaluation(evaluation)
     return evaluation
+
+
+def _audit_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical, ranked: Ranked) -> None:
+    """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
+    parts = (ranked.features, trained.full, lexical, ranked.texts, ranked.collaborative)
+    context = AuditContext(chain, *parts, lists=AUDITED_LISTS)
+    report = audit(context, CHEAP)
+    runs.log_audit(report)
+    require_pass(report)
 
 
 def _register(

@@ -105,6 +105,10 @@ class Features(Section):
     """Impressions that the catalogue's rate counts for in a smoothed rate."""
     max_category_values: int = Field(200, ge=1)
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
+    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
+    """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
+    allow_known_after: tuple[str, ...] = ()
+    """Columns or features that may be known only afterwards; the audit reports their gain apart."""
 
 
 class Collaborative(Section):
@@ -170,6 +174,23 @@ class Promotion(Section):
     """Longest median time to rank 100 candidates in process, with the texts' vectors at hand."""
 
 
+class Audit(Section):
+    """What `recsys audit` looks at and from where on it objects; docs/audit.md says what the bounds were chosen by."""
+
+    lists: int = Field(300, ge=10)
+    """Lists whose columns are computed again over altered logs."""
+    moments: int = Field(3, ge=1)
+    """Times at which those lists are asked for."""
+    auc_gap: float = Field(0.05, gt=0, lt=1)
+    """How much better a feature's lone AUC may be on one slice than on another, at the interval's end nearest to 0."""
+    text_auc_gap: float = Field(0.02, gt=0, lt=1)
+    """The same for the text score between the ranker slice and valid."""
+    auc_most: float = Field(0.95, gt=0.5, le=1)
+    """A lone AUC above this, at the interval's low end, is too good to be known beforehand."""
+    column_correlation: float = Field(0.1, gt=0, lt=1)
+    """How well an undeclared numeric column may rank later events, given the earlier ones; a partial correlation."""
+
+
 class Serving(Section):
     """The online server."""
 
@@ -210,6 +231,7 @@ class Config(Section):
     ranker: Ranker = Ranker()
     evaluation: Evaluation = Evaluation()
     promotion: Promotion = Promotion()
+    audit: Audit = Audit()
     serving: Serving = Serving()
 
 

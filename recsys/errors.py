@@ -4,6 +4,7 @@ RecsysError
 ├── InputError, StoreError          features.errors
 ├── ConfigError                     a configuration key or value
 ├── TrainingError                   training cannot give a usable model
+│   └── AuditFailed                 a feature leaks, so nothing is registered
 ├── ServerError                     the server cannot start
 ├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
@@ -18,6 +19,7 @@ from __future__ import annotations
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 
 __all__ = [
+    "AuditFailed",
     "ComparisonError",
     "ConfigError",
     "EncoderMismatch",
@@ -40,6 +42,10 @@ class ConfigError(RecsysError, ValueError):
 
 class TrainingError(RecsysError):
     """Training cannot give a usable model from this data."""
+
+
+class AuditFailed(TrainingError):
+    """The leak audit found something, so nothing is registered; the message names the first finding."""
 
 
 class ServerError(RecsysError):

@@ -16,6 +16,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric
 from mlflow.utils.time import get_current_time_millis
 
+from recsys.audit.report import AuditReport
 from recsys.config import Config
 from recsys.evaluation_report import Evaluation
 
@@ -72,6 +73,13 @@ def log_evaluation(evaluation: Evaluation) -> None:
         metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
     log_frame(evaluation.frame(), "lists")
+
+
+def log_audit(report: AuditReport) -> None:
+    """The number of findings as a metric, the report as audit.json and audit.txt."""
+    mlflow.log_metric("audit.findings", len(report.findings))
+    mlflow.log_dict(report.as_dict(), "audit.json")
+    mlflow.log_text("\n".join(report.lines()), "audit.txt")
 
 
 def _parts(mean: float, low: float, high: float) -> tuple[tuple[str, float], ...]:

@@ -1,0 +1,184 @@
+"""`recsys audit DIR [--replay]`: does anything handed to the ranker leak, and does serving see what training saw?
+
+Reads a data directory, and a registered ranker where one is named: then its very features and text models are audited;
+without one, what a training with this configuration would use, the encoder being the frozen base model. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from features.catalogue import catalogue
+from features.log import Log
+from features.offline import LogIndex
+from features.online import OnlineState
+from features.permuted import permuted_log
+from features.reading import find_table
+from features.store import LmdbStore
+from features.tables import ReadOptions, load_log, read_table_rows
+from pipelines.arriving import arriving
+from pipelines.load_rows import read_items
+from pipelines.reading import read_options
+from recsys.audit.context import AuditContext
+from recsys.audit.replay import ReplayReport, replay_settings
+from recsys.audit.replay import replay as run_replay
+from recsys.audit.report import AuditReport
+from recsys.audit.rules import audit as run_rules
+from recsys.config import Config, Data, Encoder, Features
+from recsys.encoder.model import Encoder as TextEncoder
+from recsys.encoder.model import make_tower
+from recsys.encoder.text import item_texts
+from recsys.encoder.training import encoder_settings, train_encoder
+from recsys.errors import InputError
+from recsys.registry import tracking, versions
+from recsys.slicing import slice_impressions
+from recsys.stages import SECOND, Chain, lexical_stage, table_settings
+from recsys.unit import ItemTexts, Settings, Unit
+from recsys.vocabulary import category_vocabularies
+
+log = logging.getLogger(__name__)
+
+MINUTE = 60 * SECOND
+
+
+def audit(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditReport:
+    """Run every rule on a data directory.
+
+    model: a registered ranker to audit, as models:/NAME-ranker@ALIAS; None for what the configuration would train.
+    full: train the encoder, on the clicks as they are and on permuted ones. Raises InputError for unusable tables,
+    ModelNotFound and its kin for the model.
+    """
+    return run_rules(open_context(folder, config, model=model, full=full))
+
+
+def replay(
+    folder: Path, config: Config, *, model: str | None = None, start: int | None = None, end: int | None = None
+) -> ReplayReport:
+    """Run the lists of a data directory through the online path, in a temporary store, against the offline matrix.
+
+    start, end: microseconds; lists from `start` on and before `end`, None for all. model, errors: as in `audit`.
+    """
+    context = open_context(folder, config, model=model)
+    options = read_options(context.chain.config)
+    times = context.log.impressions.requests.time
+    first = 0 if start is None else int(np.searchsorted(times, start))
+    last = len(times) if end is None else int(np.searchsorted(times, end))
+    lists = context.log.impressions.take(np.arange(first, max(first, last)))
+    with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
+        store = LmdbStore(Path(home), durable=False)
+        try:
+            state = OnlineState.open(store, replay_settings(context, click_window=options.click_window))
+            _describe_items(state, folder, options)
+            return run_replay(context, state, arriving(folder, options), lists)
+        finally:
+            store.close()
+
+
+def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> None:
+    """Put the items table into a state; the first row of an item counts, as in training."""
+    path = find_table(folder, "items")
+    if path is None:
+        raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
+    seen: set[str] = set()
+    for checked in read_table_rows(path, "items", timezone=options.timezone, options=options):
+        items = {item.item_id: item for item in reversed(list(read_items(checked))) if item.item_id not in seen}
+        seen.update(items)
+        state.add_items(list(items.values()))
+
+
+def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
+    """What an audit of a data directory looks at; arguments as in `audit`."""
+    if model is None:
+        return training_context(folder, config, full=full)
+    tracking.connect()
+    return unit_context(folder, versions.load(model).unit, config, full=full)
+
+
+def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:
+    """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
+    chain = read_chain(folder, config)
+    shown = chain.usable(chain.sliced.ranker).requests.item
+    vocabularies = category_vocabularies(chain.log.catalog, shown, most=config.features.max_category_values)
+    features = catalogue(
+        categories=vocabularies,
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+    )
+    texts = item_texts(chain.log.catalog, config.encoder.template)
+    if full:
+        encoder = train_encoder(chain.log, chain.log.impressions.take(chain.sliced.encoder), config).full
+    else:
+        settings = encoder_settings(config.encoder)
+        encoder = TextEncoder(settings, make_tower(config.encoder.base_model, settings), None).with_table(texts)
+    lexical = lexical_stage(chain)
+    known = ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
+    tables, permuted = table_settings(chain), permuting(folder, config)
+    return AuditContext(chain, features, encoder, lexical, known, tables, permuted=permuted, train_text=full)
+
+
+def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
+    """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
+    config = config_of(unit.settings, config)
+    chain = read_chain(folder, config)
+    texts = item_texts(chain.log.catalog, config.encoder.template)
+    encoder = unit.encoder.with_table(texts)
+    return AuditContext(
+        chain,
+        unit.features,
+        encoder,
+        unit.lexical,
+        ItemTexts(encoder.encode_texts(texts), unit.lexical.transform(texts)),
+        unit.settings.collaborative,
+        permuted=permuting(folder, config),
+        train_text=full,
+    )
+
+
+def read_chain(folder: Path, config: Config) -> Chain:
+    """The log of a data directory with its slices and counters."""
+    threads = config.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    data, tables = load_log(folder, read_options(config), impressions_required=True)
+    for warning in tables.warnings:
+        log.info("warning: %s", warning)
+    return Chain(config, data, slice_impressions(data.impressions, config.slices), LogIndex(data), threads)
+
+
+def permuting(folder: Path, config: Config) -> partial[Log]:
+    """A function that reads the tables again with clicks permuted within lists, by a seed."""
+    return partial(_permuted, folder, config)
+
+
+def _permuted(folder: Path, config: Config, seed: int) -> Log:
+    return permuted_log(folder, read_options(config), seed=seed)
+
+
+def config_of(settings: Settings, config: Config) -> Config:
+    """A configuration with what a unit's settings record; the rest as given."""
+    data = Data(
+        timezone=settings.timezone,
+        positive_event_types=settings.positive_event_types,
+        click_window_minutes=settings.click_window / MINUTE,
+        event_delay_seconds=settings.event_delay / SECOND,
+    )
+    features = Features.model_validate(
+        config.features.model_dump()
+        | {
+            "categories": tuple(settings.categories),
+            "numbers": settings.numbers,
+            "vectors": settings.vectors,
+            "smoothing": settings.smoothing,
+        }
+    )
+    encoder = Encoder.model_validate(
+        config.encoder.model_dump() | {"template": settings.template, "history_length": settings.history_length}
+    )
+    return config.model_copy(update={"data": data, "features": features, "encoder": encoder})

@@ -1,0 +1,128 @@
+"""Rule `columns`: a numeric column of items or users that nobody declared must not know their later events.
+
+For the first moment of each later slice: of the items with an event before it, the partial rank correlation of the
+column with the number of events after it, given the number before it (Spearman's, of residuals of ranks). A column
+known beforehand may go along with what is popular, which the count before tells already; a total taken at the end of
+the log goes along with what came after. Its 95% interval (Fisher's z) must not lie beyond `audit.column_correlation`.
+
+A column that passes for honest reasons, as a release year on a site where new things are liked, is declared in
+`features.known_at`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from features.log import Float64, Int32, Int64, Log
+from recsys.audit.context import SLICES, AuditContext, column_of
+from recsys.audit.finding import Checked, Finding, Row
+
+RULE = "columns"
+FEWEST = 30
+"""Fewer items or users with a value and an event say nothing."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A numeric column: of items or of users. values: (n,) by code, NaN where missing. owner: (n_events,) whose click
+    each is, -1 for nobody's."""
+
+    feature: str
+    column: str
+    values: Float64
+    owner: Int32
+
+
+def columns(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    subjects = undeclared(context)
+    findings = [finding for subject in subjects if (finding := _finding(context, subject)) is not None]
+    declared = len(context.chain.config.features.known_at)
+    looked_at = f"{len(subjects)} undeclared numeric columns of items and users, {declared} declared"
+    return Checked(RULE, looked_at, tuple(findings))
+
+
+def undeclared(context: AuditContext) -> list[Subject]:
+    """The numeric columns that features read and that neither `features.known_at` nor allowance speaks of."""
+    log, known_at = context.log, context.chain.config.features.known_at
+    found = []
+    for feature in context.features:
+        column = column_of(feature)
+        if column is None or column in known_at or feature.name in context.allowed:
+            continue
+        if column in log.catalog.numbers:
+            found.append(Subject(feature.name, column, log.catalog.numbers[column][:-1], log.events.item))
+        elif (values := user_numbers(log, column)) is not None:
+            found.append(Subject(feature.name, column, values, log.events.user))
+    return found
+
+
+def user_numbers(log: Log, column: str) -> Float64 | None:
+    """A numeric column of the users table by user code, None where there is none of that name."""
+    if log.attributes is None or column not in log.attributes:
+        return None
+    values = log.attributes[column]
+    if values.dtype.kind not in "iufb":
+        return None
+    return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _finding(context: AuditContext, subject: Subject) -> Finding | None:
+    log, sliced = context.log, context.chain.sliced
+    most = context.chain.config.audit.column_correlation
+    for name in SLICES:
+        moment = int(log.impressions.requests.time[getattr(sliced, name)[0]])
+        earlier, later = counts_around(log, subject, moment)
+        known = (earlier > 0) & ~np.isnan(subject.values)
+        rho, margin = partial_rank_correlation(subject.values[known], later[known], earlier[known])
+        least = abs(rho) - margin
+        if least <= most:
+            continue
+        code = int(np.flatnonzero(known)[np.argmax(later[known])])
+        what = (
+            f"column {subject.column!r} ranks the events after the first list of {name} with a correlation of "
+            f"{rho:+.2f} (at least {least:.2f}, expected at most {most}) beyond those before it, over "
+            f"{int(known.sum()):,} with an event; the row has {earlier[code]} events before and {later[code]} after"
+        )
+        advice = (
+            f"if it is known beforehand say so, features.known_at={{{subject.column}: publication}}; "
+            "else drop it, or name it in features.allow_known_after"
+        )
+        row = Row(_id(log, subject, code), moment, after=float(subject.values[code]))
+        return Finding(RULE, subject.feature, what, advice, row)
+    return None
+
+
+def counts_around(log: Log, subject: Subject, moment: int) -> tuple[Int64, Int64]:
+    """Clicks of each item or user before a moment and from then on, (n,) each."""
+    counted = log.events.positive & (subject.owner >= 0)
+    n, late = len(subject.values), log.events.time >= moment
+    earlier, later = (np.bincount(subject.owner[counted & part], minlength=n)[:n] for part in (~late, late))
+    return earlier, later
+
+
+def partial_rank_correlation(values: Float64, later: Int64, earlier: Int64) -> tuple[float, float]:
+    """Spearman's correlation of values and later counts given earlier ones, and half its 95% interval (Fisher's z).
+
+    0 and 1 where fewer than `FEWEST` are given, or one of the three is constant.
+    """
+    n = len(values)
+    if n < FEWEST:
+        return 0.0, 1.0
+    ranks = [rankdata(one) for one in (values, later, earlier)]
+    given = np.column_stack([np.ones(n), ranks[2]])
+    residuals = [one - given @ np.linalg.lstsq(given, one, rcond=None)[0] for one in ranks[:2]]
+    deviations = [float(one.std()) for one in residuals]
+    if min(deviations) < 1e-9 * n:
+        return 0.0, 1.0
+    rho = float(np.clip(np.mean(residuals[0] * residuals[1]) / (deviations[0] * deviations[1]), -0.999999, 0.999999))
+    z, half = math.atanh(rho), 1.96 / math.sqrt(n - 4)
+    return rho, abs(rho) - math.tanh(max(0.0, abs(z) - half))
+
+
+def _id(log: Log, subject: Subject, code: int) -> str:
+    return str(log.catalog.ids[code] if subject.owner is log.events.item else f"(user {log.users[code]})")

@@ -1,0 +1,160 @@
+"""What the rules of an audit look at: a log, its slices, and everything a training would hand to the ranker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from features.definitions import Feature
+from features.log import Float32, Impressions, Int64, Log, Requests
+from features.offline import LogIndex
+from features.place import PERCENTILE, Z_SCORE
+from recsys.audit.finding import Row
+from recsys.collaborative.over_log import LoggedTables
+from recsys.collaborative.tables import TableSettings
+from recsys.encoder.model import Encoder
+from recsys.lexical import Lexical
+from recsys.over_log import matrix_over_log
+from recsys.stages import Chain
+from recsys.unit import ItemTexts
+
+SLICES = ("ranker", "valid", "test")
+"""The slices whose rows the ranker sees, in time order."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Lists of one slice and their columns, (n_rows, n_columns)."""
+
+    impressions: Impressions
+    matrix: Float32
+
+
+@dataclass(frozen=True)
+class AuditContext:
+    """chain: settings, log, slices and counters. features, encoder, lexical, texts: what the ranker's columns are made
+    of; texts of the chain's catalog. collaborative: when and how its tables are made, None for a ranker without them.
+
+    lists: most lists of a slice that are looked at, None for all. permuted: the log of the same tables with clicks
+    permuted within lists, by seed; None where the tables are not at hand. train_text: train the encoder on permuted
+    clicks too, which takes as long as a training; else it is taken as it is.
+    """
+
+    chain: Chain
+    features: tuple[Feature, ...]
+    encoder: Encoder
+    lexical: Lexical
+    texts: ItemTexts
+    collaborative: TableSettings | None
+    lists: int | None = None
+    permuted: Callable[[int], Log] | None = None
+    train_text: bool = False
+
+    @property
+    def log(self) -> Log:
+        """The log as it is."""
+        return self.chain.log
+
+    def columns(self, requests: Requests, index: LogIndex | None = None) -> Float32:
+        """Every column for requests, over the chain's log or another one with the same items, (n_rows, n_columns)."""
+        return self._matrix(requests, index or self.chain.index)[1]
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return self._matrix(self.log.impressions.requests.take(np.zeros(1, np.int64)), self.chain.index)[0]
+
+    def _matrix(self, requests: Requests, index: LogIndex) -> tuple[tuple[str, ...], Float32]:
+        """The one place where the audit asks for columns: as a training and the evaluation do."""
+        return matrix_over_log(
+            self.features,
+            self.encoder,
+            index,
+            requests,
+            self.texts,
+            self._tables if index is self.chain.index else self._tables_over(index),
+            delay=self.chain.delay,
+            timezone=self.chain.config.data.timezone,
+        )
+
+    @cached_property
+    def _tables(self) -> LoggedTables | None:
+        """Collaborative tables over the chain's log, kept from call to call."""
+        return self._tables_over(self.chain.index)
+
+    def _tables_over(self, index: LogIndex) -> LoggedTables | None:
+        return None if self.collaborative is None else LoggedTables(index, self.texts.vectors, self.collaborative)
+
+    @cached_property
+    def slices(self) -> dict[str, Rows]:
+        """The lists of each slice that have a clicked and an unclicked item, at most `lists`, with their columns."""
+        found = {}
+        for name in SLICES:
+            lists = self.usable(getattr(self.chain.sliced, name), most=self.lists)
+            found[name] = Rows(lists, self.columns(lists.requests))
+        return found
+
+    def usable(self, positions: Int64, *, most: int | None) -> Impressions:
+        """Lists at `positions` that have a clicked and an unclicked item, at most `most` of them, drawn by the seed."""
+        part = self.chain.usable(positions)
+        if most is None or len(part) <= most:
+            return part
+        drawn = np.random.default_rng(self.chain.config.seed).choice(len(part), most, replace=False)
+        return part.take(np.sort(drawn))
+
+    def sample(self) -> Impressions:
+        """A few lists of the three slices together, in time order, for rules that compute them over altered logs."""
+        positions = np.concatenate([getattr(self.chain.sliced, name) for name in SLICES])
+        return self.usable(positions, most=self.chain.config.audit.lists)
+
+    @cached_property
+    def allowed(self) -> frozenset[str]:
+        """Names of the features that may be known only afterwards, for the configuration says so."""
+        wanted = set(self.chain.config.features.allow_known_after)
+        return frozenset(one.name for one in self.features if one.name in wanted or column_of(one) in wanted)
+
+    def feature_of(self, column: str) -> str:
+        """The feature or text column that a column of the matrix belongs to: itself, or the one whose place it is."""
+        for suffix in (PERCENTILE, Z_SCORE):
+            base = column.removesuffix(f"_{suffix}")
+            if base != column and base in self.names:
+                return base
+        return column
+
+    def raw_columns(self) -> list[int]:
+        """Positions of the columns that are no place of another one, without those of allowed features."""
+        return [i for i, name in enumerate(self.names) if self.feature_of(name) == name and name not in self.allowed]
+
+    def row(self, lists: Impressions, row: int, *, before: float | None = None, after: float | None = None) -> Row:
+        """A candidate row of some lists, named for a report."""
+        place = int(np.searchsorted(lists.requests.offsets, row, side="right")) - 1
+        item = int(lists.requests.item[row])
+        return Row(
+            item_id=str(self.log.catalog.ids[item]),
+            time=int(lists.requests.time[place]),
+            impression_id=str(lists.ids[place]),
+            before=before,
+            after=after,
+        )
+
+
+def column_of(feature: Feature) -> str | None:
+    """The column of the items or users table that a feature reads, None for one that reads none."""
+    column = getattr(feature.measure, "column", None)
+    return column if isinstance(column, str) else None
+
+
+def at_moment(lists: Impressions, time: int) -> Impressions:
+    """The same lists as if they were asked for at `time`."""
+    requests = lists.requests
+    return replace(lists, requests=replace(requests, time=np.full(len(requests), time, np.int64)))
+
+
+def evenly(values: Sequence[int], n: int) -> list[int]:
+    """`n` of the values at most, evenly spaced, first and last among them where n is 2 or more."""
+    if len(values) <= n:
+        return list(values)
+    return [values[i] for i in np.linspace(0, len(values) - 1, n).astype(int)]

@@ -1,0 +1,90 @@
+"""What a rule of the audit returns: what it looked at and what it found wrong, with a row that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value that shows a finding. impression_id: None where it belongs to no list. time: microseconds.
+
+    before, after: the feature's value without and with what must not move it, NaN where missing; one of them is None
+    where there is a single value.
+    """
+
+    item_id: str
+    time: int
+    impression_id: str | None = None
+    before: float | None = None
+    after: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: NaN is None, the time ISO 8601."""
+        values = {"before": self.before, "after": self.after}
+        return {
+            "impression_id": self.impression_id,
+            "item_id": self.item_id,
+            "time": moment_text(self.time),
+            **{name: None if value is None or not np.isfinite(value) else value for name, value in values.items()},
+        }
+
+    def __str__(self) -> str:
+        where = f"item {self.item_id} at {moment_text(self.time)}"
+        if self.impression_id is not None:
+            where = f"list {self.impression_id}, {where}"
+        if self.before is None and self.after is None:
+            return where
+        if self.before is None or self.after is None:
+            value = self.after if self.before is None else self.before
+            return f"{where}: {value:.6g}"
+        return f"{where}: {self.before:.6g} became {self.after:.6g}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A feature that breaks a rule. what: the evidence in words and figures. advice: what to do about it. row: one that
+    shows it, None where no single row does. feature "" is the model as a whole.
+    """
+
+    rule: str
+    feature: str
+    what: str
+    advice: str
+    row: Row | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "rule": self.rule,
+            "feature": self.feature or None,
+            "what": self.what,
+            "advice": self.advice,
+            "row": None if self.row is None else self.row.as_dict(),
+        }
+
+    def lines(self) -> list[str]:
+        """For a terminal: the finding, its row, what to do."""
+        row = [] if self.row is None else [f"    row: {self.row}"]
+        return [f"[{self.rule}] {self.feature or 'the model'}: {self.what}", *row, f"    do: {self.advice}"]
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f" ({self.row})"
+        return f"{self.feature or 'the model'} breaks rule {self.rule!r}: {self.what}{row}; {self.advice}"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The outcome of one rule. looked_at: what it examined, in a few words with counts."""
+
+    rule: str
+    looked_at: str
+    findings: tuple[Finding, ...] = ()
+
+
+def moment_text(time: int) -> str:
+    """Microseconds as ISO 8601 in UTC."""
+    return f"{np.datetime64(time, 'us')}Z"

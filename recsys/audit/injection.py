@@ -1,0 +1,84 @@
+"""Rule `injection`: what happens at or after a request may not move any of its columns.
+
+A sample of lists is asked for at a few moments t. Into the log go, at every time from t minus the event delay on (that
+moment itself, those between, t exactly, and later): events of every type that the log has, by the list's user, by
+another and by nobody, on each candidate; and lists with the same candidates, clicked. Then everything from that moment
+on is taken away instead. Neither may change one bit. Catches a count that includes time t, a rate over the whole log,
+and totals taken at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from features.log import Impressions, Int64, Log
+from features.offline import LogIndex
+from features.reads import DAY, HOUR
+from recsys.audit.altered import Happened, before, lists_of, with_events, with_lists
+from recsys.audit.context import AuditContext, at_moment
+from recsys.audit.finding import Checked, Finding
+from recsys.audit.moved import moved
+
+RULE = "injection"
+ADVICE = "count only what happened strictly before the request's time minus the event delay"
+
+
+def injection(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    sample = context.sample()
+    parts = [part for part in np.array_split(np.arange(len(sample)), context.chain.config.audit.moments) if len(part)]
+    findings: dict[str, Finding] = {}
+    for part in parts:
+        middle = int(sample.requests.time[part[len(part) // 2]])
+        asked = at_moment(sample.take(part), middle)
+        values = context.columns(asked.requests)
+        for by, altered in _alterations(context, asked, middle):
+            again = context.columns(asked.requests, LogIndex(altered))
+            for finding in moved(context, asked, values, again, rule=RULE, by=by, advice=ADVICE):
+                findings.setdefault(finding.feature, finding)
+    looked_at = f"{len(sample):,} lists at {len(parts)} moments, events injected and removed at and after each"
+    return Checked(RULE, looked_at, tuple(findings.values()))
+
+
+def _alterations(context: AuditContext, asked: Impressions, moment: int) -> Iterator[tuple[str, Log]]:
+    known = moment - context.chain.delay
+    yield "when events and lists at and after the request were added", _injected(context, asked, moment)
+    yield "when everything at and after the request was removed", before(context.log, known)
+
+
+def _injected(context: AuditContext, asked: Impressions, moment: int) -> Log:
+    """The log with events on every candidate, and lists of the same candidates, at every kind of forbidden time."""
+    log, requests, delay = context.log, asked.requests, context.chain.delay
+    times = forbidden_times(moment, delay)
+    others = np.roll(np.unique(requests.user), 1)
+    other = others[np.searchsorted(np.unique(requests.user), requests.user)]
+    if len(others) == 1:
+        other = np.full(len(requests), (requests.user[0] + 1) % max(1, len(log.users)), np.int32)
+    owner = requests.request_of_row()
+    item = requests.item
+    kinds = np.arange(len(log.events.types), dtype=np.int8)
+    who = [requests.user[owner], other[owner], np.full(len(item), -1, np.int32)]
+    user = np.concatenate(who).astype(np.int32)
+    shape = (len(times), len(kinds), len(user))
+    happened = Happened(
+        np.broadcast_to(user, shape).ravel(),
+        np.broadcast_to(np.tile(item, len(who)), shape).ravel(),
+        np.broadcast_to(times[:, None, None], shape).ravel(),
+        np.broadcast_to(kinds[:, None], shape).ravel(),
+    )
+    known = happened.item >= 0
+    happened = Happened(happened.user[known], happened.item[known], happened.time[known], happened.type[known])
+    log = with_events(log, happened, positive_event_types=context.chain.config.data.positive_event_types)
+    shown = requests.take(np.tile(np.arange(len(requests)), 2 * len(times)))
+    viewer = np.tile(np.concatenate([requests.user, other]), len(times)).astype(np.int32)
+    at = np.repeat(times, 2 * len(requests))
+    clicked = np.ones(shown.n_rows, np.int8)
+    return with_lists(log, lists_of(viewer, at, shown, sampled=False, label=clicked))
+
+
+def forbidden_times(moment: int, delay: int) -> Int64:
+    """Times of which a request at `moment` may know nothing, microseconds, ascending."""
+    offsets = {-delay, -delay // 2, min(0, 1 - delay), 0, 1, HOUR, DAY}
+    return moment + np.array(sorted(one for one in offsets if one >= -delay), np.int64)

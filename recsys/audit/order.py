@@ -1,0 +1,75 @@
+"""Rule `encoder_order`: the encoder scores no row that it was trained on.
+
+Its labels must all be older than every row of the ranker. And since a model of which code or a file says so may still
+have seen them: an encoder ranks the lists it was trained on better than later ones. So the text score's lone AUC falls
+from the encoder slice to the ranker slice, and hardly more to valid. One that saw the ranker's labels falls behind
+them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.log import Int64
+from recsys.audit.context import AuditContext, Rows
+from recsys.audit.finding import Checked, Finding
+from recsys.audit.lone import auc_text, best_row, slice_aucs, tells, widest_gap
+from recsys.errors import TrainingError
+from recsys.stages import check_order
+from recsys.unit import TEXT_SCORE
+
+RULE = "encoder_order"
+_INTERVAL = 1.96
+MOST_OWN = 2000
+"""Lists of the encoder's own slice that are scored for comparison."""
+
+
+def encoder_order(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    chain = context.chain
+    try:
+        check_order(chain.log.impressions, chain.sliced)
+    except TrainingError as error:
+        overlap = np.intersect1d(chain.sliced.encoder, np.concatenate([chain.sliced.ranker, chain.sliced.valid]))
+        lists = chain.log.impressions.take((overlap if len(overlap) else chain.sliced.encoder)[-1:])
+        finding = Finding(RULE, TEXT_SCORE, str(error), "slice the impressions by time", context.row(lists, 0))
+        return Checked(RULE, "times of the slices", (finding,))
+    if context.encoder.head is None:
+        return Checked(RULE, "times of the slices; the encoder was trained on no labels")
+    return Checked(RULE, "times of the slices, the text score's lone AUC by slice", tuple(_by_auc(context)))
+
+
+def _by_auc(context: AuditContext) -> list[Finding]:
+    settings = context.chain.config
+    column = context.names.index(TEXT_SCORE)
+    own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
+    if not len(own) or not all(tells(context.slices[name]) for name in ("ranker", "valid")):
+        return []
+    rows = {"encoder": Rows(own, context.columns(own.requests)), **context.slices}
+    resamples, seed = settings.evaluation.resamples, settings.seed
+    aucs = {
+        name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
+        for name in ("encoder", "ranker", "valid")
+    }
+    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=_INTERVAL)
+    before = aucs["encoder"].mean - aucs["ranker"].mean
+    if gap is None or gap.better != "ranker" or gap.low <= settings.audit.text_auc_gap or gap.mean <= before:
+        return []
+    return [
+        Finding(
+            RULE,
+            TEXT_SCORE,
+            f"it ranks the ranker slice better than valid by {gap.mean:.3f} (at least {gap.low:.3f}, expected at most "
+            f"{settings.audit.text_auc_gap}) and the encoder's own lists by {before:.3f} only, {auc_text(aucs)}: the "
+            "encoder seems to have been trained on the ranker's labels",
+            "train the encoder on impressions older than every row of the ranker; a base model must not have seen them",
+            best_row(context, rows["ranker"], column, ""),
+        )
+    ]
+
+
+def own_lists(context: AuditContext) -> Int64:
+    """Positions of the newer half of what trains the encoder: its slice without the newest part, which validates."""
+    slice_ = context.chain.sliced.encoder
+    end = round(len(slice_) * (1 - context.chain.config.encoder.validation_share))
+    return slice_[end // 2 : end]

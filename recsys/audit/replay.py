@@ -1,0 +1,245 @@
+"""Exact replay: lists run through the online path in time order, against the offline matrix, feature by feature.
+
+What the tables hold reaches an online store as it would have: each event and list after every list of its time or
+earlier was ranked. The store matches clicked rows with events by itself. Every value of every candidate row has to be
+the offline one, to the last bit; NaN equals NaN.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from features.arrivals import Event, ShownList
+from features.catalogue import reads_of
+from features.errors import StoreError
+from features.log import Float32, Impressions, Int64
+from features.online import OnlineState
+from features.online_reader import OnlineReader
+from features.store_settings import StoreSettings
+from recsys.audit.context import AuditContext
+from recsys.audit.finding import Row, moment_text
+from recsys.serving.cached_encoder import CachedEncoder
+from recsys.serving.item_texts import ItemTextReader
+from recsys.serving.rebuilding import Rebuilder
+from recsys.serving.stored_tables import RequestTables, StoredTables
+from recsys.serving.stored_vectors import StoredVectors
+from recsys.unit import candidate_matrix, query_vectors
+
+_AT_ONCE = 2000
+_FED_AT_ONCE = 5000
+_CACHED_TEXTS = 200_000
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What reaches the store, in order of arrival. time: (n,) ascending, microseconds. arrivals: n of them."""
+
+    time: Int64
+    arrivals: Sequence[Event | ShownList]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column that differs. rows: in how many. largest: largest difference of two numbers, infinite where one of them
+    is missing. row: the first, offline value before, online value after."""
+
+    column: str
+    rows: int
+    largest: float
+    row: Row
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: a difference between a number and a missing value is None."""
+        largest = self.largest if np.isfinite(self.largest) else None
+        return {"column": self.column, "rows": self.rows, "largest": largest, "row": self.row.as_dict()}
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """lists, rows, columns: what was compared. first, last: times of the lists, microseconds; None without any.
+    arrivals: how many reached the store. refused: code to how many it did not take. seconds: of the whole."""
+
+    lists: int
+    rows: int
+    columns: int
+    first: int | None
+    last: int | None
+    arrivals: int
+    refused: Mapping[str, int]
+    differences: tuple[Difference, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether no value differs."""
+        return not self.differences
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys audit --replay --json`."""
+        return {
+            "passed": self.passed,
+            "lists": self.lists,
+            "rows": self.rows,
+            "columns": self.columns,
+            "first": None if self.first is None else moment_text(self.first),
+            "last": None if self.last is None else moment_text(self.last),
+            "arrivals": self.arrivals,
+            "refused": dict(self.refused),
+            "differences": [one.as_dict() for one in self.differences],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person; the last line is the figure."""
+        lines = []
+        if self.first is not None and self.last is not None:
+            lines.append(f"lists from {moment_text(self.first)} to {moment_text(self.last)}")
+        lines.append(f"{self.arrivals:,} events and lists reached the store, {self.seconds:.0f} s in all")
+        lines += [f"not taken by the store: {count:,} x {code}" for code, count in self.refused.items()]
+        for one in self.differences:
+            lines += [f"{one.column}: {one.rows:,} rows differ, by {one.largest:.6g} at most", f"    row: {one.row}"]
+        n = sum(one.rows for one in self.differences)
+        lines.append(
+            f"{n:,} differences in {self.rows * self.columns:,} values: {self.columns} columns of {self.rows:,} "
+            f"candidates in {self.lists:,} lists"
+        )
+        return lines
+
+
+@dataclass
+class _Tally:
+    """Differences so far, by position of the column."""
+
+    rows: dict[int, int] = field(default_factory=dict)
+    largest: dict[int, float] = field(default_factory=dict)
+    first: dict[int, Row] = field(default_factory=dict)
+
+    def add(self, context: AuditContext, lists: Impressions, offline: Float32, online: Float32) -> None:
+        """Take in the two matrices of some lists."""
+        differs = (offline != online) & ~(np.isnan(offline) & np.isnan(online))
+        for column in np.flatnonzero(differs.any(axis=0)).tolist():
+            rows = np.flatnonzero(differs[:, column])
+            one, other = (matrix[rows, column].astype(np.float64) for matrix in (offline, online))
+            largest = float(np.nan_to_num(np.abs(one - other), nan=np.inf).max())
+            self.rows[column] = self.rows.get(column, 0) + len(rows)
+            self.largest[column] = max(largest, self.largest.get(column, 0.0))
+            values = {"before": float(one[0]), "after": float(other[0])}
+            self.first.setdefault(column, context.row(lists, int(rows[0]), **values))
+
+    def differences(self, names: Sequence[str]) -> tuple[Difference, ...]:
+        """One for every column that differs, in the order of the columns."""
+        return tuple(
+            Difference(names[column], self.rows[column], self.largest[column], self.first[column])
+            for column in sorted(self.rows)
+        )
+
+
+class OnlinePath:
+    """The columns of one request as the server makes them, from an online state that is fed as time goes by."""
+
+    def __init__(self, context: AuditContext, state: OnlineState, feed: Feed) -> None:
+        self._features = context.features
+        self._state = state
+        self._feed = feed
+        self._encoder = CachedEncoder(context.encoder, StoredVectors(state.store), _CACHED_TEXTS)
+        self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
+        self._tables = _stored_tables(context, state)
+        self._delay = context.chain.delay
+        self.fed = 0
+        self.refused: dict[str, int] = {}
+
+    def matrix(self, user: str | None, moment: int, candidates: Sequence[str], query: str | None) -> Float32:
+        """The columns of a request, (n_candidates, n_columns), from what arrived before its time."""
+        self._advance(moment)
+        reader = OnlineReader(self._state, user, moment, candidates, now=moment, query=query)
+        known = self._texts.read(reader.catalog)[1]
+        queries = query_vectors(self._encoder, reader.requests.query)
+        tables, head = self._read_tables(reader), self._encoder.weights
+        return candidate_matrix(self._features, head, reader, known, queries, tables, delay=self._delay)[1]
+
+    def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
+        """The collaborative tables of a request, made first where they are due."""
+        if self._tables is None:
+            return None
+        Rebuilder(self._state, self._tables, self._texts).rebuild(reader.time)
+        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - self._delay)
+
+    def _advance(self, moment: int) -> None:
+        """Hand the store what arrived before a moment and was not handed over yet."""
+        end = int(np.searchsorted(self._feed.time, moment))
+        for start in range(self.fed, end, _FED_AT_ONCE):
+            due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
+            lists = [one for one in due if isinstance(one, ShownList)]
+            events = [one for one in due if isinstance(one, Event)]
+            for one in self._state.add_together(events, lists):
+                self.refused[one.code] = self.refused.get(one.code, 0) + 1
+        self.fed = max(end, self.fed)
+
+
+def _stored_tables(context: AuditContext, state: OnlineState) -> StoredTables | None:
+    if context.collaborative is None:
+        return None
+    encoder = context.encoder
+    return StoredTables(state.store, context.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
+
+
+def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impressions) -> ReplayReport:
+    """Rank `lists`, which are in time order, online and offline, and compare every value.
+
+    state: an empty one that knows the items. Raises StoreError where it cannot be read or written.
+    """
+    started = time.perf_counter()
+    online, tally = OnlinePath(context, state, feed), _Tally()
+    n = len(lists)
+    with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for first in range(0, n, _AT_ONCE):
+            part = lists.take(np.arange(first, min(first + _AT_ONCE, n)))
+            rows = [_online_rows(context, online, part, place, bar) for place in range(len(part))]
+            tally.add(context, part, context.columns(part.requests), np.concatenate(rows))
+    times = lists.requests.time
+    return ReplayReport(
+        lists=n,
+        rows=lists.requests.n_rows,
+        columns=len(context.names),
+        first=int(times[0]) if n else None,
+        last=int(times[-1]) if n else None,
+        arrivals=online.fed,
+        refused=online.refused,
+        differences=tally.differences(context.names),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, place: int, bar: Any) -> Float32:
+    requests, log = lists.requests, context.log
+    user = int(requests.user[place])
+    candidates = log.catalog.ids[requests.item[requests.offsets[place] : requests.offsets[place + 1]]].tolist()
+    query = None if requests.query is None else requests.query[place]
+    bar.update()
+    return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[place]), candidates, query)
+
+
+def replay_settings(context: AuditContext, *, click_window: int) -> StoreSettings:
+    """What the store of a replay has to answer and hold. click_window: microseconds."""
+    config, catalog = context.chain.config, context.log.catalog
+    absent = [name for name in config.features.vectors if name not in catalog.vectors]
+    if absent:
+        raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")
+    return StoreSettings(
+        reads=reads_of(context.features),
+        positive_event_types=config.data.positive_event_types,
+        event_delay=context.chain.delay,
+        click_window=click_window,
+        history_length=context.encoder.settings.history_length,
+        timezone=config.data.timezone,
+        categories=tuple(sorted(catalog.categories)),
+        numbers=tuple(sorted(catalog.numbers)),
+        vectors=tuple((name, int(catalog.vectors[name].shape[1])) for name in config.features.vectors),
+    )

@@ -1,0 +1,70 @@
+"""The report of an audit: rules and findings, for people, for JSON and for MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recsys.audit.finding import Checked, Finding
+from recsys.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """checked: every rule that ran, in order. seconds: of each, by rule. n_columns: of the ranker's matrix.
+
+    gains: what features that are known only afterwards, and were asked for all the same, add to the ranker's nDCG@10 on
+    test; such a gain is not had online.
+    """
+
+    checked: tuple[Checked, ...]
+    n_columns: int
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    gains: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that was found wrong."""
+        return tuple(finding for one in self.checked for finding in one.findings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys audit --json`."""
+        return {
+            "passed": self.passed,
+            "columns": self.n_columns,
+            "rules": [
+                {
+                    "rule": one.rule,
+                    "looked_at": one.looked_at,
+                    "findings": len(one.findings),
+                    "seconds": round(self.seconds.get(one.rule, 0.0), 3),
+                }
+                for one in self.checked
+            ],
+            "findings": [finding.as_dict() for finding in self.findings],
+            "known_after_gain": {name: gain.as_dict() for name, gain in self.gains.items()},
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person; the last line is the figure."""
+        width = max((len(one.rule) for one in self.checked), default=0)
+        rules = [
+            f"{'FAIL' if one.findings else 'ok':4}  {one.rule:{width}}  {one.looked_at}"
+            + (f": {len(one.findings)} found" if one.findings else "")
+            for one in self.checked
+        ]
+        gains = [
+            f"known only afterwards, allowed: {name} adds {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10 "
+            "on test, which is not had online"
+            for name, gain in self.gains.items()
+        ]
+        found = [line for finding in self.findings for line in ("", *finding.lines())]
+        n = len(self.findings)
+        figure = f"{n} finding{'' if n == 1 else 's'} in {len(self.checked)} rules over {self.n_columns} columns"
+        return [*rules, *gains, *found, *([""] if found else []), figure]

@@ -1,0 +1,315 @@
+"""The leak audit: each planted leak is found by its rule, with a row that shows it, and honest features pass."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audited_site import clicks_of_item, planted, site_context, site_folder, tiny_base, with_feature
+from tiny_encoder import PLAIN, TOPICS, catalog_of, save_tiny_bert, tiny_config
+
+from features.attributes import ItemNumber
+from features.catalogue import catalogue
+from features.definitions import AFTERWARDS, Feature
+from features.log import Events, Impressions, Log, Requests
+from features.mind import import_mind
+from features.offline import LogIndex, OfflineReader
+from features.reads import HOUR
+from pipelines.audit import training_context
+from recsys.audit.columns import columns
+from recsys.audit.context import AuditContext
+from recsys.audit.finding import Checked
+from recsys.audit.injection import forbidden_times, injection
+from recsys.audit.known import known
+from recsys.audit.lone import lone_auc
+from recsys.audit.order import encoder_order
+from recsys.audit.permutation import permutation
+from recsys.audit.rules import AUDIT, CHEAP, audit, require_pass
+from recsys.audit.sampled import sampled
+from recsys.encoder.model import Encoder
+from recsys.encoder.text import item_texts
+from recsys.encoder.training import train_encoder
+from recsys.errors import AuditFailed
+from recsys.slicing import slice_impressions
+from recsys.stages import Chain, lexical_stage
+from recsys.unit import ItemTexts
+
+SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
+
+
+@pytest.fixture
+def context() -> AuditContext:
+    return site_context()
+
+
+def found(outcome: Checked, feature: str) -> str:
+    """What a rule says of the one feature that it found, whose row it shows."""
+    assert [finding.feature for finding in outcome.findings] == [feature]
+    assert outcome.findings[0].row is not None
+    return outcome.findings[0].what
+
+
+def test_the_built_in_catalogue_passes_every_rule(context: AuditContext) -> None:
+    report = audit(context)
+    assert report.findings == ()
+    assert len(report.checked) == len(AUDIT)
+    assert report.lines()[-1] == f"0 findings in {len(AUDIT)} rules over {len(context.names)} columns"
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_the_built_in_catalogue_passes_on_real_data(name: str, shared_data: Path, tmp_path: Path) -> None:
+    data = shared_data / name
+    if name == "mind-sample":
+        import_mind(data, tmp_path / "mind")
+        data = tmp_path / "mind"
+    config = tiny_base(tmp_path / "base", data, "ranker.max_trees=60")
+    report = audit(replace(training_context(data, config), lists=1000))
+    assert report.findings == (), "\n".join(report.lines())
+
+
+def test_a_count_that_includes_time_t_is_found(context: AuditContext) -> None:
+    late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
+    outcome = injection(with_feature(context, late))
+    assert "moved when events and lists at and after the request were added" in found(outcome, "item_clicks_late")
+    row = outcome.findings[0].row
+    assert row is not None
+    assert row.before is not None
+    assert row.after is not None
+    assert row.after > row.before
+
+
+def test_a_count_strictly_before_t_is_not_found(context: AuditContext) -> None:
+    strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
+    assert injection(with_feature(context, strict)).findings == ()
+
+
+def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> None:
+    data = context.chain.config.data.model_copy(update={"event_delay_seconds": 600.0})
+    delayed = replace(
+        context, chain=replace(context.chain, config=context.chain.config.model_copy(update={"data": data}))
+    )
+    strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
+    assert injection(delayed).findings == ()
+    found(injection(with_feature(delayed, strict)), "item_clicks_strict")
+
+
+def test_forbidden_times_begin_at_t_minus_the_delay() -> None:
+    assert forbidden_times(1000, 0)[:2].tolist() == [1000, 1001]
+    assert forbidden_times(1000, 600)[:4].tolist() == [400, 401, 700, 1000]
+
+
+def rate_over_everything(reader: OfflineReader) -> np.ndarray:
+    lists = reader.index.log.impressions.requests
+    shown = np.bincount(lists.item, minlength=len(reader.index.log.catalog))[reader.requests.item]
+    return clicks_of_item(reader.index.log, reader.requests, until=None) / np.maximum(shown, 1)
+
+
+def test_a_rate_over_the_whole_log_is_found(context: AuditContext) -> None:
+    found(injection(with_feature(context, planted("item_rate", rate_over_everything))), "item_rate")
+
+
+def target_encoding(context: AuditContext, slice_name: str) -> Feature:
+    """The mean label of each item in the lists of one slice."""
+    lists = context.slices[slice_name].impressions
+    shown = np.bincount(lists.requests.item, minlength=len(context.log.catalog))
+    clicked = np.bincount(lists.requests.item, weights=lists.label > 0, minlength=len(context.log.catalog))
+    encoded = (clicked + 1) / (shown + 10)
+    return planted("item_target", lambda reader: encoded[reader.requests.item])
+
+
+@pytest.mark.parametrize("slice_name", ["ranker", "valid", "test"])
+def test_a_target_encoding_fitted_on_any_slice_that_is_ranked_is_found(context: AuditContext, slice_name: str) -> None:
+    outcome = lone_auc(with_feature(context, target_encoding(context, slice_name)))
+    assert f"it ranks {slice_name} better than" in found(outcome, "item_target")
+
+
+def own_label(reader: OfflineReader) -> np.ndarray:
+    """Whether the list's user clicks the candidate within the hour that begins at t."""
+    events, requests = reader.index.log.events, reader.requests
+    key = np.lexsort((events.time, events.item, events.user))
+    pairs = list(zip(events.user[key].tolist(), events.item[key].tolist(), events.time[key].tolist(), strict=True))
+    times: dict[tuple[int, int], list[int]] = {}
+    for user, item, time in pairs:
+        times.setdefault((user, item), []).append(time)
+    rows = zip(requests.row_user().tolist(), requests.item.tolist(), requests.row_time().tolist(), strict=True)
+    return np.array([any(0 <= one - t < HOUR for one in times.get((user, item), ())) for user, item, t in rows], float)
+
+
+def test_a_column_that_is_the_label_is_found_by_its_auc_and_by_permuted_clicks(context: AuditContext) -> None:
+    leaking = with_feature(context, planted("item_label", own_label))
+    assert "nearly perfectly" in found(lone_auc(leaking), "item_label")
+    by_permutation = permutation(leaking).findings
+    assert [finding.feature for finding in by_permutation] == ["item_label", ""]
+    assert "beats a random order on permuted test" in by_permutation[1].what
+
+
+def test_a_value_that_is_missing_for_what_is_not_clicked_is_found(context: AuditContext) -> None:
+    feature = planted("item_seen", lambda reader: np.where(own_label(reader) > 0, 7.0, np.nan))
+    assert "whether it is missing says too much" in found(lone_auc(with_feature(context, feature)), "item_seen")
+
+
+def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditContext:
+    """The context with a numeric item column as a feature. values: (n_items,)."""
+    catalog = replace(context.log.catalog, numbers={name: np.append(values, np.nan)})
+    log = replace(context.log, catalog=catalog)
+    chain = replace(context.chain, log=log, index=LogIndex(log))
+    return with_feature(
+        replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), place=True)
+    )
+
+
+def total_sales(context: AuditContext) -> np.ndarray:
+    events = context.log.events
+    return np.bincount(events.item[events.positive], minlength=len(context.log.catalog)).astype(float)
+
+
+def configured(context: AuditContext, **features: object) -> AuditContext:
+    config = context.chain.config
+    changed = config.model_copy(update={"features": config.features.model_copy(update=features)})
+    return replace(context, chain=replace(context.chain, config=changed))
+
+
+def test_item_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext) -> None:
+    outcome = columns(with_number(context, "total_sales", total_sales(context)))
+    assert "column 'total_sales' ranks the events after" in found(outcome, "item_total_sales")
+    assert "known_at={total_sales: publication}" in outcome.findings[0].advice
+
+
+def test_a_number_that_says_nothing_of_later_events_passes(context: AuditContext) -> None:
+    noise = np.random.default_rng(0).normal(size=len(context.log.catalog))
+    assert columns(with_number(context, "weight", noise)).findings == ()
+
+
+def test_a_declared_column_is_not_tested(context: AuditContext) -> None:
+    leaking = with_number(context, "total_sales", total_sales(context))
+    outcome = columns(configured(leaking, known_at={"total_sales": "publication"}))
+    assert outcome.findings == ()
+    assert outcome.looked_at == "0 undeclared numeric columns of items and users, 1 declared"
+
+
+def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext) -> None:
+    import pandas as pd
+
+    events = context.log.events
+    totals = np.bincount(events.user[events.user >= 0], minlength=len(context.log.users))
+    log = replace(context.log, attributes=pd.DataFrame({"orders": totals}))
+    feature = Feature("user_orders", "Planted.", ItemNumber("orders"))
+    leaking = replace(context, chain=replace(context.chain, log=log), features=(feature,))
+    found(columns(leaking), "user_orders")
+
+
+def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditContext) -> None:
+    leaking = with_feature(context, planted("item_label", own_label, known=AFTERWARDS))
+    assert "known at 'afterwards'" in known(leaking).findings[0].what
+    allowed = configured(leaking, allow_known_after=("item_label",))
+    report = audit(allowed)
+    assert report.findings == ()
+    assert report.gains["item_label"].low > 0.1
+    assert any("item_label adds +0" in line for line in report.lines())
+
+
+def test_a_column_declared_to_be_known_afterwards_is_refused(context: AuditContext) -> None:
+    leaking = with_number(context, "total_sales", total_sales(context))
+    outcome = known(configured(leaking, known_at={"total_sales": "afterwards"}))
+    assert [finding.feature for finding in outcome.findings] == ["item_total_sales"]
+
+
+def shown_at_all(reader: OfflineReader) -> np.ndarray:
+    """Lists that showed the item before t, sampled ones too."""
+    lists = reader.index.log.impressions.requests
+    order = np.argsort(lists.item, kind="stable")
+    item, time = lists.item[order], lists.row_time()[order]
+    first, end = (np.searchsorted(item, reader.requests.item, side=side) for side in ("left", "right"))
+    rows = zip(first, end, reader.requests.row_time(), strict=True)
+    return np.array([np.searchsorted(time[a:b], moment) for a, b, moment in rows], np.float64)
+
+
+def test_an_impression_count_over_sampled_lists_is_found(context: AuditContext) -> None:
+    outcome = sampled(with_feature(context, planted("item_shown", shown_at_all)))
+    assert "when sampled lists were added" in found(outcome, "item_shown")
+
+
+def changing_log(n_lists: int = 1200) -> Log:
+    """A log in which everybody clicks items of some words beside items of others, and each slice has words of its own:
+    what is learnt of one slice says nothing of the next."""
+    generator = np.random.default_rng(0)
+    words = [word for topic in TOPICS for word in topic]
+    titles = [f"{plain} {word}" for word in words for plain in PLAIN]
+    word_of = np.repeat(np.arange(len(words)), len(PLAIN))
+    slice_of = np.searchsorted([0.5, 0.75], np.arange(n_lists) / n_lists, side="right")
+    item = np.empty((n_lists, 6), np.int32)
+    for place, first in enumerate(np.array([0, 5, 10])[slice_of]):
+        item[place, 0] = generator.choice(np.flatnonzero((word_of >= first) & (word_of < first + 2)))
+        unclicked = np.flatnonzero((word_of >= first + 2) & (word_of < first + 5))
+        item[place, 1:] = generator.choice(unclicked, 5, replace=False)
+    label = np.tile(np.array([1, 0, 0, 0, 0, 0], np.int8), n_lists)
+    user, time = generator.integers(0, 60, n_lists).astype(np.int32), np.arange(n_lists, dtype=np.int64) * HOUR
+    requests = Requests(user, time, np.arange(0, 6 * n_lists + 1, 6, dtype=np.int64), item.ravel())
+    ids = np.array([f"i{place}" for place in range(n_lists)], object)
+    shown = Impressions(requests, ids, np.zeros(n_lists, bool), label, np.zeros(6 * n_lists, np.int32))
+    yes, kind = np.ones(n_lists, bool), np.zeros(n_lists, np.int8)
+    users = np.array([f"u{place:02d}" for place in range(60)], object)
+    return Log(catalog_of(titles), users, Events(user, item[:, 0], time + 1, kind, ("click",), yes, yes), shown)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    base = save_tiny_bert(tmp_path_factory.mktemp("bert"))
+    config = tiny_config(base, "encoder.fine_tune_epochs=0", "encoder.head_epochs=6", "evaluation.resamples=200")
+    log = changing_log()
+    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+
+
+def encoded(chain: Chain, encoder: Encoder) -> AuditContext:
+    lexical, texts = lexical_stage(chain), item_texts(chain.log.catalog, chain.config.encoder.template)
+    known_texts = ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
+    return AuditContext(chain, catalogue(categories={}), encoder, lexical, known_texts, None)
+
+
+def trained_on(chain: Chain, positions: np.ndarray) -> Encoder:
+    return train_encoder(chain.log, chain.log.impressions.take(positions), chain.config).full
+
+
+def test_an_encoder_that_scored_rows_it_was_trained_on_is_found(changing: Chain) -> None:
+    sliced = changing.sliced
+    leaking = trained_on(changing, np.concatenate([sliced.encoder, sliced.ranker]))
+    assert "ranks the ranker slice better than valid" in found(encoder_order(encoded(changing, leaking)), "text_score")
+
+
+def test_an_encoder_trained_on_older_rows_passes(changing: Chain) -> None:
+    outcome = encoder_order(encoded(changing, trained_on(changing, changing.sliced.encoder)))
+    assert outcome.findings == ()
+    assert "lone AUC" in outcome.looked_at
+
+
+def test_an_encoder_slice_that_reaches_into_the_rankers_is_found(context: AuditContext) -> None:
+    sliced = context.chain.sliced
+    overlapping = replace(sliced, encoder=np.concatenate([sliced.encoder, sliced.ranker[:1]]))
+    outcome = encoder_order(replace(context, chain=replace(context.chain, sliced=overlapping)))
+    assert "would leak the labels" in found(outcome, "text_score")
+
+
+def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:
+    late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
+    outcome = injection(with_feature(context, replace(late, place=True)))
+    found(outcome, "item_clicks_late")
+
+
+def test_a_failing_audit_names_the_first_finding_and_what_to_do(context: AuditContext) -> None:
+    late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
+    report = audit(with_feature(context, late), CHEAP)
+    assert not report.passed
+    assert report.lines()[-1] == f"1 finding in {len(CHEAP)} rules over {len(context.names) + 1} columns"
+    assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["findings"][0]["row"]["impression_id"]
+    with pytest.raises(AuditFailed, match=r"nothing is registered: item_clicks_late breaks rule 'injection'.*count"):
+        require_pass(report)
+    require_pass(replace(report, checked=()))
+
+
+def test_full_trains_the_encoder_on_permuted_clicks(context: AuditContext) -> None:
+    folder, config = site_folder()
+    full = training_context(folder, config, full=True)
+    assert permutation(full).findings == ()
