@@ -25,7 +25,9 @@ INPUT = click.Path(path_type=Path)
 json_option = click.option("--json", "json_path", type=FILE, help="Also write the report as JSON to this file.")
 model_option = click.option("--model", default="models:/recsys-ranker@champion", show_default=True, help="The ranker.")
 rejects_option = click.option("--rejects", type=FOLDER, help="Write rows that cannot be used into this folder.")
-store_option = click.option("--store", default="store", show_default=True, help="Folder of the online store.")
+store_option = click.option(
+    "--store", default="store", show_default=True, help="Folder or redis:// URL of the online store."
+)
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:

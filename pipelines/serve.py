@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 def serve(model_uri: str, host: str, port: int, store: str, config: Config | None = None) -> None:
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
-    store: folder of the online store. Raises ServerError where the port cannot be had, ModelNotFound or ModelError for
-    the model, StoreError for the store.
+    store: folder or `redis://` URL of the online store. Raises ServerError where the port cannot be had, ModelNotFound
+    or ModelError for the model, StoreError for the store.
     """
     settings = (config or Config()).serving
     with closing(listen(host, port)) as listener:
