@@ -18,8 +18,7 @@ import pandas as pd
 from features.counters import asked_keys, occurrences
 from features.definitions import Feature
 from features.log import Log, Requests
-from features.offline import kind_of
-from features.reads import CATALOGUE, USER, Count, Key, window_edge
+from features.reads import CATALOGUE, USER, Count, Key, kind_of, window_edge
 
 
 @dataclass(frozen=True, order=True)

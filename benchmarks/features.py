@@ -24,8 +24,9 @@ from features.catalogue import catalogue
 from features.chunks import part_of
 from features.definitions import Feature
 from features.log import Log, Requests
+from features.log_matrix import log_matrix
 from features.matrix import column_names
-from features.offline import LogIndex, log_matrix
+from features.offline import LogIndex
 from recsys.encoder.scoring import mean_history_head, text_matrix
 from recsys.lexical import lexical_column
 

@@ -1,27 +1,22 @@
 """The offline reader: every count before the time of every candidate row, columnar over the sorted log.
 
 A `LogIndex` sorts the log once by each key that is asked for; readers over chunks of requests share it and are cheap.
-Memory beside the index is bounded by the chunk.
+`features.log_matrix` goes through the chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.catalogue import reads_of
-from features.chunks import part_of, row_chunks
 from features.counters import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
-from features.definitions import Feature
 from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
-from features.log import NO_TIME, Catalog, Float32, Float64, Int64, Log, Ragged, Requests
-from features.matrix import column_names, feature_matrix
+from features.log import NO_TIME, Catalog, Float64, Int64, Log, Ragged, Requests
 from features.reads import (
     CATALOGUE,
-    CLICK,
     DATED_CLICK,
     USER,
     Count,
@@ -30,14 +25,12 @@ from features.reads import (
     Last,
     Read,
     category_of,
+    kind_of,
     segment_first,
     segment_latest,
     segment_sums,
     window_edge,
 )
-
-CHUNK_ROWS = 262_144
-"""Candidate rows looked up together: the more, the nearer to each other the probes of a counter, and the faster."""
 
 
 @dataclass
@@ -233,69 +226,3 @@ class OfflineReader:
             return np.repeat(answers, self.requests.lengths())
         offsets = self._probes_by(by).offsets
         return answers if offsets is None else segment_sums(answers, offsets)
-
-
-def kind_of(what: str) -> str:
-    """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
-    return CLICK if what == DATED_CLICK else what
-
-
-def read_in_chunks(
-    index: LogIndex,
-    requests: Requests,
-    features: Sequence[Feature],
-    use: Callable[[OfflineReader, int, int], None],
-    *,
-    history_length: int = 50,
-    delay: int = 0,
-    timezone: str = "UTC",
-    threads: int = 2,
-    chunk_rows: int = CHUNK_ROWS,
-) -> None:
-    """Call `use` with a reader of each chunk of requests and the bounds of its requests, on `threads` threads.
-
-    The reader answers what `features` read. Chunks have at most `chunk_rows` candidate rows: they bound the memory
-    beside the index, and change no value. delay: microseconds that an event needs to become known.
-    """
-    index.prepare(reads_of(features), threads=threads)
-    chunk_rows = min(chunk_rows, -(-requests.n_rows // max(1, threads)))
-
-    def read(bounds: tuple[int, int]) -> None:
-        part = part_of(requests, *bounds)
-        history = index.histories(part, length=history_length, delay=delay)
-        use(index.reader(part, history, delay=delay, timezone=timezone), *bounds)
-
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(read, row_chunks(requests.offsets, chunk_rows)))
-
-
-def log_matrix(
-    features: Sequence[Feature],
-    index: LogIndex,
-    requests: Requests,
-    *,
-    history_length: int = 50,
-    delay: int = 0,
-    timezone: str = "UTC",
-    threads: int = 2,
-    chunk_rows: int = CHUNK_ROWS,
-) -> tuple[tuple[str, ...], Float32]:
-    """`feature_matrix` of any number of requests: the same values at any chunk and number of threads."""
-    names = column_names(features)
-    matrix = np.empty((requests.n_rows, len(names)), np.float32)
-
-    def fill(reader: OfflineReader, first: int, end: int) -> None:
-        feature_matrix(features, reader, matrix[requests.offsets[first] : requests.offsets[end]])
-
-    read_in_chunks(
-        index,
-        requests,
-        features,
-        fill,
-        history_length=history_length,
-        delay=delay,
-        timezone=timezone,
-        threads=threads,
-        chunk_rows=chunk_rows,
-    )
-    return names, matrix

@@ -57,6 +57,11 @@ def category_of(by: Key) -> str | None:
     )
 
 
+def kind_of(what: str) -> str:
+    """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
+    return CLICK if what == DATED_CLICK else what
+
+
 def hours(n: int) -> int:
     """Microseconds in n hours."""
     return n * HOUR

@@ -8,7 +8,8 @@ import numpy as np
 
 from features.definitions import Feature
 from features.log import Float32, Float64, Requests
-from features.offline import CHUNK_ROWS, LogIndex, OfflineReader, read_in_chunks
+from features.log_matrix import CHUNK_ROWS, read_in_chunks
+from features.offline import LogIndex, OfflineReader
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.over_log import LoggedTables
 from recsys.encoder.model import Encoder

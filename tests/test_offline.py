@@ -9,8 +9,9 @@ from features.catalogue import catalogue
 from features.chunks import row_chunks
 from features.errors import InputError
 from features.log import NO_TIME, UNKNOWN, Log
+from features.log_matrix import log_matrix
 from features.matrix import feature_matrix
-from features.offline import LogIndex, OfflineReader, log_matrix
+from features.offline import LogIndex, OfflineReader
 from features.reads import (
     CATALOGUE,
     CLICK,

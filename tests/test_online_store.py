@@ -25,8 +25,9 @@ from features.definitions import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
 from features.item_records import Item
 from features.log import NO_TIME, Catalog, Float32, Log
+from features.log_matrix import log_matrix
 from features.matrix import feature_matrix
-from features.offline import LogIndex, log_matrix
+from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_reader import OnlineReader
 from features.reads import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
