@@ -34,7 +34,7 @@ def training_page(
         facts=_facts(report),
         evaluation=evaluation,
         compared=lift,
-        slices=slice_comparison(evaluation, lift, resamples=settings.resamples, seed=seed) if lift else (),
+        slices=slice_comparison(evaluation.frame(), lift, resamples=settings.resamples, seed=seed) if lift else (),
         curves=(_encoder_curve(trained), _ranker_curve(ranked)),
         gains=Gains(ranked.rankers[RANKER].gains(), ranked.n_train_rows, ranked.rankers[RANKER].booster.num_trees()),
         contributions=_contributions(chain, ranked),

@@ -1,8 +1,8 @@
-"""Scores as click probabilities: how well a monotone mapping of the scores foretells clicks on lists it has not seen.
+"""Scores as click probabilities: how well a monotone mapping of the scores predicts clicks on lists it has not seen.
 
 The older half of the lists fits the mapping, an isotonic regression of clicked on the score over all rows (Zadrozny
 and Elkan, Transforming classifier scores into accurate multiclass probability estimates, KDD 2002); the newer half is
-cut into bins of equal size by the probability foretold, and each bin's share of clicked rows is looked up.
+cut into bins of equal size by the probability predicted, and each bin's share of clicked rows is looked up.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Rows with about the same probability. foretold: its mean. clicked: the share that was, with its interval."""
+    """Rows with about the same probability. predicted: its mean. clicked: the share that was, with its interval."""
 
-    foretold: float
+    predicted: float
     clicked: Interval
     n_rows: int
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins by rising probability. error: mean of |foretold - clicked| over rows (expected calibration error).
+    """Bins by rising probability. error: mean of |predicted - clicked| over rows (expected calibration error).
 
     n_fitted: lists that made the mapping. n_lists, n_users, n_rows: that it was looked up on. sampled: how many of
     these lists are made up. base_rate: share of their rows that was clicked.
@@ -64,15 +64,15 @@ def calibrate(
         return None
     mapping = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
     mapping.fit(np.asarray(scores[fits], np.float64), clicked[fits].astype(np.float64))
-    foretold: Float64 = mapping.predict(np.asarray(scores[checks], np.float64))
+    predicted: Float64 = mapping.predict(np.asarray(scores[checks], np.float64))
     hit, user = clicked[checks].astype(np.float64), requests.user[owner[checks]]
     alone = np.where(user < 0, -1 - owner[checks], user)  # the rows of a list without a user are one cluster
     cluster = np.unique(alone, return_inverse=True)[1]
-    bins = _bins(foretold, hit, cluster, resamples=resamples, seed=seed)
+    bins = _bins(predicted, hit, cluster, resamples=resamples, seed=seed)
     lists = np.unique(owner[checks])
     return Calibration(
         bins=bins,
-        error=sum(one.n_rows * abs(one.foretold - one.clicked.mean) for one in bins) / len(checks),
+        error=sum(one.n_rows * abs(one.predicted - one.clicked.mean) for one in bins) / len(checks),
         base_rate=float(hit.mean()),
         n_fitted=len(np.unique(owner[fits])),
         n_lists=len(lists),
@@ -83,15 +83,15 @@ def calibrate(
 
 
 def _bins(
-    foretold: Float64, hit: Float64, cluster: npt.NDArray[np.integer], *, resamples: int, seed: int
+    predicted: Float64, hit: Float64, cluster: npt.NDArray[np.integer], *, resamples: int, seed: int
 ) -> tuple[Bin, ...]:
     """At most `BINS` bins of about equal size; rows of one probability are never parted."""
-    order = np.argsort(foretold, kind="stable")
-    edges = foretold[order[np.arange(1, BINS) * len(order) // BINS]]
-    place = np.searchsorted(np.unique(edges), foretold, side="right")
+    order = np.argsort(predicted, kind="stable")
+    edges = predicted[order[np.arange(1, BINS) * len(order) // BINS]]
+    place = np.searchsorted(np.unique(edges), predicted, side="right")
     found = []
     for one in np.unique(place):
         rows = np.flatnonzero(place == one)
         interval = mean_interval(hit[rows], cluster[rows], resamples=resamples, seed=seed)
-        found.append(Bin(float(foretold[rows].mean()), interval, len(rows)))
+        found.append(Bin(float(predicted[rows].mean()), interval, len(rows)))
     return tuple(found)

@@ -3,7 +3,7 @@
     mlflow.models.evaluate(model, data, targets="clicked", model_type="ranker")
 
 Reads a data frame of candidate rows and a model that scores them, or their scores. Writes metrics, the metrics of
-every list, a table of slices and plots to the run.
+every list, a table of slices, plots and a report to the run.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 from features.errors import InputError
 from features.log import Float64
 from recsys.mlflow_plugin.logged import log_artifacts, log_metrics
+from recsys.mlflow_plugin.measured_page import measured_page
 from recsys.mlflow_plugin.measuring import measure
 from recsys.mlflow_plugin.predictions import scores_of
 from recsys.mlflow_plugin.rows import read_rows
@@ -67,7 +68,8 @@ class RankerEvaluator(ModelEvaluator):  # type: ignore[misc]
         metrics = {f"{prefix}{name}": value for name, value in measurement.metrics().items()}
         log_metrics(metrics, run_id=run_id, dataset=dataset, model_id=model_id)
         with tempfile.TemporaryDirectory() as folder:
-            artifacts = log_artifacts(measurement, Path(folder), run_id=run_id, prefix=prefix)
+            html = measured_page(measurement, settings, run_id=run_id, data=dataset.name)
+            artifacts = log_artifacts(measurement, html, Path(folder), run_id=run_id, prefix=prefix)
         return EvaluationResult(metrics=metrics, artifacts=artifacts, run_id=run_id)
 
 

@@ -12,6 +12,7 @@ from mlflow.models.evaluation.artifacts import (
     CsvEvaluationArtifact,
     ImageEvaluationArtifact,
     ParquetEvaluationArtifact,
+    TextEvaluationArtifact,
 )
 from mlflow.models.evaluation.base import EvaluationArtifact
 from mlflow.utils.time import get_current_time_millis
@@ -19,7 +20,12 @@ from mlflow.utils.time import get_current_time_millis
 from recsys import plots
 from recsys.mlflow_plugin.measuring import Measurement
 
-_KINDS = {".parquet": ParquetEvaluationArtifact, ".csv": CsvEvaluationArtifact, ".png": ImageEvaluationArtifact}
+_KINDS = {
+    ".parquet": ParquetEvaluationArtifact,
+    ".csv": CsvEvaluationArtifact,
+    ".png": ImageEvaluationArtifact,
+    ".html": TextEvaluationArtifact,
+}
 _MOST_IN_A_CALL = 1000
 
 
@@ -43,15 +49,17 @@ def log_metrics(metrics: Mapping[str, float], *, run_id: str, dataset: Any, mode
         mlflow.MlflowClient().log_batch(run_id, metrics=logged[start : start + _MOST_IN_A_CALL])
 
 
-def log_artifacts(measurement: Measurement, folder: Path, *, run_id: str, prefix: str) -> dict[str, EvaluationArtifact]:
+def log_artifacts(
+    measurement: Measurement, html: str, folder: Path, *, run_id: str, prefix: str
+) -> dict[str, EvaluationArtifact]:
     """Log the files of a measurement to a run; by name without prefix, as MLflow's result holds them.
 
-    folder: an empty one to write the files into.
+    html: the report. folder: an empty one to write the files into.
     """
     client = mlflow.MlflowClient()
     root = client.get_run(run_id).info.artifact_uri
     artifacts: dict[str, EvaluationArtifact] = {}
-    for path in _write(measurement, folder, prefix):
+    for path in _write(measurement, html, folder, prefix):
         client.log_artifact(run_id, str(path))
         artifact = _KINDS[path.suffix](uri=f"{root}/{path.name}")
         artifact._load(str(path))
@@ -59,13 +67,14 @@ def log_artifacts(measurement: Measurement, folder: Path, *, run_id: str, prefix
     return artifacts
 
 
-def _write(measurement: Measurement, folder: Path, prefix: str) -> list[Path]:
+def _write(measurement: Measurement, html: str, folder: Path, prefix: str) -> list[Path]:
     evaluation = measurement.evaluation
     test = evaluation.test
-    lists, slices = folder / f"{prefix}lists.parquet", folder / f"{prefix}slices.csv"
+    paths = [folder / f"{prefix}{name}" for name in ("lists.parquet", "slices.csv", "report.html")]
+    lists, slices, report = paths
     measurement.lists.to_parquet(lists, index=False)
     measurement.slice_table().to_csv(slices, index=False)
-    paths = [lists, slices]
+    report.write_text(html, encoding="utf-8")
     for name, figure in (
         ("methods_plot", plots.method_intervals(test)),
         ("lifts_plot", plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users)),

@@ -12,6 +12,7 @@ import pandas as pd
 from features.errors import InputError
 from features.log import Float64
 from recsys.bootstrap import Interval
+from recsys.calibration import Calibration, calibrate
 from recsys.evaluation import Lift, evaluate, random_scores
 from recsys.evaluation_report import LIFT_METRIC, Evaluation
 from recsys.metrics import METRICS
@@ -35,6 +36,7 @@ class Measurement:
     evaluation: of `model` and its baselines. lists: metrics and facts of every list, one row each. slices: means with
     intervals over all lists and each slice, columns in the order of `slice_columns`. coverage: share of the candidate
     items that stand in the first 10 of some list, NaN where items are not known. unscored: rows without a score.
+    calibration: of the model's scores, None where there is too little to measure it on.
     """
 
     evaluation: Evaluation
@@ -43,6 +45,7 @@ class Measurement:
     slice_columns: tuple[str, ...]
     coverage: float
     unscored: int
+    calibration: Calibration | None
 
     def metrics(self) -> dict[str, float]:
         """Everything as numbers under names that MLflow accepts, NaN left out.
@@ -96,7 +99,7 @@ def measure(frame: pd.DataFrame, rows: CandidateRows, scores: Float64, settings:
     frame: the data, for the baselines' columns. scores: (n_rows,) in the order of the data.
     """
     methods = _methods(frame, rows, scores, settings)
-    lifts = [Lift(MODEL, name) for name in methods if name != MODEL]
+    lifts = [Lift(MODEL, name) for name in (*settings.baselines, POPULARITY, RANDOM) if name in methods]
     evaluation = evaluate(
         methods,
         rows.impressions,
@@ -113,7 +116,8 @@ def measure(frame: pd.DataFrame, rows: CandidateRows, scores: Float64, settings:
     values = {prefix: _slice_values(lists, prefix, lifts) for prefix in prefixes}
     slices = measure_slices(lists, values, resamples=settings.resamples, seed=settings.seed)
     covered = _coverage(rows, methods[MODEL]) if "item_id" in rows.known else np.nan
-    return Measurement(evaluation, lists, slices, columns, covered, int(np.isnan(scores).sum()))
+    calibration = calibrate(methods[MODEL], rows.impressions, resamples=settings.resamples, seed=settings.seed)
+    return Measurement(evaluation, lists, slices, columns, covered, int(np.isnan(scores).sum()), calibration)
 
 
 def _methods(

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from recsys.bootstrap import Interval
-from recsys.report.markup import Html, element
+from recsys.report.markup import Html, breakable, element
 
 _EDGE = 3.0  # per cent of a strip's width left free at both ends, so that the last tick's number is not cut
 
@@ -38,7 +38,7 @@ def strips(rows: Sequence[Strip], *, of: str, axis: str, zero: bool = False) -> 
         element(
             "div",
             {"class": "strip"},
-            element("div", {"class": "label"}, row.label),
+            element("div", {"class": "label"}, breakable(row.label)),
             element("small", {"class": "note"}, row.note),
             _mark(row.interval, scale, zero=zero),
             element("div", {"class": "figure"}, row.figure),
@@ -61,7 +61,7 @@ class Series:
 
 
 def line_chart(series: Series, *, x: str, y: str, best: bool = False) -> Html:
-    """A line against its steps, both axes labelled. best: mark the highest step. NaN is left out."""
+    """A line against its steps, both axes labelled. best: a dotted line at the highest step. NaN is left out."""
     shown = [(step, value) for step, value in enumerate(series.values, start=1) if value == value]
     frame = _Frame.over([step for step, _ in shown], [value for _, value in shown], whole=True)
     path = " ".join(f"{frame.left_of(step):.1f},{frame.top_of(value):.1f}" for step, value in shown)
@@ -73,17 +73,13 @@ def line_chart(series: Series, *, x: str, y: str, best: bool = False) -> Html:
             marks.append(_vertical(frame, start + 0.5, "phase"))
         marks.append(_text(frame.left_of(start + 0.5) + 4, frame.top - 5, name, "start"))
     if best and shown:
-        step, value = max(shown, key=lambda point: point[1])
-        marks.append(_vertical(frame, step, "best"))
-        side = "end" if frame.left_of(step) > frame.width / 2 else "start"
-        shift = -5 if side == "end" else 5
-        marks.append(_text(frame.left_of(step) + shift, frame.bottom - 8, f"best {value:.4f} at {step}", side))
+        marks.append(_vertical(frame, max(shown, key=lambda point: point[1])[0], "best"))
     return frame.chart(marks, x=x, y=y)
 
 
 def reliability_chart(points: Sequence[tuple[float, Interval]], *, x: str, y: str) -> Html:
-    """Points with vertical intervals against a diagonal. points: (foretold, observed)."""
-    across = [0.0, *(foretold for foretold, _ in points)]
+    """Points with vertical intervals against a diagonal. points: (predicted, observed)."""
+    across = [0.0, *(predicted for predicted, _ in points)]
     up = [0.0, *(v for _, one in points for v in (one.low, one.mean, one.high) if v == v)]
     limit = max(*across, *up)
     frame = _Frame.over([0.0, limit], [0.0, limit])
@@ -100,12 +96,9 @@ def bars(values: Mapping[str, float], *, of: str, axis: str, figure: str = "{:.1
     body = []
     for name, value in values.items():
         share = 100 * value / most if most > 0 else 0.0
-        bar = element(
-            "svg",
-            {"class": "mark", "aria-hidden": "true"},
-            element("rect", {"class": "bar", "x": "0", "y": "20%", "height": "60%", "width": f"{share:.2f}%"}),
-        )
-        label = element("div", {"class": "label"}, name)
+        place = {"x": "0", "y": "20%", "height": "60%", "width": f"{share:.2f}%"}
+        bar = _strip_mark([element("rect", {"class": "bar", **place})])
+        label = element("div", {"class": "label"}, breakable(name))
         body.append(
             element("div", {"class": "strip"}, label, bar, element("div", {"class": "figure"}, figure.format(value)))
         )
@@ -149,7 +142,7 @@ class _Frame:
     y: _Scale
     width: float = 360
     height: float = 230
-    left: float = 50
+    left: float = 58
     right: float = 350
     top: float = 24
     bottom: float = 186
@@ -169,7 +162,7 @@ class _Frame:
         numbers = [_text(self.left - 6, self.top_of(tick) + 4, _number(tick), "end") for tick in self.y.ticks]
         numbers += [_text(self.left_of(tick), self.bottom + 16, _number(tick), "middle") for tick in self.x.ticks]
         middle = (self.top + self.bottom) / 2
-        turned = {"transform": f"rotate(-90 12 {middle})", "x": "12", "y": f"{middle}", "text-anchor": "middle"}
+        turned = {"transform": f"rotate(-90 11 {middle})", "x": "11", "y": f"{middle}", "text-anchor": "middle"}
         names = [
             _text((self.left + self.right) / 2, self.height - 10, x, "middle"),
             element("text", {"class": "name", **turned}, y),
@@ -190,7 +183,11 @@ def _mark(interval: Interval, scale: _Scale, *, zero: bool) -> Html:
     if interval.mean == interval.mean:
         place = {"cx": scale.percent(interval.mean), "cy": "50%", "r": "5"}
         parts.append(element("circle", {"class": f"mean {kind}", **place}))
-    return element("svg", {"class": "mark", "aria-hidden": "true"}, *parts)
+    return _strip_mark(parts)
+
+
+def _strip_mark(parts: Sequence[Html]) -> Html:
+    return element("div", {"class": "mark"}, element("svg", {"aria-hidden": "true"}, *parts))
 
 
 def _upright(at: str, kind: str) -> Html:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from features.log import Float64
 from recsys.calibration import Calibration
 from recsys.contributions import Contributions
-from recsys.evaluation import LIFTS, Lift
+from recsys.evaluation import Lift
 from recsys.evaluation_report import LIFT_METRIC, Evaluation
 from recsys.list_examples import Examples
 from recsys.plots import CurvePoint
@@ -66,20 +67,19 @@ def main_lift(evaluation: Evaluation) -> Lift | None:
     name = next(iter(evaluation.lifts), None)
     if name is None:
         return None
-    named = {lift.name: lift for lift in LIFTS}
     method, _, over = name.partition("_over_")
-    return named.get(name, Lift(method, over))
+    return Lift(method, over)
 
 
-def slice_comparison(evaluation: Evaluation, lift: Lift, *, resamples: int, seed: int) -> tuple[Measured, ...]:
-    """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists."""
-    frame = evaluation.frame()
+def slice_comparison(lists: pd.DataFrame, lift: Lift, *, resamples: int, seed: int) -> tuple[Measured, ...]:
+    """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
 
-    def columns(prefix: str) -> Float64:
-        before, after = (
-            frame[f"{prefix}{method}_{LIFT_METRIC}"].to_numpy(np.float64) for method in (lift.over, lift.method)
-        )
-        return np.column_stack([before, after, after - before])
-
-    values = {"": columns(""), COLD_ITEMS: columns(COLD_ITEMS)}
-    return measure_slices(frame, values, resamples=resamples, seed=seed)
+    lists: one row each, as `Evaluation.frame`.
+    """
+    values: dict[str, Float64] = {}
+    for prefix in ("", COLD_ITEMS):
+        names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (lift.over, lift.method)]
+        if set(names) <= set(lists.columns):
+            before, after = (lists[name].to_numpy(np.float64) for name in names)
+            values[prefix] = np.column_stack([before, after, after - before])
+    return measure_slices(lists, values, resamples=resamples, seed=seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from recsys.bootstrap import Interval
@@ -54,7 +56,8 @@ def contributions_section(content: Content) -> Html | None:
     if found is None or not found.columns:
         return None
     shown = found.columns[:CONTRIBUTION_COLUMNS]
-    rows = [Strip(one.column, one.size, _size(one.size), _direction(one)) for one in shown]
+    decimals = _decimals(shown[0].size.mean)
+    rows = [Strip(one.column, one.size, _size(one.size, decimals), _direction(one)) for one in shown]
     size = (
         f"SHAP values of {count(found.n_rows, 'test row')} drawn from {count(found.n_lists, 'list')}: the {len(shown)} "
         f"largest of {count(len(found.columns), 'column')}."
@@ -81,7 +84,7 @@ def _figures(curve: Curve) -> list[Html]:
         element(
             "figure",
             None,
-            element("figcaption", None, f"{curve.title}: {name}; {sizes}"),
+            element("figcaption", None, f"{curve.title}: {name}{_best(values, curve.step) if best else ''}; {sizes}"),
             line_chart(Series(values, phases), x=curve.step, y=name, best=best),
         )
         for name, values, best in measured
@@ -89,10 +92,19 @@ def _figures(curve: Curve) -> list[Html]:
     ]
 
 
-def _size(interval: Interval) -> str:
-    if interval.low != interval.low:
-        return f"{interval.mean:.3g}"
-    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+def _best(values: Sequence[float], step: str) -> str:
+    place = int(np.nanargmax(values))
+    return f", best {values[place]:.4f} at {step} {place + 1}"
+
+
+def _decimals(largest: float) -> int:
+    """Decimals that show three digits of the largest value."""
+    return max(2, 2 - int(np.floor(np.log10(largest)))) if largest > 0 else 2
+
+
+def _size(interval: Interval, decimals: int) -> str:
+    mean, low, high = (f"{v:.{decimals}f}" for v in (interval.mean, interval.low, interval.high))
+    return mean if interval.low != interval.low else f"{mean} [{low}, {high}]"
 
 
 def _direction(one: Contribution) -> str:

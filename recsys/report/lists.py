@@ -32,22 +32,22 @@ def slices_section(content: Content) -> Html | None:
         rows.append(Strip(label, change, format_interval(change, signed=True), note))
     how = paragraph(
         f"In small: {LIFT_METRIC} of {lift.over}, then of {lift.method}; the mark is their difference, list by list. "
-        "Slices overlap, and of twenty slices one may leave zero by chance. Few: under {FEW_USERS} users, a hint only. "
-        "On cold clicked items only cold candidates are ranked."
+        f"Slices overlap, and of twenty slices one may leave zero by chance. Few: under {FEW_USERS} users, a hint "
+        "only. On cold clicked items only cold candidates are ranked."
     )
     axis = f"{lift.method} over {lift.over}: difference in {LIFT_METRIC}, 95% interval over users"
     return together([strips(rows, of="slice", axis=axis, zero=True), element("div", {"class": "how"}, how)])
 
 
 def calibration_section(content: Content) -> Html | None:
-    """Foretold against observed click probability."""
+    """Predicted against observed click probability."""
     found = content.calibration
     if found is None:
         return None
     chart = reliability_chart(
-        [(one.foretold, one.clicked) for one in found.bins], x="foretold click probability", y="clicked share of rows"
+        [(one.predicted, one.clicked) for one in found.bins], x="predicted click probability", y="clicked share of rows"
     )
-    rows = [[_bin(i), f"{one.foretold:.3f}", format_interval(one.clicked), f"{one.n_rows:,}"]
+    rows = [[_bin(i), f"{one.predicted:.3f}", format_interval(one.clicked), f"{one.n_rows:,}"]
             for i, one in enumerate(found.bins, start=1)]  # fmt: skip
     caption = element(
         "figcaption", None, "Dots on the diagonal are right on average; lines are 95% intervals over users."
@@ -56,7 +56,7 @@ def calibration_section(content: Content) -> Html | None:
         [
             paragraph(_sizes(content.calibrated, found)),
             element("div", {"class": "charts"}, element("figure", None, caption, chart)),
-            table(["rows by foretold probability", "foretold", "clicked, with interval", "rows"], rows),
+            table(["rows by predicted probability", "predicted", "clicked, with interval", "rows"], rows),
             element("div", {"class": "how"}, *_meaning(found)),
         ]
     )

@@ -33,6 +33,13 @@ def words(text: str) -> Html:
     return element("bdi", {"dir": "auto"}, text)
 
 
+def breakable(name: str) -> Html:
+    """A name that may be broken behind its underscores, where it has to be."""
+    if isinstance(name, Html):
+        return name
+    return Html(html.escape(name).replace("_", "_<wbr>"))
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
     """A table whose first column names the rows; on a narrow screen each row stands as a block, cells with their
     column's name."""

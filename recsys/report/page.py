@@ -32,11 +32,11 @@ SECTIONS = (
     Section("lifts", "Lifts", lifts_section),
     Section("slices", "Slices", slices_section),
     Section("cold", "Cold items and users", cold_section),
-    Section("examples", "Lists that changed", examples_section),
     Section("curves", "Learning curves", curves_section),
     Section("gains", "What the trees split on", gains_section),
     Section("contributions", "What moves the scores", contributions_section),
     Section("calibration", "Scores as probabilities", calibration_section),
+    Section("examples", "Lists that changed", examples_section),
     Section("data", "Data, slices and models", data_section),
 )
 """The sections in their order; to add one, add a line."""

@@ -114,12 +114,12 @@ def cold_section(content: Content) -> Html | None:
         [_method(name), *(format_interval(part.methods[name][LIFT_METRIC]) for part in parts.values())]
         for name in evaluation.test.methods
     ]
-    head = ["method", *(f"{name}: {_size(part)}" for name, part in parts.items())]
+    sizes = paragraph("; ".join(f"{name}: {_size(part)}" for name, part in parts.items()), ".")
     how = paragraph(
         f"{LIFT_METRIC}. Cold items: every clicked item of the list had few clicks before, and only such candidates "
         "are ranked; these lists are shorter, so compare within the column. Cold users had few clicks before."
     )
-    return together([table(head, rows), _quiet(how)])
+    return together([sizes, table(["method", *parts], rows), _quiet(how)])
 
 
 def _method(name: str) -> Html:
