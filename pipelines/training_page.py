@@ -61,7 +61,7 @@ def _facts(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _encoder_curve(trained: TrainedEncoder) -> Curve:
     points = tuple(CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records)
-    return Curve("Encoder", "epoch", points, trained.counts.used, trained.counts.validated)
+    return Curve("Encoder", "validation no.", points, trained.counts.used, trained.counts.validated)
 
 
 def _ranker_curve(ranked: Ranked) -> Curve:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
 from features.log import Float64, Impressions
-from recsys.bootstrap import Interval, count_clusters, mean_interval
+from recsys.bootstrap import Interval, count_clusters, mean_intervals
 
 BINS = 10
 
@@ -89,9 +89,10 @@ def _bins(
     order = np.argsort(predicted, kind="stable")
     edges = predicted[order[np.arange(1, BINS) * len(order) // BINS]]
     place = np.searchsorted(np.unique(edges), predicted, side="right")
-    found = []
-    for one in np.unique(place):
-        rows = np.flatnonzero(place == one)
-        interval = mean_interval(hit[rows], cluster[rows], resamples=resamples, seed=seed)
-        found.append(Bin(float(predicted[rows].mean()), interval, len(rows)))
-    return tuple(found)
+    member = place[:, None] == np.unique(place)
+    columns = np.where(member, hit[:, None], np.nan)
+    intervals = mean_intervals(columns, cluster, resamples=resamples, seed=seed)
+    return tuple(
+        Bin(float(predicted[rows].mean()), interval, int(rows.sum()))
+        for rows, interval in zip(member.T, intervals, strict=True)
+    )

@@ -86,7 +86,7 @@ def measure_slices(
 
 
 def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
-    """Every slice that holds a list, in the order of a table.
+    """Every slice that holds some of the lists and not all, in the order of a table.
 
     lists: one row each, with any of the columns cold_user, cold_item, history_length, category (values joined by
     `|`), hour (0 to 23), candidates (how many) and position (of the first click from 1, NaN where not logged).
@@ -102,7 +102,7 @@ def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
     found += _ranges(lists, "hour", "hour", _HOURS, last=23)
     found += _ranges(lists, "candidates", "list size", _SIZES)
     found += _ranges(lists, "position", "clicked position", _POSITIONS)
-    return tuple(one for one in found if one.mask.any())
+    return tuple(one for one in found if one.mask.any() and not one.mask.all())
 
 
 def _cold(cold: Bool, by: str, prefix: str) -> list[ListSlice]:
