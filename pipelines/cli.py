@@ -109,13 +109,21 @@ def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @config_options
 @click.option("--name", default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker.")
+@click.option("--report", "page", type=FILE, help="Also write the HTML report to this file.")
 @json_option
-def train(folder: Path, config_path: Path | None, settings: tuple[str, ...], name: str, json_path: Path | None) -> None:
+def train(
+    folder: Path,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    name: str,
+    page: Path | None,
+    json_path: Path | None,
+) -> None:
     """Train, evaluate and register both models on the tables in DIR."""
     from pipelines.train import train as run_training
     from recsys.config import load_config
 
-    _report(run_training(folder, load_config(config_path, settings), name=name), json_path)
+    _report(run_training(folder, load_config(config_path, settings), name=name, page=page), json_path)
 
 
 @cli.command()

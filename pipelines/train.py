@@ -23,6 +23,7 @@ from features.table_report import TableReport
 from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.training_page import training_page
 from recsys import plots
 from recsys.audit.context import AuditContext
 from recsys.audit.rules import CHEAP, audit, require_pass
@@ -81,8 +82,8 @@ class TrainReport:
         ]
 
 
-def train(folder: Path, config: Config, *, name: str = "recsys") -> TrainReport:
-    """Train, evaluate and register both models on a data directory.
+def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | None = None) -> TrainReport:
+    """Train, evaluate and register both models on a data directory. page: also write the HTML report to this file.
 
     Raises InputError for tables that cannot be used, TrainingError where no usable model can come of them.
     """
@@ -122,6 +123,10 @@ def train(folder: Path, config: Config, *, name: str = "recsys") -> TrainReport:
                 run_id=parent.info.run_id,
             )
             _log_report(report)
+            html = training_page(name, report.as_dict(), evaluation, chain, trained, ranked)
+            mlflow.log_text(html, "report.html")
+            if page is not None:
+                page.write_text(html, encoding="utf-8")
     return report
 
 

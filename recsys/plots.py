@@ -79,6 +79,15 @@ def lift_intervals(lifts: Mapping[str, Interval], *, n_lists: int, n_users: int)
     return figure
 
 
+def slice_intervals(slices: Mapping[str, tuple[Interval, int]], *, metric: str = LIFT_METRIC) -> Figure:
+    """One method's mean of `metric` with its 95% interval over slices of the lists, each with its number of lists."""
+    intervals = {f"{name}\n{count(n, 'list')}": interval for name, (interval, n) in slices.items()}
+    figure, panel = _bars(intervals, signed=False)
+    figure.suptitle(f"Slices of the lists: {metric}")
+    panel.set(xlabel=f"mean {metric}, 95% interval over users", ylabel="slice")
+    return figure
+
+
 def feature_importance(gain: Mapping[str, float], *, n_rows: int, n_trees: int) -> Figure:
     """The 30 columns with the largest share of the trees' total gain. n_rows: candidate rows trained on."""
     ranked = sorted(gain.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -8,9 +8,17 @@ from matplotlib.figure import Figure
 
 from recsys.bootstrap import Interval
 from recsys.evaluation_report import Slice
-from recsys.plots import CurvePoint, feature_importance, learning_curves, lift_intervals, method_intervals
+from recsys.plots import (
+    CurvePoint,
+    feature_importance,
+    learning_curves,
+    lift_intervals,
+    method_intervals,
+    slice_intervals,
+)
 
 NAN = float("nan")
+NOTHING = Interval(NAN, NAN, NAN)
 LIFTS = {
     "ranker_over_behaviour": Interval(0.089, 0.068, 0.108),
     "text_over_text_head": Interval(-0.01, -0.02, 0.001),
@@ -30,6 +38,7 @@ FIGURES = {
     "no lists": lambda: method_intervals(Slice({"ranker": {"ndcg_at_10": Interval(NAN, NAN, NAN)}}, 0, 0)),
     "lifts": lambda: lift_intervals(LIFTS, n_lists=4952, n_users=101),
     "no lifts": lambda: lift_intervals({}, n_lists=4952, n_users=101),
+    "slices": lambda: slice_intervals({"user cold": (LIFTS["ranker_over_text"], 12), "all lists": (NOTHING, 1)}),
     "gain": lambda: feature_importance({f"feature_{i}": float(i) for i in range(40)}, n_rows=9000, n_trees=80),
     "no gain": lambda: feature_importance({"item_age": 0.0}, n_rows=9000, n_trees=0),
     "no features": lambda: feature_importance({}, n_rows=0, n_trees=0),

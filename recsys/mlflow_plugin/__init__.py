@@ -1,0 +1,1 @@
+"""The evaluator `recsys` of `mlflow.models.evaluate(..., model_type="ranker")`, for any scoring model."""

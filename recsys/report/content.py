@@ -1,0 +1,85 @@
+"""What a report tells: the values, measured elsewhere, that its sections write down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from features.log import Float64
+from recsys.calibration import Calibration
+from recsys.contributions import Contributions
+from recsys.evaluation import Lift
+from recsys.evaluation_report import LIFT_METRIC, Evaluation
+from recsys.list_examples import Examples
+from recsys.plots import CurvePoint
+from recsys.slices import COLD_ITEMS, Measured, measure_slices
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning curve of one model. step: what the points count, such as "tree"."""
+
+    title: str
+    step: str
+    points: tuple[CurvePoint, ...]
+    n_train: int
+    n_valid: int
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Total gain of the trees' splits by column, n_rows training rows, n_trees trees."""
+
+    gain: Mapping[str, float]
+    n_rows: int
+    n_trees: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """A report. What is None or empty has no section.
+
+    facts: names and values of what was read and made. evaluation: methods on the test lists. compared: the two methods
+    that slices and examples set side by side. slices: their ndcg_at_10 and its difference, three columns.
+    calibration: of the method `calibrated`. notes: why something that a reader would look for is missing.
+    """
+
+    title: str
+    subtitle: str
+    facts: tuple[tuple[str, str], ...]
+    evaluation: Evaluation
+    compared: Lift | None = None
+    slices: tuple[Measured, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    gains: Gains | None = None
+    contributions: Contributions | None = None
+    calibration: Calibration | None = None
+    calibrated: str = ""
+    examples: Examples | None = None
+    notes: tuple[str, ...] = ()
+
+
+def main_lift(evaluation: Evaluation) -> Lift | None:
+    """The first comparison of an evaluation, the one that slices and examples follow; None where it has none."""
+    name = next(iter(evaluation.lifts), None)
+    if name is None:
+        return None
+    method, _, over = name.partition("_over_")
+    return Lift(method, over)
+
+
+def slice_comparison(lists: pd.DataFrame, lift: Lift, *, resamples: int, seed: int) -> tuple[Measured, ...]:
+    """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
+
+    lists: one row each, as `Evaluation.frame`.
+    """
+    values: dict[str, Float64] = {}
+    for prefix in ("", COLD_ITEMS):
+        names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (lift.over, lift.method)]
+        if set(names) <= set(lists.columns):
+            before, after = (lists[name].to_numpy(np.float64) for name in names)
+            values[prefix] = np.column_stack([before, after, after - before])
+    return measure_slices(lists, values, resamples=resamples, seed=seed)
