@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.catalogue import catalogue
 from features.definitions import Feature
 from features.log import Float32, Float64, Impressions, Int64, Log
 from features.offline import LogIndex
@@ -23,6 +22,7 @@ from recsys.encoder.text import item_texts
 from recsys.errors import TrainingError
 from recsys.evaluation import evaluate, random_scores
 from recsys.evaluation_report import Evaluation
+from recsys.feature_set import catalogue_categories, feature_set, own_features
 from recsys.lexical import Lexical, fit_lexical
 from recsys.over_log import matrix_over_log
 from recsys.ranker import Column, Lists, Ranker, train_ranker
@@ -109,12 +109,19 @@ def ranker_stage(
     check_order(chain.log.impressions, chain.sliced)
     config, catalog = chain.config, chain.log.catalog
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
+    own = own_features(config)
+    if own is not None:
+        own.check_events(chain.log.events.types)
     vocabularies = category_vocabularies(catalog, parts[0].requests.item, most=config.features.max_category_values)
-    features = catalogue(
+    kept = catalogue_categories(catalog, config.features.categories, own)
+    vocabularies = {name: values for name, values in vocabularies.items() if name in kept}
+    features = feature_set(
         categories=vocabularies,
         numbers=config.features.numbers,
         vectors=config.features.vectors,
         smoothing=config.features.smoothing,
+        own=own,
+        reserved=(*LEXICAL_COLUMNS, *ENCODER_COLUMNS),
     )
     item_text = item_texts(catalog, config.encoder.template)
     texts = ItemTexts(encoder.encode_texts(item_text), lexical.transform(item_text))
