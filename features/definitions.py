@@ -15,7 +15,20 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from features.log import NO_TIME, Float64, Int64
-from features.reads import CATALOGUE, SECOND, USER, Count, First, Last, Read, Reader, category_of, user_of_category
+from features.reads import (
+    CATALOGUE,
+    IMPRESSION,
+    SECOND,
+    USER,
+    Count,
+    First,
+    Key,
+    Last,
+    Read,
+    Reader,
+    category_of,
+    user_of_category,
+)
 
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
@@ -27,12 +40,29 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class Measure(Protocol):
     """What a feature computes. unit, low, high: of its values. missing: when it is NaN. known: since when."""
 
-    unit: ClassVar[str]
-    low: ClassVar[float]
-    high: ClassVar[float]
-    missing: ClassVar[str]
-    known: ClassVar[str]
-    categorical: ClassVar[bool]
+    @property
+    def unit(self) -> str:
+        """Of the values."""
+
+    @property
+    def low(self) -> float:
+        """Smallest possible value."""
+
+    @property
+    def high(self) -> float:
+        """Largest possible value."""
+
+    @property
+    def missing(self) -> str:
+        """When the value is NaN."""
+
+    @property
+    def known(self) -> str:
+        """Since when the value is known: REQUEST_TIME or PUBLICATION."""
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values are codes of a vocabulary."""
 
     def reads(self) -> tuple[Read, ...]:
         """Every question that `compute` asks of the reader."""
@@ -88,18 +118,36 @@ class Rate:
     """Clicks per impression, smoothed towards the catalogue's rate: (clicks + weight * prior) / (impressions + weight).
 
     The prior is the catalogue's clicks per impression before the request, in the same window, from the same counters.
-    weight: impressions that the prior counts for.
+    Of other events likewise: likes per view. weight: impressions that the prior counts for.
     """
 
-    unit: ClassVar[str] = "clicks per impression, above 1 only where clicks come from beyond the logged lists"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = np.inf
-    missing: ClassVar[str] = "the catalogue has no impression in the window, or only sampled lists exist"
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
     clicks: Count
     impressions: Count
     weight: float
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"expected a weight of the prior above 0, got {self.weight!r}")
+
+    @property
+    def unit(self) -> str:
+        """What is counted by what."""
+        above = ", above 1 only where clicks come from beyond the logged lists" if self._is_of_lists else ""
+        return f"{self.clicks.what} per {self.impressions.what}{above}"
+
+    @property
+    def missing(self) -> str:
+        """Where the prior has nothing to go by."""
+        lists = ", or only sampled lists exist" if self._is_of_lists else ""
+        return f"the catalogue has no {self.impressions.what} in the window{lists}"
+
+    @property
+    def _is_of_lists(self) -> bool:
+        return self.impressions.what == IMPRESSION
 
     def reads(self) -> tuple[Read, ...]:
         """Both counts by their key and over the catalogue."""
@@ -212,9 +260,12 @@ def elapsed(now: Int64, since: Int64) -> Float64:
 
 
 def _mean_over_values(reader: Reader, read: Count) -> Float64:
-    """A count, divided by the number of the candidate's values where it is kept by category; NaN for none."""
-    counts = reader.count(read).astype(np.float64)
-    column = category_of(read.by)
+    return mean_of_values(reader, reader.count(read), read.by)
+
+
+def mean_of_values(reader: Reader, counts: Int64, by: Key) -> Float64:
+    """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
+    column = category_of(by)
     if column is None:
-        return counts
-    return ratio(counts, reader.n_values(column))
+        return counts.astype(np.float64)
+    return ratio(counts.astype(np.float64), reader.n_values(column))

@@ -5,8 +5,8 @@ Reads `items` of a data directory in one pass; the first row of an item id count
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from features.codes import Origins
 from features.errors import InputError
 from features.log import NO_TIME, Catalog, Categorical, Float32, Float64, Int64, Ragged, Strings
 from features.rejects import Reject, Rejects
-from features.schema import ITEMS, Column, Schema
+from features.schema import ITEMS, Column, Kind, Schema
 
 CATEGORY = "category"
 _PLAIN = ("item_id", "title", "description", "published_at")
@@ -26,12 +26,25 @@ _PLAIN = ("item_id", "title", "description", "published_at")
 
 @dataclass(frozen=True)
 class ItemColumns:
-    """Which further columns of the items table are read. categories None: every text column whose values repeat."""
+    """Which further columns of the items table are read. categories None: every text column whose values repeat.
+
+    more_categories: read as categories beside those. named_by: what names a column, where that is not the option of its
+    kind, for the error that it is missing.
+    """
 
     categories: tuple[str, ...] | None
     numbers: tuple[str, ...]
     vectors: tuple[str, ...]
     texts: tuple[str, ...]
+    more_categories: tuple[str, ...] = ()
+    named_by: Mapping[str, str] = field(default_factory=dict)
+
+    def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[Column]:
+        """Columns that the file must have. option: what names them unless `named_by` says otherwise."""
+        named_by = self.named_by
+        return [
+            Column(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option)) for name in names
+        ]
 
 
 @dataclass(frozen=True)
@@ -54,21 +67,20 @@ class Items:
 
 def item_schema(columns: ItemColumns, found: Sequence[Mapping[str, pa.DataType]]) -> Schema:
     """The items table with the further columns. found: names and types of the columns of each file."""
-    further = [Column(f"number {name}", "number", True, source=name, wanted_by="numbers") for name in columns.numbers]
-    further += [Column(f"vector {name}", "vector", True, source=name, wanted_by="vectors") for name in columns.vectors]
+    further = columns.required("number", "numbers", columns.numbers)
+    further += columns.required("vector", "vectors", columns.vectors)
     further += [
         Column(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
         for name in columns.texts
         if name not in _PLAIN
     ]
-    if columns.categories is not None:
-        named = dict.fromkeys(columns.categories)
-        further += [Column(f"category {name}", "category", True, source=name, wanted_by="categories") for name in named]
-    else:
-        named = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
-        taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY}
-        further += [Column(f"category {name}", "category", source=name) for name in named if name not in taken]
-    if CATEGORY not in named or columns.categories is None:
+    named = dict.fromkeys((*(columns.categories or ()), *columns.more_categories))
+    further += columns.required("category", "categories", named)
+    if columns.categories is None:
+        words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
+        taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY, *named}
+        further += [Column(f"category {name}", "category", source=name) for name in words if name not in taken]
+    if CATEGORY not in named:
         further.append(Column(f"category {CATEGORY}", "category", source=CATEGORY))
     return ITEMS.with_columns(further)
 
@@ -108,10 +120,15 @@ def _category_columns(data: pa.Table, columns: ItemColumns) -> tuple[str, ...]:
     for name in read:
         column = data.column(f"category {name}")
         filled = len(column) - column.null_count
-        named = columns.categories is not None and name in columns.categories
-        if named or (filled and (name == CATEGORY or 2 * _distinct(column) < filled)):
+        named = name in (columns.categories or ()) or name in columns.more_categories
+        if named or (filled and (name == CATEGORY or repeats(_distinct(column), filled))):
             chosen.append(name)
     return tuple(sorted(chosen))
+
+
+def repeats(distinct: int, filled: int) -> bool:
+    """Whether a text column of so many distinct values in so many rows holds categories, rather than texts or ids."""
+    return 2 * distinct < filled
 
 
 def _distinct(column: pa.ChunkedArray) -> int:

@@ -98,10 +98,11 @@ class Count:
 
     def __post_init__(self) -> None:
         category_of(self.by)
-        if self.window is not None and (self.window <= 0 or self.window % CELLS_PER_WINDOW):
+        window = self.window
+        if window is not None and (not isinstance(window, int) or window <= 0 or window % CELLS_PER_WINDOW):
             raise ValueError(
-                f"expected a window of microseconds that is a positive multiple of {CELLS_PER_WINDOW}, "
-                f"got {self.window!r}"
+                f"expected a window of whole microseconds, a positive multiple of {CELLS_PER_WINDOW} as hours(1) and "
+                f"days(7) are, got {window!r}"
             )
 
 

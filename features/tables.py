@@ -7,7 +7,8 @@ pass each, batch by batch. What is held for a row of events or impressions is it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,8 @@ class ReadOptions:
 
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
-    categories None is every text column whose values repeat.
+    categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
+    names a column, where that is not the option of its kind.
     """
 
     timezone: str = "UTC"
@@ -49,11 +51,13 @@ class ReadOptions:
     numbers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    more_categories: tuple[str, ...] = ()
+    named_by: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def item_columns(self) -> ItemColumns:
         """The further item columns."""
-        return ItemColumns(self.categories, self.numbers, self.vectors, self.texts)
+        return ItemColumns(self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.named_by)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.catalogue import catalogue
 from features.log import Log
 from features.offline import LogIndex
 from features.online import OnlineState
@@ -39,9 +38,8 @@ from recsys.encoder.training import encoder_settings, train_encoder
 from recsys.errors import InputError
 from recsys.registry import tracking, versions
 from recsys.slicing import slice_impressions
-from recsys.stages import SECOND, Chain, lexical_stage, table_settings
+from recsys.stages import SECOND, Chain, chain_features, lexical_stage, table_settings
 from recsys.unit import ItemTexts, Settings, Unit
-from recsys.vocabulary import category_vocabularies
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +102,7 @@ def open_context(folder: Path, config: Config, *, model: str | None = None, full
 def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:
     """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
     chain = read_chain(folder, config)
-    shown = chain.usable(chain.sliced.ranker).requests.item
-    vocabularies = category_vocabularies(chain.log.catalog, shown, most=config.features.max_category_values)
-    features = catalogue(
-        categories=vocabularies,
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-    )
+    features, _ = chain_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     texts = item_texts(chain.log.catalog, config.encoder.template)
     if full:
         encoder = train_encoder(chain.log, chain.log.impressions.take(chain.sliced.encoder), config).full
@@ -172,9 +163,10 @@ def config_of(settings: Settings, config: Config) -> Config:
     features = Features.model_validate(
         config.features.model_dump()
         | {
-            "categories": tuple(settings.categories),
-            "numbers": settings.numbers,
-            "vectors": settings.vectors,
+            "categories": settings.item_categories,
+            "numbers": settings.item_numbers,
+            "vectors": settings.item_vectors,
+            "file": None,
             "smoothing": settings.smoothing,
         }
     )

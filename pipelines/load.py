@@ -182,14 +182,14 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadRep
 def vector_widths(path: Path, settings: Settings) -> dict[str, int]:
     """The width of each vector column that the model reads, from the first rows of an items table that have one."""
     widths: dict[str, int] = {}
-    if not settings.vectors:
+    if not settings.item_vectors:
         return widths
     for checked in read_table_rows(path, "items", options=settings_options(settings)):
-        for name in settings.vectors:
+        for name in settings.item_vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):
                 widths.setdefault(name, len(found[0]))
-        if len(widths) == len(settings.vectors):
+        if len(widths) == len(settings.item_vectors):
             break
     return widths
 

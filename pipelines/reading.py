@@ -5,6 +5,7 @@ from __future__ import annotations
 from features.tables import ReadOptions
 from recsys.config import Config
 from recsys.encoder.text import Template
+from recsys.feature_set import own_features
 from recsys.stages import SECOND
 from recsys.unit import Settings
 
@@ -12,15 +13,19 @@ _ALWAYS_READ = ("title", "description")
 
 
 def read_options(config: Config) -> ReadOptions:
-    """How a configuration wants tables to be read."""
+    """How a configuration wants tables to be read. Raises InputError where its features file cannot be used."""
+    own = own_features(config)
+    more, numbers, vectors = (own.categories(), own.numbers(), own.vectors()) if own else ({}, {}, {})
     return ReadOptions(
         timezone=config.data.timezone,
         positive_event_types=config.data.positive_event_types,
         click_window=round(config.data.click_window_minutes * 60 * SECOND),
         categories=config.features.categories,
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
+        numbers=tuple(dict.fromkeys((*config.features.numbers, *numbers))),
+        vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
         texts=_template_columns(config.encoder.template),
+        more_categories=tuple(more),
+        named_by={**numbers, **vectors, **more},
     )
 
 
@@ -30,9 +35,9 @@ def settings_options(settings: Settings) -> ReadOptions:
         timezone=settings.timezone,
         positive_event_types=settings.positive_event_types,
         click_window=settings.click_window,
-        categories=tuple(settings.categories),
-        numbers=settings.numbers,
-        vectors=settings.vectors,
+        categories=settings.item_categories,
+        numbers=settings.item_numbers,
+        vectors=settings.item_vectors,
         texts=_template_columns(settings.template),
     )
 

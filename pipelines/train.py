@@ -31,6 +31,7 @@ from recsys.config import Config
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import TrainedEncoder, train_encoder
 from recsys.evaluation_report import Evaluation
+from recsys.feature_set import own_features
 from recsys.lexical import Lexical
 from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
@@ -193,7 +194,7 @@ def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, 
     config, times = chain.config, chain.log.impressions.requests.time
     newest = np.datetime64(int(times[chain.sliced.encoder].max()), "us")
     oldest = np.datetime64(int(times[chain.sliced.ranker].min()), "us")
-    options = read_options(config)
+    options, own = read_options(config), own_features(config)
     return Settings(
         columns=ranked.rankers["ranker"].columns,
         categories=dict(ranked.vocabularies),
@@ -213,6 +214,8 @@ def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, 
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
         trained_until=int(times[chain.sliced.valid].max()),
+        own_features=own.fingerprint if own else None,
+        own_source=own.source if own else None,
     )
 
 

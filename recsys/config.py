@@ -105,6 +105,8 @@ class Features(Section):
     """Impressions that the catalogue's rate counts for in a smoothed rate."""
     max_category_values: int = Field(200, ge=1)
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
+    file: str | None = None
+    """Python file with features of your own, in the words of `features.own`; see docs/features.md."""
     known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
     """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
     allow_known_after: tuple[str, ...] = ()

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.catalogue import catalogue
 from features.definitions import Feature
-from features.log import Float32, Float64, Impressions, Int64, Log
+from features.log import Float32, Float64, Impressions, Int32, Int64, Log
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
 from recsys.beyond_accuracy import beyond_accuracy
@@ -27,12 +26,21 @@ from recsys.encoder.text import item_texts
 from recsys.errors import TrainingError
 from recsys.evaluation import evaluate, random_scores
 from recsys.evaluation_report import Evaluation
+from recsys.feature_set import catalogue_categories, feature_set, own_features
 from recsys.lexical import Lexical, fit_lexical
 from recsys.list_facts import list_facts
 from recsys.over_log import matrix_over_log
 from recsys.ranker import Column, Lists, Ranker, train_ranker
 from recsys.slicing import Sliced
-from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, ItemTexts, ranker_columns
+from recsys.unit import (
+    ENCODER_COLUMNS,
+    LEXICAL_COLUMN,
+    LEXICAL_COLUMNS,
+    TEXT_SCORE,
+    ItemTexts,
+    fitted_columns,
+    ranker_columns,
+)
 from recsys.vocabulary import category_vocabularies
 
 SECOND = 1_000_000
@@ -115,13 +123,7 @@ def ranker_stage(
     check_order(chain.log.impressions, chain.sliced)
     config, catalog = chain.config, chain.log.catalog
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
-    vocabularies = category_vocabularies(catalog, parts[0].requests.item, most=config.features.max_category_values)
-    features = catalogue(
-        categories=vocabularies,
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-    )
+    features, vocabularies = chain_features(chain, parts[0].requests.item)
     item_text = item_texts(catalog, config.encoder.template)
     texts = ItemTexts(encoder.encode_texts(item_text), lexical.transform(item_text))
     collaborative = table_settings(chain)
@@ -215,6 +217,29 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
             methods, reader, ranked.texts.vectors, resamples=config.evaluation.resamples, seed=config.seed
         ),
     )
+
+
+def chain_features(chain: Chain, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
+    """The features of a training, the user's own among them, and the vocabularies of the categorical item columns.
+
+    shown: (n,) item codes of the candidates that train the ranker.
+    """
+    config, catalog = chain.config.features, chain.log.catalog
+    own = own_features(chain.config)
+    if own is not None:
+        own.check_events(chain.log.events.types)
+    vocabularies = category_vocabularies(catalog, shown, most=config.max_category_values)
+    kept = catalogue_categories(catalog, config.categories, own)
+    vocabularies = {name: values for name, values in vocabularies.items() if name in kept}
+    features = feature_set(
+        categories=vocabularies,
+        numbers=config.numbers,
+        vectors=config.vectors,
+        smoothing=config.smoothing,
+        own=own,
+        reserved=fitted_columns(collaborative=True),
+    )
+    return features, vocabularies
 
 
 def table_settings(chain: Chain) -> TableSettings | None:

@@ -1,7 +1,8 @@
 """The locked unit: a ranker, the encoder and the lexical model whose scores it was trained on, and how to feed them.
 
-A unit is what a registered ranker version stands for. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM)
-and `lexical.json`; the encoder is a version of its own that the settings name and whose fingerprint must match.
+A unit is what a registered ranker version stands for. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
+`lexical.json` and, where the user has features of their own, the source of their file as `features.py`; the encoder is
+a version of its own that the settings name and whose fingerprint must match.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy.sparse import csr_matrix
 
-from features.catalogue import catalogue
 from features.definitions import Feature
 from features.log import Catalog, Float32, Float64
 from features.matrix import column_names, feature_matrix, place_names
+from features.own_file import OwnFeatures, run_own
 from features.place import places
 from features.reads import Reader
 from recsys.collaborative.columns import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS, TableSource, collaborative_matrix
@@ -27,6 +29,7 @@ from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
 from recsys.encoder.text import item_texts
 from recsys.errors import EncoderMismatch, ModelError
+from recsys.feature_set import feature_set
 from recsys.lexical import Lexical, lexical_column, load_lexical
 from recsys.ranker import Column, Ranker, load_ranker
 
@@ -37,6 +40,7 @@ ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE), AUDIENCE_COLUMN)
 """Columns that no ranker without the encoder reads."""
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
+FEATURES_FILE = "features.py"
 
 
 class Settings(BaseModel):
@@ -72,11 +76,40 @@ class Settings(BaseModel):
     data_fingerprint: str
     trained_until: int
     """Time of the newest label that training, early stopping or a choice used; microseconds since the epoch."""
+    own_features: str | None = None
+    """SHA-256 of the source of the user's features file, where there is one."""
+    own_source: str | None = Field(None, exclude=True)
+    """That source, which stands in a file of its own."""
+
+    @property
+    def own(self) -> OwnFeatures | None:
+        """The features of the user's file. This executes its source."""
+        return None if self.own_source is None else run_own(self.own_source, FEATURES_FILE)
+
+    @property
+    def item_categories(self) -> tuple[str, ...]:
+        """Categorical item columns that features read, sorted."""
+        return tuple(sorted({*self.categories, *(self.own.categories() if self.own else ())}))
+
+    @property
+    def item_numbers(self) -> tuple[str, ...]:
+        """Numeric item columns that features read."""
+        return tuple(dict.fromkeys((*self.numbers, *(self.own.numbers() if self.own else ()))))
+
+    @property
+    def item_vectors(self) -> tuple[str, ...]:
+        """Vector columns of the items that features read."""
+        return tuple(dict.fromkeys((*self.vectors, *(self.own.vectors() if self.own else ()))))
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with."""
-        return catalogue(
-            categories=self.categories, numbers=self.numbers, vectors=self.vectors, smoothing=self.smoothing
+        return feature_set(
+            categories=self.categories,
+            numbers=self.numbers,
+            vectors=self.vectors,
+            smoothing=self.smoothing,
+            own=self.own,
+            reserved=fitted_columns(collaborative=True),
         )
 
 
@@ -138,6 +171,8 @@ class Unit:
         (folder / SETTINGS_FILE).write_text(self.settings.model_dump_json(indent=1), encoding="utf-8")
         self.ranker.save(folder / RANKER_FILE)
         self.lexical.save(folder / LEXICAL_FILE)
+        if self.settings.own_source is not None:
+            (folder / FEATURES_FILE).write_text(self.settings.own_source, encoding="utf-8")
 
 
 def candidate_matrix(
@@ -198,13 +233,22 @@ def read_settings(folder: Path) -> Settings:
     """The settings in a unit's folder. Raises ModelError where the file is absent or not such settings."""
     path = folder / SETTINGS_FILE
     try:
-        return Settings.model_validate_json(path.read_text(encoding="utf-8"))
+        settings = Settings.model_validate_json(path.read_text(encoding="utf-8"))
+        if settings.own_features is None:
+            return settings
+        source = (folder / FEATURES_FILE).read_bytes()
     except OSError as error:
         raise ModelError(f"{str(path)!r}: expected the settings of a ranker version, {error.strerror}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
         raise ModelError(f"{str(path)!r}: field {key!r}: {problem['msg']}") from error
+    if sha256(source).hexdigest() != settings.own_features:
+        raise ModelError(
+            f"{str(folder / FEATURES_FILE)!r} is not the file that the ranker was trained with (SHA-256 "
+            f"{settings.own_features}); register the model again"
+        )
+    return settings.model_copy(update={"own_source": source.decode()})
 
 
 def load_unit(folder: Path, encoder: Encoder) -> Unit:

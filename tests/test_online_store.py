@@ -30,6 +30,7 @@ from features.matrix import feature_matrix
 from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_reader import OnlineReader
+from features.own_file import read_own
 from features.reads import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
 from features.store import LmdbStore, open_store
 from features.store_settings import StoreSettings
@@ -42,6 +43,7 @@ EVERYTHING = (
     Feature("brand_impressions", "Shown.", CountOf(Count(IMPRESSION, ("brand",), hours(1)))),
     Feature("item_views", "Views.", CountOf(Count("view", ITEM, hours(1)))),
     Feature("user_likes", "Likes.", CountOf(Count("like", USER))),
+    *read_own(Path(__file__).with_name("own_features.py")).features,
 )
 
 

@@ -30,6 +30,13 @@ from recsys.slicing import slice_impressions
 
 IMPRESSIONS = 1000
 TOLERANCE = 1e-6
+OWN_FEATURES = """from features.own import ITEM, Count, CountOf, Feature, Weighted, days, of_category
+
+FEATURES = (
+    Feature("brand_clicks_1d", "Of the brand.", CountOf(Count("click", of_category("brand"), days(1))), place=True),
+    Feature("item_worth", "Graded.", Weighted({"click": 3, "impression": -1}, ITEM)),
+)
+"""
 
 
 @dataclass(frozen=True)
@@ -54,13 +61,17 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     home = tmp_path_factory.mktemp("office")
     data, base = shared_data / "amazon-office", home / "base"
     titles = pq.read_table(data / "items.parquet").column("title").to_pylist()
-    config = load_config(None, tiny_settings(base))
+    own = home / "own.py"
+    own.write_text(OWN_FEATURES)
+    config = load_config(None, (*tiny_settings(base), f"features.file={own}"))
     small_encoder(base, sorted({word.lower() for title in titles for word in title.split()}), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(home)
         report = train(data, config, name="office")
+        own.unlink()
         loaded = versions.load(report.versions["ranker"].uri)
+    assert {"brand_clicks_1d", "item_worth"} <= set(loaded.unit.settings.columns)
     log, _ = load_log(data, settings_options(loaded.unit.settings))
     test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])
     texts = loaded.unit.texts(log.catalog)

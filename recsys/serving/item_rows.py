@@ -60,7 +60,9 @@ class ItemColumns:
 def item_columns(settings: Settings, vectors: Mapping[str, int]) -> ItemColumns:
     """The columns that a unit of these settings reads. vectors: the width of each vector column."""
     texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
-    return ItemColumns(frozenset(settings.categories), frozenset(settings.numbers), vectors, texts, settings.timezone)
+    return ItemColumns(
+        frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.timezone
+    )
 
 
 def _moment(value: object, timezone: str, field: str) -> int:

@@ -48,18 +48,18 @@ def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSetti
         click_window=settings.click_window,
         history_length=settings.history_length,
         timezone=settings.timezone,
-        categories=tuple(sorted(settings.categories)),
-        numbers=settings.numbers,
-        vectors=tuple((column, widths[column]) for column in settings.vectors),
+        categories=settings.item_categories,
+        numbers=settings.item_numbers,
+        vectors=tuple((column, widths[column]) for column in settings.item_vectors),
     )
 
 
 def _widths(store: KeyValueStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
     """The width of each vector column: the store's where it has been made already, else as given."""
     known = dict(widths)
-    if settings.vectors and any(column not in known for column in settings.vectors):
+    if settings.item_vectors and any(column not in known for column in settings.item_vectors):
         known = dict(OnlineState.open(store).settings.vectors) | known
-    missing = [column for column in settings.vectors if column not in known]
+    missing = [column for column in settings.item_vectors if column not in known]
     if missing:
         raise StoreError(
             f"online store {store.name!r}: expected vectors of items in columns {missing!r}, which the model "

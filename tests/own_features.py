@@ -1,0 +1,49 @@
+"""A features file for tests: every measure in the words of `features.own`, on the columns of `small_logs`."""
+
+from features.own import (
+    CATALOGUE,
+    ITEM,
+    USER,
+    Age,
+    Count,
+    CountOf,
+    Feature,
+    First,
+    Hour,
+    ItemCategory,
+    ItemNumber,
+    Last,
+    Lift,
+    Rate,
+    Recency,
+    Share,
+    VectorSimilarity,
+    Weighted,
+    days,
+    hours,
+    of_category,
+    user_of_category,
+)
+
+BRAND, USER_BRAND = of_category("brand"), user_of_category("brand")
+
+FEATURES = (
+    Feature(
+        "brand_like_rate_1d",
+        "Likes per view of the same brand in the last day.",
+        Rate(Count("like", BRAND, days(1)), Count("view", BRAND, days(1)), 2.0),
+        place=True,
+    ),
+    Feature("user_brand_view_share_1h", "Share of views.", Share("view", "brand", hours(1)), place=True),
+    Feature("user_brand_like_affinity", "Likes of the brand.", Lift("like", "brand", 3.0), monotone=1),
+    Feature("item_worth_7d", "Graded.", Weighted({"view": 1, "like": 3}, ITEM, days(7)), place=True),
+    Feature("brand_worth", "Graded.", Weighted({"click": 2, "like": 5, "history": 1}, BRAND)),
+    Feature("all_views", "Views of everybody.", CountOf(Count("view", CATALOGUE, hours(1)))),
+    Feature("user_view_recency", "Since the latest view.", Recency(Last("view", USER))),
+    Feature("user_brand_view_age", "Since the first view of the brand.", Recency(First("view", USER_BRAND))),
+    Feature("own_price", "The price.", ItemNumber("price"), place=True),
+    Feature("own_brand", "The brand.", ItemCategory("brand", ("bolt", "acme"))),
+    Feature("own_image", "The image.", VectorSimilarity("image")),
+    Feature("own_age", "The age.", Age()),
+    Feature("own_hour", "The hour.", Hour()),
+)
