@@ -13,13 +13,12 @@ import numpy as np
 from features.log import Int64
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Checked, Finding
-from recsys.audit.lone import auc_text, best_row, slice_aucs, tells, widest_gap
+from recsys.audit.lone import DEVIATIONS, auc_text, best_row, slice_aucs, tells, widest_gap
 from recsys.errors import TrainingError
 from recsys.stages import check_order
 from recsys.unit import TEXT_SCORE
 
 RULE = "encoder_order"
-_INTERVAL = 1.96
 MOST_OWN = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
@@ -51,7 +50,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
         name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
         for name in ("encoder", "ranker", "valid")
     }
-    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=_INTERVAL)
+    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=DEVIATIONS)
     before = aucs["encoder"].mean - aucs["ranker"].mean
     if gap is None or gap.better != "ranker" or gap.low <= settings.audit.text_auc_gap or gap.mean <= before:
         return []
