@@ -91,6 +91,11 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
         state.add_items(list(items.values()))
 
 
+def audit_version(loaded: versions.Loaded, folder: Path, *, config: Config) -> AuditReport:
+    """Run every rule on a registered version that is loaded already; as `audit`."""
+    return run_rules(unit_context(folder, loaded.unit, config))
+
+
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
     """What an audit of a data directory looks at; arguments as in `audit`."""
     if model is None:

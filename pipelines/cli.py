@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -245,11 +246,14 @@ def promote(
     json_path: Path | None,
 ) -> None:
     """Make VERSION the champion if it beats the present one on lists that neither has learnt from."""
+    from pipelines.audit import audit_version
     from pipelines.promote import promote as run_promotion
     from recsys.config import load_config
     from recsys.errors import PromotionError
 
-    decision = run_promotion(version, load_config(config_path, settings), name=name, folder=folder, force=force)
+    config = load_config(config_path, settings)
+    audit = partial(audit_version, config=config)
+    decision = run_promotion(version, config, name=name, folder=folder, audit=audit, force=force)
     _report(decision, json_path)
     if not decision.promoted:
         raise PromotionError(f"{decision.evidence.challenger} is not promoted: {'; '.join(decision.reasons)}")

@@ -18,6 +18,7 @@ from pipelines.train import TrainReport, train
 from pipelines.unseen import moment_text
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
+from recsys.metrics import METRICS
 from recsys.registry.recorded import data_folder, recorded_lists
 from recsys.registry.versions import load
 
@@ -41,11 +42,14 @@ def test_the_figures_on_the_training_data_are_those_of_the_trainings_test(traine
     report = evaluate(trained.data, MODEL, CONFIG)
     training = trained.report.evaluation
     assert list(report.evaluation.test.methods) == ["random", "popularity", "item_knn", "tfidf", "text", "ranker"]
-    for method, metrics in report.evaluation.test.methods.items():
-        assert metrics == training.test.methods[method], method
-    assert report.evaluation.lifts["ranker_over_text"] == training.lifts["ranker_over_text"]
-    assert report.evaluation.beyond["ranker"] == training.beyond["ranker"]
-    assert report.evaluation.cold_items.methods["ranker"] == training.cold_items.methods["ranker"]
+    found, expected = report.evaluation.as_dict(), training.as_dict()
+    for part in ("test", "cold_items", "cold_users"):
+        for method in report.evaluation.test.methods:
+            for metric in METRICS:
+                assert found[part][method][metric] == pytest.approx(expected[part][method][metric], abs=1e-12)
+    for part, name in (("lift", "ranker_over_text"), ("beyond", "ranker")):
+        flat, other = (pd.json_normalize(one[part][name]).iloc[0].dropna() for one in (found, expected))
+        assert flat.to_dict() == pytest.approx(other.to_dict(), abs=1e-12)
 
 
 def test_the_report_has_the_keys_of_a_trainings_evaluation_and_its_slices(trained: TrainedSite) -> None:

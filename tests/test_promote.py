@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
 from trained_site import TrainedSite, tables_until
 
 from features.tables import load_log
 from pipelines import cli
+from pipelines.audit import audit_version
 from pipelines.promote import promote, rollback
-from pipelines.reading import settings_options
 from pipelines.train import train
 from recsys.config import Config, load_config
 from recsys.errors import InputError, ModelNotFound, PromotionError
@@ -29,7 +29,8 @@ from recsys.registry.versions import CHALLENGER, CHAMPION, Loaded, Version
 NAME = "gate"
 MODEL = f"{NAME}-ranker"
 WEAK, STRONG, EQUAL, LEAKING = "1", "2", "3", "4"
-SETTINGS = ("evaluation.resamples=200", "promotion.min_lists=100", "promotion.min_users=50", "threads=1")
+PATIENT = ("promotion.max_milliseconds=10000", "threads=1")
+SETTINGS = ("evaluation.resamples=200", "promotion.min_lists=100", "promotion.min_users=50", *PATIENT)
 STUMP = ("ranker.max_trees=1", "ranker.num_leaves=2", "ranker.feature_fraction=0.05")
 TREES = ("ranker.max_trees=150", "ranker.learning_rate=0.1", "ranker.num_leaves=15", "ranker.min_data_in_leaf=20")
 TOTAL = "total_clicks"
@@ -45,18 +46,8 @@ class Verdict:
 
 
 def audit(loaded: Loaded, folder: Path) -> Verdict:
-    """A leak audit of one rule: a number of the items must not know their clicks after what was learnt from."""
-    settings = loaded.unit.settings
-    log, _ = load_log(folder, settings_options(settings))
-    clicked = log.events.item[log.events.positive]
-    late = log.events.time[log.events.positive] > settings.trained_until
-    before, after = (np.bincount(clicked[part], minlength=len(log.catalog)) for part in (~late, late))
-    found = []
-    for name in settings.numbers:
-        beyond = log.catalog.numbers[name][:-1] - before
-        if spearmanr(beyond, after, nan_policy="omit").statistic > 0.5:
-            found.append(f"item column {name!r} predicts the clicks after it was read")
-    return Verdict(not found, tuple(found))
+    """An audit that finds nothing: the real one has tests of its own, and here where a version leaks."""
+    return Verdict(True)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +71,7 @@ def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) ->
         for extra in (STUMP, TREES):
             train(data, load_config(None, (*SETTINGS, *base, *small, *extra)), name=NAME)
         register_again(f"models:/{MODEL}/{WEAK}", data)
-        leaking = (*TREES, f"features.numbers=[{TOTAL}]")
+        leaking = (*TREES, f"features.numbers=[{TOTAL}]", f"features.allow_known_after=[{TOTAL}]")
         train(data, load_config(None, (*SETTINGS, *base, *small, *leaking)), name=NAME)
     return data
 
@@ -121,7 +112,7 @@ def decided(number: str, *more: str, **options: object) -> Decision:
 
 
 def test_a_truly_better_challenger_is_promoted_with_its_figures(data: Path) -> None:
-    decision = decided(STRONG)
+    decision = decided(STRONG, audit=partial(audit_version, config=settings()))
     assert (decision.outcome, decision.reasons) == ("promoted", ())
     assert champion() == STRONG
     assert versions.load(f"models:/{MODEL}@champion").ranker.number == STRONG
@@ -173,12 +164,13 @@ def test_a_better_one_is_refused_below_the_margin(data: Path) -> None:
 
 
 def test_a_challenger_that_leaks_is_stopped_by_the_audit_though_it_looks_better(data: Path) -> None:
-    decision = decided(LEAKING)
-    comparison = decision.evidence.comparison
-    assert comparison is not None and comparison.difference.low > 0
-    assert decision.reasons == (
-        "the leak audit found something: item column 'total_clicks' predicts the clicks after it was read",
-    )
+    decision = decided(LEAKING, audit=partial(audit_version, config=settings()))
+    assert decision.outcome == "refused"
+    assert decision.evidence.comparison is not None
+    assert decision.evidence.comparison.difference.low > 0
+    assert len(decision.reasons) == 1
+    assert "the leak audit found something" in decision.reasons[0]
+    assert f"item_{TOTAL}" in decision.reasons[0]
     assert champion() == WEAK
     assert tags(LEAKING)["promotion.audit"] == "failed"
 
@@ -309,12 +301,11 @@ def test_the_commands_refuse_with_1_promote_by_force_and_roll_back(
 ) -> None:
     chosen = [part for one in SETTINGS for part in ("--set", one)]
     asked = ["promote", STRONG, "--name", NAME, *chosen, "--json", str(tmp_path / "decision.json")]
-    assert cli.run(lambda: cli.cli(asked, standalone_mode=False)) == 1
+    demanding = [*asked, "--set", "promotion.margin=0.9"]
+    assert cli.run(lambda: cli.cli(demanding, standalone_mode=False)) == 1
     refused = capsys.readouterr()
     assert f"refused: models:/{MODEL}/1 stays the champion" in refused.out
-    assert refused.err.strip().splitlines()[-1] == (
-        f"error: models:/{MODEL}/2 is not promoted: the leak audit was not run"
-    )
+    assert refused.err.strip().splitlines()[-1].startswith(f"error: models:/{MODEL}/2 is not promoted: ")
     assert json.loads((tmp_path / "decision.json").read_text())["outcome"] == "refused"
     assert cli.run(lambda: cli.cli([*asked, "--force"], standalone_mode=False)) == 0
     assert champion() == STRONG
