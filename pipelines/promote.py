@@ -53,9 +53,7 @@ def promote(
     challenger = resolve(version if is_version(version) else f"models:/{ranker_name(name)}/{version}")
     champion = champions.champion_of(challenger.name)
     if champion is None:
-        raise PromotionError(
-            f"{challenger.name} has no champion to compare with; expected the alias that the first training sets"
-        )
+        raise PromotionError(f"{challenger.name} has no champion to compare with; set that alias in MLflow first")
     if champion == challenger:
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)

@@ -60,7 +60,7 @@ def rollback(model: str) -> tuple[Version, Version]:
     client = mlflow.MlflowClient()
     champion = champion_of(model)
     if champion is None:
-        raise PromotionError(f"{model} has no champion; set one with `recsys promote --force VERSION`")
+        raise PromotionError(f"{model} has no champion, so there is nothing to roll back; set that alias in MLflow")
     former = _former(model, champion)
     if not former:
         raise PromotionError(f"{champion} is the first champion of {model} that is known: nothing to roll back to")
