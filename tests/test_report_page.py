@@ -221,6 +221,12 @@ def test_a_mark_stands_where_its_number_is() -> None:
     assert '<circle class="mean clear" cx="50.00%"' in chart
 
 
+def test_an_axis_of_sizes_begins_at_zero() -> None:
+    rows = [Strip("a", Interval(0.8, 0.7, 1.0), "")]
+    assert ">0<" in strips(rows, of="x", axis="y", from_zero=True)
+    assert ">0<" not in strips(rows, of="x", axis="y")
+
+
 def test_an_interval_that_holds_zero_is_grey_only_where_zero_matters() -> None:
     over_zero = [Strip("a", Interval(0.1, -0.1, 0.3), "")]
     assert "unclear" in strips(over_zero, of="x", axis="y", zero=True)
