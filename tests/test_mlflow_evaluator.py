@@ -135,6 +135,15 @@ def test_without_a_user_each_list_is_a_cluster_of_its_own(mlflow_run: mlflow.Act
     )
 
 
+def test_null_users_are_never_pooled(mlflow_run: mlflow.ActiveRun) -> None:
+    data = random_lists()
+    data["user_id"] = data["user_id"].where(data["user_id"] != "3", None)
+    unknown = data[data["user_id"].isna()].groupby("impression_id")["clicked"]
+    n_unknown = int((unknown.max().gt(0) & unknown.min().eq(0)).sum())
+    n_known = evaluate(data[data["user_id"].notna()]).metrics["users"]
+    assert n_unknown > 1 and evaluate(data).metrics["users"] == n_known + n_unknown
+
+
 def test_evaluators_that_are_not_named_leave_a_ranker_to_this_one(mlflow_run: mlflow.ActiveRun) -> None:
     found = mlflow.models.evaluate(by_price, three_lists(), targets="clicked", model_type="ranker")
     assert set(METRICS) <= set(found.metrics)

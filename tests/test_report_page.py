@@ -217,7 +217,14 @@ def test_charts_hold_with_nothing_one_thing_and_without_intervals() -> None:
 def test_a_mark_stands_where_its_number_is() -> None:
     chart = strips([Strip("a", Interval(0.5, 0.25, 1.0), "")], of="x", axis="y", zero=True)
     # the axis runs from 0 to 1 between 3% and 97%
-    assert 'cx="50.00%"' in chart and 'x1="26.50%"' in chart and 'x2="97.00%"' in chart
+    assert '<line class="interval clear" x1="26.50%" x2="97.00%"' in chart
+    assert '<circle class="mean clear" cx="50.00%"' in chart
+
+
+def test_an_axis_of_sizes_begins_at_zero() -> None:
+    rows = [Strip("a", Interval(0.8, 0.7, 1.0), "")]
+    assert ">0<" in strips(rows, of="x", axis="y", from_zero=True)
+    assert ">0<" not in strips(rows, of="x", axis="y")
 
 
 def test_an_interval_that_holds_zero_is_grey_only_where_zero_matters() -> None:

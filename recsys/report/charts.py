@@ -27,13 +27,14 @@ class Strip:
     note: str = ""
 
 
-def strips(rows: Sequence[Strip], *, of: str, axis: str, zero: bool = False) -> Html:
+def strips(rows: Sequence[Strip], *, of: str, axis: str, zero: bool = False, from_zero: bool = False) -> Html:
     """Rows with a mean as a dot and its interval as a line, on one axis. zero: mark it, and grey out what covers it.
 
-    of: what a row is. axis: what the axis measures. A row without a mean has no mark.
+    of: what a row is. axis: what the axis measures. from_zero: let it begin there, for sizes. A row
+    without a mean has no mark.
     """
     known = [v for row in rows for v in (row.interval.low, row.interval.mean, row.interval.high) if v == v]
-    scale = _Scale.over([*known, *([0.0] if zero else [])])
+    scale = _Scale.over([*known, *([0.0] if zero or from_zero else [])])
     body = [
         element(
             "div",

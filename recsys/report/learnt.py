@@ -67,7 +67,7 @@ def contributions_section(content: Content) -> Html | None:
         "correlation of the column's value with what it contributes: near +1 a higher value raises the score, near -1 "
         "it lowers it, in between it depends on the value or on other columns."
     )
-    chart = strips(rows, of="column", axis="mean |contribution| to the score, 95% interval over users")
+    chart = strips(rows, of="column", axis="mean |contribution| to the score, 95% interval over users", from_zero=True)
     return together([paragraph(size), chart, element("div", {"class": "how"}, how)])
 
 
