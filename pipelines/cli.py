@@ -9,6 +9,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +23,7 @@ from features.errors import RecsysError
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
 INPUT = click.Path(path_type=Path)
+_NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
 
 json_option = click.option("--json", "json_path", type=FILE, help="Also write the report as JSON to this file.")
 model_option = click.option("--model", default="models:/recsys-ranker@champion", show_default=True, help="The ranker.")
@@ -405,6 +407,13 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         where = f" {str(error.filename)!r}" if error.filename else ""
         return f"cannot write{where}: {error.strerror or text}; free some disk space and run the command again"
+    if _NO_SPACE.search(text):  # as libraries that write by themselves say it
+        return f"cannot write: {text}; free some disk space and run the command again"
+    if database := re.search(r"\(sqlite3\.OperationalError\) ([^\[(]+)", text):
+        return (
+            f"MLflow's database, see MLFLOW_TRACKING_URI: expected one that can be read and written, got: "
+            f"{database[1].strip()}; free some disk space or look at the file's rights, and run the command again"
+        )
     if isinstance(error, OSError) and error.filename:
         return f"{str(error.filename)!r}: {error.strerror}"
     return f"{type(error).__name__}: {text} (recsys --debug COMMAND shows where)"

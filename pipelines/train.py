@@ -35,7 +35,7 @@ from recsys.feature_set import own_features
 from recsys.lexical import Lexical
 from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
-from recsys.registry.versions import Version, log_encoder, log_ranker
+from recsys.registry.versions import Version, log_encoder, log_ranker, withdrawn_on_failure
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, evaluation_stage, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
@@ -185,9 +185,10 @@ def _register(
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
     ranker = ranked.rankers["ranker"]
-    unit = Unit(_settings(chain, encoder_version, served.fingerprint, ranked, tables), ranker, served, lexical)
-    rows = ranked.matrix[:GOLDEN_REQUESTS]
-    return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
+    with withdrawn_on_failure(encoder_version):
+        unit = Unit(_settings(chain, encoder_version, served.fingerprint, ranked, tables), ranker, served, lexical)
+        rows = ranked.matrix[:GOLDEN_REQUESTS]
+        return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
 
 
 def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, tables: TableReport) -> Settings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ def connect(store: Path | None = None) -> str:
     if not uri:
         folder = (store or Path("mlruns")).resolve()
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        uri = _database(folder / "mlflow.db")
         artifacts = (folder / "artifacts").as_uri()
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
@@ -40,6 +41,20 @@ def connect(store: Path | None = None) -> str:
     if experiment is not None:
         return str(experiment.experiment_id)
     return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+
+
+def _database(path: Path) -> str:
+    """The URI of the embedded database, made whole or not at all: MLflow cannot go on with one that is half made."""
+    if not path.exists():
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            mlflow.MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+            if not path.exists():
+                partial.replace(path)
+        finally:
+            for left in path.parent.glob(f"{partial.name}*"):
+                left.unlink(missing_ok=True)
+    return f"sqlite:///{path}"
 
 
 @contextmanager
@@ -50,8 +65,11 @@ def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
 
 
 def _quiet() -> None:
-    """Keep MLflow's set-up chatter off the terminal; its warnings and errors stay."""
+    """Keep MLflow's set-up chatter off the terminal; its warnings and errors stay. What its database refuses is raised,
+    and need not be told with a traceback beside.
+    """
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    for name in ("mlflow.store.db.utils", "mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):
+    for name in ("mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")

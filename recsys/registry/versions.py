@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -110,10 +112,24 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
         signature = ModelSignature(Schema(columns), outputs)
         version = _log("ranker", _CODE / "served_ranker.py", artifacts, signature, rows, ranker_name(name))
     client = mlflow.MlflowClient()
-    client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
-    first = CHAMPION not in client.get_registered_model(version.name).aliases
-    client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
+    with withdrawn_on_failure(version):
+        client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
+        first = CHAMPION not in client.get_registered_model(version.name).aliases
+        client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
     return version
+
+
+@contextmanager
+def withdrawn_on_failure(version: Version) -> Iterator[None]:
+    """Remove a version when the block fails, such as an encoder's whose ranker cannot be registered: a name then never
+    has half a model. Where the registry cannot be written either, the version stays, which no ranker names.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(MlflowException):
+            mlflow.MlflowClient().delete_model_version(version.name, version.number)
+        raise
 
 
 def resolve(uri: str) -> Version:
