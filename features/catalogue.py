@@ -163,4 +163,6 @@ def _category_features(column: str, vocabulary: tuple[str, ...]) -> tuple[Featur
 
 
 def _words(window: str) -> str:
-    return "ever" if window == ALL_TIME else f"in the last {window}"
+    return {ALL_TIME: "ever", "1h": "in the last hour", "1d": "in the last day"}.get(
+        window, f"in the last {window.removesuffix('d')} days"
+    )

@@ -17,6 +17,8 @@ import numpy as np
 from features.log import NO_TIME, Float64, Int64
 from features.reads import (
     CATALOGUE,
+    CLICK,
+    DATED_CLICK,
     IMPRESSION,
     SECOND,
     USER,
@@ -96,13 +98,21 @@ class Feature:
 class CountOf:
     """A count as it is, or its mean over the candidate's values where the key is a category."""
 
-    unit: ClassVar[str] = "events"
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = np.inf
-    missing: ClassVar[str] = "the item has no value of the category"
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
     read: Count
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return _plural(self.read.what)
+
+    @property
+    def missing(self) -> str:
+        """Only where a mean is over nothing."""
+        return without_value(self.read.by)
 
     def reads(self) -> tuple[Read, ...]:
         """The count."""
@@ -118,7 +128,8 @@ class Rate:
     """Clicks per impression, smoothed towards the catalogue's rate: (clicks + weight * prior) / (impressions + weight).
 
     The prior is the catalogue's clicks per impression before the request, in the same window, from the same counters.
-    Of other events likewise: likes per view. weight: impressions that the prior counts for.
+    Of other events likewise: likes per view. Above 1 where clicks come from beyond the logged lists. weight:
+    impressions that the prior counts for.
     """
 
     low: ClassVar[float] = 0.0
@@ -136,18 +147,13 @@ class Rate:
     @property
     def unit(self) -> str:
         """What is counted by what."""
-        above = ", above 1 only where clicks come from beyond the logged lists" if self._is_of_lists else ""
-        return f"{self.clicks.what} per {self.impressions.what}{above}"
+        return f"{_plural(self.clicks.what)} per {self.impressions.what}"
 
     @property
     def missing(self) -> str:
         """Where the prior has nothing to go by."""
-        lists = ", or only sampled lists exist" if self._is_of_lists else ""
+        lists = ", or only sampled lists exist" if self.impressions.what == IMPRESSION else ""
         return f"the catalogue has no {self.impressions.what} in the window{lists}"
-
-    @property
-    def _is_of_lists(self) -> bool:
-        return self.impressions.what == IMPRESSION
 
     def reads(self) -> tuple[Read, ...]:
         """Both counts by their key and over the catalogue."""
@@ -241,6 +247,16 @@ class Recency:
         """Seconds, (n_rows,)."""
         time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
         return elapsed(reader.requests.row_time(), time) / SECOND
+
+
+def without_value(by: Key) -> str:
+    """When a mean over the candidate's values of a category is missing; never for a key without one."""
+    column = category_of(by)
+    return "never" if column is None else f"the item has no {column}"
+
+
+def _plural(what: str) -> str:
+    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(what, f"{what} events")
 
 
 def _of_catalogue(read: Count) -> Count:

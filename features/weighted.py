@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from features.definitions import REQUEST_TIME, mean_of_values
+from features.definitions import REQUEST_TIME, mean_of_values, without_value
 from features.log import Float64
 from features.reads import Count, Key, Read, Reader
 
@@ -24,7 +24,6 @@ class Weighted:
     unit: ClassVar[str] = "weighted events"
     low: ClassVar[float] = -np.inf
     high: ClassVar[float] = np.inf
-    missing: ClassVar[str] = "the item has no value of the category"
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
     weights: Mapping[str, int]
@@ -35,6 +34,11 @@ class Weighted:
         if not self.weights or not all(isinstance(weight, int) for weight in self.weights.values()):
             raise ValueError(f"expected whole weights by event type, such as {{'like': 3}}, got {self.weights!r}")
         self.reads()
+
+    @property
+    def missing(self) -> str:
+        """Only where a mean is over nothing."""
+        return without_value(self.by)
 
     def reads(self) -> tuple[Read, ...]:
         """A count of each type."""

@@ -335,6 +335,25 @@ def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | Non
     _report(run_rebuild(store, model, at=_moment(at)), json_path)
 
 
+@cli.group()
+def features() -> None:
+    """What the ranker reads."""
+
+
+@features.command("list")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@config_options
+@json_option
+def features_list(
+    folder: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Every feature: meaning, unit, range, since when it is known, when it is missing. With DIR, of its columns."""
+    from pipelines.list_features import list_features
+    from recsys.config import load_config
+
+    _report(list_features(load_config(config_path, settings), folder), json_path)
+
+
 class Report(Protocol):
     """What a command found and did."""
 

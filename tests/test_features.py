@@ -1,6 +1,7 @@
 """Each kind of feature on a log small enough to work the value out by hand."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from features.definitions import CountOf, Feature, Lift, Measure, Rate, Recency,
 from features.log import NO_TIME, UNKNOWN, Log
 from features.matrix import column_names, feature_matrix
 from features.offline import LogIndex, OfflineReader
+from features.own_file import read_own
 from features.reads import CLICK, DATED_CLICK, IMPRESSION, ITEM, USER_ITEM, Count, First, Last, days, hours
 
 NOON = 12 * 60
@@ -178,10 +180,12 @@ def test_the_catalogue_has_the_promised_columns_and_every_feature_says_what_it_i
 
 def test_every_value_of_the_catalogue_is_in_its_range_or_missing(tiny_log: Log) -> None:
     reader = reader_of(tiny_log, 0, (A, B, C, D), NOON)
-    for feature in catalogue(categories={"brand": ("acme",)}, numbers=("price",), vectors=("image",)):
+    own = read_own(Path(__file__).with_name("own_features.py")).features
+    for feature in (*catalogue(categories={"brand": ("acme",)}, numbers=("price",), vectors=("image",)), *own):
         values = feature.measure.compute(reader)
         known = values[~np.isnan(values)]
         assert ((known >= feature.measure.low) & (known <= feature.measure.high)).all(), feature.name
+        assert feature.measure.missing != "never" or len(known) == len(values), feature.name
 
 
 def test_two_features_of_one_name_are_refused() -> None:

@@ -15,7 +15,7 @@ from features.errors import InputError
 from features.log import Log
 from features.log_matrix import log_matrix
 from features.offline import LogIndex
-from features.own_file import read_own
+from features.own_file import read_own, run_own
 from features.reads import ITEM, days
 from features.tables import load_log
 from features.weighted import Weighted
@@ -60,6 +60,12 @@ def test_a_file_names_the_columns_that_it_reads() -> None:
     assert list(own.categories()) == ["brand"]
     assert list(own.numbers()) == ["price"]
     assert list(own.vectors()) == ["image"]
+
+
+def test_the_example_of_the_documentation_is_a_features_file() -> None:
+    text = (EXAMPLE.parents[1] / "docs" / "features.md").read_text(encoding="utf-8")
+    source = text.split("```python\n")[1].split("```")[0]
+    assert len(run_own(source, "mine.py").features) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""`recsys features list [DIR]`: what a ranker of this configuration reads of a data set, column by column.
+
+Reads the items table of DIR to find its categories; without DIR the columns are those of a table with `category`. Reads
+the features file that the configuration names. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from features.errors import InputError
+from features.items import CATEGORY, build_catalog, items_reader, read_items
+from features.reading import find_table
+from features.rejects import Rejects
+from pipelines.reading import read_options
+from recsys.column_docs import ColumnDoc, column_docs
+from recsys.config import Config
+from recsys.feature_set import catalogue_categories, feature_set, own_features
+
+
+@dataclass(frozen=True)
+class FeatureList:
+    """The columns, and where the item columns were found."""
+
+    columns: tuple[ColumnDoc, ...]
+    source: str
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the matrix, places included."""
+        return sum(1 + len(column.places) for column in self.columns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `--json`."""
+        return {
+            "source": self.source,
+            "columns": self.n_columns,
+            "features": [column.as_dict() for column in self.columns],
+        }
+
+    def lines(self) -> list[str]:
+        """The table for a person: two lines a feature, since seven columns fit no screen."""
+        width = max(len(column.name) for column in self.columns)
+        lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
+        for column in self.columns:
+            lines.append(f"{column.name:<{width}}  {column.meaning}")
+            facts = (column.unit, column.range, column.known, column.missing)
+            lines.append(f"{'':<{width}}  {' | '.join(facts)}" + (" *" if column.places else ""))
+        placed = sum(1 for column in self.columns if column.places)
+        return [
+            *lines,
+            "",
+            f"* {placed} of {len(self.columns)} are also columns by their place in the list, as NAME_percentile and "
+            f"NAME_zscore: {self.n_columns} columns of {self.source}",
+        ]
+
+
+def list_features(config: Config, folder: Path | None = None) -> FeatureList:
+    """What a ranker trained with `config` on `folder` reads. Raises InputError for a table or file of no use."""
+    own = own_features(config)
+    if folder is None:
+        categories = _named(config.features.categories)
+    else:
+        path = find_table(folder, "items")
+        if path is None:
+            raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
+        options = read_options(config)
+        rejects = Rejects(None)
+        reader = items_reader(path, options.item_columns, timezone=options.timezone, rejects=rejects)
+        items = read_items(reader, options.item_columns, rejects)
+        categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
+    features = feature_set(
+        categories=dict.fromkeys(categories, ()),
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+        own=own,
+    )
+    return FeatureList(column_docs(features), "a table with a column category" if folder is None else str(folder))
+
+
+def _named(categories: Sequence[str] | None) -> Sequence[str]:
+    return sorted({CATEGORY, *(categories or ())})
