@@ -80,7 +80,7 @@ def tells(rows: Rows) -> bool:
 def slice_aucs(rows: Rows, columns: list[int], *, resamples: int, seed: int) -> tuple[Interval, ...]:
     """Mean AUC of each column, and of whether it is missing, in turn: (2 * n_columns) intervals."""
     requests = rows.impressions.requests
-    values = list_aucs(with_presence(rows.matrix, columns), rows.impressions.label, requests.offsets)
+    values = list_aucs(with_presence(rows.matrix, columns), rows.impressions.label, requests.offsets).auc
     return mean_intervals(values, requests.user, resamples=resamples, seed=seed)
 
 
@@ -140,7 +140,7 @@ def best_row(context: AuditContext, rows: Rows, column: int, kind: str) -> Row:
     lists = rows.impressions
     chosen = 1 if kind else 0
     values = with_presence(rows.matrix, [column])[:, [chosen]]
-    aucs = list_aucs(values, lists.label, lists.requests.offsets)[:, 0]
+    aucs = list_aucs(values, lists.label, lists.requests.offsets).auc[:, 0]
     place = int(np.nanargmax(np.abs(aucs - 0.5)))
     first, end = lists.requests.offsets[place], lists.requests.offsets[place + 1]
     row = int(first + np.flatnonzero(lists.label[first:end] > 0)[0])

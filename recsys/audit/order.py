@@ -19,7 +19,8 @@ from recsys.stages import check_order
 from recsys.unit import TEXT_SCORE
 
 RULE = "encoder_order"
-_INTERVAL = 1.96
+DEVIATIONS = 3.0
+"""Standard errors that are taken off the fall before it is held against the bound."""
 MOST_OWN = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
@@ -51,7 +52,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
         name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
         for name in ("encoder", "ranker", "valid")
     }
-    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=_INTERVAL)
+    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=DEVIATIONS)
     before = aucs["encoder"].mean - aucs["ranker"].mean
     if gap is None or gap.better != "ranker" or gap.low <= settings.audit.text_auc_gap or gap.mean <= before:
         return []
