@@ -173,6 +173,8 @@ def config_of(settings: Settings, config: Config) -> Config:
             "vectors": settings.item_vectors,
             "file": None,
             "smoothing": settings.smoothing,
+            "known_at": settings.known_at | config.features.known_at,
+            "allow_known_after": (*settings.allow_known_after, *config.features.allow_known_after),
         }
     )
     encoder = Encoder.model_validate(

@@ -400,7 +400,7 @@ def main() -> None:
 def run(command: Callable[[], object], *, debug: bool = False) -> int:
     """Call `command` and turn what it raises into a line on standard error and an exit code."""
     try:
-        command()
+        left = command()
     except click.exceptions.Exit as leaving:
         return leaving.exit_code
     except click.ClickException as error:
@@ -415,7 +415,7 @@ def run(command: Callable[[], object], *, debug: bool = False) -> int:
         if debug:
             raise
         return _fail(one_line(error))
-    return 0
+    return left if isinstance(left, int) else 0
 
 
 def one_line(error: BaseException) -> str:

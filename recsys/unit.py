@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -55,6 +56,9 @@ class Settings(BaseModel):
     numbers: tuple[str, ...]
     vectors: tuple[str, ...]
     smoothing: float
+    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
+    """What the training declared of when columns are known; the audit reads it, as the next one."""
+    allow_known_after: tuple[str, ...] = ()
     history_length: int
     template: str
     """Text of an item."""

@@ -24,11 +24,12 @@ from recsys.audit.context import AuditContext
 from recsys.audit.finding import Checked
 from recsys.audit.injection import forbidden_times, injection
 from recsys.audit.known import known
-from recsys.audit.lone import lone_auc
+from recsys.audit.lone import lone_auc, odd_slice
 from recsys.audit.order import encoder_order
 from recsys.audit.permutation import permutation
 from recsys.audit.rules import AUDIT, CHEAP, audit, require_pass
 from recsys.audit.sampled import sampled
+from recsys.bootstrap import Interval
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
@@ -123,7 +124,19 @@ def target_encoding(context: AuditContext, slice_name: str) -> Feature:
 @pytest.mark.parametrize("slice_name", ["ranker", "valid", "test"])
 def test_a_target_encoding_fitted_on_any_slice_that_is_ranked_is_found(context: AuditContext, slice_name: str) -> None:
     outcome = lone_auc(with_feature(context, target_encoding(context, slice_name)))
-    assert f"it ranks {slice_name} better than" in found(outcome, "item_target")
+    assert "than the other slices" in found(outcome, "item_target")
+
+
+def test_a_column_that_changes_as_time_goes_by_is_not_taken_for_a_target_encoding() -> None:
+    drifting = {
+        name: Interval(mean, mean - 0.01, mean + 0.01) for name, mean in zip("abc", (0.5, 0.6, 0.7), strict=True)
+    }
+    odd = odd_slice(drifting)
+    assert odd is not None
+    assert odd.low == pytest.approx(0.1 - 4 * 0.01 * 2**0.5 / 1.96)
+    peak = odd_slice(drifting | {"c": Interval(0.5, 0.49, 0.51)})
+    assert peak is not None
+    assert (peak.name, peak.mean) == ("b", pytest.approx(0.1))
 
 
 def own_label(reader: OfflineReader) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -55,7 +56,10 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, 
     return code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["score", "x"], ["nonsense"], ["train", "x", "--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["train"], ["score", "x"], ["audit", "x", "--from", "2020"], ["nonsense"], ["train", "x", "--nonsense"]],
+)
 def test_bad_arguments_exit_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments, capsys)[0] == 2
 
@@ -137,6 +141,45 @@ def test_items_without_any_text_train_a_ranker_with_a_frozen_encoder(
     assert code == 0
     assert "the encoder is not trained" in caplog.text
     assert mlflow.MlflowClient().get_model_version_by_alias("textless-ranker", "champion").version
+
+
+def test_a_clean_audit_of_a_registered_ranker_exits_with_0(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["audit", str(trained.data), "--model", MODEL, "--json", str(tmp_path / "a.json"), "--set=threads=1"]
+    assert cli.run(lambda: cli.cli(arguments, standalone_mode=False)) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("0 findings in 7 rules over")
+    assert json.loads((tmp_path / "a.json").read_text())["passed"]
+
+
+def with_total_sales(folder: Path) -> list[str]:
+    """Give items the number of their clicks in the whole log; the settings that make it a feature."""
+    clicks = pd.read_parquet(folder / "events.parquet")["item_id"].value_counts()
+    rewritten(folder / "items.parquet", lambda f: f.assign(total_sales=f["item_id"].map(clicks).fillna(0.0)))
+    return ["--set=features.numbers=[total_sales]", "--set=threads=1"]
+
+
+def test_an_audit_with_a_finding_exits_with_1_and_the_last_line_is_the_figure(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(trained, tmp_path / "data")
+    settings = [*with_total_sales(folder), f"--set=encoder.base_model={trained.base}", "--set=ranker.max_trees=5"]
+    assert cli.run(lambda: cli.cli(["audit", str(folder), *settings], standalone_mode=False)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "[columns] item_total_sales: column 'total_sales' ranks the events after" in "\n".join(lines)
+    assert lines[-1].startswith("1 finding")
+
+
+def test_a_training_whose_audit_fails_registers_nothing(
+    trained: TrainedSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied(trained, tmp_path / "data")
+    settings = [*with_total_sales(folder), f"--set=encoder.base_model={trained.base}", "--set=encoder.head_epochs=1"]
+    code, error = run(["train", str(folder), "--name", "leaking", *settings], capsys)
+    assert code == 1
+    assert "nothing is registered: item_total_sales breaks rule 'columns'" in error.splitlines()[-1]
+    names = [model.name for model in mlflow.MlflowClient().search_registered_models()]
+    assert not [name for name in names if name.startswith("leaking")]
 
 
 def test_a_wrong_model_name_is_one_line(trained: TrainedSite, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,9 @@
 """Rule `lone_auc`: how well each column ranks alone, on the ranker slice, on valid and on test.
 
-An honest column is about as good on each of them. One that was fitted on the labels of a slice, as a target encoding
-is, ranks that slice far better; one that is nearly perfect is likely to be the label itself. Where a column is missing
-for some candidates of a list, whether it is there counts as a column too.
+An honest column is about as good on each of them, or changes from one to the next as time goes by. One that was fitted
+on the labels of a slice, as a target encoding is, ranks that slice far better than both others (or a slice it was not
+fitted on far worse); one that is nearly perfect is likely to be the label itself. Where a column is missing for some
+candidates of a list, whether it is there counts as a column too.
 
 The difference of two slices has the standard error that their own intervals (bootstrap over users) give when taken as
 independent. Less `DEVIATIONS` of these it must stay below `audit.auc_gap`: some hundred figures are compared at once.
@@ -34,10 +35,10 @@ _HALF_WIDTH = 1.96
 
 @dataclass(frozen=True)
 class Gap:
-    """How much better a column ranks slice `better` than slice `worse`: mean, and the least that it may be."""
+    """How much better (worse below 0) a column ranks slice `name` than the one of the others that it ranks most alike:
+    mean, and the least that the difference may be in size."""
 
-    better: str
-    worse: str
+    name: str
     mean: float
     low: float
 
@@ -80,7 +81,7 @@ def tells(rows: Rows) -> bool:
 def slice_aucs(rows: Rows, columns: list[int], *, resamples: int, seed: int) -> tuple[Interval, ...]:
     """Mean AUC of each column, and of whether it is missing, in turn: (2 * n_columns) intervals."""
     requests = rows.impressions.requests
-    values = list_aucs(with_presence(rows.matrix, columns), rows.impressions.label, requests.offsets)
+    values = list_aucs(with_presence(rows.matrix, columns), rows.impressions.label, requests.offsets).auc
     return mean_intervals(values, requests.user, resamples=resamples, seed=seed)
 
 
@@ -90,25 +91,29 @@ def with_presence(matrix: Float32, columns: list[int] | Int64) -> Float32:
     return np.stack([chosen, (~np.isnan(chosen)).astype(np.float32)], axis=2).reshape(len(matrix), -1)
 
 
-def widest_gap(aucs: dict[str, Interval], *, deviations: float = DEVIATIONS) -> Gap | None:
-    """The two slices between which a column differs most plainly, the one that it ranks better first; AUCs on either
-    side of 0.5 are a difference too. None for fewer than two slices."""
-    pairs = itertools.permutations(aucs, 2)
-    ordered = [(one, other) for one, other in pairs if _strength(aucs[one]) >= _strength(aucs[other])]
-    gaps = [_gap(one, other, aucs, deviations) for one, other in ordered]
-    return max(gaps, key=lambda gap: gap.low, default=None)
+def odd_slice(aucs: dict[str, Interval]) -> Gap | None:
+    """The slice that a column ranks most plainly unlike the others, better than each of them or worse than each; None
+    for fewer than two slices. AUCs on either side of 0.5 are a difference too."""
+    found = [_odd(name, aucs) for name in aucs] if len(aucs) > 1 else []
+    return max(found, key=lambda one: one.low, default=None)
 
 
-def _strength(auc: Interval) -> float:
-    return abs(auc.mean - 0.5)
+def _odd(name: str, aucs: dict[str, Interval]) -> Gap:
+    strongest = max(aucs.values(), key=lambda auc: abs(auc.mean - 0.5))
+    direction = 1.0 if strongest.mean >= 0.5 else -1.0
+    others = [auc for other, auc in aucs.items() if other != name]
+    gaps = [direction * (aucs[name].mean - other.mean) for other in others]
+    side = 1.0 if gaps[0] >= 0 else -1.0
+    least = [
+        side * gap - DEVIATIONS * standard_error(aucs[name], other) for gap, other in zip(gaps, others, strict=True)
+    ]
+    nearest = min(zip(least, gaps, strict=True))
+    return Gap(name, nearest[1], nearest[0])
 
 
-def _gap(better: str, worse: str, aucs: dict[str, Interval], deviations: float) -> Gap:
-    one, other = aucs[better], aucs[worse]
-    direction = 1.0 if one.mean >= 0.5 else -1.0
-    mean = direction * (one.mean - other.mean)
-    half = math.hypot((one.high - one.low) / 2, (other.high - other.low) / 2)
-    return Gap(better, worse, mean, mean - half * deviations / _HALF_WIDTH)
+def standard_error(one: Interval, other: Interval) -> float:
+    """Of the difference of two means whose 95% intervals are given, taken as independent."""
+    return math.hypot((one.high - one.low) / 2, (other.high - other.low) / 2) / _HALF_WIDTH
 
 
 def _problem(aucs: dict[str, Interval], *, gap: float, most: float) -> tuple[str, str]:
@@ -116,13 +121,14 @@ def _problem(aucs: dict[str, Interval], *, gap: float, most: float) -> tuple[str
     best = max(aucs, key=lambda name: _beyond_half(aucs[name]), default="")
     if best and _beyond_half(aucs[best]) > most - 0.5:
         return f"it ranks {best} nearly perfectly, {auc_text(aucs)}; such a value is hardly known beforehand", best
-    widest = widest_gap(aucs)
-    if widest is not None and widest.low > gap:
-        return (
-            f"it ranks {widest.better} better than {widest.worse} by {widest.mean:.3f} (at least {widest.low:.3f}, "
-            f"expected at most {gap}), {auc_text(aucs)}"
-        ), widest.better
-    return "", ""
+    odd = odd_slice(aucs)
+    if odd is None or odd.low <= gap:
+        return "", ""
+    how = "better" if odd.mean > 0 else "worse"
+    return (
+        f"it ranks {odd.name} {how} than the other slices by {abs(odd.mean):.3f} (at least {odd.low:.3f}, expected at "
+        f"most {gap}), {auc_text(aucs)}"
+    ), max(aucs, key=lambda name: abs(aucs[name].mean - 0.5))
 
 
 def _beyond_half(auc: Interval) -> float:
@@ -140,7 +146,7 @@ def best_row(context: AuditContext, rows: Rows, column: int, kind: str) -> Row:
     lists = rows.impressions
     chosen = 1 if kind else 0
     values = with_presence(rows.matrix, [column])[:, [chosen]]
-    aucs = list_aucs(values, lists.label, lists.requests.offsets)[:, 0]
+    aucs = list_aucs(values, lists.label, lists.requests.offsets).auc[:, 0]
     place = int(np.nanargmax(np.abs(aucs - 0.5)))
     first, end = lists.requests.offsets[place], lists.requests.offsets[place + 1]
     row = int(first + np.flatnonzero(lists.label[first:end] > 0)[0])

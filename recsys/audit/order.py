@@ -13,12 +13,14 @@ import numpy as np
 from features.log import Int64
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Checked, Finding
-from recsys.audit.lone import DEVIATIONS, auc_text, best_row, slice_aucs, tells, widest_gap
+from recsys.audit.lone import auc_text, best_row, slice_aucs, standard_error, tells
 from recsys.errors import TrainingError
 from recsys.stages import check_order
 from recsys.unit import TEXT_SCORE
 
 RULE = "encoder_order"
+DEVIATIONS = 3.0
+"""Standard errors that are taken off the fall before it is held against the bound."""
 MOST_OWN = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
@@ -50,15 +52,16 @@ def _by_auc(context: AuditContext) -> list[Finding]:
         name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
         for name in ("encoder", "ranker", "valid")
     }
-    gap = widest_gap({name: aucs[name] for name in ("ranker", "valid")}, deviations=DEVIATIONS)
+    fall = aucs["ranker"].mean - aucs["valid"].mean
+    least = fall - DEVIATIONS * standard_error(aucs["ranker"], aucs["valid"])
     before = aucs["encoder"].mean - aucs["ranker"].mean
-    if gap is None or gap.better != "ranker" or gap.low <= settings.audit.text_auc_gap or gap.mean <= before:
+    if least <= settings.audit.text_auc_gap or fall <= before:
         return []
     return [
         Finding(
             RULE,
             TEXT_SCORE,
-            f"it ranks the ranker slice better than valid by {gap.mean:.3f} (at least {gap.low:.3f}, expected at most "
+            f"it ranks the ranker slice better than valid by {fall:.3f} (at least {least:.3f}, expected at most "
             f"{settings.audit.text_auc_gap}) and the encoder's own lists by {before:.3f} only, {auc_text(aucs)}: the "
             "encoder seems to have been trained on the ranker's labels",
             "train the encoder on impressions older than every row of the ranker; a base model must not have seen them",

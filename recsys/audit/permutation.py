@@ -3,8 +3,8 @@
 Labels are shuffled among the candidates of each list in the tables themselves, matching events moved with them, and
 everything is computed anew: histories, counts, lexical model, and, on request, the encoder. The label of a list then
 goes along with nothing that was known before it, however the slates were made: repeated clicks, popularity and
-sampling included. So each column's lone AUC is 0.5 in every slice, up to `MOST_DEVIATIONS` standard errors, and the
-interval of a ranker trained on permuted clicks covers what a random order has.
+sampling included. So each column's lone AUC is 0.5 in every slice, as near as chance allows (`auc.log_chance`), and
+the interval of a ranker trained on permuted clicks covers what a random order has.
 
 That interval leaves out the truth once in 40 times on its upper side, so a ranker is found out only when it beats
 random on a second permutation too.
@@ -12,17 +12,18 @@ random on a second permutation too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.log import Float64, Log
+from features.log import Log
 from features.offline import LogIndex
-from recsys.audit.auc import list_aucs
+from recsys.audit.auc import list_aucs, log_chance
 from recsys.audit.context import SLICES, AuditContext
 from recsys.audit.finding import Checked, Finding
-from recsys.audit.lone import PRESENCE, best_row, tells, with_presence
+from recsys.audit.lone import PRESENCE, best_row, with_presence
 from recsys.audit.ranking import ndcg_over, scores_on_test
 from recsys.bootstrap import Interval
 from recsys.encoder.text import item_texts
@@ -33,8 +34,8 @@ from recsys.stages import lexical_stage
 from recsys.unit import ItemTexts
 
 RULE = "permutation"
-MOST_DEVIATIONS = 5.0
-"""Of some 500 honest figures the largest is beyond this once in 3,000 audits."""
+LEAST_CHANCE = math.log(1e-6)
+"""Of some 300 figures that are compared at once an honest one falls below this in 3 of 10,000 audits at most."""
 TRIES = 2
 _ADVICE = "it reads the label, or events at or after the request: count only what happened strictly before"
 
@@ -104,34 +105,21 @@ def _by_column(context: AuditContext) -> list[Finding]:
     findings: dict[str, Finding] = {}
     for name in SLICES:
         rows = context.slices[name]
-        if not tells(rows):
-            continue
-        values = list_aucs(
-            with_presence(rows.matrix, columns), rows.impressions.label, rows.impressions.requests.offsets
-        )
-        mean, deviations = _deviations(values)
-        for place in np.flatnonzero(np.abs(deviations) > MOST_DEVIATIONS).tolist():
+        lists = rows.impressions
+        aucs = list_aucs(with_presence(rows.matrix, columns), lists.label, lists.requests.offsets)
+        mean = aucs.auc.mean(axis=0)
+        for place in np.flatnonzero(log_chance(aucs) < LEAST_CHANCE).tolist():
             feature, kind = context.names[columns[place // 2]], PRESENCE if place % 2 else ""
             if feature in findings:
                 continue
+            what = (
+                f"{kind or 'it'} ranks the permuted clicks of {len(lists):,} lists of {name} with an AUC of "
+                f"{mean[place]:.3f}, which chance alone gives less than once in a million times"
+            )
             findings[feature] = Finding(
-                RULE,
-                feature,
-                f"{kind or 'it'} ranks permuted clicks of {name} with an AUC of {mean[place]:.3f}, "
-                f"{abs(deviations[place]):.0f} standard errors from 0.5",
-                _ADVICE,
-                best_row(context, rows, columns[place // 2], kind),
+                RULE, feature, what, _ADVICE, best_row(context, rows, columns[place // 2], kind)
             )
     return list(findings.values())
-
-
-def _deviations(aucs: Float64) -> tuple[Float64, Float64]:
-    """Mean of each column over lists, and its distance from 0.5 in standard errors, (n_columns,) each.
-
-    Lists are taken as independent, which permuted labels are given all that came before them.
-    """
-    mean, error = aucs.mean(axis=0), np.maximum(aucs.std(axis=0, ddof=1), 1e-12) / np.sqrt(len(aucs))
-    return mean, (mean - 0.5) / error
 
 
 def _of_ranker(outcomes: list[Outcome]) -> Finding:
