@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -452,7 +453,15 @@ def test_the_api_describes_itself(client: TestClient) -> None:
         document["paths"]
     )
     assert {"RankRequest", "RankAnswer", "Event", "Item", "ProblemAnswer"} <= set(document["components"]["schemas"])
-    assert client.get("/docs").status_code == 200
+
+
+def test_the_api_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "http" not in page.replace("http-equiv", "")
+    wanted = re.findall(r'(?:src|href|url)(?:=|: )["\']([^"\']+)', page)
+    assert {"docs/swagger-ui-bundle.js", "docs/swagger-ui.css", "openapi.json"} <= {link.lstrip("/") for link in wanted}
+    for link in wanted:
+        assert link.startswith("data:") or client.get(f"/{link}").status_code == 200
 
 
 def test_the_playground_needs_nothing_from_elsewhere(client: TestClient) -> None:

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
+from recsys.serving.api_page import add_api_page
 from recsys.serving.envelope import Envelope
 from recsys.serving.gate import Gate
 from recsys.serving.problems import CODES, INVALID, STORE, TOO_OLD, ServingError, field_path, problem
@@ -69,6 +70,7 @@ def create_app(service: RankService) -> FastAPI:
         description="Rank candidate items for a user by text and behaviour.",
         version=service.version,
         strict_content_type=False,
+        docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
     )
@@ -78,6 +80,7 @@ def create_app(service: RankService) -> FastAPI:
     _add_failures(app)
     _add_work(app, service)
     _add_pages(app, service)
+    add_api_page(app)
     app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
     return app
 
