@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 from small_unit import small_encoder, tiny_settings
 
 from features.log import Log, Requests
@@ -23,7 +24,7 @@ from recsys.config import load_config
 from recsys.metrics import list_metrics
 from recsys.over_log import scores_over_log
 from recsys.registry import versions
-from recsys.serving.schemas import RankRequest
+from recsys.serving.app import create_app
 from recsys.serving.service import RankService
 from recsys.serving.states import open_state
 from recsys.slicing import slice_impressions
@@ -111,17 +112,18 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
     with open_state(new_place(), loaded.unit.settings, create=True) as state:
         items_into(state, loaded.unit, office.data / "items.parquet")
         service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        client = TestClient(create_app(service))
         applied, worst = 0, 0.0
         for i in range(len(requests)):
             due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))
-            apply_events(service, log, applied, due)
+            apply_events(client, log, applied, due)
             applied = max(applied, due)
             service.rebuild(int(requests.time[i]))
-            worst = max(worst, difference(service, office, i))
+            worst = max(worst, difference(client, office, i))
     assert worst < TOLERANCE
 
 
-def apply_events(service: RankService, log: Log, first: int, end: int) -> None:
+def apply_events(client: TestClient, log: Log, first: int, end: int) -> None:
     """Post the log's events first to end, as a client would."""
     events = log.events
     for start in range(first, end, 5000):
@@ -135,21 +137,19 @@ def apply_events(service: RankService, log: Log, first: int, end: int) -> None:
             }
             for k in part
         ]
-        answer = service.add_events(rows)
-        assert answer == {"accepted": len(rows), "rejected": []}
+        answer = client.post("/v1/events", json={"events": rows})
+        assert answer.json() == {"accepted": len(rows), "rejected": []}
 
 
-def difference(service: RankService, office: Office, i: int) -> float:
+def difference(client: TestClient, office: Office, i: int) -> float:
     """Largest difference of an online answer from the evaluation's scores."""
     requests = office.requests
     candidates = office.log.catalog.ids[requests.item[requests.offsets[i] : requests.offsets[i + 1]]]
-    request = RankRequest.model_validate(
-        {
-            "user_id": office.log.users[requests.user[i]],
-            "candidates": candidates.tolist(),
-            "timestamp": int(requests.time[i]),
-        }
-    )
-    items = service.rank(request)["items"]
+    request = {
+        "user_id": office.log.users[requests.user[i]],
+        "candidates": candidates.tolist(),
+        "timestamp": int(requests.time[i]),
+    }
+    items = client.post("/v1/rank", json=request).json()["items"]
     assert {item["item_id"] for item in items} == set(candidates)
     return max(abs(item["score"] - office.expected[office.ids[i], item["item_id"]]) for item in items)
