@@ -76,7 +76,8 @@ class Measure(Protocol):
 @dataclass(frozen=True)
 class Feature:
     """A named column. place: its place in the list becomes columns too. monotone: 1 where more is never worse for the
-    rank, -1 where less is not, 0 free. doc: one sentence for people, shown by `recsys features list`.
+    rank, -1 where less is not, 0 free; its places are bound alike. doc: one sentence for people, shown by
+    `recsys features list`.
     """
 
     name: str
@@ -90,6 +91,8 @@ class Feature:
             raise ValueError(f"feature name: expected lower case letters, digits and underscores, got {self.name!r}")
         if self.monotone not in (-1, 0, 1):
             raise ValueError(f"feature {self.name!r}: expected monotone -1, 0 or 1, got {self.monotone!r}")
+        if self.monotone and self.measure.categorical:
+            raise ValueError(f"feature {self.name!r}: a category is never more or less; drop monotone={self.monotone}")
         if self.place and self.measure.categorical:
             raise ValueError(f"feature {self.name!r}: a category has no place among the candidates; drop place=True")
 

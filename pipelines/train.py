@@ -151,6 +151,10 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
     ranker = ranked.rankers["ranker"]
     runs.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
     mlflow.log_metric("trees", ranker.booster.num_trees())
+    if ranked.selection is not None:
+        mlflow.log_dict(ranked.selection.as_dict(), "selection.json")
+        for line in ranked.selection.lines():
+            log.info("%s", line)
     points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
     curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
     runs.log_figure(curves, "ranker_learning")
@@ -187,7 +191,7 @@ def _register(
     ranker = ranked.rankers["ranker"]
     with withdrawn_on_failure(encoder_version):
         unit = Unit(_settings(chain, encoder_version, served.fingerprint, ranked, tables), ranker, served, lexical)
-        rows = ranked.matrix[:GOLDEN_REQUESTS]
+        rows = ranked.read_by("ranker")[:GOLDEN_REQUESTS]
         return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
 
 

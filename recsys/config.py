@@ -148,6 +148,20 @@ class Ranker(Section):
     early_stopping_rounds: int = Field(60, ge=1)
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
+    list_weights: dict[int, float] = {}
+    """How much a list counts in training, by its largest label, such as {3: 5} for one that led to a purchase; 1 where
+    the label is not named. The metrics on valid and test weigh all lists alike."""
+    select_features: bool = False
+    """Drop features whose removal is not told apart on valid; a handful of trainings more."""
+    select_margin: float = Field(0.001, ge=0)
+    """Most nDCG@10 on valid that all dropped features together may cost."""
+
+    @model_validator(mode="after")
+    def _weights_are_positive(self) -> Ranker:
+        for label, weight in self.list_weights.items():
+            if label < 1 or not weight > 0:
+                raise ValueError(f"list_weights: expected weights above 0 of labels from 1, got {label}: {weight:g}")
+        return self
 
 
 class Evaluation(Section):

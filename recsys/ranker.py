@@ -12,6 +12,7 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
+import numpy.typing as npt
 
 from features.log import Float32, Float64, Int8, Int64
 from recsys.config import Ranker as RankerSettings
@@ -22,11 +23,39 @@ EVALUATED_AT = 10
 
 @dataclass(frozen=True)
 class Lists:
-    """Candidate rows of n lists. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,)."""
+    """Candidate rows of n lists. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,).
+
+    Raises ValueError where the rows of the lists do not add up; rows in another order are for `lists_of_rows`.
+    """
 
     matrix: Float32
     label: Int8
     offsets: Int64
+
+    def __post_init__(self) -> None:
+        rows, ends = len(self.matrix), self.offsets
+        if len(self.label) != rows or ends[0] != 0 or ends[-1] != rows or (np.diff(ends) < 0).any():
+            raise ValueError(
+                f"expected as many labels as rows and offsets that rise from 0 to their number, got {rows} rows, "
+                f"{len(self.label)} labels and offsets from {ends[0]} to {ends[-1]}"
+            )
+
+    def largest_label(self) -> Int8:
+        """The largest label of each list, (n,); 0 for an empty one."""
+        padded = np.append(self.label, np.int8(0))
+        largest = np.maximum.reduceat(padded, self.offsets[:-1]) if len(self.offsets) > 1 else padded[:0]
+        return np.where(np.diff(self.offsets) > 0, largest, 0).astype(np.int8)
+
+
+def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic]) -> Lists:
+    """Rows in any order put together by the list they belong to, so that nothing is trained on half a list.
+
+    list_ids: (n_rows,) of any sortable kind. Lists come in order of their ids, rows of a list in the order given.
+    """
+    order = np.argsort(list_ids, kind="stable")
+    sorted_ids = list_ids[order]
+    starts = np.flatnonzero(np.append(True, sorted_ids[1:] != sorted_ids[:-1])) if len(order) else np.zeros(0, np.int64)
+    return Lists(np.ascontiguousarray(matrix[order]), label[order], np.append(starts, len(order)).astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -101,6 +130,7 @@ def train_ranker(
                 lists.matrix,
                 label=lists.label,
                 group=np.diff(lists.offsets),
+                weight=None if lists is valid else _row_weights(lists, settings),
                 categorical_feature=categorical,
                 reference=datasets[0] if datasets else None,
                 params={"verbosity": -1},
@@ -128,6 +158,16 @@ def train_ranker(
             f"lists; give more impressions, or lower ranker.min_data_in_leaf (it is {settings.min_data_in_leaf})"
         )
     return ranker
+
+
+def _row_weights(lists: Lists, settings: RankerSettings) -> Float64 | None:
+    """What each row of a list counts, (n_rows,); None where all count alike."""
+    if not settings.list_weights:
+        return None
+    of_label = np.ones(int(max(settings.list_weights, default=0)) + 1 + int(lists.label.max(initial=0)))
+    for label, weight in settings.list_weights.items():
+        of_label[label] = weight
+    return np.repeat(of_label[lists.largest_label()], np.diff(lists.offsets))
 
 
 def _largest_label(train: Lists, valid: Lists) -> int:

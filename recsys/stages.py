@@ -31,6 +31,7 @@ from recsys.lexical import Lexical, fit_lexical
 from recsys.list_facts import list_facts
 from recsys.over_log import matrix_over_log
 from recsys.ranker import Column, Lists, Ranker, train_ranker
+from recsys.selection import Selection, select_features
 from recsys.slicing import Sliced
 from recsys.unit import (
     ENCODER_COLUMNS,
@@ -74,7 +75,8 @@ class Ranked:
     """What the ranker stage made.
 
     rankers: by the names of `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
-    valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists.
+    valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the
+    full ranker does without, where that was asked.
     """
 
     features: tuple[Feature, ...]
@@ -90,11 +92,15 @@ class Ranked:
     test: Impressions
     matrix: Float32
     columns: tuple[str, ...]
+    selection: Selection | None = None
 
     def scores(self, method: str, *, threads: int) -> Float64:
         """Scores of one of the rankers for the test rows, (n_rows,)."""
-        ranker = self.rankers[method]
-        return ranker.scores(_columns_of(self.matrix, self.columns, ranker.columns), threads=threads)
+        return self.rankers[method].scores(self.read_by(method), threads=threads)
+
+    def read_by(self, method: str) -> Float32:
+        """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
+        return _columns_of(self.matrix, self.columns, self.rankers[method].columns)
 
     def column(self, name: str) -> Float32:
         """A column of the test matrix, (n_rows,)."""
@@ -163,6 +169,20 @@ def ranker_stage(
             threads=chain.threads,
             on_iteration=on_iteration if method == RANKERS[-1] else None,
         )
+    selection = None
+    if config.ranker.select_features:
+        selection = select_features(
+            rankers[RANKERS[-1]],
+            features,
+            columns,
+            lists[0],
+            lists[1],
+            parts[1].requests.user,
+            config.ranker,
+            seed=config.seed,
+            threads=chain.threads,
+        )
+        rankers[RANKERS[-1]] = selection.ranker
     sizes = parts[0].requests.lengths()
     return Ranked(
         features=features,
@@ -178,6 +198,7 @@ def ranker_stage(
         test=parts[2],
         matrix=lists[2].matrix,
         columns=names,
+        selection=selection,
     )
 
 

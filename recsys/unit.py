@@ -106,7 +106,10 @@ class Settings(BaseModel):
         return tuple(dict.fromkeys((*self.vectors, *(self.own.vectors() if self.own else ()))))
 
     def features(self) -> tuple[Feature, ...]:
-        """The features that the matrix begins with."""
+        """The features that the matrix begins with: those of the training but for what it dropped."""
+        return tuple(feature for feature in self._all_features() if feature.name in self.columns)
+
+    def _all_features(self) -> tuple[Feature, ...]:
         return feature_set(
             categories=self.categories,
             numbers=self.numbers,
@@ -211,7 +214,7 @@ def fitted_columns(*, collaborative: bool) -> tuple[str, ...]:
 
 def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[Column, ...]:
     """The columns of `candidate_matrix` as the ranker's training wants them."""
-    declared = {feature.name: feature for feature in features}
+    declared = {name: feature for feature in features for name in column_names((feature,))}
     behaviour = []
     for name in column_names(features):
         feature = declared.get(name)

@@ -5,9 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.attributes import ItemCategory
+from features.definitions import CountOf, Feature
+from features.matrix import column_names
+from features.reads import ITEM, Count
 from recsys.config import Ranker as Settings
-from recsys.errors import ModelError, TrainingError
-from recsys.ranker import Column, Lists, Ranker, load_ranker, train_ranker
+from recsys.config import load_config
+from recsys.errors import ConfigError, ModelError, TrainingError
+from recsys.ranker import Column, Lists, Ranker, lists_of_rows, load_ranker, train_ranker
+from recsys.unit import ranker_columns
 
 COLUMNS = (Column("signal"), Column("noise"), Column("shelf", categorical=True))
 
@@ -75,3 +81,69 @@ def test_with_a_monotone_constraint_a_larger_value_never_lowers_the_score() -> N
     rows = np.zeros((50, 3), np.float32)
     rows[:, 0] = np.linspace(-3, 3, 50)
     assert (np.diff(trained.scores(rows)) >= 0).all()
+
+
+def test_the_declared_constraints_and_categories_reach_the_model() -> None:
+    columns = (Column("signal", monotone=1), Column("noise", monotone=-1), Column("shelf", categorical=True))
+    trained = train_ranker(lists(300, 0), lists(80, 1), columns, Settings(max_trees=30), seed=0, threads=1)
+    assert trained.booster.dump_model()["monotone_constraints"] == [1, -1, 0]
+    splits = trained.booster.trees_to_dataframe().dropna(subset=["split_feature"])
+    by_column = splits.groupby("split_feature")["decision_type"].unique()
+    assert list(by_column["Column_2"]) == ["=="]
+    assert list(by_column["Column_0"]) == ["<="]
+
+
+def test_places_are_bound_as_their_feature_is() -> None:
+    likes = Feature("item_likes", "Likes.", CountOf(Count("like", ITEM)), place=True, monotone=1)
+    found = {column.name: column.monotone for column in ranker_columns((likes,))}
+    assert [found[name] for name in column_names((likes,))] == [1, 1, 1]
+    assert found["text_score"] == 0
+
+
+def test_a_category_cannot_be_monotone() -> None:
+    with pytest.raises(ValueError, match="a category is never more or less; drop monotone=1"):
+        Feature("item_shelf", "Shelf.", ItemCategory("shelf", ("a",)), monotone=1)
+
+
+def test_rows_of_lists_that_lie_mixed_are_put_together() -> None:
+    matrix = np.arange(6, dtype=np.float32)[:, None]
+    found = lists_of_rows(matrix, np.array([0, 1, 0, 0, 1, 0], np.int8), np.array(["b", "a", "b", "a", "c", "b"]))
+    assert found.offsets.tolist() == [0, 2, 5, 6]
+    assert found.matrix[:, 0].tolist() == [1, 3, 0, 2, 5, 4]
+    assert found.label.tolist() == [1, 0, 0, 0, 0, 1]
+    assert lists_of_rows(matrix[:0], np.zeros(0, np.int8), np.zeros(0, np.int64)).offsets.tolist() == [0]
+
+
+def test_a_ranker_of_mixed_rows_is_the_one_of_sorted_rows(ranker: Ranker) -> None:
+    train, ids = lists(400, 0), np.repeat(np.arange(400), 10)
+    mixed = np.arange(4000).reshape(400, 10).T.ravel()
+    put_together = lists_of_rows(train.matrix[mixed], train.label[mixed], ids[mixed])
+    again = train_ranker(put_together, lists(100, 1), COLUMNS, Settings(max_trees=80), seed=0, threads=1)
+    assert again.booster.model_to_string() == ranker.booster.model_to_string()
+
+
+@pytest.mark.parametrize("offsets", [[0, 10, 19], [1, 20], [0, 15, 10, 20]])
+def test_lists_that_do_not_add_up_are_refused(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="rise from 0 to their number, got 20 rows, 20 labels"):
+        Lists(np.zeros((20, 1), np.float32), np.zeros(20, np.int8), np.array(offsets))
+
+
+def test_lists_of_a_heavier_label_are_heeded_more() -> None:
+    # three lists of label 1, where the click follows the signal, to one of label 2, where it goes against it
+    random = np.random.default_rng(5)
+    kind = np.where(np.arange(400) % 4, 1, 2)
+    matrix = random.normal(size=(400, 10, 2)).astype(np.float32)
+    worth = matrix[:, :, 0] * np.where(kind == 2, -1, 1)[:, None]
+    label = np.where(worth == worth.max(axis=1, keepdims=True), kind[:, None], 0).astype(np.int8)
+    train = Lists(matrix.reshape(-1, 2), label.ravel(), np.arange(401, dtype=np.int64) * 10)
+    valid = Lists(matrix[kind == 2].reshape(-1, 2), label[kind == 2].ravel(), np.arange(101, dtype=np.int64) * 10)
+    columns, rows = (Column("signal"), Column("noise")), np.array([[-2, 0], [2, 0]], np.float32)
+    for weight, follows in ((1.0, True), (20.0, False)):
+        settings = Settings(max_trees=20, list_weights={2: weight})
+        low, high = train_ranker(train, valid, columns, settings, seed=0, threads=1).scores(rows)
+        assert (high > low) == follows
+
+
+def test_a_weight_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="list_weights: expected weights above 0 of labels from 1, got 2: 0"):
+        load_config(None, ("ranker.list_weights={2: 0}",))

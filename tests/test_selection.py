@@ -1,0 +1,92 @@
+"""Features that a ranker can do without: planted noise goes, a planted signal stays, and what is left still fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_unit import small_site
+
+from features.attributes import Age, Hour
+from features.definitions import Feature
+from features.log import Int32
+from features.offline import LogIndex
+from recsys.config import Ranker as Settings
+from recsys.over_log import scores_over_log
+from recsys.ranker import Column, Lists, Ranker, train_ranker
+from recsys.selection import Selection, select_features
+from recsys.stages import ranker_stage
+from recsys.unit import Unit
+
+NAMES = ("signal", "weaker", "noise", "more_noise")
+FEATURES = tuple(Feature(name, "It.", Age() if name == "noise" else Hour(), place=name == "noise") for name in NAMES)
+COLUMNS = tuple(Column(name) for name in (*NAMES, "noise_percentile", "noise_zscore", "text_score"))
+
+
+def lists(n: int, seed: int) -> Lists:
+    """Ten candidates a list, the click on the best by signal and half of weaker; all other columns are noise."""
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(n, 10, len(COLUMNS))).astype(np.float32)
+    worth = matrix[:, :, 0] + 0.5 * matrix[:, :, 1]
+    label = (worth == worth.max(axis=1, keepdims=True)).astype(np.int8)
+    return Lists(matrix.reshape(-1, len(COLUMNS)), label.ravel(), np.arange(n + 1, dtype=np.int64) * 10)
+
+
+def users(n: int) -> Int32:
+    return np.arange(n, dtype=np.int32) % 40
+
+
+@pytest.fixture(scope="module")
+def full() -> Ranker:
+    return train_ranker(lists(500, 0), lists(200, 1), COLUMNS, Settings(max_trees=60), seed=0, threads=1)
+
+
+def selected(full: Ranker, margin: float) -> Selection:
+    settings = Settings(max_trees=60, select_margin=margin)
+    return select_features(
+        full, FEATURES, COLUMNS, lists(500, 0), lists(200, 1), users(200), settings, seed=0, threads=1
+    )
+
+
+def test_noise_goes_with_its_places_and_the_signal_stays(full: Ranker) -> None:
+    found = selected(full, 0.005)
+    assert set(found.dropped) == {"noise", "more_noise"}
+    assert found.ranker.columns == ("signal", "weaker", "text_score")
+    assert [step.kept for step in found.steps] == [True, False]
+    refused = found.steps[-1]
+    assert refused.without == ("weaker",)
+    assert refused.difference.high < 0
+
+
+def test_all_that_goes_may_cost_no_more_than_the_margin(full: Ranker) -> None:
+    assert "signal" not in selected(full, 0.0).dropped
+    assert all(step.difference.mean >= 0.0 for step in selected(full, 0.0).steps if step.kept)
+    assert all(step.difference.high >= 0.0 for step in selected(full, 1.0).steps if step.kept)
+
+
+def test_a_selection_says_what_it_did(full: Ranker) -> None:
+    found = selected(full, 0.005)
+    assert found.lines()[-1] == "2 features dropped, 3 columns left"
+    assert "without 1 more features: -0." in found.lines()[1]
+    assert found.as_dict()["steps"][0]["without"] == list(found.dropped)
+
+
+def test_a_version_computes_the_features_that_are_left() -> None:
+    site = small_site()
+    settings = site.config.ranker.model_copy(update={"select_features": True, "select_margin": 1.0})
+    config = site.config.model_copy(update={"ranker": settings})
+    ranked = ranker_stage(replace(site.chain, config=config), site.unit.encoder, site.unit.lexical)
+    ranker = ranked.rankers["ranker"]
+    assert ranked.selection is not None
+    assert ranked.selection.dropped
+    unit = Unit(
+        site.unit.settings.model_copy(update={"columns": ranker.columns}),
+        ranker,
+        site.unit.encoder,
+        site.unit.lexical,
+    )
+    left = {feature.name for feature in unit.features}
+    assert left == {feature.name for feature in site.unit.features} - set(ranked.selection.dropped)
+    scores = scores_over_log(unit, LogIndex(site.log), ranked.test.requests, ranked.texts, threads=1)
+    np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))
