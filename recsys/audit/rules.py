@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,8 @@ from recsys.audit.ranking import known_after_gains
 from recsys.audit.report import AuditReport
 from recsys.audit.sampled import sampled
 from recsys.errors import AuditFailed
+
+log = logging.getLogger(__name__)
 
 Rule = Callable[[AuditContext], Checked]
 
@@ -35,6 +38,7 @@ def audit(context: AuditContext, rules: Sequence[Rule] = AUDIT) -> AuditReport:
         outcome = rule(context)
         seconds[outcome.rule] = time.perf_counter() - started
         checked.append(outcome)
+        log.info("audit: %s in %.1f s, %d found", outcome.rule, seconds[outcome.rule], len(outcome.findings))
     gains = known_after_gains(context) if permutation in rules else {}
     return AuditReport(tuple(checked), len(context.names), seconds, gains)
 
