@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -92,8 +93,10 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
 
 
 def audit_version(loaded: versions.Loaded, folder: Path, *, config: Config) -> AuditReport:
-    """Run every rule on a registered version that is loaded already; as `audit`."""
-    return run_rules(unit_context(folder, loaded.unit, config))
+    """Run every rule on a registered version, as the gate of promotion does: what its training was allowed to know only
+    afterwards is not allowed here unless `config` says so too."""
+    settings = loaded.unit.settings.model_copy(update={"allow_known_after": ()})
+    return run_rules(unit_context(folder, replace(loaded.unit, settings=settings), config))
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:

@@ -21,7 +21,7 @@ from recsys.bootstrap import count_clusters
 from recsys.comparison import Comparison, Side, compare
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
-from recsys.over_log import scores_over_log
+from recsys.over_log import scores_over_log, unit_tables
 from recsys.promotion import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
 from recsys.ranking_time import Rank, median_milliseconds, pooled_requests
 from recsys.registry import champions, runs, tracking
@@ -150,10 +150,11 @@ def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, Cost]:
 
 
 def _ranking(opened: Opened, config: Config) -> Rank:
-    texts = opened.texts
+    unit, texts = opened.loaded.unit, opened.texts
+    tables = unit_tables(unit, opened.index, texts)
 
     def rank(requests: Requests) -> object:
-        return scores_over_log(opened.loaded.unit, opened.index, requests, texts, threads=config.serving.threads)
+        return scores_over_log(unit, opened.index, requests, texts, threads=config.serving.threads, tables=tables)
 
     return rank
 

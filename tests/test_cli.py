@@ -246,6 +246,8 @@ def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite
         env=environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
         stderr=subprocess.PIPE,
         text=True,
+        # a test run in the background may have been told to ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert training.stderr is not None
     lines = []
