@@ -8,13 +8,14 @@ candidate row, or for each of its values of a category.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.spent import Spent, time_of
 from features.counters import asked_keys, occurrences
 from features.definitions import Feature
 from features.log import Log, Requests
@@ -41,15 +42,15 @@ def lookups_of(features: Sequence[Feature]) -> list[Lookup]:
     return sorted(found)
 
 
-def seconds_of_merges(lookups: Sequence[Lookup], log: Log, requests: Requests) -> float:
-    """Seconds within `merge_asof` alone: frames with their keys and times are made beforehand, off the clock."""
-    seconds = 0.0
+def time_of_merges(lookups: Sequence[Lookup], log: Log, requests: Requests) -> Spent:
+    """Time within `merge_asof` alone: frames with their keys and times are made beforehand, off the clock."""
+    seconds = Spent(0.0, 0.0)
     for lookup in lookups:
         left, right = _asked(lookup, log, requests), _happened(lookup, log)
         by = None if lookup.by == CATALOGUE else "key"
-        started = time.perf_counter()
-        pd.merge_asof(left, right, on="time", by=by, allow_exact_matches=False)
-        seconds += time.perf_counter() - started
+        merge = partial(pd.merge_asof, left, right, on="time", by=by, allow_exact_matches=False)
+        one = time_of(merge)
+        seconds = Spent(seconds.wall + one.wall, seconds.cpu + one.cpu)
     return seconds
 
 

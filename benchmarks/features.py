@@ -3,23 +3,24 @@
 Measured is what a nightly job does: from a log in memory to the whole matrix, index and histories made anew each time,
 on two threads. Beside it stand the look-ups alone that the same columns need, with `pandas.merge_asof`
 (`benchmarks.bare_lookups`, on one thread: it holds the interpreter's lock), in the same run. Seconds are the best of
-three, since other work disturbs and none speeds up. Peak memory is that of the process after the first matrix, before
-pandas has done anything. Text columns, from random vectors and terms, are measured apart.
+three, by the clock and of the processor: on a machine with other work the latter say more. Peak memory is that of the
+process after the first matrix, before pandas has done anything. Text columns, from random vectors and terms, are
+measured apart.
 """
 
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix, random_array
 
-from benchmarks.bare_lookups import lookups_of, seconds_of_merges
+from benchmarks.bare_lookups import lookups_of, time_of_merges
 from benchmarks.report import Result, command
 from benchmarks.simulated_log import COLUMN, LIST_SIZE, simulated_log
+from benchmarks.spent import best_of, time_of
 from features.catalogue import catalogue
 from features.chunks import part_of
 from features.definitions import Feature
@@ -57,21 +58,24 @@ def measure(quick: bool) -> list[Result]:
     log = simulated_log(events=size.events, lists=size.lists, users=size.users, items=size.items, seed=SEED)
     features = catalogue(categories={COLUMN: log.catalog.categories[COLUMN].values[:200]})
     requests, lookups = log.impressions.requests, lookups_of(features)
-    seconds = [_seconds(lambda: _matrix(features, log, requests, threads=2))]
+    spent = [time_of(lambda: _matrix(features, log, requests, threads=2))]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    bare = [seconds_of_merges(lookups, log, requests)]
+    bare = [time_of_merges(lookups, log, requests)]
     for _ in range(2):
-        seconds.append(_seconds(lambda: _matrix(features, log, requests, threads=2)))
-        bare.append(seconds_of_merges(lookups, log, requests))
+        spent.append(time_of(lambda: _matrix(features, log, requests, threads=2)))
+        bare.append(time_of_merges(lookups, log, requests))
     alone = _best(lambda: _matrix(features, log, requests, threads=1))
-    rows, two, merges = requests.n_rows, min(seconds), min(bare)
+    rows, two, merges = requests.n_rows, best_of(spent), best_of(bare)
+    over = two.wall / merges.wall
     return [
         Result("columns", len(column_names(features)), f"of {len(features)} features, {len(lookups)} look-ups"),
-        Result("candidate_rows_per_second", rows / two, "rows a second", ENOUGH, rows / two / ENOUGH),
-        Result("over_bare_lookups", two / merges, "seconds to those of merge_asof", 1.0, two / merges),
-        Result("over_bare_lookups_one_thread", alone / merges, "the same on one thread", 1.0, alone / merges),
-        Result("seconds_from_log_to_matrix", two, f"s, {rows:,} rows, {size.events:,} events", merges, two / merges),
-        Result("seconds_of_index", _best(lambda: _index(features, log)), "s of these", two),
+        Result("candidate_rows_per_second", rows / two.wall, "rows a second", ENOUGH, rows / two.wall / ENOUGH),
+        Result("over_bare_lookups", over, "seconds to those of merge_asof", 1.0, over),
+        Result("over_bare_lookups_one_thread", alone / merges.wall, "the same on one thread", 1.0, alone / merges.wall),
+        Result("over_bare_lookups_cpu", two.cpu / merges.cpu, "the same in processor time", 1.0, two.cpu / merges.cpu),
+        Result("seconds_from_log_to_matrix", two.wall, f"s, {rows:,} rows, {size.events:,} events", merges.wall, over),
+        Result("cpu_seconds_from_log_to_matrix", two.cpu, "s of all threads", merges.cpu, two.cpu / merges.cpu),
+        Result("seconds_of_index", _best(lambda: _index(features, log)), "s of these", two.wall),
         Result("linearity", _linearity(features, log), "seconds of all lists to 4 times those of every 4th", 1.0),
         Result("peak_rss_mb", peak, "MB, the log and the matrix included"),
         *_text(log, size),
@@ -116,13 +120,7 @@ def _text(log: Log, size: Size) -> list[Result]:
 
 
 def _best(work: Callable[[], object]) -> float:
-    return min(_seconds(work) for _ in range(3))
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return best_of([time_of(work) for _ in range(3)]).wall
 
 
 if __name__ == "__main__":
