@@ -6,7 +6,6 @@ Exit 0 on success, 2 on bad arguments, 1 on anything else, with one line that sa
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import re
@@ -14,30 +13,26 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import click
 
 from features.errors import RecsysError
-
-FOLDER = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False)
-INPUT = click.Path(path_type=Path)
-_NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
-
-json_option = click.option("--json", "json_path", type=FILE, help="Also write the report as JSON to this file.")
-model_option = click.option("--model", default="models:/recsys-ranker@champion", show_default=True, help="The ranker.")
-rejects_option = click.option("--rejects", type=FOLDER, help="Write rows that cannot be used into this folder.")
-store_option = click.option(
-    "--store", default="store", show_default=True, help="Folder or redis:// URL of the online store."
+from pipelines import cli_data
+from pipelines.cli_options import (
+    FILE,
+    FOLDER,
+    INPUT,
+    Report,
+    config_options,
+    json_option,
+    model_option,
+    moment,
+    print_report,
+    rejects_option,
+    store_option,
 )
 
-
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that fill the configuration."""
-    config = click.option("--config", "config_path", type=FILE, help="YAML file of settings.")
-    setting = click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated.")
-    return config(setting(command))
+_NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,63 +44,8 @@ def cli(debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-@cli.group()
-def data() -> None:
-    """Import, simulate and check input tables."""
-
-
-@data.command("import")
-@click.argument("layout", type=click.Choice(["mind"]))
-@click.argument("source", metavar="SRC", type=FOLDER)
-@click.argument("out", metavar="OUT", type=FOLDER)
-@json_option
-def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
-    """Turn a data set in another LAYOUT into the native tables."""
-    from features.mind import import_mind
-
-    _report(import_mind(source, out), json_path)
-
-
-@data.command()
-@click.argument("out", metavar="OUT", type=FOLDER)
-@click.option("--users", default=2_000, show_default=True, type=click.IntRange(min=1))
-@click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=1))
-@click.option("--impressions", default=20_000, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@json_option
-def simulate(out: Path, users: int, items: int, impressions: int, seed: int, json_path: Path | None) -> None:
-    """Write the tables of a simulated news site, and the truth behind its clicks."""
-    from pipelines.simulate import simulate as run_simulation
-
-    _report(run_simulation(out, users=users, items=items, impressions=impressions, seed=seed), json_path)
-
-
-@data.command()
-@click.argument("folder", metavar="DIR", type=FOLDER)
-@rejects_option
-@config_options
-@json_option
-def validate(
-    folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
-) -> None:
-    """Check the tables in DIR and say what is wrong with them."""
-    from features.tables import validate as run_validation
-    from pipelines.reading import read_options
-    from recsys.config import load_config
-
-    _report(run_validation(folder, read_options(load_config(config_path, settings)), rejects=rejects), json_path)
-
-
-@data.command()
-@click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@json_option
-def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
-    """Make lists with sampled negatives from the events in DIR, where none were logged."""
-    from features.slates import write_slates
-
-    _report(write_slates(folder, size=size, seed=seed), json_path)
+cli.add_command(cli_data.data)
+cli.add_command(cli_data.features)
 
 
 @cli.command()
@@ -126,7 +66,7 @@ def train(
     from pipelines.train import train as run_training
     from recsys.config import load_config
 
-    _report(run_training(folder, load_config(config_path, settings), name=name, page=page), json_path)
+    print_report(run_training(folder, load_config(config_path, settings), name=name, page=page), json_path)
 
 
 @cli.command()
@@ -158,11 +98,11 @@ def audit(
     if not replay and (start or end):
         raise click.UsageError("--from and --to go with --replay")
     if replay:
-        times = (_moment(start, "--from"), _moment(end, "--to"))
+        times = (moment(start, "--from"), moment(end, "--to"))
         report: Report = run_replay(folder, config, model=model, start=times[0], end=times[1])
     else:
         report = run_audit(folder, config, model=model, full=full)
-    _report(report, json_path)
+    print_report(report, json_path)
     if not report.as_dict()["passed"]:
         raise click.exceptions.Exit(1)
 
@@ -181,7 +121,7 @@ def score(
     """Rank the candidates of many requests with the events in DIR."""
     from pipelines.score import score as run_scoring
 
-    _report(run_scoring(folder, candidates, out, model=model, at=_moment(at), top_k=top_k), json_path)
+    print_report(run_scoring(folder, candidates, out, model=model, at=moment(at), top_k=top_k), json_path)
 
 
 @cli.command()
@@ -202,7 +142,7 @@ def evaluate(
     from pipelines.evaluate import evaluate as run_evaluation
     from recsys.config import load_config
 
-    _report(run_evaluation(folder, model, load_config(config_path, settings), all_lists=all_lists), json_path)
+    print_report(run_evaluation(folder, model, load_config(config_path, settings), all_lists=all_lists), json_path)
 
 
 @cli.command()
@@ -228,7 +168,7 @@ def compare(
     from recsys.config import load_config
 
     config = load_config(config_path, settings)
-    _report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
+    print_report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
 
 
 @cli.command()
@@ -256,7 +196,7 @@ def promote(
     config = load_config(config_path, settings)
     audit = partial(audit_version, config=config)
     decision = run_promotion(version, config, name=name, folder=folder, audit=audit, force=force)
-    _report(decision, json_path)
+    print_report(decision, json_path)
     if not decision.promoted:
         raise PromotionError(f"{decision.evidence.challenger} is not promoted: {'; '.join(decision.reasons)}")
 
@@ -268,7 +208,7 @@ def rollback(name: str, json_path: Path | None) -> None:
     """Undo the latest promotion: the champion before it is the champion again."""
     from pipelines.promote import rollback as run_rollback
 
-    _report(run_rollback(name=name), json_path)
+    print_report(run_rollback(name=name), json_path)
 
 
 @cli.command()
@@ -295,7 +235,7 @@ def load_items(file: Path, store: str, model: str, rejects: Path | None, json_pa
     """Put an items table into an online store; new and changed texts are encoded."""
     from pipelines.load import load_items as run_load
 
-    _report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects), json_path)
 
 
 @cli.command("load-events")
@@ -308,7 +248,7 @@ def load_events(file: Path, store: str, model: str, rejects: Path | None, json_p
     """Put an events or an impressions table into an online store."""
     from pipelines.load import load_events as run_load
 
-    _report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects), json_path)
 
 
 @cli.command("load-users")
@@ -320,7 +260,7 @@ def load_users(file: Path, store: str, rejects: Path | None, json_path: Path | N
     """Put a users table into an online store."""
     from pipelines.load import load_users as run_load
 
-    _report(run_load(file, store, rejects=rejects), json_path)
+    print_report(run_load(file, store, rejects=rejects), json_path)
 
 
 @cli.command("rebuild-tables")
@@ -332,63 +272,7 @@ def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | Non
     """Make a model's collaborative tables in an online store anew, from the clicks that it holds."""
     from pipelines.rebuild import rebuild_tables as run_rebuild
 
-    _report(run_rebuild(store, model, at=_moment(at)), json_path)
-
-
-@cli.group()
-def features() -> None:
-    """What the ranker reads."""
-
-
-@features.command("list")
-@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
-@config_options
-@json_option
-def features_list(
-    folder: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
-) -> None:
-    """Every feature: meaning, unit, range, since when it is known, when it is missing. With DIR, of its columns."""
-    from pipelines.list_features import list_features
-    from recsys.config import load_config
-
-    _report(list_features(load_config(config_path, settings), folder), json_path)
-
-
-class Report(Protocol):
-    """What a command found and did."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For machines."""
-
-    def lines(self) -> list[str]:
-        """For people."""
-
-
-def _report(report: Report, json_path: Path | None) -> None:
-    write_json(json_path, report.as_dict())
-    click.echo("\n".join(report.lines()))
-
-
-def _moment(text: str | None, option: str = "--at") -> int | None:
-    """Microseconds of a time given on the command line."""
-    if text is None:
-        return None
-    from features.times import moment_of
-
-    moment = moment_of(text, "UTC")
-    if moment is None:
-        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint=option)
-    return moment
-
-
-def write_json(path: Path | None, report: dict[str, Any]) -> None:
-    """Write a report to `path`, whole or not at all; nothing where `path` is None."""
-    if path is None:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    print_report(run_rebuild(store, model, at=moment(at)), json_path)
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""`recsys data …` and `recsys features list`: the commands that look at tables before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines.cli_options import FOLDER, config_options, json_option, print_report, rejects_option
+
+
+@click.group()
+def data() -> None:
+    """Import, simulate and check input tables."""
+
+
+@data.command("import")
+@click.argument("layout", type=click.Choice(["mind"]))
+@click.argument("source", metavar="SRC", type=FOLDER)
+@click.argument("out", metavar="OUT", type=FOLDER)
+@json_option
+def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
+    """Turn a data set in another LAYOUT into the native tables."""
+    from features.mind import import_mind
+
+    print_report(import_mind(source, out), json_path)
+
+
+@data.command()
+@click.argument("out", metavar="OUT", type=FOLDER)
+@click.option("--users", default=2_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--impressions", default=20_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@json_option
+def simulate(out: Path, users: int, items: int, impressions: int, seed: int, json_path: Path | None) -> None:
+    """Write the tables of a simulated news site, and the truth behind its clicks."""
+    from pipelines.simulate import simulate as run_simulation
+
+    print_report(run_simulation(out, users=users, items=items, impressions=impressions, seed=seed), json_path)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@rejects_option
+@config_options
+@json_option
+def validate(
+    folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Check the tables in DIR and say what is wrong with them."""
+    from features.tables import validate as run_validation
+    from pipelines.reading import read_options
+    from recsys.config import load_config
+
+    print_report(run_validation(folder, read_options(load_config(config_path, settings)), rejects=rejects), json_path)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@json_option
+def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
+    """Make lists with sampled negatives from the events in DIR, where none were logged."""
+    from features.slates import write_slates
+
+    print_report(write_slates(folder, size=size, seed=seed), json_path)
+
+
+@click.group()
+def features() -> None:
+    """What the ranker reads."""
+
+
+@features.command("list")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@config_options
+@json_option
+def features_list(
+    folder: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Every feature: meaning, unit, range, since when it is known, when it is missing. With DIR, of its columns."""
+    from pipelines.list_features import list_features
+    from recsys.config import load_config
+
+    print_report(list_features(load_config(config_path, settings), folder), json_path)
