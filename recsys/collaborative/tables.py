@@ -116,19 +116,28 @@ def _neighbours(by_user: csr_matrix, by_item: csr_matrix, settings: TableSetting
     offsets = np.zeros(n_items + 1, np.int64)
     items, similarities = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     for start in range(0, n_items, _BLOCK):
-        together = (by_item[start : start + _BLOCK] @ by_user).tocoo()
-        other = np.flatnonzero(together.row + start != together.col)
-        row, item = together.row[other], together.col[other]
-        common = size[row + start] * size[item] + settings.shrinkage
-        similarity = (together.data[other] / common).astype(np.float32)
-        best = np.lexsort((item, -similarity, row))
-        place = np.arange(len(best)) - np.searchsorted(row[best], row[best])
-        best = best[place < settings.neighbours]
-        best = best[np.lexsort((item[best], row[best]))]
-        offsets[start + 1 : start + _BLOCK + 1] = np.bincount(row[best], minlength=min(_BLOCK, n_items - start))
-        items.append(item[best].astype(np.int32))
-        similarities.append(similarity[best])
+        together = by_item[start : start + _BLOCK] @ by_user
+        row = np.repeat(np.arange(start, start + together.shape[0]), np.diff(together.indptr))
+        common = size[row] * size[together.indices] + settings.shrinkage
+        similarity = (together.data / common).astype(np.float32)
+        similarity[row == together.indices] = 0
+        kept = _most_similar(together.indptr, together.indices, similarity, settings.neighbours)
+        row, item = row[kept], together.indices[kept]
+        order = np.argsort(row * n_items + item)
+        offsets[start + 1 : start + _BLOCK + 1] = np.bincount(row - start, minlength=together.shape[0])
+        items.append(item[order].astype(np.int32))
+        similarities.append(similarity[kept][order])
     return Neighbours(np.cumsum(offsets), np.concatenate(items), np.concatenate(similarities))
+
+
+def _most_similar(starts: Int32, item: Int32, similarity: Float32, most: int) -> Int64:
+    """Places of the `most` largest similarities above 0 of each row, of equal ones the smallest items."""
+    key = ((~similarity.view(np.int32)).astype(np.int64) << 32) | item  # positive floats sort as their bits do
+    kept = similarity > 0
+    for row in np.flatnonzero(np.diff(starts) > most).tolist():
+        part = slice(starts[row], starts[row + 1])
+        kept[part][np.argpartition(key[part], most)[most:]] = False
+    return np.flatnonzero(kept)
 
 
 def _factors(by_user: csr_matrix, width: int) -> Float32:
