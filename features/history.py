@@ -53,9 +53,12 @@ def clicks_by_user(events: Events, n_users: int) -> Clicks:
     kept = np.flatnonzero(events.positive & (events.user >= 0))
     order, starts = grouped(events.user[kept], n_users)
     kept = kept[order]
-    user, item, n = np.repeat(np.arange(n_users), np.diff(starts)), events.item[kept], len(kept)
+    item, n = events.item[kept], len(kept)
+    user = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(starts))
     place = grouped_pairs(user, item, n_users, int(item.max(initial=0)) + 1)[0]
-    same = (user[place[1:]] == user[place[:-1]]) & (item[place[1:]] == item[place[:-1]])
+    by_pair = item[place]
+    same = by_pair[1:] == by_pair[:-1]
+    same[starts[(starts > 0) & (starts < n)] - 1] = False
     next_click = np.full(n, n, np.int32)
     next_click[place[:-1][same]] = place[1:][same]
     return Clicks(starts.astype(np.int64), item, events.time[kept], next_click)

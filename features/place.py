@@ -12,8 +12,7 @@ from features.log import Bool, Float32, Float64, Int64
 
 PERCENTILE = "percentile"
 Z_SCORE = "zscore"
-_MISSING = np.int64(np.iinfo(np.int64).max)
-_INDEX_BITS = 31
+_PLACE = np.int64(2**29 - 1)
 _BLOCK = 32_768
 
 
@@ -49,40 +48,40 @@ def _place_block(
     values: Float32, starts: Int64, lengths: Int64, width: int, percentile: Float32, z_score: Float32
 ) -> None:
     """Fill both outputs for segments that are at most `width` long, side by side in a padded matrix."""
-    rows = starts[:, None] + np.arange(width)
-    block = values.take(rows, mode="clip")
+    block = values.take(starts[:, None] + np.arange(width), mode="clip")
     missing: Bool = np.isnan(block)
     if (lengths < width).any():
         missing |= np.arange(width) >= lengths[:, None]
-    keys = _sortable(block)
-    n_missing = np.count_nonzero(missing)
-    if n_missing:
-        keys[missing] = _MISSING
-    keys.sort(axis=1)
-    source = keys & (2**_INDEX_BITS - 1)
-    source += starts[:, None]
-    if not n_missing:
-        ordered = values[source].astype(np.float64)
-        percentile[source] = _percentiles(ordered, np.full(len(starts), width))
-        z_score[source] = _z_scores(ordered, None, np.full(len(starts), width))
+    ordered, place = _sorted(block, missing)
+    place += starts[:, None]
+    n_missing = np.count_nonzero(missing, axis=1)
+    n = width - n_missing
+    if not n_missing.any():
+        percentile[place] = _percentiles(ordered, n)
+        z_score[place] = _z_scores(ordered, None, n)
         return
-    valid: Bool = keys != _MISSING
-    n = np.count_nonzero(valid, axis=1)
-    source = source[valid]
-    ordered = np.zeros(keys.shape)
-    ordered[valid] = values[source]
+    valid = np.arange(width) < n[:, None]
+    ordered[~valid] = 0.0
+    source = place[valid]
     percentile[source] = _percentiles(ordered, n)[valid]
     z_score[source] = _z_scores(ordered, valid, n)[valid]
 
 
-def _sortable(block: Float32) -> Int64:
-    """Integers that sort as the float32 values do, each with its position in the row in the low bits."""
-    bits = (block + np.float32(0.0)).view(np.int32)
-    bits ^= (bits >> 31) & np.int32(2**31 - 1)
-    keys = bits.astype(np.int64)
-    keys <<= _INDEX_BITS
-    keys |= np.arange(block.shape[1])
-    return keys
+def _sorted(block: Float32, missing: Bool) -> tuple[Float64, Int64]:
+    """Each row's values in ascending order, what is missing last, and where in its row each stood.
+
+    A float32 leaves 29 bits of a double unused: the place travels there, so that one sort of doubles gives both. Adding
+    0 makes the two zeros one.
+    """
+    doubles = block.astype(np.float64)
+    doubles += 0.0
+    doubles[missing] = np.nan
+    bits = doubles.view(np.int64)
+    bits |= np.arange(block.shape[1])
+    doubles.sort(axis=1)
+    place = bits & _PLACE
+    bits &= ~_PLACE
+    return doubles, place
 
 
 def _percentiles(ordered: Float64, n: Int64) -> Float64:
