@@ -74,7 +74,7 @@ def test_the_built_in_catalogue_passes_on_real_data(name: str, shared_data: Path
 def test_a_count_that_includes_time_t_is_found(context: AuditContext) -> None:
     late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
     outcome = injection(with_feature(context, late))
-    assert "moved when events and lists at and after the request were added" in found(outcome, "item_clicks_late")
+    assert "moved when what happens at and after the request was exchanged" in found(outcome, "item_clicks_late")
     row = outcome.findings[0].row
     assert row is not None
     assert row.before is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -111,6 +111,18 @@ class AuditContext:
         return self.usable(positions, most=self.chain.config.audit.lists)
 
     @cached_property
+    def asked(self) -> tuple[Rows, ...]:
+        """The sample at a few moments: each part of it asked for at the time of its middle list, with its columns."""
+        sample = self.sample()
+        parts = np.array_split(np.arange(len(sample), dtype=np.int64), self.chain.config.audit.moments)
+        found = []
+        for part in parts:
+            if len(part):
+                lists = at_moment(sample.take(part), int(sample.requests.time[part[len(part) // 2]]))
+                found.append(Rows(lists, self.columns(lists.requests)))
+        return tuple(found)
+
+    @cached_property
     def allowed(self) -> frozenset[str]:
         """Names of the features that may be known only afterwards, for the configuration says so."""
         wanted = set(self.chain.config.features.allow_known_after)
@@ -151,10 +163,3 @@ def at_moment(lists: Impressions, time: int) -> Impressions:
     """The same lists as if they were asked for at `time`."""
     requests = lists.requests
     return replace(lists, requests=replace(requests, time=np.full(len(requests), time, np.int64)))
-
-
-def evenly(values: Sequence[int], n: int) -> list[int]:
-    """`n` of the values at most, evenly spaced, first and last among them where n is 2 or more."""
-    if len(values) <= n:
-        return list(values)
-    return [values[i] for i in np.linspace(0, len(values) - 1, n).astype(int)]

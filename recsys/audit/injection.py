@@ -1,15 +1,12 @@
 """Rule `injection`: what happens at or after a request may not move any of its columns.
 
-A sample of lists is asked for at a few moments t. Into the log go, at every time from t minus the event delay on (that
-moment itself, those between, t exactly, and later): events of every type that the log has, by the list's user, by
-another and by nobody, on each candidate; and lists with the same candidates, clicked. Then everything from that moment
-on is taken away instead. Neither may change one bit. Catches a count that includes time t, a rate over the whole log,
-and totals taken at its end.
+A sample of lists is asked for at a few moments t. What happened from t minus the event delay on is taken out of the
+log, and in go, at every kind of time from there on (that moment itself, those between, t exactly, and later): events of
+every type that the log has, by the list's user, by another and by nobody, on each candidate; and lists with the same
+candidates, clicked. No bit may change. Catches a count that includes time t and a rate or a total over the whole log.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,7 +14,7 @@ from features.log import Impressions, Int64, Log
 from features.offline import LogIndex
 from features.reads import DAY, HOUR
 from recsys.audit.altered import Happened, before, lists_of, with_events, with_lists
-from recsys.audit.context import AuditContext, at_moment
+from recsys.audit.context import AuditContext
 from recsys.audit.finding import Checked, Finding
 from recsys.audit.moved import moved
 
@@ -27,30 +24,23 @@ ADVICE = "count only what happened strictly before the request's time minus the 
 
 def injection(context: AuditContext) -> Checked:
     """The rule; see the module."""
-    sample = context.sample()
-    parts = [part for part in np.array_split(np.arange(len(sample)), context.chain.config.audit.moments) if len(part)]
     findings: dict[str, Finding] = {}
-    for part in parts:
-        middle = int(sample.requests.time[part[len(part) // 2]])
-        asked = at_moment(sample.take(part), middle)
-        values = context.columns(asked.requests)
-        for by, altered in _alterations(context, asked, middle):
-            again = context.columns(asked.requests, LogIndex(altered))
-            for finding in moved(context, asked, values, again, rule=RULE, by=by, advice=ADVICE):
-                findings.setdefault(finding.feature, finding)
-    looked_at = f"{len(sample):,} lists at {len(parts)} moments, events injected and removed at and after each"
+    by = "when what happens at and after the request was exchanged for events and lists of its candidates"
+    for rows in context.asked:
+        again = context.columns(rows.impressions.requests, LogIndex(injected(context, rows.impressions)))
+        for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
+            findings.setdefault(finding.feature, finding)
+    n = sum(len(rows.impressions) for rows in context.asked)
+    looked_at = f"{n:,} lists at {len(context.asked)} moments, events and lists injected at and after each"
     return Checked(RULE, looked_at, tuple(findings.values()))
 
 
-def _alterations(context: AuditContext, asked: Impressions, moment: int) -> Iterator[tuple[str, Log]]:
-    known = moment - context.chain.delay
-    yield "when events and lists at and after the request were added", _injected(context, asked, moment)
-    yield "when everything at and after the request was removed", before(context.log, known)
-
-
-def _injected(context: AuditContext, asked: Impressions, moment: int) -> Log:
-    """The log with events on every candidate, and lists of the same candidates, at every kind of forbidden time."""
-    log, requests, delay = context.log, asked.requests, context.chain.delay
+def injected(context: AuditContext, asked: Impressions) -> Log:
+    """The log up to what lists that are all asked for at one moment may know, and then events on each of their
+    candidates, and lists of the same candidates, at every kind of forbidden time."""
+    requests, delay = asked.requests, context.chain.delay
+    moment = int(requests.time[0])
+    log = before(context.log, moment - delay)
     times = forbidden_times(moment, delay)
     others = np.roll(np.unique(requests.user), 1)
     other = others[np.searchsorted(np.unique(requests.user), requests.user)]

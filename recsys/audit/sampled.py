@@ -16,7 +16,7 @@ from features.offline import LogIndex
 from features.reads import HOUR
 from recsys.audit.altered import lists_of, with_lists
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Checked
+from recsys.audit.finding import Checked, Finding
 from recsys.audit.moved import moved
 
 RULE = "sampled"
@@ -31,12 +31,15 @@ def sampled(context: AuditContext) -> Checked:
     for earlier in (1, HOUR):
         time = requests.time - context.chain.delay - earlier
         log = with_lists(log, lists_of(requests.user, time, requests, sampled=True))
-    before, after = context.columns(requests), context.columns(requests, LogIndex(log))
     by = "when sampled lists were added and the unclicked items of others exchanged"
-    found = moved(context, sample, before, after, rule=RULE, by=by, advice=ADVICE)
+    index, findings = LogIndex(log), dict[str, Finding]()
+    for rows in context.asked:
+        again = context.columns(rows.impressions.requests, index)
+        for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
+            findings.setdefault(finding.feature, finding)
     n_sampled = int(context.log.impressions.sampled.sum())
     looked_at = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
-    return Checked(RULE, looked_at, tuple(found))
+    return Checked(RULE, looked_at, tuple(findings.values()))
 
 
 def _exchanged(log: Log, *, seed: int) -> Log:
