@@ -19,6 +19,7 @@ from pipelines.reading import read_options
 from recsys.column_docs import ColumnDoc, column_docs
 from recsys.config import Config
 from recsys.feature_set import catalogue_categories, feature_set, own_features
+from recsys.unit import fitted_columns
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         vectors=config.features.vectors,
         smoothing=config.features.smoothing,
         own=own,
+        reserved=fitted_columns(collaborative=True),
     )
-    return FeatureList(column_docs(features), "a table with a column category" if folder is None else str(folder))
+    docs = column_docs(features, collaborative=config.collaborative.tables > 0)
+    return FeatureList(docs, "a table with a column category" if folder is None else str(folder))
 
 
 def _named(categories: Sequence[str] | None) -> Sequence[str]:

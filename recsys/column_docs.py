@@ -9,6 +9,7 @@ from typing import Any
 
 from features.definitions import REQUEST_TIME, Feature
 from features.matrix import place_names
+from recsys.collaborative.columns import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN
 from recsys.encoder.scoring import TEXT_COLUMNS
 from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE
 
@@ -96,10 +97,45 @@ TEXT_DOCS = (
 )
 """The columns that read text, in the order of the matrix."""
 
+_CO_CLICK = "of the item to the history's items, by who clicked both"
+COLLABORATIVE_DOCS = (
+    *(
+        ColumnDoc(
+            name,
+            f"{words} similarity {_CO_CLICK}.",
+            "cosine",
+            0.0,
+            1.0,
+            REQUEST_TIME,
+            "the history is empty",
+        )
+        for name, words in zip(CO_CLICK_COLUMNS, ("Mean", "Best", "Latest"), strict=True)
+    ),
+    ColumnDoc(
+        FACTOR_COLUMN,
+        "Cosine of the item's factors with the mean of the history's, in a truncated SVD of past clicks.",
+        "cosine",
+        -1.0,
+        1.0,
+        REQUEST_TIME,
+        "the item, or every item of the history, is not in the tables",
+    ),
+    ColumnDoc(
+        AUDIENCE_COLUMN,
+        "Cosine of the history's mean text vector with the mean text vector of the item's past clickers.",
+        "cosine",
+        -1.0,
+        1.0,
+        REQUEST_TIME,
+        "the item has no audience yet, or no item of the history has a text",
+    ),
+)
+"""The collaborative columns, in the order of the matrix."""
 
-def column_docs(features: Sequence[Feature]) -> tuple[ColumnDoc, ...]:
-    """Every feature, then every text column."""
-    return (*(_of_feature(feature) for feature in features), *TEXT_DOCS)
+
+def column_docs(features: Sequence[Feature], *, collaborative: bool) -> tuple[ColumnDoc, ...]:
+    """Every feature, then every text column, then the collaborative ones."""
+    return (*(_of_feature(feature) for feature in features), *TEXT_DOCS, *(COLLABORATIVE_DOCS if collaborative else ()))
 
 
 def _of_feature(feature: Feature) -> ColumnDoc:

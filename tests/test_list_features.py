@@ -20,9 +20,9 @@ OWN = Path(__file__).with_name("own_features.py")
 
 def test_every_column_of_the_ranker_is_in_the_list() -> None:
     features = catalogue(categories={"category": ("news",)}, numbers=("price",), vectors=("image",))
-    docs = column_docs(features)
+    docs = column_docs(features, collaborative=True)
     named = {name for doc in docs for name in (doc.name, *doc.places)}
-    assert named == {column.name for column in ranker_columns(features)}
+    assert named == {column.name for column in ranker_columns(features, collaborative=True)}
     for doc in docs:
         assert doc.meaning.endswith("."), doc.name
         assert all((doc.unit, doc.range, doc.known, doc.missing)), doc.name
