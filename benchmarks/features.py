@@ -4,8 +4,8 @@ Measured is what a nightly job does: from a log in memory to the whole matrix, i
 on two threads. Beside it stand the look-ups alone that the same columns need, with `pandas.merge_asof`
 (`benchmarks.bare_lookups`, on one thread: it holds the interpreter's lock), in the same run. Seconds are the best of
 three, by the clock and of the processor: on a machine with other work the latter say more. Peak memory is that of the
-process after the first matrix, before pandas has done anything. Text columns, from random vectors and terms, are
-measured apart.
+process after the first matrix, before pandas has done anything. Text columns, from random vectors and terms,
+and collaborative ones are measured apart.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from features.log import Log, Requests
 from features.log_matrix import log_matrix
 from features.matrix import column_names
 from features.offline import LogIndex
+from recsys.collaborative.columns import collaborative_matrix
+from recsys.collaborative.over_log import LoggedTables
+from recsys.collaborative.tables import TableSettings
+from recsys.config import Collaborative
 from recsys.encoder.scoring import mean_history_head, text_matrix
 from recsys.lexical import lexical_column
 
@@ -79,6 +83,7 @@ def measure(quick: bool) -> list[Result]:
         Result("linearity", _linearity(features, log), "seconds of all lists to 4 times those of every 4th", 1.0),
         Result("peak_rss_mb", peak, "MB, the log and the matrix included"),
         *_text(log, size),
+        *_collaborative(log, size),
     ]
 
 
@@ -116,6 +121,25 @@ def _text(log: Log, size: Size) -> list[Result]:
     return [
         Result("text_rows_per_second", rows / text, f"rows a second on one thread, {_DIM} wide"),
         Result("lexical_rows_per_second", rows / lexical, f"rows a second on one thread, {_TERMS_A_TEXT} terms a text"),
+    ]
+
+
+def _collaborative(log: Log, size: Size) -> list[Result]:
+    """Seconds of one making of the collaborative tables, and rows a second of their columns for the latest lists."""
+    n = len(log.impressions)
+    index, requests = LogIndex(log), part_of(log.impressions.requests, n - size.text_lists, n)
+    histories = index.histories(requests)
+    vectors = np.random.default_rng(SEED).normal(size=(size.items + 1, _DIM)).astype(np.float32)
+    settings = TableSettings(
+        origin=int(requests.time[0]), period=1 << 60, **Collaborative().model_dump(exclude={"tables"})
+    )
+    source = LoggedTables(index, vectors, settings)
+    made = time_of(lambda: source.tables(settings.origin)).wall
+    columns = _best(lambda: collaborative_matrix(source, requests, histories, vectors, delay=0))
+    rows = size.text_lists * LIST_SIZE
+    return [
+        Result("tables_seconds", made, f"s for a making, {size.events:,} events of {size.items:,} items"),
+        Result("collaborative_rows_per_second", rows / columns, "rows a second on one thread, five columns"),
     ]
 
 
