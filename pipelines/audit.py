@@ -26,6 +26,7 @@ from features.tables import ReadOptions, load_log, read_table_rows
 from pipelines.arriving import arriving
 from pipelines.load_rows import read_items
 from pipelines.reading import read_options
+from pipelines.unseen import moment_text
 from recsys.audit.context import AuditContext
 from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
@@ -34,13 +35,15 @@ from recsys.audit.rules import audit as run_rules
 from recsys.config import Config, Data, Encoder, Features
 from recsys.encoder.model import Encoder as TextEncoder
 from recsys.encoder.model import make_tower
+from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import encoder_settings, train_encoder
-from recsys.errors import InputError
+from recsys.errors import InputError, TrainingError
 from recsys.registry import tracking, versions
-from recsys.slicing import slice_impressions
-from recsys.stages import SECOND, Chain, chain_features, lexical_stage, table_settings
-from recsys.unit import ItemTexts, Settings, Unit
+from recsys.slicing import slice_after, slice_impressions
+from recsys.stages import SECOND, Chain, chain_features, encoder_course, lexical_stage, table_settings
+from recsys.texts_over_time import TextsOverTime, one_state
+from recsys.unit import Settings, Unit
 
 log = logging.getLogger(__name__)
 
@@ -112,30 +115,29 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     chain = read_chain(folder, config)
     features, _ = chain_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     texts = item_texts(chain.log.catalog, config.encoder.template)
+    lexical, tables = lexical_stage(chain), table_settings(chain)
+    terms = lexical.transform(texts)
     if full:
-        encoder = train_encoder(chain.log, chain.log.impressions.take(chain.sliced.encoder), config).full
+        course = encoder_course(chain.log.impressions, chain.sliced, config.encoder)
+        known = TextsOverTime(train_encoder(chain.log, course, config).states, texts, terms, tables)
     else:
         settings = encoder_settings(config.encoder)
         encoder = TextEncoder(settings, make_tower(config.encoder.base_model, settings), None).with_table(texts)
-    lexical = lexical_stage(chain)
-    known = ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
-    tables, permuted = table_settings(chain), permuting(folder, config)
-    return AuditContext(chain, features, encoder, lexical, known, tables, permuted=permuted, train_text=full)
+        known = one_state(encoder, texts, terms, tables)
+    return AuditContext(chain, features, lexical, known, permuted=permuting(folder, config), train_text=full)
 
 
 def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
     config = config_of(unit.settings, config)
-    chain = read_chain(folder, config)
+    chain = _later_than(read_chain(folder, config), unit.settings.encoder_learnt_until)
     texts = item_texts(chain.log.catalog, config.encoder.template)
-    encoder = unit.encoder.with_table(texts)
+    state = State(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
     return AuditContext(
         chain,
         unit.features,
-        encoder,
         unit.lexical,
-        ItemTexts(encoder.encode_texts(texts), unit.lexical.transform(texts)),
-        unit.settings.collaborative,
+        TextsOverTime((state,), texts, unit.lexical.transform(texts), unit.settings.collaborative),
         permuted=permuting(folder, config),
         train_text=full,
     )
@@ -149,6 +151,27 @@ def read_chain(folder: Path, config: Config) -> Chain:
     for warning in tables.warnings:
         log.info("warning: %s", warning)
     return Chain(config, data, slice_impressions(data.impressions, config.slices), LogIndex(data), threads)
+
+
+def _later_than(chain: Chain, learnt_until: int | None) -> Chain:
+    """The chain with slices of the lists after everything that an encoder learnt, which are the encoder slice.
+
+    Raises InputError where too few are later to be sliced.
+    """
+    if learnt_until is None:
+        return chain
+    impressions, shares = chain.log.impressions, chain.config.slices
+    n = int(np.searchsorted(impressions.requests.time, learnt_until, side="right"))
+    if n <= len(chain.sliced.encoder):
+        return chain
+    try:
+        sliced = slice_after(impressions, n, shares)
+    except TrainingError as error:
+        raise InputError(
+            f"the version's encoder has learnt labels up to {moment_text(learnt_until)}, so only later lists can be "
+            f"audited: {error}"
+        ) from error
+    return replace(chain, sliced=sliced)
 
 
 def permuting(folder: Path, config: Config) -> partial[Log]:

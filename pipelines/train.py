@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import torch
 
 from features.offline import LogIndex
@@ -24,10 +23,12 @@ from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.training_page import training_page
+from pipelines.unseen import moment_text
 from recsys import plots
 from recsys.audit.context import AuditContext
 from recsys.audit.rules import CHEAP, audit, require_pass
 from recsys.config import Config
+from recsys.encoder.states import BEGINNING
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import TrainedEncoder, train_encoder
 from recsys.evaluation_report import Evaluation
@@ -37,7 +38,7 @@ from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
 from recsys.registry.versions import Version, log_encoder, log_ranker, withdrawn_on_failure
 from recsys.slicing import slice_impressions
-from recsys.stages import Chain, Ranked, evaluation_stage, lexical_stage, ranker_stage
+from recsys.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | No
             with tracking.run(experiment, "evaluation"), watch.stage("evaluation"):
                 evaluation = _evaluation_run(chain, trained, ranked)
             with watch.stage("audit"):
-                _audit_run(chain, trained, lexical, ranked)
+                _audit_run(chain, lexical, ranked)
             with watch.stage("register"):
                 versions = _register(chain, trained, lexical, ranked, tables, name)
             report = TrainReport(
@@ -132,7 +133,8 @@ def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | No
 
 
 def _encoder_run(chain: Chain) -> tuple[TrainedEncoder, Lexical]:
-    trained = train_encoder(chain.log, chain.log.impressions.take(chain.sliced.encoder), chain.config)
+    course = encoder_course(chain.log.impressions, chain.sliced, chain.config.encoder)
+    trained = train_encoder(chain.log, course, chain.config)
     points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
     runs.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
     figure = plots.learning_curves(
@@ -147,7 +149,7 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
 
 
 def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Ranked:
-    ranked = ranker_stage(chain, trained.full, lexical)
+    ranked = ranker_stage(chain, trained.states, lexical)
     ranker = ranked.rankers["ranker"]
     runs.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
     mlflow.log_metric("trees", ranker.booster.num_trees())
@@ -169,10 +171,9 @@ def _evaluation_run(chain: Chain, trained: TrainedEncoder, ranked: Ranked) -> Ev
     return evaluation
 
 
-def _audit_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical, ranked: Ranked) -> None:
+def _audit_run(chain: Chain, lexical: Lexical, ranked: Ranked) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
-    parts = (ranked.features, trained.full, lexical, ranked.texts, ranked.collaborative)
-    context = AuditContext(chain, *parts, lists=AUDITED_LISTS)
+    context = AuditContext(chain, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS)
     report = audit(context, CHEAP)
     runs.log_audit(report)
     require_pass(report)
@@ -183,22 +184,20 @@ def _register(
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
     texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
-    served = trained.full
+    served = trained.live
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
     ranker = ranked.rankers["ranker"]
     with withdrawn_on_failure(encoder_version):
-        unit = Unit(_settings(chain, encoder_version, served.fingerprint, ranked, tables), ranker, served, lexical)
+        unit = Unit(_settings(chain, encoder_version, trained, ranked, tables), ranker, served, lexical)
         rows = ranked.read_by("ranker")[:GOLDEN_REQUESTS]
         return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
 
 
-def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, tables: TableReport) -> Settings:
+def _settings(chain: Chain, encoder: Version, trained: TrainedEncoder, ranked: Ranked, tables: TableReport) -> Settings:
     config, times = chain.config, chain.log.impressions.requests.time
-    newest = np.datetime64(int(times[chain.sliced.encoder].max()), "us")
-    oldest = np.datetime64(int(times[chain.sliced.ranker].min()), "us")
     options, own = read_options(config), own_features(config)
     return Settings(
         columns=ranked.rankers["ranker"].columns,
@@ -214,16 +213,30 @@ def _settings(chain: Chain, encoder: Version, fingerprint: str, ranked: Ranked, 
         positive_event_types=config.data.positive_event_types,
         click_window=options.click_window,
         event_delay=chain.delay,
-        collaborative=ranked.collaborative,
+        collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
-        encoder_fingerprint=fingerprint,
-        training_scores=f"encoder trained on labels up to {newest}Z, ranker rows from {oldest}Z",
+        encoder_fingerprint=trained.live.fingerprint,
+        encoder_learnt_until=trained.live_learnt_until,
+        training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
         trained_until=int(times[chain.sliced.valid].max()),
         own_features=own.fingerprint if own else None,
         own_source=own.source if own else None,
     )
+
+
+def _training_scores(trained: TrainedEncoder) -> str:
+    """Which state of the encoder scored which rows of the ranker's training."""
+    if not trained.trained:
+        return "the frozen base model scored every row"
+    told = [
+        f"lists from {'the first' if state.start == BEGINNING else moment_text(state.start)} by labels up to "
+        f"{moment_text(state.learnt_until)}"
+        for state in trained.states
+        if state.learnt_until is not None
+    ]
+    return "; ".join(told)
 
 
 def _log_report(report: TrainReport) -> None:

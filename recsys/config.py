@@ -36,8 +36,8 @@ class Data(Section):
 class Slices(Section):
     """Shares of the impressions in time order, oldest first. They sum to 1."""
 
-    encoder: float = Field(0.50, gt=0, lt=1)
-    ranker: float = Field(0.25, gt=0, lt=1)
+    encoder: float = Field(0.25, gt=0, lt=1)
+    ranker: float = Field(0.50, gt=0, lt=1)
     valid: float = Field(0.10, gt=0, lt=1)
     test: float = Field(0.15, gt=0, lt=1)
 
@@ -50,7 +50,7 @@ class Slices(Section):
 
 
 class Encoder(Section):
-    """The text encoder: base model, text, user attention, and its two phases of training."""
+    """The text encoder: base model, text, attention over the history, and its training."""
 
     base_model: str = "builtin"
     """A folder, a hub name, or `builtin` for the all-MiniLM-L6-v2 weights that are installed with this project."""
@@ -65,29 +65,44 @@ class Encoder(Section):
     negatives: int = Field(20, ge=1)
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
-    """Newest share of the encoder slice that validates and stops training; it trains nothing."""
+    """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
+    chunks: int = Field(8, ge=0)
+    """Parts of the ranker slice, in time order: each is scored by the encoder as it stands, then learnt from. 0: the
+    encoder slice alone teaches, and one state scores everything."""
+    replay: float = Field(1.0, ge=0)
+    """Older examples that are learnt again beside a part's own, as a share of those; drawn anew each epoch."""
+    chunk_epochs: int = Field(4, ge=0)
+    """Passes of the head over each part."""
+    chunk_fine_tune_epochs: int = Field(1, ge=0)
+    """Passes of the upper layers over each part, after the head's."""
+    final_training: bool = False
+    """Learn valid and test too, after they were scored, for the version that goes live. No reported figure changes."""
     head_epochs: int = Field(8, ge=0)
-    head_learning_rate: float = Field(3e-3, gt=0)
+    """Most passes of the head over the encoder slice."""
+    head_learning_rate: float = Field(2e-3, gt=0)
     head_batch_size: int = Field(512, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
     fine_tune_epochs: int = Field(1, ge=0)
-    """Passes over the texts shown that also train the upper layers; 0 keeps the base model frozen."""
+    """Most passes over the texts shown in the encoder slice that also train the upper layers; 0 keeps the base model
+    frozen throughout. The layers stay frozen too where these passes do not validate better than the head alone."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
     fine_tune_learning_rate: float = Field(3e-5, gt=0)
     """Of the upper layers."""
-    fine_tune_head_learning_rate: float = Field(1e-4, gt=0)
-    """Of the head while the upper layers train."""
     fine_tune_block_size: int = Field(192, ge=1)
     """Distinct texts a step; it trains on the lists that show one of them."""
+    accumulate: int = Field(1, ge=1)
+    """Steps whose mean gradient makes one update of the weights."""
+    average: float = Field(0.95, ge=0, lt=1)
+    """Share of the running average of the weights that an update keeps; the average is what scores. 0: the weights."""
     weight_decay: float = Field(0.01, ge=0)
-    warmup_share: float = Field(0.1, ge=0, le=1)
-    """Share of the steps over which the learning rate rises from 0."""
+    warmup_updates: int = Field(10, ge=0)
+    """Updates of a phase over which its learning rate rises from 0; it is constant from there."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
     patience: int = Field(3, ge=1)
-    """Validations without a better nDCG@10 before a phase of training stops; an epoch has one."""
+    """Validations without a better nDCG@10 before a phase stops on the encoder slice; an epoch has one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it."""
 

@@ -12,13 +12,14 @@ from features.log_matrix import CHUNK_ROWS, read_in_chunks
 from features.offline import LogIndex, OfflineReader
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.over_log import LoggedTables
-from recsys.encoder.model import Encoder
+from recsys.encoder.states import TextModel, split
+from recsys.texts_over_time import TextsOverTime
 from recsys.unit import ItemTexts, Unit, candidate_matrix, query_vectors, ranker_columns
 
 
 def matrix_over_log(
     features: Sequence[Feature],
-    encoder: Encoder,
+    model: TextModel,
     index: LogIndex,
     requests: Requests,
     texts: ItemTexts,
@@ -36,13 +37,13 @@ def matrix_over_log(
     """
     if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
-    queries = query_vectors(encoder, requests.query)
+    queries = query_vectors(model, requests.query)
     names = tuple(column.name for column in ranker_columns(features, collaborative=tables is not None))
     matrix = np.empty((requests.n_rows, len(names)), np.float32)
 
     def fill(reader: OfflineReader, first: int, end: int) -> None:
         some = None if queries is None else queries[first:end]
-        block = candidate_matrix(features, encoder.weights, reader, texts, some, tables, delay=delay)[1]
+        block = candidate_matrix(features, model.weights, reader, texts, some, tables, delay=delay)[1]
         matrix[requests.offsets[first] : requests.offsets[end]] = block
 
     read_in_chunks(
@@ -50,12 +51,49 @@ def matrix_over_log(
         requests,
         features,
         fill,
-        history_length=encoder.settings.history_length,
+        history_length=model.history_length,
         delay=delay,
         timezone=timezone,
         threads=threads,
         chunk_rows=chunk_rows,
     )
+    return names, matrix
+
+
+def matrix_over_states(
+    features: Sequence[Feature],
+    texts: TextsOverTime,
+    index: LogIndex,
+    requests: Requests,
+    *,
+    delay: int,
+    timezone: str,
+    threads: int = 2,
+) -> tuple[tuple[str, ...], Float32]:
+    """As `matrix_over_log`, with every request's columns from the state of the encoder that scores its time."""
+    names: tuple[str, ...] = ()
+    matrix: Float32 | None = None
+    for number, positions in split(texts.states, requests.time):
+        part = requests.take(positions)
+        names, block = matrix_over_log(
+            features,
+            texts.states[number].model,
+            index,
+            part,
+            texts.of(number),
+            texts.tables(number, index),
+            delay=delay,
+            timezone=timezone,
+            threads=threads,
+        )
+        if len(positions) == len(requests):
+            return names, block
+        if matrix is None:
+            matrix = np.empty((requests.n_rows, len(names)), np.float32)
+        shift = np.repeat(requests.offsets[positions] - part.offsets[:-1], part.lengths())
+        matrix[shift + np.arange(len(block))] = block
+    if matrix is None:
+        raise ValueError("expected at least one request to make a matrix of, got none")
     return names, matrix
 
 

@@ -37,12 +37,25 @@ def slice_impressions(impressions: Impressions, shares: Slices) -> Sliced:
     impressions, or all at one moment.
     """
     time = impressions.requests.time
-    edges = [0]
-    for share in np.cumsum([shares.encoder, shares.ranker, shares.valid]):
-        edges.append(_cut(time, share))
-    edges.append(len(time))
+    edges = [_cut(time, share) for share in np.cumsum([shares.encoder, shares.ranker, shares.valid])]
+    return _sliced(impressions, edges)
+
+
+def slice_after(impressions: Impressions, n: int, shares: Slices) -> Sliced:
+    """The first `n` impressions as the encoder slice, the others cut by the shares of the other slices.
+
+    Raises TrainingError as `slice_impressions`.
+    """
+    rest = impressions.requests.time[n:]
+    later = np.cumsum([shares.ranker, shares.valid]) / (shares.ranker + shares.valid + shares.test)
+    return _sliced(impressions, [n, *(n + _cut(rest, share) for share in later)])
+
+
+def _sliced(impressions: Impressions, edges: list[int]) -> Sliced:
+    """Slices that begin at the start and at each edge; raises TrainingError where one has nothing to rank."""
+    time = impressions.requests.time
     usable = impressions.has_both()
-    parts = [np.arange(low, high, dtype=np.int64) for low, high in itertools.pairwise(edges)]
+    parts = [np.arange(low, high, dtype=np.int64) for low, high in itertools.pairwise([0, *edges, len(time)])]
     for name, part in zip(("encoder", "ranker", "valid", "test"), parts, strict=True):
         if not usable[part].any():
             raise TrainingError(
@@ -51,6 +64,17 @@ def slice_impressions(impressions: Impressions, shares: Slices) -> Sliced:
                 "expected at least one in each of the four slices: give more impressions or other shares"
             )
     return Sliced(*parts)
+
+
+def chunk_starts(impressions: Impressions, positions: Int64, n: int) -> Int64:
+    """Where each of `n` parts of about one size begins among `positions`, which are sorted by time; (k,), k <= n.
+
+    A timestamp is never split: a part that would begin within one begins before it, and is left out where another
+    begins there.
+    """
+    time = impressions.requests.time[positions]
+    starts = [int(np.searchsorted(time, time[round(len(time) * k / n)], side="left")) for k in range(n)]
+    return np.unique(np.array(starts, np.int64))
 
 
 def _cut(time: Int64, share: float) -> int:

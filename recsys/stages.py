@@ -1,12 +1,12 @@
 """The stages of a training between tables and report: encoder and lexical model, rankers, evaluation.
 
-Labels flow one way: text models learn from the oldest slice, rankers from the next one with those models' scores,
+Labels flow one way: text models learn from what is older than the lists they score, rankers from those scores,
 early stopping reads valid, and nothing but the evaluation reads test. Nothing here writes a file or knows MLflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,28 +17,30 @@ from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
 from recsys.beyond_accuracy import beyond_accuracy
 from recsys.collaborative.columns import CO_CLICK_COLUMNS
-from recsys.collaborative.over_log import LoggedTables
 from recsys.collaborative.tables import TableSettings
 from recsys.config import Config
+from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_matrix
+from recsys.encoder.states import State
 from recsys.encoder.text import item_texts
+from recsys.encoder.training import Course
 from recsys.errors import TrainingError
 from recsys.evaluation import evaluate, random_scores
 from recsys.evaluation_report import Evaluation
 from recsys.feature_set import catalogue_categories, feature_set, own_features
 from recsys.lexical import Lexical, fit_lexical
 from recsys.list_facts import list_facts
-from recsys.over_log import matrix_over_log
+from recsys.over_log import matrix_over_states
 from recsys.ranker import Column, Lists, Ranker, train_ranker
 from recsys.selection import Selection, select_features
-from recsys.slicing import Sliced
+from recsys.slicing import Sliced, chunk_starts
+from recsys.texts_over_time import TextsOverTime
 from recsys.unit import (
     ENCODER_COLUMNS,
     LEXICAL_COLUMN,
     LEXICAL_COLUMNS,
     TEXT_SCORE,
-    ItemTexts,
     fitted_columns,
     ranker_columns,
 )
@@ -81,8 +83,7 @@ class Ranked:
 
     features: tuple[Feature, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
-    texts: ItemTexts
-    collaborative: TableSettings | None
+    texts: TextsOverTime
     rankers: Mapping[str, Ranker]
     valid_ndcg: tuple[float, ...]
     n_train: int
@@ -120,30 +121,27 @@ def lexical_stage(chain: Chain) -> Lexical:
 
 
 def ranker_stage(
-    chain: Chain, encoder: Encoder, lexical: Lexical, *, on_tree: Callable[[int, float], None] | None = None
+    chain: Chain, states: tuple[State, ...], lexical: Lexical, *, on_tree: Callable[[int, float], None] | None = None
 ) -> Ranked:
     """The matrices of the later slices with the text models' scores, and the rankers on them.
 
+    states: of the encoder; each scores the lists of its time. Raises TrainingError where one learnt what it scores.
     on_tree: called for the full ranker with each tree's number and valid's nDCG@10.
     """
-    check_order(chain.log.impressions, chain.sliced)
     config, catalog = chain.config, chain.log.catalog
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
+    check_order(states, int(parts[0].requests.time[0]))
     features, vocabularies = chain_features(chain, parts[0].requests.item)
     item_text = item_texts(catalog, config.encoder.template)
-    texts = ItemTexts(encoder.encode_texts(item_text), lexical.transform(item_text))
-    collaborative = table_settings(chain)
-    tables = None if collaborative is None else LoggedTables(chain.index, texts.vectors, collaborative)
+    texts = TextsOverTime(states, item_text, lexical.transform(item_text), table_settings(chain))
     lists = []
     names: tuple[str, ...] = ()
     for part in parts:
-        names, matrix = matrix_over_log(
+        names, matrix = matrix_over_states(
             features,
-            encoder,
+            texts,
             chain.index,
             part.requests,
-            texts,
-            tables,
             delay=chain.delay,
             timezone=config.data.timezone,
             threads=chain.threads,
@@ -156,7 +154,7 @@ def ranker_stage(
         if on_tree is not None:
             on_tree(tree, ndcg)
 
-    columns = ranker_columns(features, collaborative=tables is not None)
+    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
     rankers = {}
     for method in RANKERS:
         chosen = tuple(column for column in columns if column.name not in _without(method))
@@ -188,7 +186,6 @@ def ranker_stage(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
-        collaborative=collaborative,
         rankers=rankers,
         valid_ndcg=tuple(valid_ndcg),
         n_train=len(parts[0]),
@@ -217,7 +214,7 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
         "tfidf": ranked.column(LEXICAL_COLUMN),
         "text": ranked.column(TEXT_SCORE),
     }
-    if ranked.collaborative is not None:
+    if ranked.texts.collaborative is not None:
         methods["item_knn"] = ranked.column(CO_CLICK_COLUMNS[0])
     item_text = item_texts(chain.log.catalog, config.encoder.template)
     for method, encoder in encoders.items():
@@ -235,7 +232,7 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
         seed=config.seed,
         facts=list_facts(reader, test),
         beyond=beyond_accuracy(
-            methods, reader, ranked.texts.vectors, resamples=config.evaluation.resamples, seed=config.seed
+            methods, reader, ranked.texts.latest.vectors, resamples=config.evaluation.resamples, seed=config.seed
         ),
     )
 
@@ -278,15 +275,36 @@ def table_settings(chain: Chain) -> TableSettings | None:
     )
 
 
-def check_order(impressions: Impressions, sliced: Sliced) -> None:
-    """Raise TrainingError where a label that trained the encoder is not strictly older than every ranker row."""
-    newest = impressions.requests.time[sliced.encoder].max()
-    oldest = impressions.requests.time[np.concatenate([sliced.ranker, sliced.valid, sliced.test])].min()
-    if not newest < oldest:
-        raise TrainingError(
-            f"the encoder was trained on labels up to time {newest} (microseconds), expected all of them before the "
-            f"ranker's first row at {oldest}: its scores would leak the labels; slice the impressions by time"
-        )
+def encoder_course(impressions: Impressions, sliced: Sliced, settings: EncoderConfig) -> Course:
+    """What the encoder goes through: the encoder slice, the parts of the ranker slice and, for a version that goes live
+    with `final_training`, valid and test."""
+    slices = [sliced.encoder]
+    chunks: list[int] = []
+    if settings.chunks:
+        chunks += (chunk_starts(impressions, sliced.ranker, settings.chunks) + len(sliced.encoder)).tolist()
+        slices.append(sliced.ranker)
+    reported = len(chunks)
+    if settings.final_training:
+        later = [sliced.valid, sliced.test] if settings.chunks else [sliced.ranker, sliced.valid, sliced.test]
+        for part in later:
+            chunks.append(sum(len(one) for one in slices))
+            slices.append(part)
+    return Course(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
+
+
+def check_order(states: Sequence[State], oldest: int) -> None:
+    """Raise TrainingError where a state of the encoder learnt a label that is not older than all that it scores.
+
+    oldest: time of the first list that is scored, microseconds.
+    """
+    for state in states:
+        start = max(state.start, oldest)
+        if state.learnt_until is not None and not state.learnt_until < start:
+            raise TrainingError(
+                f"the encoder was trained on labels up to time {state.learnt_until} (microseconds), expected all of "
+                f"them before the lists that it scores, which begin at {start}: its scores would leak the labels; "
+                "score a part of the log before it is learnt from"
+            )
 
 
 def _without(method: str) -> frozenset[str]:

@@ -28,6 +28,7 @@ from recsys.collaborative.columns import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS,
 from recsys.collaborative.tables import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
+from recsys.encoder.states import TextModel
 from recsys.encoder.text import item_texts
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.feature_set import feature_set
@@ -73,6 +74,9 @@ class Settings(BaseModel):
     encoder: str
     """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
     encoder_fingerprint: str
+    encoder_learnt_until: int | None = None
+    """Time of the newest label that trained the encoder, microseconds; None where none did. An audit looks at later
+    lists, since the encoder may have learnt the others."""
     training_scores: str
     """Where the text scores of the training rows came from."""
     list_sizes: dict[str, int]
@@ -223,7 +227,7 @@ def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple
     return (*behaviour, *(Column(name) for name in fitted_columns(collaborative=collaborative)))
 
 
-def query_vectors(encoder: Encoder, queries: np.ndarray | None) -> Float32 | None:
+def query_vectors(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:
     """Vectors of query texts, (n, d) with NaN rows where there is none; None where no request has one."""
     if queries is None:
         return None

@@ -20,6 +20,7 @@ from pipelines.reading import read_options
 from pipelines.simulate import simulate
 from recsys.config import Config, load_config
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, lexical_stage, ranker_stage
@@ -91,6 +92,11 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
     return Encoder(settings, make_tower(str(folder), settings), None)
 
 
+def always(encoder: Encoder) -> tuple[State, ...]:
+    """An encoder that scores every list."""
+    return (State(BEGINNING, None, encoder),)
+
+
 @lru_cache
 def small_site() -> SmallSite:
     """One site for all tests of a run."""
@@ -110,7 +116,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
     words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
     encoder = small_encoder(folder / "base", words, config).with_table([text for text in texts if text])
     lexical = lexical_stage(chain)
-    ranked = ranker_stage(chain, encoder, lexical)
+    ranked = ranker_stage(chain, always(encoder), lexical)
     ranker = ranked.rankers["ranker"]
     settings = Settings(
         columns=ranker.columns,
@@ -124,7 +130,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
         positive_event_types=config.data.positive_event_types,
         click_window=read_options(config).click_window,
         event_delay=chain.delay,
-        collaborative=ranked.collaborative,
+        collaborative=ranked.texts.collaborative,
         encoder="models:/small-encoder/1",
         encoder_fingerprint=encoder.fingerprint,
         training_scores="an untrained encoder",

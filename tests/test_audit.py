@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,13 +31,13 @@ from recsys.audit.permutation import permutation
 from recsys.audit.rules import AUDIT, CHEAP, audit, require_pass
 from recsys.audit.sampled import sampled
 from recsys.bootstrap import Interval
-from recsys.encoder.model import Encoder
+from recsys.encoder.states import State
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
 from recsys.errors import AuditFailed
 from recsys.slicing import slice_impressions
-from recsys.stages import Chain, lexical_stage
-from recsys.unit import ItemTexts
+from recsys.stages import Chain, encoder_course, lexical_stage
+from recsys.texts_over_time import TextsOverTime
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
 
@@ -246,18 +247,17 @@ def test_an_impression_count_over_sampled_lists_is_found(context: AuditContext) 
 
 
 def changing_log(n_lists: int = 1200) -> Log:
-    """A log in which everybody clicks items of some words beside items of others, and each slice has words of its own:
-    what is learnt of one slice says nothing of the next."""
+    """A log in which everybody clicks items of some words beside items of others, and the other way round from part to
+    part: what is learnt of one is wrong in the next."""
     generator = np.random.default_rng(0)
     words = [word for topic in TOPICS for word in topic]
     titles = [f"{plain} {word}" for word in words for plain in PLAIN]
     word_of = np.repeat(np.arange(len(words)), len(PLAIN))
-    slice_of = np.searchsorted([0.5, 0.75], np.arange(n_lists) / n_lists, side="right")
+    slice_of = np.searchsorted([0.25, 0.5, 0.75], np.arange(n_lists) / n_lists, side="right")
     item = np.empty((n_lists, 6), np.int32)
-    for place, first in enumerate(np.array([0, 5, 10])[slice_of]):
-        item[place, 0] = generator.choice(np.flatnonzero((word_of >= first) & (word_of < first + 2)))
-        unclicked = np.flatnonzero((word_of >= first + 2) & (word_of < first + 5))
-        item[place, 1:] = generator.choice(unclicked, 5, replace=False)
+    for place, odd in enumerate(slice_of % 2 == 1):
+        item[place, 0] = generator.choice(np.flatnonzero((word_of < 4) & ((word_of < 2) != odd)))
+        item[place, 1:] = generator.choice(np.flatnonzero((word_of < 4) & ((word_of < 2) == odd)), 5, replace=False)
     label = np.tile(np.array([1, 0, 0, 0, 0, 0], np.int8), n_lists)
     user, time = generator.integers(0, 60, n_lists).astype(np.int32), np.arange(n_lists, dtype=np.int64) * HOUR
     requests = Requests(user, time, np.arange(0, 6 * n_lists + 1, 6, dtype=np.int64), item.ravel())
@@ -271,38 +271,54 @@ def changing_log(n_lists: int = 1200) -> Log:
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     base = save_tiny_bert(tmp_path_factory.mktemp("bert"))
-    config = tiny_config(base, "encoder.fine_tune_epochs=0", "encoder.head_epochs=6", "evaluation.resamples=200")
+    settings = (
+        "encoder.fine_tune_epochs=0",
+        "encoder.head_epochs=6",
+        "encoder.chunk_epochs=6",
+        "encoder.chunks=2",
+        "encoder.replay=0",
+    )
+    config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
 
 
-def encoded(chain: Chain, encoder: Encoder) -> AuditContext:
+def encoded(chain: Chain, states: tuple[State, ...]) -> AuditContext:
     lexical, texts = lexical_stage(chain), item_texts(chain.log.catalog, chain.config.encoder.template)
-    known_texts = ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
-    return AuditContext(chain, catalogue(categories={}), encoder, lexical, known_texts, None)
+    return AuditContext(
+        chain, catalogue(categories={}), lexical, TextsOverTime(states, texts, lexical.transform(texts), None)
+    )
 
 
-def trained_on(chain: Chain, positions: np.ndarray) -> Encoder:
-    return train_encoder(chain.log, chain.log.impressions.take(positions), chain.config).full
+@pytest.fixture(scope="module")
+def states(changing: Chain) -> tuple[State, ...]:
+    course = encoder_course(changing.log.impressions, changing.sliced, changing.config.encoder)
+    return train_encoder(changing.log, course, changing.config).states
 
 
-def test_an_encoder_that_scored_rows_it_was_trained_on_is_found(changing: Chain) -> None:
-    sliced = changing.sliced
-    leaking = trained_on(changing, np.concatenate([sliced.encoder, sliced.ranker]))
-    assert "ranks the ranker slice better than valid" in found(encoder_order(encoded(changing, leaking)), "text_score")
+def test_a_part_that_was_scored_after_training_on_it_is_found_though_its_times_look_right(
+    changing: Chain, states: tuple[State, ...]
+) -> None:
+    late = [replace(state, model=later.model) for state, later in itertools.pairwise(states)]
+    outcome = encoder_order(encoded(changing, (*late, states[-1])))
+    assert "ranks the ranker slice better than valid" in found(outcome, "text_score")
 
 
-def test_an_encoder_trained_on_older_rows_passes(changing: Chain) -> None:
-    outcome = encoder_order(encoded(changing, trained_on(changing, changing.sliced.encoder)))
+def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
+    changing: Chain, states: tuple[State, ...]
+) -> None:
+    late = replace(states[1], learnt_until=states[2].learnt_until)
+    outcome = encoder_order(encoded(changing, (states[0], late, states[2])))
+    assert "would leak the labels" in found(outcome, "text_score")
+
+
+def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
+    changing: Chain, states: tuple[State, ...]
+) -> None:
+    assert len(states) == 3
+    outcome = encoder_order(encoded(changing, states))
     assert outcome.findings == ()
     assert "lone AUC" in outcome.looked_at
-
-
-def test_an_encoder_slice_that_reaches_into_the_rankers_is_found(context: AuditContext) -> None:
-    sliced = context.chain.sliced
-    overlapping = replace(sliced, encoder=np.concatenate([sliced.encoder, sliced.ranker[:1]]))
-    outcome = encoder_order(replace(context, chain=replace(context.chain, sliced=overlapping)))
-    assert "would leak the labels" in found(outcome, "text_score")
 
 
 def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from features.history import Histories
 from features.log import Float32, Ragged, Requests
 from recsys.encoder.head import Head
-from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix, user_weights
+from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix
 
 DIM = 384
 
@@ -42,8 +42,15 @@ def test_an_untrained_head_gives_the_mean_cosine_and_the_last_best_and_mean_simi
 
 def test_recency_is_counted_from_the_latest_item() -> None:
     head = replace(mean_history_head(2), recency=np.array([np.log(3), *[0.0] * 49], np.float32))
-    found = user_weights(head, np.array([[1, 0], [0, 1]], np.float32))
-    assert found == pytest.approx([0.25, 0.75])
+    found = text_columns(head, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    assert found[:, 0] == pytest.approx([0.25, 0.75])
+
+
+def test_what_resembles_the_candidate_counts_more() -> None:
+    head = replace(mean_history_head(2), resemblance=np.array(np.log(3), np.float32))
+    found = text_columns(head, np.eye(2, dtype=np.float32), np.array([[1, 0], [0.6, 0.8]], np.float32))
+    shares = np.exp(np.log(3) * np.array([0.6, 0.8]))
+    assert found[:, 0] == pytest.approx([0.75, shares @ [0.6, 0.8] / shares.sum()])
 
 
 def test_the_prior_stands_beside_the_history_and_alone_without_one() -> None:
@@ -53,8 +60,9 @@ def test_the_prior_stands_beside_the_history_and_alone_without_one() -> None:
         prior_logit=np.array(0, np.float32),
         popularity=np.array([5, 0], np.float32),
     )
-    assert user_weights(head, np.zeros((0, 2), np.float32)) == pytest.approx([5, 2])
-    assert user_weights(head, np.array([[1, 0]], np.float32)) == pytest.approx([5.5, 1])
+    axes = np.eye(2, dtype=np.float32)
+    assert text_columns(head, np.zeros((0, 2), np.float32), axes)[:, 0] == pytest.approx([5, 2])
+    assert text_columns(head, axes[:1], axes)[:, 0] == pytest.approx([5.5, 1])
 
 
 @pytest.mark.parametrize("h", [0, 1, 7, 14, 15, 50])
@@ -84,8 +92,8 @@ def test_the_numpy_score_is_the_trained_one(h: int, with_query: bool) -> None:
     items = torch.from_numpy(np.concatenate([candidates, history]))
     latest_first = torch.arange(9 + h - 1, 8, -1)[None]
     with torch.no_grad():
-        weights = head.weights(items, latest_first, torch.from_numpy(query) if with_query else None)
-        expected = head.scores(items, weights, torch.arange(9)[None])[0].numpy()
+        asked = torch.from_numpy(query) if with_query else None
+        expected = head.scores(items, latest_first, torch.arange(9)[None], asked)[0].numpy()
     found = text_columns(head.export(), history, candidates, query[0] if with_query else None)
     assert found[:, 0] == pytest.approx(expected, abs=1e-4)
 

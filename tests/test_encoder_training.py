@@ -29,12 +29,12 @@ from features.history import clicks_by_user, histories
 from features.log import Log
 from recsys.encoder.activations import LowerActivations
 from recsys.encoder.dataset import collect_texts, make_examples, make_lists, split_by_time
-from recsys.encoder.fitting import EpochRecord, rate_factor
+from recsys.encoder.fitting import EpochRecord
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
-from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.encoder.training import Course, TrainedEncoder, train_encoder
 from recsys.metrics import list_metrics
 
 
@@ -50,7 +50,7 @@ def log() -> Log:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, log: Log) -> TrainedEncoder:
-    return train_encoder(log, log.impressions, tiny_config(base))
+    return train_encoder(log, Course(log.impressions), tiny_config(base))
 
 
 def ndcg(encoder: Encoder, log: Log) -> float:
@@ -62,7 +62,7 @@ def ndcg(encoder: Encoder, log: Log) -> float:
 
 def test_a_planted_taste_is_learnt_by_the_head_and_better_by_the_layers(base: Path) -> None:
     log, unseen = topic_log(800), topic_log(seed=1)
-    trained = train_encoder(log, log.impressions, tiny_config(base, "encoder.fine_tune_epochs=4"))
+    trained = train_encoder(log, Course(log.impressions), tiny_config(base, "encoder.fine_tune_epochs=4"))
     frozen, head, full = (ndcg(encoder, unseen) for encoder in (trained.frozen, trained.head, trained.full))
     assert trained.trained
     assert head > frozen + 0.1
@@ -85,8 +85,8 @@ def test_the_records_tell_each_phase_and_the_best_weights_are_kept(trained: Trai
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     base: Path, log: Log, trained: TrainedEncoder
 ) -> None:
-    again = train_encoder(log, log.impressions, tiny_config(base))
-    other = train_encoder(log, log.impressions, tiny_config(base, "seed=1", "encoder.fine_tune_epochs=0"))
+    again = train_encoder(log, Course(log.impressions), tiny_config(base))
+    other = train_encoder(log, Course(log.impressions), tiny_config(base, "seed=1", "encoder.fine_tune_epochs=0"))
     assert again.full.fingerprint == trained.full.fingerprint
     assert again.head.fingerprint == trained.head.fingerprint
     assert again.frozen.fingerprint == trained.frozen.fingerprint == other.frozen.fingerprint
@@ -107,16 +107,16 @@ def test_the_validation_part_teaches_nothing(base: Path, log: Log) -> None:
     shown = log.impressions
     labels = shown.label.copy()
     labels[-6 * 40 :] = np.roll(labels[-6 * 40 :].reshape(40, 6), 1, axis=1).ravel()
-    clean = train_encoder(log, shown, config)
-    spoiled = train_encoder(log, replace(shown, label=labels), config)
+    clean = train_encoder(log, Course(shown), config)
+    spoiled = train_encoder(log, Course(replace(shown, label=labels)), config)
     head = [[r.loss for r in found.records if r.phase == "head"] for found in (clean, spoiled)]
     assert head[0][1:] == head[1][1:]
     assert [r.validation_ndcg for r in clean.records] != [r.validation_ndcg for r in spoiled.records]
 
 
 def test_a_phase_that_never_validates_better_leaves_the_one_before(base: Path, log: Log) -> None:
-    still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.fine_tune_head_learning_rate=1e-30")
-    found = train_encoder(log, log.impressions, tiny_config(base, *still))
+    still = ("encoder.fine_tune_learning_rate=1e-30",)
+    found = train_encoder(log, Course(log.impressions), tiny_config(base, *still))
     assert found.full is found.head
     assert [record.kept for record in found.records if record.phase == "fine_tune"] == [True, False, False]
 
@@ -132,7 +132,7 @@ def test_each_distinct_text_is_run_through_the_frozen_layers_once(
         return compute(self, index)
 
     monkeypatch.setattr(LowerActivations, "_compute", counted)
-    found = train_encoder(log, log.impressions, tiny_config(base))
+    found = train_encoder(log, Course(log.impressions), tiny_config(base))
     assert sorted(rows) == list(range(found.counts.texts)) == list(range(105))
 
 
@@ -141,9 +141,9 @@ def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
 ) -> None:
     log = topic_log(150, textless=3)
     with caplog.at_level(logging.WARNING):
-        found = train_encoder(log, log.impressions, tiny_config(base))
+        found = train_encoder(log, Course(log.impressions), tiny_config(base))
     assert not found.trained
-    assert "135 of 150 impressions have a clicked and an unclicked item with text" in found.reason
+    assert "150 of 150 impressions have a clicked and an unclicked item with text, 135 to begin with" in found.reason
     assert found.reason in caplog.text
     assert found.full is found.head is found.frozen
     assert found.counts.items_without_text == 3
@@ -161,13 +161,13 @@ def test_progress_is_told_at_every_validation_and_an_interrupt_goes_through(base
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_encoder(log, log.impressions, tiny_config(base), on_record=stop)
+        train_encoder(log, Course(log.impressions), tiny_config(base), on_record=stop)
     assert [record.epoch for record in told] == [0, 1]
 
 
 def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
     settings = ("encoder.loss=binary", "encoder.fine_tune_epochs=0", "encoder.head_epochs=20", "encoder.patience=99")
-    found = train_encoder(log, log.impressions, tiny_config(base, *settings))
+    found = train_encoder(log, Course(log.impressions), tiny_config(base, *settings))
     assert ndcg(found.head, log) > ndcg(found.frozen, log) + 0.05
 
 
@@ -196,11 +196,6 @@ def test_the_newest_share_is_split_off_without_dividing_a_moment() -> None:
     time = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 6])
     older, newer = split_by_time(replace(shown, requests=replace(shown.requests, time=time)), 0.3)
     assert (len(older), len(newer)) == (5, 5)
-
-
-def test_the_learning_rate_rises_then_falls_to_nothing() -> None:
-    factors = [rate_factor(step, 10, 0.2) for step in range(10)]
-    assert factors == pytest.approx([0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
 
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
@@ -240,7 +235,7 @@ def test_a_model_whose_layers_cannot_be_told_apart_is_trained_whole_with_a_warni
     tokenizer.save_pretrained(tmp_path)
     log = topic_log(300)
     found = train_encoder(
-        log, log.impressions, tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1")
+        log, Course(log.impressions), tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1")
     )
     assert "layers of AlbertModel cannot be told apart" in caplog.text
     assert found.trained

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
-from small_unit import SETTINGS, SmallSite, small_site
+from small_unit import SETTINGS, SmallSite, always, small_site
 
 from features.definitions import Feature, Measure
 from features.errors import InputError
@@ -146,7 +146,7 @@ def test_a_feature_that_does_not_fit_the_data_is_an_error_before_training(
 ) -> None:
     site = small_site()
     with pytest.raises(InputError, match=message):
-        ranker_stage(chain_of(tmp_path, body), site.unit.encoder, site.unit.lexical)
+        ranker_stage(chain_of(tmp_path, body), always(site.unit.encoder), site.unit.lexical)
 
 
 def test_the_catalogue_has_no_features_of_a_category_that_only_the_file_names(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     price = "FEATURES = (*FEATURES, Feature('item_price', 'Its price.', ItemNumber('price')))\n"
     chain = chain_of(tmp_path, MAKER + price)
     own = read_own(tmp_path / "mine.py")
-    ranked = ranker_stage(chain, site.unit.encoder, site.unit.lexical)
+    ranked = ranker_stage(chain, always(site.unit.encoder), site.unit.lexical)
     ranker = ranked.rankers["ranker"]
     changes = {
         "columns": ranker.columns,
@@ -172,7 +172,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
         "own_features": own.fingerprint,
         "own_source": own.source,
     }
-    unit = Unit(site.unit.settings.model_copy(update=changes), ranker, site.unit.encoder, site.unit.lexical)
+    unit = Unit(site.unit.settings.model_copy(update=changes), ranker, always(site.unit.encoder), site.unit.lexical)
     unit.save(tmp_path / "unit")
     (tmp_path / "mine.py").write_text("nothing of the kind")
     loaded = load_unit(tmp_path / "unit", site.unit.encoder)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_unit import small_site
+from small_unit import always, small_site
 
 from features.attributes import Age, Hour
 from features.definitions import Feature
@@ -76,7 +76,7 @@ def test_a_version_computes_the_features_that_are_left() -> None:
     site = small_site()
     settings = site.config.ranker.model_copy(update={"select_features": True, "select_margin": 1.0})
     config = site.config.model_copy(update={"ranker": settings})
-    ranked = ranker_stage(replace(site.chain, config=config), site.unit.encoder, site.unit.lexical)
+    ranked = ranker_stage(replace(site.chain, config=config), always(site.unit.encoder), site.unit.lexical)
     ranker = ranked.rankers["ranker"]
     assert ranked.selection is not None
     assert ranked.selection.dropped

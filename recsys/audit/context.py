@@ -13,13 +13,10 @@ from features.log import Float32, Impressions, Int64, Log, Requests
 from features.offline import LogIndex
 from features.place import PERCENTILE, Z_SCORE
 from recsys.audit.finding import Row
-from recsys.collaborative.over_log import LoggedTables
-from recsys.collaborative.tables import TableSettings
-from recsys.encoder.model import Encoder
 from recsys.lexical import Lexical
-from recsys.over_log import matrix_over_log
+from recsys.over_log import matrix_over_states
 from recsys.stages import Chain
-from recsys.unit import ItemTexts
+from recsys.texts_over_time import TextsOverTime
 
 SLICES = ("ranker", "valid", "test")
 """The slices whose rows the ranker sees, in time order."""
@@ -35,8 +32,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class AuditContext:
-    """chain: settings, log, slices and counters. features, encoder, lexical, texts: what the ranker's columns are made
-    of; texts of the chain's catalog. collaborative: when and how its tables are made, None for a ranker without them.
+    """chain: settings, log, slices and counters. features, lexical, texts: what the ranker's columns are made of; texts
+    of the chain's catalog, by every state of the encoder that scores any of the slices.
 
     lists: most lists of a slice that are looked at, None for all. permuted: the log of the same tables with clicks
     permuted within lists, by seed; None where the tables are not at hand. train_text: train the encoder on permuted
@@ -45,10 +42,8 @@ class AuditContext:
 
     chain: Chain
     features: tuple[Feature, ...]
-    encoder: Encoder
     lexical: Lexical
-    texts: ItemTexts
-    collaborative: TableSettings | None
+    texts: TextsOverTime
     lists: int | None = None
     permuted: Callable[[int], Log] | None = None
     train_text: bool = False
@@ -69,24 +64,14 @@ class AuditContext:
 
     def _matrix(self, requests: Requests, index: LogIndex) -> tuple[tuple[str, ...], Float32]:
         """The one place where the audit asks for columns: as a training and the evaluation do."""
-        return matrix_over_log(
+        return matrix_over_states(
             self.features,
-            self.encoder,
+            self.texts,
             index,
             requests,
-            self.texts,
-            self._tables if index is self.chain.index else self._tables_over(index),
             delay=self.chain.delay,
             timezone=self.chain.config.data.timezone,
         )
-
-    @cached_property
-    def _tables(self) -> LoggedTables | None:
-        """Collaborative tables over the chain's log, kept from call to call."""
-        return self._tables_over(self.chain.index)
-
-    def _tables_over(self, index: LogIndex) -> LoggedTables | None:
-        return None if self.collaborative is None else LoggedTables(index, self.texts.vectors, self.collaborative)
 
     @cached_property
     def slices(self) -> dict[str, Rows]:

@@ -1,14 +1,12 @@
-"""Rule `encoder_order`: the encoder scores no row that it was trained on.
+"""Rule `encoder_order`: no state of the encoder scores a row that it was trained on.
 
-Its labels must all be older than every row of the ranker. And since a model of which code or a file says so may still
+Its labels must all be older than every row that it scores. And since a model of which code or a file says so may still
 have seen them: an encoder ranks the lists it was trained on better than later ones. So the text score's lone AUC falls
 from the encoder slice to the ranker slice, and hardly more to valid. One that saw the ranker's labels falls behind
 them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from features.log import Int64
 from recsys.audit.context import AuditContext, Rows
@@ -27,17 +25,18 @@ MOST_OWN = 2000
 
 def encoder_order(context: AuditContext) -> Checked:
     """The rule; see the module."""
-    chain = context.chain
+    chain, states = context.chain, context.texts.states
     try:
-        check_order(chain.log.impressions, chain.sliced)
+        check_order(states, int(chain.log.impressions.requests.time[chain.sliced.ranker[0]]))
     except TrainingError as error:
-        overlap = np.intersect1d(chain.sliced.encoder, np.concatenate([chain.sliced.ranker, chain.sliced.valid]))
-        lists = chain.log.impressions.take((overlap if len(overlap) else chain.sliced.encoder)[-1:])
-        finding = Finding(RULE, TEXT_SCORE, str(error), "slice the impressions by time", context.row(lists, 0))
-        return Checked(RULE, "times of the slices", (finding,))
-    if context.encoder.head is None:
-        return Checked(RULE, "times of the slices; the encoder was trained on no labels")
-    return Checked(RULE, "times of the slices, the text score's lone AUC by slice", tuple(_by_auc(context)))
+        lists = chain.log.impressions.take(chain.sliced.ranker[:1])
+        advice = "score every part of the log before the encoder learns it"
+        return Checked(
+            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
+        )
+    if all(state.learnt_until is None for state in states):
+        return Checked(RULE, "times of the states; the encoder was trained on no labels")
+    return Checked(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
 
 
 def _by_auc(context: AuditContext) -> list[Finding]:
@@ -64,7 +63,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
             f"it ranks the ranker slice better than valid by {fall:.3f} (at least {least:.3f}, expected at most "
             f"{settings.audit.text_auc_gap}) and the encoder's own lists by {before:.3f} only, {auc_text(aucs)}: the "
             "encoder seems to have been trained on the ranker's labels",
-            "train the encoder on impressions older than every row of the ranker; a base model must not have seen them",
+            "score every part of the log before the encoder learns it; a base model must not have seen any of it",
             best_row(context, rows["ranker"], column, ""),
         )
     ]

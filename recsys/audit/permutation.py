@@ -30,8 +30,8 @@ from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
 from recsys.errors import TrainingError
 from recsys.slicing import slice_impressions
-from recsys.stages import lexical_stage
-from recsys.unit import ItemTexts
+from recsys.stages import encoder_course, lexical_stage
+from recsys.texts_over_time import TextsOverTime
 
 RULE = "permutation"
 LEAST_CHANCE = math.log(1e-6)
@@ -78,13 +78,13 @@ def over_permuted(context: AuditContext, log: Log) -> AuditContext:
     config = context.chain.config
     sliced = slice_impressions(log.impressions, config.slices)
     chain = replace(context.chain, log=log, sliced=sliced, index=LogIndex(log))
-    encoder = context.encoder
+    states = context.texts.states
     if context.train_text:
-        encoder = train_encoder(log, log.impressions.take(sliced.encoder), config).full
+        states = train_encoder(log, encoder_course(log.impressions, sliced, config.encoder), config).states
     lexical = lexical_stage(chain)
     text = item_texts(log.catalog, config.encoder.template)
-    texts = ItemTexts(encoder.encode_texts(text), lexical.transform(text))
-    return replace(context, chain=chain, encoder=encoder, lexical=lexical, texts=texts)
+    texts = TextsOverTime(states, text, lexical.transform(text), context.texts.collaborative)
+    return replace(context, chain=chain, lexical=lexical, texts=texts)
 
 
 def _lift_over_random(context: AuditContext) -> Interval:

@@ -25,6 +25,7 @@ from features.online_reader import OnlineReader
 from features.store_settings import StoreSettings
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row, moment_text
+from recsys.encoder.model import Encoder
 from recsys.serving.cached_encoder import CachedEncoder
 from recsys.serving.item_texts import ItemTextReader
 from recsys.serving.rebuilding import Rebuilder
@@ -148,7 +149,7 @@ class OnlinePath:
         self._features = context.features
         self._state = state
         self._feed = feed
-        self._encoder = CachedEncoder(context.encoder, StoredVectors(state.store), _CACHED_TEXTS)
+        self._encoder = CachedEncoder(served_encoder(context), StoredVectors(state.store), _CACHED_TEXTS)
         self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
         self._tables = _stored_tables(context, state)
         self._delay = context.chain.delay
@@ -183,11 +184,19 @@ class OnlinePath:
         self.fed = max(end, self.fed)
 
 
+def served_encoder(context: AuditContext) -> Encoder:
+    """The encoder that answers online. Raises ValueError where the context has only what is kept of a past state."""
+    model = context.texts.served
+    if not isinstance(model, Encoder):
+        raise ValueError(f"expected a whole encoder to replay with, got {type(model).__name__}")
+    return model
+
+
 def _stored_tables(context: AuditContext, state: OnlineState) -> StoredTables | None:
-    if context.collaborative is None:
+    if context.texts.collaborative is None:
         return None
-    encoder = context.encoder
-    return StoredTables(state.store, context.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
+    encoder = served_encoder(context)
+    return StoredTables(state.store, context.texts.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
 
 
 def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impressions) -> ReplayReport:
@@ -237,7 +246,7 @@ def replay_settings(context: AuditContext, *, click_window: int) -> StoreSetting
         positive_event_types=config.data.positive_event_types,
         event_delay=context.chain.delay,
         click_window=click_window,
-        history_length=context.encoder.settings.history_length,
+        history_length=context.texts.served.history_length,
         timezone=config.data.timezone,
         categories=tuple(sorted(catalog.categories)),
         numbers=tuple(sorted(catalog.numbers)),

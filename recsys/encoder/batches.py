@@ -66,8 +66,7 @@ def batch_scores(head: Head, mapped: Tensor, batch: Batch) -> Tensor:
     queries = None
     if batch.query is not None:
         queries = mapped[batch.query.clamp(min=0)] * (batch.query >= 0)[:, None]
-    weights = head.weights(mapped, batch.history, queries)
-    scores = head.scores(mapped, weights, batch.candidates.clamp(min=0))
+    scores = head.scores(mapped, batch.history, batch.candidates.clamp(min=0), queries)
     return scores.masked_fill(batch.candidates < 0, -torch.inf)
 
 

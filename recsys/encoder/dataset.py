@@ -60,6 +60,17 @@ class ListSet:
     def __len__(self) -> int:
         return len(self.history)
 
+    def part(self, start: int, end: int) -> ListSet:
+        """The lists from one position to another."""
+        rows = slice(self.offsets[start], self.offsets[end])
+        return ListSet(
+            self.history[start:end],
+            None if self.query is None else self.query[start:end],
+            self.offsets[start : end + 1] - self.offsets[start],
+            self.candidates[rows],
+            self.label[rows],
+        )
+
 
 def make_lists(log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int) -> ListSet:
     """The lists of some impressions with the histories before them. delay: microseconds until an event is known."""

@@ -1,4 +1,4 @@
-"""Phase 2: the upper layers and the head, by blocks of texts.
+"""The upper layers under a head that stays as it is, by blocks of texts.
 
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every list that shows
 one of them; the other vectors of those lists and of their histories come from a bank of the latest ones. So each text
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Float32, Int64
+from features.log import Int64
 from recsys.encoder.batches import Loss, batch_of, batch_scores, click_loss, validation_ndcg
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
@@ -23,7 +23,10 @@ LISTS_PER_STEP = 2048
 
 
 class FineTunePhase:
-    """Trains the upper layers and the head. base: (n_texts, d), the vectors to begin with."""
+    """Trains the upper layers.
+
+    vectors: (n_texts, d), the bank; it is written to. read: the rows of it that anything reads, sorted.
+    """
 
     name = "fine_tune"
 
@@ -31,7 +34,8 @@ class FineTunePhase:
         self,
         head: Head,
         tower: UpperTower,
-        base: Float32,
+        vectors: Tensor,
+        read: Int64,
         examples: Examples,
         validation: ListSet,
         *,
@@ -39,31 +43,30 @@ class FineTunePhase:
         negatives: int,
         loss: Loss,
     ) -> None:
-        self.module: nn.Module = nn.ModuleDict({"head": head, "upper": tower.trained})
+        self.module: nn.Module = tower.trained
         self._head = head
         self._tower = tower
-        self._bank: Tensor = torch.from_numpy(base.copy()).to(head.recency.device)
+        self._bank = vectors
         self._examples = examples
         self._validation = validation
-        self._read = torch.from_numpy(_texts_read(examples.lists, validation))
+        self._read = torch.from_numpy(read)
         self._block_size = block_size
         self._negatives = negatives
         self._loss: Loss = loss
-        self._validated = False
+        self._drawn: Int64 = np.zeros(0, np.int64)
         self._candidates: Int64 = np.zeros((0, 0), np.int64)
         self._order: Int64 = np.zeros(0, np.int64)
         self._starts: Int64 = np.zeros(0, np.int64)
 
-    def steps(self, generator: np.random.Generator) -> list[Int64]:
-        """Every text that a list shows once, in random blocks; negatives drawn anew."""
-        everything = np.arange(len(self._examples))
-        self._candidates = self._examples.candidates(everything, self._negatives, generator)
+    def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
+        """Every text that a list of the examples shows once, in random blocks; negatives drawn anew."""
+        self._drawn = examples
+        self._candidates = self._examples.candidates(examples, self._negatives, generator)
         flat = self._candidates.ravel()
         self._order = np.argsort(flat, kind="stable")
         self._starts = np.searchsorted(flat[self._order], np.arange(len(self._bank) + 1))
         texts = generator.permutation(np.unique(flat[flat >= 0]))
-        n_blocks = max(1, round(len(texts) / self._block_size))
-        return np.array_split(texts, n_blocks)
+        return np.array_split(texts, max(1, round(len(texts) / self._block_size))) if len(texts) else []
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one block of texts; the loss of the lists that show them."""
@@ -72,7 +75,10 @@ class FineTunePhase:
         if len(shown) > LISTS_PER_STEP:
             shown = generator.choice(shown, LISTS_PER_STEP, replace=False)
         batch = batch_of(
-            self._examples.lists, self._examples.of_list[shown], self._candidates[shown], self._bank.device
+            self._examples.lists,
+            self._examples.of_list[self._drawn[shown]],
+            self._candidates[shown],
+            self._bank.device,
         )
         texts = np.sort(index)
         fresh = self._tower.vectors(texts)
@@ -87,21 +93,12 @@ class FineTunePhase:
 
     def validate(self) -> float:
         """nDCG@10 of the validation lists with every vector made anew."""
-        if self._validated:
-            self.refresh()
-        self._validated = True
+        self.refresh()
         self._head.eval()
         with torch.inference_mode():
             mapped = self._head.mapped(self._bank)
         return validation_ndcg(self._head, mapped, self._validation)
 
     def refresh(self) -> None:
-        """Make the vectors that training and validation read anew with the present weights."""
+        """Make the vectors that anything reads anew with the present weights."""
         self._bank[self._read] = torch.from_numpy(self._tower.frozen_vectors(self._read.numpy())).to(self._bank.device)
-
-
-def _texts_read(*lists: ListSet) -> Int64:
-    """The texts in histories, candidates and queries of some lists, sorted."""
-    parts = [part for each in lists for part in (each.history.ravel(), each.candidates, each.query) if part is not None]
-    texts = np.unique(np.concatenate(parts))
-    return texts[texts >= 0]

@@ -1,7 +1,8 @@
-"""The training loop: steps, learning rate, validation, early stop, best weights. What a step computes is the phase's.
+"""The training loop: steps, rates, average of weights, validation, early stop. What a step computes is the phase's.
 
-AdamW with a separate rate for each group of weights, linear warm-up and decay, no weight decay on biases and norms,
-gradients clipped by their norm.
+AdamW, linear warm-up and a constant rate, no weight decay on biases and norms, gradients clipped by their norm. What is
+validated, kept and served is a running average of the weights (Polyak and Juditsky, 1992), whose memory is short at
+first: it takes the place of a rate that falls, which would need to know beforehand when training ends.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One validation. phase: head or fine_tune. epoch: passes so far, a fraction within one. loss: mean since the last
-    record, NaN before the first step. validation_ndcg: nDCG@10, 0 to 1. seconds: since the phase began.
-    learning_rate: of the phase's own weights. kept: True where these are the best weights so far.
+    """One validation. phase: head, fine_tune, or progressive. epoch: passes of the phase so far. loss: mean since the
+    last record, NaN before the first step. validation_ndcg: nDCG@10, 0 to 1, of lists that have taught nothing so far.
+    seconds: since the phase began. learning_rate: of the phase's own weights. kept: True where these weights are used.
     """
 
     phase: str
@@ -43,6 +44,23 @@ class EpochRecord:
 Progress = Callable[[EpochRecord], None]
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of the log to learn from: every new example once an epoch, and `replay` times as many older ones, drawn
+    anew each epoch. new, old: positions of examples.
+    """
+
+    new: Int64
+    old: Int64
+    replay: float
+
+    def draw(self, generator: np.random.Generator) -> Int64:
+        """The examples of one epoch in random order."""
+        n_old = min(len(self.old), round(self.replay * len(self.new)))
+        drawn = generator.choice(self.old, n_old, replace=False) if n_old else self.old[:0]
+        return generator.permutation(np.concatenate([self.new, drawn]))
+
+
 class Phase(Protocol):
     """What a phase of training brings to the loop."""
 
@@ -50,11 +68,11 @@ class Phase(Protocol):
     module: nn.Module
     """Its trained weights: all parameters of it that require a gradient."""
 
-    def steps(self, generator: np.random.Generator) -> list[Int64]:
-        """The examples of each step of one pass, drawn anew."""
+    def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
+        """What each step of a pass over some examples computes, drawn anew."""
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
-        """Add the gradients of one step's examples to the module's weights; the loss."""
+        """Add the gradients of one step to the module's weights; the loss."""
 
     def validate(self) -> float:
         """nDCG@10 on the validation lists."""
@@ -62,13 +80,15 @@ class Phase(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast. validations: how many times a pass is validated. patience: in validations."""
+    """warmup_updates: updates over which the rate rises from 0. average: share of the running average that an update
+    keeps. accumulate: steps whose mean gradient makes one update. patience: validations without a better one.
+    """
 
-    epochs: int
-    warmup_share: float
+    warmup_updates: int
     gradient_clip: float
+    average: float
+    accumulate: int
     patience: int
-    validations: int = 1
 
 
 def parameter_groups(rates: Iterable[tuple[nn.Module, float]], weight_decay: float) -> list[dict[str, Any]]:
@@ -85,60 +105,83 @@ def parameter_groups(rates: Iterable[tuple[nn.Module, float]], weight_decay: flo
     return groups
 
 
-def rate_factor(step: int, n_steps: int, warmup_share: float) -> float:
-    """Share of the full learning rate at a step counted from 0: linear rise from 0, then linear fall to 0."""
-    warmup = max(1, math.ceil(n_steps * warmup_share))
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.0, (n_steps - step) / max(1, n_steps - warmup))
+class Fitting:
+    """The training of one phase over all its stretches.
 
+    Optimizer, running average and the weights that it follows go on from stretch to stretch. Between calls the module
+    has its averaged weights.
+    """
 
-def fit(
-    phase: Phase,
-    groups: list[dict[str, Any]],
-    schedule: Schedule,
-    *,
-    generator: np.random.Generator,
-    on_record: Progress | None = None,
-) -> list[EpochRecord]:
-    """Train a phase; its module ends with the weights that validated best, the untouched ones included."""
-    watch = _Watch(phase, on_record)
-    watch.validate(epoch=0.0, losses=[], rate=0.0)
-    if schedule.epochs == 0:
+    def __init__(
+        self, phase: Phase, groups: list[dict[str, Any]], schedule: Schedule, generator: np.random.Generator
+    ) -> None:
+        self.rate = groups[0]["lr"]
+        self._phase = phase
+        self._schedule = schedule
+        self._generator = generator
+        self._optimizer = torch.optim.AdamW(groups)
+        self._full_rates = [group["lr"] for group in groups]
+        self._average = _copied(phase.module)
+        self._followed = _copied(phase.module)
+        self._updates = 0
+
+    def fit(self, stretch: Stretch, epochs: int, on_record: Progress | None = None) -> list[EpochRecord]:
+        """Learn a stretch with validation after every epoch; the module ends with the averaged weights that validated
+        best, the untouched ones included, and training goes on from there."""
+        watch = _Watch(self._phase, on_record)
+        watch.validate(epoch=0, loss=math.nan, rate=0.0)
+        for epoch in range(epochs):
+            loss = self._run_epoch(stretch, epoch)
+            watch.validate(epoch + 1, loss, self.rate)
+            if watch.stale >= self._schedule.patience:
+                break
+        watch.restore()
+        if not watch.records[-1].kept:
+            self._average, self._followed = _copied(self._phase.module), _copied(self._phase.module)
         return watch.records
-    optimizer = torch.optim.AdamW(groups)
-    full_rates = [group["lr"] for group in groups]
-    done = 0
-    for epoch in range(schedule.epochs):
-        steps = phase.steps(generator)
-        checks = {round(len(steps) * (k + 1) / schedule.validations) for k in range(schedule.validations)}
+
+    def learn(self, stretch: Stretch, epochs: int) -> float:
+        """Learn a stretch for all its epochs; the last one's mean loss, NaN where there was nothing to learn."""
+        loss = math.nan
+        for epoch in range(epochs):
+            loss = self._run_epoch(stretch, epoch)
+        return loss
+
+    def _run_epoch(self, stretch: Stretch, epoch: int) -> float:
+        """One pass; the mean loss of its steps."""
+        phase, n = self._phase, self._schedule.accumulate
+        _copy_into(phase.module, self._followed)
+        steps = phase.steps(stretch.draw(self._generator), self._generator)
+        updates = [steps[start : start + n] for start in range(0, len(steps), n)]
         losses: list[float] = []
-        for number, index in enumerate(_shown(phase.name, epoch, steps, losses), 1):
-            factor = rate_factor(done, schedule.epochs * len(steps), schedule.warmup_share)
-            for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
-                group["lr"] = rate * factor
-            losses.append(_step(phase, optimizer, index, schedule.gradient_clip, generator))
-            done += 1
-            if number in checks:
-                watch.validate(epoch + number / len(steps), losses, full_rates[0] * factor)
-                losses.clear()
-            if watch.stale >= schedule.patience:
-                watch.restore()
-                return watch.records
-    watch.restore()
-    return watch.records
+        for some in _shown(phase.name, epoch, updates, losses):
+            losses += self._update(some)
+        self._followed = _copied(phase.module)
+        _copy_into(phase.module, self._average)
+        return float(np.mean(losses)) if losses else math.nan
 
-
-def _step(
-    phase: Phase, optimizer: torch.optim.Optimizer, index: Int64, clip: float, generator: np.random.Generator
-) -> float:
-    """One step of the optimizer; its loss."""
-    phase.module.train()
-    optimizer.zero_grad(set_to_none=True)
-    loss = phase.backward(index, generator)
-    nn.utils.clip_grad_norm_([p for p in phase.module.parameters() if p.requires_grad], clip)
-    optimizer.step()
-    return loss
+    def _update(self, steps: list[Int64]) -> list[float]:
+        """One update of the weights and of their average; the losses of its steps."""
+        module = self._phase.module
+        module.train()
+        factor = min(1.0, (self._updates + 1) / max(1, self._schedule.warmup_updates))
+        for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
+            group["lr"] = rate * factor
+        self._optimizer.zero_grad(set_to_none=True)
+        losses = [self._phase.backward(index, self._generator) for index in steps]
+        trained = _trained(module)
+        if len(steps) > 1:
+            for tensor in trained.values():
+                if tensor.grad is not None:
+                    tensor.grad /= len(steps)
+        nn.utils.clip_grad_norm_(list(trained.values()), self._schedule.gradient_clip)
+        self._optimizer.step()
+        self._updates += 1
+        kept = min(self._schedule.average, (1 + self._updates) / (10 + self._updates))
+        with torch.no_grad():
+            for name, tensor in trained.items():
+                self._average[name].lerp_(tensor, 1 - kept)
+        return losses
 
 
 class _Watch:
@@ -153,40 +196,52 @@ class _Watch:
         self._best = -math.inf
         self._kept: dict[str, Tensor] = {}
 
-    def validate(self, epoch: float, losses: list[float], rate: float) -> None:
+    def validate(self, epoch: float, loss: float, rate: float) -> None:
         ndcg = self._phase.validate()
         better = ndcg > self._best
         if better:
             self._best, self.stale = ndcg, 0
-            self._kept = {name: tensor.detach().clone() for name, tensor in _trained(self._phase.module).items()}
+            self._kept = _copied(self._phase.module)
         else:
             self.stale += 1
-        seconds = time.monotonic() - self._started
-        loss = float(np.mean(losses)) if losses else math.nan
-        record = EpochRecord(self._phase.name, epoch, loss, ndcg, seconds, rate, better)
+        record = EpochRecord(self._phase.name, epoch, loss, ndcg, time.monotonic() - self._started, rate, better)
         self.records.append(record)
-        logger.info(
-            "%s epoch %.2f: loss %.4f, validation ndcg_at_10 %.4f, %.0f s", record.phase, epoch, loss, ndcg, seconds
-        )
-        if self._on_record is not None:
-            self._on_record(record)
+        tell(record, self._on_record)
 
     def restore(self) -> None:
-        with torch.no_grad():
-            for name, tensor in _trained(self._phase.module).items():
-                tensor.copy_(self._kept[name])
+        _copy_into(self._phase.module, self._kept)
+
+
+def tell(record: EpochRecord, on_record: Progress | None) -> None:
+    """Log a record and hand it on."""
+    logger.info(
+        "%s epoch %g: loss %.4f, validation ndcg_at_10 %.4f, %.0f s",
+        record.phase, record.epoch, record.loss, record.validation_ndcg, record.seconds,
+    )  # fmt: skip
+    if on_record is not None:
+        on_record(record)
 
 
 def _trained(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
-def _shown(name: str, epoch: int, steps: list[Int64], losses: list[float]) -> Iterator[Int64]:
-    """The steps, with a progress bar where a terminal shows it."""
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in _trained(module).items()}
+
+
+def _copy_into(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in _trained(module).items():
+            tensor.copy_(weights[name])
+
+
+def _shown(name: str, epoch: int, updates: list[list[Int64]], losses: list[float]) -> Iterator[list[Int64]]:
+    """The updates, with a progress bar where a terminal shows it."""
     if not sys.stderr.isatty():
-        yield from steps
+        yield from updates
         return
-    with tqdm(steps, desc=f"{name} epoch {epoch + 1}", unit="step", leave=False) as bar:
-        for step in bar:
-            yield step
+    with tqdm(updates, desc=f"{name} epoch {epoch + 1}", unit="step", leave=False) as bar:
+        for some in bar:
+            yield some
             bar.set_postfix(loss=f"{np.mean(losses[-20:]):.4f}" if losses else "", refresh=False)

@@ -1,4 +1,7 @@
-"""The trainable head: a residual map of item vectors, and the user's attention over them.
+"""The trainable head: a residual map of item vectors, and each candidate's attention over the user's history.
+
+A user has several interests, so the weights of the history's items depend on the candidate (target attention, Zhou et
+al., Deep Interest Network, KDD 2018): what resembles it counts more, beside what the item is and how long ago it was.
 
 Its map is applied once for each text, and the mapped vectors are what is stored and read; what remains for a request
 is `scoring.text_columns`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-5).
@@ -26,10 +29,11 @@ _LOGIT_GAIN = 10.0
 _SCALE_GAIN = 5.0
 _INITIAL_SCALE = 20.0
 _INITIAL_PRIOR_LOGIT = -1.0
+_INITIAL_RESEMBLANCE = 5.0
 
 
 class Head(nn.Module):
-    """Map, attention and scale; a fresh one leaves vectors as they are and weighs the history evenly.
+    """Map, attention and scale; a fresh one leaves vectors as they are and weighs the history by resemblance alone.
 
     dim: width d of item vectors. dropout: share of the map's inputs and hidden units dropped in training.
     """
@@ -44,6 +48,7 @@ class Head(nn.Module):
         self.recency = nn.Parameter(torch.zeros(MAX_HISTORY))
         self.prior = nn.Parameter(torch.zeros(dim))
         self.prior_logit = nn.Parameter(torch.tensor(_INITIAL_PRIOR_LOGIT / _LOGIT_GAIN))
+        self.resemblance = nn.Parameter(torch.tensor(_INITIAL_RESEMBLANCE / _LOGIT_GAIN))
         self.popularity = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
         self.log_query_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
@@ -57,33 +62,27 @@ class Head(nn.Module):
         hidden = functional.gelu(self.map_in(self.dropout(vectors)))
         return functional.normalize(vectors + self.map_out(self.dropout(hidden)), dim=1)
 
-    def weights(self, items: Tensor, history: Tensor, query: Tensor | None = None) -> Tensor:
-        """The weight vectors of b requests, (b, d).
+    def scores(self, items: Tensor, history: Tensor, candidates: Tensor, query: Tensor | None = None) -> Tensor:
+        """Scores of the candidates of b requests, (b, c).
 
         items: (n, d) mapped vectors. history: (b, h) positions in `items`, latest first, -1 where it has ended;
-        h <= 50. query: (b, d) mapped vectors, zero rows for requests without one.
+        h <= 50. candidates: (b, c) positions in `items`. query: (b, d) mapped vectors, zero rows for requests without
+        one.
         """
         there = history >= 0
         logits = self.attention_out(torch.tanh(_ATTENTION_GAIN * self.attention_in(items))).squeeze(1)
         logits = logits[history.clamp(min=0)] + _LOGIT_GAIN * self.recency[: history.shape[1]]
         logits = logits.masked_fill(~there, -torch.inf)
-        prior_logit = (_LOGIT_GAIN * self.prior_logit).expand(len(history), 1)
-        share = torch.softmax(torch.cat([logits, prior_logit], dim=1), dim=1)
-        counts = there.sum(dim=1)
-        interest = functional.embedding_bag(
-            history[there],
-            items,
-            torch.cumsum(counts, 0) - counts,
-            mode="sum",
-            per_sample_weights=share[:, :-1][there],
-        )
-        interest = interest + share[:, -1:] * self.prior
-        found = (_SCALE_GAIN * self.log_scale).exp() * interest + _POPULARITY_GAIN * self.popularity
-        return found if query is None else found + (_SCALE_GAIN * self.log_query_scale).exp() * query
-
-    def scores(self, items: Tensor, weights: Tensor, candidates: Tensor) -> Tensor:
-        """Scores of the candidates, (b, c). candidates: (b, c) positions in `items`; weights: (b, d)."""
-        return torch.einsum("bcd,bd->bc", items[candidates], weights) + _LOGIT_GAIN * self.bias
+        shown = functional.embedding(candidates, items)
+        similarity = torch.bmm(shown, functional.embedding(history.clamp(min=0), items).transpose(1, 2))
+        logits = logits[:, None, :] + _LOGIT_GAIN * self.resemblance * similarity
+        prior_logit = (_LOGIT_GAIN * self.prior_logit).expand(*candidates.shape, 1)
+        share = torch.softmax(torch.cat([logits, prior_logit], dim=2), dim=2)
+        interest = (share * torch.cat([similarity, (shown @ self.prior)[:, :, None]], dim=2)).sum(dim=2)
+        found = (_SCALE_GAIN * self.log_scale).exp() * interest + _POPULARITY_GAIN * (shown @ self.popularity)
+        if query is not None:
+            found = found + (_SCALE_GAIN * self.log_query_scale).exp() * torch.bmm(shown, query[:, :, None])[:, :, 0]
+        return found + _LOGIT_GAIN * self.bias
 
     def set_mean_score(self, present: float, wanted: float) -> None:
         """Shift all scores by a constant, so that a mean that is `present` becomes `wanted`."""
@@ -103,6 +102,7 @@ class Head(nn.Module):
             recency=array(_LOGIT_GAIN * self.recency),
             prior=array(self.prior),
             prior_logit=array(_LOGIT_GAIN * self.prior_logit),
+            resemblance=array(_LOGIT_GAIN * self.resemblance),
             popularity=array(_POPULARITY_GAIN * self.popularity),
             scale=array((_SCALE_GAIN * self.log_scale).exp()),
             query_scale=array((_SCALE_GAIN * self.log_query_scale).exp()),

@@ -1,4 +1,4 @@
-"""Phase 1: the head on frozen vectors, which are computed once. Seconds, and most of the gain."""
+"""The head on vectors that stay as they are. Seconds, and most of the gain."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Float32, Int64
+from features.log import Int64
 from recsys.encoder.batches import Loss, batch_scores, click_loss, make_batch, validation_ndcg
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
 
 
 class HeadPhase:
-    """Trains `head` on the vectors of a frozen tower. base: (n_texts, d)."""
+    """Trains `head` on the vectors of a tower. vectors: (n_texts, d), read at every step; shared, not copied."""
 
     name = "head"
 
     def __init__(
         self,
         head: Head,
-        base: Float32,
+        vectors: Tensor,
         examples: Examples,
         validation: ListSet,
         *,
@@ -32,16 +32,14 @@ class HeadPhase:
     ) -> None:
         self.module: nn.Module = head
         self._head = head
-        self._base: Tensor = torch.from_numpy(base).to(head.recency.device)
+        self._vectors = vectors
         self._examples = examples
         self._validation = validation
         self._batch_size = batch_size
         self._negatives = negatives
         self._loss: Loss = loss
-        if loss == "binary":
-            self._match_click_rate()
 
-    def _match_click_rate(self) -> None:
+    def match_click_rate(self) -> None:
         """Start from scores whose mean is the share of clicked candidates, as a probability of each of them is."""
         index = np.arange(min(len(self._examples), self._batch_size))
         batch = make_batch(
@@ -49,26 +47,25 @@ class HeadPhase:
             index,
             negatives=self._negatives,
             generator=np.random.default_rng(0),
-            device=self._base.device,
+            device=self._vectors.device,
         )
         with torch.inference_mode():
-            mapped = self._head.mapped(self._base[torch.from_numpy(batch.texts).to(self._base.device)])
+            mapped = self._head.mapped(self._vectors[torch.from_numpy(batch.texts).to(self._vectors.device)])
             scores = batch_scores(self._head, mapped, batch)
         there = torch.isfinite(scores)
         odds = len(index) / max(1, int(there.sum()) - len(index))
         self._head.set_mean_score(float(scores[there].mean()), math.log(odds))
 
-    def steps(self, generator: np.random.Generator) -> list[Int64]:
-        """Every example once, in random order."""
-        order = generator.permutation(len(self._examples))
-        return [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
+    def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
+        """The examples in the order given, a batch each."""
+        return [examples[start : start + self._batch_size] for start in range(0, len(examples), self._batch_size)]
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one step; the loss."""
         batch = make_batch(
-            self._examples, index, negatives=self._negatives, generator=generator, device=self._base.device
+            self._examples, index, negatives=self._negatives, generator=generator, device=self._vectors.device
         )
-        mapped = self._head.mapped(self._base[torch.from_numpy(batch.texts).to(self._base.device)])
+        mapped = self._head.mapped(self._vectors[torch.from_numpy(batch.texts).to(self._vectors.device)])
         loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
@@ -77,5 +74,5 @@ class HeadPhase:
         """nDCG@10 of the validation lists."""
         self.module.eval()
         with torch.inference_mode():
-            mapped = self._head.mapped(self._base)
+            mapped = self._head.mapped(self._vectors)
         return validation_ndcg(self._head, mapped, self._validation)

@@ -56,6 +56,11 @@ class Encoder:
         self.dim: int = tower.transformer.config.hidden_size
         self.table = empty_table(self.dim) if table is None else table
 
+    @property
+    def history_length(self) -> int:
+        """Most recent distinct clicked items that are read."""
+        return self.settings.history_length
+
     @cached_property
     def weights(self) -> HeadWeights:
         """What `scoring.text_columns` reads."""

@@ -2,7 +2,8 @@
 
 A score must not depend, to the last bit, on which other candidates it was computed with. So every matrix product has a
 shape that the history alone sets: candidates in tiles of 32 rows, padded with zeros, against the history's vectors,
-the request's weight vector and the mean history vector. A row of such a product depends on that row alone.
+its mean and what the head brings to every candidate. A row of such a product depends on that row alone, and so does
+what is computed along a row from there on.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ def _round_up(n: int, step: int) -> int:
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """What turns a history into the weights of candidate vectors. Arrays are float32, d is the vectors' width.
+    """What turns a history and a candidate into a score. Arrays are float32, d is the vectors' width.
 
-    attention_in: (d, a) and attention_bias: (a,), a <= 64, attention_out: (a,): the attention logit of item vector z
-    is tanh(z @ attention_in + attention_bias) @ attention_out + recency[p], with p = 0 for the latest item.
-    recency: (50,). prior: (d,) and prior_logit: (): what stands beside the history in the attention, and all there is
-    of a user without one. popularity: (d,): what all users like. scale, query_scale, bias: ().
+    attention_in: (d, a) and attention_bias: (a,), a <= 64, attention_out: (a,), resemblance: (): the attention logit of
+    item vector z for candidate c is tanh(z @ attention_in + attention_bias) @ attention_out + recency[p] + resemblance
+    * (z @ c), with p = 0 for the latest item; what is attended to is z @ c. recency: (50,). prior: (d,) and
+    prior_logit: (): what stands beside the history in the attention, and all there is of a user without one.
+    popularity: (d,): what all users like. scale, query_scale, bias: ().
     """
 
     attention_in: Float32
@@ -42,6 +44,7 @@ class HeadWeights:
     recency: Float32
     prior: Float32
     prior_logit: Float32
+    resemblance: Float32
     popularity: Float32
     scale: Float32
     query_scale: Float32
@@ -64,6 +67,7 @@ def mean_history_head(dim: int) -> HeadWeights:
         recency=np.zeros(MAX_HISTORY, np.float32),
         prior=np.zeros(dim, np.float32),
         prior_logit=np.full((), -np.inf, np.float32),
+        resemblance=np.zeros((), np.float32),
         popularity=np.zeros(dim, np.float32),
         scale=np.ones((), np.float32),
         query_scale=np.ones((), np.float32),
@@ -82,40 +86,42 @@ def text_columns(
     """
     history = history_vectors[~np.isnan(history_vectors[:, 0])][-MAX_HISTORY:]
     n, n_candidates = len(history), len(candidate_vectors)
-    right = np.zeros((_round_up(n + 2, _COLUMNS), candidate_vectors.shape[1]), np.float32)
+    right = np.zeros((_round_up(n + 3, _COLUMNS), candidate_vectors.shape[1]), np.float32)
     right[:n] = history
-    right[n] = user_weights(head, history, query_vector)
-    right[n + 1] = _unit(np.add.reduce(history, axis=0))
+    right[n] = head.prior
+    right[n + 1] = head.popularity if query_vector is None else head.popularity + head.query_scale * query_vector
+    right[n + 2] = _unit(np.add.reduce(history, axis=0))
     tiles = np.zeros((_round_up(n_candidates, _ROWS), candidate_vectors.shape[1]), np.float32)
     tiles[:n_candidates] = candidate_vectors
     product = np.matmul(tiles.reshape(-1, _ROWS, tiles.shape[1]), right.T).reshape(len(tiles), len(right))[
         :n_candidates
     ]
     found = np.full((n_candidates, len(TEXT_COLUMNS)), np.nan, np.float32)
-    found[:, 0] = product[:, n] + head.bias
+    found[:, 0] = head.scale * _interest(head, history, product[:, : n + 1]) + product[:, n + 1] + head.bias
     if n:
         found[:, 1] = product[:, n - 1]
         found[:, 2] = product[:, :n].max(axis=1)
-        found[:, 3] = product[:, n + 1]
+        found[:, 3] = product[:, n + 2]
     return found
 
 
-def user_weights(head: HeadWeights, history: Float32, query_vector: Float32 | None = None) -> Float32:
-    """The weight vector of one request, (d,): a candidate's score is its dot product with it.
+def _interest(head: HeadWeights, history: Float32, similarity: Float32) -> Float32:
+    """What each candidate has of the user's interest, (c,): its similarities under its own attention.
 
-    history: (h, d) unit vectors, oldest first, at most 50, without NaN. query_vector: (d,) or None.
+    history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1) with them and, last, the prior.
     """
     n = len(history)
-    logits = np.empty(n + 1, np.float32)
+    fixed = np.empty(n + 1, np.float32)
     hidden = np.tanh(history @ head.attention_in + head.attention_bias)
-    logits[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
-    logits[n] = head.prior_logit
-    top = logits.max()
-    share = np.exp(logits - top) if np.isfinite(top) else np.zeros(n + 1, np.float32)
-    share /= max(share.sum(), np.float32(1e-30))
-    interest = (share[:n, None] * history).sum(axis=0) + share[n] * head.prior
-    weights: Float32 = head.scale * interest + head.popularity
-    return weights if query_vector is None else weights + head.query_scale * query_vector
+    fixed[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
+    fixed[n] = head.prior_logit
+    logits = fixed + head.resemblance * similarity
+    logits[:, n] = head.prior_logit
+    top = logits.max(axis=1, keepdims=True)
+    share = np.exp(logits - np.where(np.isneginf(top), np.float32(0), top))
+    total = np.maximum(share.sum(axis=1), np.float32(1e-30))
+    interest: Float32 = (share * similarity).sum(axis=1) / total
+    return interest
 
 
 def text_matrix(

@@ -1,0 +1,115 @@
+"""An encoder in training: head, vectors of all texts and, where the layers train too, the upper part of the tower.
+
+A stretch of the log is learnt in two phases: the head on the vectors as they are, then the layers under that head.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from features.log import Float32
+from recsys.config import Encoder as EncoderConfig
+from recsys.encoder.fine_tune_phase import FineTunePhase
+from recsys.encoder.fitting import EpochRecord, Fitting, Phase, Progress, Schedule, Stretch, parameter_groups
+from recsys.encoder.head import Head
+from recsys.encoder.head_phase import HeadPhase
+from recsys.encoder.material import Material
+from recsys.encoder.upper import UpperTower
+
+
+class Learner:
+    """head and vectors, (n_texts, d) as the tower gives them: training changes both. upper: None for frozen layers."""
+
+    def __init__(
+        self,
+        settings: EncoderConfig,
+        material: Material,
+        head: Head,
+        vectors: Tensor,
+        generator: np.random.Generator,
+        upper: UpperTower | None = None,
+    ) -> None:
+        self.settings = settings
+        self.material = material
+        self.head = head
+        self.vectors = vectors
+        self.upper = upper
+        self._generator = generator
+        self._head_phase = HeadPhase(
+            head,
+            vectors,
+            material.examples,
+            material.validation,
+            batch_size=settings.head_batch_size,
+            negatives=settings.negatives,
+            loss=settings.loss,
+        )
+        self._head_fitting = self._fitting(self._head_phase, head, settings.head_learning_rate)
+        self._layers_phase: FineTunePhase | None = None
+        if upper is not None:
+            self._layers_phase = FineTunePhase(
+                head,
+                upper,
+                vectors,
+                material.read,
+                material.examples,
+                material.validation,
+                block_size=settings.fine_tune_block_size,
+                negatives=settings.negatives,
+                loss=settings.loss,
+            )
+            rate = settings.fine_tune_learning_rate
+            self._layers_fitting = self._fitting(self._layers_phase, upper.trained, rate)
+
+    def fit_head(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
+        """The first stretch: the head, until it validates no better."""
+        if self.settings.loss == "binary":
+            self._head_phase.match_click_rate()
+            self._head_fitting = self._fitting(self._head_phase, self.head, self.settings.head_learning_rate)
+        return self._head_fitting.fit(stretch, self.settings.head_epochs, on_record)
+
+    def with_layers(self, upper: UpperTower) -> Learner:
+        """A learner that goes on from this one's head and trains the layers too; this one stays as it is."""
+        head = copy.deepcopy(self.head)
+        return Learner(self.settings, self.material, head, self.vectors.clone(), self._generator, upper)
+
+    def fit_layers(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
+        """The first stretch: the layers under the head as it is, until they validate no better."""
+        if self._layers_phase is None:
+            raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
+        records = self._layers_fitting.fit(stretch, self.settings.fine_tune_epochs, on_record)
+        self._layers_phase.refresh()
+        return records
+
+    def learn(self, stretch: Stretch) -> float:
+        """A later stretch, all epochs; the head's mean loss in the last one, NaN where there was nothing to learn."""
+        if not len(stretch.new):
+            return float("nan")
+        loss = self._head_fitting.learn(stretch, self.settings.chunk_epochs)
+        if self._layers_phase is not None:
+            self._layers_fitting.learn(stretch, self.settings.chunk_fine_tune_epochs)
+            self._layers_phase.refresh()
+        return loss
+
+    def mapped(self) -> Float32:
+        """The vectors of all texts as they are compared, (n_texts, d)."""
+        self.head.eval()
+        with torch.inference_mode():
+            found: Float32 = self.head.mapped(self.vectors).cpu().numpy()
+        return found
+
+    def _fitting(self, phase: Phase, trained: nn.Module, rate: float) -> Fitting:
+        settings = self.settings
+        schedule = Schedule(
+            warmup_updates=settings.warmup_updates,
+            gradient_clip=settings.gradient_clip,
+            average=settings.average,
+            accumulate=settings.accumulate,
+            patience=settings.patience,
+        )
+        groups = parameter_groups([(trained, rate)], settings.weight_decay)
+        return Fitting(phase, groups, schedule, self._generator)
