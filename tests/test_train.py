@@ -15,6 +15,7 @@ from features.offline import LogIndex
 from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.train import train
+from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
 from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
 from recsys.registry import versions
@@ -133,12 +134,13 @@ def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earli
     later = log.impressions.requests.rows_of(np.arange(third, len(log.impressions)))
     label[later] = 1 - np.minimum(label[later], 1)
     altered = replace(log, impressions=replace(log.impressions, label=label))
+    texts = item_texts(log.catalog, trained.config.encoder.template)
     told = []
     for one in (log, altered):
         states = train_encoder(
             one, encoder_course(one.impressions, sliced, trained.config.encoder), trained.config
         ).states
-        told.append([state.model.encode_texts(one.catalog.title[:-1].tolist()) for state in states])
+        told.append([state.model.encode_texts(texts) for state in states])
     same = [np.array_equal(one, other, equal_nan=True) for one, other in zip(*told, strict=True)]
     assert same == [True] * 3 + [False] * (len(same) - 3)
 
