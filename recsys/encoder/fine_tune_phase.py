@@ -2,8 +2,8 @@
 
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every list that shows
 one of them; the other vectors of those lists and of their histories come from a bank of the latest ones. So each text
-that is run gets the gradient of many lists, where a batch of lists would run as many texts for a few lists. The bank
-takes up the block's vectors at every step and is made anew, for all texts, at every validation.
+that is run gets the gradient of many lists, where a batch of lists would run as many texts for a few lists. Gradients
+flow through candidates only: those through histories cost as much again. The bank takes up the block's vectors at every step and is made anew, for all texts, at every validation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
 from recsys.encoder.upper import UpperTower
 
-LISTS_PER_STEP = 2048
+LISTS_PER_STEP = 1024
 """Most examples that a step trains on; a random part of those that show its texts where there are more."""
 
 
@@ -87,7 +87,8 @@ class FineTunePhase:
         base = self._bank[torch.from_numpy(batch.texts)]
         places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(base.device)
         base = base.index_copy(0, places, fresh[torch.from_numpy(used)])
-        loss = click_loss(batch_scores(self._head, self._head.mapped(base), batch), self._loss)
+        mapped = self._head.mapped(base)
+        loss = click_loss(batch_scores(self._head, mapped, batch, past=mapped.detach()), self._loss)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
