@@ -3,7 +3,8 @@
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every list that shows
 one of them; the other vectors of those lists and of their histories come from a bank of the latest ones. So each text
 that is run gets the gradient of many lists, where a batch of lists would run as many texts for a few lists. Gradients
-flow through candidates only: those through histories cost as much again. The bank takes up the block's vectors at every step and is made anew, for all texts, at every validation.
+flow through candidates only: those through histories cost as much again. The bank takes up the block's vectors at every
+step and is made anew, for all texts that are read, at every validation.
 """
 
 from __future__ import annotations
