@@ -118,7 +118,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     lexical, tables = lexical_stage(chain), table_settings(chain)
     terms = lexical.transform(texts)
     if full:
-        course = encoder_course(chain.log.impressions, chain.sliced, config.encoder)
+        course = encoder_course(chain.log.impressions, chain.sliced, config)
         known = TextsOverTime(train_encoder(chain.log, course, config).states, texts, terms, tables)
     else:
         settings = encoder_settings(config.encoder)

@@ -133,7 +133,7 @@ def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | No
 
 
 def _encoder_run(chain: Chain) -> tuple[TrainedEncoder, Lexical]:
-    course = encoder_course(chain.log.impressions, chain.sliced, chain.config.encoder)
+    course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
     trained = train_encoder(chain.log, course, chain.config)
     points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
     runs.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
@@ -189,7 +189,7 @@ def _register(
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
-    ranker = ranked.rankers["ranker"]
+    ranker = ranked.live or ranked.rankers["ranker"]
     with withdrawn_on_failure(encoder_version):
         unit = Unit(_settings(chain, encoder_version, trained, ranked, tables), ranker, served, lexical)
         rows = ranked.read_by("ranker")[:GOLDEN_REQUESTS]
@@ -220,7 +220,8 @@ def _settings(chain: Chain, encoder: Version, trained: TrainedEncoder, ranked: R
         training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
-        trained_until=int(times[chain.sliced.valid].max()),
+        final_training=config.final_training,
+        trained_until=int(times.max() if config.final_training else times[chain.sliced.valid].max()),
         own_features=own.fingerprint if own else None,
         own_source=own.source if own else None,
     )

@@ -75,8 +75,6 @@ class Encoder(Section):
     """Passes of the head over each part."""
     chunk_fine_tune_epochs: int = Field(1, ge=0)
     """Passes of the upper layers over each part, after the head's."""
-    final_training: bool = False
-    """Learn valid and test too, after they were scored, for the version that goes live. No reported figure changes."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
@@ -253,6 +251,9 @@ class Config(Section):
     seed: int = 0
     threads: int = Field(0, ge=0)
     """Threads of torch and LightGBM; 0 is one for each core."""
+    final_training: bool = False
+    """Let encoder and ranker learn valid and test too, after they were evaluated, for the version that is registered.
+    No reported figure changes, and the version says so."""
     data: Data = Data()
     slices: Slices = Slices()
     encoder: Encoder = Encoder()

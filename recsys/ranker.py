@@ -160,6 +160,33 @@ def train_ranker(
     return ranker
 
 
+def retrain_ranker(
+    lists: Sequence[Lists],
+    columns: Sequence[Column],
+    settings: RankerSettings,
+    *,
+    trees: int,
+    seed: int,
+    threads: int = 0,
+) -> Ranker:
+    """Train on all of some lists, oldest first, with a number of trees that is known already."""
+    matrix = np.concatenate([one.matrix for one in lists])
+    label = np.concatenate([one.label for one in lists])
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one.offsets) for one in lists]))])
+    whole = Lists(matrix, label, offsets)
+    data = lightgbm.Dataset(
+        matrix,
+        label=label,
+        group=np.diff(offsets),
+        weight=_row_weights(whole, settings),
+        categorical_feature=[position for position, column in enumerate(columns) if column.categorical],
+        params={"verbosity": -1},
+    )
+    parameters = _parameters(settings, columns, int(label.max(initial=0)), seed, threads)
+    booster = lightgbm.train(parameters, data, num_boost_round=trees)
+    return Ranker(booster, tuple(column.name for column in columns))
+
+
 def _row_weights(lists: Lists, settings: RankerSettings) -> Float64 | None:
     """What each row of a list counts, (n_rows,); None where all count alike."""
     if not settings.list_weights:

@@ -19,7 +19,6 @@ from recsys.beyond_accuracy import beyond_accuracy
 from recsys.collaborative.columns import CO_CLICK_COLUMNS
 from recsys.collaborative.tables import TableSettings
 from recsys.config import Config
-from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.states import State
@@ -32,7 +31,7 @@ from recsys.feature_set import catalogue_categories, feature_set, own_features
 from recsys.lexical import Lexical, fit_lexical
 from recsys.list_facts import list_facts
 from recsys.over_log import matrix_over_states
-from recsys.ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker import Column, Lists, Ranker, retrain_ranker, train_ranker
 from recsys.selection import Selection, select_features
 from recsys.slicing import Sliced, chunk_starts
 from recsys.texts_over_time import TextsOverTime
@@ -78,7 +77,8 @@ class Ranked:
 
     rankers: by the names of `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
     valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the
-    full ranker does without, where that was asked.
+    full ranker does without, where that was asked. live: the full ranker after it learnt valid and test too, where that
+    was asked; no score here is its.
     """
 
     features: tuple[Feature, ...]
@@ -94,6 +94,7 @@ class Ranked:
     matrix: Float32
     columns: tuple[str, ...]
     selection: Selection | None = None
+    live: Ranker | None = None
 
     def scores(self, method: str, *, threads: int) -> Float64:
         """Scores of one of the rankers for the test rows, (n_rows,)."""
@@ -196,6 +197,7 @@ def ranker_stage(
         matrix=lists[2].matrix,
         columns=names,
         selection=selection,
+        live=_live_ranker(chain, rankers[RANKERS[-1]], lists, names, columns) if config.final_training else None,
     )
 
 
@@ -275,16 +277,17 @@ def table_settings(chain: Chain) -> TableSettings | None:
     )
 
 
-def encoder_course(impressions: Impressions, sliced: Sliced, settings: EncoderConfig) -> Course:
-    """What the encoder goes through: the encoder slice, the parts of the ranker slice and, for a version that goes live
-    with `final_training`, valid and test."""
+def encoder_course(impressions: Impressions, sliced: Sliced, config: Config) -> Course:
+    """What the encoder goes through: the encoder slice, the parts of the ranker slice and, where the version that goes
+    live is to learn them too, valid and test."""
+    settings = config.encoder
     slices = [sliced.encoder]
     chunks: list[int] = []
     if settings.chunks:
         chunks += (chunk_starts(impressions, sliced.ranker, settings.chunks) + len(sliced.encoder)).tolist()
         slices.append(sliced.ranker)
     reported = len(chunks)
-    if settings.final_training:
+    if config.final_training:
         later = [sliced.valid, sliced.test] if settings.chunks else [sliced.ranker, sliced.valid, sliced.test]
         for part in later:
             chunks.append(sum(len(one) for one in slices))
@@ -305,6 +308,24 @@ def check_order(states: Sequence[State], oldest: int) -> None:
                 f"them before the lists that it scores, which begin at {start}: its scores would leak the labels; "
                 "score a part of the log before it is learnt from"
             )
+
+
+def _live_ranker(
+    chain: Chain, reported: Ranker, lists: Sequence[Lists], names: tuple[str, ...], columns: Sequence[Column]
+) -> Ranker:
+    """The reported ranker trained again on the lists of all slices, with as many trees.
+
+    Its rows of valid and test have the scores that were evaluated, of an encoder that had not learnt them.
+    """
+    chosen = tuple(column for column in columns if column.name in reported.columns)
+    return retrain_ranker(
+        [_narrowed(one, names, chosen) for one in lists],
+        chosen,
+        chain.config.ranker,
+        trees=reported.booster.num_trees(),
+        seed=chain.config.seed,
+        threads=chain.threads,
+    )
 
 
 def _without(method: str) -> frozenset[str]:

@@ -292,7 +292,7 @@ def encoded(chain: Chain, states: tuple[State, ...]) -> AuditContext:
 
 @pytest.fixture(scope="module")
 def states(changing: Chain) -> tuple[State, ...]:
-    course = encoder_course(changing.log.impressions, changing.sliced, changing.config.encoder)
+    course = encoder_course(changing.log.impressions, changing.sliced, changing.config)
     return train_encoder(changing.log, course, changing.config).states
 
 

@@ -114,7 +114,7 @@ def test_a_wrong_model_name_says_what_is_there(trained: TrainedSite, uri: str) -
 def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    states = train_encoder(log, encoder_course(log.impressions, sliced, trained.config.encoder), trained.config).states
+    states = train_encoder(log, encoder_course(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
     assert len(states) == trained.config.encoder.chunks + 1
     check_order(states, oldest)
@@ -128,7 +128,7 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    course = encoder_course(log.impressions, sliced, trained.config.encoder)
+    course = encoder_course(log.impressions, sliced, trained.config)
     label = log.impressions.label.copy()
     third = course.chunks[2]
     later = log.impressions.requests.rows_of(np.arange(third, len(log.impressions)))
@@ -137,9 +137,7 @@ def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earli
     texts = item_texts(log.catalog, trained.config.encoder.template)
     told = []
     for one in (log, altered):
-        states = train_encoder(
-            one, encoder_course(one.impressions, sliced, trained.config.encoder), trained.config
-        ).states
+        states = train_encoder(one, encoder_course(one.impressions, sliced, trained.config), trained.config).states
         told.append([state.model.encode_texts(texts) for state in states])
     same = [np.array_equal(one, other, equal_nan=True) for one, other in zip(*told, strict=True)]
     assert same == [True] * 3 + [False] * (len(same) - 3)
@@ -157,3 +155,19 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
         chain = Chain(trained.config, one, sliced, LogIndex(one), 1)
         texts.append(ranker_stage(chain, always(encoder), lexical).rankers["ranker"].booster.model_to_string())
     assert texts[0] == texts[1]
+
+
+def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) -> None:
+    config = trained.config.model_copy(update={"final_training": True})
+    report = train(trained.data, config, name="final")
+    assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
+    plain, final = versions.load(MODEL).unit, versions.load("models:/final-ranker@champion").unit
+    times = load_log(trained.data, read_options(config))[0].impressions.requests.time
+    assert final.encoder.fingerprint != plain.encoder.fingerprint
+    assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
+    assert final.ranker.booster.num_trees() == plain.ranker.booster.num_trees()
+    assert plain.settings.encoder_learnt_until < plain.settings.trained_until < times.max()
+    assert final.settings.encoder_learnt_until == final.settings.trained_until == times.max()
+    version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
+    assert "figures are of the models before" in version.tags["final_training"]
+    assert final.settings.final_training

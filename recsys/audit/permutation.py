@@ -80,7 +80,7 @@ def over_permuted(context: AuditContext, log: Log) -> AuditContext:
     chain = replace(context.chain, log=log, sliced=sliced, index=LogIndex(log))
     states = context.texts.states
     if context.train_text:
-        states = train_encoder(log, encoder_course(log.impressions, sliced, config.encoder), config).states
+        states = train_encoder(log, encoder_course(log.impressions, sliced, config), config).states
     lexical = lexical_stage(chain)
     text = item_texts(log.catalog, config.encoder.template)
     texts = TextsOverTime(states, text, lexical.transform(text), context.texts.collaborative)

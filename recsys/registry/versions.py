@@ -30,6 +30,7 @@ from recsys.unit import Unit, load_unit, read_settings
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 _CODE = Path(__file__).parent
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
@@ -114,6 +115,8 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
     client = mlflow.MlflowClient()
     with withdrawn_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
+        if unit.settings.final_training:
+            client.set_model_version_tag(version.name, version.number, "final_training", FINAL_TRAINING)
         first = CHAMPION not in client.get_registered_model(version.name).aliases
         client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
     return version

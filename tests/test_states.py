@@ -1,0 +1,109 @@
+"""States of an encoder over time: which one scores a list, and that its columns come from that one alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_unit import small_site
+from tiny_encoder import save_tiny_bert, tiny_config, topic_log
+
+from features.offline import LogIndex
+from recsys.encoder.scoring import mean_history_head
+from recsys.encoder.states import BEGINNING, Snapshot, State, of_each, set_aside, split
+from recsys.encoder.text import item_texts
+from recsys.encoder.training import Course, TrainedEncoder, train_encoder
+from recsys.encoder.vectors import empty_table
+from recsys.over_log import matrix_over_log, matrix_over_states
+from recsys.texts_over_time import TextsOverTime
+from recsys.unit import ENCODER_COLUMNS
+
+SECOND = 1_000_000
+
+
+def snapshot() -> Snapshot:
+    return Snapshot(50, mean_history_head(2), empty_table(2))
+
+
+def test_a_list_is_scored_by_the_latest_state_that_has_started() -> None:
+    states = [State(BEGINNING, 9, snapshot()), State(10, 19, snapshot()), State(20, 29, snapshot())]
+    assert of_each(states, np.array([-5, 9, 10, 19, 20, 99])).tolist() == [0, 0, 1, 1, 2, 2]
+    assert [(n, where.tolist()) for n, where in split(states, np.array([25, 3, 30]))] == [(0, [1]), (2, [0, 2])]
+
+
+def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() -> None:
+    table = empty_table(2).with_texts(["red", "blue"], np.array([[1, 0], [0, 1]], np.float32))
+    found = Snapshot(50, mean_history_head(2), table).encode_texts(["blue", "", "green"])
+    assert found[0].tolist() == [0, 1]
+    assert np.isnan(found[1:]).all()
+
+
+def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for most in (10**6, 0):
+        monkeypatch.setattr("recsys.encoder.states._MEMORY_BYTES", most)
+        kept = set_aside(vectors)
+        assert isinstance(kept, np.memmap) == (most == 0)
+        vectors[0] += 0
+        assert kept.tolist() == vectors.tolist()
+        assert not np.shares_memory(kept, vectors)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedEncoder, Path]:
+    base = save_tiny_bert(tmp_path_factory.mktemp("base"))
+    log = topic_log(600)
+    return train_encoder(log, Course(log.impressions, (300, 400, 500)), tiny_config(base, "encoder.patience=99")), base
+
+
+def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tuple[TrainedEncoder, Path]) -> None:
+    states = trained[0].states
+    assert [state.start for state in states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1, 599 * SECOND + 1]
+    assert [state.learnt_until for state in states] == [k * SECOND for k in (299, 399, 499, 599)]
+    assert states[-1].model is trained[0].full
+    told = [record for record in trained[0].records if record.phase == "progressive"]
+    assert [record.epoch for record in told] == [0, 1, 2]
+    assert told[-1].validation_ndcg > 0.6
+
+
+def test_parts_after_the_reported_ones_change_the_live_encoder_alone(trained: tuple[TrainedEncoder, Path]) -> None:
+    log = topic_log(600)
+    config = tiny_config(trained[1], "encoder.patience=99")
+    found = train_encoder(log, Course(log.impressions, (300, 400, 500), reported=2), config)
+    assert found.full.fingerprint != found.live.fingerprint
+    assert [state.start for state in found.states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1]
+    assert found.states[-1].model is found.full
+    assert found.live_learnt_until == 599 * SECOND
+    earlier = train_encoder(log, Course(log.impressions.take(np.arange(500)), (300, 400)), config)
+    assert earlier.full.fingerprint == found.full.fingerprint
+    assert earlier.head.fingerprint == found.head.fingerprint
+
+
+def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
+    site = small_site()
+    index, texts = LogIndex(site.log), item_texts(site.log.catalog, site.config.encoder.template)
+    terms = site.unit.lexical.transform(texts)
+    first = site.unit.encoder
+    table = first.table
+    turned = type(table)(table.keys, np.ascontiguousarray(table.vectors[:, ::-1] * np.float32(-1) ** np.arange(32)))
+    second = Snapshot(first.history_length, mean_history_head(32), type(table)(table.keys, turned.vectors[::-1].copy()))
+    lists = site.log.impressions.take(site.chain.sliced.test).requests
+    middle = int(lists.time[len(lists) // 2])
+    collaborative = site.unit.settings.collaborative
+    over_time = TextsOverTime((State(BEGINNING, None, first), State(middle, None, second)), texts, terms, collaborative)
+    given = {"delay": 0, "timezone": "UTC"}
+    names, found = matrix_over_states(site.unit.features, over_time, index, lists, **given)
+    later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
+    for model, rows in ((first, ~later), (second, later)):
+        alone = TextsOverTime((State(BEGINNING, None, model),), texts, terms, collaborative)
+        _, expected = matrix_over_log(
+            site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index), **given
+        )
+        assert np.array_equal(found[rows], expected[rows], equal_nan=True)
+    changed = [name for i, name in enumerate(names) if not np.array_equal(found[later, i], expected[later, i], True)]
+    assert changed == []
+    _, other = matrix_over_log(
+        site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index), **given
+    )
+    differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}
+    assert differing <= set(ENCODER_COLUMNS)
+    assert {"text_score", "text_similarity_best", "audience_similarity"} <= differing
