@@ -153,7 +153,7 @@ def test_what_comes_from_the_data_is_text_and_stays_as_it_was(full_page: str) ->
     text = Reader(full_page).text
     assert text.count(HOSTILE) > 10  # title, facts, notes, category, impression, titles
     assert CHINESE in text and ARABIC in text
-    assert f'<bdi dir="auto">{ARABIC}</bdi>' in full_page
+    assert f'<bdi dir="auto" lang="">{ARABIC}</bdi>' in full_page
 
 
 def test_every_section_is_there_and_an_empty_one_is_not(full_page: str) -> None:
@@ -237,7 +237,7 @@ def test_elements_escape_text_and_attributes() -> None:
     assert element("p", {"title": '"<'}, "<b>", element("i", None, "&")) == (
         '<p title="&quot;&lt;">&lt;b&gt;<i>&amp;</i></p>'
     )
-    assert words("<b>") == '<bdi dir="auto">&lt;b&gt;</bdi>'
+    assert words("<b>") == '<bdi dir="auto" lang="">&lt;b&gt;</bdi>'
     assert "&lt;b&gt;" in table(["a", "<b>"], [["1", "2"]])
 
 

@@ -20,13 +20,17 @@ MIN_IMPRESSIONS = 200
 MIN_SHARE = 0.02
 """Nor does a log of which a smaller share can be learned from: what it teaches is not what is ranked."""
 
+MANY_UNKNOWN = 0.05
+"""A larger share of unknown tokens says that the base model does not read the language of the texts."""
+
 
 @dataclass(frozen=True)
 class TrainingCounts:
     """What the encoder slice held. impressions: in the slice. used: that trained; validated: that validated.
 
     skipped: with no clicked item with text beside an unclicked one. clicked_without_text: clicked items left out.
-    texts: distinct. texts_truncated: cut to the token limit. items_without_text: in the catalog.
+    texts: distinct. texts_truncated: cut to the token limit. tokens, tokens_unknown: of these texts, and how many stand
+    for what the base model's vocabulary does not have. items_without_text: in the catalog.
     """
 
     impressions: int
@@ -36,6 +40,8 @@ class TrainingCounts:
     clicked_without_text: int
     texts: int
     texts_truncated: int
+    tokens: int
+    tokens_unknown: int
     items_without_text: int
 
     def too_few(self) -> str:
@@ -81,10 +87,17 @@ def read_material(log: Log, impressions: Impressions, config: Config, tower: Tow
         clicked_without_text=examples.without_text + held.without_text,
         texts=len(tokens),
         texts_truncated=tokens.truncated,
+        tokens=len(tokens.ids),
+        tokens_unknown=tokens.unknown,
         items_without_text=int((texts.of_item[:-1] < 0).sum()),
     )
     logger.info(
         "encoder: %d impressions train, %d validate, %d skipped; %d distinct texts, %d of them truncated",
         used, validated, counts.skipped, len(tokens), tokens.truncated,
     )  # fmt: skip
+    if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
+        logger.warning(
+            "encoder: %.0f%% of the tokens are unknown to base model %r; name one that reads this language "
+            "(encoder.base_model)", 100 * tokens.unknown / len(tokens.ids), settings.base_model,
+        )  # fmt: skip
     return Material(texts, tokens, examples, lists[1], counts)
