@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_encoder import catalog_of, save_tiny_bert, tiny_tokenizer
+from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 
 from features.log import Categorical, Ragged
 from recsys.encoder.base_model import load_base_model
+from recsys.encoder.dataset import collect_texts
+from recsys.encoder.material import read_material
+from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
+from recsys.encoder.training import encoder_settings
 from recsys.errors import ConfigError
+from recsys.unit import query_vectors
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 
@@ -124,3 +129,28 @@ def test_composed_and_decomposed_letters_are_one_text() -> None:
 def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
     assert text_hash("红鞋") == text_hash("红鞋") != text_hash("红鞋 ")
     assert len(text_hash("")) == 32
+
+
+def test_a_query_is_read_as_an_item_is_and_one_of_marks_alone_is_none(tmp_path: Path) -> None:
+    folder = save_tiny_bert(tmp_path / "bert")
+    settings = EncoderSettings(str(folder), "{title}", 16, 50, "mean", "float32")
+    encoder = Encoder(settings, make_tower(str(folder), settings), None)
+    vectors = query_vectors(encoder, np.array(["足球", "\u200f足球\u200e ", " \u200f", None], object))
+    assert vectors is not None
+    assert np.array_equal(vectors[0], vectors[1]) and np.isnan(vectors[2:]).all()
+    texts = collect_texts(["足球", ""], np.array(["足球\u200f", "\u200f", None], object))
+    assert texts.distinct == ["足球"]
+    assert texts.rows(np.array(["足球\u200f", "\u200f", None], object)).tolist() == [0, -1, -1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("title", "said"), [("the new goal", False), ("מדוע הטיל ממתין", True)])
+def test_a_base_model_that_does_not_read_the_language_is_told(
+    title: str, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(save_tiny_bert(tmp_path / "bert"))
+    log = topic_log(n_impressions=20)
+    log = replace(log, catalog=catalog_of([f"{title} {i % 2}" if said else title for i in range(len(log.catalog))]))
+    tower = make_tower(config.encoder.base_model, encoder_settings(config.encoder))
+    material = read_material(log, log.impressions, config, tower)
+    assert (material.counts.tokens_unknown > 0) is said
+    assert ("unknown to base model" in caplog.text) is said

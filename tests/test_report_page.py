@@ -26,7 +26,7 @@ from recsys.list_examples import Example, Examples, Item, Moved
 from recsys.plots import CurvePoint
 from recsys.report.charts import Series, Strip, bars, line_chart, reliability_chart, strips
 from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
-from recsys.report.markup import element, table, words
+from recsys.report.markup import breakable, element, table, words
 from recsys.report.page import SECTIONS, page
 
 NAN = float("nan")
@@ -239,6 +239,8 @@ def test_elements_escape_text_and_attributes() -> None:
     )
     assert words("<b>") == '<bdi dir="auto" lang="">&lt;b&gt;</bdi>'
     assert "&lt;b&gt;" in table(["a", "<b>"], [["1", "2"]])
+    assert breakable("item_<b>_7d") == "item_<wbr>&lt;b&gt;_<wbr>7d"
+    assert breakable("item_ماركة_7d") == f"item_<wbr>{words('ماركة')}_<wbr>7d"
 
 
 def test_a_training_logs_its_page(trained: TrainedSite) -> None:
