@@ -32,12 +32,16 @@ def data_import(layout: str, source: Path, out: Path, json_path: Path | None) ->
 @click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--impressions", default=20_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--language", default="en", show_default=True, type=click.Choice(["en", "zh"]), help="Of the texts.")
 @json_option
-def simulate(out: Path, users: int, items: int, impressions: int, seed: int, json_path: Path | None) -> None:
+def simulate(
+    out: Path, users: int, items: int, impressions: int, seed: int, language: str, json_path: Path | None
+) -> None:
     """Write the tables of a simulated news site, and the truth behind its clicks."""
     from pipelines.simulate import simulate as run_simulation
 
-    print_report(run_simulation(out, users=users, items=items, impressions=impressions, seed=seed), json_path)
+    sizes = {"users": users, "items": items, "impressions": impressions}
+    print_report(run_simulation(out, **sizes, seed=seed, language=language), json_path)
 
 
 @data.command()

@@ -19,6 +19,7 @@ from pipelines.reading import read_options
 from recsys.column_docs import ColumnDoc, column_docs
 from recsys.config import Config
 from recsys.feature_set import catalogue_categories, feature_set, own_features
+from recsys.printed import padded, printed_width
 from recsys.unit import fitted_columns
 
 
@@ -44,10 +45,10 @@ class FeatureList:
 
     def lines(self) -> list[str]:
         """The table for a person: two lines a feature, since seven columns fit no screen."""
-        width = max(len(column.name) for column in self.columns)
+        width = max(printed_width(column.name) for column in self.columns)
         lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
         for column in self.columns:
-            lines.append(f"{column.name:<{width}}  {column.meaning}")
+            lines.append(f"{padded(column.name, width)}  {column.meaning}")
             facts = (column.unit, column.range, column.known, column.missing)
             lines.append(f"{'':<{width}}  {' | '.join(facts)}" + (" *" if column.places else ""))
         placed = sum(1 for column in self.columns if column.places)

@@ -2,12 +2,14 @@
 
 Writes OUT/items.parquet, events.parquet and impressions.parquet in the native layout, and OUT/truth/ with a README
 that states the model. Rows go to disk as they are made, in the order of time; memory holds items, readers and one part
-of the log. One seed gives the same bytes. OUT appears when it is complete, or not at all.
+of the log. One seed gives the same bytes, and the same lists and clicks in every language. OUT appears when it is
+complete, or not at all.
 """
 
 from __future__ import annotations
 
 import time as clock
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 
 from features.log import Float64, Int32, Int64, Strings
 from features.outputs import fresh_folder
+from pipelines.simulated_chinese import chinese
 from pipelines.simulated_pages import Pages, show
 from pipelines.simulated_site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares
 from pipelines.simulated_tables import TIME, SiteTables, ids, microseconds
@@ -25,6 +28,8 @@ from pipelines.simulated_truth import write_truth
 
 MIN_ITEMS = 60
 """Fewer leave too little on the site at a time to fill a list."""
+LANGUAGES: Mapping[str, Callable[[], Language]] = {"en": english, "zh": chinese}
+"""Languages that texts are written in."""
 _UNKNOWN_READERS = 0.02
 _PART = 20_000
 _OTHER_DESK, _TWO_DESKS = 0.10, 0.12
@@ -68,9 +73,9 @@ def simulate(
     Raises ValueError for sizes out of range or an unknown language, InputError where `out` holds something already.
     """
     _check_sizes(users=users, items=items, impressions=impressions, seed=seed)
-    if language != "en":
-        raise ValueError(f"expected the language 'en', got {language!r}")
-    words = english()
+    if language not in LANGUAGES:
+        raise ValueError(f"expected a language of {sorted(LANGUAGES)}, got {language!r}")
+    words = LANGUAGES[language]()
     started = clock.perf_counter()
     rng = np.random.default_rng(seed)
     category_of = words.category_of()

@@ -3,7 +3,8 @@
 A topic has three concepts (who acts, what they do, what it is about) and each concept several wordings that share few
 words. An item is written in one wording of each concept for its title and often another for its description, and two
 items of one topic often share no word that tells the topic, while the sentences around it are shared by all topics.
-A language is a `Language` value: word lists and sentences. Only English exists.
+A language is a `Language` value: word lists and sentences. English stands here, Chinese in
+`pipelines.simulated_chinese`; lists of one length in every language keep the draws, and so the site, the same.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Language:
 
 def english() -> Language:
     """The English of an American newspaper: 12 categories of 6 topics."""
-    topics = [*_topics(simulated_english_hard.WORDS), *_topics(simulated_english_soft.WORDS)]
+    topics = [*topics_of(simulated_english_hard.WORDS), *topics_of(simulated_english_soft.WORDS)]
     return Language(tuple(topics), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
 
 
@@ -89,7 +90,8 @@ def _sentence(template: str, topic: Topic, words: Int64, setting: tuple[str, str
     return ". ".join(part[:1].upper() + part[1:] for part in parts)
 
 
-def _topics(words: str) -> list[Topic]:
+def topics_of(words: str) -> list[Topic]:
+    """The topics of a word list; the layout is told in `pipelines.simulated_english_hard`."""
     topics: list[Topic] = []
     category = ""
     lines = iter(line for line in words.splitlines() if line)

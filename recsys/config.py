@@ -306,4 +306,6 @@ def _overlay(tree: dict[str, Any], setting: str) -> None:
     try:
         tree[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"setting {setting!r}: the value is not YAML") from error
+        raise ConfigError(
+            f"setting {setting!r}: the value is not YAML; one that begins with a brace needs quotes of its own"
+        ) from error

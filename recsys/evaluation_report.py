@@ -17,6 +17,7 @@ from recsys.beyond_accuracy import DEPTH, Beyond
 from recsys.bootstrap import Interval
 from recsys.list_facts import ListFacts
 from recsys.metrics import METRICS, ListMetrics
+from recsys.printed import padded, printed_width
 
 LIFT_METRIC = "ndcg_at_10"
 """The metric that methods are compared on."""
@@ -198,6 +199,6 @@ def _beyond_text(beyond: Mapping[str, Beyond]) -> str:
 
 def aligned(rows: list[list[str]]) -> str:
     """Rows of cells as text with columns of equal width, two spaces in."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    widths = [max(map(printed_width, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(f"  {line}" for line in lines)

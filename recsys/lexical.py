@@ -13,7 +13,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +28,54 @@ from recsys.errors import ModelError
 FORMAT = 1
 _NGRAMS = (2, 3)
 _SPACELESS = (
-    "\u0e00-\u0eff"  # Thai, Lao
-    "\u1000-\u109f\u1780-\u17ff"  # Burmese, Khmer
-    "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e50-\u0e59\u0e81-\u0eff"  # Thai, Lao
+    "\u1000-\u1049\u1050-\u109d\u1780-\u17d3\u17d7\u17dc\u17dd\u17e0-\u17e9"  # Burmese, Khmer
+    "\u3005-\u3007\u3041-\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # kana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0966-\u0dff"
-_RUNS = re.compile(f"([{_SPACELESS}]+)|((?:(?![{_SPACELESS}])[^\\W_]|[{_MARKS}])+)")
+_OPTIONAL = re.compile(
+    "[\u00ad\u034f\u061c\u180b-\u180f\u200b\u200d-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+    "\U000e0100-\U000e01ef"  # no width: directions, joiners, breaks, variants of a glyph
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"  # Hebrew points and accents
+    "\u0610-\u061a\u0640\u064b-\u0652\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed]"  # Arabic vowels, stretching
+    "|\u200c(?<![\u0600-\u06ff]\u200c)"  # parts words in Persian, and only shapes letters elsewhere
+)
+"""What writers put or leave out: an item with it and one without it share their terms."""
+_HEBREW_QUOTE = re.compile("([\u05d0-\u05ea])[\"'\u2018\u2019\u201c\u201d\u05f3\u05f4](?=[\u05d0-\u05ea])")
+"""In abbreviations such as צה״ל, where it parts no words."""
+_MARKED = 0x10000
+"""Marks are looked for below this: further ones slow the search of every text down, for scripts of few writers."""
+
+
+@cache
+def _runs() -> re.Pattern[str]:
+    """Runs of a script without spaces, or words: a letter or digit, then letters, digits and marks of any script."""
+    spaceless = re.compile(f"[{_SPACELESS}]")
+    marks = [c for c in map(chr, range(_MARKED)) if unicodedata.category(c)[0] == "M" and not spaceless.match(c)]
+    return re.compile(f"([{_SPACELESS}]+)|((?:[^\\W_{_SPACELESS}]+[{''.join(marks)}]*)+)")
+
+
+def _written(text: str) -> str:
+    """Compatibility forms and case made one, and without what writers put or leave out."""
+    if text.isascii():
+        return text.casefold()
+    text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text))
+    return _HEBREW_QUOTE.sub(r"\1", text).casefold()
 
 
 def terms_of(text: str) -> list[str]:
     """The terms of a text, with repeats: words of two or more characters, and 2- and 3-grams of scripts without spaces.
 
-    A run of one character is a term of its own there.
+    A run of one character is a term of its own there, and so is a word of one Korean syllable. Compatibility forms
+    (NFKC), case, vowel points of Arabic and Hebrew, and characters without width make no difference.
 
     >>> terms_of("Red shoes 红色的鞋")
     ['red', 'shoes', '红色', '色的', '的鞋', '红色的', '色的鞋']
     """
     found = []
-    for run, word in _RUNS.findall(unicodedata.normalize("NFKC", text).casefold()):
+    for run, word in _runs().findall(_written(text)):
         if word:
-            found += [word] if len(word) > 1 else []
+            found += [word] if len(word) > 1 or "\uac00" <= word <= "\ud7a3" else []
         elif len(run) == 1:
             found.append(run)
         else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,6 +21,11 @@ from recsys.evaluation_report import LIFT_METRIC, Slice, count, format_interval
 _BLUE, _ORANGE, _GREY = "#0b6fb3", "#c8550a", "#777777"
 _MAX_FEATURES = 30
 _MARKED_POINTS = 60
+WIDE_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC",
+    "Hiragino Sans", "Droid Sans Fallback", "Arial Unicode MS",
+)  # fmt: skip
+"""Fonts with Chinese, Japanese and Korean characters; those installed draw what matplotlib's own font cannot."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,11 @@ def feature_importance(gain: Mapping[str, float], *, n_rows: int, n_trees: int) 
     panel.invert_yaxis()
     panel.margins(x=0.08, y=0.01)
     panel.tick_params(axis="y", labelsize=8)
+    if not "".join(gain).isascii():
+        installed = set(font_manager.get_font_names())
+        families = ["DejaVu Sans", *(font for font in WIDE_FONTS if font in installed)]
+        for label in panel.get_yticklabels():
+            label.set_fontfamily(families)
     return figure
 
 

@@ -29,7 +29,7 @@ from recsys.collaborative.tables import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
 from recsys.encoder.states import TextModel
-from recsys.encoder.text import item_texts
+from recsys.encoder.text import clean_text, item_texts
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.feature_set import feature_set
 from recsys.lexical import Lexical, lexical_column, load_lexical
@@ -233,10 +233,11 @@ def query_vectors(encoder: TextModel, queries: np.ndarray | None) -> Float32 | N
     """Vectors of query texts, (n, d) with NaN rows where there is none; None where no request has one."""
     if queries is None:
         return None
-    given = np.array([bool(query) for query in queries])
+    cleaned = np.array([clean_text(query or "") for query in queries], object)
+    given = cleaned != ""
     if not given.any():
         return None
-    distinct, inverse = np.unique(queries[given].astype(str), return_inverse=True)
+    distinct, inverse = np.unique(cleaned[given].astype(str), return_inverse=True)
     vectors = np.full((len(queries), encoder.dim), np.nan, np.float32)
     vectors[given] = encoder.encode_texts(list(distinct))[inverse]
     return vectors

@@ -1,14 +1,24 @@
 """Item texts from templates, and their tokens."""
 
+import itertools
+import json
+import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_encoder import catalog_of, tiny_tokenizer
+from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 
 from features.log import Categorical, Ragged
-from recsys.encoder.text import Template, item_texts, text_hash, tokenise
+from recsys.encoder.base_model import load_base_model
+from recsys.encoder.dataset import collect_texts
+from recsys.encoder.material import read_material
+from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
+from recsys.encoder.training import encoder_settings
 from recsys.errors import ConfigError
+from recsys.unit import query_vectors
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 
@@ -22,6 +32,30 @@ BOTH = {"title": "Red shoes", "description": "For rain"}
         ("{title}. {description}", {"title": " ", "description": ""}, ""),
         ("{title}. {description}", {"title": "Why?", "description": "So."}, "Why? So."),
         ("{title}。{description}", {"title": "红鞋。", "description": "防雨"}, "红鞋。防雨"),
+        ("{title}。{description}", {"title": "红鞋"}, "红鞋"),
+        ("{title}。{description}", {"description": "防雨。"}, "防雨。"),
+        ("{title}。{category}。{description}", {"title": "红鞋", "description": "防雨"}, "红鞋。防雨"),
+        (
+            "{title}。{category}。{description}",
+            {"title": "下雨吗？", "category": "鞋", "description": "防雨。"},
+            "下雨吗？鞋。防雨。",
+        ),
+        ("{title}。品牌：{brand}。{description}", {"title": "红鞋", "description": "防雨"}, "红鞋。防雨"),
+        (
+            "{title}。品牌：{brand}。{description}",
+            {"title": "红鞋", "brand": "阿科", "description": "防雨"},
+            "红鞋。品牌：阿科。防雨",
+        ),
+        ("{title}。{description}", {"title": "他说：“下雨了。”", "description": "防雨"}, "他说：“下雨了。”防雨"),
+        ("{title}。{description}", {"title": "赤い靴｡", "description": "雨用"}, "赤い靴｡雨用"),
+        ("{title}. {description}", {"title": "红鞋。", "description": "防雨"}, "红鞋。 防雨"),
+        ("{title}. {description}", {"title": "لماذا؟", "description": "للمطر"}, "لماذا؟ للمطر"),
+        ("{title}. {description}", {"title": "سرخ۔", "description": "بارش"}, "سرخ۔ بارش"),
+        ("{title}، {description}", {"description": "للمطر"}, "للمطر"),
+        ("{title}. {description}", {"title": "नमस्ते।", "description": "बारिश"}, "नमस्ते। बारिश"),
+        ("{title}. {description}", {"title": "(Really?)", "description": "So."}, "(Really?) So."),
+        ("{title}. {description}", {"title": "ร่มแดง", "description": "กันฝน"}, "ร่มแดง. กันฝน"),
+        ("{title}. {description}", {"title": "\u200f", "description": "防雨"}, "防雨"),
         ("{title}. Brand: {brand}. {description}", {**BOTH, "brand": "Aco"}, "Red shoes. Brand: Aco. For rain"),
         ("{title}. Brand: {brand}. {description}", BOTH, "Red shoes. For rain"),
         ("{title}. Brand: {brand}", {"brand": "Aco"}, "Brand: Aco"),
@@ -65,6 +99,58 @@ def test_long_texts_are_cut_and_counted_and_chinese_is_read_by_the_character() -
     assert len(tokenise(tiny_tokenizer(), [], 6)) == 0
 
 
+def test_what_is_cut_of_a_chinese_text_is_its_end_and_what_is_unknown_is_counted(tmp_path: Path) -> None:
+    folder = save_tiny_bert(tmp_path / "bert")
+    saved = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(saved | {"truncation_side": "left"}))
+    tokenizer = load_base_model(str(folder)).tokenizer
+    tokens = tokenise(tokenizer, ["足球比赛新闻", "月亮", "龘龘月"], 6)
+    read = [tokenizer.decode(tokens.ids[a:b]) for a, b in itertools.pairwise(tokens.offsets)]
+    assert read == ["[CLS] 足 球 比 赛 [SEP]", "[CLS] 月 亮 [SEP]", "[CLS] [UNK] [UNK] 月 [SEP]"]
+    assert (tokens.truncated, tokens.unknown) == (1, 2)
+
+
+@pytest.mark.parametrize("mark", [*"\u00ad\u061c\u200e\u200f\u202a\u202e\u2066\u2069\ufeff"])
+def test_marks_of_direction_leave_no_trace_in_a_text(mark: str) -> None:
+    assert clean_text(f"{mark}שלום{mark} {mark} עו{mark}לם{mark}") == "שלום עולם"
+
+
+@pytest.mark.parametrize("kept", ["می\u200cخواهم", "क्\u200dष", "รถ\u200bไฟ", "👩\u200d👩", "שָׁלוֹם", "مُحَمَّد"])
+def test_joiners_and_points_stay_for_the_tokenizer(kept: str) -> None:
+    assert clean_text(kept) == unicodedata.normalize("NFC", kept)
+
+
+def test_composed_and_decomposed_letters_are_one_text() -> None:
+    for text in ("café", "한국", "ガラス", "Việt Nam", "أحمد"):
+        assert text_hash(clean_text(unicodedata.normalize("NFD", text))) == text_hash(clean_text(text))
+    assert clean_text("红鞋\u3000防雨\n\n") == "红鞋 防雨"
+
+
 def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
     assert text_hash("红鞋") == text_hash("红鞋") != text_hash("红鞋 ")
     assert len(text_hash("")) == 32
+
+
+def test_a_query_is_read_as_an_item_is_and_one_of_marks_alone_is_none(tmp_path: Path) -> None:
+    folder = save_tiny_bert(tmp_path / "bert")
+    settings = EncoderSettings(str(folder), "{title}", 16, 50, "mean", "float32")
+    encoder = Encoder(settings, make_tower(str(folder), settings), None)
+    vectors = query_vectors(encoder, np.array(["足球", "\u200f足球\u200e ", " \u200f", None], object))
+    assert vectors is not None
+    assert np.array_equal(vectors[0], vectors[1]) and np.isnan(vectors[2:]).all()
+    texts = collect_texts(["足球", ""], np.array(["足球\u200f", "\u200f", None], object))
+    assert texts.distinct == ["足球"]
+    assert texts.rows(np.array(["足球\u200f", "\u200f", None], object)).tolist() == [0, -1, -1]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("title", "said"), [("the new goal", False), ("מדוע הטיל ממתין", True)])
+def test_a_base_model_that_does_not_read_the_language_is_told(
+    title: str, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config(save_tiny_bert(tmp_path / "bert"))
+    log = topic_log(n_impressions=20)
+    log = replace(log, catalog=catalog_of([f"{title} {i % 2}" if said else title for i in range(len(log.catalog))]))
+    tower = make_tower(config.encoder.base_model, encoder_settings(config.encoder))
+    material = read_material(log, log.impressions, config, tower)
+    assert (material.counts.tokens_unknown > 0) is said
+    assert ("unknown to base model" in caplog.text) is said

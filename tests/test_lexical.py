@@ -43,13 +43,50 @@ def one_request(items: list[int], past: list[int]) -> tuple[Requests, Histories]
         ("รถไฟ", ["รถ", "ถไ", "ไฟ", "รถไ", "ถไฟ"]),
         ("さくら", ["さく", "くら", "さくら"]),
         ("हिन्दी समाचार", ["हिन्दी", "समाचार"]),
-        ("شَمس كبيرة", ["شَمس", "كبيرة"]),
+        ("شَمس كبيرة", ["شمس", "كبيرة"]),
         ("한국 뉴스", ["한국", "뉴스"]),
+        ("책 a", ["책"]),
+        ("ジョン・レノン", ["ジョ", "ョン", "ジョン", "レノ", "ノン", "レノン"]),
+        ("东京、大阪。", ["东京", "大阪"]),
+        ("บ้าน ฿๑๐", ["บ้", "้า", "าน", "บ้า", "้าน", "๑๐"]),
+        ("སྐད བོད", ["སྐད", "བོད"]),
+        ("ދިވެހި", ["ދިވެހި"]),
+        ("snake_case", ["snake", "case"]),
         ("a _ - !", []),
     ],
 )
 def test_words_are_terms_and_scripts_without_spaces_give_character_n_grams(text: str, expected: list[str]) -> None:
     assert terms_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("ｶﾞﾗｽ", "ガラス"),  # half-width forms
+        ("ﻣﺮﺣﺒﺎ ﷲ", "مرحبا الله"),  # presentation forms and a ligature
+        ("\ufb2aלום", "שלום"),
+        ("שָׁלוֹם", "שלום"),  # points
+        ("مُحَمَّد", "محمد"),  # vowel signs
+        ("مـــرحبا", "مرحبا"),  # stretching
+        ("צה\"ל ארה״ב ג'ירפה", "צהל ארהב גירפה"),  # abbreviations and sounds
+        ("בית־ספר", "בית ספר"),  # the Hebrew hyphen
+        ("می\u200cخواهم", "می خواهم"),  # a non-joiner parts words in Persian
+        ("क्\u200cष क्\u200dष", "क्ष क्ष"),  # and shapes letters in Hindi
+        ("葛\U000e0100城", "葛城"),  # a variant of a glyph
+        ("红\u200b鞋", "红鞋"),
+        ("re\u00adsult", "result"),
+        ("cafe\u0301 e\u0301tude", "café étude"),
+    ],
+)
+def test_what_looks_or_sounds_the_same_gives_the_same_terms(text: str, same: str) -> None:
+    assert terms_of(text) == terms_of(same) != []
+
+
+@pytest.mark.parametrize("mark", [*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"])
+def test_marks_of_direction_neither_part_nor_join_nor_make_terms(mark: str) -> None:
+    for text in ("שלום עולם", "مرحبا بالعالم", "red shoes", "红鞋 防雨"):
+        assert terms_of(f"{mark}{text[:2]}{mark}{text[2:]}{mark}") == terms_of(text)
+    assert terms_of(f"{mark} {mark}") == []
 
 
 def test_rows_are_those_of_scikit_learn() -> None:

@@ -4,11 +4,13 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from recsys.bootstrap import Interval
 from recsys.evaluation_report import Slice
 from recsys.plots import (
+    WIDE_FONTS,
     CurvePoint,
     feature_importance,
     learning_curves,
@@ -93,3 +95,11 @@ def test_feature_importance_shows_the_largest_shares_of_the_gain_first() -> None
     assert names == [f"feature_{i}" for i in range(39, 9, -1)]
     assert panel.yaxis_inverted()
     assert panel.patches[0].get_width() == pytest.approx(100 * 39 / np.arange(40).sum())
+
+
+def test_names_of_features_are_drawn_in_chinese_and_arabic(recwarn: pytest.WarningsRecorder) -> None:
+    if not set(font_manager.get_font_names()) & set(WIDE_FONTS):
+        pytest.skip("no font with Chinese characters is installed")
+    figure = feature_importance({"item_品牌_clicks": 2.0, "item_ماركة_clicks": 1.0}, n_rows=10, n_trees=1)
+    figure.savefig(io.BytesIO())
+    assert not [warning for warning in recwarn if "missing from font" in str(warning.message)]

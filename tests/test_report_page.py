@@ -26,7 +26,7 @@ from recsys.list_examples import Example, Examples, Item, Moved
 from recsys.plots import CurvePoint
 from recsys.report.charts import Series, Strip, bars, line_chart, reliability_chart, strips
 from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
-from recsys.report.markup import element, table, words
+from recsys.report.markup import breakable, element, table, words
 from recsys.report.page import SECTIONS, page
 
 NAN = float("nan")
@@ -153,7 +153,7 @@ def test_what_comes_from_the_data_is_text_and_stays_as_it_was(full_page: str) ->
     text = Reader(full_page).text
     assert text.count(HOSTILE) > 10  # title, facts, notes, category, impression, titles
     assert CHINESE in text and ARABIC in text
-    assert f'<bdi dir="auto">{ARABIC}</bdi>' in full_page
+    assert f'<bdi dir="auto" lang="">{ARABIC}</bdi>' in full_page
 
 
 def test_every_section_is_there_and_an_empty_one_is_not(full_page: str) -> None:
@@ -237,8 +237,10 @@ def test_elements_escape_text_and_attributes() -> None:
     assert element("p", {"title": '"<'}, "<b>", element("i", None, "&")) == (
         '<p title="&quot;&lt;">&lt;b&gt;<i>&amp;</i></p>'
     )
-    assert words("<b>") == '<bdi dir="auto">&lt;b&gt;</bdi>'
+    assert words("<b>") == '<bdi dir="auto" lang="">&lt;b&gt;</bdi>'
     assert "&lt;b&gt;" in table(["a", "<b>"], [["1", "2"]])
+    assert breakable("item_<b>_7d") == "item_<wbr>&lt;b&gt;_<wbr>7d"
+    assert breakable("item_ماركة_7d") == f"item_<wbr>{words('ماركة')}_<wbr>7d"
 
 
 def test_a_training_logs_its_page(trained: TrainedSite) -> None:

@@ -470,6 +470,13 @@ def test_the_playground_needs_nothing_from_elsewhere(client: TestClient) -> None
     assert "http://" not in page.text and "https://" not in page.text and "//cdn" not in page.text
 
 
+def test_fields_and_titles_of_the_playground_find_their_direction(client: TestClient) -> None:
+    page = client.get("/").text
+    fields = re.findall(r"<(?:input type=\"text\"|textarea)[^>]*>", page)
+    assert len(fields) == 3 and all('dir="auto"' in field for field in fields)
+    assert 'words("div", "title", title || item.item_id)' in page and 'made.dir = "auto"' in page
+
+
 def test_examples_are_ids_of_the_store(client: TestClient, ids: list[str]) -> None:
     post(client, "/v1/events", {"events": [click("u1", ids[0], timestamp=1_700_000_000), click("u2", ids[0])]})
     examples = client.get("/v1/examples").json()

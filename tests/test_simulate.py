@@ -1,5 +1,6 @@
 """The simulated site: its tables, its truth, and whether there is something to learn that words alone do not tell."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from features.errors import InputError
 from features.tables import load_log
 from pipelines.simulate import SimulationReport, simulate
 from pipelines.simulated_check import clicks_before, unbiased_test
+from pipelines.simulated_chinese import chinese
 from pipelines.simulated_pages import examination
 from pipelines.simulated_texts import english, write_texts
 from pipelines.simulated_truth import read_truth, redraw_clicks
@@ -103,6 +105,57 @@ def test_a_topic_has_several_wordings_of_each_concept() -> None:
     assert not any("{" in text for text in [*titles, *descriptions])
 
 
+HAN = re.compile(r"[\u4e00-\u9fff]+")
+
+
+@pytest.fixture(scope="module")
+def small_chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("small-chinese") / "site"
+    simulate(out, users=60, items=200, impressions=700, seed=3, language="zh")
+    return out
+
+
+def test_chinese_has_the_topics_of_english_in_characters_without_spaces(small_chinese: Path) -> None:
+    language = chinese()
+    assert len(language.topics) == 72 and len(language.categories) == 12
+    assert language.category_of().tolist() == english().category_of().tolist()
+    for topic in language.topics:
+        for wordings in (topic.who, topic.does, topic.what):
+            assert len(set(wordings)) == 5 and all(HAN.fullmatch(words) for words in (topic.name, *wordings))
+    items = table(small_chinese, "items")
+    for text in [*items["title"], *items["description"]]:
+        assert set(HAN.sub("", text)) <= set("，。：？"), text
+    assert items["title"].str.len().between(4, 40).all() and items["description"].str.len().between(20, 90).all()
+    assert all(HAN.fullmatch(name) for value in items["category"] for name in value.split("|"))
+
+
+def test_chinese_sentences_have_the_places_of_english_ones() -> None:
+    mine, other = chinese(), english()
+    for some, others in ((mine.titles, other.titles), (mine.descriptions, other.descriptions)):
+        assert [set(re.findall(r"{(\w+)}", one)) for one in some] == [
+            set(re.findall(r"{(\w+)}", one)) for one in others
+        ]
+    for name in ("where", "when", "source"):
+        assert len(getattr(mine, name)) == len(set(getattr(mine, name))) == len(getattr(other, name))
+
+
+def test_one_seed_gives_the_same_lists_clicks_and_truth_in_both_languages(small: Site, small_chinese: Path) -> None:
+    for file in ("events", "impressions", "truth/impressions", "truth/users"):
+        assert (small_chinese / f"{file}.parquet").read_bytes() == (small[0] / f"{file}.parquet").read_bytes()
+    place = {
+        name: {topic.name: i for i, topic in enumerate(one.topics)}
+        for name, one in (("en", english()), ("zh", chinese()))
+    }
+    mine, other = (table(folder, "truth/items") for folder in (small_chinese, small[0]))
+    assert (mine["topic"].map(place["zh"]) == other["topic"].map(place["en"])).all()
+    assert (mine["quality"] == other["quality"]).all()
+
+
+def test_an_unknown_language_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a language of \['en', 'zh'\], got 'xx'"):
+        simulate(tmp_path / "out", language="xx")
+
+
 def test_the_truth_is_aligned_with_the_shown_rows_and_its_redrawn_clicks_have_its_rate(small: Site) -> None:
     truth, shown = read_truth(small[0]), table(small[0], "impressions")
     assert (truth.item_id == shown["item_id"]).all() and (truth.impression_id == shown["impression_id"]).all()
@@ -126,6 +179,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return out, simulate(out, users=2_000, items=1_000, impressions=20_000, seed=0)
 
 
+@pytest.fixture(scope="module")
+def chinese_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("large-chinese") / "site"
+    simulate(out, users=2_000, items=1_000, impressions=20_000, seed=0, language="zh")
+    return out
+
+
 def test_logged_clicks_have_the_probability_that_the_truth_states(site: Site) -> None:
     truth, shown = read_truth(site[0]), table(site[0], "impressions")
     expected = truth.interest * truth.examination
@@ -138,9 +198,10 @@ def test_every_impression_is_shown_even_to_readers_who_have_read_nearly_everythi
     assert table(site[0], "impressions")["impression_id"].nunique() == site[1].impressions == 20_000
 
 
-def test_the_truth_beats_popularity_by_far_and_words_on_cold_items(site: Site) -> None:
-    log, _ = load_log(site[0])
-    test = unbiased_test(log, read_truth(site[0]), seed=1)
+def ndcg(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """nDCG@10 of the truth, popularity and TF-IDF on the newest lists without position bias, and on cold items."""
+    log, _ = load_log(folder)
+    test = unbiased_test(log, read_truth(folder), seed=1)
     found = evaluate(
         {"truth": test.truth, "popularity": test.popularity, "tfidf": test.lexical},
         test.impressions,
@@ -150,8 +211,16 @@ def test_the_truth_beats_popularity_by_far_and_words_on_cold_items(site: Site) -
         settings=Evaluation(resamples=100),
         seed=0,
     ).as_dict()
-    mean = {name: found["test"][name]["ndcg_at_10"]["mean"] for name in ("truth", "popularity")}
-    cold = {name: found["cold_items"][name]["ndcg_at_10"]["mean"] for name in ("truth", "tfidf")}
-    assert mean["truth"] - mean["popularity"] >= 0.10
-    assert cold["truth"] - cold["tfidf"] >= 0.03
     assert found["cold_items"]["n"] >= 50 and found["cold_users"]["n"] >= 20
+    names = ("truth", "popularity", "tfidf")
+    return {part: {name: found[part][name]["ndcg_at_10"]["mean"] for name in names} for part in ("test", "cold_items")}
+
+
+def test_the_truth_beats_popularity_by_far_and_words_on_cold_items_in_both_languages_alike(
+    site: Site, chinese_site: Path
+) -> None:
+    english_found, chinese_found = ndcg(site[0]), ndcg(chinese_site)
+    for found in (english_found, chinese_found):
+        assert found["test"]["truth"] - found["test"]["popularity"] >= 0.10
+        assert found["cold_items"]["truth"] - found["cold_items"]["tfidf"] >= 0.03
+    assert chinese_found["test"]["tfidf"] == pytest.approx(english_found["test"]["tfidf"], abs=0.03)

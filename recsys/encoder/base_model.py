@@ -50,7 +50,7 @@ def load_base_model(name: str) -> BaseModel:
     hf_logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config)
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, truncation_side="right")
         transformer, loading = AutoModel.from_pretrained(
             folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )

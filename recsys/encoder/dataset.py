@@ -13,6 +13,7 @@ import numpy as np
 
 from features.history import clicks_by_user, histories
 from features.log import Bool, Impressions, Int64, Log, Ragged, Strings
+from recsys.encoder.text import clean_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Texts:
         if queries is None:
             return None
         known = {text: row for row, text in enumerate(self.distinct)}
-        return np.array([known.get(query or "", -1) for query in queries], np.int64)
+        return np.array([known.get(clean_text(query or ""), -1) for query in queries], np.int64)
 
 
 def collect_texts(item_texts: Sequence[str], queries: Strings | None) -> Texts:
@@ -38,8 +39,8 @@ def collect_texts(item_texts: Sequence[str], queries: Strings | None) -> Texts:
     known: dict[str, int] = {}
     of_item = np.array([known.setdefault(text, len(known)) if text else -1 for text in item_texts], np.int64)
     for query in [] if queries is None else queries:
-        if query:
-            known.setdefault(query, len(known))
+        if cleaned := clean_text(query or ""):
+            known.setdefault(cleaned, len(known))
     return Texts(list(known), of_item)
 
 

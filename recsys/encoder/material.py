@@ -25,12 +25,16 @@ MIN_TO_BEGIN = 100
 MIN_SHARE = 0.02
 """Nor does a log of which a smaller share can be learned from: what it teaches is not what is ranked."""
 
+MANY_UNKNOWN = 0.05
+"""A larger share of unknown tokens says that the base model does not read the language of the texts."""
+
 
 @dataclass(frozen=True)
 class TrainingCounts:
     """What there was to learn from. impressions: all lists. used: that trained on the encoder slice; validated: its
     newest part; later: of the parts of the ranker slice. skipped: with no clicked item with text beside an unclicked
     one. clicked_without_text: clicked items left out. texts: distinct. texts_truncated: cut to the token limit.
+    tokens, tokens_unknown: of these texts, and how many stand for what the base model's vocabulary does not have.
     items_without_text: in the catalog.
     """
 
@@ -42,6 +46,8 @@ class TrainingCounts:
     clicked_without_text: int
     texts: int
     texts_truncated: int
+    tokens: int
+    tokens_unknown: int
     items_without_text: int
 
     def too_few(self) -> str:
@@ -108,12 +114,19 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
         clicked_without_text=examples.without_text,
         texts=len(tokens),
         texts_truncated=tokens.truncated,
+        tokens=len(tokens.ids),
+        tokens_unknown=tokens.unknown,
         items_without_text=int((texts.of_item[:-1] < 0).sum()),
     )
     logger.info(
         "encoder: %d impressions train, %d validate, %d come later, %d skipped; %d distinct texts, %d truncated",
         used, validated, counts.later, counts.skipped, len(tokens), tokens.truncated,
     )  # fmt: skip
+    if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
+        logger.warning(
+            "encoder: %.0f%% of the tokens are unknown to base model %r; name one that reads this language "
+            "(encoder.base_model)", 100 * tokens.unknown / len(tokens.ids), settings.base_model,
+        )  # fmt: skip
     validation = lists.part(held, int(starts[2]))
     return Material(texts, tokens, lists, examples, stretches, starts, validation, _read(log, lists, texts), counts)
 

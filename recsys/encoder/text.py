@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import string
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +23,13 @@ from recsys.errors import ConfigError
 ITEM_COLUMNS = ("title", "description", "category")
 """Columns that a template may name whether or not the items table has them."""
 
-_SEPARATORS = " \t\n.,;:!?|/-–—·。、，；：！？・"
-_SENTENCE_ENDS = ".!?。！？…"
+_SEPARATORS = " \t\n.,;:!?|/-–—·。．、，；：！？｜・،؛؟۔।"
+_SENTENCE_ENDS = ".!?…‼⁇⁈⁉。．｡！？؟۔।॥။។።"
+_AFTER_AN_END = "\"'”’»）)]】」』》〉"
+"""Quotes and brackets that close behind the end of a sentence."""
+_DISPLAY_ONLY = re.compile("[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u206f\ufeff]")
+"""Marks of direction, soft hyphens and other characters that tell how to show a text and are no part of it. Joiners
+and spaces of no width stay: Persian, Thai, Indic scripts and emoji need them, and tokenizers know them."""
 _LIST_SEPARATOR = ", "
 
 
@@ -60,23 +67,29 @@ class Template:
         text = ""
         filled = False
         for words, column in zip(self.before, self.columns, strict=True):
-            value = _clean(values.get(column, ""))
+            value = clean_text(values.get(column, ""))
             filled = bool(value)
             if value:
                 text += _joint(text, words, first=column == self.columns[0]) + value
         return text + self.after if filled else text
 
 
-def _clean(value: str) -> str:
-    """One line without lone surrogates, which no tokenizer reads."""
-    return " ".join(value.encode("utf-8", "replace").decode().split())
+def clean_text(value: str) -> str:
+    """The text as it is read: one line, letters and marks composed (NFC), no lone surrogates, which no tokenizer
+    reads, and nothing that only directs the display, so that what looks the same has one hash and one vector.
+
+    >>> clean_text("\\u200fשלום\\u200f  עולם\\n")
+    'שלום עולם'
+    """
+    seen = _DISPLAY_ONLY.sub("", value.encode("utf-8", "replace").decode())
+    return " ".join(unicodedata.normalize("NFC", seen).split())
 
 
 def _joint(text: str, words: str, *, first: bool) -> str:
     """The words between what stands already and the next value."""
     if not text:
         return words if first else words.lstrip(_SEPARATORS)
-    if text[-1] in _SENTENCE_ENDS:
+    if text.rstrip(_AFTER_AN_END).endswith(tuple(_SENTENCE_ENDS)):
         return words.lstrip(_SENTENCE_ENDS)
     return words
 
@@ -125,12 +138,14 @@ def text_hash(text: str) -> str:
 class Tokens:
     """Token ids of n texts, special tokens included. offsets: (n + 1,) int64; text i is ids[offsets[i]:offsets[i + 1]].
 
-    truncated: how many of the texts were cut to the token limit.
+    truncated: how many of the texts were cut to the token limit. unknown: tokens that stand for what the tokenizer's
+    vocabulary does not have.
     """
 
     offsets: Int64
     ids: Int32
     truncated: int
+    unknown: int
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -141,9 +156,9 @@ class Tokens:
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
-    """Token ids of each text, cut to `max_tokens`; what was cut is counted. `tokenizer` is a Hugging Face tokenizer.
+    """Token ids of each text, its first `max_tokens`; what was cut and what is unknown is counted.
 
-    A text of which the tokenizer makes nothing is one unknown token.
+    `tokenizer` is a Hugging Face tokenizer that cuts at the end. A text of which it makes nothing is one unknown token.
     """
     unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     ids: list[list[int]] = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if len(texts) else []
@@ -155,4 +170,5 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     ids = [row or [unknown] for row in ids]
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
-    return Tokens(offsets, np.fromiter((token for row in ids for token in row), np.int32, offsets[-1]), len(too_long))
+    flat = np.fromiter((token for row in ids for token in row), np.int32, offsets[-1])
+    return Tokens(offsets, flat, len(too_long), int((flat == unknown).sum()))

@@ -29,15 +29,16 @@ def paragraph(*parts: str) -> Html:
 
 
 def words(text: str) -> Html:
-    """Words from the data, in whatever script: the browser finds the direction."""
-    return element("bdi", {"dir": "auto"}, text)
+    """Words from the data, in whatever script: the browser finds the direction, and takes no language for granted."""
+    return element("bdi", {"dir": "auto", "lang": ""}, text)
 
 
 def breakable(name: str) -> Html:
-    """A name that may be broken behind its underscores, where it has to be."""
+    """A name that may be broken behind its underscores, where it has to be. Its parts keep their order beside a part
+    that is written from right to left."""
     if isinstance(name, Html):
         return name
-    return Html(html.escape(name).replace("_", "_<wbr>"))
+    return Html("_<wbr>".join(html.escape(part) if part.isascii() else words(part) for part in name.split("_")))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> Html:
