@@ -15,7 +15,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.fine_tuning_race import timed
+from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.report import Result
 from features.log import Float32
 from recsys.encoder.base_model import BUILTIN, builtin_folder
@@ -27,7 +27,8 @@ _WARM_UP_TEXTS = 64
 
 @dataclass(frozen=True)
 class Encoded:
-    """How long `texts` texts took us and them, the median of `rounds`, and cosines of the vectors of a text."""
+    """How long `texts` texts took us and them, the median of `rounds`, and cosines of the vectors of a text.
+    gauge: measured beside them."""
 
     texts: int
     rounds: int
@@ -35,6 +36,7 @@ class Encoded:
     their_seconds: float
     mean_cosine: float
     least_cosine: float
+    gauge: MatrixGauge
 
 
 def sentence_encoder(base_model: str, max_tokens: int) -> Encode:
@@ -61,13 +63,15 @@ def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: in
         encode(texts[:_WARM_UP_TEXTS])
     seconds: tuple[list[float], list[float]] = ([], [])
     vectors: list[Float32] = []
+    gauge = MatrixGauge(tower.device)
     for _ in range(rounds):
         vectors.clear()
         for encode, spent in zip(encoders, seconds, strict=True):
+            gauge.measure()
             spent.append(timed(partial(_keep, vectors, encode, texts), tower.device))
     cosine = (vectors[0] * vectors[1]).sum(axis=1)
     medians = [float(np.median(spent)) for spent in seconds]
-    return Encoded(len(texts), rounds, medians[0], medians[1], float(cosine.mean()), float(cosine.min()))
+    return Encoded(len(texts), rounds, medians[0], medians[1], float(cosine.mean()), float(cosine.min()), gauge)
 
 
 def _keep(vectors: list[Float32], encode: Encode, texts: Sequence[str]) -> None:

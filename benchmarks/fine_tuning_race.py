@@ -17,14 +17,14 @@ import torch
 from torch import nn
 
 from benchmarks.fine_tuning_start import Start, our_phase
+from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.plain_fine_tuning import PlainFineTuning
-from benchmarks.spent import time_of
 from features.log import Float32, Float64, Int64
 from recsys.encoder.batches import list_scores
 from recsys.encoder.fitting import parameter_groups, rate_factor
 from recsys.encoder.head import Head
-from recsys.encoder.tower import Dtype, Tower
-from recsys.encoder.upper import UpperTower
+from recsys.encoder.tower import Dtype, Tower, length_batches
+from recsys.encoder.upper import TRAINED_TOKENS_PER_BATCH, UpperTower
 from recsys.metrics import list_metrics
 
 
@@ -89,12 +89,32 @@ class Runner:
 @dataclass
 class Ours(Runner):
     """Our fine-tuning. make_bank: what it does once a pass. prepared, refreshed: seconds of the lower layers' outputs
-    of all texts, and of the bank."""
+    of all texts, and of the bank. moved, run: seconds of two parts of each step, done again beside it: reading the kept
+    outputs of its texts, and that with the trained layers forward and backward. gauge: measured beside each step.
+    blocks: the texts of each."""
 
     upper: UpperTower = field(kw_only=True)
     make_bank: Callable[[], None] = field(kw_only=True)
     prepared: float = field(kw_only=True)
+    gauge: MatrixGauge = field(kw_only=True)
     refreshed: list[float] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
+    run: list[float] = field(default_factory=list)
+    blocks: list[Int64] = field(default_factory=list)
+
+    def step(self) -> None:
+        """The next step, its parts, and the matrix rate."""
+        super().step()
+        device, block = self.began.tower.device, self.queue[(len(self.seconds) - 1) % len(self.queue)]
+        self.blocks.append(block)
+        self.moved.append(timed(lambda: self._read_lower(block), device))
+        self.run.append(timed(lambda: torch.autograd.backward(self.upper.vectors(block).sum()), device))
+        self.gauge.measure()
+
+    def _read_lower(self, block: Int64) -> None:
+        if self.upper.lower is not None:
+            for batch in length_batches(self.began.lists.tokens.lengths()[block], TRAINED_TOKENS_PER_BATCH):
+                self.upper.lower.padded(block[batch])
 
     def refresh(self) -> None:
         """Make the bank anew, timed."""
@@ -130,7 +150,17 @@ def ours(began: Start, upper: UpperTower, prepared: float, *, block_size: int, n
     """Our fine-tuning with blocks of so many texts. prepared: seconds that `upper.prepare` took."""
     head = began.new_head()
     phase = our_phase(began, head, upper, block_size)
-    return Ours(began, phase, head, upper.trained, n_steps, upper=upper, make_bank=phase.refresh, prepared=prepared)
+    return Ours(
+        began,
+        phase,
+        head,
+        upper.trained,
+        n_steps,
+        upper=upper,
+        make_bank=phase.refresh,
+        prepared=prepared,
+        gauge=MatrixGauge(began.tower.device),
+    )
 
 
 def plain(own: Ours, *, dtype: Dtype, distinct: bool) -> Plain:
@@ -175,14 +205,3 @@ def valid_ndcg(began: Start, head: Head, base: Float32) -> Float64:
         mapped = head.mapped(torch.from_numpy(base).to(began.tower.device))
     valid = began.lists.valid
     return list_metrics(list_scores(head, mapped, valid), valid.label, valid.offsets).ndcg_at_10
-
-
-def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, to its end on the device."""
-
-    def whole() -> None:
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    return time_of(whole).wall

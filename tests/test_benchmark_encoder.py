@@ -26,7 +26,7 @@ from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower
 
-TINY = Size(lists=120, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True)
+TINY = Size(lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tiny_encoder import catalog_of, tiny_tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from features.log import Categorical, Ragged
 from recsys.encoder.text import Template, item_texts, text_hash, tokenise
@@ -63,6 +64,32 @@ def test_long_texts_are_cut_and_counted_and_chinese_is_read_by_the_character() -
     assert tokens.truncated == 1
     assert tiny_tokenizer().decode(tokens.ids[:6]) == "[CLS] 足 球 比 赛 [SEP]"
     assert len(tokenise(tiny_tokenizer(), [], 6)) == 0
+
+
+def test_one_reading_gives_the_tokens_that_the_tokenizer_itself_gives_whole_and_cut() -> None:
+    texts = ["the new goal the new goal", "the", "", "足球比赛 goal", "oven " * 40]
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.enable_padding(length=12)
+    for max_tokens in (4, 6, 6, 64):
+        wanted = tokenizer(texts, truncation=True, max_length=max_tokens, padding=False)["input_ids"]
+        whole = tokenizer(texts, truncation=False, padding=False)["input_ids"]
+        tokenizer.backend_tokenizer.enable_truncation(5, direction="left")
+        found = tokenise(tokenizer, texts, max_tokens)
+        slow = tokenise(SlowTokenizer(tokenizer), texts, max_tokens)
+        for one in (found, slow):
+            assert [row.tolist() for row in np.split(one.ids, one.offsets[1:-1])] == wanted
+            assert one.truncated == sum(len(row) > max_tokens for row in whole)
+
+
+class SlowTokenizer:
+    """A tokenizer without a part in Rust: it can only be called."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.pad_token_id, self.unk_token_id = tokenizer.pad_token_id, tokenizer.unk_token_id
+        self._tokenizer = tokenizer
+
+    def __call__(self, *inputs: object, **named: object) -> object:
+        return self._tokenizer(*inputs, **named)
 
 
 def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
