@@ -3,7 +3,7 @@
 Fine-tuning: one pass over 1,500 lists of the log's oldest half from one head phase, in at least 30 steps after the
 warm-up, ours and the plain ones of `benchmarks.plain_fine_tuning` in turns. A plain loop's batch has as many lists as a
 step of ours is worth: lists of the pass over steps of the pass. All train the same number of upper layers; a notebook
-that trained every layer would be slower still. Ours is counted with the lower layers' outputs of the whole catalogue and
+that trained every layer would be slower. Ours is counted with the lower layers' outputs of the whole catalogue and
 one making of the bank in its seconds (`benchmarks.fine_tuning_race` says how); what both cost is printed apart.
 
 Quality: the text score's nDCG@10 on valid after that pass, ours less the plain float32 loop's, same steps, rates and
