@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-BENCHMARKS := features quality
+BENCHMARKS := features quality encoder
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 
@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')" >> .venv/constraints.txt
-	$(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev,redis]'
+	$(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev,redis,bench]'
 	touch $(INSTALLED)
 
 demo: setup

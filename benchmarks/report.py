@@ -13,6 +13,11 @@ from typing import Any
 
 import click
 
+_QUICK = click.option("--quick", is_flag=True, help="End within 6 minutes.")
+_JSON = click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Also write the results to this file."
+)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -32,18 +37,43 @@ def command(measure: Callable[[bool], list[Result]]) -> None:
     """Run a benchmark as `python -m benchmarks.NAME [--quick] [--json FILE]`."""
 
     @click.command(help=measure.__doc__)
-    @click.option("--quick", is_flag=True, help="End within 6 minutes.")
-    @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write the results to this file.")
+    @_QUICK
+    @_JSON
     def run(quick: bool, json_path: Path | None) -> None:
-        started = time.perf_counter()
-        results = measure(quick)
-        print(_table(results))
-        if json_path is not None:
-            seconds = round(time.perf_counter() - started, 1)
-            content = {"results": [asdict(one) for one in results], "machine": machine(), "seconds": seconds}
-            json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _report(lambda: measure(quick), json_path)
 
     run()
+
+
+def command_on_data(measure: Callable[[bool, Path], list[Result]], default: Path) -> click.Command:
+    """The command of a benchmark that also takes `--data DIR`, a data directory. default: where it is looked for."""
+
+    @click.command(help=measure.__doc__)
+    @_QUICK
+    @_JSON
+    @click.option(
+        "--data", type=click.Path(path_type=Path), default=default, show_default=True, help="A folder of input tables."
+    )
+    def run(quick: bool, json_path: Path | None, data: Path) -> None:
+        if not data.is_dir():
+            raise click.ClickException(
+                f"data directory {str(data)!r}: expected a folder with items, events and impressions, found none; "
+                "name one by --data DIR"
+            )
+        _report(lambda: measure(quick, data), json_path)
+
+    return run
+
+
+def _report(measure: Callable[[], list[Result]], json_path: Path | None) -> None:
+    """Measure, print, write."""
+    started = time.perf_counter()
+    results = measure()
+    print(_table(results))
+    if json_path is not None:
+        seconds = round(time.perf_counter() - started, 1)
+        content = {"results": [asdict(one) for one in results], "machine": machine(), "seconds": seconds}
+        json_path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
+from transformers import PreTrainedTokenizerFast
 
 from features.log import Categorical, Ragged
 from recsys.encoder.base_model import load_base_model
@@ -126,6 +127,32 @@ def test_composed_and_decomposed_letters_are_one_text() -> None:
     assert clean_text("红鞋\u3000防雨\n\n") == "红鞋 防雨"
 
 
+def test_one_reading_gives_the_tokens_that_the_tokenizer_itself_gives_whole_and_cut() -> None:
+    texts = ["the new goal the new goal", "the", "", "足球比赛 goal", "oven " * 40]
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.enable_padding(length=12)
+    for max_tokens in (4, 6, 6, 64):
+        wanted = tokenizer(texts, truncation=True, max_length=max_tokens, padding=False)["input_ids"]
+        whole = tokenizer(texts, truncation=False, padding=False)["input_ids"]
+        tokenizer.backend_tokenizer.enable_truncation(5, direction="left")
+        found = tokenise(tokenizer, texts, max_tokens)
+        slow = tokenise(SlowTokenizer(tokenizer), texts, max_tokens)
+        for one in (found, slow):
+            assert [row.tolist() for row in np.split(one.ids, one.offsets[1:-1])] == wanted
+            assert one.truncated == sum(len(row) > max_tokens for row in whole)
+
+
+class SlowTokenizer:
+    """A tokenizer without a part in Rust: it can only be called."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.pad_token_id, self.unk_token_id = tokenizer.pad_token_id, tokenizer.unk_token_id
+        self._tokenizer = tokenizer
+
+    def __call__(self, *inputs: object, **named: object) -> object:
+        return self._tokenizer(*inputs, **named)
+
+
 def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
     assert text_hash("红鞋") == text_hash("红鞋") != text_hash("红鞋 ")
     assert len(text_hash("")) == 32
@@ -151,6 +178,6 @@ def test_a_base_model_that_does_not_read_the_language_is_told(
     log = topic_log(n_impressions=20)
     log = replace(log, catalog=catalog_of([f"{title} {i % 2}" if said else title for i in range(len(log.catalog))]))
     tower = make_tower(config.encoder.base_model, encoder_settings(config.encoder))
-    material = read_material(log, log.impressions, config, tower)
+    material = read_material(log, log.impressions, (), config, tower)
     assert (material.counts.tokens_unknown > 0) is said
     assert ("unknown to base model" in caplog.text) is said

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from features.log import Catalog, Int32, Int64
 from recsys.errors import ConfigError
@@ -134,6 +135,31 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _token_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
+    """Token ids of each text, cut, and which texts were cut; in one go where the tokenizer is one of Rust."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        ids: list[list[int]] = (
+            tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if len(texts) else []
+        )
+        too_long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
+        for i in too_long:
+            ids[i] = tokenizer(texts[i], truncation=True, max_length=max_tokens)["input_ids"]
+        return ids, too_long
+    if backend.padding is not None:
+        backend.no_padding()
+    limit = {
+        "max_length": max_tokens,
+        "stride": 0,
+        "strategy": "longest_first",
+        "direction": tokenizer.truncation_side,
+    }
+    if backend.truncation != limit:
+        backend.enable_truncation(**limit)
+    found = backend.encode_batch_fast(list(texts))
+    return [one.ids for one in found], [i for i, one in enumerate(found) if one.overflowing]
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Token ids of n texts, special tokens included. offsets: (n + 1,) int64; text i is ids[offsets[i]:offsets[i + 1]].
@@ -161,12 +187,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     `tokenizer` is a Hugging Face tokenizer that cuts at the end. A text of which it makes nothing is one unknown token.
     """
     unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
-    ids: list[list[int]] = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"] if len(texts) else []
-    too_long = [i for i, row in enumerate(ids) if len(row) > max_tokens]
-    if too_long:
-        cut = tokenizer([texts[i] for i in too_long], truncation=True, max_length=max_tokens)["input_ids"]
-        for i, row in zip(too_long, cut, strict=True):
-            ids[i] = row
+    ids, too_long = _token_ids(tokenizer, texts, max_tokens)
     ids = [row or [unknown] for row in ids]
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])

@@ -19,13 +19,14 @@ from recsys.encoder.text import Tokens
 from recsys.encoder.tower import TOKENS_PER_BATCH, Tower, length_batches, pad_batch, pool
 
 logger = logging.getLogger(__name__)
-_TRAINED_TOKENS_PER_BATCH = 2048
+TRAINED_TOKENS_PER_BATCH = 2048
 
 
 class UpperTower:
     """Vectors of the texts of a data set from the trained layers of `tower`, whose weights are shared, not copied.
 
-    trained: the modules that training changes; their weights require gradients from here on.
+    trained: the modules that training changes; their weights require gradients from here on. lower: what the frozen
+    layers made of the texts, None where there are none.
     """
 
     def __init__(self, tower: Tower, tokens: Tokens, n_layers: int) -> None:
@@ -33,20 +34,20 @@ class UpperTower:
         self._tokens = tokens
         split = split_transformer(tower.transformer, n_layers)
         self._upper = tower.transformer if split is None else split.upper
-        self._lower = None
+        self.lower: LowerActivations | None = None
         self.trained: nn.Module = tower.transformer if split is None else split.trained
         if split is None:
             logger.warning(
                 "layers of %s cannot be told apart: all of them are trained", type(tower.transformer).__name__
             )
         else:
-            self._lower = LowerActivations(split.lower, tokens, tower.pad_id, tower.dtype)
+            self.lower = LowerActivations(split.lower, tokens, tower.pad_id, tower.dtype)
         self.trained.requires_grad_(requires_grad=True)
 
     def prepare(self, *, progress: Callable[[int], None] | None = None) -> Float32:
         """Run and keep the frozen layers; the vectors of all texts with the weights as they are, (n_texts, d)."""
-        if self._lower is not None:
-            self._lower.fill(progress=progress)
+        if self.lower is not None:
+            self.lower.fill(progress=progress)
         return self.frozen_vectors(np.arange(len(self._tokens)))
 
     def frozen_vectors(self, index: Int64) -> Float32:
@@ -61,16 +62,16 @@ class UpperTower:
     def vectors(self, index: Int64) -> Tensor:
         """Vectors of some texts with gradients, (len(index), d). No dropout: few steps, each of many lists."""
         self._upper.eval()
-        batches = list(length_batches(self._tokens.lengths()[index], _TRAINED_TOKENS_PER_BATCH))
+        batches = list(length_batches(self._tokens.lengths()[index], TRAINED_TOKENS_PER_BATCH))
         done = torch.cat([self._run(index[batch]) for batch in batches])
         return done[torch.from_numpy(np.argsort(np.concatenate(batches)))]
 
     def _run(self, index: Int64) -> Tensor:
         with self.tower.arithmetic():
-            if self._lower is None:
+            if self.lower is None:
                 ids, mask = pad_batch(self._tokens, index, self.tower.pad_id, self.tower.device)
                 hidden = self._upper(input_ids=ids, attention_mask=mask).last_hidden_state
             else:
-                states, mask = self._lower.padded(index)
+                states, mask = self.lower.padded(index)
                 hidden = self._upper(inputs_embeds=states, attention_mask=mask).last_hidden_state
         return pool(hidden, mask, self.tower.pooling)

@@ -1,0 +1,89 @@
+"""A catalogue through our tower and through sentence-transformers at its defaults: texts per second, and cosine.
+
+Both read the same weights, cut to the same number of tokens, mean-pool and normalise; both tokenise as a part of their
+time and run on the same threads and device. sentence-transformers computes in float32 in batches of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks.matrix_rate import MatrixGauge, timed
+from benchmarks.report import Result
+from features.log import Float32
+from recsys.encoder.base_model import BUILTIN, builtin_folder
+from recsys.encoder.tower import Tower
+
+Encode = Callable[[Sequence[str]], Float32]
+_WARM_UP_TEXTS = 64
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """How long `texts` texts took us and them, the median of `rounds`, and cosines of the vectors of a text.
+    gauge: measured beside them."""
+
+    texts: int
+    rounds: int
+    seconds: float
+    their_seconds: float
+    mean_cosine: float
+    least_cosine: float
+    gauge: MatrixGauge
+
+
+def sentence_encoder(base_model: str, max_tokens: int) -> Encode:
+    """`encode` of sentence-transformers over the same weights; says what to install where the package is absent."""
+    try:
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    except ImportError as error:
+        raise click.ClickException(
+            "expected the package sentence-transformers beside which encoding is measured, found none; "
+            "pip install -c constraints.txt -e '.[bench]', or `make setup`"
+        ) from error
+    folder = builtin_folder() if base_model == BUILTIN else Path(base_model)
+    words = Transformer(str(folder), max_seq_length=max_tokens)
+    pooling = Pooling(words.get_embedding_dimension(), pooling_mode="mean")
+    model: Any = SentenceTransformer(modules=[words, pooling, Normalize()])
+    return lambda texts: model.encode(list(texts), show_progress_bar=False)
+
+
+def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: int) -> Encoded:
+    """All texts through both `rounds` times in turns, after a warm-up."""
+    encoders: tuple[Encode, Encode] = (tower.encode, other)
+    for encode in encoders:
+        encode(texts[:_WARM_UP_TEXTS])
+    seconds: tuple[list[float], list[float]] = ([], [])
+    vectors: list[Float32] = []
+    gauge = MatrixGauge(tower.device)
+    for _ in range(rounds):
+        vectors.clear()
+        for encode, spent in zip(encoders, seconds, strict=True):
+            gauge.measure()
+            spent.append(timed(partial(_keep, vectors, encode, texts), tower.device))
+    cosine = (vectors[0] * vectors[1]).sum(axis=1)
+    medians = [float(np.median(spent)) for spent in seconds]
+    return Encoded(len(texts), rounds, medians[0], medians[1], float(cosine.mean()), float(cosine.min()), gauge)
+
+
+def _keep(vectors: list[Float32], encode: Encode, texts: Sequence[str]) -> None:
+    vectors.append(encode(texts))
+
+
+def encode_results(encoded: Encoded) -> list[Result]:
+    """Texts per second beside theirs, and how alike the vectors are."""
+    own, theirs = encoded.texts / encoded.seconds, encoded.texts / encoded.their_seconds
+    what = f"texts/s, {encoded.texts:,} texts, {encoded.rounds} times; asked: 3"
+    alike = f"least {encoded.least_cosine:.5f}; asked: .999"
+    return [
+        Result("encode_vs_sentence_transformers", own, what, theirs, own / theirs),
+        Result("encode_mean_cosine", encoded.mean_cosine, alike),
+    ]

@@ -1,0 +1,143 @@
+"""`python -m benchmarks.encoder`: fine-tuning and encoding, against what a notebook would do, on amazon-office.
+
+Fine-tuning: one pass over 1,500 lists of the log's oldest half from one head phase, in at least 30 steps after the
+warm-up, ours and the plain ones of `benchmarks.plain_fine_tuning` in turns. A plain loop's batch has as many lists as a
+step of ours is worth: lists of the pass over steps of the pass. All train the same number of upper layers; a notebook
+that trained every layer would be slower. Ours is counted with the lower layers' outputs of the whole catalogue and
+one making of the bank in its seconds (`benchmarks.fine_tuning_race` says how); what both cost is printed apart.
+
+Quality: the text score's nDCG@10 on valid after that pass, ours less the plain float32 loop's, same steps, rates and
+seed. Encoding: the whole catalogue beside sentence-transformers. Last, the device: what share of its measured matrix
+rate is reached, and where a step's time goes. `--quick` takes 6 steps of the pass and 512 texts: each line says of how
+many it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.catalogue_encoding import encode_both, encode_results, sentence_encoder
+from benchmarks.device_rate import device_results
+from benchmarks.fine_tuning_race import Ours, Plain, Runner, block_size_for, ours, plain, race, valid_ndcg
+from benchmarks.fine_tuning_start import Lists, Start, base_tower, read_lists, start
+from benchmarks.matrix_rate import timed
+from benchmarks.report import Result, command_on_data
+from features.log import Float32, Float64
+from recsys.bootstrap import mean_interval
+from recsys.config import Config, load_config
+from recsys.encoder.tower import Dtype, Tower, has_bfloat16
+from recsys.encoder.upper import UpperTower
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
+
+
+@dataclass(frozen=True)
+class Size:
+    """lists: that teach. pass_steps: of a pass over them. steps: taken, the first `warm_up` not timed. texts: most
+    that are encoded, None for all, `rounds` times. shipped_block: race with the block size that ships, too."""
+
+    lists: int
+    pass_steps: int
+    steps: int
+    warm_up: int
+    texts: int | None
+    rounds: int
+    shipped_block: bool
+
+
+FULL = Size(lists=1500, pass_steps=33, steps=33, warm_up=3, texts=None, rounds=3, shipped_block=True)
+QUICK = Size(lists=1500, pass_steps=33, steps=6, warm_up=1, texts=512, rounds=3, shipped_block=False)
+
+
+def measure(quick: bool, data: Path, config: Config | None = None, size: Size | None = None) -> list[Result]:
+    """Fine-tuning and encoding of texts, against a plain loop and sentence-transformers, and the device's rate."""
+    config = config or load_config()
+    size = size or (QUICK if quick else FULL)
+    tower = base_tower(config)
+    other = sentence_encoder(config.encoder.base_model, config.encoder.max_tokens)
+    lists = read_lists(data, config, tower, size.lists)
+    encoded = encode_both(tower, lists.texts.distinct[: size.texts], other, rounds=size.rounds)
+    upper, base, prepared = _prepared(tower, lists, config)
+    began = start(lists, config, tower, base)
+    own = ours(began, upper, prepared, block_size=block_size_for(began, size.pass_steps), n_steps=size.steps)
+    slow = plain(own, dtype="float32", distinct=False)
+    once = plain(own, dtype=_fast_dtype(tower), distinct=True)
+    race(own, (slow, once))
+    return [
+        _speed("fine_tune_vs_plain_fp32", own, slow, size, "8"),
+        _speed("fine_tune_vs_deduplicated_bf16", own, once, size, "2.5"),
+        *_beside(own, size),
+        *_quality(own, slow),
+        *(_shipped_block(began, config, size) if size.shipped_block else []),
+        *encode_results(encoded),
+        *device_results(own, tower, encoded=encoded, warm_up=size.warm_up),
+    ]
+
+
+def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, Float32, float]:
+    """The trained part on what the lower layers made of all texts, all vectors, (n_texts, d), and the seconds of it."""
+    upper = UpperTower(tower.copy(), lists.tokens, config.encoder.fine_tune_layers)
+    made: list[Float32] = []
+    seconds = timed(lambda: made.append(upper.prepare()), tower.device)
+    return upper, made[0], seconds
+
+
+def _fast_dtype(tower: Tower) -> Dtype:
+    """bfloat16 where the hardware computes in it; emulated it would be slower than float32."""
+    return "bfloat16" if has_bfloat16(tower.device) else "float32"
+
+
+def _impressions_per_second(runner: Runner, size: Size) -> float:
+    return len(np.unique(runner.began.lists.examples.of_list)) / runner.pass_seconds(size.warm_up)
+
+
+def _speed(name: str, own: Ours, other: Plain, size: Size, asked: str) -> Result:
+    value, reference = _impressions_per_second(own, size), _impressions_per_second(other, size)
+    batch = len(own.began.lists.examples) / len(own.queue)
+    timed_steps = len(own.seconds) - size.warm_up
+    what = f"impressions/s, {timed_steps} steps of {batch:.0f}, beside it in {other.tower.dtype}; asked: {asked}"
+    return Result(name, value, what, reference, value / reference)
+
+
+def _beside(own: Ours, size: Size) -> list[Result]:
+    """What a pass of ours takes beside its steps; the reference is the whole pass."""
+    whole = own.pass_seconds(size.warm_up)
+    parts = (
+        ("lower_layers", own.prepared, f"s of a pass, for all {len(own.began.lists.tokens):,} texts, once a training"),
+        ("bank", float(np.median(own.refreshed)), "s of a pass, once a pass"),
+    )
+    return [Result(f"fine_tune_seconds_{name}", part, what, whole, part / whole) for name, part, what in parts]
+
+
+def _quality(own: Ours, slow: Plain) -> list[Result]:
+    """nDCG@10 on valid after the last step, ours less the plain loop's, in pairs over users."""
+    began = own.began
+    fast, plainly, before = own.valid_ndcg(), slow.valid_ndcg(), valid_ndcg(began, began.head, began.base)
+    found = mean_interval(fast - plainly, began.lists.valid_user, resamples=1000, seed=began.seed)
+    what = f"{len(began.lists.examples):,} lists, {own.n_steps} steps; asked: high not below 0"
+    return [
+        Result("fast_minus_plain_ndcg", found.mean, what, low=found.low, high=found.high),
+        Result("valid_ndcg_fast", _mean(fast), "nDCG@10, beside it the plain loop's", _mean(plainly)),
+        Result("valid_ndcg_before", _mean(before), "nDCG@10 of the head alone"),
+    ]
+
+
+def _mean(ndcg: Float64) -> float:
+    return float(np.nanmean(ndcg))
+
+
+def _shipped_block(began: Start, config: Config, size: Size) -> list[Result]:
+    """The block size that ships beside batches as large as its steps: larger ones suit a loop with distinct texts."""
+    upper, _, prepared = _prepared(began.tower, began.lists, config)
+    block_size = config.encoder.fine_tune_block_size
+    own = ours(began, upper, prepared, block_size=block_size, n_steps=size.steps)
+    once = plain(own, dtype=_fast_dtype(began.tower), distinct=True)
+    race(own, (once,))
+    return [_speed("fine_tune_vs_deduplicated_bf16_shipped_block", own, once, size, "none")]
+
+
+if __name__ == "__main__":
+    command_on_data(measure, DATA)()

@@ -1,0 +1,134 @@
+"""Where every fine-tuning of `benchmarks.encoder` starts: lists of the log's oldest half, and one head trained on them.
+
+The lists that teach are drawn evenly from the older 90% of the encoder slice, fewer ones from its newest 10% choose the
+epoch of the head. Those of the valid slice measure; test is not touched.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from features.log import Float32, Int64, Log
+from features.tables import load_log
+from pipelines.reading import read_options
+from recsys.config import Config, Slices
+from recsys.config import Encoder as EncoderConfig
+from recsys.encoder.dataset import Examples, ListSet, Texts, collect_texts, make_examples, make_lists
+from recsys.encoder.fine_tune_phase import FineTunePhase
+from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.head import Head
+from recsys.encoder.head_phase import HeadPhase
+from recsys.encoder.model import make_tower
+from recsys.encoder.text import Tokens, item_texts
+from recsys.encoder.tower import Tower
+from recsys.encoder.training import encoder_settings
+from recsys.encoder.upper import UpperTower
+from recsys.slicing import slice_impressions
+
+SLICES = Slices(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
+_NEWEST = 0.1
+
+
+@dataclass(frozen=True)
+class Lists:
+    """texts: the distinct ones of the catalogue. tokens: theirs. examples: teach. choosing: choose the head's epoch.
+    valid: measure. valid_user: (n_valid,) whose list each of those is."""
+
+    texts: Texts
+    tokens: Tokens
+    examples: Examples
+    choosing: ListSet
+    valid: ListSet
+    valid_user: Int64
+
+
+@dataclass(frozen=True)
+class Start:
+    """settings: of the encoder. tower: the frozen base model. base: its vectors, (n_texts, d). head: trained."""
+
+    settings: EncoderConfig
+    seed: int
+    lists: Lists
+    tower: Tower
+    base: Float32
+    head: Head
+
+    def new_head(self) -> Head:
+        """A head of its own, as the head phase left it."""
+        return copy.deepcopy(self.head)
+
+
+def read_lists(data: Path, config: Config, tower: Tower, n_lists: int) -> Lists:
+    """The lists of a data directory, `n_lists` of them to teach. Raises InputError where it cannot be read."""
+    log, _ = load_log(data, read_options(config), impressions_required=True)
+    sliced = slice_impressions(log.impressions, SLICES)
+    texts = collect_texts(item_texts(log.catalog, config.encoder.template), log.impressions.requests.query)
+    cut = round(len(sliced.encoder) * (1 - _NEWEST))
+    return Lists(
+        texts,
+        tower.tokenise(texts.distinct),
+        make_examples(_lists(log, texts, config, _evenly(sliced.encoder[:cut], n_lists))),
+        _lists(log, texts, config, _evenly(sliced.encoder[cut:], max(1, round(n_lists * _NEWEST)))),
+        _lists(log, texts, config, sliced.valid),
+        log.impressions.requests.user[sliced.valid].astype(np.int64),
+    )
+
+
+def start(lists: Lists, config: Config, tower: Tower, base: Float32) -> Start:
+    """The head phase of a training, on these lists. base: (n_texts, d), vectors of the frozen tower."""
+    settings = config.encoder
+    torch.manual_seed(config.seed)
+    head = Head(base.shape[1], settings.head_dropout).to(tower.device)
+    phase = HeadPhase(
+        head,
+        torch.from_numpy(base).to(tower.device),
+        lists.examples,
+        lists.choosing,
+        batch_size=settings.head_batch_size,
+        negatives=settings.negatives,
+        loss=settings.loss,
+    )
+    groups = parameter_groups([(head, settings.head_learning_rate)], settings.weight_decay)
+    schedule = Schedule(
+        settings.warmup_updates, settings.gradient_clip, settings.average, settings.accumulate, settings.patience
+    )
+    everything = np.arange(len(lists.examples))
+    fitting = Fitting(phase, groups, schedule, np.random.default_rng(config.seed))
+    fitting.fit(Stretch(everything, everything[:0], 0.0), settings.head_epochs)
+    return Start(settings, config.seed, lists, tower, base, head)
+
+
+def our_phase(began: Start, head: Head, upper: UpperTower, block_size: int) -> FineTunePhase:
+    """Our fine-tuning, ready for its first step."""
+    return FineTunePhase(
+        head,
+        upper,
+        torch.from_numpy(began.base.copy()).to(head.recency.device),
+        np.arange(len(began.base)),
+        began.lists.examples,
+        began.lists.choosing,
+        block_size=block_size,
+        negatives=began.settings.negatives,
+        loss=began.settings.loss,
+    )
+
+
+def base_tower(config: Config) -> Tower:
+    """The frozen base model, on the GPU where there is one."""
+    return make_tower(config.encoder.base_model, encoder_settings(config.encoder))
+
+
+def _lists(log: Log, texts: Texts, config: Config, chosen: Int64) -> ListSet:
+    delay = round(config.data.event_delay_seconds * 1e6)
+    length = config.encoder.history_length
+    return make_lists(log, log.impressions.take(chosen), texts, history_length=length, delay=delay)
+
+
+def _evenly(positions: Int64, n: int) -> Int64:
+    """`n` of the positions at even distances; all of them where there are fewer."""
+    return positions[np.unique(np.linspace(0, len(positions) - 1, n).round().astype(np.int64))]

@@ -1,0 +1,158 @@
+"""The encoder's benchmark: its plain loops compute one loss and one gradient, and it runs on a tiny site."""
+
+import copy
+import json
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from small_unit import small_site, tiny_settings
+from tiny_encoder import save_tiny_bert, tiny_config, topic_log
+
+from benchmarks.catalogue_encoding import sentence_encoder
+from benchmarks.device_rate import forward_operations
+from benchmarks.encoder import Size, measure
+from benchmarks.fine_tuning_start import base_tower
+from benchmarks.plain_fine_tuning import LISTS_AT_ONCE, PlainFineTuning, with_repeats
+from benchmarks.report import command_on_data
+from recsys.config import load_config
+from recsys.encoder.batches import Batch, batch_of, batch_scores, click_loss
+from recsys.encoder.dataset import Examples, collect_texts, make_examples, make_lists
+from recsys.encoder.head import Head
+from recsys.encoder.text import Tokens, item_texts
+from recsys.encoder.tower import Tower
+
+TINY = Size(lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True)
+
+
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
+    folder = save_tiny_bert(tmp_path_factory.mktemp("base"))
+    return base_tower(tiny_config(folder, "encoder.dtype=float32"))
+
+
+@pytest.fixture(scope="module")
+def material(tower: Tower) -> tuple[Tokens, Examples]:
+    log = topic_log(120)
+    texts = collect_texts(item_texts(log.catalog, "{title}"), None)
+    lists = make_lists(log, log.impressions, texts, history_length=50, delay=0)
+    return tower.tokenise(texts.distinct), make_examples(lists)
+
+
+@pytest.fixture(scope="module")
+def head(tower: Tower) -> Head:
+    torch.manual_seed(5)
+    found = Head(32)
+    for parameter in found.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return found
+
+
+def plain(tower: Tower, head: Head, material: tuple[Tokens, Examples], *, distinct: bool) -> PlainFineTuning:
+    tokens, examples = material
+    return PlainFineTuning(
+        copy.deepcopy(head), tower.copy(), tokens, examples, n_layers=2, n_batches=5, negatives=3, distinct=distinct
+    )
+
+
+def gradients(phase: PlainFineTuning) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in phase.module.named_parameters() if p.grad is not None}
+
+
+def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradients(
+    tower: Tower, head: Head, material: tuple[Tokens, Examples]
+) -> None:
+    found = []
+    for distinct in (True, False):
+        phase = plain(tower, head, material, distinct=distinct)
+        index = phase.steps(np.arange(120), np.random.default_rng(1))[0]
+        assert len(index) == 24 > LISTS_AT_ONCE
+        found.append((phase.backward(index, np.random.default_rng(2)), gradients(phase)))
+    (once, of_once), (repeated, of_repeated) = found
+    assert once == pytest.approx(repeated, abs=1e-6)
+    assert of_once.keys() == of_repeated.keys()
+    assert any(name.startswith("0.attention") for name in of_once)
+    for name, gradient in of_once.items():
+        assert gradient.abs().max() > 0 or name == "0.attention.self.key.bias"
+        torch.testing.assert_close(gradient, of_repeated[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_plain_loss_is_that_of_the_towers_own_vectors(
+    tower: Tower, head: Head, material: tuple[Tokens, Examples]
+) -> None:
+    tokens, examples = material
+    phase = plain(tower, head, material, distinct=False)
+    index = phase.steps(np.arange(120), np.random.default_rng(1))[0]
+    candidates = examples.candidates(np.arange(len(examples)), 3, np.random.default_rng(1))
+    batch = batch_of(examples.lists, examples.of_list[index], candidates[index], torch.device("cpu"))
+    vectors = torch.from_numpy(tower.encode_tokens(tokens)[batch.texts])
+    with torch.no_grad():
+        wanted = click_loss(batch_scores(head, head.mapped(vectors), batch), "listwise")
+    assert phase.backward(index, np.random.default_rng(2)) == pytest.approx(wanted.item(), abs=1e-6)
+
+
+def test_only_the_upper_layers_are_trained(tower: Tower, head: Head, material: tuple[Tokens, Examples]) -> None:
+    names = [
+        name for name, p in plain(tower, head, material, distinct=True).module.named_parameters() if p.requires_grad
+    ]
+    assert {name.split(".")[0] for name in names} == {"0", "1"}
+    with pytest.raises(ValueError, match="expected the loss 'listwise', got 'binary'"):
+        PlainFineTuning(head, tower, *material, n_layers=2, n_batches=5, negatives=3, loss="binary", distinct=True)
+
+
+def test_a_batch_with_repeats_reads_the_same_texts_at_places_of_their_own() -> None:
+    texts = np.array([10, 20, 30])
+    batch = Batch(texts, torch.tensor([[2, 0], [2, -1]]), torch.tensor([[1, 0], [0, -1]]), torch.tensor([-1, 2]))
+    found = with_repeats(batch)
+    assert found.texts.tolist() == [30, 10, 30, 20, 10, 10, 30]
+    assert found.history.tolist() == [[0, 1], [2, -1]]
+    assert found.candidates.tolist() == [[3, 4], [5, -1]]
+    assert found.query is not None
+    assert found.query.tolist() == [-1, 6]
+
+
+def test_operations_of_a_layer_are_those_of_its_matrix_products(tower: Tower) -> None:
+    # width 32, feed-forward 64; 2 operations for each multiply-add; one text of 5 tokens:
+    projections, feed_forward, attention = 4 * 5 * 32 * 32, 2 * 5 * 32 * 64, 2 * 5 * 5 * 32
+    wanted = 2 * (projections + feed_forward + attention)
+    assert forward_operations(tower.transformer.config, 3, np.array([5])) == 3 * wanted
+
+
+def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Path) -> None:
+    folder = save_tiny_bert(tmp_path / "base")
+    tower = base_tower(tiny_config(folder, "encoder.dtype=float32"))
+    texts = ["the new football goal", "bread oven flour recipe butter " * 9, "moon"]
+    np.testing.assert_allclose(tower.encode(texts), sentence_encoder(str(folder), 16)(texts), atol=1e-5)
+
+
+def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report(tmp_path: Path) -> None:
+    site = small_site()
+    config = load_config(None, (*tiny_settings(site.data.parent / "base"), "encoder.fine_tune_block_size=16"))
+    command = command_on_data(partial(measure, config=config, size=TINY), Path("absent"))
+    report = tmp_path / "report.json"
+    ran = CliRunner().invoke(command, ["--quick", "--json", str(report), "--data", str(site.data)])
+    assert ran.exit_code == 0, ran.output
+    content = json.loads(report.read_text(encoding="utf-8"))
+    assert content.keys() == {"results", "machine", "seconds"}
+    results = {one["name"]: one for one in content["results"]}
+    for one in content["results"]:
+        assert one.keys() == {"name", "value", "unit", "reference", "ratio", "low", "high"}
+        assert math.isfinite(one["value"])
+    for name in ("fine_tune_vs_plain_fp32", "fine_tune_vs_deduplicated_bf16", "encode_vs_sentence_transformers"):
+        assert results[name]["ratio"] == pytest.approx(results[name]["value"] / results[name]["reference"])
+        assert name in ran.output
+    difference = results["fast_minus_plain_ndcg"]
+    assert difference["low"] <= difference["value"] <= difference["high"]
+    assert results["encode_mean_cosine"]["value"] > 0.9999
+    parts = [results[f"fine_tune_time_{part}"]["ratio"] for part in ("movement", "layers", "scoring")]
+    assert sum(parts) == pytest.approx(1.0)
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    ran = CliRunner().invoke(command_on_data(measure, Path("absent/amazon-office")), [])
+    assert ran.exit_code == 1
+    assert "data directory 'absent/amazon-office': expected a folder" in ran.output
