@@ -1,7 +1,7 @@
 """The attention kernel that a transformer is trained with.
 
-PyTorch's fused attention (flash, on the CPU) is the fastest way forward, but its backward pass in bfloat16 takes several
-times that of the plain products at the lengths of item texts. So on a CPU the plain ones train; both compute the same.
+PyTorch's fused attention is the fastest way forward, but on the CPU its backward pass in bfloat16 takes several times
+that of the plain products at the lengths of item texts. So there the plain ones train; both compute the same.
 """
 
 from __future__ import annotations

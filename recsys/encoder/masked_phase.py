@@ -40,9 +40,9 @@ class MaskedHead(nn.Module):
 class MaskedPhase:
     """Trains the transformer's weights that require a gradient, and an output layer of its own.
 
-    occurring, embeddings: of the texts' tokens. train, held_out: texts that train and that validate. share: of the words
-    that are hidden. seed: of the words hidden in validation, the same each time. Raises ModelError where there is no
-    mask token, or no known word.
+    occurring, embeddings: of the texts' tokens. train, held_out: texts that train and that validate. share: of the
+    words that are hidden. seed: of the words hidden in validation, the same each time. Raises ModelError where there is
+    no mask token, or no known word.
     """
 
     name = "masked"
