@@ -176,6 +176,20 @@ def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other
     assert records[-1].validation_accuracy >= records[0].validation_accuracy
 
 
+def test_the_two_views_of_a_text_differ_by_dropout_in_training(tower: Tower, monkeypatch: pytest.MonkeyPatch) -> None:
+    cosines: list[float] = []
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    def told(logits: torch.Tensor, targets: torch.Tensor, **named: str) -> torch.Tensor:
+        cosines.extend((logits.diagonal() * 0.05).tolist())
+        return cross_entropy(logits, targets, **named)
+
+    monkeypatch.setattr("recsys.encoder.contrastive_phase.functional.cross_entropy", told)
+    pretrain(tower, CYCLES, replace_of(CONTRASTIVE, contrastive_epochs=1), seed=0)
+    assert min(cosines) > 0.5
+    assert max(cosines) < 0.9999
+
+
 def views(tower: Tower, seed: int) -> Float32:
     """Vectors of the texts through one draw of the dropout."""
     torch.manual_seed(seed)
