@@ -16,6 +16,7 @@ from recsys.encoder.masking import Masked, make_masking
 from recsys.encoder.occurring import Occurring, SmallEmbeddings
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower, length_batches, pad_batch
+from recsys.errors import ModelError
 
 _CPU = torch.device("cpu")
 
@@ -99,8 +100,8 @@ class MaskedPhase:
                 loss += functional.cross_entropy(logits, targets, reduction="sum").item()
                 right += int((logits.argmax(dim=1) == targets).sum())
                 n += len(targets)
-        self.accuracy = right / max(1, n)
-        return -loss / max(1, n)
+        self.accuracy = right / n
+        return -loss / n
 
     def _run(self, index: Int64, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Logits and targets of the hidden tokens of a batch, (m, v) and (m,)."""
@@ -126,6 +127,11 @@ def shuffled_batches(
 
 
 def _with_words(tokens: Tokens, texts: Int64, occurring: Occurring) -> Int64:
-    """Those of `texts` with a token that may be hidden. No text is empty."""
+    """Those of `texts` with a token that may be hidden. No text is empty. Raises ModelError where there is none."""
     usable = np.logical_or.reduceat(occurring.place[tokens.ids] >= 0, tokens.offsets[:-1])
+    if not usable[texts].any():
+        raise ModelError(
+            "the base model's tokenizer knows no word of the texts to pre-train on; expected texts in a language that "
+            "it reads: choose another encoder.base_model"
+        )
     return texts[usable[texts]]

@@ -63,16 +63,11 @@ class Masking:
 
 
 def make_masking(tokenizer: Any, occurring: Occurring) -> Masking:
-    """What hides words of some texts. Raises ModelError for a tokenizer without mask token, or that knows no word."""
+    """What hides words of some texts. Raises ModelError for a tokenizer without a mask token."""
     if tokenizer.mask_token_id is None:
         raise ModelError(
             "the base model's tokenizer has no mask token; expected one such as BERT's [MASK]: set mask_token in its "
             "tokenizer_config.json, or encoder.pretraining.masked_epochs=0"
-        )
-    if not len(occurring.words):
-        raise ModelError(
-            "the base model's tokenizer knows no word of the texts to pre-train on; expected texts in a language that "
-            "it reads: choose another encoder.base_model"
         )
     return Masking(tokenizer.mask_token_id, occurring, _continuations(tokenizer, len(occurring.place)))
 

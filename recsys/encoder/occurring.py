@@ -58,6 +58,7 @@ class SmallEmbeddings(nn.Module):
         self._inner = copy.copy(embeddings)  # of its own kind: some scale what they look up
         weight = embeddings.weight.detach()[rows]
         self._inner._parameters = {"weight": nn.Parameter(weight, requires_grad=embeddings.weight.requires_grad)}
+        self._inner.num_embeddings = len(rows)
         padding = embeddings.padding_idx
         self._inner.padding_idx = int(place[padding]) if padding is not None and bool((rows == padding).any()) else None
 
