@@ -49,6 +49,34 @@ class Slices(Section):
         return self
 
 
+class Pretraining(Section):
+    """Self-supervised training of the base model on item texts, before any label; off by default."""
+
+    masked_epochs: int = Field(0, ge=0)
+    """Passes of masked language modelling over the texts; 0 leaves it out."""
+    contrastive_epochs: int = Field(0, ge=0)
+    """Passes of contrastive training (a text against itself through other dropout) after that; 0 leaves it out."""
+    layers: int | None = Field(None, ge=1)
+    """Upper layers that are trained; None is all of them and the embeddings."""
+    masked_share: float = Field(0.15, gt=0, lt=1)
+    """Share of the words, or tokens where words cannot be told, that are hidden."""
+    masked_learning_rate: float = Field(1e-4, gt=0)
+    """Of the transformer."""
+    masked_head_learning_rate: float = Field(1e-3, gt=0)
+    """Of the output layer, which starts anew."""
+    masked_batch_tokens: int = Field(2048, ge=1)
+    """Most tokens a step, padding included; at least one text."""
+    contrastive_learning_rate: float = Field(1e-5, gt=0)
+    contrastive_batch_tokens: int = Field(8192, ge=1)
+    """Most tokens a step, both views and padding included. The other texts of a step are the negatives."""
+    temperature: float = Field(0.05, gt=0)
+    """What cosines are divided by in the contrastive loss."""
+    held_out_share: float = Field(0.05, gt=0, lt=0.5)
+    """Random share of the texts that validates; it trains nothing."""
+    warmup_updates: int = Field(10, ge=0)
+    """Updates of a phase over which its learning rate rises from 0; it is constant from there."""
+
+
 class Encoder(Section):
     """The text encoder: base model, text, attention over the history, and its training."""
 
@@ -103,6 +131,7 @@ class Encoder(Section):
     """Validations without a better nDCG@10 before a phase stops on the encoder slice; an epoch has one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it."""
+    pretraining: Pretraining = Pretraining()
 
 
 class Features(Section):

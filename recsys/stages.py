@@ -32,6 +32,7 @@ from recsys.lexical import Lexical, fit_lexical
 from recsys.list_facts import list_facts
 from recsys.over_log import matrix_over_states
 from recsys.ranker import Column, Lists, Ranker, retrain_ranker, train_ranker
+from recsys.seen_items import items_before
 from recsys.selection import Selection, select_features
 from recsys.slicing import Sliced, chunk_starts
 from recsys.texts_over_time import TextsOverTime
@@ -111,14 +112,10 @@ class Ranked:
 
 def lexical_stage(chain: Chain) -> Lexical:
     """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
-    requests = chain.log.impressions.requests
-    until = requests.time[chain.sliced.encoder[-1]]
-    events = chain.log.events
-    seen = np.zeros(len(chain.log.catalog) + 1, bool)
-    seen[requests.take(chain.sliced.encoder).item] = True
-    seen[events.item[: np.searchsorted(events.time, until, side="right")]] = True
+    until = int(chain.log.impressions.requests.time[chain.sliced.encoder[-1]])
     texts = item_texts(chain.log.catalog, chain.config.encoder.template)
-    return fit_lexical([texts[i] for i in np.flatnonzero(seen[:-1])], chain.config.lexical)
+    seen = items_before(chain.log, until + 1)
+    return fit_lexical([texts[i] for i in np.flatnonzero(seen)], chain.config.lexical)
 
 
 def ranker_stage(

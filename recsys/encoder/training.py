@@ -26,11 +26,13 @@ from recsys.encoder.head import Head
 from recsys.encoder.learner import Learner
 from recsys.encoder.material import Material, TrainingCounts, read_material
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.pretraining import pretrain
 from recsys.encoder.states import BEGINNING, Snapshot, State, TextModel, set_aside
-from recsys.encoder.text import Tokens
+from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower
 from recsys.encoder.upper import UpperTower
 from recsys.encoder.vectors import VectorTable, text_keys
+from recsys.seen_items import texts_before
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ def train_encoder(log: Log, course: Course, config: Config, *, on_record: Progre
     if config.threads:
         torch.set_num_threads(config.threads)
     tower = make_tower(settings.base_model, encoder_settings(settings))
+    _pretrain(tower, log, course, config)
     material = read_material(log, course.shown, course.chunks, config, tower)
     reason = material.counts.too_few()
     fine_tunes = settings.fine_tune_epochs > 0 and not reason
@@ -97,6 +100,15 @@ def train_encoder(log: Log, course: Course, config: Config, *, on_record: Progre
     training.begin(upper, seconds)
     training.go_on(seconds)
     return training.result(frozen, seconds)
+
+
+def _pretrain(tower: Tower, log: Log, course: Course, config: Config) -> None:
+    """Pre-train the tower, where that is asked, on texts of items seen up to the last list before valid."""
+    times, chunks = course.shown.requests.time, course.chunks
+    n = len(times) if course.reported in (None, len(chunks)) else chunks[course.reported]
+    delay = round(config.data.event_delay_seconds * 1e6)
+    texts = texts_before(log, int(times[n - 1]) + 1 - delay, item_texts(log.catalog, config.encoder.template))
+    pretrain(tower, texts, config.encoder.pretraining, seed=config.seed)
 
 
 def encoder_settings(config: EncoderConfig) -> EncoderSettings:

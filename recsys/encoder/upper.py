@@ -7,26 +7,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from features.log import Float32, Int64
 from recsys.encoder.activations import LowerActivations
+from recsys.encoder.attention import trained_attention
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import TOKENS_PER_BATCH, Tower, length_batches, pad_batch, pool
 
 logger = logging.getLogger(__name__)
 TRAINED_TOKENS_PER_BATCH = 2048
-
-
-def _attention_to_train(device: torch.device) -> AbstractContextManager[None]:
-    """On the CPU plain attention: there the way back through the fused one was measured to take a third longer."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class UpperTower:
@@ -70,7 +64,7 @@ class UpperTower:
         """Vectors of some texts with gradients, (len(index), d). No dropout: few steps, each of many lists."""
         self._upper.eval()
         batches = list(length_batches(self._tokens.lengths()[index], TRAINED_TOKENS_PER_BATCH))
-        with _attention_to_train(self.tower.device):
+        with trained_attention(self.tower.device):
             done = torch.cat([self._run(index[batch]) for batch in batches])
         return done[torch.from_numpy(np.argsort(np.concatenate(batches)))]
 

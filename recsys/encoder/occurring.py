@@ -1,0 +1,91 @@
+"""The tokens that occur in some texts, and input embeddings of these alone.
+
+A catalog holds a fraction of a vocabulary, of a multilingual one a few per cent. Trained on the whole matrix, most time
+and memory of a step would go into rows that no text reads, and an output layer tied to it would move those rows too.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from features.log import Int64
+from recsys.encoder.text import Tokens
+
+
+@dataclass(frozen=True)
+class Occurring:
+    """special: (s,) sorted, the tokenizer's special tokens. words: (v,) sorted, the others that occur in the texts.
+
+    counts: (v,) how often. place: (n,) of every token below n in `words`, -1 for none.
+    """
+
+    special: Int64
+    words: Int64
+    counts: Int64
+    place: Int64
+
+
+def occurring_tokens(tokenizer: Any, tokens: Tokens) -> Occurring:
+    """The tokens of some texts."""
+    special = np.unique(np.array(tokenizer.all_special_ids, np.int64))
+    found, counts = np.unique(tokens.ids.astype(np.int64), return_counts=True)
+    words = np.isin(found, special, invert=True)
+    place = np.full(max(found.max(initial=0), special.max()) + 1, -1, np.int64)
+    place[found[words]] = np.arange(words.sum())
+    return Occurring(special, found[words], counts[words], place)
+
+
+class SmallEmbeddings(nn.Module):
+    """Stands where the input embeddings were: the same rows for the special tokens and, after them, for the words."""
+
+    def __init__(self, embeddings: nn.Embedding, occurring: Occurring) -> None:
+        super().__init__()
+        rows = torch.from_numpy(np.concatenate([occurring.special, occurring.words])).to(embeddings.weight.device)
+        place = torch.zeros(len(embeddings.weight), dtype=torch.long, device=rows.device)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        self.register_buffer("_rows", rows, persistent=False)
+        self.register_buffer("_place", place, persistent=False)
+        self._n_special = len(occurring.special)
+        self._inner = copy.copy(embeddings)  # of its own kind: some scale what they look up
+        weight = embeddings.weight.detach()[rows]
+        self._inner._parameters = {"weight": nn.Parameter(weight, requires_grad=embeddings.weight.requires_grad)}
+        self._inner.num_embeddings = len(rows)
+        padding = embeddings.padding_idx
+        self._inner.padding_idx = int(place[padding]) if padding is not None and bool((rows == padding).any()) else None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The embeddings of tokens named by their ids in the whole vocabulary."""
+        found: Tensor = self._inner(self.get_buffer("_place")[ids])
+        return found
+
+    @property
+    def words(self) -> Tensor:
+        """The rows of the words, (v, d)."""
+        return self._inner.weight[self._n_special :]
+
+    def write_to(self, embeddings: nn.Embedding) -> None:
+        """Put the rows back where they came from."""
+        with torch.no_grad():
+            embeddings.weight[self.get_buffer("_rows")] = self._inner.weight
+
+
+@contextmanager
+def small_embeddings(transformer: PreTrainedModel, occurring: Occurring) -> Iterator[SmallEmbeddings]:
+    """The transformer reads, and trains, these tokens alone; afterwards it has its whole vocabulary again."""
+    whole: Any = transformer.get_input_embeddings()
+    small = SmallEmbeddings(whole, occurring)
+    transformer.set_input_embeddings(small)
+    try:
+        yield small
+    finally:
+        small.write_to(whole)
+        transformer.set_input_embeddings(whole)
