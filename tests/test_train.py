@@ -13,11 +13,12 @@ from trained_site import MODEL, NAME, TrainedSite
 
 from features.offline import LogIndex
 from features.tables import load_log
+from pipelines.audit import unit_context
 from pipelines.reading import read_options
 from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
-from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
+from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
 from recsys.registry import versions
 from recsys.registry.golden import check_ranker
 from recsys.slicing import slice_impressions
@@ -171,3 +172,18 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
     version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
     assert "figures are of the models before" in version.tags["final_training"]
     assert final.settings.final_training
+
+
+def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
+    unit = versions.load(MODEL).unit
+    learnt = unit.settings.encoder_learnt_until
+    assert learnt is not None
+    chain = unit_context(trained.data, unit, trained.config).chain
+    times = chain.log.impressions.requests.time
+    assert times[chain.sliced.encoder[-1]] == learnt < times[chain.sliced.ranker[0]]
+    sizes = [len(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
+    assert sum(sizes) == (times > learnt).sum()
+    assert sizes[0] > sizes[2] > sizes[1]
+    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_learnt_until": int(times.max())}))
+    with pytest.raises(InputError, match=r"learnt labels up to .*, so only later lists can be audited"):
+        unit_context(trained.data, everything, trained.config)
