@@ -146,6 +146,27 @@ def evaluate(
 
 
 @cli.command()
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option("--name", default="ablate", show_default=True, help="Name of the MLflow run; nothing is registered.")
+@click.option("--plot", type=FILE, help="Also write the plot to this file, as PNG.")
+@config_options
+@json_option
+def ablate(
+    folder: Path,
+    name: str,
+    plot: Path | None,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Say what text is worth on the tables in DIR: no text, TF-IDF, frozen, trained head, fine-tuned, and the cost."""
+    from pipelines.ablate import ablate as run_ablation
+    from recsys.config import load_config
+
+    print_report(run_ablation(folder, load_config(config_path, settings), name=name, plot=plot), json_path)
+
+
+@cli.command()
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")

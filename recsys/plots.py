@@ -94,6 +94,34 @@ def slice_intervals(slices: Mapping[str, tuple[Interval, int]], *, metric: str =
     return figure
 
 
+def ledger(
+    lines: Mapping[str, str],
+    quality: Mapping[str, Interval],
+    lifts: Mapping[str, Interval],
+    cold_lifts: Mapping[str, Interval],
+    *,
+    over: str,
+    n_lists: int,
+    n_users: int,
+) -> Figure:
+    """Lines of the text-lift ledger from the top: nDCG@10, and the paired difference to line `over`, on all lists and
+    on cold items. lines: name to what its label says beside the name. The others: by a line's name.
+    """
+    figure, panels = _figure(15.0, 1.8 + 0.6 * max(2, len(lines)), n_axes=3)
+    figure.suptitle(f"Text-lift ledger: {count(n_lists, 'test list')} of {count(n_users, 'user')}")
+    drawn = ((quality, False), (lifts, True), (cold_lifts, True))
+    for panel, (intervals, signed) in zip(panels, drawn, strict=True):
+        labels = {name: f"{name}\n{lines[name]}" if intervals is quality else name for name in intervals}
+        _draw_bars(panel, {labels[name]: interval for name, interval in intervals.items()}, signed=signed)
+        if signed:
+            panel.axvline(0.0, color="black", linewidth=1)
+        panel.set(ylabel="line of the ledger")
+    panels[0].set(xlabel=f"mean {LIFT_METRIC}, 95% interval over users")
+    panels[1].set(xlabel=f"difference to {over}, paired")
+    panels[2].set(xlabel=f"difference to {over}, paired, cold items")
+    return figure
+
+
 def feature_importance(gain: Mapping[str, float], *, n_rows: int, n_trees: int) -> Figure:
     """The 30 columns with the largest share of the trees' total gain. n_rows: candidate rows trained on."""
     ranked = sorted(gain.items(), key=lambda entry: (-entry[1], entry[0]))
@@ -135,10 +163,15 @@ def _figure(width: float, height: float, *, n_axes: int = 1) -> tuple[Figure, li
 def _bars(intervals: Mapping[str, Interval], *, signed: bool) -> tuple[Figure, Any]:
     """Points with horizontal intervals, first one on top, each with its figures written at the right edge."""
     figure, (panel,) = _figure(8.5, 1.6 + 0.45 * max(2, len(intervals)))
+    _draw_bars(panel, intervals, signed=signed)
+    return figure, panel
+
+
+def _draw_bars(panel: Any, intervals: Mapping[str, Interval], *, signed: bool) -> None:
     known = [not np.isnan(interval.mean) for interval in intervals.values()]
     if not any(known):
         _say(panel, "nothing to compare" if signed else "no lists to measure")
-        return figure, panel
+        return
     for row, interval in enumerate(intervals.values()):
         clear = not signed or interval.low > 0 or interval.high < 0
         color = _BLUE if clear else _GREY
@@ -157,7 +190,6 @@ def _bars(intervals: Mapping[str, Interval], *, signed: bool) -> tuple[Figure, A
     panel.set_yticks(range(len(intervals)), list(intervals))
     panel.set_ylim(len(intervals) - 0.5, -0.5)
     panel.margins(x=0.08)
-    return figure, panel
 
 
 def _curve(panel: Any, values: Sequence[float], phase_starts: Sequence[int], *, color: str) -> None:

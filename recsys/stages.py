@@ -6,7 +6,7 @@ early stopping reads valid, and nothing but the evaluation reads test. Nothing h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class Chain:
 class Ranked:
     """What the ranker stage made.
 
-    rankers: by the names of `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
+    rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
     valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the
     full ranker does without, where that was asked. live: the full ranker after it learnt valid and test too, where that
     was asked; no score here is its.
@@ -119,12 +119,18 @@ def lexical_stage(chain: Chain) -> Lexical:
 
 
 def ranker_stage(
-    chain: Chain, states: tuple[State, ...], lexical: Lexical, *, on_tree: Callable[[int, float], None] | None = None
+    chain: Chain,
+    states: tuple[State, ...],
+    lexical: Lexical,
+    *,
+    methods: Collection[str] = RANKERS,
+    on_tree: Callable[[int, float], None] | None = None,
 ) -> Ranked:
     """The matrices of the later slices with the text models' scores, and the rankers on them.
 
     states: of the encoder; each scores the lists of its time. Raises TrainingError where one learnt what it scores.
-    on_tree: called for the full ranker with each tree's number and valid's nDCG@10.
+    methods: which of `RANKERS` to train. on_tree: called for the full ranker with each tree's number and valid's
+    nDCG@10.
     """
     config, catalog = chain.config, chain.log.catalog
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
@@ -154,7 +160,7 @@ def ranker_stage(
 
     columns = ranker_columns(features, collaborative=texts.collaborative is not None)
     rankers = {}
-    for method in RANKERS:
+    for method in methods:
         chosen = tuple(column for column in columns if column.name not in _without(method))
         rankers[method] = train_ranker(
             _narrowed(lists[0], names, chosen),
@@ -166,7 +172,7 @@ def ranker_stage(
             on_iteration=on_iteration if method == RANKERS[-1] else None,
         )
     selection = None
-    if config.ranker.select_features:
+    if config.ranker.select_features and RANKERS[-1] in rankers:
         selection = select_features(
             rankers[RANKERS[-1]],
             features,

@@ -14,6 +14,7 @@ from recsys.plots import (
     CurvePoint,
     feature_importance,
     learning_curves,
+    ledger,
     lift_intervals,
     method_intervals,
     slice_intervals,
@@ -40,6 +41,13 @@ FIGURES = {
     "no lists": lambda: method_intervals(Slice({"ranker": {"ndcg_at_10": Interval(NAN, NAN, NAN)}}, 0, 0)),
     "lifts": lambda: lift_intervals(LIFTS, n_lists=4952, n_users=101),
     "no lifts": lambda: lift_intervals({}, n_lists=4952, n_users=101),
+    "ledger": lambda: ledger(
+        {"none": "1.0 ms, 0 s", "head": "5.0 ms, 9 s, the choice"},
+        {"none": LIFTS["ranker_over_text"], "head": LIFTS["ranker_over_behaviour"]},
+        {"head": LIFTS["ranker_over_behaviour"]},
+        {"head": NOTHING},
+        over="none", n_lists=4952, n_users=101,
+    ),
     "slices": lambda: slice_intervals({"user cold": (LIFTS["ranker_over_text"], 12), "all lists": (NOTHING, 1)}),
     "gain": lambda: feature_importance({f"feature_{i}": float(i) for i in range(40)}, n_rows=9000, n_trees=80),
     "no gain": lambda: feature_importance({"item_age": 0.0}, n_rows=9000, n_trees=0),
@@ -60,6 +68,7 @@ def test_a_figure_draws_with_a_title_and_every_axis_labelled(name: str) -> None:
 def test_titles_say_how_much_data_stands_behind_a_figure() -> None:
     assert FIGURES["curves"]().get_suptitle() == "Encoder: 900 training lists, 100 validation lists"
     assert FIGURES["methods"]().get_suptitle() == "Test lists: 4,952 lists of 101 users"
+    assert FIGURES["ledger"]().get_suptitle() == "Text-lift ledger: 4,952 test lists of 101 users"
     assert FIGURES["lifts"]().get_suptitle() == "Lift: 4,952 lists of 101 users"
     assert FIGURES["gain"]().get_suptitle() == "Feature importance: 30 of 40 columns, 9,000 rows, 80 trees"
 
@@ -87,6 +96,17 @@ def test_lifts_stand_in_the_order_given_with_a_line_at_zero() -> None:
     assert panel.yaxis_inverted()
     assert _lines(panel.figure, 0)[-1] == [0, 0]
     assert [text.get_text() for text in panel.texts] == ["+.089 [+.068, +.108]", "-.010 [-.020, +.001]", "+.050"]
+
+
+def test_the_ledger_says_beside_each_line_what_it_costs() -> None:
+    quality, lifts, cold = FIGURES["ledger"]().axes
+    assert [label.get_text() for label in quality.get_yticklabels()] == [
+        "none\n1.0 ms, 0 s",
+        "head\n5.0 ms, 9 s, the choice",
+    ]
+    assert [label.get_text() for label in lifts.get_yticklabels()] == ["head"]
+    assert _lines(lifts.figure, 1)[-1] == [0, 0]
+    assert [text.get_text() for text in cold.texts] == ["nothing to compare"]
 
 
 def test_feature_importance_shows_the_largest_shares_of_the_gain_first() -> None:

@@ -35,14 +35,15 @@ class TableSource(Protocol):
 
 
 def collaborative_matrix(
-    source: TableSource, requests: Requests, histories: Histories, text_vectors: Float32, *, delay: int
+    source: TableSource, requests: Requests, histories: Histories, text_vectors: Float32 | None, *, delay: int
 ) -> Float32:
     """The columns of every candidate row, (n_rows, 5) float32.
 
     co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
     for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
     history's mean text vector with the item's audience. Both NaN where either side is not known.
-    text_vectors: (n_items + 1, d). delay: microseconds that an event needs to become known.
+    text_vectors: (n_items + 1, d); None leaves audience_similarity missing. delay: microseconds that an event needs to
+    become known.
     """
     found = np.empty((requests.n_rows, len(COLLABORATIVE_COLUMNS)), np.float32)
     edges = source.edges(requests.time - delay)
@@ -53,7 +54,10 @@ def collaborative_matrix(
         block = found[requests.offsets[first] : requests.offsets[end]]
         block[:, :3] = _co_clicks(tables.neighbours, part, past)
         block[:, 3] = history_cosines(tables.factors, past.items, part)
-        block[:, 4] = history_cosines(tables.audience, past.items, part, of_history=text_vectors)
+        if text_vectors is None:
+            block[:, 4] = np.nan
+        else:
+            block[:, 4] = history_cosines(tables.audience, past.items, part, of_history=text_vectors)
     return found
 
 

@@ -1,0 +1,333 @@
+"""The text-lift ledger: whole rankers on the same rows, paired, with what each costs and the cheapest good one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from small_unit import SmallSite, small_site
+from tiny_encoder import save_tiny_bert, tiny_config
+from trained_site import TrainedSite
+
+from features.log import Events, Float32, Impressions, Log, Requests
+from features.offline import LogIndex, OfflineReader
+from pipelines import cli
+from pipelines.ablate import CHOICE, AblateReport, ablate
+from pipelines.train import train
+from recsys import ablation
+from recsys.ablation import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines
+from recsys.bootstrap import Interval
+from recsys.config import Config, load_config
+from recsys.encoder.states import State
+from recsys.errors import TrainingError
+from recsys.ledger import Cost, choose, difference
+from recsys.line_timing import Timed
+from recsys.slicing import slice_impressions
+from recsys.stages import Chain, ranker_stage
+from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMNS
+
+NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """home: the folder whose `mlruns` holds the run. plot: the figure that the command wrote."""
+
+    site: TrainedSite
+    report: AblateReport
+    plot: Path
+
+
+@pytest.fixture(scope="module")
+def ablated(trained_once: TrainedSite) -> Ablated:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(trained_once.home)
+        plot = trained_once.home / "plots" / "ledger.png"
+        return Ablated(trained_once, ablate(trained_once.data, trained_once.config, plot=plot), plot)
+
+
+def test_lines_are_the_rankers_of_a_training_with_the_same_configuration(ablated: Ablated) -> None:
+    found = ablated.report.ledger.evaluation
+    training = ablated.site.report.evaluation
+    for line, method in (("none", "behaviour"), ("tfidf", "behaviour_lexical"), ("fine_tuned", "ranker")):
+        np.testing.assert_array_equal(found.lists[line].ndcg_at_10, training.lists[method].ndcg_at_10)
+        assert found.test.methods[line] == training.test.methods[method]
+        assert found.cold_items.methods[line] == training.cold_items.methods[method]
+    assert found.lifts["fine_tuned_over_none"] == training.lifts["ranker_over_behaviour"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_head_line_is_the_ranker_of_a_training_that_keeps_the_layers_frozen(ablated: Ablated) -> None:
+    site = ablated.site
+    encoder = site.config.encoder.model_copy(update={"fine_tune_epochs": 0})
+    alone = train(site.data, site.config.model_copy(update={"encoder": encoder}), name="head-alone")
+    assert ablated.report.ledger.evaluation.test.methods["head"] == alone.evaluation.test.methods["ranker"]
+
+
+def test_all_lines_rank_the_same_rows_and_differ(ablated: Ablated) -> None:
+    evaluation = ablated.report.ledger.evaluation
+    assert list(evaluation.test.methods) == ["random", "popularity", "tfidf", *[n for n in NAMES if n != "tfidf"]]
+    columns = np.stack([evaluation.lists[name].ndcg_at_10 for name in NAMES])
+    assert not np.isnan(columns).any()
+    assert len(np.unique(columns.mean(axis=1))) == len(NAMES)
+
+
+def test_each_line_is_paired_with_every_line_before_it(ablated: Ablated) -> None:
+    ledger = ablated.report.ledger
+    pairs = {f"{name}_over_{before}" for i, name in enumerate(NAMES) for before in NAMES[:i]}
+    assert pairs == set(ledger.evaluation.lifts) == set(ledger.cold_lifts)
+    cold = ledger.evaluation.cold_lists
+    gain = cold["head"].ndcg_at_10 - cold["none"].ndcg_at_10
+    assert ledger.cold_lifts["head_over_none"].mean == pytest.approx(np.nanmean(gain))
+    assert np.count_nonzero(~np.isnan(gain)) == ledger.evaluation.cold_items.n_lists > 0
+
+
+def test_only_what_a_line_reads_costs_seconds(ablated: Ablated) -> None:
+    costs = {one.name: one.cost for one in ablated.report.ledger.lines}
+    assert list(costs) == NAMES
+    assert costs["none"].seconds == 0.0
+    assert 0.0 < costs["tfidf"].seconds < costs["frozen"].seconds < costs["head"].seconds
+    assert all(cost.milliseconds > 0 for cost in costs.values())
+
+
+def test_the_report_is_json_with_the_keys_of_a_trainings(ablated: Ablated) -> None:
+    report = json.loads(json.dumps(ablated.report.as_dict(), allow_nan=False))
+    training = ablated.site.report.as_dict()
+    assert report["data"] == training["data"]
+    assert report["slices"] == training["slices"]
+    assert report["tested"] == training["tested"]
+    assert report["test"]["fine_tuned"] == training["test"]["ranker"]
+    assert set(report["lift"]["head_over_none"]) == {"mean", "low", "high"}
+    assert set(report["cold_items_lift"]) == set(report["lift"])
+    assert list(report["lines"]) == NAMES
+    assert all(set(line) == {"what", "seconds", "milliseconds", "trees", "note"} for line in report["lines"].values())
+    assert report["choice"]["line"] in report["choice"]["within"]
+    assert report["choice"]["best"] in report["choice"]["within"]
+
+
+def test_the_table_fits_a_terminal_and_names_the_choice(ablated: Ablated) -> None:
+    lines = "\n".join(ablated.report.lines()).splitlines()
+    assert max(map(len, lines)) <= 120
+    chosen = ablated.report.ledger.choice.line
+    assert [line.split()[0] for line in lines if line.endswith("<- choice")] == [chosen]
+    assert any(line.startswith(f"cheapest choice within the interval of the best: {chosen}, ") for line in lines)
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated: Ablated) -> None:
+    client, report = mlflow.MlflowClient(), ablated.report
+    run = client.get_run(report.run_id)
+    assert run.info.run_name == "ablate"
+    assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
+    assert run.data.params["encoder.head_epochs"] == "2"
+    assert run.data.tags[CHOICE] == report.ledger.choice.line
+    lift = report.ledger.evaluation.lifts["head_over_none"]
+    expected = {
+        "head.ndcg_at_10": report.ledger.evaluation.test.methods["head"]["ndcg_at_10"].mean,
+        "head.cold_items.ndcg_at_10": report.ledger.evaluation.cold_items.methods["head"]["ndcg_at_10"].mean,
+        "head.seconds": report.ledger.lines[3].cost.seconds,
+        "head.milliseconds": report.ledger.lines[3].cost.milliseconds,
+        "lift.head_over_none": lift.mean,
+        "lift.head_over_none.low": lift.low,
+        "lift.head_over_none.high": lift.high,
+    }
+    assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
+    artifacts = {file.path for file in client.list_artifacts(report.run_id)}
+    assert {"config.json", "report.json", "report.txt", "lines.parquet"} <= artifacts
+    assert [file.path for file in client.list_artifacts(report.run_id, "plots")] == ["plots/ledger.png"]
+    lists = pd.read_parquet(mlflow.artifacts.download_artifacts(run_id=report.run_id, artifact_path="lines.parquet"))
+    assert {f"{name}_ndcg_at_10" for name in NAMES} <= set(lists.columns)
+    assert not client.search_model_versions(f"run_id = '{report.run_id}'")
+    assert ablated.plot.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_command_prints_and_writes_its_report(
+    ablated: Ablated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[object] = []
+
+    def given(folder: Path, config: Config, *, name: str, plot: Path | None) -> AblateReport:
+        asked.extend([folder, config.encoder.fine_tune_epochs, name, plot])
+        return ablated.report
+
+    monkeypatch.setattr("pipelines.ablate.ablate", given)
+    words = ["ablate", "DATA", "--name", "text", "--set", "encoder.fine_tune_epochs=0"]
+    words += ["--plot", str(tmp_path / "p.png"), "--json", str(tmp_path / "report.json")]
+    assert cli.run(lambda: cli.cli(words, standalone_mode=False)) == 0
+    assert asked == [Path("DATA"), 0, "text", tmp_path / "p.png"]
+    assert "cheapest choice" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.run_id
+
+
+def test_fine_tuning_has_no_line_where_no_layer_is_trained() -> None:
+    assert [line.name for line in lines_of(load_config())] == NAMES
+    assert [line.name for line in lines_of(load_config(None, ("encoder.fine_tune_epochs=0",)))] == NAMES[:-1]
+
+
+# The choice
+
+
+def costs(**milliseconds_and_seconds: tuple[float, float]) -> dict[str, Cost]:
+    return {name: Cost(seconds, ms) for name, (ms, seconds) in milliseconds_and_seconds.items()}
+
+
+MEANS = {"none": 0.50, "tfidf": 0.53, "head": 0.56, "fine_tuned": 0.57}
+LIFTS = {
+    "fine_tuned_over_none": Interval(0.07, 0.05, 0.09),
+    "fine_tuned_over_tfidf": Interval(0.04, 0.01, 0.06),
+    "fine_tuned_over_head": Interval(0.01, 0.0, 0.02),
+}
+
+
+def test_the_choice_is_the_cheapest_that_is_not_told_apart_from_the_best() -> None:
+    # the low end of fine_tuned over head is 0: not above it; none and tfidf are cheaper but told apart
+    found = choose(costs(none=(1, 0), tfidf=(2, 1), head=(5, 30), fine_tuned=(5, 300)), MEANS, LIFTS)
+    assert (found.line, found.best, found.within) == ("head", "fine_tuned", ("head", "fine_tuned"))
+    clear = LIFTS | {"fine_tuned_over_head": Interval(0.01, 0.001, 0.02)}
+    found = choose(costs(none=(1, 0), tfidf=(2, 1), head=(5, 30), fine_tuned=(5, 300)), MEANS, clear)
+    assert (found.line, found.within) == ("fine_tuned", ("fine_tuned",))
+
+
+def test_milliseconds_count_before_seconds_unless_they_are_alike() -> None:
+    quick = choose(costs(none=(1, 0), tfidf=(2, 1), head=(5, 30), fine_tuned=(4, 300)), MEANS, LIFTS)
+    assert quick.line == "fine_tuned"
+    alike = choose(costs(none=(1, 0), tfidf=(2, 1), head=(5, 30), fine_tuned=(4.6, 300)), MEANS, LIFTS)
+    assert alike.line == "head"
+
+
+def test_a_plainer_line_that_is_best_is_compared_the_other_way_round() -> None:
+    means = {"none": 0.6, "head": 0.5}
+    assert difference({"head_over_none": Interval(-0.1, -0.2, -0.05)}, "none", "head") == Interval(0.1, 0.05, 0.2)
+    for low, within in ((-0.05, ("none",)), (0.05, ("none", "head"))):
+        found = choose(costs(none=(1, 0), head=(0.5, 0)), means, {"head_over_none": Interval(-0.1, -0.2, low)})
+        assert (found.best, found.within) == ("none", within)
+        assert found.line == within[-1]
+
+
+def test_one_user_tells_no_line_apart() -> None:
+    nothing = {"head_over_none": Interval(0.1, np.nan, np.nan)}
+    found = choose(costs(none=(1, 0), head=(5, 30)), {"none": 0.5, "head": 0.6}, nothing)
+    assert (found.line, found.best) == ("none", "head")
+
+
+# What a line reads
+
+
+@pytest.fixture(scope="module")
+def site() -> SmallSite:
+    return small_site()
+
+
+@pytest.mark.parametrize("ranker", [NO_TEXT, LEXICAL, "ranker"])
+def test_a_timed_line_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, ranker: str) -> None:
+    ranked, chain = site.ranked, site.chain
+    timed = ablation._timed(ranked, Line("a", "a", ranker, frozen), chain)
+    left_out = {NO_TEXT: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, LEXICAL: set(ENCODER_COLUMNS), "ranker": set()}[ranker]
+    assert set(ranked.columns) - set(timed.ranker.columns) == left_out
+    assert (timed.reads_terms, timed.reads_vectors) == (ranker != NO_TEXT, ranker == "ranker")
+    assert np.array_equal(read(timed, ranked.test.requests, chain), ranked.read_by(ranker), equal_nan=True)
+
+
+def read(timed: Timed, requests: Requests, chain: Chain) -> Float32:
+    histories = chain.index.histories(requests, length=50, delay=chain.delay)
+    reader: OfflineReader = chain.index.reader(requests, histories, delay=chain.delay, timezone="UTC")
+    return timed.matrix(reader, delay=chain.delay)
+
+
+def test_a_line_without_text_asks_no_text_model(site: SmallSite) -> None:
+    timed = ablation._timed(site.ranked, Line("a", "a", NO_TEXT), site.chain)
+    blind = replace(timed, texts=None, model=None)  # type: ignore[arg-type]
+    assert read(blind, site.ranked.test.requests, site.chain).shape[1] == len(timed.ranker.columns)
+
+
+def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None:
+    alone = ranker_stage(site.chain, site.ranked.texts.states, site.unit.lexical, methods=("ranker",))
+    assert list(alone.rankers) == ["ranker"]
+    np.testing.assert_array_equal(alone.scores("ranker", threads=1), site.ranked.scores("ranker", threads=1))
+
+
+# Lines of one's own
+
+
+@pytest.fixture(scope="module")
+def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A log whose every item is shown once: nothing is known of it but its words, and clicks follow these."""
+    config = tiny_config(
+        save_tiny_bert(tmp_path_factory.mktemp("base")),
+        "ranker.max_trees=60",
+        "ranker.min_data_in_leaf=10",
+        "evaluation.resamples=200",
+        "encoder.dtype=float32",
+        "collaborative.tables=1",
+    )
+    log = unseen_items_log()
+    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+
+
+def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
+    """Each user likes one topic; every list shows six items that no other list shows, the first liked one clicked."""
+    from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of
+
+    generator = np.random.default_rng(11)
+    taste = generator.integers(0, len(TOPICS), n_users)
+    user = generator.integers(0, n_users, n_lists).astype(np.int32)
+    time = np.arange(n_lists, dtype=np.int64) * SECOND
+    titles, label = [], []
+    for one in user:
+        liked = int(generator.integers(0, 6))
+        for place in range(6):
+            others = [topic for topic in range(len(TOPICS)) if topic != taste[one]]
+            topic = taste[one] if place == liked else generator.choice(others)
+            titles.append(f"{generator.choice(PLAIN)} {generator.choice(TOPICS[topic])} {len(titles)}")
+            label.append(int(place == liked))
+    item, labels = np.arange(len(titles), dtype=np.int32), np.array(label, np.int8)
+    requests = Requests(user, time, np.arange(0, len(titles) + 1, 6, dtype=np.int64), item)
+    ids = np.array([str(k) for k in range(n_lists)], object)
+    shown = Impressions(requests, ids, np.zeros(n_lists, bool), labels, np.tile(np.arange(6, dtype=np.int32), n_lists))
+    clicks = np.ones(n_lists, bool)
+    events = Events(user, item[labels > 0], time, np.zeros(n_lists, np.int8), ("click",), clicks, clicks)
+    return Log(catalog_of(titles), np.array([f"u{k:03d}" for k in range(n_users)], object), events, shown)
+
+
+def test_where_clicks_follow_words_every_text_line_is_above_none(news: Chain) -> None:
+    ledger = run_lines(news, LINES)
+    for name in NAMES[1:]:
+        assert ledger.evaluation.lifts[f"{name}_over_none"].low > 0.1
+        assert ledger.cold_lifts[f"{name}_over_none"].low > 0.1
+    random = ledger.evaluation.test.methods["random"]["ndcg_at_10"]
+    none = ledger.evaluation.test.methods["none"]["ndcg_at_10"]
+    assert none.low < random.high
+    assert "none" not in ledger.choice.within
+
+
+def test_another_encoder_is_another_line(news: Chain) -> None:
+    def constant(chain: Chain) -> Made:
+        return replace(frozen(chain), note="as it came")
+
+    lines = (LINES[0], LINES[2], Line("other", "another encoder", "ranker", constant))
+    ledger = run_lines(news, lines)
+    assert [one.name for one in ledger.lines] == ["none", "frozen", "other"]
+    assert ledger.evaluation.lifts["other_over_frozen"].mean == 0.0
+    assert "other: as it came" in ledger.text()
+
+
+def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: Chain) -> None:
+    late = int(news.log.impressions.requests.time[news.sliced.ranker[0]])
+
+    def leaking(chain: Chain) -> Made:
+        return Made(tuple(State(state.start, late, state.model) for state in frozen(chain).states))
+
+    with pytest.raises(TrainingError, match="would leak"):
+        run_lines(news, (LINES[0], Line("leak", "too late", "ranker", leaking)))
+
+
+def test_a_ledger_without_an_encoder_is_refused(news: Chain) -> None:
+    with pytest.raises(ValueError, match=r"expected a line with an encoder, got \['none', 'tfidf'\]"):
+        run_lines(news, LINES[:2])
