@@ -152,7 +152,7 @@ def test_a_feature_that_does_not_fit_the_data_is_an_error_before_training(
 def test_the_catalogue_has_no_features_of_a_category_that_only_the_file_names(tmp_path: Path) -> None:
     site = small_site()
     ranked = ranker_stage(
-        chain_of(tmp_path, MAKER, "features.categories=[category]"), site.unit.encoder, site.unit.lexical
+        chain_of(tmp_path, MAKER, "features.categories=[category]"), always(site.unit.encoder), site.unit.lexical
     )
     assert set(ranked.vocabularies) == {"category"}
     assert "maker_clicks_7d_zscore" in ranked.columns
@@ -179,7 +179,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     assert loaded.features == unit.features
     assert set(loaded.settings.item_categories) >= {"maker", "category"}
     log, _ = load_log(tmp_path, settings_options(loaded.settings))
-    scores = scores_over_log(loaded, LogIndex(log), ranked.test.requests, ranked.texts, threads=1)
+    scores = scores_over_log(loaded, LogIndex(log), ranked.test.requests, ranked.texts.latest, threads=1)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))
 
     (tmp_path / "unit" / "features.py").write_text(own.source.replace("days(7)", "days(1)"))

@@ -88,5 +88,5 @@ def test_a_version_computes_the_features_that_are_left() -> None:
     )
     left = {feature.name for feature in unit.features}
     assert left == {feature.name for feature in site.unit.features} - set(ranked.selection.dropped)
-    scores = scores_over_log(unit, LogIndex(site.log), ranked.test.requests, ranked.texts, threads=1)
+    scores = scores_over_log(unit, LogIndex(site.log), ranked.test.requests, ranked.texts.latest, threads=1)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))

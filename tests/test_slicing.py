@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from features.log import Impressions, Requests
 from recsys.config import Slices
 from recsys.errors import TrainingError
-from recsys.slicing import slice_impressions
+from recsys.slicing import chunk_starts, slice_after, slice_impressions
 
 
 def impressions_at(times: list[int], *, clicked: bool = True) -> Impressions:
@@ -30,13 +30,25 @@ def impressions_at(times: list[int], *, clicked: bool = True) -> Impressions:
 
 def test_slices_are_the_configured_shares_of_the_impressions() -> None:
     sliced = slice_impressions(impressions_at(list(range(100))), Slices())
-    assert sliced.counts() == {"encoder": 50, "ranker": 25, "valid": 10, "test": 15}
+    assert sliced.counts() == {"encoder": 25, "ranker": 50, "valid": 10, "test": 15}
 
 
 def test_a_moment_that_straddles_a_cut_goes_whole_to_the_nearer_side() -> None:
-    times = [0] * 48 + [1] * 5 + list(range(2, 49))
+    times = [0] * 23 + [1] * 5 + list(range(2, 74))
     sliced = slice_impressions(impressions_at(times), Slices())
-    assert sliced.counts()["encoder"] == 48
+    assert sliced.counts()["encoder"] == 23
+
+
+def test_parts_of_a_slice_are_alike_and_divide_no_moment() -> None:
+    everything = impressions_at(list(range(100)))
+    assert chunk_starts(everything, np.arange(20, 60), 4).tolist() == [0, 10, 20, 30]
+    times = [0] * 5 + [1] * 10 + [2] * 5
+    assert chunk_starts(impressions_at(times), np.arange(20), 4).tolist() == [0, 5, 15]
+
+
+def test_lists_after_a_moment_are_cut_by_the_shares_of_the_later_slices() -> None:
+    sliced = slice_after(impressions_at(list(range(100))), 70, Slices(encoder=0.5, ranker=0.25, valid=0.1, test=0.15))
+    assert sliced.counts() == {"encoder": 70, "ranker": 15, "valid": 6, "test": 9}
 
 
 @given(st.lists(st.integers(0, 60), min_size=40, max_size=200))

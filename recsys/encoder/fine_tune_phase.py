@@ -55,6 +55,7 @@ class FineTunePhase:
         self._negatives = negatives
         self._loss: Loss = loss
         self._drawn: Int64 = np.zeros(0, np.int64)
+        self._stale = False
         self._candidates: Int64 = np.zeros((0, 0), np.int64)
         self._order: Int64 = np.zeros(0, np.int64)
         self._starts: Int64 = np.zeros(0, np.int64)
@@ -83,6 +84,7 @@ class FineTunePhase:
         )
         texts = np.sort(index)
         fresh = self._tower.vectors(texts)
+        self._stale = True
         self._bank[torch.from_numpy(texts)] = fresh.detach()
         used = np.isin(texts, batch.texts)
         base = self._bank[torch.from_numpy(batch.texts)]
@@ -95,7 +97,8 @@ class FineTunePhase:
 
     def validate(self) -> float:
         """nDCG@10 of the validation lists with every vector made anew."""
-        self.refresh()
+        if self._stale:
+            self.refresh()
         self._head.eval()
         with torch.inference_mode():
             mapped = self._head.mapped(self._bank)
@@ -103,4 +106,5 @@ class FineTunePhase:
 
     def refresh(self) -> None:
         """Make the vectors that anything reads anew with the present weights."""
+        self._stale = False
         self._bank[self._read] = torch.from_numpy(self._tower.frozen_vectors(self._read.numpy())).to(self._bank.device)
