@@ -111,7 +111,7 @@ class Encoder(Section):
     head_dropout: float = Field(0.2, ge=0, lt=1)
     fine_tune_epochs: int = Field(1, ge=0)
     """Most passes over the texts shown in the encoder slice that also train the upper layers; 0 keeps the base model
-    frozen throughout. The layers stay frozen too where these passes do not validate better than the head alone."""
+    frozen throughout."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
     fine_tune_learning_rate: float = Field(3e-5, gt=0)
