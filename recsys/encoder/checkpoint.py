@@ -177,5 +177,5 @@ def unreadable(path: Path, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())[:200]
     return ModelError(
         f"checkpoint {str(path)!r} cannot be read: {type(error).__name__}: {reason}; expected one that this version "
-        "wrote, whole: train again without --resume"
+        "wrote, whole: train anew without --resume"
     )

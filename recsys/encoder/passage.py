@@ -234,7 +234,7 @@ class Passage:
         if kept.facts.get("base") != self._frozen.fingerprint:
             raise ModelError(
                 f"checkpoint {str(path)!r}: expected a training of base model {self._frozen.fingerprint!r}, got one of "
-                f"{kept.facts.get('base')!r}; train again without --resume"
+                f"{kept.facts.get('base')!r}; train anew without --resume"
             )
         try:
             self._head.restore(kept.part("head"))
