@@ -53,19 +53,30 @@ cli.add_command(cli_data.features)
 @config_options
 @click.option("--name", default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker.")
 @click.option("--report", "page", type=FILE, help="Also write the HTML report to this file.")
+@click.option("--resume", "run_id", metavar="RUN", help="Go on with this interrupted training, with its settings.")
 @json_option
+@click.pass_context
 def train(
+    context: click.Context,
     folder: Path,
     config_path: Path | None,
     settings: tuple[str, ...],
     name: str,
     page: Path | None,
+    run_id: str | None,
     json_path: Path | None,
 ) -> None:
     """Train, evaluate and register both models on the tables in DIR."""
+    from pipelines.train import resume
     from pipelines.train import train as run_training
     from recsys.config import load_config
 
+    if run_id is not None:
+        named = context.get_parameter_source("name") is not click.core.ParameterSource.DEFAULT
+        if config_path or settings or named:
+            raise click.UsageError("--resume goes on with the settings and the name of its run; leave out the others")
+        print_report(resume(folder, run_id, page=page), json_path)
+        return
     print_report(run_training(folder, load_config(config_path, settings), name=name, page=page), json_path)
 
 

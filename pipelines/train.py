@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -28,6 +29,7 @@ from recsys import plots
 from recsys.audit.context import AuditContext
 from recsys.audit.rules import CHEAP, audit, require_pass
 from recsys.config import Config
+from recsys.encoder.checkpoint import Checkpoints
 from recsys.encoder.states import BEGINNING
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import TrainedEncoder, train_encoder
@@ -36,6 +38,7 @@ from recsys.feature_set import own_features
 from recsys.lexical import Lexical
 from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
+from recsys.registry.interrupted import Interrupted, checkpoint_folder, interrupted
 from recsys.registry.versions import Version, log_encoder, log_ranker, withdrawn_on_failure
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
@@ -84,7 +87,24 @@ class TrainReport:
         ]
 
 
-def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | None = None) -> TrainReport:
+def resume(folder: Path, run_id: str, *, page: Path | None = None) -> TrainReport:
+    """Go on with a training that was interrupted, in its own run and with its settings, from its last checkpoint.
+
+    Raises RunNotFound where there is nothing to go on with, InputError where the data is not what it began with.
+    """
+    tracking.connect()
+    found = interrupted(run_id)
+    return train(folder, found.config, name=found.name, page=page, resumed=found)
+
+
+def train(
+    folder: Path,
+    config: Config,
+    *,
+    name: str = "recsys",
+    page: Path | None = None,
+    resumed: Interrupted | None = None,
+) -> TrainReport:
     """Train, evaluate and register both models on a data directory. page: also write the HTML report to this file.
 
     Raises InputError for tables that cannot be used, TrainingError where no usable model can come of them.
@@ -98,14 +118,27 @@ def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | No
             data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
         for line in tables.lines():
             log.info("%s", line)
+        if resumed is not None:
+            resumed.require_data(folder, tables.fingerprint)
         sliced = slice_impressions(data.impressions, config.slices)
         chain = Chain(config, data, sliced, LogIndex(data), threads)
-        with tracking.run(experiment, name, parent=True) as parent:
-            runs.log_config(config)
-            runs.log_dataset(folder, tables.fingerprint, "training")
-            mlflow.log_artifacts(rejects, "rejects")
+        run_id = None if resumed is None else resumed.run_id
+        with (
+            tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
+            checkpoint_folder(parent.info.run_id) as kept,
+        ):
+            if resumed is None:
+                runs.log_config(config)
+                runs.log_dataset(folder, tables.fingerprint, "training")
+                mlflow.log_artifacts(rejects, "rejects")
+            else:
+                resumed.withdraw_parts()
+            log.info(
+                "run %s; if it is interrupted, go on with: recsys train %s --resume %s",
+                parent.info.run_id, shlex.quote(str(folder)), parent.info.run_id,
+            )  # fmt: skip
             with tracking.run(experiment, "encoder"), watch.stage("encoder"):
-                trained, lexical = _encoder_run(chain)
+                trained, lexical = _encoder_run(chain, Checkpoints(kept, minutes=config.encoder.checkpoint_minutes))
             with tracking.run(experiment, "ranker"), watch.stage("ranker"):
                 ranked = _ranker_run(chain, trained, lexical)
             with tracking.run(experiment, "evaluation"), watch.stage("evaluation"):
@@ -132,9 +165,9 @@ def train(folder: Path, config: Config, *, name: str = "recsys", page: Path | No
     return report
 
 
-def _encoder_run(chain: Chain) -> tuple[TrainedEncoder, Lexical]:
+def _encoder_run(chain: Chain, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
     course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
-    trained = train_encoder(chain.log, course, chain.config)
+    trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
     points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
     runs.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
     figure = plots.learning_curves(

@@ -129,6 +129,8 @@ class Encoder(Section):
     """Largest norm of the gradient."""
     patience: int = Field(3, ge=1)
     """Validations without a better nDCG@10 before a phase stops on the encoder slice; an epoch has one."""
+    checkpoint_minutes: float = Field(5.0, ge=0)
+    """Between two checkpoints within a part of the log, after each of which there is one too; 0: after every update."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it."""
     pretraining: Pretraining = Pretraining()

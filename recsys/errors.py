@@ -69,7 +69,7 @@ class ModelNotFound(ModelError):
 
 
 class RunNotFound(ModelError):
-    """No run of that id, or no evaluation or version that it recorded."""
+    """No run of that id, or no evaluation, version or checkpoint of it."""
 
 
 class EncoderMismatch(ModelError):

@@ -19,11 +19,11 @@ from recsys.beyond_accuracy import beyond_accuracy
 from recsys.collaborative.columns import CO_CLICK_COLUMNS
 from recsys.collaborative.tables import TableSettings
 from recsys.config import Config
+from recsys.encoder.course import Course
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.states import State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import Course
 from recsys.errors import TrainingError
 from recsys.evaluation import evaluate, random_scores
 from recsys.evaluation_report import Evaluation

@@ -28,13 +28,14 @@ from transformers import (
 from features.history import clicks_by_user, histories
 from features.log import Log
 from recsys.encoder.activations import LowerActivations
+from recsys.encoder.course import Course
 from recsys.encoder.dataset import collect_texts, make_examples, make_lists, split_by_time
-from recsys.encoder.fitting import EpochRecord
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
-from recsys.encoder.training import Course, TrainedEncoder, train_encoder
+from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.encoder.watch import EpochRecord
 from recsys.metrics import list_metrics
 
 

@@ -61,13 +61,12 @@ def batch_of(lists: ListSet, index: Int64, candidates: Int64, device: torch.devi
     )
 
 
-def batch_scores(head: Head, mapped: Tensor, batch: Batch, *, past: Tensor | None = None) -> Tensor:
-    """Scores of a batch, (b, c), -inf where there is no candidate. mapped: (m, d), vectors of `batch.texts`. past: what
-    the histories read in place of them."""
+def batch_scores(head: Head, mapped: Tensor, batch: Batch) -> Tensor:
+    """Scores of a batch, (b, c), -inf where there is no candidate. mapped: (m, d), vectors of `batch.texts`."""
     queries = None
     if batch.query is not None:
         queries = mapped[batch.query.clamp(min=0)] * (batch.query >= 0)[:, None]
-    scores = head.scores(mapped, batch.history, batch.candidates.clamp(min=0), queries, past=past)
+    scores = head.scores(mapped, batch.history, batch.candidates.clamp(min=0), queries)
     return scores.masked_fill(batch.candidates < 0, -torch.inf)
 
 

@@ -2,9 +2,8 @@
 
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every list that shows
 one of them; the other vectors of those lists and of their histories come from a bank of the latest ones. So each text
-that is run gets the gradient of many lists, where a batch of lists would run as many texts for a few lists. Gradients
-flow through candidates only: those through histories cost as much again. The bank takes up the block's vectors at every
-step and is made anew, for all texts that are read, at every validation.
+that is run gets the gradient of many lists, where a batch of lists would run as many texts for a few lists. The bank
+takes up the block's vectors at every step and is made anew, for all texts that are read, at every validation.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class FineTunePhase:
         places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(base.device)
         base = base.index_copy(0, places, fresh[torch.from_numpy(used)])
         mapped = self._head.mapped(base)
-        loss = click_loss(batch_scores(self._head, mapped, batch, past=mapped.detach()), self._loss)
+        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 

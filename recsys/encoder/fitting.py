@@ -7,41 +7,21 @@ first: it takes the place of a rate that falls, which would need to know beforeh
 
 from __future__ import annotations
 
-import logging
 import math
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from features.log import Int64
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One validation. phase: head, fine_tune, or progressive. epoch: passes of the phase so far. loss: mean since the
-    last record, NaN before the first step. validation_ndcg: nDCG@10, 0 to 1, of lists that have taught nothing so far.
-    seconds: since the phase began. learning_rate: of the phase's own weights. kept: True where these weights are used.
-    """
-
-    phase: str
-    epoch: float
-    loss: float
-    validation_ndcg: float
-    seconds: float
-    learning_rate: float
-    kept: bool
-
-
-Progress = Callable[[EpochRecord], None]
+from recsys.encoder.checkpoint import Kept, joined
+from recsys.encoder.watch import EpochRecord, Progress, Watch
+from recsys.encoder.weights import copied, copy_into, memory_of, remember, trained
 
 
 @dataclass(frozen=True)
@@ -53,6 +33,11 @@ class Stretch:
     new: Int64
     old: Int64
     replay: float
+
+    @property
+    def end(self) -> int:
+        """Position of its newest example, -1 where it has none: tells the stretches of one log apart."""
+        return int(self.new[-1]) if len(self.new) else -1
 
     def draw(self, generator: np.random.Generator) -> Int64:
         """The examples of one epoch in random order."""
@@ -105,60 +90,143 @@ def parameter_groups(rates: Iterable[tuple[nn.Module, float]], weight_decay: flo
     return groups
 
 
+@dataclass
+class _Place:
+    """Where a fitting stands in its latest stretch. epoch: whole passes. update: updates of the pass after them;
+    losses: of its steps; drawn_from: the generator's state before it. loss: mean of the last whole pass.
+    """
+
+    stretch: int = -1
+    epoch: int = 0
+    update: int = 0
+    losses: list[float] = field(default_factory=list)
+    drawn_from: dict[str, Any] = field(default_factory=dict)
+    loss: float = math.nan
+
+    def end_epoch(self) -> float:
+        """Count a pass that is done; the mean loss of its steps, NaN where it had none."""
+        self.loss = float(np.mean(self.losses)) if self.losses else math.nan
+        self.epoch, self.update, self.losses = self.epoch + 1, 0, []
+        return self.loss
+
+
 class Fitting:
     """The training of one phase over all its stretches.
 
     Optimizer, running average and the weights that it follows go on from stretch to stretch. Between calls the module
-    has its averaged weights.
+    has its averaged weights. after_update: called after every update; `kept` then holds what `restore` needs for the
+    next call, with the same stretch, to go on from there.
     """
 
     def __init__(
-        self, phase: Phase, groups: list[dict[str, Any]], schedule: Schedule, generator: np.random.Generator
+        self,
+        phase: Phase,
+        groups: list[dict[str, Any]],
+        schedule: Schedule,
+        generator: np.random.Generator,
+        after_update: Callable[[], None] | None = None,
     ) -> None:
         self.rate = groups[0]["lr"]
         self._phase = phase
         self._schedule = schedule
         self._generator = generator
+        self._after_update = after_update
         self._optimizer = torch.optim.AdamW(groups)
         self._full_rates = [group["lr"] for group in groups]
-        self._average = _copied(phase.module)
-        self._followed = _copied(phase.module)
+        self._average = copied(phase.module)
+        self._followed = copied(phase.module)
         self._updates = 0
+        self._place = _Place()
+        self._watch = Watch(phase)
+        self._resumes = False
+        self._within = False
+
+    @property
+    def untouched(self) -> bool:
+        """Whether it has trained nothing yet."""
+        return self._updates == 0
 
     def fit(self, stretch: Stretch, epochs: int, on_record: Progress | None = None) -> list[EpochRecord]:
         """Learn a stretch with validation after every epoch; the module ends with the averaged weights that validated
         best, the untouched ones included, and training goes on from there."""
-        watch = _Watch(self._phase, on_record)
-        watch.validate(epoch=0, loss=math.nan, rate=0.0)
-        for epoch in range(epochs):
-            loss = self._run_epoch(stretch, epoch)
-            watch.validate(epoch + 1, loss, self.rate)
-            if watch.stale >= self._schedule.patience:
-                break
+        if not self._goes_on(stretch):
+            self._watch = Watch(self._phase)
+            self._watch.validate(0, math.nan, 0.0, on_record)
+        watch = self._watch
+        while self._place.epoch < epochs and watch.stale < self._schedule.patience:
+            loss = self._run_epoch(stretch)
+            watch.validate(self._place.epoch, loss, self.rate, on_record)
         watch.restore()
         if not watch.records[-1].kept:
-            self._average, self._followed = _copied(self._phase.module), _copied(self._phase.module)
+            self._average, self._followed = copied(self._phase.module), copied(self._phase.module)
+        self._watch = Watch(self._phase)
         return watch.records
 
     def learn(self, stretch: Stretch, epochs: int) -> float:
         """Learn a stretch for all its epochs; the last one's mean loss, NaN where there was nothing to learn."""
-        loss = math.nan
-        for epoch in range(epochs):
-            loss = self._run_epoch(stretch, epoch)
-        return loss
+        self._goes_on(stretch)
+        while self._place.epoch < epochs:
+            self._run_epoch(stretch)
+        return self._place.loss
 
-    def _run_epoch(self, stretch: Stretch, epoch: int) -> float:
-        """One pass; the mean loss of its steps."""
-        phase, n = self._phase, self._schedule.accumulate
-        _copy_into(phase.module, self._followed)
-        steps = phase.steps(stretch.draw(self._generator), self._generator)
-        updates = [steps[start : start + n] for start in range(0, len(steps), n)]
-        losses: list[float] = []
-        for some in _shown(phase.name, epoch, updates, losses):
-            losses += self._update(some)
-        self._followed = _copied(phase.module)
-        _copy_into(phase.module, self._average)
-        return float(np.mean(losses)) if losses else math.nan
+    def kept(self) -> Kept:
+        """What `restore` needs."""
+        parts = {
+            "average": Kept({}, self._average),
+            "followed": Kept({}, trained(self._phase.module) if self._within else self._followed),
+            "optimizer": Kept({}, memory_of(self._optimizer, self._phase.module)),
+            "watch": self._watch.kept(),
+        }
+        return joined({"updates": self._updates, "place": asdict(self._place)}, parts)
+
+    def restore(self, kept: Kept) -> None:
+        """Take up what another fitting of the same phase kept, and go on where it was."""
+        remember(self._optimizer, self._phase.module, kept.part("optimizer").tensors)
+        copy_into(self._phase.module, kept.part("average").tensors)
+        self._average = copied(self._phase.module)
+        self._followed = {
+            name: kept.part("followed").tensors[name].to(tensor.device, copy=True)
+            for name, tensor in self._average.items()
+        }
+        self._updates = kept.facts["updates"]
+        self._place = _Place(**kept.facts["place"])
+        self._watch = Watch(self._phase, kept.part("watch"))
+        self._resumes = True
+
+    def _goes_on(self, stretch: Stretch) -> bool:
+        """Whether a stretch is the one in which a restored fitting stood; else the fitting stands at its beginning."""
+        goes_on = self._resumes and self._place.stretch == stretch.end
+        self._resumes = False
+        if not goes_on:
+            self._place = _Place(stretch.end)
+        return goes_on
+
+    def _run_epoch(self, stretch: Stretch) -> float:
+        """One pass, or what is left of it; the mean loss of its steps."""
+        phase, place = self._phase, self._place
+        copy_into(phase.module, self._followed)
+        self._within = True
+        updates = self._draw(stretch)
+        for some in _shown(phase.name, place.epoch, updates[place.update :], place.losses):
+            place.losses += self._update(some)
+            place.update += 1
+            if self._after_update is not None:
+                self._after_update()
+        self._followed = copied(phase.module)
+        copy_into(phase.module, self._average)
+        self._within = False
+        return place.end_epoch()
+
+    def _draw(self, stretch: Stretch) -> list[list[Int64]]:
+        """The steps of each update of a pass; of one that was begun, the same as they were."""
+        generator, n = self._generator, self._schedule.accumulate
+        if self._place.update:
+            generator = np.random.default_rng()
+            generator.bit_generator.state = self._place.drawn_from
+        else:
+            self._place.drawn_from = dict(generator.bit_generator.state)
+        steps = self._phase.steps(stretch.draw(generator), generator)
+        return [steps[start : start + n] for start in range(0, len(steps), n)]
 
     def _update(self, steps: list[Int64]) -> list[float]:
         """One update of the weights and of their average; the losses of its steps."""
@@ -169,71 +237,19 @@ class Fitting:
             group["lr"] = rate * factor
         self._optimizer.zero_grad(set_to_none=True)
         losses = [self._phase.backward(index, self._generator) for index in steps]
-        trained = _trained(module)
+        weights = trained(module)
         if len(steps) > 1:
-            for tensor in trained.values():
+            for tensor in weights.values():
                 if tensor.grad is not None:
                     tensor.grad /= len(steps)
-        nn.utils.clip_grad_norm_(list(trained.values()), self._schedule.gradient_clip)
+        nn.utils.clip_grad_norm_(list(weights.values()), self._schedule.gradient_clip)
         self._optimizer.step()
         self._updates += 1
         kept = min(self._schedule.average, (1 + self._updates) / (10 + self._updates))
         with torch.no_grad():
-            for name, tensor in trained.items():
+            for name, tensor in weights.items():
                 self._average[name].lerp_(tensor, 1 - kept)
         return losses
-
-
-class _Watch:
-    """Validates a phase, keeps its best weights, and counts the validations since."""
-
-    def __init__(self, phase: Phase, on_record: Progress | None) -> None:
-        self.records: list[EpochRecord] = []
-        self.stale = 0
-        self._phase = phase
-        self._on_record = on_record
-        self._started = time.monotonic()
-        self._best = -math.inf
-        self._kept: dict[str, Tensor] = {}
-
-    def validate(self, epoch: float, loss: float, rate: float) -> None:
-        ndcg = self._phase.validate()
-        better = ndcg > self._best
-        if better:
-            self._best, self.stale = ndcg, 0
-            self._kept = _copied(self._phase.module)
-        else:
-            self.stale += 1
-        record = EpochRecord(self._phase.name, epoch, loss, ndcg, time.monotonic() - self._started, rate, better)
-        self.records.append(record)
-        tell(record, self._on_record)
-
-    def restore(self) -> None:
-        _copy_into(self._phase.module, self._kept)
-
-
-def tell(record: EpochRecord, on_record: Progress | None) -> None:
-    """Log a record and hand it on."""
-    logger.info(
-        "%s epoch %g: loss %.4f, validation ndcg_at_10 %.4f, %.0f s",
-        record.phase, record.epoch, record.loss, record.validation_ndcg, record.seconds,
-    )  # fmt: skip
-    if on_record is not None:
-        on_record(record)
-
-
-def _trained(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
-
-
-def _copied(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in _trained(module).items()}
-
-
-def _copy_into(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, tensor in _trained(module).items():
-            tensor.copy_(weights[name])
 
 
 def _shown(name: str, epoch: int, updates: list[list[Int64]], losses: list[float]) -> Iterator[list[Int64]]:

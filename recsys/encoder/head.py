@@ -63,28 +63,19 @@ class Head(nn.Module):
         hidden = functional.gelu(self.map_in(self.dropout(vectors)))
         return functional.normalize(vectors + self.map_out(self.dropout(hidden)), dim=1)
 
-    def scores(
-        self,
-        items: Tensor,
-        history: Tensor,
-        candidates: Tensor,
-        query: Tensor | None = None,
-        *,
-        past: Tensor | None = None,
-    ) -> Tensor:
+    def scores(self, items: Tensor, history: Tensor, candidates: Tensor, query: Tensor | None = None) -> Tensor:
         """Scores of the candidates of b requests, (b, c).
 
         items: (n, d) mapped vectors. history: (b, h) positions in `items`, latest first, -1 where it has ended;
         h <= 50. candidates: (b, c) positions in `items`. query: (b, d) mapped vectors, zero rows for requests without
-        one. past: what the history reads in place of `items`, such as the same vectors without gradients.
+        one.
         """
-        past = items if past is None else past
         there = history >= 0
-        logits = self.attention_out(torch.tanh(_ATTENTION_GAIN * self.attention_in(past))).squeeze(1)
+        logits = self.attention_out(torch.tanh(_ATTENTION_GAIN * self.attention_in(items))).squeeze(1)
         logits = logits[history.clamp(min=0)] + _LOGIT_GAIN * self.recency[: history.shape[1]]
         logits = logits.masked_fill(~there, -torch.inf)
         shown = functional.embedding(candidates, items)
-        similarity = _similarity(shown, past, history)
+        similarity = _similarity(shown, items, history)
         logits = logits[:, None, :] + _LOGIT_GAIN * self.resemblance * similarity
         prior_logit = (_LOGIT_GAIN * self.prior_logit).expand(*candidates.shape, 1)
         share = torch.softmax(torch.cat([logits, prior_logit], dim=2), dim=2)
@@ -120,10 +111,10 @@ class Head(nn.Module):
         )
 
 
-def _similarity(shown: Tensor, past: Tensor, history: Tensor) -> Tensor:
+def _similarity(shown: Tensor, items: Tensor, history: Tensor) -> Tensor:
     """Dot products of candidates and history, (b, c, h); 0 after the history's end.
 
-    shown: (b, c, d). past: (n, d). history: (b, h) positions in `past`, -1 after the end. Requests with histories of
+    shown: (b, c, d). items: (n, d). history: (b, h) positions in `items`, -1 after the end. Requests with histories of
     about one length are multiplied together, since most histories are much shorter than the longest.
     """
     lengths = (history >= 0).sum(dim=1)
@@ -133,7 +124,7 @@ def _similarity(shown: Tensor, past: Tensor, history: Tensor) -> Tensor:
         width = min(width, history.shape[1])
         rows = torch.nonzero((lengths > shorter) & (lengths <= width)).squeeze(1)
         if len(rows):
-            read = functional.embedding(history[rows, :width].clamp(min=0), past)
+            read = functional.embedding(history[rows, :width].clamp(min=0), items)
             found[rows, :, :width] = torch.bmm(shown[rows], read.transpose(1, 2)).to(found.dtype)
         shorter = max(shorter, width)
     return found

@@ -6,6 +6,7 @@ A stretch of the log is learnt in two phases: the head on the vectors as they ar
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,16 +14,21 @@ from torch import Tensor, nn
 
 from features.log import Float32
 from recsys.config import Encoder as EncoderConfig
+from recsys.encoder.checkpoint import Kept, joined
 from recsys.encoder.fine_tune_phase import FineTunePhase
-from recsys.encoder.fitting import EpochRecord, Fitting, Phase, Progress, Schedule, Stretch, parameter_groups
+from recsys.encoder.fitting import Fitting, Phase, Schedule, Stretch, parameter_groups
 from recsys.encoder.head import Head
 from recsys.encoder.head_phase import HeadPhase
 from recsys.encoder.material import Material
 from recsys.encoder.upper import UpperTower
+from recsys.encoder.watch import EpochRecord, Progress
 
 
 class Learner:
-    """head and vectors, (n_texts, d) as the tower gives them: training changes both. upper: None for frozen layers."""
+    """head and vectors, (n_texts, d) as the tower gives them: training changes both. upper: None for frozen layers.
+
+    after_update: called after every update of weights; `kept` then holds what `restore` needs to go on from there.
+    """
 
     def __init__(
         self,
@@ -32,6 +38,7 @@ class Learner:
         vectors: Tensor,
         generator: np.random.Generator,
         upper: UpperTower | None = None,
+        after_update: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
         self.material = material
@@ -39,6 +46,7 @@ class Learner:
         self.vectors = vectors
         self.upper = upper
         self._generator = generator
+        self._after_update = after_update
         self._head_phase = HeadPhase(
             head,
             vectors,
@@ -67,7 +75,7 @@ class Learner:
 
     def fit_head(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
         """The first stretch: the head, until it validates no better."""
-        if self.settings.loss == "binary":
+        if self.settings.loss == "binary" and self._head_fitting.untouched:
             self._head_phase.match_click_rate()
             self._head_fitting = self._fitting(self._head_phase, self.head, self.settings.head_learning_rate)
         return self._head_fitting.fit(stretch, self.settings.head_epochs, on_record)
@@ -75,7 +83,8 @@ class Learner:
     def with_layers(self, upper: UpperTower) -> Learner:
         """A learner that goes on from this one's head and trains the layers too; this one stays as it is."""
         head = copy.deepcopy(self.head)
-        return Learner(self.settings, self.material, head, self.vectors.clone(), self._generator, upper)
+        vectors = self.vectors.clone()
+        return Learner(self.settings, self.material, head, vectors, self._generator, upper, self._after_update)
 
     def fit_layers(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
         """The first stretch: the layers under the head as it is, until they validate no better."""
@@ -102,6 +111,25 @@ class Learner:
             found: Float32 = self.head.mapped(self.vectors).cpu().numpy()
         return found
 
+    def kept(self) -> Kept:
+        """What `restore` needs: of frozen layers no vectors, which the base model gives again."""
+        parts = {"head": self._head_fitting.kept()}
+        if self._layers_phase is not None:
+            parts["layers"] = self._layers_fitting.kept()
+            parts["vectors"] = Kept({}, {"read": self.vectors[self._read()]})
+        return joined({"training": self.head.training}, parts)
+
+    def restore(self, kept: Kept) -> None:
+        """Take up what another learner of the same kind kept, and go on where it was."""
+        self.head.train(kept.facts["training"])
+        self._head_fitting.restore(kept.part("head"))
+        if self._layers_phase is not None:
+            self._layers_fitting.restore(kept.part("layers"))
+            self.vectors[self._read()] = kept.part("vectors").tensors["read"].to(self.vectors.device)
+
+    def _read(self) -> Tensor:
+        return torch.from_numpy(self.material.read)
+
     def _fitting(self, phase: Phase, trained: nn.Module, rate: float) -> Fitting:
         settings = self.settings
         schedule = Schedule(
@@ -112,4 +140,4 @@ class Learner:
             patience=settings.patience,
         )
         groups = parameter_groups([(trained, rate)], settings.weight_decay)
-        return Fitting(phase, groups, schedule, self._generator)
+        return Fitting(phase, groups, schedule, self._generator, self._after_update)

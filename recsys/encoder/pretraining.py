@@ -21,12 +21,13 @@ from features.log import Int64
 from recsys.config import Pretraining
 from recsys.encoder.attention import trained_attention
 from recsys.encoder.contrastive_phase import ContrastivePhase
-from recsys.encoder.fitting import EpochRecord, Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
 from recsys.encoder.masked_phase import MaskedPhase
 from recsys.encoder.occurring import Occurring, SmallEmbeddings, occurring_tokens, small_embeddings
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower
+from recsys.encoder.watch import EpochRecord
 
 logger = logging.getLogger(__name__)
 

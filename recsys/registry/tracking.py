@@ -58,9 +58,9 @@ def _database(path: Path) -> str:
 
 
 @contextmanager
-def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
-    """An MLflow run for a block of work: a parent, or a child of the run that is open."""
-    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=not parent) as started:
+def run(experiment: str, name: str, *, parent: bool = False, run_id: str | None = None) -> Iterator[Run]:
+    """An MLflow run for a block of work: a parent, or a child of the run that is open. run_id: of one to go on with."""
+    with mlflow.start_run(run_id, experiment_id=experiment, run_name=name, nested=not parent) as started:
         yield started
 
 

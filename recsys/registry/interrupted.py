@@ -1,0 +1,138 @@
+"""Trainings that were interrupted: what their runs say of them, and the folder of their checkpoints on this machine.
+
+The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLOW_TRACKING_URI` keeps the runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities import Run, RunStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
+
+from recsys.config import Config
+from recsys.errors import InputError, RunNotFound, TrainingError
+
+CHECKPOINTS = Path("mlruns") / "checkpoints"
+_PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A training to go on with. name: of its models. digest: the beginning of its data's fingerprint."""
+
+    run_id: str
+    name: str
+    config: Config
+    digest: str
+
+    def require_data(self, folder: Path, fingerprint: str) -> None:
+        """Raise InputError where a data directory is not the one that the training began with."""
+        got = fingerprint[: len(self.digest)]
+        if got != self.digest:
+            raise InputError(
+                f"{str(folder)!r}: expected the data that run {self.run_id} began with, fingerprint {self.digest!r}, "
+                f"got {got!r}; train anew without --resume"
+            )
+
+    def withdraw_parts(self) -> None:
+        """Delete what the run has half made: its child runs, which are made anew, and an encoder without a ranker."""
+        client = mlflow.MlflowClient()
+        experiment = client.get_run(self.run_id).info.experiment_id
+        for child in client.search_runs([experiment], f"tags.{_PARENT} = '{self.run_id}'"):
+            client.delete_run(child.info.run_id)
+        for version in _versions(self.run_id):
+            client.delete_model_version(version.name, version.version)
+
+
+def interrupted(run_id: str) -> Interrupted:
+    """The training of a run that has not come to its end.
+
+    Raises RunNotFound where there is no such run, it has ended well, or there is nothing on this machine to go on from.
+    """
+    try:
+        run = mlflow.MlflowClient().get_run(run_id)
+    except MlflowException as error:
+        raise RunNotFound(
+            f"run {run_id!r} is not at {mlflow.get_tracking_uri()}; expected the id that the training printed"
+        ) from error
+    if _PARENT in run.data.tags:
+        raise RunNotFound(f"run {run_id!r} is a part of run {run.data.tags[_PARENT]!r}; resume that one")
+    rankers = [f"{one.name}/{one.version}" for one in _versions(run_id) if one.name.endswith("-ranker")]
+    if rankers or run.info.status == RunStatus.to_string(RunStatus.FINISHED):
+        made = f"; it registered {', '.join(rankers)}" if rankers else ""
+        raise RunNotFound(f"run {run_id!r} has ended well, there is nothing to resume{made}")
+    if not (CHECKPOINTS / run_id).is_dir():
+        raise RunNotFound(
+            f"run {run_id!r}: expected its checkpoints in {str(CHECKPOINTS / run_id)!r}, found none; resume it in the "
+            "folder where it began, or train anew without --resume"
+        )
+    with _held(run_id):  # before the run is opened, which would mark it as failed
+        pass
+    return Interrupted(run_id, run.info.run_name, _config(run), _digest(run))
+
+
+@contextmanager
+def checkpoint_folder(run_id: str) -> Iterator[Path]:
+    """The folder of a training's checkpoints, for one process at a time.
+
+    Removed when the block ends well, or in a TrainingError, which to go on would end in again; else it is kept.
+    """
+    folder = CHECKPOINTS.resolve() / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(run_id):
+        try:
+            yield folder
+        except TrainingError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _held(run_id: str) -> Iterator[None]:
+    """Let no other process train this run meanwhile; the lock ends with the process, however that ends."""
+    with (CHECKPOINTS / run_id / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunNotFound(f"run {run_id!r} is still training in another process; end that first") from error
+        yield
+
+
+def _config(run: Run) -> Config:
+    try:
+        return Config.model_validate(mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/config.json"))
+    except (MlflowException, OSError) as error:
+        raise RunNotFound(
+            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train anew without "
+            "--resume"
+        ) from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise RunNotFound(
+            f"run {run.info.run_id!r} is of another version of this project: config key "
+            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train anew without --resume"
+        ) from error
+
+
+def _digest(run: Run) -> str:
+    inputs = run.inputs.dataset_inputs
+    if not inputs:
+        raise RunNotFound(
+            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train anew without --resume"
+        )
+    return str(inputs[0].dataset.digest)
+
+
+def _versions(run_id: str) -> list[ModelVersion]:
+    """The versions that a run registered."""
+    return list(mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'"))

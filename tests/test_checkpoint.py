@@ -1,0 +1,272 @@
+"""Checkpoints: wherever a training is cut off, another process that goes on ends with the same encoder, to the bit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_encoder import save_tiny_bert, tiny_config, topic_log
+
+from features.log import Log
+from recsys.config import Config
+from recsys.encoder import checkpoint
+from recsys.encoder.checkpoint import PLACE, Checkpoints
+from recsys.encoder.course import Course
+from recsys.encoder.dataset import collect_texts, make_examples, make_lists
+from recsys.encoder.fine_tune_phase import FineTunePhase
+from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.head import Head
+from recsys.encoder.head_phase import HeadPhase
+from recsys.encoder.passage import Passage
+from recsys.encoder.text import item_texts
+from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.encoder.weights import trained
+from recsys.errors import ModelError
+
+CHUNKS = (240, 320)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_bert(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return topic_log()
+
+
+@pytest.fixture(scope="module")
+def config(base: Path) -> Config:
+    return tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", "encoder.checkpoint_minutes=0")
+
+
+@pytest.fixture(scope="module")
+def course(log: Log) -> Course:
+    return Course(log.impressions, CHUNKS)
+
+
+@pytest.fixture(scope="module")
+def whole(log: Log, course: Course, config: Config) -> TrainedEncoder:
+    """The same training, never interrupted and without checkpoints."""
+    found = train_encoder(log, course, config)
+    assert found.full is not found.head  # the layers are kept, so that all there is to go on with is gone on with
+    return found
+
+
+def checkpoints(folder: Path, minutes: float = 0) -> Checkpoints:
+    return Checkpoints(folder / "checkpoint", minutes=minutes)
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
+    """Let a step of a phase end the training; steps of a stretch of the log, taken in this process, count from 1."""
+    learn, backward = Passage._learn, phase.backward  # type: ignore[attr-defined]
+    at = {"stretch": 0, "step": 0}
+
+    def entering(self: Passage, number: int, *, both: bool) -> None:
+        at.update(stretch=number, step=0)
+        learn(self, number, both=both)
+
+    def taking(self: object, *arguments: object) -> float:
+        at["step"] += 1
+        if at == {"stretch": stretch, "step": step}:
+            raise Killed
+        found: float = backward(self, *arguments)
+        return found
+
+    monkeypatch.setattr(Passage, "_learn", entering)
+    monkeypatch.setattr(phase, "backward", taking)
+
+
+def cut_off(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
+    with monkeypatch.context() as patch:
+        killed_at(patch, phase, stretch, step)
+        with pytest.raises(Killed):
+            run()
+
+
+def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str]) -> None:
+    for name in ("frozen", "head", "full", "live"):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert one.fingerprint == other.fingerprint, name
+        assert np.array_equal(one.table.vectors, other.table.vectors), name
+    assert len(found.states) == len(expected.states)
+    for state, other_state in zip(found.states, expected.states, strict=True):
+        assert (state.start, state.learnt_until) == (other_state.start, other_state.learnt_until)
+        assert np.array_equal(state.model.encode_texts(texts), other_state.model.encode_texts(texts), equal_nan=True)
+        for array, other_array in zip(
+            state.model.weights.arrays().values(), other_state.model.weights.arrays().values(), strict=True
+        ):
+            assert np.array_equal(array, other_array)
+    told = [[(r.phase, r.epoch, repr(r.loss), r.validation_ndcg, r.kept) for r in x.records] for x in (found, expected)]
+    assert told[0] == told[1]
+    assert found.seconds.keys() == expected.seconds.keys()
+
+
+@pytest.mark.parametrize(
+    ("phase", "stretch", "step"),
+    [
+        (HeadPhase, 0, 1), (HeadPhase, 0, 3), (FineTunePhase, 0, 1), (FineTunePhase, 0, 3), (HeadPhase, 1, 3),
+        (FineTunePhase, 1, 2), (HeadPhase, 2, 1), (HeadPhase, 2, 5), (HeadPhase, 3, 8), (FineTunePhase, 3, 4),
+    ],
+)  # fmt: skip
+def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
+    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int,
+) -> None:  # fmt: skip
+    def run() -> TrainedEncoder:
+        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+
+    cut_off(run, monkeypatch, phase, stretch, step)
+    assert (tmp_path / "checkpoint" / PLACE).exists() == ((phase, stretch, step) != (HeadPhase, 0, 1))
+    torch.manual_seed(99)
+    assert_same(run(), whole, item_texts(log.catalog, "{title}"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reported", "phase", "stretch", "step"),
+    [
+        (("encoder.loss=binary",), None, HeadPhase, 0, 3),
+        (("encoder.fine_tune_learning_rate=1e-30",), None, HeadPhase, 2, 2),
+        (("encoder.fine_tune_epochs=0",), None, HeadPhase, 3, 2),
+        ((), 1, FineTunePhase, 3, 2),
+        ((), 0, FineTunePhase, 3, 2),
+        (("encoder.fine_tune_epochs=0",), 1, HeadPhase, 3, 2),
+        (("encoder.accumulate=2", "encoder.fine_tune_learning_rate=1e-2"), None, FineTunePhase, 3, 6),
+    ],
+    ids=["binary", "layers that do not pay", "frozen", "live", "nothing set aside", "live, frozen", "accumulated"],
+)
+def test_other_trainings_go_on_too(
+    base: Path, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    settings: tuple[str, ...], reported: int | None, phase: type, stretch: int, step: int,
+) -> None:  # fmt: skip
+    config = tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", *settings)
+    course = Course(log.impressions, CHUNKS, reported)
+
+    def run() -> TrainedEncoder:
+        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+
+    cut_off(run, monkeypatch, phase, stretch, step)
+    expected = train_encoder(log, course, config)
+    assert_same(run(), expected, item_texts(log.catalog, "{title}"))
+
+
+def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
+    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> TrainedEncoder:
+        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+
+    def half(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise Killed
+
+    cut_off(run, monkeypatch, HeadPhase, 0, 3)
+    cut_off(run, monkeypatch, FineTunePhase, 0, 2)
+    before = (tmp_path / "checkpoint" / PLACE).read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", half)
+        with pytest.raises(Killed):
+            run()
+    assert (tmp_path / "checkpoint" / PLACE).read_bytes() == before
+    cut_off(run, monkeypatch, FineTunePhase, 2, 3)
+    assert_same(run(), whole, item_texts(log.catalog, "{title}"))
+
+
+def test_a_training_whose_steps_are_all_done_learns_nothing_more(
+    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run() -> TrainedEncoder:
+        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
+
+    run()
+    monkeypatch.delattr(HeadPhase, "backward")
+    monkeypatch.delattr(FineTunePhase, "backward")
+    assert_same(run(), whole, item_texts(log.catalog, "{title}"))
+
+
+def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
+    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, kept, *states: saved.append(kept.facts["done"]))
+    train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
+    assert saved == [1, 2, 3, 5, 7]  # head, layers, held out; the part after each state that is set aside
+
+
+@pytest.mark.parametrize("damaged", [PLACE, "state-0.safetensors"])
+@pytest.mark.parametrize("size", [5, 2000, -1])
+def test_a_truncated_checkpoint_is_refused_by_name(
+    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, size: int
+) -> None:
+    def run() -> TrainedEncoder:
+        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+
+    cut_off(run, monkeypatch, FineTunePhase, 2, 3)
+    path = tmp_path / "checkpoint" / damaged
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ModelError, match=rf"checkpoint '.*{damaged}' cannot be read: .*train anew without --resume"):
+        run()
+
+
+def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
+    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(other: Config) -> TrainedEncoder:
+        return train_encoder(log, course, other, checkpoints=checkpoints(tmp_path))
+
+    cut_off(lambda: run(config), monkeypatch, FineTunePhase, 0, 3)
+    settings = config.encoder
+    wider = config.model_copy(update={"encoder": settings.model_copy(update={"fine_tune_layers": 2})})
+    with pytest.raises(ModelError, match=r"checkpoint '.*' cannot be read: KeyError"):
+        run(wider)
+    longer = config.model_copy(update={"encoder": settings.model_copy(update={"max_tokens": 12})})
+    with pytest.raises(ModelError, match=r"expected a training of base model '.*', got one of '"):
+        run(longer)
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
+    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def full(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with caplog.at_level(logging.WARNING):
+        found = train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
+    assert "no checkpoint could be written, training goes on without: [Errno 28] No space left" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
+        "state-0.safetensors", "state-1.safetensors",
+    ]  # fmt: skip
+    assert found.full.fingerprint == whole.full.fingerprint
+
+
+def test_steps_of_half_the_size_taken_together_have_the_gradient_of_the_whole(log: Log) -> None:
+    texts = collect_texts(item_texts(log.catalog, "{title}"), None)
+    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
+    examples = make_examples(lists)
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(len(texts.distinct), 16), dim=1)
+    heads = [Head(16), Head(16)]
+    heads[1].load_state_dict(heads[0].state_dict())
+    for head, size, accumulate in zip(heads, (64, 32), (1, 2), strict=True):
+        phase = HeadPhase(head, vectors, examples, lists, batch_size=size, negatives=20, loss="listwise")
+        schedule = Schedule(1, gradient_clip=1e9, average=0.0, accumulate=accumulate, patience=1)
+        fitting = Fitting(phase, parameter_groups([(head, 1e-3)], 0.0), schedule, np.random.default_rng(0))
+        fitting.learn(Stretch(np.arange(100, 164), np.arange(0), 0.0), 1)
+    whole, halves = ({name: one.grad for name, one in trained(head).items()} for head in heads)
+    assert sum(float(grad.abs().sum()) for grad in whole.values() if grad is not None) > 0.1
+    for name, grad in whole.items():
+        assert (grad is None) == (halves[name] is None)
+        if grad is not None:
+            assert halves[name].numpy() == pytest.approx(grad.numpy(), rel=1e-5, abs=1e-6), name
