@@ -127,16 +127,7 @@ def train(
             tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
             checkpoint_folder(parent.info.run_id) as kept,
         ):
-            if resumed is None:
-                runs.log_config(config)
-                runs.log_dataset(folder, tables.fingerprint, "training")
-                mlflow.log_artifacts(rejects, "rejects")
-            else:
-                resumed.withdraw_parts()
-            log.info(
-                "run %s; if it is interrupted, go on with: recsys train %s --resume %s",
-                parent.info.run_id, shlex.quote(str(folder)), parent.info.run_id,
-            )  # fmt: skip
+            _begin(folder, config, tables, Path(rejects), resumed)
             with tracking.run(experiment, "encoder"), watch.stage("encoder"):
                 trained, lexical = _encoder_run(chain, Checkpoints(kept, minutes=config.encoder.checkpoint_minutes))
             with tracking.run(experiment, "ranker"), watch.stage("ranker"):
@@ -163,6 +154,20 @@ def train(
             if page is not None:
                 page.write_text(html, encoding="utf-8")
     return report
+
+
+def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, resumed: Interrupted | None) -> None:
+    """Log what the open run starts from, or clear away what it had half made; say how to go on with it."""
+    if resumed is None:
+        runs.log_config(config)
+        runs.log_dataset(folder, tables.fingerprint, "training")
+        mlflow.log_artifacts(str(rejects), "rejects")
+    else:
+        resumed.withdraw_parts()
+    run = mlflow.active_run()
+    assert run is not None
+    run_id, place = run.info.run_id, shlex.quote(str(folder))
+    log.info("run %s; if it is interrupted, go on with: recsys train %s --resume %s", run_id, place, run_id)
 
 
 def _encoder_run(chain: Chain, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:

@@ -1,0 +1,208 @@
+"""`recsys train --resume`: killed in the middle of fine-tuning, a training ends with the same models in its run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_encoder import save_tiny_bert, tiny_config, topic_log
+
+from features.log import Log
+from pipelines import cli
+from pipelines.train import train
+from recsys.config import Config
+from recsys.encoder.checkpoint import Checkpoints
+from recsys.registry import tracking, versions
+from recsys.registry.interrupted import CHECKPOINTS, _held
+
+BEGAN = 1_700_000_000_000_000
+"""Microseconds of the first list."""
+
+CHILD = """
+import os, signal, sys
+from pipelines import cli
+from recsys.encoder.fine_tune_phase import FineTunePhase
+from recsys.encoder.passage import Passage
+learn, backward, at = Passage._learn, FineTunePhase.backward, [0, 0]
+def entering(self, number, *, both):
+    at[:] = number, 0
+    learn(self, number, both=both)
+def taking(self, *arguments):
+    at[1] += 1
+    if at == [3, 4]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return backward(self, *arguments)
+Passage._learn, FineTunePhase.backward = entering, taking
+cli.main()
+"""
+"""Runs `recsys` until the layers learn the second part of the ranker slice: the first of two steps of their second
+update there is done when the system kills it."""
+
+SETTINGS = (
+    "encoder.chunks=3",
+    "encoder.accumulate=2",
+    "encoder.checkpoint_minutes=0",
+    "encoder.fine_tune_epochs=5",
+    "encoder.fine_tune_learning_rate=1e-2",
+    "encoder.warmup_updates=0",
+    "encoder.average=0.5",
+    "ranker.max_trees=20",
+    "ranker.min_data_in_leaf=5",
+    "evaluation.resamples=100",
+    "audit.auc_gap=0.9",
+    "audit.text_auc_gap=0.9",
+    "audit.auc_most=1",
+)
+"""Of a training whose layers pay, and learn fast enough to alarm an audit."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A training that was killed. home: the folder that it ran in."""
+
+    home: Path
+    data: Path
+    config: Config
+    run_id: str
+
+
+def write_tables(log: Log, folder: Path) -> Path:
+    """A data directory of a log's items and lists."""
+    folder.mkdir()
+    ids, requests = log.catalog.ids, log.impressions.requests
+    pd.DataFrame({"item_id": ids, "title": log.catalog.title[:-1]}).to_parquet(folder / "items.parquet")
+    of_row = np.repeat(np.arange(len(requests)), requests.lengths())
+    lists = {
+        "impression_id": log.impressions.ids[of_row],
+        "user_id": log.users[requests.user[of_row]],
+        "timestamp": pd.to_datetime(requests.time[of_row] + BEGAN, unit="us", utc=True),
+        "item_id": ids[requests.item],
+        "clicked": log.impressions.label,
+    }
+    pd.DataFrame(lists).to_parquet(folder / "impressions.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    home = tmp_path_factory.mktemp("killed")
+    data, base = write_tables(topic_log(1000), home / "data"), save_tiny_bert(home / "base")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    config = tiny_config(base, *SETTINGS)
+    (home / "settings.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, "train", str(data), "--name", "news", "--config", "settings.yaml"],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    told = re.search(r"go on with: recsys train (\S+) --resume (\w+)", done.stderr)
+    assert told is not None
+    assert told[1] == str(data)
+    return Killed(home, data, config, told[2])
+
+
+@pytest.fixture
+def killed(killed_once: Killed, monkeypatch: pytest.MonkeyPatch) -> Killed:
+    """The same, with its folder as the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(killed_once.home)
+    tracking.connect()
+    return killed_once
+
+
+def recsys(*arguments: str) -> int:
+    return cli.run(lambda: cli.cli(["train", *arguments], standalone_mode=False))
+
+
+def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a training that cannot be gone on with."""
+    capsys.readouterr()
+    assert recsys(*arguments) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
+    data, run_id = str(killed.data), killed.run_id
+    assert "run 'nobody' is not at sqlite:" in error(capsys, data, "--resume", "nobody")
+    experiment = tracking.connect()
+    with tracking.run(experiment, "ended", parent=True) as ended, tracking.run(experiment, "part") as part:
+        pass
+    assert "has ended well, there is nothing to resume" in error(capsys, data, "--resume", ended.info.run_id)
+    assert f"is a part of run {ended.info.run_id!r}" in error(capsys, data, "--resume", part.info.run_id)
+    CHECKPOINTS.joinpath(run_id).rename("elsewhere")
+    told = error(capsys, data, "--resume", run_id)
+    assert f"expected its checkpoints in 'mlruns/checkpoints/{run_id}', found none" in told
+    Path("elsewhere").rename(CHECKPOINTS / run_id)
+    with _held(run_id):
+        assert "is still training in another process" in error(capsys, data, "--resume", run_id)
+    assert mlflow.MlflowClient().get_run(run_id).info.status == "RUNNING"
+
+
+def test_other_data_is_refused(killed: Killed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(killed.data, other)
+    pd.read_parquet(other / "impressions.parquet").iloc[6:].to_parquet(other / "impressions.parquet")
+    told = error(capsys, str(other), "--resume", killed.run_id)
+    assert re.search(rf"expected the data that run {killed.run_id} began with, fingerprint '\w+', got '\w+'", told)
+
+
+def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
+    path = CHECKPOINTS / killed.run_id / "place.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    told = error(capsys, str(killed.data), "--resume", killed.run_id)
+    assert "place.safetensors' cannot be read: SafetensorError" in told
+    assert told.endswith("train anew without --resume")
+    path.write_bytes(whole)
+
+
+def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_models(
+    killed: Killed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Checkpoints(CHECKPOINTS / killed.run_id, minutes=0).load()
+    assert place is not None
+    assert place.facts["layers"]["layers"]["place"]["update"] == 1
+    assert place.facts["snapshots"] == 2
+    whole = train(killed.data, killed.config, name="whole")
+    assert recsys(str(killed.data), "--resume", killed.run_id) == 0
+
+    expected, found = (versions.load(f"models:/{name}-ranker@champion") for name in ("whole", "news"))
+    assert found.unit.encoder.fingerprint == expected.unit.encoder.fingerprint
+    assert found.unit.ranker.booster.model_to_string() == expected.unit.ranker.booster.model_to_string()
+    client = mlflow.MlflowClient()
+    run, other = client.get_run(killed.run_id), client.get_run(whole.run_id)
+    assert run.info.status == "FINISHED"
+    for name, value in other.data.metrics.items():
+        if name.startswith("test."):
+            assert run.data.metrics[name] == value
+    children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{killed.run_id}'")
+    assert sorted(child.info.run_name for child in children) == ["encoder", "evaluation", "ranker"]
+    assert {child.info.status for child in children} == {"FINISHED"}
+    assert list(CHECKPOINTS.iterdir()) == []
+    told = error(capsys, str(killed.data), "--resume", killed.run_id)
+    assert "has ended well, there is nothing to resume; it registered news-ranker/1" in told
+
+
+@pytest.mark.parametrize("given", [("--set", "seed=1"), ("--config", "x.yaml"), ("--name", "recsys")])
+def test_settings_and_name_are_those_of_the_run(given: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert recsys("x", "--resume", "run", *given) == 2
+    assert "goes on with the settings and the name of its run" in capsys.readouterr().err
