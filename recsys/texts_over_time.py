@@ -17,12 +17,14 @@ from recsys.encoder.states import BEGINNING, State, TextModel
 from recsys.unit import ItemTexts
 
 _KEPT_BYTES = 512 * 2**20
+_KEPT_TABLES = 2
 
 
 @dataclass(frozen=True)
 class TextsOverTime:
     """states: of the encoder, in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
-    collaborative: when and how tables are made, None for none. Vectors and tables are kept while they fit in memory.
+    collaborative: when and how tables are made, None for none. Vectors are kept while they fit in memory, tables of the
+    two states that were asked for last.
     """
 
     states: tuple[State, ...]
@@ -61,7 +63,8 @@ class TextsOverTime:
         if key not in self._tables:
             vectors = self.of(number).vectors
             self._tables[key] = (index, LoggedTables(index, vectors, self.collaborative))
-            _forget(self._tables, vectors)
+            while len(self._tables) > _KEPT_TABLES:
+                self._tables.popitem(last=False)
         self._tables.move_to_end(key)
         return self._tables[key][1]
 

@@ -29,6 +29,7 @@ from recsys.encoder.upper import UpperTower
 from recsys.encoder.vectors import VectorTable, text_keys
 from recsys.encoder.watch import EpochRecord, Progress, tell
 from recsys.errors import ModelError
+from recsys.memory import give_back
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Passage:
             step.work()
             self._count()
             self._done += 1
+            give_back()
             if step.teaches:
                 self._save()
 

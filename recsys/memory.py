@@ -1,0 +1,18 @@
+"""Memory that was freed, given back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+
+def give_back() -> None:
+    """Return what the C library's allocator keeps for reuse; a no-op where it has no such call (it is glibc's).
+
+    After a training of many large tensors of all sizes that is more than what is in use, and the next stage, which
+    allocates through others, cannot reuse it.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
