@@ -267,6 +267,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "encoder.dtype=float32",
         "collaborative.tables=1",
         "encoder.chunks=2",
+        "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
