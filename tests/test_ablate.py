@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_unit import SmallSite, small_site
-from tiny_encoder import save_tiny_bert, tiny_config
+from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny_config
 from trained_site import TrainedSite
 
 from features.log import Events, Float32, Impressions, Log, Requests
@@ -20,7 +20,7 @@ from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
 from recsys import ablation
-from recsys.ablation import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines
+from recsys.ablation import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
 from recsys.bootstrap import Interval
 from recsys.config import Config, load_config
 from recsys.encoder.states import State
@@ -266,6 +266,8 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "evaluation.resamples=200",
         "encoder.dtype=float32",
         "collaborative.tables=1",
+        "encoder.chunks=2",
+        "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
@@ -273,8 +275,6 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
 def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
     """Each user likes one topic; every list shows six items that no other list shows, the first liked one clicked."""
-    from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of
-
     generator = np.random.default_rng(11)
     taste = generator.integers(0, len(TOPICS), n_users)
     user = generator.integers(0, n_users, n_lists).astype(np.int32)
@@ -316,6 +316,15 @@ def test_another_encoder_is_another_line(news: Chain) -> None:
     assert [one.name for one in ledger.lines] == ["none", "frozen", "other"]
     assert ledger.evaluation.lifts["other_over_frozen"].mean == 0.0
     assert "other: as it came" in ledger.text()
+
+
+def test_a_line_says_where_its_encoder_is_not_what_its_name_promises(news: Chain) -> None:
+    assert trained_with({})(news).note == ""
+    still = trained_with({"fine_tune_learning_rate": 1e-12})(news)
+    assert still.note == "the layers validate no better than the head alone: they stay frozen"
+    titles = [""] * len(news.log.catalog)
+    log = replace(news.log, catalog=catalog_of(titles))
+    assert trained_with({})(replace(news, log=log, index=LogIndex(log))).note.startswith("not trained, ")
 
 
 def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: Chain) -> None:
