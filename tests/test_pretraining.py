@@ -1,14 +1,13 @@
-"""Pre-training on texts: what is hidden, what is learnt, what stays as it was, and which texts it may read."""
+"""Pre-training on texts: what is learnt, what stays as it was, what is refused."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from small_unit import small_encoder
-from tiny_encoder import SECOND, TOPICS, catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
+from tiny_encoder import TOPICS, save_tiny_bert, tiny_config, tiny_tokenizer
 from transformers import (
     AlbertConfig,
     AlbertModel,
@@ -26,9 +25,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from features.log import Float32, Log, Requests
+from features.log import Float32
 from recsys.config import Pretraining, load_config
-from recsys.encoder.masking import Masked, Masking, make_masking
+from recsys.encoder.masking import Masked, Masking
 from recsys.encoder.model import make_tower
 from recsys.encoder.occurring import occurring_tokens, small_embeddings
 from recsys.encoder.pretraining import PretrainingRecord, pretrain
@@ -36,7 +35,6 @@ from recsys.encoder.text import tokenise
 from recsys.encoder.tower import Tower, length_batches, pad_batch
 from recsys.encoder.training import encoder_settings
 from recsys.errors import ModelError
-from recsys.seen_items import items_before, texts_before
 
 # every word of a topic is always followed by the same one: 3 topics x 5 first words x 7 lengths
 CYCLES = [
@@ -74,13 +72,6 @@ def changed(before: dict[str, torch.Tensor], tower: Tower) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def masking_of(texts: list[str]) -> tuple[Masking, np.ndarray]:
-    tokenizer = tiny_tokenizer()
-    tokens = tokenise(tokenizer, texts, 16)
-    ids, _ = pad_batch(tokens, np.arange(len(tokens)), 0, torch.device("cpu"))
-    return make_masking(tokenizer, occurring_tokens(tokenizer, tokens)), ids.numpy()
-
-
 def entropy(texts: list[str]) -> float:
     """Nats a word of the best guess that knows no context."""
     words = [word for text in texts for word in text.split()]
@@ -96,20 +87,6 @@ def test_hidden_words_are_guessed_from_their_context(tower: Tower) -> None:
     # the topic alone leaves 5 words: log(5) is 1.61, log(15) is 2.71
     assert min(record.validation_loss for record in records) < np.log(7)
     assert records[-1].loss < np.log(7)
-
-
-def test_special_tokens_are_never_hidden_and_no_other_place_counts() -> None:
-    masking, ids = masking_of(["football goal", "flour ufo bread butter", "moon"])
-    generator = np.random.default_rng(0)
-    hidden = np.zeros(ids.shape, bool)
-    for _ in range(500):
-        masked = masking.apply(ids, 0.3, generator)
-        assert np.array_equal(masking.occurring.words[masked.targets], ids.ravel()[masked.positions])
-        untouched = np.ones(ids.size, bool)
-        untouched[masked.positions] = False
-        assert np.array_equal(masked.ids.ravel()[untouched], ids.ravel()[untouched])
-        hidden.ravel()[masked.positions] = True
-    assert np.array_equal(hidden, ids > 4)  # padding, unknown, begin, end and mask are 0 to 4
 
 
 def test_the_loss_is_that_of_the_hidden_places_alone(tower: Tower, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,29 +111,6 @@ def test_the_loss_is_that_of_the_hidden_places_alone(tower: Tower, monkeypatch: 
     assert rows == [len(masked.positions) for masked in shown]
     n_tokens = sum(masked.ids.size for masked in shown)
     assert 0.08 * n_tokens < sum(rows) < 0.2 * n_tokens
-
-
-def test_of_the_words_15_percent_are_hidden_and_of_those_80_10_10() -> None:
-    masking, ids = masking_of([" ".join(words) for words in TOPICS] * 2000)
-    masked = masking.apply(ids, 0.15, np.random.default_rng(0))
-    n = 2000 * 15
-    assert len(masked.positions) / n == pytest.approx(0.15, abs=0.01)
-    read, was = masked.ids.ravel()[masked.positions], ids.ravel()[masked.positions]
-    # a random word is the one that stood there in one of 15 cases
-    assert (read == 4).mean() == pytest.approx(0.8, abs=0.02)
-    assert (read == was).mean() == pytest.approx(0.1 + 0.1 / 15, abs=0.02)
-    others = read[(read != 4) & (read != was)]
-    assert set(others) == set(masking.occurring.words)
-
-
-def test_the_parts_of_a_word_are_hidden_together() -> None:
-    masking, ids = masking_of(["goals match", "rockets moon", "striker ovens"])
-    part = np.flatnonzero(masking.continues[ids.ravel()])
-    assert len(part) == 3
-    generator = np.random.default_rng(0)
-    for _ in range(100):
-        positions = set(masking.apply(ids, 0.5, generator).positions)
-        assert all((place in positions) == (place - 1 in positions) for place in part)
 
 
 def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other(tower: Tower) -> None:
@@ -382,34 +336,3 @@ def test_with_the_embeddings_of_the_occurring_tokens_alone_it_computes_the_same(
             small.words.add_(1)
         again = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert not torch.equal(again, whole)
-
-
-def log_of(shown: list[list[int]], acted: list[tuple[int, int]]) -> Log:
-    """Lists at seconds 0, 10, 20, ... and clicks of (second, item) on six items, of which the last two share a text."""
-    log = topic_log(len(shown))
-    time = np.arange(len(shown), dtype=np.int64) * 10 * SECOND
-    offsets = np.cumsum([0, *map(len, shown)]).astype(np.int64)
-    requests = Requests(
-        np.zeros(len(shown), np.int32), time, offsets, np.array([item for row in shown for item in row], np.int32)
-    )
-    n = len(acted)
-    events = replace(
-        log.events,
-        user=np.zeros(n, np.int32),
-        item=np.array([item for _, item in acted], np.int32),
-        time=np.array([second for second, _ in acted], np.int64) * SECOND,
-        type=np.zeros(n, np.int8),
-        positive=np.ones(n, bool),
-        dated=np.ones(n, bool),
-    )
-    impressions = replace(log.impressions, requests=requests)
-    return replace(log, catalog=catalog_of(["a", "b", "c", "", "e", "e"]), events=events, impressions=impressions)
-
-
-def test_only_texts_of_items_seen_strictly_before_are_read() -> None:
-    log = log_of([[0, 3], [5, -1], [2]], [(5, 4), (15, 1), (20, 2)])
-    texts = ["a", "b", "c", "", "e", "e", ""]
-    assert list(np.flatnonzero(items_before(log, 20 * SECOND))) == [0, 1, 3, 4, 5]
-    assert texts_before(log, 20 * SECOND, texts) == ["a", "b", "e"]
-    assert texts_before(log, 20 * SECOND + 1, texts) == ["a", "b", "c", "e"]
-    assert texts_before(log, 0, texts) == []
