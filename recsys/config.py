@@ -94,7 +94,7 @@ class Encoder(Section):
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
-    chunks: int = Field(8, ge=0)
+    chunks: int = Field(4, ge=0)
     """Parts of the ranker slice, in time order: each is scored by the encoder as it stands, then learnt from. 0: the
     encoder slice alone teaches, and one state scores everything."""
     replay: float = Field(1.0, ge=0)

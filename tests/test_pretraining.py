@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from small_unit import small_encoder
-from tiny_encoder import TOPICS, save_tiny_bert, tiny_config, tiny_tokenizer
+from tiny_encoder import TOPICS, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 from transformers import (
     AlbertConfig,
     AlbertModel,
@@ -27,13 +27,14 @@ from transformers import (
 
 from features.log import Float32
 from recsys.config import Pretraining, load_config
+from recsys.encoder.course import Course
 from recsys.encoder.masking import Masked, Masking
 from recsys.encoder.model import make_tower
 from recsys.encoder.occurring import occurring_tokens, small_embeddings
 from recsys.encoder.pretraining import PretrainingRecord, pretrain
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import Tower, length_batches, pad_batch
-from recsys.encoder.training import encoder_settings
+from recsys.encoder.training import encoder_settings, train_encoder
 from recsys.errors import ModelError
 
 # every word of a topic is always followed by the same one: 3 topics x 5 first words x 7 lengths
@@ -336,3 +337,17 @@ def test_with_the_embeddings_of_the_occurring_tokens_alone_it_computes_the_same(
             small.words.add_(1)
         again = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert not torch.equal(again, whole)
+
+
+def test_a_training_with_pretraining_starts_from_other_vectors_and_reports_the_base_model_as_frozen(
+    tmp_path: Path,
+) -> None:
+    log, base = topic_log(400), save_tiny_bert(tmp_path / "base")
+    plain, pretrained = (
+        train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *settings))
+        for settings in ((), ("encoder.pretraining.masked_epochs=1", "encoder.fine_tune_epochs=0"))
+    )
+    assert pretrained.frozen.fingerprint == plain.frozen.fingerprint
+    assert np.array_equal(pretrained.frozen.table.vectors, plain.frozen.table.vectors)
+    before, after = (encoder.tower.transformer.state_dict() for encoder in (pretrained.frozen, pretrained.head))
+    assert any(not torch.equal(before[name], after[name]) for name in before)

@@ -76,21 +76,24 @@ def train_encoder(
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    tower = make_tower(settings.base_model, encoder_settings(settings))
-    _pretrain(tower, log, course, config)
+    base = make_tower(settings.base_model, encoder_settings(settings))
+    tower = _pretrained(base, log, course, config)
     material = read_material(log, course.shown, course.chunks, config, tower)
+    texts = material.texts.distinct
     reason = material.counts.too_few()
     fine_tunes = settings.fine_tune_epochs > 0 and not reason
     upper = UpperTower(tower.copy(), material.tokens, settings.fine_tune_layers) if fine_tunes else None
     started = time.monotonic()
-    base = _encode_all(tower, material.tokens, upper)
+    vectors = _encode_all(tower, material.tokens, upper)
+    start = frozen = Encoder(encoder_settings(settings), tower, None).with_table(texts, vectors)
+    if tower is not base:
+        frozen = Encoder(encoder_settings(settings), base, None).with_table(texts)
     seconds = {"encode": time.monotonic() - started}
-    frozen = Encoder(encoder_settings(settings), tower, None).with_table(material.texts.distinct, base)
     if reason:
         logger.warning("the encoder is not trained: %s; the frozen base model is used", reason)
         only = (State(BEGINNING, None, frozen),)
         return TrainedEncoder(frozen, frozen, frozen, frozen, only, None, False, reason, (), material.counts, seconds)
-    passage = Passage(config, course, material, frozen, base, upper, on_record=on_record, checkpoints=checkpoints)
+    passage = Passage(config, course, material, start, vectors, upper, on_record=on_record, checkpoints=checkpoints)
     passage.run()
     head, full = passage.reported
     return TrainedEncoder(
@@ -108,13 +111,19 @@ def train_encoder(
     )
 
 
-def _pretrain(tower: Tower, log: Log, course: Course, config: Config) -> None:
-    """Pre-train the tower, where that is asked, on texts of items seen up to the last list before valid."""
-    times, chunks = course.shown.requests.time, course.chunks
-    n = len(times) if course.reported in (None, len(chunks)) else chunks[course.reported]
+def _pretrained(base: Tower, log: Log, course: Course, config: Config) -> Tower:
+    """The tower to train: the base model's, or, where that is asked, one that was pre-trained on the texts of items
+    seen before anything is scored."""
+    settings = config.encoder.pretraining
+    if not settings.masked_epochs and not settings.contrastive_epochs:
+        return base
+    times = course.shown.requests.time
+    newest = int(times[(course.chunks[0] if course.chunks else len(times)) - 1])
     delay = round(config.data.event_delay_seconds * 1e6)
-    texts = texts_before(log, int(times[n - 1]) + 1 - delay, item_texts(log.catalog, config.encoder.template))
-    pretrain(tower, texts, config.encoder.pretraining, seed=config.seed)
+    texts = texts_before(log, newest + 1 - delay, item_texts(log.catalog, config.encoder.template))
+    tower = base.copy()
+    pretrain(tower, texts, settings, seed=config.seed)
+    return tower
 
 
 def encoder_settings(config: EncoderConfig) -> EncoderSettings:
