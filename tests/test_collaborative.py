@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requests, ragged
 from small_unit import SmallSite, small_site
@@ -125,6 +125,7 @@ def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
     return collaborative_matrix(LoggedTables(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
 
 
+@settings(deadline=None)
 @given(happenings, st.integers(0, 45), st.integers(0, 15))
 def test_clicks_at_and_after_a_request_change_nothing(found: list[Happening], minute: int, delay: int) -> None:
     shown = [Shown(user, minute, (0, 1, 2, 3, 4, 5)) for user in (0, 1, 2)]
@@ -146,6 +147,7 @@ def test_tables_hold_the_clicks_before_they_were_made_and_no_later_ones() -> Non
     assert found[3] > 0
 
 
+@settings(deadline=None)
 @given(happenings, st.integers(0, 420), st.integers(1, 4))
 def test_what_all_users_clicked_before_a_moment_are_their_histories(
     found: list[Happening], minute: int, length: int
