@@ -77,8 +77,6 @@ def trained_with(changes: Mapping[str, object]) -> Maker:
         config = chain.config.model_copy(update={"encoder": changed})
         trained = train_encoder(chain.log, encoder_course(chain.log.impressions, chain.sliced, config), config)
         note = f"not trained, {trained.reason}: the frozen base model" if not trained.trained else ""
-        if trained.trained and changed.fine_tune_epochs and trained.full is trained.head:
-            note = "the layers validate no better than the head alone: they stay frozen"
         return Made(trained.states, note)
 
     return make

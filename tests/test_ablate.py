@@ -320,8 +320,6 @@ def test_another_encoder_is_another_line(news: Chain) -> None:
 
 def test_a_line_says_where_its_encoder_is_not_what_its_name_promises(news: Chain) -> None:
     assert trained_with({})(news).note == ""
-    still = trained_with({"fine_tune_learning_rate": 1e-12})(news)
-    assert still.note == "the layers validate no better than the head alone: they stay frozen"
     titles = [""] * len(news.log.catalog)
     log = replace(news.log, catalog=catalog_of(titles))
     assert trained_with({})(replace(news, log=log, index=LogIndex(log))).note.startswith("not trained, ")
