@@ -9,8 +9,7 @@ import sys
 def give_back() -> None:
     """Return what the C library's allocator keeps for reuse; a no-op where it has no such call (it is glibc's).
 
-    After a training of many large tensors of all sizes that is more than what is in use, and the next stage, which
-    allocates through others, cannot reuse it.
+    Tensors of all sizes leave holes that the next ones do not fit, so a training grows without it.
     """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

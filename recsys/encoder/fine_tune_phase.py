@@ -17,6 +17,7 @@ from recsys.encoder.batches import Loss, batch_of, batch_scores, click_loss, val
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
 from recsys.encoder.upper import UpperTower
+from recsys.memory import give_back
 
 LISTS_PER_STEP = 1024
 """Most examples that a step trains on; a random part of those that show its texts where there are more."""
@@ -71,6 +72,7 @@ class FineTunePhase:
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one block of texts; the loss of the lists that show them."""
+        give_back()
         rows = np.concatenate([self._order[self._starts[text] : self._starts[text + 1]] for text in index])
         shown = np.unique(rows // self._candidates.shape[1])
         if len(shown) > LISTS_PER_STEP:
