@@ -46,7 +46,7 @@ def log() -> Log:
 
 @pytest.fixture(scope="module")
 def config(base: Path) -> Config:
-    return tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", "encoder.checkpoint_minutes=0")
+    return tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", "encoder.negatives=3")
 
 
 @pytest.fixture(scope="module")
