@@ -94,15 +94,15 @@ class Encoder(Section):
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
-    chunks: int = Field(4, ge=0)
+    chunks: int = Field(8, ge=0)
     """Parts of the ranker slice, in time order: each is scored by the encoder as it stands, then learnt from. 0: the
     encoder slice alone teaches, and one state scores everything."""
     replay: float = Field(1.0, ge=0)
     """Older examples that are learnt again beside a part's own, as a share of those; drawn anew each epoch."""
     chunk_epochs: int = Field(4, ge=0)
     """Passes of the head over each part."""
-    chunk_fine_tune_epochs: int = Field(1, ge=0)
-    """Passes of the upper layers over each part, after the head's."""
+    chunk_fine_tune_epochs: int = Field(0, ge=0)
+    """Passes of the upper layers over each part, after the head's. They take most of a training's time and memory."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)

@@ -99,7 +99,7 @@ class Learner:
         if not len(stretch.new):
             return float("nan")
         loss = self._head_fitting.learn(stretch, self.settings.chunk_epochs)
-        if self._layers_phase is not None:
+        if self._layers_phase is not None and self.settings.chunk_fine_tune_epochs:
             self._layers_fitting.learn(stretch, self.settings.chunk_fine_tune_epochs)
             self._layers_phase.refresh()
         return loss
