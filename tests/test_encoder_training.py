@@ -124,6 +124,13 @@ def test_layers_that_never_validate_better_go_on_from_the_weights_they_had(base:
         torch.testing.assert_close(before[name], after[name], rtol=1e-6, atol=1e-7)
 
 
+def test_layers_that_validate_no_better_and_learn_no_more_leave_the_head_alone(base: Path, log: Log) -> None:
+    still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.chunk_fine_tune_epochs=0")
+    found = train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *still))
+    assert found.full is found.head
+    assert found.states[-1].model is found.full
+
+
 def test_each_distinct_text_is_run_through_the_frozen_layers_once(
     base: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,11 @@ class Passage:
     def _begin_layers(self, upper: UpperTower) -> None:
         if self._layers is None:
             self._layers = self._head.with_layers(upper)
-        self.records += self._layers.fit_layers(self._material.stretches[0], self._on_record)
+        records = self._layers.fit_layers(self._material.stretches[0], self._on_record)
+        self.records += records
+        if not self._settings.chunk_fine_tune_epochs and not any(record.kept for record in records[1:]):
+            self._layers = None
+            logger.info("training the upper layers does not validate better than the head alone: they stay frozen")
 
     def _learn(self, stretch: int, *, both: bool) -> None:
         """Let the served learner learn a stretch, and the head alone too where `both`."""
