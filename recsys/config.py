@@ -101,8 +101,9 @@ class Encoder(Section):
     """Older examples that are learnt again beside a part's own, as a share of those; drawn anew each epoch."""
     chunk_epochs: int = Field(4, ge=0)
     """Passes of the head over each part."""
-    chunk_fine_tune_epochs: int = Field(0, ge=0)
-    """Passes of the upper layers over each part, after the head's. They take most of a training's time and memory."""
+    fine_tune_every: int = Field(0, ge=0)
+    """After every so many parts, and after the last, the upper layers are trained on all lists so far, then the head on
+    them. 0, or without parts: on the encoder slice alone, validated by its newest lists."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
@@ -110,8 +111,8 @@ class Encoder(Section):
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
     fine_tune_epochs: int = Field(1, ge=0)
-    """Most passes over the texts shown in the encoder slice that also train the upper layers; 0 keeps the base model
-    frozen throughout."""
+    """Passes over the texts that are shown, each time that the upper layers are trained; on the encoder slice the most.
+    0 keeps the base model frozen throughout."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
     fine_tune_learning_rate: float = Field(3e-5, gt=0)

@@ -43,7 +43,7 @@ def tiny_settings(base: Path) -> tuple[str, ...]:
         f"encoder.base_model={base}",
         "encoder.head_epochs=2",
         "encoder.fine_tune_epochs=1",
-        "encoder.chunk_fine_tune_epochs=1",
+        "encoder.fine_tune_every=1",
         "evaluation.resamples=100",
     )
 

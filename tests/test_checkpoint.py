@@ -46,7 +46,16 @@ def log() -> Log:
 
 @pytest.fixture(scope="module")
 def config(base: Path) -> Config:
-    return tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", "encoder.negatives=3")
+    return tiny_config(
+        base,
+        "encoder.head_epochs=2",
+        "encoder.chunk_epochs=2",
+        "encoder.negatives=3",
+        "encoder.fine_tune_epochs=3",
+        "encoder.fine_tune_learning_rate=1e-2",
+        "encoder.warmup_updates=0",
+        "encoder.average=0.5",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +123,8 @@ def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str
 @pytest.mark.parametrize(
     ("phase", "stretch", "step"),
     [
-        (HeadPhase, 0, 1), (HeadPhase, 0, 3), (FineTunePhase, 0, 1), (FineTunePhase, 0, 3), (HeadPhase, 1, 3),
-        (FineTunePhase, 1, 2), (HeadPhase, 2, 1), (HeadPhase, 2, 5), (HeadPhase, 3, 8), (FineTunePhase, 3, 4),
+        (HeadPhase, 0, 1), (HeadPhase, 0, 3), (HeadPhase, 1, 1), (HeadPhase, 2, 1), (FineTunePhase, 2, 1),
+        (FineTunePhase, 2, 5), (HeadPhase, 2, 5), (HeadPhase, 3, 2), (FineTunePhase, 3, 4), (HeadPhase, 3, 8),
     ],
 )  # fmt: skip
 def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
@@ -135,14 +144,24 @@ def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
     ("settings", "reported", "phase", "stretch", "step"),
     [
         (("encoder.loss=binary",), None, HeadPhase, 0, 3),
-        (("encoder.fine_tune_learning_rate=1e-30",), None, HeadPhase, 2, 2),
+        (("encoder.fine_tune_learning_rate=1e-30",), None, HeadPhase, 3, 2),
+        (("encoder.fine_tune_every=0",), None, FineTunePhase, 0, 3),
         (("encoder.fine_tune_epochs=0",), None, HeadPhase, 3, 2),
         ((), 1, FineTunePhase, 3, 2),
-        ((), 0, FineTunePhase, 3, 2),
+        ((), 0, FineTunePhase, 0, 2),
         (("encoder.fine_tune_epochs=0",), 1, HeadPhase, 3, 2),
         (("encoder.accumulate=2", "encoder.fine_tune_learning_rate=1e-2"), None, FineTunePhase, 3, 6),
     ],
-    ids=["binary", "layers that do not pay", "frozen", "live", "nothing set aside", "live, frozen", "accumulated"],
+    ids=[
+        "binary",
+        "layers that do not pay",
+        "encoder slice",
+        "frozen",
+        "live",
+        "nothing set aside",
+        "live, frozen",
+        "accumulated",
+    ],
 )
 def test_other_trainings_go_on_too(
     base: Path, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -170,14 +189,14 @@ def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
         raise Killed
 
     cut_off(run, monkeypatch, HeadPhase, 0, 3)
-    cut_off(run, monkeypatch, FineTunePhase, 0, 2)
+    cut_off(run, monkeypatch, FineTunePhase, 2, 2)
     before = (tmp_path / "checkpoint" / PLACE).read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", half)
         with pytest.raises(Killed):
             run()
     assert (tmp_path / "checkpoint" / PLACE).read_bytes() == before
-    cut_off(run, monkeypatch, FineTunePhase, 2, 3)
+    cut_off(run, monkeypatch, FineTunePhase, 2, 5)
     assert_same(run(), whole, item_texts(log.catalog, "{title}"))
 
 
@@ -199,7 +218,11 @@ def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
     saved = []
     monkeypatch.setattr(Checkpoints, "save", lambda self, kept, *states: saved.append(kept.facts["done"]))
     train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
-    assert saved == [1, 2, 3, 5, 7]  # head, layers, held out; the part after each state that is set aside
+    assert saved == [1, 2, 4, 6]  # head, held out; the part after each state that is set aside
+    saved.clear()
+    only = config.model_copy(update={"encoder": config.encoder.model_copy(update={"fine_tune_every": 0})})
+    train_encoder(log, course, only, checkpoints=checkpoints(tmp_path, minutes=60))
+    assert saved == [1, 2, 3, 5, 7]  # the layers after the head
 
 
 @pytest.mark.parametrize("damaged", [PLACE, "state-0.safetensors"])
@@ -223,7 +246,7 @@ def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
     def run(other: Config) -> TrainedEncoder:
         return train_encoder(log, course, other, checkpoints=checkpoints(tmp_path))
 
-    cut_off(lambda: run(config), monkeypatch, FineTunePhase, 0, 3)
+    cut_off(lambda: run(config), monkeypatch, FineTunePhase, 2, 3)
     settings = config.encoder
     wider = config.model_copy(update={"encoder": settings.model_copy(update={"fine_tune_layers": 2})})
     with pytest.raises(ModelError, match=r"checkpoint '.*' cannot be read: KeyError"):

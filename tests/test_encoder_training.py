@@ -29,7 +29,9 @@ from features.history import clicks_by_user, histories
 from features.log import Log
 from recsys.encoder.activations import LowerActivations
 from recsys.encoder.course import Course
-from recsys.encoder.dataset import collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.dataset import ListSet, collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.fitting import Stretch
+from recsys.encoder.learner import Learner
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.split import split_transformer
@@ -125,10 +127,39 @@ def test_layers_that_never_validate_better_go_on_from_the_weights_they_had(base:
 
 
 def test_layers_that_validate_no_better_and_learn_no_more_leave_the_head_alone(base: Path, log: Log) -> None:
-    still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.chunk_fine_tune_epochs=0")
+    still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.fine_tune_every=0")
     found = train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *still))
     assert found.full is found.head
     assert found.states[-1].model is found.full
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_head_alone(
+    base: Path, log: Log, monkeypatch: pytest.MonkeyPatch, pays: bool
+) -> None:
+    def ndcg(self: Learner, lists: ListSet) -> float:
+        return 0.6 if pays and self.upper is not None else 0.5
+
+    learnt = []
+    learn = Learner.learn
+
+    def learning(self: Learner, stretch: Stretch, *, layers: bool = False) -> float:
+        learnt.append((len(stretch.new), self.upper is not None, layers))
+        return learn(self, stretch, layers=layers)
+
+    monkeypatch.setattr(Learner, "ndcg", ndcg)
+    monkeypatch.setattr(Learner, "learn", learning)
+    found = train_encoder(
+        log, Course(log.impressions, (200, 260, 310, 350)), tiny_config(base, "encoder.fine_tune_every=3")
+    )
+    begun = [(20, False, False), (60, False, False), (50, False, False), (40, False, False), (40, True, True)]
+    if pays:
+        assert learnt == [*begun, (50, False, False), (50, True, True)]
+        assert found.full is not found.head
+    else:
+        assert learnt == [*begun, (50, False, False)]
+        assert found.full is found.head
+        assert found.full.tower is found.frozen.tower
 
 
 def test_each_distinct_text_is_run_through_the_frozen_layers_once(

@@ -68,7 +68,7 @@ def tiny_config(folder: Path, *settings: str) -> Config:
         "encoder.head_learning_rate=1e-2",
         "encoder.head_batch_size=64",
         "encoder.fine_tune_epochs=2",
-        "encoder.chunk_fine_tune_epochs=1",
+        "encoder.fine_tune_every=1",
         "encoder.fine_tune_layers=1",
         "encoder.fine_tune_block_size=16",
         "encoder.fine_tune_learning_rate=3e-3",

@@ -17,9 +17,10 @@ from recsys.encoder.batches import Loss, batch_of, batch_scores, click_loss, val
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
 from recsys.encoder.upper import UpperTower
+from recsys.encoder.weights import trained
 from recsys.memory import give_back
 
-LISTS_PER_STEP = 1024
+LISTS_PER_STEP = 2048
 """Most examples that a step trains on; a random part of those that show its texts where there are more."""
 
 
@@ -45,6 +46,7 @@ class FineTunePhase:
         loss: Loss,
     ) -> None:
         self.module: nn.Module = tower.trained
+        self._weights = list(trained(tower.trained).values())
         self._head = head
         self._tower = tower
         self._bank = vectors
@@ -71,8 +73,9 @@ class FineTunePhase:
         return np.array_split(texts, max(1, round(len(texts) / self._block_size))) if len(texts) else []
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
-        """Gradients of one block of texts; the loss of the lists that show them."""
+        """Gradients of one block of texts; the loss of the lists that show them. Nothing of the head is dropped."""
         give_back()
+        self._head.eval()
         rows = np.concatenate([self._order[self._starts[text] : self._starts[text + 1]] for text in index])
         shown = np.unique(rows // self._candidates.shape[1])
         if len(shown) > LISTS_PER_STEP:
@@ -88,12 +91,12 @@ class FineTunePhase:
         self._stale = True
         self._bank[torch.from_numpy(texts)] = fresh.detach()
         used = np.isin(texts, batch.texts)
-        base = self._bank[torch.from_numpy(batch.texts)]
-        places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(base.device)
-        base = base.index_copy(0, places, fresh[torch.from_numpy(used)])
-        mapped = self._head.mapped(base)
+        with torch.no_grad():
+            mapped = self._head.mapped(self._bank[torch.from_numpy(batch.texts)])
+        places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(mapped.device)
+        mapped = mapped.index_copy(0, places, self._head.mapped(fresh[torch.from_numpy(used)]))
         loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
         return loss.item()
 
     def validate(self) -> float:

@@ -34,6 +34,10 @@ class Stretch:
     old: Int64
     replay: float
 
+    def and_all_before(self) -> Stretch:
+        """This one and all that is older, as if all of it were new."""
+        return Stretch(np.concatenate([self.old, self.new]), self.old[:0], 0.0)
+
     @property
     def end(self) -> int:
         """Position of its newest example, -1 where it has none: tells the stretches of one log apart."""

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from features.log import Float32
 from recsys.config import Encoder as EncoderConfig
+from recsys.encoder.batches import validation_ndcg
 from recsys.encoder.checkpoint import Kept, joined
+from recsys.encoder.dataset import ListSet
 from recsys.encoder.fine_tune_phase import FineTunePhase
 from recsys.encoder.fitting import Fitting, Phase, Schedule, Stretch, parameter_groups
 from recsys.encoder.head import Head
@@ -91,18 +93,28 @@ class Learner:
         if self._layers_phase is None:
             raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
         records = self._layers_fitting.fit(stretch, self.settings.fine_tune_epochs, on_record)
-        self._layers_phase.refresh()
+        if not records[-1].kept:
+            self._layers_phase.refresh()
         return records
 
-    def learn(self, stretch: Stretch) -> float:
-        """A later stretch, all epochs; the head's mean loss in the last one, NaN where there was nothing to learn."""
+    def learn(self, stretch: Stretch, *, layers: bool = False) -> float:
+        """A later stretch, all epochs; the head's mean loss in the last one, NaN where there was nothing to learn.
+
+        layers: train the upper layers first, on this stretch and all before it: a head is for the vectors that it has
+        seen. Nothing of it for a learner whose layers are frozen.
+        """
         if not len(stretch.new):
             return float("nan")
-        loss = self._head_fitting.learn(stretch, self.settings.chunk_epochs)
-        if self._layers_phase is not None and self.settings.chunk_fine_tune_epochs:
-            self._layers_fitting.learn(stretch, self.settings.chunk_fine_tune_epochs)
+        if layers and self._layers_phase is not None:
+            self._layers_fitting.learn(stretch.and_all_before(), self.settings.fine_tune_epochs)
             self._layers_phase.refresh()
-        return loss
+        return self._head_fitting.learn(stretch, self.settings.chunk_epochs)
+
+    def ndcg(self, lists: ListSet) -> float:
+        """Mean nDCG@10 of lists with the weights as they are."""
+        self.head.eval()
+        with torch.inference_mode():
+            return validation_ndcg(self.head, self.head.mapped(self.vectors), lists)
 
     def mapped(self) -> Float32:
         """The vectors of all texts as they are compared, (n_texts, d)."""

@@ -17,7 +17,6 @@ import torch
 
 from features.log import Float32
 from recsys.config import Config
-from recsys.encoder.batches import validation_ndcg
 from recsys.encoder.checkpoint import PLACE, Checkpoints, Kept, joined, random_state, set_random_state, unreadable
 from recsys.encoder.course import Course
 from recsys.encoder.head import Head
@@ -86,6 +85,9 @@ class Passage:
             self._settings, material, head, vectors, self._generator, after_update=self._save_where_due
         )
         self._layers: Learner | None = None
+        self._layers_from = 0
+        self._lead = 0.0
+        self._layers_paid = True
         texts = material.texts.distinct
         keys = text_keys([texts[i] for i in material.read])
         self._order = np.argsort(keys)
@@ -130,7 +132,7 @@ class Passage:
         """The encoder slice: its older part with validation on its newest, then that part. Then every later part."""
         n_parts = len(self._course.chunks)
         steps = [_Step("head", self._begin_head)]
-        if self._upper is not None:
+        if self._upper is not None and not self._trains_layers_later:
             steps.append(_Step("fine_tune", partial(self._begin_layers, self._upper)))
         steps.append(_Step("progressive", partial(self._learn, 1, both=True)))
         for number in range(n_parts):
@@ -147,16 +149,39 @@ class Passage:
             self._layers = self._head.with_layers(upper)
         records = self._layers.fit_layers(self._material.stretches[0], self._on_record)
         self.records += records
-        if not self._settings.chunk_fine_tune_epochs and not any(record.kept for record in records[1:]):
+        if not any(record.kept for record in records[1:]):
             self._layers = None
             logger.info("training the upper layers does not validate better than the head alone: they stay frozen")
+
+    @property
+    def _trains_layers_later(self) -> bool:
+        """Whether the layers are trained as the parts come, rather than on the encoder slice."""
+        return self._settings.fine_tune_every > 0 and self._course.reported_after > 0
 
     def _learn(self, stretch: int, *, both: bool) -> None:
         """Let the served learner learn a stretch, and the head alone too where `both`."""
         chosen = self._material.stretches[stretch]
+        layers = self._train_layers_after(stretch - 1)
         if both and self._layers is not None:
             self._head.learn(chosen)
-        self._loss = self._full.learn(chosen)
+        self._loss = self._full.learn(chosen, layers=layers)
+
+    def _train_layers_after(self, part: int) -> bool:
+        """Whether the layers are trained now that this many parts have been ranked. They go on only while they pay:
+        the parts since they were first trained were ranked better by them than by the head alone."""
+        if self._upper is None or not self._trains_layers_later or not self._layers_paid or not part:
+            return False
+        last = (self._course.reported_after, len(self._course.chunks))
+        if part not in last and part % self._settings.fine_tune_every:
+            return False
+        if self._layers is None:
+            self._layers, self._layers_from = self._head.with_layers(self._upper), part
+        elif self._lead <= 0 and self._layers_from < part <= self._course.reported_after:
+            self._layers, self._layers_paid = None, False
+            logger.info(
+                "training the upper layers did not rank later lists better than the head alone: they are frozen"
+            )
+        return self._layers_paid
 
     def _arrive(self, number: int) -> None:
         """Keep what scores a part, or what is evaluated, and tell how well a part is ranked before it is learnt."""
@@ -187,10 +212,10 @@ class Passage:
 
     def _record(self, number: int) -> None:
         """Tell how well the served learner ranks a part before it learns it."""
-        learner = self._full
-        learner.head.eval()
-        with torch.inference_mode():
-            ndcg = validation_ndcg(learner.head, learner.head.mapped(learner.vectors), self._material.part(number + 2))
+        lists = self._material.part(number + 2)
+        ndcg = self._full.ndcg(lists)
+        if self._layers is not None and number < self._course.reported_after:
+            self._lead += len(lists) * (ndcg - self._head.ndcg(lists))
         seconds, rate = self._count(), self._settings.head_learning_rate
         record = EpochRecord("progressive", number, self._loss, ndcg, seconds, rate, kept=True)
         self.records.append(record)
@@ -221,6 +246,9 @@ class Passage:
             "snapshots": sum(isinstance(state.model, Snapshot) for state in self.states),
             "reported": self._reported is not None,
             "loss": self._loss,
+            "layers_from": self._layers_from,
+            "lead": self._lead,
+            "layers_paid": self._layers_paid,
             "records": [asdict(record) for record in self.records],
             "seconds": self.seconds,
             "generator": self._generator.bit_generator.state,
@@ -251,6 +279,9 @@ class Passage:
                 self._add_state(self._course.reported_after, self._reported[1])
             self.records = [EpochRecord(**record) for record in kept.facts["records"]]
             self.seconds, self._loss, self._done = (kept.facts[name] for name in ("seconds", "loss", "done"))
+            self._layers_from, self._lead, self._layers_paid = (
+                kept.facts[name] for name in ("layers_from", "lead", "layers_paid")
+            )
             self._generator.bit_generator.state = kept.facts["generator"]
             set_random_state(kept.part("random").tensors)
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
