@@ -101,7 +101,7 @@ class Encoder(Section):
     """Older examples that are learnt again beside a part's own, as a share of those; drawn anew each epoch."""
     chunk_epochs: int = Field(4, ge=0)
     """Passes of the head over each part."""
-    fine_tune_every: int = Field(0, ge=0)
+    fine_tune_every: int = Field(4, ge=0)
     """After every so many parts, and after the last, the upper layers are trained on all lists so far, then the head on
     them. 0, or without parts: on the encoder slice alone, validated by its newest lists."""
     head_epochs: int = Field(8, ge=0)
@@ -110,12 +110,12 @@ class Encoder(Section):
     head_batch_size: int = Field(512, ge=1)
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
-    fine_tune_epochs: int = Field(1, ge=0)
+    fine_tune_epochs: int = Field(2, ge=0)
     """Passes over the texts that are shown, each time that the upper layers are trained; on the encoder slice the most.
     0 keeps the base model frozen throughout."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
-    fine_tune_learning_rate: float = Field(3e-5, gt=0)
+    fine_tune_learning_rate: float = Field(2e-4, gt=0)
     """Of the upper layers."""
     fine_tune_block_size: int = Field(192, ge=1)
     """Distinct texts a step; it trains on the lists that show one of them."""

@@ -30,6 +30,8 @@ from recsys.serving.states import open_state
 
 SCRIPT = Path(__file__).with_name("served_small_site.py")
 STARTED = 1_700_000_000
+LATER = STARTED + 3600
+"""When a list is asked for: scores change with the time of the request."""
 CLI = [sys.executable, "-m", "pipelines.cli"]
 
 
@@ -141,8 +143,9 @@ def clicked(address: str, user: str, item: str, timestamp: int) -> None:
     assert answer.json() == {"accepted": 1, "rejected": []}
 
 
-def ranked(address: str, user: str, candidates: list[str]) -> httpx.Response:
-    return httpx.post(f"{address}/v1/rank", json={"user_id": user, "candidates": candidates}, timeout=30)
+def ranked(address: str, user: str, candidates: list[str], at: int | None = None) -> httpx.Response:
+    asked = {"user_id": user, "candidates": candidates} | ({} if at is None else {"timestamp": at})
+    return httpx.post(f"{address}/v1/rank", json=asked, timeout=30)
 
 
 def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absence(
@@ -154,16 +157,16 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
         with open_state(place, small_site().unit.settings, create=True) as state:
             items_into(state, small_site().unit, small_site().data / "items.parquet")
         (first_process, first), (_, second) = (servers.enter_context(server(unit_folder, place)) for _ in range(2))
-        before = ranked(second, "u1", ids).json()["items"]
+        before = ranked(second, "u1", ids, LATER).json()["items"]
         for number in range(3):
             clicked(first, "u1", ids[number], STARTED + number)
-        after = ranked(second, "u1", ids).json()["items"]
+        after = ranked(second, "u1", ids, LATER).json()["items"]
         assert after != before
-        assert ranked(first, "u1", ids).json()["items"] == after
+        assert ranked(first, "u1", ids, LATER).json()["items"] == after
 
         redis.stop(signal.SIGKILL)
         for answer in (
-            ranked(first, "u1", ids),
+            ranked(first, "u1", ids, LATER),
             httpx.post(f"{first}/v1/events", json={"events": batch(0)}, timeout=30),
             httpx.get(f"{first}/health/ready", timeout=30),
         ):
@@ -172,9 +175,11 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
         assert httpx.get(f"{first}/health/live", timeout=30).status_code == 200
 
         redis.start()
-        assert ranked(first, "u1", ids).json()["items"] == after
+        assert ranked(first, "u1", ids, LATER).json()["items"] == after
         clicked(first, "u1", ids[3], STARTED + 3)
-        assert ranked(second, "u1", ids).json()["items"] == ranked(first, "u1", ids).json()["items"] != after
+        assert (
+            ranked(second, "u1", ids, LATER).json()["items"] == ranked(first, "u1", ids, LATER).json()["items"] != after
+        )
         first_process.send_signal(signal.SIGTERM)
         assert first_process.wait(20) == 0
         assert first_process.stderr is not None and "Traceback" not in first_process.stderr.read()

@@ -1,6 +1,6 @@
 """An encoder in training: head, vectors of all texts and, where the layers train too, the upper part of the tower.
 
-A stretch of the log is learnt in two phases: the head on the vectors as they are, then the layers under that head.
+A part of the log is learnt by the head alone, or by the layers under the head and then by the head on their vectors.
 """
 
 from __future__ import annotations
@@ -100,13 +100,14 @@ class Learner:
     def learn(self, stretch: Stretch, *, layers: bool = False) -> float:
         """A later stretch, all epochs; the head's mean loss in the last one, NaN where there was nothing to learn.
 
-        layers: train the upper layers first, on this stretch and all before it: a head is for the vectors that it has
-        seen. Nothing of it for a learner whose layers are frozen.
+        layers: train the upper layers first, on this stretch and all before it, then the head on the same lists: it is
+        for the vectors that it has seen. Nothing of it for a learner whose layers are frozen.
         """
         if not len(stretch.new):
             return float("nan")
         if layers and self._layers_phase is not None:
-            self._layers_fitting.learn(stretch.and_all_before(), self.settings.fine_tune_epochs)
+            stretch = stretch.and_all_before()
+            self._layers_fitting.learn(stretch, self.settings.fine_tune_epochs)
             self._layers_phase.refresh()
         return self._head_fitting.learn(stretch, self.settings.chunk_epochs)
 

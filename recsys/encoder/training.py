@@ -1,9 +1,9 @@
 """Training of the text encoder: the encoder slice, then the log in time order, each part scored before it teaches.
 
-On the encoder slice the head is trained on frozen vectors, then the upper layers with it; the slice's newest part
-validates both and stops them. Then every part is learnt in turn, and before that the encoder is set aside as it stands:
-that state scores the part's lists. So every row that trains the ranker has a score of a state that saw only the past,
-and the last state, which serves, has seen everything.
+On the encoder slice the head is trained on frozen vectors; the slice's newest part validates and stops it. Then every
+part is learnt in turn, and before that the encoder is set aside as it stands: that state scores the part's lists. So
+every row that trains the ranker has a score of a state that saw only the past, and the last state, which serves, has
+seen everything. The upper layers are trained after every so many parts, or, without parts, on the encoder slice.
 """
 
 from __future__ import annotations
