@@ -7,7 +7,6 @@ the metrics of every test list by line as `lines.parquet`. Registers nothing.
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import torch
 from matplotlib.figure import Figure
 
-from features.offline import LogIndex
 from features.table_report import TableReport
 from features.tables import load_log
-from pipelines.reading import read_options
+from pipelines.reading import open_chain, read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from recsys import plots
 from recsys.ablation import lines_of, run_lines
@@ -30,8 +27,6 @@ from recsys.evaluation import Lift
 from recsys.evaluation_report import LIFT_METRIC
 from recsys.ledger import Ledger
 from recsys.registry import runs, tracking
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +67,13 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
     Raises InputError for tables that cannot be used, TrainingError where a line's ranker cannot be trained.
     """
     watch = Stopwatch()
-    threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
     experiment = tracking.connect()
     with tempfile.TemporaryDirectory() as rejects:
         with watch.stage("read"):
             data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
         for line in tables.lines():
             log.info("%s", line)
-        sliced = slice_impressions(data.impressions, config.slices)
-        chain = Chain(config, data, sliced, LogIndex(data), threads)
+        chain = open_chain(config, data)
         with tracking.run(experiment, name, parent=True) as run:
             runs.log_config(config)
             runs.log_dataset(folder, tables.fingerprint, "ablation")
@@ -90,7 +82,7 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
                 ledger = run_lines(chain, lines_of(config))
             report = AblateReport(
                 tables=tables,
-                slices=sliced.counts(),
+                slices=chain.sliced.counts(),
                 ledger=ledger,
                 seconds=watch.seconds,
                 peak_rss_mb=peak_rss_mb(),

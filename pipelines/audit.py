@@ -7,17 +7,14 @@ without one, what a training with this configuration would use, the encoder bein
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from features.log import Log
-from features.offline import LogIndex
 from features.online import OnlineState
 from features.permuted import permuted_log
 from features.reading import find_table
@@ -25,7 +22,7 @@ from features.store import LmdbStore
 from features.tables import ReadOptions, load_log, read_table_rows
 from pipelines.arriving import arriving
 from pipelines.load_rows import read_items
-from pipelines.reading import read_options
+from pipelines.reading import open_chain, read_options
 from pipelines.unseen import moment_text
 from recsys.audit.context import AuditContext
 from recsys.audit.replay import ReplayReport, replay_settings
@@ -40,7 +37,7 @@ from recsys.encoder.text import item_texts
 from recsys.encoder.training import encoder_settings, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.registry import tracking, versions
-from recsys.slicing import slice_after, slice_impressions
+from recsys.slicing import slice_after
 from recsys.stages import SECOND, Chain, chain_features, encoder_course, lexical_stage, table_settings
 from recsys.texts_over_time import TextsOverTime, one_state
 from recsys.unit import Settings, Unit
@@ -145,12 +142,10 @@ def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False
 
 def read_chain(folder: Path, config: Config) -> Chain:
     """The log of a data directory with its slices and counters."""
-    threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
     data, tables = load_log(folder, read_options(config), impressions_required=True)
     for warning in tables.warnings:
         log.info("warning: %s", warning)
-    return Chain(config, data, slice_impressions(data.impressions, config.slices), LogIndex(data), threads)
+    return open_chain(config, data)
 
 
 def _later_than(chain: Chain, learnt_until: int | None) -> Chain:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
+
+from features.log import Log
+from features.offline import LogIndex
 from features.tables import ReadOptions
 from recsys.config import Config
 from recsys.encoder.text import Template
 from recsys.feature_set import own_features
-from recsys.stages import SECOND
+from recsys.slicing import slice_impressions
+from recsys.stages import SECOND, Chain
 from recsys.unit import Settings
 
 _ALWAYS_READ = ("title", "description")
@@ -27,6 +34,16 @@ def read_options(config: Config) -> ReadOptions:
         more_categories=tuple(more),
         named_by={**numbers, **vectors, **more},
     )
+
+
+def open_chain(config: Config, log: Log) -> Chain:
+    """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
+
+    Raises TrainingError where a slice would have nothing to rank.
+    """
+    threads = config.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
 
 
 def settings_options(settings: Settings) -> ReadOptions:

@@ -7,7 +7,6 @@ NAME-encoder and NAME-ranker, and, where rows were rejected, a folder of them as
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -16,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import torch
 
-from features.offline import LogIndex
 from features.table_report import TableReport
 from features.tables import load_log
-from pipelines.reading import read_options
+from pipelines.reading import open_chain, read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.training_page import training_page
 from pipelines.unseen import moment_text
@@ -40,7 +37,6 @@ from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
 from recsys.registry.interrupted import Interrupted, checkpoint_folder, interrupted
 from recsys.registry.versions import Version, log_encoder, log_ranker, withdrawn_on_failure
-from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
 
@@ -110,8 +106,6 @@ def train(
     Raises InputError for tables that cannot be used, TrainingError where no usable model can come of them.
     """
     watch = Stopwatch()
-    threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
     experiment = tracking.connect()
     with tempfile.TemporaryDirectory() as rejects:
         with watch.stage("read"):
@@ -120,8 +114,7 @@ def train(
             log.info("%s", line)
         if resumed is not None:
             resumed.require_data(folder, tables.fingerprint)
-        sliced = slice_impressions(data.impressions, config.slices)
-        chain = Chain(config, data, sliced, LogIndex(data), threads)
+        chain = open_chain(config, data)
         run_id = None if resumed is None else resumed.run_id
         with (
             tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
@@ -140,7 +133,7 @@ def train(
                 versions = _register(chain, trained, lexical, ranked, tables, name)
             report = TrainReport(
                 tables=tables,
-                slices=sliced.counts(),
+                slices=chain.sliced.counts(),
                 encoder=_encoder_report(trained),
                 evaluation=evaluation,
                 seconds=watch.seconds,

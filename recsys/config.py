@@ -6,12 +6,23 @@ A YAML file and `--set a.b=c` fill it; unknown keys are errors; the whole tree i
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recsys.errors import ConfigError
+
+
+def _positive(weights: dict[int, float]) -> dict[int, float]:
+    for label, weight in weights.items():
+        if label < 1 or not weight > 0:
+            raise ValueError(f"expected weights above 0 of labels from 1, found {label}: {weight:g}")
+    return weights
+
+
+LabelWeights = Annotated[dict[int, float], AfterValidator(_positive)]
+"""Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
 
 class Section(BaseModel):
@@ -92,6 +103,9 @@ class Encoder(Section):
     loss: Literal["listwise", "binary"] = "listwise"
     negatives: int = Field(20, ge=1)
     """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
+    click_weights: LabelWeights = {}
+    """How much a clicked item counts in training, by its label, such as {3: 5} for a purchase; 1 where the label is not
+    named."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
     chunks: int = Field(8, ge=0)
@@ -193,20 +207,13 @@ class Ranker(Section):
     early_stopping_rounds: int = Field(60, ge=1)
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
-    list_weights: dict[int, float] = {}
+    list_weights: LabelWeights = {}
     """How much a list counts in training, by its largest label, such as {3: 5} for one that led to a purchase; 1 where
     the label is not named. The metrics on valid and test weigh all lists alike."""
     select_features: bool = False
     """Drop features whose removal is not told apart on valid; a handful of trainings more."""
     select_margin: float = Field(0.001, ge=0)
     """Most nDCG@10 on valid that all dropped features together may cost."""
-
-    @model_validator(mode="after")
-    def _weights_are_positive(self) -> Ranker:
-        for label, weight in self.list_weights.items():
-            if label < 1 or not weight > 0:
-                raise ValueError(f"list_weights: expected weights above 0 of labels from 1, got {label}: {weight:g}")
-        return self
 
 
 class Evaluation(Section):

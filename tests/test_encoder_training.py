@@ -26,17 +26,22 @@ from transformers import (
 )
 
 from features.history import clicks_by_user, histories
-from features.log import Log
+from features.log import Int64, Log
 from recsys.encoder.activations import LowerActivations
+from recsys.encoder.batches import Loss
 from recsys.encoder.course import Course
 from recsys.encoder.dataset import ListSet, collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.fine_tune_phase import FineTunePhase
 from recsys.encoder.fitting import Stretch
+from recsys.encoder.head import Head
+from recsys.encoder.head_phase import HeadPhase
 from recsys.encoder.learner import Learner
-from recsys.encoder.model import Encoder, item_vectors
+from recsys.encoder.model import Encoder, item_vectors, make_tower
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
-from recsys.encoder.training import TrainedEncoder, train_encoder
+from recsys.encoder.training import TrainedEncoder, encoder_settings, train_encoder
+from recsys.encoder.upper import UpperTower
 from recsys.encoder.watch import EpochRecord
 from recsys.metrics import list_metrics
 
@@ -228,6 +233,35 @@ def test_negatives_are_unclicked_items_of_the_same_list_drawn_anew() -> None:
     assert not np.array_equal(draws[0], draws[1])
     short = examples.candidates(np.arange(50), 9, generator)
     assert short.shape == (50, 6)
+
+
+@pytest.mark.parametrize("loss", ["listwise", "binary"])
+@pytest.mark.parametrize("layers", [False, True])
+def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layers: bool) -> None:
+    log = topic_log(40)
+    texts = collect_texts(item_texts(log.catalog, "{title}"), None)
+    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
+    graded = replace(lists, label=lists.label * (1 + np.repeat(np.arange(40) % 2, 6)))
+    examples = make_examples(graded, {2: 7.0})
+    tower = make_tower(str(base), encoder_settings(tiny_config(base, "encoder.dtype=float32").encoder))
+    tokens = tower.tokenise(texts.distinct)
+    torch.manual_seed(0)
+    head, vectors = Head(32), torch.from_numpy(tower.encode_tokens(tokens))
+    settings = {"negatives": 5, "loss": loss}
+    phase: HeadPhase | FineTunePhase = HeadPhase(head, vectors, examples, graded, batch_size=40, **settings)
+    if layers:
+        upper, every = UpperTower(tower, tokens, 2), np.arange(len(tokens))
+        upper.prepare()
+        phase = FineTunePhase(head, upper, vectors, every, examples, graded, block_size=len(tokens), **settings)
+
+    def loss_of(rows: Int64) -> float:
+        generator = np.random.default_rng(0)
+        (step,) = phase.steps(rows, generator)
+        return phase.backward(step, generator)
+
+    alone = np.array([loss_of(np.array([row])) for row in range(40)])
+    assert np.ptp(alone) > 0.01
+    assert loss_of(np.arange(40)) == pytest.approx(np.average(alone, weights=[1.0, 7.0] * 20), rel=1e-5)
 
 
 def test_the_newest_share_is_split_off_without_dividing_a_moment() -> None:

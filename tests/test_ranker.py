@@ -144,6 +144,7 @@ def test_lists_of_a_heavier_label_are_heeded_more() -> None:
         assert (high > low) == follows
 
 
-def test_a_weight_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="list_weights: expected weights above 0 of labels from 1, got 2: 0"):
-        load_config(None, ("ranker.list_weights={2: 0}",))
+@pytest.mark.parametrize("key", ["ranker.list_weights", "encoder.click_weights"])
+def test_a_weight_that_is_none_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{key}': .*expected weights above 0 of labels from 1, found 2: 0"):
+        load_config(None, (f"{key}={{2: 0}}",))

@@ -70,17 +70,21 @@ def batch_scores(head: Head, mapped: Tensor, batch: Batch) -> Tensor:
     return scores.masked_fill(batch.candidates < 0, -torch.inf)
 
 
-def click_loss(scores: Tensor, loss: Loss) -> Tensor:
+def click_loss(scores: Tensor, loss: Loss, weight: Tensor | None = None) -> Tensor:
     """Mean loss of scores whose first column is the clicked item, (b, 1 + k), -inf where there is none.
 
-    listwise: softmax cross-entropy of each list; binary: cross-entropy of each candidate.
+    listwise: softmax cross-entropy of each list; binary: cross-entropy of each candidate. weight: (b,), what the rows
+    count in the mean; None for all alike.
     """
+    weight = scores.new_ones(len(scores)) if weight is None else weight
     if loss == "listwise":
-        return -functional.log_softmax(scores, dim=1)[:, 0].mean()
+        return -(weight * functional.log_softmax(scores, dim=1)[:, 0]).sum() / weight.sum()
     there = torch.isfinite(scores)
     target = torch.zeros_like(scores)
     target[:, 0] = 1.0
-    return functional.binary_cross_entropy_with_logits(scores[there], target[there])
+    counts = weight[:, None].expand_as(scores)[there]
+    each = functional.binary_cross_entropy_with_logits(scores[there], target[there], weight=counts, reduction="sum")
+    return each / counts.sum()
 
 
 def validation_ndcg(head: Head, mapped: Tensor, lists: ListSet) -> float:

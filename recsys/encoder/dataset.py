@@ -6,13 +6,13 @@ and lists, and counted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.history import clicks_by_user, histories
-from features.log import Bool, Impressions, Int64, Log, Ragged, Strings
+from features.log import Bool, Float32, Impressions, Int64, Log, Ragged, Strings
 from recsys.encoder.text import clean_text
 
 
@@ -102,13 +102,14 @@ def _latest_first(items: Ragged, text_of_item: Int64, width: int) -> Int64:
 class Examples:
     """Clicked items to learn from, each against the unclicked items of its list.
 
-    lists: where histories and queries are. of_list: (n,) the list of each example. clicked: (n,) its text.
-    unclicked: n_lists rows of texts. without_text: clicked items that had to be left out for want of a text.
+    lists: where histories and queries are. of_list: (n,) the list of each example. clicked: (n,) its text. weight: (n,)
+    what it counts. unclicked: n_lists rows of texts. without_text: clicked items left out for want of a text.
     """
 
     lists: ListSet
     of_list: Int64
     clicked: Int64
+    weight: Float32
     unclicked: Ragged
     without_text: int
 
@@ -132,8 +133,11 @@ class Examples:
         return np.column_stack([self.clicked[index], matrix])
 
 
-def make_examples(lists: ListSet) -> Examples:
-    """One example for each clicked item with text whose list has an unclicked item with text."""
+def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = None) -> Examples:
+    """One example for each clicked item with text whose list has an unclicked item with text.
+
+    click_weights: what an item counts by its label; 1 where the label is not named.
+    """
     of_row = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
     clicked, has_text = lists.label > 0, lists.candidates >= 0
     negative = ~clicked & has_text
@@ -142,7 +146,10 @@ def make_examples(lists: ListSet) -> Examples:
     unclicked = Ragged(offsets, lists.candidates[negative].astype(np.int32))
     usable: Bool = clicked & has_text & (unclicked.lengths() > 0)[of_row]
     without = int((clicked & ~has_text).sum())
-    return Examples(lists, of_row[usable], lists.candidates[usable], unclicked, without)
+    weight = np.ones(int(usable.sum()), np.float32)
+    for label, value in (click_weights or {}).items():
+        weight[lists.label[usable] == label] = value
+    return Examples(lists, of_row[usable], lists.candidates[usable], weight, unclicked, without)
 
 
 def split_by_time(impressions: Impressions, share: float) -> tuple[Int64, Int64]:

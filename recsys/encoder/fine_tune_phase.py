@@ -80,11 +80,9 @@ class FineTunePhase:
         shown = np.unique(rows // self._candidates.shape[1])
         if len(shown) > LISTS_PER_STEP:
             shown = generator.choice(shown, LISTS_PER_STEP, replace=False)
+        taught = self._drawn[shown]
         batch = batch_of(
-            self._examples.lists,
-            self._examples.of_list[self._drawn[shown]],
-            self._candidates[shown],
-            self._bank.device,
+            self._examples.lists, self._examples.of_list[taught], self._candidates[shown], self._bank.device
         )
         texts = np.sort(index)
         fresh = self._tower.vectors(texts)
@@ -95,7 +93,8 @@ class FineTunePhase:
             mapped = self._head.mapped(self._bank[torch.from_numpy(batch.texts)])
         places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(mapped.device)
         mapped = mapped.index_copy(0, places, self._head.mapped(fresh[torch.from_numpy(used)]))
-        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
+        weight = torch.from_numpy(self._examples.weight[taught]).to(mapped.device)
+        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss, weight)
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
         return loss.item()
 

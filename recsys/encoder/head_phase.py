@@ -66,7 +66,8 @@ class HeadPhase:
             self._examples, index, negatives=self._negatives, generator=generator, device=self._vectors.device
         )
         mapped = self._head.mapped(self._vectors[torch.from_numpy(batch.texts).to(self._vectors.device)])
-        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss)
+        weight = torch.from_numpy(self._examples.weight[index]).to(mapped.device)
+        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss, weight)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 

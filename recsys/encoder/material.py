@@ -96,7 +96,7 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
     tokens = tower.tokenise(texts.distinct)
     delay = round(config.data.event_delay_seconds * 1e6)
     lists = make_lists(log, shown, texts, history_length=settings.history_length, delay=delay)
-    examples = make_examples(lists)
+    examples = make_examples(lists, settings.click_weights)
     first = chunks[0] if len(chunks) else len(shown)
     held = len(split_by_time(shown.take(np.arange(first)), settings.validation_share)[0])
     starts = np.array([0, held, *chunks, len(shown)], np.int64) if len(chunks) else np.array([0, held, len(shown)])
