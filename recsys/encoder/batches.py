@@ -78,13 +78,12 @@ def click_loss(scores: Tensor, loss: Loss, weight: Tensor | None = None) -> Tens
     """
     weight = scores.new_ones(len(scores)) if weight is None else weight
     if loss == "listwise":
-        return -(weight * functional.log_softmax(scores, dim=1)[:, 0]).sum() / weight.sum()
+        return -(weight * functional.log_softmax(scores, dim=1)[:, 0]).mean() / weight.mean()
     there = torch.isfinite(scores)
     target = torch.zeros_like(scores)
     target[:, 0] = 1.0
     counts = weight[:, None].expand_as(scores)[there]
-    each = functional.binary_cross_entropy_with_logits(scores[there], target[there], weight=counts, reduction="sum")
-    return each / counts.sum()
+    return functional.binary_cross_entropy_with_logits(scores[there], target[there], weight=counts) / counts.mean()
 
 
 def validation_ndcg(head: Head, mapped: Tensor, lists: ListSet) -> float:
