@@ -77,12 +77,21 @@ def checkpoints(folder: Path, minutes: float = 0) -> Checkpoints:
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
     """Let a step of a phase end the training; steps of a stretch of the log, taken in this process, count from 1."""
-    learn, backward = Passage._learn, phase.backward  # type: ignore[attr-defined]
+    learn, train_layers = Passage._learn, Passage._train_layers
+    backward = phase.backward  # type: ignore[attr-defined]
     at = {"stretch": 0, "step": 0}
 
-    def entering(self: Passage, number: int, *, both: bool) -> None:
-        at.update(stretch=number, step=0)
+    def enter(number: int) -> None:
+        if at["stretch"] != number:
+            at.update(stretch=number, step=0)
+
+    def learning(self: Passage, number: int, *, both: bool) -> None:
+        enter(number)
         learn(self, number, both=both)
+
+    def training_layers(self: Passage, parts: int) -> None:
+        enter(parts + 1)
+        train_layers(self, parts)
 
     def taking(self: object, *arguments: object) -> float:
         at["step"] += 1
@@ -91,7 +100,8 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: 
         found: float = backward(self, *arguments)
         return found
 
-    monkeypatch.setattr(Passage, "_learn", entering)
+    monkeypatch.setattr(Passage, "_learn", learning)
+    monkeypatch.setattr(Passage, "_train_layers", training_layers)
     monkeypatch.setattr(phase, "backward", taking)
 
 
@@ -123,8 +133,10 @@ def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str
 @pytest.mark.parametrize(
     ("phase", "stretch", "step"),
     [
-        (HeadPhase, 0, 1), (HeadPhase, 0, 3), (HeadPhase, 1, 1), (HeadPhase, 2, 1), (FineTunePhase, 2, 1),
-        (FineTunePhase, 2, 5), (HeadPhase, 2, 5), (HeadPhase, 3, 2), (FineTunePhase, 3, 4), (HeadPhase, 3, 8),
+        (HeadPhase, 0, 1), (HeadPhase, 0, 3), (HeadPhase, 1, 1),
+        # of a part, steps 1 to 10 of the head follow the layers on all lists so far; 11 to 16 are the head alone's
+        (FineTunePhase, 2, 1), (FineTunePhase, 2, 5), (HeadPhase, 2, 1), (HeadPhase, 2, 5), (HeadPhase, 2, 11),
+        (HeadPhase, 2, 17), (HeadPhase, 2, 20), (FineTunePhase, 3, 4), (HeadPhase, 3, 8), (HeadPhase, 3, 24),
     ],
 )  # fmt: skip
 def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
@@ -218,7 +230,7 @@ def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
     saved = []
     monkeypatch.setattr(Checkpoints, "save", lambda self, kept, *states: saved.append(kept.facts["done"]))
     train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
-    assert saved == [1, 2, 4, 6]  # head, held out; the part after each state that is set aside
+    assert saved == [1, 2, 4, 5, 7, 8]  # head, held out; after each state that is set aside the layers, then the part
     saved.clear()
     only = config.model_copy(update={"encoder": config.encoder.model_copy(update={"fine_tune_every": 0})})
     train_encoder(log, course, only, checkpoints=checkpoints(tmp_path, minutes=60))

@@ -146,23 +146,28 @@ def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_h
         return 0.6 if pays and self.upper is not None else 0.5
 
     learnt = []
-    learn = Learner.learn
+    learn, train_layers = Learner.learn, Learner.train_layers
 
-    def learning(self: Learner, stretch: Stretch, *, layers: bool = False) -> float:
-        learnt.append((len(stretch.new), self.upper is not None, layers))
-        return learn(self, stretch, layers=layers)
+    def learning(self: Learner, stretch: Stretch) -> float:
+        learnt.append((len(stretch.new), "head" if self.upper is None else "full"))
+        return learn(self, stretch)
+
+    def training(self: Learner, stretch: Stretch) -> None:
+        learnt.append((len(stretch.and_all_before().new), "layers"))
+        train_layers(self, stretch)
 
     monkeypatch.setattr(Learner, "ndcg", ndcg)
     monkeypatch.setattr(Learner, "learn", learning)
+    monkeypatch.setattr(Learner, "train_layers", training)
     found = train_encoder(
         log, Course(log.impressions, (200, 260, 310, 350)), tiny_config(base, "encoder.fine_tune_every=3")
     )
-    begun = [(20, False, False), (60, False, False), (50, False, False), (40, False, False), (40, True, True)]
+    begun = [(20, "head"), (60, "head"), (50, "head"), (350, "layers"), (40, "head"), (40, "full")]
     if pays:
-        assert learnt == [*begun, (50, False, False), (50, True, True)]
+        assert learnt == [*begun, (400, "layers"), (50, "head"), (50, "full")]
         assert found.full is not found.head
     else:
-        assert learnt == [*begun, (50, False, False)]
+        assert learnt == [*begun, (50, "head")]
         assert found.full is found.head
         assert found.full.tower is found.frozen.tower
 

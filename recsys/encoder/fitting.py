@@ -39,9 +39,9 @@ class Stretch:
         return Stretch(np.concatenate([self.old, self.new]), self.old[:0], 0.0)
 
     @property
-    def end(self) -> int:
-        """Position of its newest example, -1 where it has none: tells the stretches of one log apart."""
-        return int(self.new[-1]) if len(self.new) else -1
+    def span(self) -> list[int]:
+        """Positions of its oldest and its newest new example, if any: tells the stretches of one log apart."""
+        return [int(self.new[0]), int(self.new[-1])] if len(self.new) else []
 
     def draw(self, generator: np.random.Generator) -> Int64:
         """The examples of one epoch in random order."""
@@ -100,7 +100,7 @@ class _Place:
     losses: of its steps; drawn_from: the generator's state before it. loss: mean of the last whole pass.
     """
 
-    stretch: int = -1
+    stretch: list[int] = field(default_factory=list)
     epoch: int = 0
     update: int = 0
     losses: list[float] = field(default_factory=list)
@@ -199,10 +199,10 @@ class Fitting:
 
     def _goes_on(self, stretch: Stretch) -> bool:
         """Whether a stretch is the one in which a restored fitting stood; else the fitting stands at its beginning."""
-        goes_on = self._resumes and self._place.stretch == stretch.end
+        goes_on = self._resumes and self._place.stretch == stretch.span
         self._resumes = False
         if not goes_on:
-            self._place = _Place(stretch.end)
+            self._place = _Place(stretch.span)
         return goes_on
 
     def _run_epoch(self, stretch: Stretch) -> float:

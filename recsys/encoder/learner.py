@@ -97,19 +97,21 @@ class Learner:
             self._layers_phase.refresh()
         return records
 
-    def learn(self, stretch: Stretch, *, layers: bool = False) -> float:
-        """A later stretch, all epochs; the head's mean loss in the last one, NaN where there was nothing to learn.
+    def learn(self, stretch: Stretch) -> float:
+        """A later stretch, all epochs of the head; the mean loss of the last, NaN where there was nothing to learn."""
+        return self._head_fitting.learn(stretch, self.settings.chunk_epochs) if len(stretch.new) else float("nan")
 
-        layers: train the upper layers first, on this stretch and all before it, then the head on the same lists: it is
-        for the vectors that it has seen. Nothing of it for a learner whose layers are frozen.
-        """
+    def train_layers(self, stretch: Stretch) -> None:
+        """The upper layers on a stretch and all before it, then the head on the same lists: it is for the vectors that
+        it has seen. Nothing where the stretch is empty."""
+        if self._layers_phase is None:
+            raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
         if not len(stretch.new):
-            return float("nan")
-        if layers and self._layers_phase is not None:
-            stretch = stretch.and_all_before()
-            self._layers_fitting.learn(stretch, self.settings.fine_tune_epochs)
-            self._layers_phase.refresh()
-        return self._head_fitting.learn(stretch, self.settings.chunk_epochs)
+            return
+        everything = stretch.and_all_before()
+        self._layers_fitting.learn(everything, self.settings.fine_tune_epochs)
+        self._layers_phase.refresh()
+        self._head_fitting.learn(everything, self.settings.chunk_epochs)
 
     def ndcg(self, lists: ListSet) -> float:
         """Mean nDCG@10 of lists with the weights as they are."""

@@ -138,6 +138,8 @@ class Passage:
         for number in range(n_parts):
             both = number < self._course.reported_after
             steps.append(_Step("progressive", partial(self._arrive, number), teaches=False))
+            if self._may_train_layers(number + 1):
+                steps.append(_Step("progressive", partial(self._train_layers, number + 1)))
             steps.append(_Step("progressive", partial(self._learn, number + 2, both=both)))
         return [*steps, _Step("progressive", partial(self._arrive, n_parts), teaches=False)]
 
@@ -161,27 +163,30 @@ class Passage:
     def _learn(self, stretch: int, *, both: bool) -> None:
         """Let the served learner learn a stretch, and the head alone too where `both`."""
         chosen = self._material.stretches[stretch]
-        layers = self._train_layers_after(stretch - 1)
         if both and self._layers is not None:
             self._head.learn(chosen)
-        self._loss = self._full.learn(chosen, layers=layers)
+        self._loss = self._full.learn(chosen)
 
-    def _train_layers_after(self, part: int) -> bool:
-        """Whether the layers are trained now that this many parts have been ranked. They go on only while they pay:
-        the parts since they were first trained were ranked better by them than by the head alone."""
-        if self._upper is None or not self._trains_layers_later or not self._layers_paid or not part:
-            return False
+    def _may_train_layers(self, parts: int) -> bool:
+        """Whether it is time to train the layers now that so many parts have been ranked."""
         last = (self._course.reported_after, len(self._course.chunks))
-        if part not in last and part % self._settings.fine_tune_every:
-            return False
+        every = self._settings.fine_tune_every
+        return self._upper is not None and self._trains_layers_later and (parts in last or parts % every == 0)
+
+    def _train_layers(self, parts: int) -> None:
+        """Train the layers on all lists so far, as long as they pay: the parts since they were first trained were
+        ranked better by them than by the head alone."""
+        if self._upper is None or not self._layers_paid:
+            return
         if self._layers is None:
-            self._layers, self._layers_from = self._head.with_layers(self._upper), part
-        elif self._lead <= 0 and self._layers_from < part <= self._course.reported_after:
+            self._layers, self._layers_from = self._head.with_layers(self._upper), parts
+        elif self._lead <= 0 and self._layers_from < parts <= self._course.reported_after:
             self._layers, self._layers_paid = None, False
             logger.info(
                 "training the upper layers did not rank later lists better than the head alone: they are frozen"
             )
-        return self._layers_paid
+            return
+        self._layers.train_layers(self._material.stretches[parts + 1])
 
     def _arrive(self, number: int) -> None:
         """Keep what scores a part, or what is evaluated, and tell how well a part is ranked before it is learnt."""
