@@ -117,8 +117,8 @@ class Encoder(Section):
     """Passes of the head over each part."""
     fine_tune_every: int = Field(4, ge=0)
     """After every so many parts, and after the last, the upper layers are trained on all lists so far, then the head on
-    them, before the newest part is learnt as any other. 0, or without parts: on the encoder slice alone, validated by its
-    newest lists."""
+    them, before the newest part is learnt as any other. 0, or without parts: on the encoder slice alone, validated by
+    its newest lists."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
