@@ -34,20 +34,20 @@ import os, signal, sys
 from pipelines import cli
 from recsys.encoder.fine_tune_phase import FineTunePhase
 from recsys.encoder.passage import Passage
-learn, backward, at = Passage._learn, FineTunePhase.backward, [0, 0]
-def entering(self, number, *, both):
-    at[:] = number, 0
-    learn(self, number, both=both)
+train_layers, backward, at = Passage._train_layers, FineTunePhase.backward, [0, 0]
+def entering(self, parts):
+    at[:] = parts, 0
+    train_layers(self, parts)
 def taking(self, *arguments):
     at[1] += 1
-    if at == [3, 4]:
+    if at == [2, 4]:
         os.kill(os.getpid(), signal.SIGKILL)
     return backward(self, *arguments)
-Passage._learn, FineTunePhase.backward = entering, taking
+Passage._train_layers, FineTunePhase.backward = entering, taking
 cli.main()
 """
-"""Runs `recsys` until the layers learn the second part of the ranker slice: the first of two steps of their second
-update there is done when the system kills it."""
+"""Runs `recsys` until the layers are trained after the second part of the ranker slice: the first of two steps of their
+second update there is done when the system kills it."""
 
 SETTINGS = (
     "encoder.chunks=3",
