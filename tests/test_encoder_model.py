@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
@@ -12,7 +14,9 @@ from safetensors.torch import load_file, save_file
 from tiny_encoder import catalog_of, save_tiny_bert, tiny_tokenizer
 from transformers import T5Config, T5Model
 
+import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
+from recsys.encoder.engine import Engine
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, EncoderSettings, item_vectors, load_encoder, make_tower
 from recsys.encoder.scoring import text_columns
@@ -28,8 +32,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_bert(tmp_path_factory.mktemp("base"))
 
 
-def make_encoder(base: Path, *, trained: bool = True, max_tokens: int = 16, dtype: str = "float32") -> Encoder:
-    settings = EncoderSettings(str(base), "{title}. {description}", max_tokens, 50, "mean", dtype)  # type: ignore[arg-type]
+def make_encoder(
+    base: Path, *, trained: bool = True, max_tokens: int = 16, dtype: str = "float32", pooling: str = "mean"
+) -> Encoder:
+    settings = EncoderSettings(str(base), "{title}. {description}", max_tokens, 50, pooling, dtype)  # type: ignore[arg-type]
     torch.manual_seed(1)
     head = Head(32)
     for parameter in head.parameters():
@@ -157,6 +163,73 @@ def test_bfloat16_is_close_to_float32_and_auto_is_float32_without_the_hardware(b
     assert half.dtype == np.float32
     if not has_bfloat16(torch.device("cpu")):
         assert np.array_equal(full, auto)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    """Any number of texts is worth an engine; those that were compiled."""
+    made: list[Engine] = []
+
+    def compiling(*arguments: Any, **settings: bool) -> Engine:
+        made.append(Engine(*arguments, **settings))
+        return made[-1]
+
+    monkeypatch.setattr(tower_module, "ENGINE_TOKENS", 0)
+    monkeypatch.setattr(tower_module, "Engine", compiling)
+    return made
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "auto"])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_many_texts_have_the_vectors_of_few(
+    base: Path, compiled: list[Engine], dtype: str, pooling: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = make_encoder(base, dtype=dtype, pooling=pooling)
+    texts = [" ".join(TEXTS[:n]) for n in range(1, 4)] * 5
+    done: list[int] = []
+    many = encoder.tower.encode(texts, progress=done.append)
+    assert np.array_equal(many, encoder.tower.encode(texts))
+    assert len(compiled) == 1
+    assert sum(done) == len(texts)
+    monkeypatch.setattr(tower_module, "ENGINE_TOKENS", 10**9)
+    few = encoder.tower.encode(texts)
+    assert not np.array_equal(many, few)
+    if dtype == "float32":
+        assert many == pytest.approx(few, abs=1e-5)
+    assert (many * few).sum(axis=1).min() > 0.99
+
+
+def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine]) -> None:
+    encoder = make_encoder(base, dtype="float32")
+    before = encoder.tower.encode(TEXTS)
+    with torch.no_grad():
+        encoder.tower.transformer.encoder.layer[-1].output.dense.weight.mul_(30)
+    after = encoder.tower.encode(TEXTS)
+    assert len(compiled) == 2
+    assert np.abs(after - before).max() > 0.01
+
+
+def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
+    base: Path, compiled: list[Engine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refusing(*arguments: Any, **settings: bool) -> Engine:
+        raise RuntimeError("no such operation")
+
+    encoder = make_encoder(base, dtype="float32")
+    expected = encoder.tower.encode(TEXTS)
+    monkeypatch.setattr(tower_module, "Engine", refusing)
+    other = make_encoder(base, dtype="float32")
+    assert other.tower.encode(TEXTS) == pytest.approx(expected, abs=1e-5)
+    assert other.tower.encode(TEXTS) == pytest.approx(expected, abs=1e-5)
+    assert [record.getMessage() for record in caplog.records].count(
+        "the transformer cannot be compiled, torch encodes: no such operation"
+    ) == 1
+
+
+def test_encoding_sends_no_usage_reports(base: Path, compiled: list[Engine]) -> None:
+    make_encoder(base).tower.encode(TEXTS)
+    assert len(compiled) == 1
+    assert sys.modules["openvino_telemetry"] is None
 
 
 def test_the_built_in_model_is_the_checked_one() -> None:

@@ -1,28 +1,34 @@
 """The item tower: texts to unit vectors through the transformer, each distinct text once.
 
 Texts are sorted by length and go through in batches of a fixed number of tokens, so that next to nothing is padding.
+Many texts on a CPU go through an engine that is compiled for it, few through torch.
 """
 
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from features.log import Float32, Int64
+from recsys.encoder.engine import ENGINE_TOKENS_PER_BATCH, Engine
 from recsys.encoder.text import Tokens, tokenise
 from recsys.errors import ModelError
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Pooling = Literal["mean", "cls"]
 TOKENS_PER_BATCH = 4096
+ENGINE_TOKENS = 65_536
+"""Tokens from which the two seconds that it takes to compile an engine are won back."""
+logger = logging.getLogger(__name__)
 
 
 class Tower:
@@ -52,6 +58,8 @@ class Tower:
         self.pooling: Pooling = pooling
         self.dtype: Dtype = dtype
         self.pad_id: int = tokenizer.pad_token_id
+        self._engine: Engine | None = None
+        self._engine_weights: tuple[Any, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -66,23 +74,50 @@ class Tower:
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
         """Unit vectors of the texts, (n, d). progress: called with the number of texts done after every batch.
 
-        A text's vector may differ by rounding (about 1e-6 in float32) with the texts beside it.
+        A text's vector may differ by rounding (about 1e-6 in float32) with the texts beside it, and between few texts
+        and many on a CPU that computes in bfloat16: mean cosine 0.9995 with dtype auto, 0.99999 with bfloat16.
         """
         return self.encode_tokens(self.tokenise(texts), progress=progress)
 
     def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
         """As `encode`, for texts that are tokens already."""
         found = np.zeros((len(tokens), self.transformer.config.hidden_size), np.float32)
+        engine = self._compiled(len(tokens.ids))
+        if engine is not None:
+            engine.run(self._batches(tokens, ENGINE_TOKENS_PER_BATCH, progress), found)
+            return found
         self.transformer.eval()
         with torch.inference_mode():
-            for index in length_batches(tokens.lengths(), TOKENS_PER_BATCH):
-                ids, mask = pad_batch(tokens, index, self.pad_id, self.device)
+            for index, ids, mask in self._batches(tokens, TOKENS_PER_BATCH, progress):
                 with self.arithmetic():
                     hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
                 found[index] = pool(hidden, mask, self.pooling).cpu().numpy()
-                if progress is not None:
-                    progress(len(index))
         return found
+
+    def _batches(
+        self, tokens: Tokens, size: int, progress: Callable[[int], None] | None
+    ) -> Iterator[tuple[Int64, Tensor, Tensor]]:
+        """Positions, token ids and mask of batches of texts; tells `progress` of each once the next is asked for."""
+        for index in length_batches(tokens.lengths(), size):
+            yield index, *pad_batch(tokens, index, self.pad_id, self.device)
+            if progress is not None:
+                progress(len(index))
+
+    def _compiled(self, n_tokens: int) -> Engine | None:
+        """The engine with the weights as they are; None on other devices, for few tokens, and where it can't be had."""
+        if self.device.type != "cpu" or n_tokens < ENGINE_TOKENS:
+            return None
+        weights = tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
+        if self._engine_weights != weights:
+            bfloat16 = computes_in_bfloat16(self.dtype, self.device)
+            module = _Vectors(self.transformer, self.pooling)
+            try:
+                self._engine = Engine(module, bfloat16=bfloat16, int8=bfloat16 and self.dtype == "auto")
+            except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+                self._engine = None
+                logger.warning("the transformer cannot be compiled, torch encodes: %.200s", error)
+            self._engine_weights = weights
+        return self._engine
 
     def copy(self) -> Tower:
         """The same tower with weights of its own."""
@@ -100,11 +135,28 @@ class Tower:
         return arithmetic(self.dtype, self.device)
 
 
+class _Vectors(nn.Module):
+    """Token ids and mask to unit vectors."""
+
+    def __init__(self, transformer: PreTrainedModel, pooling: Pooling) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self._pooling: Pooling = pooling
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return pool(self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state, mask, self._pooling)
+
+
 def arithmetic(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast to bfloat16 where `dtype` says so, or is auto and the hardware computes in it; else float32."""
-    if dtype == "bfloat16" or (dtype == "auto" and has_bfloat16(device)):
+    if computes_in_bfloat16(dtype, device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def computes_in_bfloat16(dtype: Dtype, device: torch.device) -> bool:
+    """Whether `dtype` says so, or is auto and the hardware computes in it."""
+    return dtype == "bfloat16" or (dtype == "auto" and has_bfloat16(device))
 
 
 def has_bfloat16(device: torch.device) -> bool:
