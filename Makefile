@@ -18,7 +18,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')" >> .venv/constraints.txt
-	$(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev,redis,bench]'
+	$(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
 	touch $(INSTALLED)
 
 demo: setup

@@ -59,7 +59,8 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
     tower = base_tower(config)
     other = sentence_encoder(config.encoder.base_model, config.encoder.max_tokens)
     lists = read_lists(data, config, tower, size.lists)
-    encoded = encode_both(tower, lists.texts.distinct[: size.texts], other, rounds=size.rounds)
+    texts = lists.texts.distinct[: size.texts]
+    in_int8, encoded = (encode_both(one, texts, other, rounds=size.rounds) for one in (_in_int8(tower), tower))
     upper, base, prepared = _prepared(tower, lists, config)
     began = start(lists, config, tower, base)
     own = ours(began, upper, prepared, block_size=block_size_for(began, size.pass_steps), n_steps=size.steps)
@@ -72,6 +73,7 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
         *_beside(own, size),
         *_quality(own, slow),
         *(_shipped_block(began, config, size) if size.shipped_block else []),
+        *encode_results(in_int8),
         *encode_results(encoded),
         *device_results(own, tower, encoded=encoded, warm_up=size.warm_up),
     ]
@@ -83,6 +85,13 @@ def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, F
     made: list[Float32] = []
     seconds = timed(lambda: made.append(upper.prepare()), tower.device)
     return upper, made[0], seconds
+
+
+def _in_int8(tower: Tower) -> Tower:
+    """A copy of a tower that encodes with `encoder.dtype: int8`."""
+    copied = tower.copy()
+    copied.dtype = "int8"
+    return copied
 
 
 def _fast_dtype(tower: Tower) -> Dtype:

@@ -147,9 +147,9 @@ class Encoder(Section):
     """Validations without a better nDCG@10 before a phase stops on the encoder slice; an epoch has one."""
     checkpoint_minutes: float = Field(5.0, ge=0)
     """Between two checkpoints within a part of the log, after each of which there is one too; 0: after every update."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it, and where such a CPU encodes a
-    catalogue the feed-forward products are in int8 (mean cosine 0.9995)."""
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it. int8 trains as auto does and
+    encodes on CPUs through OpenVINO (package extra `int8`) with the feed-forward products in int8."""
     pretraining: Pretraining = Pretraining()
 
 

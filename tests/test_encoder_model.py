@@ -167,68 +167,74 @@ def test_bfloat16_is_close_to_float32_and_auto_is_float32_without_the_hardware(b
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
-    """Any number of texts is worth an engine; those that were compiled."""
+    """The engines that are compiled."""
     made: list[Engine] = []
 
     def compiling(*arguments: Any, **settings: bool) -> Engine:
         made.append(Engine(*arguments, **settings))
         return made[-1]
 
-    monkeypatch.setattr(tower_module, "ENGINE_TOKENS", 0)
     monkeypatch.setattr(tower_module, "Engine", compiling)
     return made
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "auto"])
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_many_texts_have_the_vectors_of_few(
-    base: Path, compiled: list[Engine], dtype: str, pooling: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = make_encoder(base, dtype=dtype, pooling=pooling)
+def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[Engine], pooling: str) -> None:
     texts = [" ".join(TEXTS[:n]) for n in range(1, 4)] * 5
+    full = make_encoder(base, pooling=pooling).tower.encode(texts)
+    tower = make_encoder(base, dtype="int8", pooling=pooling).tower
     done: list[int] = []
-    many = encoder.tower.encode(texts, progress=done.append)
-    assert np.array_equal(many, encoder.tower.encode(texts))
-    assert len(compiled) == 1
+    found = tower.encode(texts, progress=done.append)
     assert sum(done) == len(texts)
-    monkeypatch.setattr(tower_module, "ENGINE_TOKENS", 10**9)
-    few = encoder.tower.encode(texts)
-    assert not np.array_equal(many, few)
-    if dtype == "float32":
-        assert many == pytest.approx(few, abs=1e-5)
-    assert (many * few).sum(axis=1).min() > 0.99
+    assert np.array_equal(found, tower.encode(texts))
+    assert np.concatenate([tower.encode([text]) for text in texts]) == pytest.approx(found, abs=0.02)
+    assert len(compiled) == 1
+    assert 1e-6 < np.abs(found - full).max() < 0.1
+    assert (found * full).sum(axis=1).min() > 0.99
+    assert np.linalg.norm(found, axis=1) == pytest.approx(1.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
+def test_only_int8_is_compiled(base: Path, compiled: list[Engine], dtype: str) -> None:
+    make_encoder(base, dtype=dtype).tower.encode(TEXTS)
+    assert compiled == []
 
 
 def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine]) -> None:
-    encoder = make_encoder(base, dtype="float32")
-    before = encoder.tower.encode(TEXTS)
+    tower = make_encoder(base, dtype="int8").tower
+    before = tower.encode(TEXTS)
     with torch.no_grad():
-        encoder.tower.transformer.encoder.layer[-1].output.dense.weight.mul_(30)
-    after = encoder.tower.encode(TEXTS)
+        tower.transformer.encoder.layer[-1].output.dense.weight.neg_().mul_(30)
+    after = tower.encode(TEXTS)
     assert len(compiled) == 2
-    assert np.abs(after - before).max() > 0.01
+    assert np.abs(after - before).max() > 0.1
+    assert (after * tower.copy().encode(TEXTS)).sum(axis=1) == pytest.approx(1.0, abs=1e-2)
 
 
 def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
-    base: Path, compiled: list[Engine], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refusing(*arguments: Any, **settings: bool) -> Engine:
         raise RuntimeError("no such operation")
 
-    encoder = make_encoder(base, dtype="float32")
-    expected = encoder.tower.encode(TEXTS)
     monkeypatch.setattr(tower_module, "Engine", refusing)
-    other = make_encoder(base, dtype="float32")
-    assert other.tower.encode(TEXTS) == pytest.approx(expected, abs=1e-5)
-    assert other.tower.encode(TEXTS) == pytest.approx(expected, abs=1e-5)
-    assert [record.getMessage() for record in caplog.records].count(
-        "the transformer cannot be compiled, torch encodes: no such operation"
-    ) == 1
+    tower, expected = make_encoder(base, dtype="int8").tower, make_encoder(base, dtype="auto").tower.encode(TEXTS)
+    assert np.array_equal(tower.encode(TEXTS), expected)
+    assert np.array_equal(tower.encode(TEXTS), expected)
+    told = "the transformer cannot be compiled, torch encodes: no such operation"
+    assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
-def test_encoding_sends_no_usage_reports(base: Path, compiled: list[Engine]) -> None:
-    make_encoder(base).tower.encode(TEXTS)
-    assert len(compiled) == 1
+def test_int8_without_its_package_says_what_to_install(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tower_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ModelError, match=r"package openvino for encoder.dtype int8, found none; pip install 'recsys\[int8\]'"
+    ):
+        make_encoder(base, dtype="int8")
+
+
+def test_an_engine_sends_no_usage_reports(base: Path) -> None:
+    make_encoder(base, dtype="int8").tower.encode(TEXTS)
     assert sys.modules["openvino_telemetry"] is None
 
 

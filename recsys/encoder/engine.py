@@ -1,4 +1,4 @@
-"""A transformer compiled by OpenVINO for encoding many texts on CPUs.
+"""A transformer compiled by OpenVINO for encoding on CPUs, with its feed-forward products in int8.
 
 One stream for each thread, so that no core waits for another within a batch.
 """
@@ -28,12 +28,12 @@ INT8_GROUP = 128
 class Engine:
     """`vectors`, which maps token ids and mask, (n, t) int64 each, to (n, d), compiled with its weights as they are.
 
-    bfloat16: arithmetic of the products, else float32. int8: feed-forward weights have one int8 scale for each output
-    and their inputs one for every 128, found as they come; the rest stays as `bfloat16` says. Raises RuntimeError
-    (OpenVINO's own, or torch's while it is traced) where the transformer cannot be compiled.
+    Feed-forward weights have one int8 scale for each output and their inputs one for every 128, found as they come.
+    bfloat16: arithmetic of the other products, else float32. Compiling takes seconds and is for one thread at a time;
+    raises what torch's tracing and OpenVINO raise, RuntimeError most often, where it is not possible.
     """
 
-    def __init__(self, vectors: nn.Module, *, bfloat16: bool, int8: bool) -> None:
+    def __init__(self, vectors: nn.Module, *, bfloat16: bool) -> None:
         ov = _openvino()
         started = time.monotonic()
         self._streams = torch.get_num_threads()
@@ -48,8 +48,7 @@ class Engine:
                 model = ov.convert_model(vectors.eval(), example_input=(ids, mask), input=[shape, shape])
         finally:
             hf_logging.set_verbosity(verbosity)
-        if int8:
-            _quantise_feed_forward(ov, model)
+        _quantise_feed_forward(ov, model)
         self._queue = ov.AsyncInferQueue
         self._compiled = ov.Core().compile_model(
             model,
@@ -58,7 +57,7 @@ class Engine:
                 "NUM_STREAMS": str(self._streams),
                 "INFERENCE_NUM_THREADS": self._streams,
                 "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
-                "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(INT8_GROUP) if int8 else "0",
+                "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(INT8_GROUP),
                 "ENABLE_CPU_PINNING": False,
             },
         )

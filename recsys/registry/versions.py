@@ -23,6 +23,7 @@ from mlflow.types.schema import Array
 
 from features.log import Float32
 from recsys.encoder.model import Encoder, load_encoder
+from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
 from recsys.registry.golden import Golden, check_encoder, check_ranker
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
@@ -91,6 +92,7 @@ def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
             signature,
             example,
             encoder_name(name),
+            encoder.settings.dtype,
         )
 
 
@@ -111,7 +113,15 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
         golden.save(folder)
         artifacts = {RANKER_ARTIFACT: str(folder)}
         signature = ModelSignature(Schema(columns), outputs)
-        version = _log("ranker", _CODE / "served_ranker.py", artifacts, signature, rows, ranker_name(name))
+        version = _log(
+            "ranker",
+            _CODE / "served_ranker.py",
+            artifacts,
+            signature,
+            rows,
+            ranker_name(name),
+            unit.encoder.settings.dtype,
+        )
     client = mlflow.MlflowClient()
     with withdrawn_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
@@ -192,15 +202,22 @@ def _artifact(version: Version, artifact: str) -> Path:
 
 
 def _log(
-    kind: str, code: Path, artifacts: dict[str, str], signature: ModelSignature, example: Any, registered: str
+    kind: str,
+    code: Path,
+    artifacts: dict[str, str],
+    signature: ModelSignature,
+    example: Any,
+    registered: str,
+    dtype: Dtype,
 ) -> Version:
+    packages = (*_REQUIREMENTS, "openvino") if dtype == "int8" else _REQUIREMENTS
     info = mlflow.pyfunc.log_model(
         name=kind,
         python_model=str(code),
         artifacts=artifacts,
         signature=signature,
         input_example=example,
-        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in _REQUIREMENTS],
+        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in packages],
         registered_model_name=registered,
     )
     return Version(registered, str(info.registered_model_version))
