@@ -148,7 +148,7 @@ def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report
     difference = results["fast_minus_plain_ndcg"]
     assert difference["low"] <= difference["value"] <= difference["high"]
     assert results["encode_in_float32_mean_cosine"]["value"] > 0.9999
-    assert 0.99 < results["encode_mean_cosine"]["value"] < results["encode_in_float32_mean_cosine"]["value"]
+    assert results["encode_mean_cosine"]["value"] > 0.99
     parts = [results[f"fine_tune_time_{part}"]["ratio"] for part in ("movement", "layers", "scoring")]
     assert sum(parts) == pytest.approx(1.0)
 
