@@ -39,11 +39,11 @@ LIFTS = (Lift("truth", "popularity"), Lift("ranker", "popularity"), Lift("truth"
 def measure(quick: bool) -> list[Result]:
     """How much of the way from popularity to the truth the learnt ranker goes, on a simulated site."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    size = {"users": 1_000, "items": 600, "impressions": 8_000} if quick else {}
+    users, items, impressions = (1_000, 600, 8_000) if quick else (2_000, 1_000, 20_000)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         site = Path(folder) / "site"
-        simulate(site, seed=SIMULATED, **size)
+        simulate(site, seed=SIMULATED, users=users, items=items, impressions=impressions)
         config = load_config()
         report = train(site, config, name="simulated")
         unit = versions.load(report.versions["ranker"].uri).unit
