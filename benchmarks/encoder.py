@@ -81,7 +81,7 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
 
 def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, Float32, float]:
     """The trained part on what the lower layers made of all texts, all vectors, (n_texts, d), and the seconds of it."""
-    upper = UpperTower(tower.copy(), lists.tokens, config.encoder.fine_tune_layers)
+    upper = UpperTower(tower.copy(), lists.tokens, lists.lines, config.encoder.fine_tune_layers)
     made: list[Float32] = []
     seconds = timed(lambda: made.append(upper.prepare()), tower.device)
     return upper, made[0], seconds

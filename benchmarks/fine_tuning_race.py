@@ -23,8 +23,8 @@ from features.log import Float32, Float64, Int64
 from recsys.encoder.batches import list_scores
 from recsys.encoder.fitting import parameter_groups
 from recsys.encoder.head import Head
-from recsys.encoder.tower import Dtype, Tower, length_batches
-from recsys.encoder.upper import TRAINED_TOKENS_PER_BATCH, UpperTower
+from recsys.encoder.tower import Dtype, Tower
+from recsys.encoder.upper import UpperTower, trained_batches
 from recsys.metrics import list_metrics
 
 
@@ -111,13 +111,13 @@ class Ours(Runner):
         super().step()
         device, block = self.began.tower.device, self.queue[(len(self.seconds) - 1) % len(self.queue)]
         self.blocks.append(block)
-        self.moved.append(timed(lambda: self._read_lower(block), device))
+        self.moved.append(timed(lambda: self._read_lower(block, device), device))
         self.run.append(timed(lambda: torch.autograd.backward(self.upper.vectors(block).sum()), device))
         self.gauge.measure()
 
-    def _read_lower(self, block: Int64) -> None:
+    def _read_lower(self, block: Int64, device: torch.device) -> None:
         if self.upper.lower is not None:
-            for batch in length_batches(self.began.lists.tokens.lengths()[block], TRAINED_TOKENS_PER_BATCH):
+            for batch in trained_batches(self.began.lists.tokens.lengths()[block], device):
                 self.upper.lower.padded(block[batch])
 
     def refresh(self) -> None:

@@ -32,12 +32,13 @@ from recsys.slicing import slice_impressions
 
 SLICES = Slices(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
 _NEWEST = 0.1
+ONE_LINE = "{title}. {category}. {description}"
 
 
 @dataclass(frozen=True)
 class Lists:
-    """texts: the distinct ones of the catalogue. tokens: theirs. examples: teach. choosing: choose the head's epoch.
-    valid: measure. valid_user: (n_valid,) whose list each of those is."""
+    """texts: the distinct ones of the catalogue, one line each. tokens: theirs. examples: teach. choosing:
+    choose the head's epoch. valid: measure. valid_user: (n_valid,) whose list each of those is."""
 
     texts: Texts
     tokens: Tokens
@@ -45,6 +46,11 @@ class Lists:
     choosing: ListSet
     valid: ListSet
     valid_user: Int64
+
+    @property
+    def lines(self) -> Int64:
+        """The line of each text, (n_texts, 1)."""
+        return np.arange(len(self.tokens))[:, None]
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ def read_lists(data: Path, config: Config, tower: Tower, n_lists: int) -> Lists:
     """The lists of a data directory, `n_lists` of them to teach. Raises InputError where it cannot be read."""
     log, _ = load_log(data, read_options(config), impressions_required=True)
     sliced = slice_impressions(log.impressions, SLICES)
-    texts = collect_texts(item_texts(log.catalog, config.encoder.template), log.impressions.requests.query)
+    texts = collect_texts(item_texts(log.catalog, ONE_LINE), log.impressions.requests.query)
     cut = round(len(sliced.encoder) * (1 - _NEWEST))
     return Lists(
         texts,
@@ -83,7 +89,7 @@ def start(lists: Lists, config: Config, tower: Tower, base: Float32) -> Start:
     """The head phase of a training, on these lists. base: (n_texts, d), vectors of the frozen tower."""
     settings = config.encoder
     torch.manual_seed(config.seed)
-    head = Head(base.shape[1], settings.head_dropout).to(tower.device)
+    head = Head(base.shape[1], dropout=settings.head_dropout).to(tower.device)
     phase = HeadPhase(
         head,
         torch.from_numpy(base).to(tower.device),

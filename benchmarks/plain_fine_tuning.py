@@ -21,9 +21,9 @@ from recsys.encoder.dataset import Examples
 from recsys.encoder.head import Head
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower, length_batches, pad_batch, pool
+from recsys.encoder.tower import Tower, pad_batch, pool
+from recsys.encoder.upper import trained_batches
 
-TOKENS_PER_BATCH = 2048
 LISTS_AT_ONCE = 4
 
 
@@ -87,7 +87,7 @@ class PlainFineTuning:
     def _vectors(self, index: Int64) -> Tensor:
         """Vectors of some texts with gradients, from their tokens through all layers, (len(index), d)."""
         self._tower.transformer.eval()
-        batches = list(length_batches(self._tokens.lengths()[index], TOKENS_PER_BATCH))
+        batches = list(trained_batches(self._tokens.lengths()[index], self._tower.device))
         done = []
         for batch in batches:
             ids, mask = pad_batch(self._tokens, index[batch], self._tower.pad_id, self._tower.device)

@@ -93,10 +93,11 @@ class Encoder(Section):
 
     base_model: str = "builtin"
     """A folder, a hub name, or `builtin` for the all-MiniLM-L6-v2 weights that are installed with this project."""
-    template: str = "{title}. {category}. {description}"
-    """Text of an item; any column of the items table may stand in braces, a missing one is left out."""
+    template: str = "{title}\n{category}\n{description}"
+    """Text of an item; any column of the items table may stand in braces, a missing one is left out. Each line is
+    encoded on its own, and the head reads the vectors of the lines side by side."""
     max_tokens: int = Field(64, ge=4, le=8192)
-    """Longest text, in tokens of the base model; what is beyond is cut and counted."""
+    """Longest line of a text, in tokens of the base model; what is beyond is cut and counted."""
     history_length: int = Field(50, ge=1, le=50)
     """Most recent distinct clicked items that make the user vector."""
     pooling: Literal["mean", "cls"] = "mean"
@@ -277,7 +278,7 @@ class Serving(Section):
     threads: int = Field(1, ge=1)
     """Threads of torch, BLAS and LightGBM within one request."""
     cached_texts: int = Field(100_000, ge=1)
-    """Item texts whose vectors and terms stay in memory, about 2 kB each."""
+    """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
     future_seconds: float = Field(300.0, ge=0)
     """How far ahead of this machine's clock an event may be; later ones are rejected."""
     rebuild_seconds: float = Field(60.0, ge=0)

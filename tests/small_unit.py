@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -80,6 +81,7 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
         intermediate_size=64,
         max_position_embeddings=64,
     )
+    torch.manual_seed(7)
     BertModel(shape).save_pretrained(folder)
     fast.save_pretrained(folder)
     settings = EncoderSettings(

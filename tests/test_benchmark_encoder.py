@@ -46,7 +46,7 @@ def material(tower: Tower) -> tuple[Tokens, Examples]:
 @pytest.fixture(scope="module")
 def head(tower: Tower) -> Head:
     torch.manual_seed(5)
-    found = Head(32)
+    found = Head(32).to(tower.device)
     for parameter in found.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return found
@@ -88,8 +88,8 @@ def test_the_plain_loss_is_that_of_the_towers_own_vectors(
     phase = plain(tower, head, material, distinct=False)
     index = phase.steps(np.arange(120), np.random.default_rng(1))[0]
     candidates = examples.candidates(np.arange(len(examples)), 3, np.random.default_rng(1))
-    batch = batch_of(examples.lists, examples.of_list[index], candidates[index], torch.device("cpu"))
-    vectors = torch.from_numpy(tower.encode_tokens(tokens)[batch.texts])
+    batch = batch_of(examples.lists, examples.of_list[index], candidates[index], tower.device)
+    vectors = torch.from_numpy(tower.encode_tokens(tokens)[batch.texts]).to(tower.device)
     with torch.no_grad():
         wanted = click_loss(batch_scores(head, head.mapped(vectors), batch), "listwise")
     assert phase.backward(index, np.random.default_rng(2)) == pytest.approx(wanted.item(), abs=1e-6)

@@ -165,6 +165,11 @@ def test_bfloat16_is_close_to_float32_and_auto_is_float32_without_the_hardware(b
         assert np.array_equal(full, auto)
 
 
+on_cpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="OpenVINO compiles for the CPU, and models are on the GPU"
+)
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
     """The engines that are compiled."""
@@ -178,6 +183,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
     return made
 
 
+@on_cpu
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[Engine], pooling: str) -> None:
     texts = [" ".join(TEXTS[:n]) for n in range(1, 4)] * 5
@@ -200,6 +206,7 @@ def test_only_int8_is_compiled(base: Path, compiled: list[Engine], dtype: str) -
     assert compiled == []
 
 
+@on_cpu
 def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine]) -> None:
     tower = make_encoder(base, dtype="int8").tower
     before = tower.encode(TEXTS)
@@ -211,6 +218,7 @@ def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine
     assert (after * tower.copy().encode(TEXTS)).sum(axis=1) == pytest.approx(1.0, abs=1e-2)
 
 
+@on_cpu
 def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
     base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
+@on_cpu
 def test_int8_without_its_package_says_what_to_install(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tower_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
@@ -233,6 +242,7 @@ def test_int8_without_its_package_says_what_to_install(base: Path, monkeypatch: 
         make_encoder(base, dtype="int8")
 
 
+@on_cpu
 def test_an_engine_sends_no_usage_reports(base: Path) -> None:
     make_encoder(base, dtype="int8").tower.encode(TEXTS)
     assert sys.modules["openvino_telemetry"] is None

@@ -251,11 +251,11 @@ def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layer
     tower = make_tower(str(base), encoder_settings(tiny_config(base, "encoder.dtype=float32").encoder))
     tokens = tower.tokenise(texts.distinct)
     torch.manual_seed(0)
-    head, vectors = Head(32), torch.from_numpy(tower.encode_tokens(tokens))
+    head, vectors = Head(32).to(tower.device), torch.from_numpy(tower.encode_tokens(tokens)).to(tower.device)
     settings = {"negatives": 5, "loss": loss}
     phase: HeadPhase | FineTunePhase = HeadPhase(head, vectors, examples, graded, batch_size=40, **settings)
     if layers:
-        upper, every = UpperTower(tower, tokens, 2), np.arange(len(tokens))
+        upper, every = UpperTower(tower, tokens, np.arange(len(tokens))[:, None], 2), np.arange(len(tokens))
         upper.prepare()
         phase = FineTunePhase(head, upper, vectors, every, examples, graded, block_size=len(tokens), **settings)
 
@@ -267,6 +267,35 @@ def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layer
     alone = np.array([loss_of(np.array([row])) for row in range(40)])
     assert np.ptp(alone) > 0.01
     assert loss_of(np.arange(40)) == pytest.approx(np.average(alone, weights=[1.0, 7.0] * 20), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["listwise", "binary"])
+def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = topic_log(60)
+    texts = collect_texts(item_texts(log.catalog, "{title}"), None)
+    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
+    fewer = replace(lists, candidates=np.where(np.arange(360) % 6 > np.arange(360) // 90, lists.candidates, -1))
+    examples = make_examples(replace(fewer, label=lists.label * (1 + np.arange(360) // 6 % 2)), {2: 7.0})
+    tower = make_tower(str(base), encoder_settings(tiny_config(base, "encoder.dtype=float32").encoder))
+    tokens = tower.tokenise(texts.distinct)
+    every = np.arange(len(tokens))
+    upper = UpperTower(tower, tokens, every[:, None], 2)
+    found = []
+    for at_once in (7, 1000):
+        monkeypatch.setattr("recsys.encoder.fine_tune_phase._LISTS_AT_ONCE", at_once)
+        torch.manual_seed(0)
+        head, vectors = Head(32).to(tower.device), torch.from_numpy(upper.prepare()).to(tower.device)
+        settings = {"block_size": len(tokens), "negatives": 5, "loss": loss}
+        phase = FineTunePhase(head, upper, vectors, every, examples, lists, **settings)
+        (step,) = phase.steps(np.arange(len(examples)), np.random.default_rng(0))
+        upper.trained.zero_grad()
+        value = phase.backward(step, np.random.default_rng(0))
+        found.append((value, [weight.grad.cpu() for weight in upper.trained.parameters() if weight.grad is not None]))
+    (value, gradients), (whole, of_whole) = found
+    assert value == pytest.approx(whole, rel=1e-6)
+    assert max(float(gradient.abs().max()) for gradient in of_whole) > 1e-3
+    for one, other in zip(gradients, of_whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_the_newest_share_is_split_off_without_dividing_a_moment() -> None:

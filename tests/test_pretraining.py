@@ -156,7 +156,7 @@ def views(tower: Tower, seed: int) -> Float32:
             ids, mask = pad_batch(tokens, index, 0, tower.device)
             hidden = tower.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
             pooled = (hidden * mask[:, :, None]).sum(dim=1)
-            found[index] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+            found[index] = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
     tower.transformer.eval()
     return found
 
@@ -207,7 +207,7 @@ def test_with_all_layers_the_embeddings_of_tokens_that_do_not_occur_stay(tower: 
     pretrain(tower, CYCLES, BOTH, seed=0)
     name = "embeddings.word_embeddings.weight"
     assert {name, "encoder.layer.0.output.dense.weight"} <= changed(before, tower)
-    rows = (before[name] != tower.transformer.state_dict()[name]).any(dim=1)
+    rows = (before[name] != tower.transformer.state_dict()[name]).any(dim=1).cpu()
     vocabulary = tiny_tokenizer().get_vocab()
     expected = {vocabulary[word] for words in TOPICS for word in words}
     assert expected <= set(np.flatnonzero(rows)) <= expected | set(range(5))  # the special tokens are 0 to 4

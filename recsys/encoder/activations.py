@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from features.log import Float32, Int64
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import TOKENS_PER_BATCH, Dtype, arithmetic, length_batches, pad_batch
+from recsys.encoder.tower import Dtype, arithmetic, length_batches, pad_batch, tokens_per_batch
 
 MEMORY_BYTES = 768 * 2**20
 DISK_BYTES = 16 * 2**30
@@ -60,7 +60,7 @@ class LowerActivations:
     def fill(self, *, progress: Callable[[int], None] | None = None) -> None:
         """Compute what is kept; `progress` is called with the number of texts done after every batch."""
         lengths = self._tokens.lengths()
-        for index in length_batches(lengths[: self._kept], TOKENS_PER_BATCH):
+        for index in length_batches(lengths[: self._kept], tokens_per_batch(self._lower.device)):
             hidden, mask = self._compute(index)
             self._states[self._positions(index)] = hidden[mask.bool()].cpu().numpy()
             if progress is not None:

@@ -1,17 +1,34 @@
-"""The attention kernel that a transformer is trained with."""
+"""How a transformer is trained: the attention kernel, and the same result from the same seed on a GPU too."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def trained_attention(device: torch.device) -> AbstractContextManager[None]:
-    """A context in which a transformer trains: on the CPU, plain products in place of fused attention.
+def trained_attention() -> AbstractContextManager[None]:
+    """A context in which a transformer trains: plain products in place of fused attention.
 
-    The fused kernel is the faster one forward, but its way back in bfloat16 takes longer than the plain products at the
-    lengths of item texts. Both compute the same to rounding.
+    On the CPU the fused kernel is the faster one forward, but its way back in bfloat16 takes longer than the plain
+    products at the lengths of item texts; on a GPU its way back adds in an order that changes. All compute the same to
+    rounding.
     """
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+@contextmanager
+def deterministic_gpu() -> Iterator[None]:
+    """A context, or decorator, in which a GPU adds in one order, so that the same seed gives the same weights and a
+    training that is resumed ends as if it had not stopped; CPUs do so anyway."""
+    before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warned)

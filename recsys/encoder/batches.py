@@ -35,6 +35,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.candidates)
 
+    def part(self, rows: slice) -> Batch:
+        """Some of the examples, over the same texts."""
+        query = None if self.query is None else self.query[rows]
+        return Batch(self.texts, self.history[rows], self.candidates[rows], query)
+
 
 def make_batch(
     examples: Examples, index: Int64, *, negatives: int, generator: np.random.Generator, device: torch.device
@@ -84,6 +89,11 @@ def click_loss(scores: Tensor, loss: Loss, weight: Tensor | None = None) -> Tens
     target[:, 0] = 1.0
     counts = weight[:, None].expand_as(scores)[there]
     return functional.binary_cross_entropy_with_logits(scores[there], target[there], weight=counts) / counts.mean()
+
+
+def loss_count(batch: Batch, loss: Loss, weight: Tensor) -> Tensor:
+    """What a batch counts for in the mean loss of several: the weight of its lists, or, binary, of its candidates."""
+    return weight.sum() if loss == "listwise" else (weight[:, None] * (batch.candidates >= 0)).sum()
 
 
 def validation_ndcg(head: Head, mapped: Tensor, lists: ListSet) -> float:

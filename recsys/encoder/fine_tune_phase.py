@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from features.log import Int64
-from recsys.encoder.batches import Loss, batch_of, batch_scores, click_loss, validation_ndcg
+from recsys.encoder.batches import Batch, Loss, batch_of, batch_scores, click_loss, loss_count, validation_ndcg
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
 from recsys.encoder.upper import UpperTower
@@ -22,6 +22,7 @@ from recsys.memory import give_back
 
 LISTS_PER_STEP = 2048
 """Most examples that a step trains on; a random part of those that show its texts where there are more."""
+_LISTS_AT_ONCE = 256
 
 
 class FineTunePhase:
@@ -94,9 +95,25 @@ class FineTunePhase:
         places = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(mapped.device)
         mapped = mapped.index_copy(0, places, self._head.mapped(fresh[torch.from_numpy(used)]))
         weight = torch.from_numpy(self._examples.weight[taught]).to(mapped.device)
-        loss = click_loss(batch_scores(self._head, mapped, batch), self._loss, weight)
-        loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
-        return loss.item()
+        loss, gradient = self._taught(mapped.detach(), batch, weight)
+        mapped.backward(gradient, inputs=self._weights)  # type: ignore[no-untyped-call]
+        return loss
+
+    def _taught(self, mapped: Tensor, batch: Batch, weight: Tensor) -> tuple[float, Tensor]:
+        """The loss of a batch and its gradient with respect to the vectors of its texts, (m, d), some lists at once:
+        the histories of all of them would take gigabytes."""
+        mapped.requires_grad_()
+        count = loss_count(batch, self._loss, weight)
+        total = 0.0
+        for start in range(0, len(batch), _LISTS_AT_ONCE):
+            rows = slice(start, start + _LISTS_AT_ONCE)
+            part = batch.part(rows)
+            share = loss_count(part, self._loss, weight[rows]) / count
+            loss = share * click_loss(batch_scores(self._head, mapped, part), self._loss, weight[rows])
+            loss.backward(inputs=[mapped])  # type: ignore[no-untyped-call]
+            total += loss.item()
+        assert mapped.grad is not None
+        return total, mapped.grad
 
     def validate(self) -> float:
         """nDCG@10 of the validation lists with every vector made anew."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.log import Float32
+from recsys.encoder.lines import mean_line
 from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
 
 HIDDEN = 384
@@ -34,15 +35,18 @@ _HISTORY_WIDTHS = (4, 12, 28)
 
 
 class Head(nn.Module):
-    """Map, attention and scale; a fresh one leaves vectors as they are and weighs the history by resemblance alone.
+    """Map, attention and scale; a fresh one takes the mean of a text's lines, of a text of one line its vector as it
+    is, and weighs the history by resemblance alone.
 
-    dim: width d of item vectors. dropout: share of the map's inputs and hidden units dropped in training.
+    dim: width d of item vectors. n_lines: k of a text. dropout: share of the map's inputs and hidden units dropped in
+    training.
     """
 
-    def __init__(self, dim: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, n_lines: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
         self.dim = dim
-        self.map_in = nn.Linear(dim, HIDDEN)
+        self.n_lines = n_lines
+        self.map_in = nn.Linear(n_lines * dim, HIDDEN)
         self.map_out = nn.Linear(HIDDEN, dim)
         self.attention_in = nn.Linear(dim, ATTENTION)
         self.attention_out = nn.Linear(ATTENTION, 1, bias=False)
@@ -59,9 +63,10 @@ class Head(nn.Module):
             nn.init.zeros_(parameter)
 
     def mapped(self, vectors: Tensor) -> Tensor:
-        """Item vectors of the base model, (n, d), as the vectors that are compared: unit length, (n, d)."""
+        """The base model's vectors of the lines of items, side by side, (n, k * d), as the vectors that are compared:
+        unit length, (n, d)."""
         hidden = functional.gelu(self.map_in(self.dropout(vectors)))
-        return functional.normalize(vectors + self.map_out(self.dropout(hidden)), dim=1)
+        return functional.normalize(mean_line(vectors, self.n_lines) + self.map_out(self.dropout(hidden)), dim=1)
 
     def scores(self, items: Tensor, history: Tensor, candidates: Tensor, query: Tensor | None = None) -> Tensor:
         """Scores of the candidates of b requests, (b, c).

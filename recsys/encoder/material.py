@@ -13,7 +13,8 @@ from features.log import Impressions, Int64, Log
 from recsys.config import Config
 from recsys.encoder.dataset import Examples, ListSet, Texts, collect_texts, make_examples, make_lists, split_by_time
 from recsys.encoder.fitting import Stretch
-from recsys.encoder.text import Tokens, item_texts
+from recsys.encoder.lines import lines_of
+from recsys.encoder.text import Template, Tokens, item_texts
 from recsys.encoder.tower import Tower
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ MANY_UNKNOWN = 0.05
 class TrainingCounts:
     """What there was to learn from. impressions: all lists. used: that trained on the encoder slice; validated: its
     newest part; later: of the parts of the ranker slice. skipped: with no clicked item with text beside an unclicked
-    one. clicked_without_text: clicked items left out. texts: distinct. texts_truncated: cut to the token limit.
-    tokens, tokens_unknown: of these texts, and how many stand for what the base model's vocabulary does not have.
-    items_without_text: in the catalog.
+    one. clicked_without_text: clicked items left out. texts: distinct. texts_truncated: of their distinct lines, those
+    cut to the token limit. tokens, tokens_unknown: of these lines, and how many stand for what the base model's
+    vocabulary does not have. items_without_text: in the catalog.
     """
 
     impressions: int
@@ -67,11 +68,13 @@ class TrainingCounts:
 class Material:
     """lists, examples: all that teaches, oldest first. stretches: of the examples: the encoder slice without its newest
     part, that part, then the parts of the ranker slice. starts: (n_stretches + 1,) positions of their first lists.
-    validation: the lists of the second stretch. read: texts that any list or event names, sorted.
+    tokens: of every distinct line of the texts. lines: (n_texts, k) the lines of each text. validation: the lists of
+    the second stretch. read: texts that any list or event names, sorted.
     """
 
     texts: Texts
     tokens: Tokens
+    lines: Int64
     lists: ListSet
     examples: Examples
     stretches: tuple[Stretch, ...]
@@ -93,7 +96,8 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
     """
     settings = config.encoder
     texts = collect_texts(item_texts(log.catalog, settings.template), shown.requests.query)
-    tokens = tower.tokenise(texts.distinct)
+    lines = lines_of(texts.distinct, len(Template.parse(settings.template).lines))
+    tokens = tower.tokenise(lines.distinct)
     delay = round(config.data.event_delay_seconds * 1e6)
     lists = make_lists(log, shown, texts, history_length=settings.history_length, delay=delay)
     examples = make_examples(lists, settings.click_weights)
@@ -112,15 +116,16 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
         later=sum(later),
         skipped=len(shown) - used - validated - sum(later),
         clicked_without_text=examples.without_text,
-        texts=len(tokens),
+        texts=len(texts.distinct),
         texts_truncated=tokens.truncated,
         tokens=len(tokens.ids),
         tokens_unknown=tokens.unknown,
         items_without_text=int((texts.of_item[:-1] < 0).sum()),
     )
     logger.info(
-        "encoder: %d impressions train, %d validate, %d come later, %d skipped; %d distinct texts, %d truncated",
-        used, validated, counts.later, counts.skipped, len(tokens), tokens.truncated,
+        "encoder: %d impressions train, %d validate, %d come later, %d skipped; %d distinct texts, %d of their "
+        "lines truncated",
+        used, validated, counts.later, counts.skipped, len(texts.distinct), tokens.truncated,
     )  # fmt: skip
     if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
         logger.warning(
@@ -128,7 +133,8 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
             "(encoder.base_model)", 100 * tokens.unknown / len(tokens.ids), settings.base_model,
         )  # fmt: skip
     validation = lists.part(held, int(starts[2]))
-    return Material(texts, tokens, lists, examples, stretches, starts, validation, _read(log, lists, texts), counts)
+    read = _read(log, lists, texts)
+    return Material(texts, tokens, lines.of_text, lists, examples, stretches, starts, validation, read, counts)
 
 
 def _read(log: Log, lists: ListSet, texts: Texts) -> Int64:

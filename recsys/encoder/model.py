@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from features.log import Catalog, Float32
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.head import Head
+from recsys.encoder.lines import lines_of, side_by_side, unit_mean_line
 from recsys.encoder.scoring import HeadWeights, mean_history_head
-from recsys.encoder.text import item_texts
+from recsys.encoder.text import Template, item_texts
 from recsys.encoder.tower import Dtype, Pooling, Tower
 from recsys.encoder.vectors import VectorTable, empty_table, load_table
 from recsys.errors import ModelError
@@ -53,8 +54,13 @@ class Encoder:
         self.settings = settings
         self.tower = tower
         self.head = None if head is None else head.eval()
-        self.dim: int = tower.transformer.config.hidden_size
+        self.n_lines = len(Template.parse(settings.template).lines)
         self.table = empty_table(self.dim) if table is None else table
+
+    @property
+    def dim(self) -> int:
+        """Width d of the vectors."""
+        return self.tower.dim
 
     @property
     def history_length(self) -> int:
@@ -89,14 +95,16 @@ class Encoder:
         missing = [i for i, row in enumerate(rows) if row < 0 and texts[i]]
         distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in missing))}
         if distinct:
-            made = self.map_vectors(self.tower.encode(list(distinct), progress=progress))
+            lines = lines_of(list(distinct), self.n_lines)
+            base = side_by_side(self.tower.encode(lines.distinct, progress=progress), lines.of_text)
+            made = self.map_vectors(base)
             found[missing] = made[[distinct[texts[i]] for i in missing]]
         return found
 
     def map_vectors(self, base: Float32) -> Float32:
-        """Vectors as stored and compared, (n, d), from those of the tower, (n, d)."""
+        """Vectors as stored and compared, (n, d), from the tower's of their lines side by side, (n, k * d)."""
         if self.head is None:
-            return base
+            return unit_mean_line(base, self.n_lines)
         with torch.inference_mode():
             device = self.head.recency.device
             mapped: Float32 = self.head.mapped(torch.from_numpy(base).to(device)).cpu().numpy()
@@ -176,6 +184,7 @@ def item_vectors(encoder: Encoder, catalog: Catalog) -> Float32:
 
 def _load_head(path: Path) -> Head:
     state = load_file(path)
-    head = Head(len(state["prior"]))
+    dim = len(state["prior"])
+    head = Head(dim, state["map_in.weight"].shape[1] // dim)
     head.load_state_dict(state)
     return head

@@ -45,7 +45,7 @@ class _Step:
 class Passage:
     """The learners of one training: the head alone and, beside it, one whose layers are trained too.
 
-    base: vectors of the base model, (n_texts, d). upper: None for layers that stay frozen. states: kept so far.
+    base: vectors of the base model, (n_texts, k * d). upper: None for layers that stay frozen. states: kept so far.
     seconds: of each stage, those before an interruption included.
     """
 
@@ -76,7 +76,7 @@ class Passage:
         self._counted = time.monotonic()
         self._loss = float("nan")
         self._reported: tuple[Encoder, Encoder] | None = None
-        head = Head(base.shape[1], self._settings.head_dropout)
+        head = self._new_head()
         if torch.cuda.is_available():
             head.to("cuda")
         vectors = torch.from_numpy(base.copy()).to(head.recency.device)
@@ -208,12 +208,16 @@ class Passage:
     def _encoder(self, learner: Learner) -> Encoder:
         """An encoder with a learner's present weights, whose table holds every text."""
         tower = self._frozen.tower if learner.upper is None else learner.upper.tower.copy()
-        n = len(self._material.tokens)
+        n = len(self._material.texts.distinct)
         vectors = learner.vectors.cpu().numpy() if learner.upper is None else learner.upper.frozen_vectors(np.arange(n))
-        head = Head(vectors.shape[1], self._settings.head_dropout)
+        head = self._new_head()
         head.load_state_dict(learner.head.state_dict())
         encoder = Encoder(self._frozen.settings, tower, head.to(learner.head.recency.device))
         return encoder.with_table(self._material.texts.distinct, encoder.map_vectors(vectors))
+
+    def _new_head(self) -> Head:
+        tower = self._frozen.tower
+        return Head(tower.dim, self._material.lines.shape[1], self._settings.head_dropout)
 
     def _record(self, number: int) -> None:
         """Tell how well the served learner ranks a part before it learns it."""

@@ -86,7 +86,7 @@ def pretrain(
             torch.manual_seed(seed)
             _unfreeze(tower, settings.layers)
             occurring = occurring_tokens(tower.tokenizer, tokens)
-            with trained_attention(tower.device), small_embeddings(tower.transformer, occurring) as embeddings:
+            with trained_attention(), small_embeddings(tower.transformer, occurring) as embeddings:
                 material = _Material(tokens, occurring, embeddings, train, held_out)
                 for phase, groups, epochs in _phases(tower, material, settings, seed):
                     schedule = Schedule(settings.warmup_updates, GRADIENT_CLIP, AVERAGE, 1, patience=epochs + 1)

@@ -36,15 +36,37 @@ _LIST_SEPARATOR = ", "
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed text template: the words before each column, the column, and the words after the last one."""
+    """A parsed text template. Each of its lines makes one line of the text; see `recsys.encoder.lines`."""
+
+    lines: tuple[_Line, ...]
+
+    @classmethod
+    def parse(cls, template: str) -> Template:
+        """The template of a string such as `{title}. {description}`. Raises ConfigError where it is malformed."""
+        return cls(tuple(_Line.parse(line) for line in template.strip("\n").split("\n")))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns in the order of the template."""
+        return tuple(column for line in self.lines for column in line.columns)
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The text of one item from its column values, its lines kept apart by a line feed each, none at the end; ""
+        where every column of the template is missing or empty."""
+        return "\n".join(line.fill(values) for line in self.lines).rstrip("\n")
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of a template: the words before each column, the column, and the words after the last one."""
 
     before: tuple[str, ...]
     columns: tuple[str, ...]
     after: str
 
     @classmethod
-    def parse(cls, template: str) -> Template:
-        """The template of a string such as `{title}. {description}`. Raises ConfigError where it is malformed."""
+    def parse(cls, template: str) -> _Line:
+        """Raises ConfigError where it is malformed."""
         before, columns, after = [], [], ""
         try:
             for words, column, form, conversion in string.Formatter().parse(template):
@@ -60,11 +82,13 @@ class Template:
                 f"expected a text template like '{{title}}. {{description}}', got {template!r}: {error}"
             ) from error
         if not columns:
-            raise ConfigError(f"expected a text template with at least one column in braces, got {template!r}")
+            raise ConfigError(
+                f"expected a text template with at least one column in braces on every line, got {template!r}"
+            )
         return cls(tuple(before), tuple(columns), after)
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The text of one item from its column values; "" where every column of the template is missing or empty."""
+        """The line of one item; "" where every column of it is missing or empty."""
         text = ""
         filled = False
         for words, column in zip(self.before, self.columns, strict=True):

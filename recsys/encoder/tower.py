@@ -27,7 +27,8 @@ from recsys.errors import ModelError
 
 Dtype = Literal["auto", "float32", "bfloat16", "int8"]
 Pooling = Literal["mean", "cls"]
-TOKENS_PER_BATCH = 4096
+_TOKENS_PER_BATCH = 4096
+_GPU_TOKENS_PER_BATCH = 32768
 _COMPILING = threading.Lock()
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,12 @@ class Tower:
         self._engine_weights: tuple[Any, ...] = ()
 
     @property
+    def dim(self) -> int:
+        """Width d of its vectors."""
+        width: int = self.transformer.config.hidden_size
+        return width
+
+    @property
     def device(self) -> torch.device:
         """Where the transformer's weights are."""
         device: torch.device = self.transformer.device
@@ -88,14 +95,14 @@ class Tower:
 
     def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
         """As `encode`, for texts that are tokens already."""
-        found = np.zeros((len(tokens), self.transformer.config.hidden_size), np.float32)
+        found = np.zeros((len(tokens), self.dim), np.float32)
         engine = self._compiled()
         if engine is not None:
             engine.run(self._batches(tokens, ENGINE_TOKENS_PER_BATCH, progress), found)
             return found
         self.transformer.eval()
         with torch.inference_mode():
-            for index, ids, mask in self._batches(tokens, TOKENS_PER_BATCH, progress):
+            for index, ids, mask in self._batches(tokens, tokens_per_batch(self.device), progress):
                 with self.arithmetic():
                     hidden = self.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
                 found[index] = pool(hidden, mask, self.pooling).cpu().numpy()
@@ -184,16 +191,21 @@ def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
     return functional.normalize((hidden * weights).sum(dim=1), dim=1)
 
 
-def length_batches(lengths: Int64, tokens_per_batch: int) -> Iterator[Int64]:
+def tokens_per_batch(device: torch.device, on_cpu: int = _TOKENS_PER_BATCH) -> int:
+    """Most tokens of a batch: few enough for a CPU's caches, many enough that a GPU does not wait for its next work."""
+    return _GPU_TOKENS_PER_BATCH if device.type == "cuda" else on_cpu
+
+
+def length_batches(lengths: Int64, most_tokens: int) -> Iterator[Int64]:
     """Positions of texts in batches of similar length, shortest first.
 
-    Padded, a batch has at most `tokens_per_batch` tokens, or one text.
+    Padded, a batch has at most `most_tokens` tokens, or one text.
     """
     order = np.argsort(lengths, kind="stable")
     start = 0
     while start < len(order):
         end = start + 1
-        while end < len(order) and lengths[order[end]] * (end + 1 - start) <= tokens_per_batch:
+        while end < len(order) and lengths[order[end]] * (end + 1 - start) <= most_tokens:
             end += 1
         yield order[start:end]
         start = end

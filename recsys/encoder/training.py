@@ -19,14 +19,16 @@ from tqdm import tqdm
 from features.log import Float32, Log
 from recsys.config import Config
 from recsys.config import Encoder as EncoderConfig
+from recsys.encoder.attention import deterministic_gpu
 from recsys.encoder.checkpoint import Checkpoints
 from recsys.encoder.course import Course
-from recsys.encoder.material import TrainingCounts, read_material
+from recsys.encoder.lines import lines_of, side_by_side
+from recsys.encoder.material import Material, TrainingCounts, read_material
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.passage import Passage
 from recsys.encoder.pretraining import pretrain
 from recsys.encoder.states import BEGINNING, State
-from recsys.encoder.text import Tokens, item_texts
+from recsys.encoder.text import Template, item_texts
 from recsys.encoder.tower import Tower
 from recsys.encoder.upper import UpperTower
 from recsys.encoder.watch import EpochRecord, Progress
@@ -58,6 +60,7 @@ class TrainedEncoder:
     seconds: dict[str, float]
 
 
+@deterministic_gpu()
 def train_encoder(
     log: Log,
     course: Course,
@@ -82,10 +85,11 @@ def train_encoder(
     texts = material.texts.distinct
     reason = material.counts.too_few()
     fine_tunes = settings.fine_tune_epochs > 0 and not reason
-    upper = UpperTower(tower.copy(), material.tokens, settings.fine_tune_layers) if fine_tunes else None
+    upper = UpperTower(tower.copy(), material.tokens, material.lines, settings.fine_tune_layers) if fine_tunes else None
     started = time.monotonic()
-    vectors = _encode_all(tower, material.tokens, upper)
-    start = frozen = Encoder(encoder_settings(settings), tower, None).with_table(texts, vectors)
+    vectors = _encode_all(tower, material, upper)
+    start = frozen = Encoder(encoder_settings(settings), tower, None)
+    start = frozen = frozen.with_table(texts, frozen.map_vectors(vectors))
     if tower is not base:
         frozen = Encoder(encoder_settings(settings), base, None).with_table(texts)
     seconds = {"encode": time.monotonic() - started}
@@ -122,7 +126,8 @@ def _pretrained(base: Tower, log: Log, course: Course, config: Config) -> Tower:
     delay = round(config.data.event_delay_seconds * 1e6)
     texts = texts_before(log, newest + 1 - delay, item_texts(log.catalog, config.encoder.template))
     tower = base.copy()
-    pretrain(tower, texts, settings, seed=config.seed)
+    lines = lines_of(texts, len(Template.parse(config.encoder.template).lines))
+    pretrain(tower, lines.distinct, settings, seed=config.seed)
     return tower
 
 
@@ -138,9 +143,10 @@ def encoder_settings(config: EncoderConfig) -> EncoderSettings:
     )
 
 
-def _encode_all(tower: Tower, tokens: Tokens, upper: UpperTower | None) -> Float32:
-    """Base vectors of all texts, (n_texts, d); where the upper layers will be trained, what is below them is kept."""
-    with tqdm(total=len(tokens), desc="encode", unit="text", leave=False, disable=not sys.stderr.isatty()) as bar:
+def _encode_all(tower: Tower, material: Material, upper: UpperTower | None) -> Float32:
+    """Base vectors of all texts, (n_texts, k * d); of layers that will be trained, what is below them is kept."""
+    tokens = material.tokens
+    with tqdm(total=len(tokens), desc="encode", unit="line", leave=False, disable=not sys.stderr.isatty()) as bar:
         if upper is None:
-            return tower.encode_tokens(tokens, progress=bar.update)
+            return side_by_side(tower.encode_tokens(tokens, progress=bar.update), material.lines)
         return upper.prepare(progress=bar.update)

@@ -1,0 +1,61 @@
+"""The lines of a text: each is read by the transformer on its own, and the head reads their vectors side by side.
+
+A template of several lines, such as `{title}` and below it `{description}`, gives texts of as many: what each of them
+says stays apart, for the head to weigh, where one vector of the whole would mix it. What the head makes of a text has
+the width of one line; without a head it is their mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import numpy as np
+from torch import Tensor
+
+from features.log import Float32, Int64
+
+Vectors = TypeVar("Vectors", Float32, Tensor)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The lines of n texts, k each. distinct: every line once. of_text: (n, k) which of them a text has."""
+
+    distinct: list[str]
+    of_text: Int64
+
+
+def lines_of(texts: Sequence[str], count: int) -> Lines:
+    """`count` lines of each text. The first that is not empty stands in for empty ones and for those that a text does
+    not have, as a query, which is one line; what a text has beyond `count` belongs to the last."""
+    known: dict[str, int] = {}
+    of_text = np.empty((len(texts), count), np.int64)
+    for row, text in enumerate(texts):
+        lines = text.split("\n", count - 1)
+        first = next((line for line in lines if line), text)
+        filled = [line or first for line in lines] + [first] * (count - len(lines))
+        of_text[row] = [known.setdefault(line, len(known)) for line in filled]
+    return Lines(list(known), of_text)
+
+
+def side_by_side(vectors: Vectors, of_text: Int64) -> Vectors:
+    """Vectors of texts, (n, k * d), from those of their lines, (n_lines, d); of unit length where those are. of_text:
+    (n, k) rows of `vectors`."""
+    n, k = of_text.shape
+    joined = vectors[of_text.ravel()].reshape(n, k * vectors.shape[1])
+    return cast(Vectors, joined * k**-0.5 if k > 1 else joined)
+
+
+def mean_line(texts: Vectors, count: int) -> Vectors:
+    """The mean of the lines of each text, (n, d), from what `side_by_side` made of them, (n, count * d)."""
+    if count == 1:
+        return texts
+    return cast(Vectors, texts.reshape(len(texts), count, texts.shape[1] // count).sum(1) * count**-0.5)
+
+
+def unit_mean_line(texts: Float32, count: int) -> Float32:
+    """`mean_line` at unit length: what stands for texts that no head reads."""
+    found = mean_line(texts, count)
+    return found if count == 1 else found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
