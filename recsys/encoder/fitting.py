@@ -22,6 +22,7 @@ from features.log import Int64
 from recsys.encoder.checkpoint import Kept, joined
 from recsys.encoder.watch import EpochRecord, Progress, Watch
 from recsys.encoder.weights import copied, copy_into, memory_of, remember, trained
+from recsys.memory import give_back
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class Fitting:
         self._followed = copied(phase.module)
         copy_into(phase.module, self._average)
         self._within = False
+        give_back()
         return place.end_epoch()
 
     def _draw(self, stretch: Stretch) -> list[list[Int64]]:

@@ -8,6 +8,7 @@ seen everything. The upper layers are trained after every so many parts, or, wit
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
@@ -32,6 +33,7 @@ from recsys.encoder.text import Template, item_texts
 from recsys.encoder.tower import Tower
 from recsys.encoder.upper import UpperTower
 from recsys.encoder.watch import EpochRecord, Progress
+from recsys.memory import give_back
 from recsys.seen_items import texts_before
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,15 @@ def train_encoder(
     there goes on from it. The same seed gives the same weights on one machine, interrupted or not. Raises ModelError
     where base model or checkpoint cannot be used, ConfigError for a template that names an unknown column.
     """
+    trained = _train(log, course, config, on_record, checkpoints)
+    gc.collect()  # a passage and its learners know each other
+    give_back()
+    return trained
+
+
+def _train(
+    log: Log, course: Course, config: Config, on_record: Progress | None, checkpoints: Checkpoints | None
+) -> TrainedEncoder:
     settings = config.encoder
     torch.manual_seed(config.seed)
     if config.threads:
