@@ -17,6 +17,8 @@ from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix
 from recsys.errors import ModelError
 
+pytestmark = pytest.mark.kernels
+
 DIM = 384
 
 

@@ -12,6 +12,8 @@ from hypothesis.extra import numpy as npst
 
 from features.exact import GRID_STEP, exp, log, tanh, to_grid
 
+pytestmark = pytest.mark.kernels
+
 ANY_FLOAT32 = st.floats(-1000, 1000, width=32)
 
 
