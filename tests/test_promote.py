@@ -17,7 +17,8 @@ from trained_site import TrainedSite, tables_until
 from features.tables import load_log
 from pipelines import cli
 from pipelines.audit import audit_version
-from pipelines.promote import promote, rollback
+from pipelines.promote import promote
+from pipelines.rollback import rollback
 from pipelines.train import train
 from recsys.config import Config, load_config
 from recsys.errors import InputError, ModelNotFound, PromotionError

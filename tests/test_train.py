@@ -16,6 +16,7 @@ from features.tables import load_log
 from pipelines.audit import unit_context
 from pipelines.reading import read_options
 from pipelines.train import train
+from recsys.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import train_encoder
 from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
@@ -23,7 +24,7 @@ from recsys.registry import versions
 from recsys.registry.golden import check_ranker
 from recsys.slicing import slice_impressions
 from recsys.stages import RANKERS, Chain, check_order, encoder_course, ranker_stage
-from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMNS, load_unit
+from recsys.unit import load_unit
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
 

@@ -17,7 +17,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import ModelNotFound, PromotionError
-from recsys.registry.versions import CHALLENGER, CHAMPION, Version
+from recsys.registry.names import CHALLENGER, CHAMPION, Version
 
 PREVIOUS = "previous_champions"
 """Tag of the registered model: former champions' numbers with spaces between."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from features.catalogue import reads_of
 from features.errors import StoreError
 from features.online import OnlineState
 from features.store import KeyValueStore, open_store
 from features.store_settings import StoreSettings
-from recsys.unit import Settings
+
+if TYPE_CHECKING:
+    from recsys.unit import Settings
 
 
 @contextmanager
