@@ -29,13 +29,13 @@ from pipelines.cli_options import (
     rejects_option,
     store_option,
 )
-from pipelines.cli_types import RunName
+from pipelines.cli_types import CheckedGroup, RunName, agreeing
 from pipelines.endings import one_line, run
 
 __all__ = ["cli", "main", "one_line", "run"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CheckedGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """Rank candidate items for users by text and behaviour."""
@@ -50,6 +50,13 @@ for _command in cli_versions.COMMANDS:
     cli.add_command(_command)
 
 
+def _resumed_as_it_was(context: click.Context) -> None:
+    given = context.params
+    named = context.get_parameter_source("name") is not click.core.ParameterSource.DEFAULT
+    if given["run_id"] is not None and (given["config_path"] or given["settings"] or named):
+        raise click.UsageError("--resume goes on with the settings and the name of its run; leave out the others")
+
+
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @config_options
@@ -59,9 +66,8 @@ for _command in cli_versions.COMMANDS:
 @click.option("--report", "page", type=OUT_FILE, help="Also write the HTML report to this file.")
 @click.option("--resume", "run_id", metavar="RUN", help="Go on with this interrupted training, with its settings.")
 @json_option
-@click.pass_context
+@agreeing(_resumed_as_it_was)
 def train(
-    context: click.Context,
     folder: Path,
     config_path: Path | None,
     settings: tuple[str, ...],
@@ -73,9 +79,6 @@ def train(
     """Train, evaluate and register both models on the tables in DIR."""
     from recsys.config import load_config
 
-    named = context.get_parameter_source("name") is not click.core.ParameterSource.DEFAULT
-    if run_id is not None and (config_path or settings or named):
-        raise click.UsageError("--resume goes on with the settings and the name of its run; leave out the others")
     config = load_config(config_path, settings)
     from pipelines.train import resume
     from pipelines.train import train as run_training
@@ -87,6 +90,11 @@ def train(
     print_report(report, json_path)
 
 
+def _bounds_go_with_replay(context: click.Context) -> None:
+    if not context.params["replay"] and (context.params["start"] or context.params["end"]):
+        raise click.UsageError("--from and --to go with --replay")
+
+
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--model", type=MODEL, help="Audit this registered ranker; without it, what a training would use.")
@@ -96,6 +104,7 @@ def train(
 @click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: the time that every list is before.")
 @config_options
 @json_option
+@agreeing(_bounds_go_with_replay)
 def audit(
     folder: Path,
     model: str | None,
@@ -111,8 +120,6 @@ def audit(
     from recsys.config import load_config
 
     config = load_config(config_path, settings)
-    if not replay and (start or end):
-        raise click.UsageError("--from and --to go with --replay")
     from pipelines.audit import audit as run_audit
     from pipelines.audit import replay as run_replay
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from pipelines.cli_options import FOLDER, OUT_FOLDER, config_options, json_option, print_report, rejects_option
+from pipelines.cli_types import CheckedGroup
 
 
-@click.group()
+@click.group(cls=CheckedGroup)
 def data() -> None:
     """Import, simulate and check input tables."""
 
@@ -84,7 +85,7 @@ def slates(
     print_report(write_slates(folder, size=size, seed=seed, options=options), json_path)
 
 
-@click.group()
+@click.group(cls=CheckedGroup)
 def features() -> None:
     """What the ranker reads."""
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,82 +18,128 @@ from features.errors import InputError, RecsysError, StoreError
 from recsys.errors import ModelNotFound
 from recsys.registry.names import is_version, name_problem, parse_uri
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 _LONGEST_RUN_NAME = 250
+_CHECKS = "recsys.checks"
+_AGREE = "agree"
+
+
+class CheckedCommand(click.Command):
+    """A command that, once all arguments are read, sees whether they agree, looks at the places they name, and runs."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Raises UsageError where arguments contradict each other, RecsysError for a place of no use."""
+        getattr(self.callback, _AGREE, _nothing)(ctx)
+        for check, value in ctx.meta.pop(_CHECKS, ()):
+            check(value)
+        return super().invoke(ctx)
+
+
+class CheckedGroup(click.Group):
+    """A group of such commands."""
+
+    command_class = CheckedCommand
+
+
+def agreeing(check: Callable[[click.Context], None]) -> Callable[[Command], Command]:
+    """Let a command call `check` with its arguments before it looks at anything; it raises UsageError."""
+
+    def marked(command: Command) -> Command:
+        setattr(command, _AGREE, check)
+        return command
+
+    return marked
+
+
+def _nothing(context: click.Context) -> None:
+    """The check of a command whose arguments cannot contradict each other."""
 
 
 class _Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
-    """An argument whose text `read` turns into its value, or refuses with a ValueError."""
+    """An argument whose text `read` turns into its value, or refuses; what the value names is looked at by `check`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def read(self, text: str) -> Any:
-        """The value. Raises ValueError for a text of the wrong form, RecsysError for a place of no use."""
+        """The value. Raises ValueError for a text of the wrong form."""
         raise NotImplementedError
+
+    def check(self, value: Any) -> None:
+        """Raise RecsysError where the value names a place of no use."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What click calls for a value from the command line or a default."""
         try:
-            return self.read(os.fspath(value))
-        except RecsysError:
-            raise
+            read = self.read(os.fspath(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+        if ctx is not None:
+            ctx.meta.setdefault(_CHECKS, []).append((self.check, read))
+        return read
 
 
-class InputPath(_Argument):
+class _Place(_Argument):
+    """A path."""
+
+    def read(self, text: str) -> Path:
+        """The path."""
+        return Path(text)
+
+
+class InputPath(_Place):
     """A file or folder that is read."""
 
-    def read(self, text: str) -> Path:
-        """Raises InputError where there is none."""
-        path = Path(text)
-        if not path.exists():
-            raise InputError(f"{text!r} does not exist; expected a file or folder to read")
-        return path
+    def check(self, value: Path) -> None:
+        """Raise InputError where there is none."""
+        if not value.exists():
+            raise InputError(f"{str(value)!r} does not exist; expected a file or folder to read")
 
 
-class InputFolder(_Argument):
+class InputFolder(_Place):
     """A data directory."""
 
-    def read(self, text: str) -> Path:
-        """Raises InputError where there is none."""
-        path = Path(text)
-        if not path.is_dir():
-            what = "a file" if path.exists() else "nothing"
-            raise InputError(f"data directory {text!r}: expected a folder of tables, found {what}")
-        return path
+    def check(self, value: Path) -> None:
+        """Raise InputError where there is none."""
+        if not value.is_dir():
+            what = "a file" if value.exists() else "nothing"
+            raise InputError(f"data directory {str(value)!r}: expected a folder of tables, found {what}")
 
 
-class OutputFile(_Argument):
+class OutputFile(_Place):
     """A file that is written at the end."""
 
     def read(self, text: str) -> Path:
-        """Raises ValueError for a folder, InputError or RecsysError where it could not be written."""
+        """The path. Raises ValueError for a folder."""
         path = Path(text)
         if path.is_dir():
             raise ValueError(f"expected a file, but {text!r} is a folder; name a file in it")
-        _require_writable(path.resolve().parent, f"output file {text!r}")
         return path
 
+    def check(self, value: Path) -> None:
+        """Raise InputError or RecsysError where it could not be written."""
+        _require_writable(value.resolve().parent, f"output file {str(value)!r}")
 
-class OutputFolder(_Argument):
+
+class OutputFolder(_Place):
     """A folder that is written into."""
 
-    def read(self, text: str) -> Path:
-        """Raises InputError or RecsysError where it could not be written."""
-        path = Path(text)
-        _require_writable(path.resolve(), f"output folder {text!r}")
-        return path
+    def check(self, value: Path) -> None:
+        """Raise InputError or RecsysError where it could not be written."""
+        _require_writable(value.resolve(), f"output folder {str(value)!r}")
 
 
 class Store(_Argument):
     """The place of an online store: a folder or a URL."""
 
     def read(self, text: str) -> str:
-        """Raises StoreError where a folder is a file."""
-        if "://" not in text and Path(text).is_file():
-            raise StoreError(f"online store {text!r}: expected a folder or a redis:// URL, found a file")
+        """The text."""
         return text
+
+    def check(self, value: str) -> None:
+        """Raise StoreError where a folder is a file."""
+        if "://" not in value and Path(value).is_file():
+            raise StoreError(f"online store {value!r}: expected a folder or a redis:// URL, found a file")
 
 
 class NewName(_Argument):

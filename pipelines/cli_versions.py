@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from pipelines.cli_options import FOLDER, NEW_NAME, config_options, json_option, model_option, print_report
-from pipelines.cli_types import Side, VersionOrUri
+from pipelines.cli_types import CheckedCommand, Side, VersionOrUri
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """As `recsys.metrics` has them."""
 
 
-@click.command()
+@click.command(cls=CheckedCommand)
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @model_option
 @click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
@@ -37,7 +37,7 @@ def evaluate(
     print_report(run_evaluation(folder, model, config, all_lists=all_lists), json_path)
 
 
-@click.command()
+@click.command(cls=CheckedCommand)
 @click.argument("a", metavar="A", type=Side("side"))
 @click.argument("b", metavar="B", type=Side("side"))
 @click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
@@ -64,7 +64,7 @@ def compare(
     print_report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
 
 
-@click.command()
+@click.command(cls=CheckedCommand)
 @click.argument("version", type=VersionOrUri("version"))
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
@@ -95,7 +95,7 @@ def promote(
         raise PromotionError(f"{decision.evidence.challenger} is not promoted: {'; '.join(decision.reasons)}")
 
 
-@click.command()
+@click.command(cls=CheckedCommand)
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="The champion is one of NAME-ranker.")
 @json_option
 def rollback(name: str, json_path: Path | None) -> None:

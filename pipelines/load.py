@@ -37,12 +37,14 @@ _CACHED_TEXTS = 20_000
 def load_items(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
     """Upsert an items table into the store of a model, made where there is none; new texts are encoded.
 
-    rejects: folder for the rows left out. Raises InputError for an unusable table, StoreError for the store, ModelError
-    or ModelNotFound for the model.
+    rejects: folder for the rows left out. Raises InputError for a table of which no row is taken, StoreError for the
+    store, ModelError or ModelNotFound for the model.
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings)) as state:
-        return items_into(state, unit, path, rejects=rejects)
+        report = items_into(state, unit, path, rejects=rejects)
+    report.require_any(path)
+    return report
 
 
 def load_events(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
@@ -53,6 +55,7 @@ def load_events(path: Path, store: str, model_uri: str, *, rejects: Path | None 
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
         report = events_into(state, path, rejects=rejects)
+        report.require_any(path)
         rebuild_in(state, unit)
         return report
 

@@ -15,7 +15,9 @@ from recsys.serving.states import open_filled_state
 def load_users(path: Path, store: str, *, rejects: Path | None = None) -> LoadReport:
     """Keep the attributes of a users table in a store that `load_items` has made; as `load_items`."""
     with open_filled_state(store) as state:
-        return users_into(state, path, rejects=rejects)
+        report = users_into(state, path, rejects=rejects)
+    report.require_any(path)
+    return report
 
 
 def users_into(state: OnlineState, path: Path, *, rejects: Path | None = None) -> LoadReport:

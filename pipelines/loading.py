@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from features.arrivals import Rejection, ShownList
 from features.checking import Checked, TableReader
+from features.errors import InputError
 from features.rejects import Reject, Rejects
 
 AT_ONCE = 5_000
@@ -53,6 +54,12 @@ class LoadReport:
         if self.table == "items":
             found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
         return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+
+    def require_any(self, path: Path) -> None:
+        """Raise InputError where no row of the table at `path` was taken."""
+        if not self.accepted:
+            reasons = ", ".join(f"{count:,} x {reason}" for reason, count in self.rejected.items())
+            raise InputError(f"{self.table} table {str(path)!r}: none of its {self.rows:,} rows was taken: {reasons}")
 
 
 class Load:

@@ -27,7 +27,7 @@ from recsys.errors import ModelNotFound
 from recsys.registry.golden import Golden, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
-from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
+from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
 from recsys.unit import Unit, load_unit, read_settings
 
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
@@ -46,12 +46,13 @@ class Loaded:
 
 def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
     """Log the encoder to the open run and register it as a version of NAME-encoder."""
+    names = template_columns(encoder.settings.template)
     columns = [
         ColSpec(Array(DataType.string), "history", required=False),
-        ColSpec(DataType.string, "title", required=False),
-        ColSpec(DataType.string, "description", required=False),
+        *(ColSpec(DataType.string, name, required=False) for name in names),
     ]
-    example = pd.DataFrame({"history": [["A clicked title"], []], "title": ["One title", "Another title"]})
+    values = {name: [f"One {name}", f"Another {name}"] for name in names}
+    example = pd.DataFrame({"history": [["A clicked title"], []], **values})
     signature = ModelSignature(Schema(columns), Schema([ColSpec(DataType.double, "score")]))
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / ENCODER_ARTIFACT
