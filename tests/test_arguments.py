@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError, StoreMissing
 from features.store import LmdbStore
-from pipelines import audit, cli, serve
+from pipelines import audit, cli, rebuild, serve
 from pipelines import train as training
 from pipelines.reading import moment_in
 from pipelines.resuming import resumption_told
@@ -24,6 +25,7 @@ from recsys.errors import ModelNotFound, TrainingError
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
 from recsys.registry.names import LONGEST_NAME, name_problem
+from recsys.serving.states import open_state
 
 HALF_PAST_NINE = "2023-11-20 09:30:00"
 IN_NEW_YORK = 1_700_490_600_000_000
@@ -127,6 +129,17 @@ def test_the_time_of_a_batch_is_in_the_time_zone_of_the_model(
     assert '"at": "2023-11-20T14:30:00.000000Z"' in (tmp_path / "out" / "_manifest.json").read_text()
 
 
+def test_the_time_of_a_making_of_tables_is_in_the_time_zone_of_the_model(
+    trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moments: list[int | None] = []
+    monkeypatch.setattr(rebuild, "rebuild_in", lambda state, unit, at: moments.append(at))
+    in_new_york(trained, monkeypatch)
+    monkeypatch.setattr(rebuild, "open_state", lambda store, settings, create: nullcontext())
+    rebuild.rebuild_tables(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
+    assert moments == [IN_NEW_YORK]
+
+
 def test_the_bounds_of_a_replay_are_in_the_time_zone_of_the_data(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,8 +211,9 @@ def test_a_server_does_not_make_a_store_unless_it_is_told_to(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     assert cli.run(lambda: cli.cli([*arguments, "--create"], standalone_mode=False)) == 0
     assert served == [str(tmp_path / "empty")]
-    with pytest.raises(StoreMissing, match="found none"):
-        serve.require_filled(str(tmp_path / "typo"))
+    settings = versions.load(MODEL).unit.settings
+    with pytest.raises(StoreMissing, match="empty one"), open_state(str(tmp_path / "empty"), settings, create=False):
+        pass
 
 
 def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(

@@ -22,11 +22,13 @@ def open_state(
 ) -> Iterator[OnlineState]:
     """The state at `store`, a folder or a `redis://` URL, for a unit of these settings; closed at the end.
 
-    create: make the store where there is none. widths: of the vector columns, needed to make one that holds any.
-    Raises StoreError where it cannot be opened or was made for something else.
+    create: make the store where there is none, or an empty one. widths: of the vector columns, needed to make one that
+    holds any. Raises StoreError where it cannot be opened or was made for something else.
     """
     opened = open_store(store, create=create)
     try:
+        if not create:
+            OnlineState.open(opened)  # an empty store is none either
         yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
     finally:
         opened.close()
