@@ -282,7 +282,7 @@ def test_the_second_of_two_promotions_sees_the_first(data: Path) -> None:
 def test_what_cannot_be_promoted_is_one_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PromotionError, match="is the champion already"):
         decided(WEAK)
-    with pytest.raises(ModelNotFound, match="not registered"):
+    with pytest.raises(ModelNotFound, match="has no version 99; it has the versions 1"):
         decided("99")
     with pytest.raises(ModelNotFound, match="'nobody-ranker'"):
         rollback(name="nobody")
