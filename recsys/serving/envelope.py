@@ -115,7 +115,7 @@ class _Exchange:
 
     async def _read_rest(self) -> None:
         """Take in and forget what the client is still sending; one that waits to be asked for it is not asked."""
-        if self._waits_for_leave:
+        if not self._unread or self._waits_for_leave:
             return
         with anyio.move_on_after(REST_SECONDS):
             while self._unread and self._received < self._max_body + REST_BYTES:
