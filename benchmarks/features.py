@@ -10,7 +10,6 @@ and collaborative ones are measured apart.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from features.log import Log, Requests
 from features.log_matrix import log_matrix
 from features.matrix import column_names
 from features.offline import LogIndex
+from pipelines.stopwatch import peak_rss_mb
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.over_log import LoggedTables
 from recsys.collaborative.tables import TableSettings
@@ -63,7 +63,7 @@ def measure(quick: bool) -> list[Result]:
     features = catalogue(categories={COLUMN: log.catalog.categories[COLUMN].values[:200]})
     requests, lookups = log.impressions.requests, lookups_of(features)
     spent = [time_of(lambda: _matrix(features, log, requests, threads=2))]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_rss_mb()
     bare = [time_of_merges(lookups, log, requests)]
     for _ in range(2):
         spent.append(time_of(lambda: _matrix(features, log, requests, threads=2)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from features.ledger import CLICKED_ROW, EVENT, SHOWN
+from features.moments import moment_text
 from features.reads import CLICK, IMPRESSION
 from features.store_keys import MAX_ID_BYTES
 
@@ -149,5 +150,8 @@ def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:
     if not isinstance(time, int) or isinstance(time, bool) or not -LARGEST_TIME // 5 < time < LARGEST_TIME:
         return "bad_timestamp", f"timestamp: expected microseconds since 1970 as an integer, got {time!r}"
     if latest is not None and time > latest:
-        return "time_in_future", f"timestamp: expected {latest} microseconds or earlier, got {time}; is a clock wrong?"
+        return (
+            "time_in_future",
+            f"timestamp: expected {moment_text(latest)} or earlier, got {moment_text(time)}; is a clock wrong?",
+        )
     return None

@@ -3,6 +3,7 @@
     RecsysError                 anything a caller may want to catch; its text is one line for a person
     ├── InputError              a file, table or field is not what it has to be
     ├── StoreError              the online store cannot be read or written
+    │   ├── StoreMissing        no store is there, or an empty one
     │   └── TimeOrderError      a read at a time that the store has already passed
     └── (recsys.errors)         models, versions, training
 
@@ -22,6 +23,10 @@ class InputError(RecsysError, ValueError):
 
 class StoreError(RecsysError):
     """The online store cannot be opened, read or written."""
+
+
+class StoreMissing(StoreError):
+    """No online store is where one was expected, or one that nothing was put into."""
 
 
 class TimeOrderError(StoreError):

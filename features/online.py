@@ -39,9 +39,10 @@ from features.arrivals import (
 )
 from features.counting import Counting
 from features.entering import entered
-from features.errors import InputError, StoreError, TimeOrderError
+from features.errors import InputError, StoreMissing, TimeOrderError
 from features.item_records import Item, unpack_item
 from features.log import NO_TIME
+from features.moments import moment_text
 from features.pending import Overlay, enqueue, take_due, waiting
 from features.reads import IMPRESSION
 from features.store import KeyValueStore, Snapshot, Transaction
@@ -102,7 +103,9 @@ class OnlineState:
                 own.check_serves(settings)
             return cls(store, own)
         if settings is None:
-            raise StoreError("the online store is empty: expected one filled by `recsys load-items`, found no settings")
+            raise StoreMissing(
+                f"online store {store.name!r}: expected one filled by `recsys load-items`, found an empty one"
+            )
         data = settings.to_bytes()
         store.update(lambda transaction: transaction.put_many([(SETTINGS, data)]))
         return cls(store, settings)
@@ -170,19 +173,21 @@ class OnlineState:
         with self.snapshot() as (_, meta):
             return meta.newest
 
-    def moment(self, meta: Meta, time: int | None, now: int) -> int:
+    def moment(self, meta: Meta, time: int | None, now: int, *, skew: int = 0) -> int:
         """The time of a request: `time`, or without one `now`, or just after the newest event where that is later.
 
-        Raises TimeOrderError for a time before the newest event, InputError for one that no calendar has.
+        skew: microseconds by which the clocks of those who write and ask may differ; a time before the newest event by
+        no more than that stands for now. Raises TimeOrderError for an earlier one, InputError for one that no calendar
+        has.
         """
         if time is not None and time >= LARGEST_TIME:
             raise InputError(f"timestamp: expected fewer than {LARGEST_TIME} microseconds since 1970, got {time}")
-        if time is None:
+        if time is None or meta.newest - skew <= time < meta.newest:
             return max(now, meta.newest + 1)
         if time < meta.newest:
             raise TimeOrderError(
-                f"timestamp: the store answers for now, expected {meta.newest} microseconds or later, the time of its "
-                f"newest event, got {time}; leave the timestamp out to rank after everything acknowledged"
+                f"timestamp: the store answers for now, expected {moment_text(meta.newest)} or later, the time of its "
+                f"newest event, got {moment_text(time)}; leave the timestamp out to rank after everything acknowledged"
             )
         return time
 

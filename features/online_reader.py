@@ -17,7 +17,7 @@ from features.history import Histories
 from features.item_records import Item, local_catalog
 from features.ledger import unpack
 from features.log import NO_TIME, UNKNOWN, Bool, Catalog, Float64, Int64, Ragged, Requests, Strings
-from features.online import HISTORY, Meta, OnlineState
+from features.online import HISTORY, OnlineState
 from features.pending import Overlay, changes_of
 from features.reads import (
     CATALOGUE,
@@ -65,12 +65,14 @@ class OnlineReader:
         candidates: Sequence[str],
         *,
         now: int,
+        skew: int = 0,
         inline: Mapping[str, Item] | None = None,
         history: Sequence[str] | None = None,
         query: str | None = None,
     ) -> None:
-        """time: microseconds; None is `now`, or just after the newest event where that is later. candidates: distinct
-        item ids. inline: items that came with the request; they win over the stored ones.
+        """time: microseconds; None is `now`, or just after the newest event where that is later. skew: as for
+        `OnlineState.moment`. candidates: distinct item ids. inline: items that came with the request; they win over
+        the stored ones.
         history: distinct item ids, oldest first, in place of the stored history; what is counted stays as stored.
 
         Raises TimeOrderError for a time before the newest event, StoreError where the store cannot be read.
@@ -78,7 +80,7 @@ class OnlineReader:
         self.timezone = state.settings.timezone
         self._counts: dict[Count, Int64] = {}
         with state.snapshot() as (snapshot, meta):
-            self.time = state.moment(meta, time, now)
+            self.time = state.moment(meta, time, now, skew=skew)
             self._moment = self.time - state.settings.event_delay
             overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(meta)
             if history is None:
@@ -86,13 +88,19 @@ class OnlineReader:
             else:
                 past = [(item, NO_TIME) for item in history]
             ids = sorted({*candidates, *(item for item, _ in past)})
-            self.catalog = _catalog(state, snapshot, meta, ids, inline or {})
+            items = {**state.items(snapshot, meta, ids), **(inline or {})}
+            self.catalog = _catalog(state, ids, items)
             codes = {item: code for code, item in enumerate(ids)}
             item = np.array([codes[item] for item in candidates], np.int32)
             self.histories = _histories(past, codes)
             self.requests = _requests(user_id, self.time, item, query)
             self._values = {column: values.codes.take(item) for column, values in self.catalog.categories.items()}
+            self._counted = np.zeros(len(candidates), np.bool_)
             self._known = self._fetch(snapshot, overlay, counting, user_id, candidates)
+        self.unknown = tuple(
+            item for item, counted in zip(candidates, self._counted, strict=True) if not counted and item not in items
+        )
+        """Candidates that nothing is known of: neither described nor in any event."""
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
@@ -192,6 +200,9 @@ class OnlineReader:
         records = table.decode(values)
         windows = table.window_counts(records, self._moment)
         changes = overlay.of_table(number, keys, self._moment)
+        if table.by == ITEM:
+            self._counted |= np.array([value is not None for value in values], np.bool_)
+            self._counted[changes.row] = True
         return _Known(table, len(keys), records, windows, changes, counting.counted[table.by])
 
 
@@ -266,10 +277,7 @@ def _requests(
     )
 
 
-def _catalog(
-    state: OnlineState, snapshot: Snapshot, meta: Meta, ids: Sequence[str], inline: Mapping[str, Item]
-) -> Catalog:
-    items = {**state.items(snapshot, meta, ids), **inline}
+def _catalog(state: OnlineState, ids: Sequence[str], items: Mapping[str, Item]) -> Catalog:
     columns = state.settings
     return local_catalog(
         ids, items, categories=columns.categories, numbers=columns.numbers, vectors=dict(columns.vectors)

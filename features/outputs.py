@@ -1,61 +1,192 @@
-"""Output that appears whole or not at all: written under a temporary name beside its place, then renamed."""
+"""Output that appears whole or not at all: written under a temporary name beside its place, then renamed.
+
+While a command writes OUT it holds the lock `.OUT.lock` and writes `.OUT.XXXXXXXX.partial`. Both vanish when it ends.
+A command that was killed leaves them: the next one for the same OUT removes them, one for another OUT beside it says
+that they are there.
+"""
 
 from __future__ import annotations
 
+import errno
+import logging
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from features.errors import InputError, RecsysError
 
+logger = logging.getLogger(__name__)
 
-@contextmanager
-def fresh_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `out` when the block ends; nothing stays when the block fails.
+NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial(-\w+)?")
+"""With what a database puts behind the names of its own files."""
 
-    Raises InputError where `out` is a file or holds anything, RecsysError where it cannot be written.
-    """
+
+def require_fresh_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> None:
+    """Raise InputError where `out` is a file, or a folder with anything in it but what is `replaceable`."""
     if out.exists() and not out.is_dir():
         raise InputError(f"output folder {str(out)!r}: expected a new or empty folder, got a file; name another one")
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(path.name not in replaceable for path in out.iterdir()):
         raise InputError(f"output folder {str(out)!r}: expected a new or empty folder, got files; name another one")
-    partial = _beside(out)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.replace(out)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def fresh_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` when the block ends; nothing stays when the block fails.
+
+    replaceable: names in `out` that may be there and go when the block ends well. Raises InputError where `out` is a
+    file, holds anything else or is being written by another command, RecsysError where it cannot be written.
+    """
+    require_fresh_folder(out, replaceable=replaceable)
+    with _alone(out), _whole(out, uuid.uuid4().hex[:8]) as partial:
+        require_fresh_folder(out, replaceable=replaceable)
+        try:
+            partial.mkdir()
+            yield partial
+            for name in replaceable:
+                shutil.rmtree(out / name, ignore_errors=True)
+            partial.replace(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def require_fresh_file(out: Path) -> None:
+    """Raise InputError where `out` exists."""
+    if out.exists():
+        raise InputError(f"output file {str(out)!r}: expected no such file yet; move it away or name another place")
 
 
 @contextmanager
 def fresh_file(out: Path) -> Iterator[Path]:
     """A file name to write to, which becomes `out` when the block ends; nothing stays when the block fails.
 
-    Raises InputError where `out` exists, RecsysError where it cannot be written.
+    Raises InputError where `out` exists or is being written by another command, RecsysError where it cannot be written.
     """
-    if out.exists():
-        raise InputError(f"output file {str(out)!r}: expected no such file yet; move it away or name another place")
-    partial = _beside(out)
+    require_fresh_file(out)
+    with _alone(out), _whole(out, uuid.uuid4().hex[:8]) as partial:
+        require_fresh_file(out)
+        try:
+            yield partial
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_file(out: Path) -> Iterator[Path]:
+    """A file name to write to, which takes the place of `out` when the block ends; `out` stays when the block fails.
+
+    Raises RecsysError where it cannot be written.
+    """
+    with _whole(out, "new") as partial:  # one name, so that what a killed command left is written over
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Let no other command write `out` meanwhile, and remove what killed ones have left of it."""
+    place = out.resolve()
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(place.parent, place.name)
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InputError(
+            f"output {str(out)!r}: another command is writing it at this moment; wait for that one, or name another "
+            "place"
+        ) from error
     except OSError as error:
         raise _unwritable(out, error) from error
+    try:
+        _look_for_leftovers(place)
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        _drop(lock)
 
 
-def _beside(out: Path) -> Path:
+@contextmanager
+def waited_for(out: Path) -> Iterator[None]:
+    """Let no other command write `out` meanwhile, after waiting for one that does, and remove what killed ones have
+    left of it. The folder of `out` is there."""
     place = out.resolve()
-    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}.partial")
+    lock = _lock(place.parent, place.name)
+    lock.acquire()
+    try:
+        _look_for_leftovers(place)
+        yield
+    finally:
+        _drop(lock)
+
+
+def _look_for_leftovers(place: Path) -> None:
+    """Remove what killed commands left of this output; say what they left of others beside it."""
+    for path in sorted(place.parent.iterdir()):
+        found = _PARTIAL.fullmatch(path.name)
+        if found is None:
+            continue
+        if found["name"] == place.name:
+            logger.info("removed %r, which a killed command had left", str(path))
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif _is_left(place.parent, found["name"]):
+            logger.warning("warning: %r was left by a killed command; remove it", str(path))
+
+
+def _is_left(folder: Path, name: str) -> bool:
+    """Whether nobody is writing the output of that name."""
+    lock = _lock(folder, name)
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):
+        return False
+    _drop(lock)
+    return True
+
+
+def _lock(folder: Path, name: str) -> FileLock:
+    return FileLock(folder / f".{name}.lock")
+
+
+def _drop(lock: FileLock) -> None:
+    """Release a lock, and remove its file while it is still held, so that no other holder loses it."""
+    with suppress(OSError):  # a system that does not remove open files keeps it
+        Path(lock.lock_file).unlink()
+    lock.release()
+
+
+@contextmanager
+def _whole(out: Path, tag: str) -> Iterator[Path]:
+    """A temporary name beside `out`; what the system refuses of it becomes one line that names `out`."""
+    place = out.resolve()
+    partial = place.with_name(f".{place.name}.{tag}.partial")
+    try:
+        yield partial
+    except OSError as error:
+        if error.errno in NO_SPACE or _is_about(error, partial):
+            raise _unwritable(out, error) from error
+        raise
+
+
+def _is_about(error: OSError, partial: Path) -> bool:
+    named = [Path(str(name)) for name in (error.filename, error.filename2) if name is not None]
+    return any(path == partial or partial in path.parents for path in named)
 
 
 def _unwritable(out: Path, error: OSError) -> RecsysError:
     reason = error.strerror or " ".join(str(error).split())
-    return RecsysError(f"output {str(out)!r} cannot be written: {reason}; free some space or name another place")
+    if error.errno in _TAKEN:
+        return InputError(
+            f"output {str(out)!r}: something else was put there meanwhile, and stays as it is; name another place"
+        )
+    advice = "free some space or name another place" if error.errno in NO_SPACE else "name a place that can be written"
+    return RecsysError(f"output {str(out)!r} cannot be written: {reason}; {advice}")

@@ -22,7 +22,7 @@ from threading import Lock
 from typing import Any
 
 from features import redis_scripts
-from features.errors import StoreError
+from features.errors import StoreError, StoreMissing
 from features.redis_checks import Server, look_at, warn_of
 from features.redis_link import Command, RedisLink, Script, UnreachableError, address_of
 from features.store import MAX_KEY_BYTES, Result, Snapshot, Transaction
@@ -162,7 +162,7 @@ class RedisStore:
             self.server: Server = look_at(self._link)
             warn_of(self.server, self.name)
             if not create and not self._link.call(("EXISTS", self._names.version))[0]:
-                raise StoreError(
+                raise StoreMissing(
                     f"online store {self.name!r}: expected a database with a store under prefix {address.prefix!r}, "
                     "found none; fill one with `recsys load-items` and `recsys load-events`"
                 )

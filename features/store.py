@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar, cast
 
 import lmdb
 
-from features.errors import StoreError
+from features.errors import StoreError, StoreMissing
 
 MAX_KEY_BYTES = 511
 _LARGEST_MAP = 2**38
@@ -112,7 +112,7 @@ class LmdbStore:
         self.path = Path(path)
         self.name = str(path)
         if not create and not (self.path / "data.mdb").is_file():
-            raise StoreError(
+            raise StoreMissing(
                 f"online store {str(path)!r}: expected a folder with a store, found none; "
                 "fill one with `recsys load-items` and `recsys load-events`"
             )

@@ -16,9 +16,11 @@ from typing import Any
 import mlflow
 from matplotlib.figure import Figure
 
+from features.outputs import replaced_file
 from features.table_report import TableReport
 from features.tables import load_log
-from pipelines.reading import open_chain, read_options
+from pipelines.chain import open_chain
+from pipelines.reading import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from recsys import plots
 from recsys.ablation import lines_of, run_lines
@@ -91,10 +93,8 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
             figure = ledger_figure(ledger)
             _log_report(report, figure)
     if plot is not None:
-        plot.parent.mkdir(parents=True, exist_ok=True)
-        partial = plot.with_name(f".{plot.name}.partial")
-        figure.savefig(partial, format="png")
-        partial.replace(plot)
+        with replaced_file(plot) as partial:
+            figure.savefig(partial, format="png")
     return report
 
 

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from features.log import Log
+from features.moments import moment_text
 from features.online import OnlineState
 from features.permuted import permuted_log
 from features.reading import find_table
 from features.store import LmdbStore
 from features.tables import ReadOptions, load_log, read_table_rows
 from pipelines.arriving import arriving
+from pipelines.chain import open_chain
 from pipelines.load_rows import read_items
-from pipelines.reading import open_chain, read_options
-from pipelines.unseen import moment_text
+from pipelines.reading import moment_in, read_options
 from recsys.audit.context import AuditContext
 from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
@@ -58,17 +59,24 @@ def audit(folder: Path, config: Config, *, model: str | None = None, full: bool 
 
 
 def replay(
-    folder: Path, config: Config, *, model: str | None = None, start: int | None = None, end: int | None = None
+    folder: Path,
+    config: Config,
+    *,
+    model: str | None = None,
+    start: int | str | None = None,
+    end: int | str | None = None,
 ) -> ReplayReport:
     """Run the lists of a data directory through the online path, in a temporary store, against the offline matrix.
 
-    start, end: microseconds; lists from `start` on and before `end`, None for all. model, errors: as in `audit`.
+    start, end: lists from `start` on and before `end`, None for all; microseconds, or as people write a time, without a
+    zone in the data's. model, errors: as in `audit`.
     """
     context = open_context(folder, config, model=model)
     options = read_options(context.chain.config)
     times = context.log.impressions.requests.time
-    first = 0 if start is None else int(np.searchsorted(times, start))
-    last = len(times) if end is None else int(np.searchsorted(times, end))
+    begins, ends = (moment_in(one, options.timezone, name) for one, name in ((start, "from"), (end, "to")))
+    first = 0 if begins is None else int(np.searchsorted(times, begins))
+    last = len(times) if ends is None else int(np.searchsorted(times, ends))
     lists = context.log.impressions.take(np.arange(first, max(first, last)))
     with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
         store = LmdbStore(Path(home), durable=False)

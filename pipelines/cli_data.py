@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli_options import FOLDER, config_options, json_option, print_report, rejects_option
+from pipelines.cli_options import FOLDER, OUT_FOLDER, config_options, json_option, print_report, rejects_option
+from pipelines.cli_types import CheckedGroup
 
 
-@click.group()
+@click.group(cls=CheckedGroup)
 def data() -> None:
     """Import, simulate and check input tables."""
 
@@ -17,7 +18,7 @@ def data() -> None:
 @data.command("import")
 @click.argument("layout", type=click.Choice(["mind"]))
 @click.argument("source", metavar="SRC", type=FOLDER)
-@click.argument("out", metavar="OUT", type=FOLDER)
+@click.argument("out", metavar="OUT", type=OUT_FOLDER)
 @json_option
 def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
     """Turn a data set in another LAYOUT into the native tables."""
@@ -27,9 +28,9 @@ def data_import(layout: str, source: Path, out: Path, json_path: Path | None) ->
 
 
 @data.command()
-@click.argument("out", metavar="OUT", type=FOLDER)
+@click.argument("out", metavar="OUT", type=OUT_FOLDER)
 @click.option("--users", default=2_000, show_default=True, type=click.IntRange(min=1))
-@click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=1))
+@click.option("--items", default=1_000, show_default=True, type=click.IntRange(min=60))
 @click.option("--impressions", default=20_000, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--language", default="en", show_default=True, type=click.Choice(["en", "zh"]), help="Of the texts.")
@@ -64,15 +65,27 @@ def validate(
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@config_options
 @json_option
-def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
+def slates(
+    folder: Path,
+    size: int,
+    seed: int,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
     """Make lists with sampled negatives from the events in DIR, where none were logged."""
     from features.slates import write_slates
+    from features.tables import ReadOptions
+    from recsys.config import load_config
 
-    print_report(write_slates(folder, size=size, seed=seed), json_path)
+    read = load_config(config_path, settings).data
+    options = ReadOptions(timezone=read.timezone, positive_event_types=read.positive_event_types)
+    print_report(write_slates(folder, size=size, seed=seed, options=options), json_path)
 
 
-@click.group()
+@click.group(cls=CheckedGroup)
 def features() -> None:
     """What the ranker reads."""
 

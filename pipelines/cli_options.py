@@ -1,4 +1,4 @@
-"""What the commands share: options, the printing of reports, times on the command line."""
+"""What the commands share: options, and the printing of reports."""
 
 from __future__ import annotations
 
@@ -9,21 +9,35 @@ from typing import Any, Protocol
 
 import click
 
-FOLDER = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False)
-INPUT = click.Path(path_type=Path)
+from features.outputs import replaced_file
+from pipelines.cli_types import InputFolder, InputPath, ModelUri, Moment, NewName, OutputFile, OutputFolder, Store
 
-json_option = click.option("--json", "json_path", type=FILE, help="Also write the report as JSON to this file.")
-model_option = click.option("--model", default="models:/recsys-ranker@champion", show_default=True, help="The ranker.")
-rejects_option = click.option("--rejects", type=FOLDER, help="Write rows that cannot be used into this folder.")
+FOLDER = InputFolder("folder")
+INPUT = InputPath("path")
+OUT_FOLDER = OutputFolder("folder")
+OUT_FILE = OutputFile("file")
+CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
+NEW_NAME = NewName("name")
+MODEL = ModelUri("uri")
+MOMENT = Moment("time")
+
+json_option = click.option("--json", "json_path", type=OUT_FILE, help="Also write the report as JSON to this file.")
+model_option = click.option(
+    "--model", type=MODEL, default="models:/recsys-ranker@champion", show_default=True, help="The ranker."
+)
+rejects_option = click.option("--rejects", type=OUT_FOLDER, help="Write rows that cannot be used into this folder.")
 store_option = click.option(
-    "--store", default="store", show_default=True, help="Folder or redis:// URL of the online store."
+    "--store",
+    type=Store("place"),
+    default="store",
+    show_default=True,
+    help="Folder or redis:// URL of the online store.",
 )
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The two options that fill the configuration."""
-    config = click.option("--config", "config_path", type=FILE, help="YAML file of settings.")
+    config = click.option("--config", "config_path", type=CONFIG_FILE, help="YAML file of settings.")
     setting = click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated.")
     return config(setting(command))
 
@@ -44,23 +58,9 @@ def print_report(report: Report, json_path: Path | None) -> None:
     click.echo("\n".join(report.lines()))
 
 
-def moment(text: str | None, option: str = "--at") -> int | None:
-    """Microseconds of a time given on the command line."""
-    if text is None:
-        return None
-    from features.times import moment_of
-
-    found = moment_of(text, "UTC")
-    if found is None:
-        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint=option)
-    return found
-
-
 def write_json(path: Path | None, report: dict[str, Any]) -> None:
     """Write a report to `path`, whole or not at all; nothing where `path` is None."""
     if path is None:
         return
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replaced_file(path) as partial:
+        partial.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipelines.unseen import learnt_until, open_unseen
 from recsys.comparison import Comparison, Side
 from recsys.comparison import compare as compare_sides
 from recsys.config import Config
 from recsys.errors import ComparisonError
 from recsys.registry import tracking
-from recsys.registry.recorded import is_version, ranker_of_run, recorded_lists
-from recsys.registry.versions import load
+from recsys.registry.names import is_version
+from recsys.registry.recorded import ranker_of_run, recorded_lists
 
 
 def compare(
@@ -52,6 +51,9 @@ def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[i
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
+    from pipelines.unseen import learnt_until, open_unseen
+    from recsys.registry.versions import load
+
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
     opened = open_unseen(versions, folder, after=learnt_until(versions))
     return tuple(one.evaluate(config).frame() for one in opened), (0,) * len(names)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipelines import cli
+from pipelines.blas import one_blas_thread
+from pipelines.endings import run
 from pipelines.load import load_events, load_items
 from pipelines.score import score
 from pipelines.simulate import simulate
@@ -93,4 +94,5 @@ def _rank_one(site: Path, store: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    sys.exit(cli.run(demo, debug=False))
+    one_blas_thread()
+    sys.exit(run(demo, debug=False))

@@ -14,9 +14,10 @@ from typing import Any
 import mlflow
 import numpy as np
 
+from features.moments import moment_text
 from features.table_report import TableReport
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.unseen import learnt_until, moment_text, open_unseen
+from pipelines.unseen import learnt_until, open_unseen
 from recsys.config import Config
 from recsys.evaluation_report import LIFT_METRIC, Evaluation, aligned, format_interval
 from recsys.registry import runs, tracking

@@ -17,10 +17,10 @@ from features.reading import find_table
 from features.rejects import Rejects
 from pipelines.reading import read_options
 from recsys.column_docs import ColumnDoc, column_docs
+from recsys.column_names import fitted_columns
 from recsys.config import Config
 from recsys.feature_set import catalogue_categories, feature_set, own_features
 from recsys.printed import padded, printed_width
-from recsys.unit import fitted_columns
 
 
 @dataclass(frozen=True)

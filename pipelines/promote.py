@@ -1,4 +1,4 @@
-"""`recsys promote VERSION` and `recsys rollback`: who is champion, decided on lists that neither version has seen.
+"""`recsys promote VERSION`: who is champion, decided on lists that neither version has seen.
 
 Reads a data directory. Writes an MLflow run with the decision as `decision.json`, tags of the version, and, where the
 challenger wins, the alias `champion`. What does not win leaves the champion as it was.
@@ -7,16 +7,14 @@ challenger wins, the alias `champion`. What does not win leaves the champion as 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import mlflow
-from threadpoolctl import threadpool_limits
 
 from features.log import Requests
-from pipelines.unseen import Opened, learnt_until, moment_text, open_unseen
+from features.moments import moment_text
+from pipelines.unseen import Opened, learnt_until, open_unseen
 from recsys.bootstrap import count_clusters
 from recsys.comparison import Comparison, Side, compare
 from recsys.config import Config
@@ -25,8 +23,10 @@ from recsys.over_log import scores_over_log, unit_tables
 from recsys.promotion import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
 from recsys.ranking_time import Rank, median_milliseconds, pooled_requests
 from recsys.registry import champions, runs, tracking
-from recsys.registry.recorded import data_folder, is_version, run_of_version
-from recsys.registry.versions import Loaded, Version, artifact_bytes, load, ranker_name, resolve
+from recsys.registry.lookup import resolve
+from recsys.registry.names import Version, is_version, ranker_name
+from recsys.registry.recorded import data_folder, run_of_version
+from recsys.registry.versions import Loaded, artifact_bytes, load
 
 Audit = Callable[[Loaded, Path], AuditVerdict]
 """Looks for leaks of a version on a data directory."""
@@ -76,30 +76,6 @@ def promote(
     return decision
 
 
-@dataclass(frozen=True)
-class Rollback:
-    """Which version gave the alias back to which."""
-
-    undone: Version
-    champion: Version
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report of `recsys rollback --json`."""
-        return {"undone": self.undone.uri, "champion": self.champion.uri}
-
-    def lines(self) -> list[str]:
-        """The report for a person."""
-        return [f"{self.champion} is the champion again, in place of {self.undone}"]
-
-
-def rollback(*, name: str = "recsys") -> Rollback:
-    """Give the alias `champion` of NAME-ranker back to the version that had it before the latest promotion."""
-    tracking.connect()
-    undone, champion = champions.rollback(ranker_name(name))
-    champions.record(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
-    return Rollback(undone, champion)
-
-
 def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
     """Record the decision and carry it out: figures first, then the alias, then the outcome."""
     tags = decision.tags()
@@ -139,10 +115,9 @@ def _comparison(opened: tuple[Opened, ...], config: Config) -> Comparison:
 def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, Cost]:
     """Size and time of each version, the times taken in turn on the newest lists filled up to 100 candidates."""
     asked = [pooled_requests(one.impressions.requests) for one in opened]
-    with threadpool_limits(limits=config.serving.threads):
-        spent = median_milliseconds(
-            [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
-        )
+    spent = median_milliseconds(
+        [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
+    )
     return {
         one.loaded.ranker.uri: Cost(_megabytes(one.loaded), milliseconds, int(requests.lengths().max()))
         for one, requests, milliseconds in zip(opened, asked, spent, strict=True)

@@ -1,20 +1,22 @@
-"""How tables are read: as a configuration wants it for training, or as a trained unit was, for everything after."""
+"""How tables are read: as a configuration wants it for training, or as a trained unit was, for everything after.
+
+Imports nothing that trains or serves, so that a command that only looks at tables starts at once.
+"""
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
 
-import torch
-
-from features.log import Log
-from features.offline import LogIndex
+from features.errors import InputError
+from features.reads import SECOND
 from features.tables import ReadOptions
+from features.times import moment_of
 from recsys.config import Config
 from recsys.encoder.text import Template
 from recsys.feature_set import own_features
-from recsys.slicing import slice_impressions
-from recsys.stages import SECOND, Chain
-from recsys.unit import Settings
+
+if TYPE_CHECKING:
+    from recsys.unit import Settings
 
 _ALWAYS_READ = ("title", "description")
 
@@ -36,16 +38,6 @@ def read_options(config: Config) -> ReadOptions:
     )
 
 
-def open_chain(config: Config, log: Log) -> Chain:
-    """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
-
-    Raises TrainingError where a slice would have nothing to rank.
-    """
-    threads = config.threads or os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
-
-
 def settings_options(settings: Settings) -> ReadOptions:
     """Tables read as the training of a unit read them."""
     return ReadOptions(
@@ -62,3 +54,16 @@ def settings_options(settings: Settings) -> ReadOptions:
 def _template_columns(template: str) -> tuple[str, ...]:
     """Item columns that the text template names beside those that are read always."""
     return tuple(name for name in Template.parse(template).columns if name not in _ALWAYS_READ)
+
+
+def moment_in(given: int | str | None, timezone: str, name: str) -> int | None:
+    """Microseconds of a time that a person gives: as text, which without a zone is in `timezone`; None where none is.
+
+    name: what the time is of, for the error. Raises InputError where the text is no time.
+    """
+    if given is None or isinstance(given, int):
+        return given
+    found = moment_of(given, timezone)
+    if found is None:
+        raise InputError(f"{name}: expected ISO 8601 or epoch s, ms or us, got {given!r}")
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from features.online import OnlineState
+from pipelines.reading import moment_in
 from recsys.config import Serving
 from recsys.registry import tracking, versions
 from recsys.serving.rebuilding import Rebuilt
@@ -19,13 +20,14 @@ from recsys.serving.states import open_state
 from recsys.unit import Unit
 
 
-def rebuild_tables(store: str, model_uri: str, *, at: int | None = None) -> RebuildReport:
-    """Make the collaborative tables of a model anew in its store. at: microseconds, for requests at that time; None is
-    now. Raises StoreError for the store, ModelError or ModelNotFound for the model."""
+def rebuild_tables(store: str, model_uri: str, *, at: int | str | None = None) -> RebuildReport:
+    """Make the collaborative tables of a model anew in its store. at: for requests at that time, microseconds or as
+    people write it, without a zone in the model's; None is now. Raises StoreError for the store, ModelError or
+    ModelNotFound for the model, InputError for a text that is no time."""
     tracking.connect()
     unit = versions.load(model_uri).unit
     with open_state(store, unit.settings, create=False) as state:
-        return RebuildReport(rebuild_in(state, unit, at))
+        return RebuildReport(rebuild_in(state, unit, moment_in(at, unit.settings.timezone, "at")))
 
 
 def rebuild_in(state: OnlineState, unit: Unit, at: int | None = None) -> Rebuilt | None:

@@ -23,20 +23,23 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features.candidates import CandidateChunk, CandidateReader, read_candidates
+from features.errors import InputError
 from features.log import NO_TIME, Log, Requests
+from features.moments import moment_text
 from features.offline import LogIndex
-from features.outputs import fresh_folder
+from features.outputs import fresh_folder, require_fresh_folder
 from features.rejects import Rejects
 from features.tables import load_log
-from pipelines.reading import settings_options
+from pipelines.reading import moment_in, settings_options
 from recsys.ordering import ordered
 from recsys.over_log import scores_over_log, unit_tables
 from recsys.registry import tracking, versions
-from recsys.unit import ItemTexts, Unit
+from recsys.unit import ItemTexts
 
 log = logging.getLogger(__name__)
 
 MANIFEST = "_manifest.json"
+REJECTS = "rejects"
 
 
 @dataclass(frozen=True)
@@ -77,31 +80,75 @@ def score(
     out: Path,
     *,
     model: str = "models:/recsys-ranker@champion",
-    at: int | None = None,
+    at: int | str | None = None,
     top_k: int | None = None,
     threads: int = 0,
 ) -> ScoreReport:
     """Rank the candidates with the events of `folder` before each request's time.
 
-    at: microseconds, for requests without a time; None is now. top_k: rows kept of each request, None for all.
-    Raises InputError for unusable tables, ModelNotFound and its kin for the model.
+    at: for requests without a time, microseconds or as people write it, without a zone in the model's; None is now.
+    top_k: rows kept of each request, None for all. Raises InputError for unusable tables and where no request can be
+    ranked, after which only the rejected rows are in `out`; ModelNotFound and its kin for the model.
     """
     started = datetime.now(UTC)
+    require_fresh_folder(out, replaceable=(REJECTS,))
     tracking.connect()
     loaded = versions.load(model)
-    unit = loaded.unit
-    threads = threads or os.cpu_count() or 1
-    moment = int(started.timestamp() * 1e6) if at is None else at
-    with fresh_folder(out) as partial:
-        data, tables = load_log(folder, settings_options(unit.settings), rejects=partial / "rejects")
+    moment = moment_in(at, loaded.unit.settings.timezone, "at")
+    batch = _Batch(
+        loaded,
+        candidates,
+        int(started.timestamp() * 1e6) if moment is None else moment,
+        top_k,
+        threads or os.cpu_count() or 1,
+    )
+    failure: InputError | None = None
+    with fresh_folder(out, replaceable=(REJECTS,)) as partial:
+        try:
+            manifest = batch.run(folder, partial) | {
+                "started": started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+            }
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        except InputError as error:
+            if not (partial / REJECTS).is_dir():
+                raise
+            failure = error
+            for path in partial.iterdir():
+                if path.name != REJECTS:
+                    path.unlink()
+    if failure is not None:
+        raise InputError(f"{failure}; the rejected rows are in {str(out / REJECTS)!r}") from failure
+    return ScoreReport(out, manifest)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is to be ranked by which version, with everything open. moment: of requests without a time."""
+
+    loaded: versions.Loaded
+    candidates: Path
+    moment: int
+    top_k: int | None
+    threads: int
+
+    def run(self, folder: Path, out: Path) -> dict[str, Any]:
+        """Write the ranked files and the rejects into `out`; what the manifest says of them. Raises InputError."""
+        unit = self.loaded.unit
+        data, tables = load_log(folder, settings_options(unit.settings), rejects=out / REJECTS)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         index, texts = LogIndex(data), unit.texts(data.catalog)
-        with Rejects(partial / "rejects") as rejects:
-            reader = read_candidates(candidates, timezone=unit.settings.timezone, rejects=rejects)
-            counts = _score_chunks(reader, unit, index, texts, partial, moment=moment, top_k=top_k, threads=threads)
-        manifest = {
-            "models": {"ranker": loaded.ranker.uri, "encoder": loaded.encoder.uri},
+        with Rejects(out / REJECTS) as rejects:
+            reader = read_candidates(self.candidates, timezone=unit.settings.timezone, rejects=rejects)
+            counts = self._score(reader, index, texts, out)
+            if not counts.requests:
+                raise InputError(
+                    f"candidates {str(self.candidates)!r}: none of its {reader.n_rows:,} rows can be ranked: "
+                    f"{', '.join(f'{n:,} x {reason}' for reason, n in reader.rejected.items())}"
+                )
+        return {
+            "models": {"ranker": self.loaded.ranker.uri, "encoder": self.loaded.encoder.uri},
             "data_fingerprint": tables.fingerprint,
             "trained_on_fingerprint": unit.settings.data_fingerprint,
             "requests": counts.requests,
@@ -111,13 +158,25 @@ def score(
             "repeats": reader.n_repeats,
             "unknown_users": counts.unknown_users,
             "unknown_items": counts.unknown_items,
-            "top_k": top_k,
-            "at": str(np.datetime64(moment, "us")) + "Z",
-            "started": started.isoformat(),
-            "finished": datetime.now(UTC).isoformat(),
+            "top_k": self.top_k,
+            "at": moment_text(self.moment),
         }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    return ScoreReport(out, manifest)
+
+    def _score(self, reader: CandidateReader, index: LogIndex, texts: ItemTexts, folder: Path) -> _Counts:
+        unit = self.loaded.unit
+        counts, tables = _Counts(), unit_tables(unit, index, texts)
+        with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+            for part, chunk in enumerate(reader):
+                requests = requests_of(chunk, index.log, self.moment)
+                scores = scores_over_log(unit, index, requests, texts, threads=self.threads, tables=tables)
+                table = _table(chunk, scores, reader.id_column, self.top_k)
+                pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
+                counts.requests += len(chunk)
+                counts.rows_out += len(table)
+                counts.unknown_users += int((requests.user < 0).sum())
+                counts.unknown_items += int((requests.item < 0).sum())
+                bar.update(len(scores))
+        return counts
 
 
 def requests_of(chunk: CandidateChunk, data: Log, moment: int) -> Requests:
@@ -130,32 +189,6 @@ def requests_of(chunk: CandidateChunk, data: Log, moment: int) -> Requests:
         data.catalog.codes(chunk.item),
         queries,
     )
-
-
-def _score_chunks(
-    reader: CandidateReader,
-    unit: Unit,
-    index: LogIndex,
-    texts: ItemTexts,
-    folder: Path,
-    *,
-    moment: int,
-    top_k: int | None,
-    threads: int,
-) -> _Counts:
-    counts, tables = _Counts(), unit_tables(unit, index, texts)
-    with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-        for part, chunk in enumerate(reader):
-            requests = requests_of(chunk, index.log, moment)
-            scores = scores_over_log(unit, index, requests, texts, threads=threads, tables=tables)
-            table = _table(chunk, scores, reader.id_column, top_k)
-            pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
-            counts.requests += len(chunk)
-            counts.rows_out += len(table)
-            counts.unknown_users += int((requests.user < 0).sum())
-            counts.unknown_items += int((requests.item < 0).sum())
-            bar.update(len(scores))
-    return counts
 
 
 def _table(chunk: CandidateChunk, scores: np.ndarray, id_column: str, top_k: int | None) -> pa.Table:

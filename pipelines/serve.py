@@ -16,31 +16,43 @@ from threading import Event, Thread
 
 import torch
 import uvicorn
-from threadpoolctl import threadpool_limits
 
 from recsys.config import Config, Serving
-from recsys.errors import ServerError, StoreError
+from recsys.errors import ServerError, StoreError, StoreMissing
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state
+from recsys.serving.states import open_filled_state, open_state
 from recsys.unit import Unit
 
 log = logging.getLogger(__name__)
 
 
-def serve(model_uri: str, host: str, port: int, store: str, config: Config | None = None) -> None:
+def serve(
+    model_uri: str, host: str, port: int, store: str, config: Config | None = None, *, create: bool = False
+) -> None:
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
-    store: folder or `redis://` URL of the online store. Raises ServerError where the port cannot be had, ModelNotFound
-    or ModelError for the model, StoreError for the store.
+    store: folder or `redis://` URL of the online store. create: begin with an empty one where there is none. Raises
+    ServerError where the port cannot be had, ModelNotFound or ModelError for the model, StoreError for the store.
     """
     settings = (config or Config()).serving
     with closing(listen(host, port)) as listener:
+        if not create:
+            require_filled(store)
         tracking.connect()
         loaded = load(model_uri)
         serve_unit(loaded.unit, store, listener, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+
+
+def require_filled(store: str) -> None:
+    """Raise StoreMissing where no online store is at this place, or nothing was ever put into it."""
+    try:
+        with open_filled_state(store):
+            pass
+    except StoreMissing as error:
+        raise StoreMissing(f"{error}; `recsys serve --create` begins with an empty one") from error
 
 
 def serve_unit(
@@ -48,7 +60,7 @@ def serve_unit(
 ) -> None:
     """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
     torch.set_num_threads(settings.threads)
-    with threadpool_limits(settings.threads), open_state(store, unit.settings, create=True) as state:
+    with open_state(store, unit.settings, create=True) as state:
         service = RankService(unit, state, settings, ranker=ranker, encoder=encoder)
         service.rebuild()
         service.warm_up()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -31,6 +30,12 @@ class Stopwatch:
 
 
 def peak_rss_mb() -> int:
-    """The most memory that this process has held, in MiB (Linux counts KiB, macOS bytes)."""
+    """The most memory that this process has held, in MiB."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset // 2**20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak // (1024 * 1024 if sys.platform == "darwin" else 1024))
+    return int(peak // (2**20 if sys.platform == "darwin" else 2**10))  # macOS counts bytes, Linux KiB

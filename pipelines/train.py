@@ -7,7 +7,6 @@ NAME-encoder and NAME-ranker, and, where rows were rejected, a folder of them as
 from __future__ import annotations
 
 import logging
-import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,12 +15,16 @@ from typing import Any
 
 import mlflow
 
+from features.errors import InputError
+from features.moments import moment_text
+from features.outputs import replaced_file
 from features.table_report import TableReport
 from features.tables import load_log
-from pipelines.reading import open_chain, read_options
+from pipelines.chain import open_chain
+from pipelines.reading import read_options
+from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.training_page import training_page
-from pipelines.unseen import moment_text
 from recsys import plots
 from recsys.audit.context import AuditContext
 from recsys.audit.rules import CHEAP, audit, require_pass
@@ -36,7 +39,8 @@ from recsys.lexical import Lexical
 from recsys.registry import runs, tracking
 from recsys.registry.golden import golden_rows, golden_texts
 from recsys.registry.interrupted import Interrupted, checkpoint_folder, interrupted
-from recsys.registry.versions import Version, log_encoder, log_ranker, withdrawn_on_failure
+from recsys.registry.names import Version, name_problem
+from recsys.registry.versions import log_encoder, log_ranker, withdrawn_on_failure
 from recsys.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
 
@@ -105,6 +109,8 @@ def train(
 
     Raises InputError for tables that cannot be used, TrainingError where no usable model can come of them.
     """
+    if problem := name_problem(name):
+        raise InputError(f"name of the models: {problem}")
     watch = Stopwatch()
     experiment = tracking.connect()
     with tempfile.TemporaryDirectory() as rejects:
@@ -119,6 +125,7 @@ def train(
         with (
             tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
             checkpoint_folder(parent.info.run_id) as kept,
+            resumption_told(folder, parent.info.run_id, kept),
         ):
             _begin(folder, config, tables, Path(rejects), resumed)
             with tracking.run(experiment, "encoder"), watch.stage("encoder"):
@@ -145,7 +152,8 @@ def train(
             html = training_page(name, report.as_dict(), evaluation, chain, trained, ranked)
             mlflow.log_text(html, "report.html")
             if page is not None:
-                page.write_text(html, encoding="utf-8")
+                with replaced_file(page) as partial:
+                    partial.write_text(html, encoding="utf-8")
     return report
 
 
@@ -159,8 +167,7 @@ def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, res
         resumed.withdraw_parts()
     run = mlflow.active_run()
     assert run is not None
-    run_id, place = run.info.run_id, shlex.quote(str(folder))
-    log.info("run %s; if it is interrupted, go on with: recsys train %s --resume %s", run_id, place, run_id)
+    log.info("run %s; if it is interrupted, go on with: %s", run.info.run_id, resuming(folder, run.info.run_id))
 
 
 def _encoder_run(chain: Chain, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:

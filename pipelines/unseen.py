@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from features.log import Impressions, Int64
+from features.moments import moment_text
 from features.offline import LogIndex
 from features.table_report import TableReport
 from features.tables import load_log
@@ -99,8 +100,3 @@ def open_unseen(versions: Sequence[Loaded], folder: Path, *, after: int | None) 
         lists = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
         found.append(Opened(loaded, folder, index, tables, after, lists, int(later.sum())))
     return tuple(found)
-
-
-def moment_text(microseconds: int) -> str:
-    """A time as ISO 8601 in UTC."""
-    return f"{np.datetime64(microseconds, 'us')}Z"

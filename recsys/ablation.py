@@ -16,6 +16,7 @@ import numpy as np
 
 from features.log import Float32, Float64
 from features.reads import CLICK, ITEM, USER, Count
+from recsys.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.config import Config
 from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.model import Encoder, make_tower
@@ -28,7 +29,6 @@ from recsys.lexical import Lexical
 from recsys.line_timing import Timed, milliseconds_of
 from recsys.list_facts import list_facts
 from recsys.stages import RANKERS, Chain, Ranked, encoder_course, lexical_stage, ranker_stage
-from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from features.definitions import REQUEST_TIME, Feature
 from features.matrix import place_names
-from recsys.collaborative.columns import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN
+from recsys.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN, LEXICAL_COLUMN, TEXT_SCORE
 from recsys.encoder.scoring import TEXT_COLUMNS
-from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE
 
 
 @dataclass(frozen=True)

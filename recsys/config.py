@@ -276,11 +276,13 @@ class Serving(Section):
     queue: int = Field(64, ge=0)
     """Requests that may wait for a worker; more are answered 503."""
     threads: int = Field(1, ge=1)
-    """Threads of torch, BLAS and LightGBM within one request."""
+    """Threads of torch and LightGBM within one request; BLAS has one in every command."""
     cached_texts: int = Field(100_000, ge=1)
     """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
     future_seconds: float = Field(300.0, ge=0)
     """How far ahead of this machine's clock an event may be; later ones are rejected."""
+    clock_skew: float = Field(300.0, ge=0)
+    """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
     rebuild_seconds: float = Field(60.0, ge=0)
     """How often the server looks whether collaborative tables are due; 0 leaves them to `recsys rebuild-tables`."""
     shutdown_seconds: float = Field(10.0, ge=0)

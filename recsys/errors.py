@@ -16,7 +16,7 @@ RecsysError
 
 from __future__ import annotations
 
-from features.errors import InputError, RecsysError, StoreError, TimeOrderError
+from features.errors import InputError, RecsysError, StoreError, StoreMissing, TimeOrderError
 
 __all__ = [
     "AuditFailed",
@@ -31,6 +31,7 @@ __all__ = [
     "RunNotFound",
     "ServerError",
     "StoreError",
+    "StoreMissing",
     "TimeOrderError",
     "TrainingError",
 ]

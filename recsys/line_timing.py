@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from features.definitions import Feature
 from features.log import Float32, Requests
 from features.matrix import feature_matrix
 from features.offline import OfflineReader
 from features.place import places
-from recsys.collaborative.columns import COLLABORATIVE_COLUMNS, TableSource, collaborative_matrix
+from recsys.collaborative.columns import TableSource, collaborative_matrix
+from recsys.column_names import COLLABORATIVE_COLUMNS
 from recsys.encoder.states import TextModel
 from recsys.lexical import lexical_column
 from recsys.ranker import Ranker
@@ -67,8 +67,7 @@ class Timed:
 def milliseconds_of(lines: Sequence[Timed], chain: Chain) -> tuple[float, ...]:
     """Median milliseconds of each line for one list of 100 candidates, taken in turn on the newest test lists."""
     requests = pooled_requests(chain.usable(chain.sliced.test).requests)
-    with threadpool_limits(limits=chain.config.serving.threads):
-        return median_milliseconds([(_ranking(line, chain), requests) for line in lines])
+    return median_milliseconds([(_ranking(line, chain), requests) for line in lines])
 
 
 def _ranking(line: Timed, chain: Chain) -> Rank:

@@ -13,11 +13,19 @@ import numpy as np
 
 from features.definitions import Feature
 from features.log import Float32, Float64, Impressions, Int32, Int64, Log
+from features.moments import moment_text
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
 from recsys.beyond_accuracy import beyond_accuracy
-from recsys.collaborative.columns import CO_CLICK_COLUMNS
 from recsys.collaborative.tables import TableSettings
+from recsys.column_names import (
+    CO_CLICK_COLUMNS,
+    ENCODER_COLUMNS,
+    LEXICAL_COLUMN,
+    LEXICAL_COLUMNS,
+    TEXT_SCORE,
+    fitted_columns,
+)
 from recsys.config import Config
 from recsys.encoder.course import Course
 from recsys.encoder.model import Encoder
@@ -36,14 +44,7 @@ from recsys.seen_items import items_before
 from recsys.selection import Selection, select_features
 from recsys.slicing import Sliced, chunk_starts
 from recsys.texts_over_time import TextsOverTime
-from recsys.unit import (
-    ENCODER_COLUMNS,
-    LEXICAL_COLUMN,
-    LEXICAL_COLUMNS,
-    TEXT_SCORE,
-    fitted_columns,
-    ranker_columns,
-)
+from recsys.unit import ranker_columns
 from recsys.vocabulary import category_vocabularies
 
 SECOND = 1_000_000
@@ -307,9 +308,9 @@ def check_order(states: Sequence[State], oldest: int) -> None:
         start = max(state.start, oldest)
         if state.learnt_until is not None and not state.learnt_until < start:
             raise TrainingError(
-                f"the encoder was trained on labels up to time {state.learnt_until} (microseconds), expected all of "
-                f"them before the lists that it scores, which begin at {start}: its scores would leak the labels; "
-                "score a part of the log before it is learnt from"
+                f"the encoder was trained on labels up to {moment_text(state.learnt_until)}, expected all of "
+                f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
+                "labels; score a part of the log before it is learnt from"
             )
 
 

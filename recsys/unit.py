@@ -20,26 +20,21 @@ from scipy.sparse import csr_matrix
 
 from features.definitions import Feature
 from features.log import Catalog, Float32, Float64
-from features.matrix import column_names, feature_matrix, place_names
+from features.matrix import column_names, feature_matrix
 from features.own_file import OwnFeatures, run_own
 from features.place import places
 from features.reads import Reader
-from recsys.collaborative.columns import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS, TableSource, collaborative_matrix
+from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.collaborative.tables import TableSettings
+from recsys.column_names import fitted_columns
 from recsys.encoder.model import Encoder
-from recsys.encoder.scoring import TEXT_COLUMNS, HeadWeights, text_matrix
+from recsys.encoder.scoring import HeadWeights, text_matrix
 from recsys.encoder.states import TextModel
 from recsys.encoder.text import clean_text, item_texts
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.feature_set import feature_set
 from recsys.lexical import Lexical, lexical_column, load_lexical
 from recsys.ranker import Column, Ranker, load_ranker
-
-LEXICAL_COLUMN = "lexical_similarity"
-LEXICAL_COLUMNS = (LEXICAL_COLUMN, *place_names(LEXICAL_COLUMN))
-TEXT_SCORE = TEXT_COLUMNS[0]
-ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE), AUDIENCE_COLUMN)
-"""Columns that no ranker without the encoder reads."""
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
 FEATURES_FILE = "features.py"
@@ -210,12 +205,6 @@ def candidate_matrix(
     if tables is not None:
         blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
     return (*names, *fitted_columns(collaborative=tables is not None)), np.column_stack(blocks)
-
-
-def fitted_columns(*, collaborative: bool) -> tuple[str, ...]:
-    """Names of the columns behind the features': those that read something that was fitted."""
-    text = (*LEXICAL_COLUMNS, *TEXT_COLUMNS, *place_names(TEXT_SCORE))
-    return (*text, *COLLABORATIVE_COLUMNS) if collaborative else text
 
 
 def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[Column, ...]:

@@ -12,13 +12,13 @@ from features.log import Float32, Float64, Impressions
 from features.offline import LogIndex
 from features.reads import CLICK, ITEM, USER, Count
 from recsys.beyond_accuracy import beyond_accuracy
-from recsys.collaborative.columns import CO_CLICK_COLUMNS
+from recsys.column_names import CO_CLICK_COLUMNS, LEXICAL_COLUMN, TEXT_SCORE
 from recsys.config import Evaluation as Settings
 from recsys.evaluation import Lift, evaluate, random_scores
 from recsys.evaluation_report import Evaluation
 from recsys.list_facts import list_facts
 from recsys.over_log import unit_matrix
-from recsys.unit import LEXICAL_COLUMN, TEXT_SCORE, ItemTexts, Unit
+from recsys.unit import ItemTexts, Unit
 
 LIFTS = (Lift("ranker", "text"), Lift("ranker", "tfidf"), Lift("ranker", "popularity"))
 

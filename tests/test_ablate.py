@@ -22,6 +22,7 @@ from pipelines.train import train
 from recsys import ablation
 from recsys.ablation import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
 from recsys.bootstrap import Interval
+from recsys.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.config import Config, load_config
 from recsys.encoder.states import State
 from recsys.errors import TrainingError
@@ -29,7 +30,6 @@ from recsys.ledger import Cost, choose, difference
 from recsys.line_timing import Timed
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, ranker_stage
-from recsys.unit import ENCODER_COLUMNS, LEXICAL_COLUMNS
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
 

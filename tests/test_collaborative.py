@@ -18,9 +18,10 @@ from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_clicks import clicked_before as clicked_online
 from pipelines.load import items_into
-from recsys.collaborative.columns import COLLABORATIVE_COLUMNS, collaborative_matrix
+from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.over_log import LoggedTables
 from recsys.collaborative.tables import Tables, TableSettings, build_tables
+from recsys.column_names import COLLABORATIVE_COLUMNS
 from recsys.over_log import matrix_over_log, unit_tables
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite, tables_until
 
+from features.moments import moment_text
 from pipelines import cli
 from pipelines.compare import compare
 from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
-from pipelines.unseen import moment_text
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
 from recsys.metrics import METRICS

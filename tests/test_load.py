@@ -19,7 +19,9 @@ from features.online_reader import OnlineReader
 from features.reads import CLICK, IMPRESSION, ITEM, Count
 from features.store import open_store
 from features.store_keys import user_key
-from pipelines.load import LoadReport, events_into, items_into, load_users, users_into
+from pipelines.load import events_into, items_into
+from pipelines.load_users import load_users, users_into
+from pipelines.loading import LoadReport
 from recsys.over_log import scores_over_log
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService

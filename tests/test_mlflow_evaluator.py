@@ -303,6 +303,13 @@ WRONG_DATA = {
     "two users of a list": ({"user_id": ["u1", "u2", "u3", "u4", "u2", "u1", "u4"]}, {}, "impression 'a' has more"),
     "a negative label": ({"clicked": [0, 1, -1, 0, 0, 0, 0]}, {}, "got -1.0"),
     "half a click": ({"clicked": [0, 1, 0.5, 0, 0, 0, 0]}, {}, "got 0.5"),
+    "no click": ({"clicked": [0] * 7}, {}, "found none: 0 of 7 rows are clicked, in 3 lists by column 'impression_id'"),
+    "nothing but clicks": ({"clicked": [2] * 7}, {}, "found none: 7 of 7 rows are clicked"),
+    "a list of each row": (
+        {"impression_id": list("abcdefg"), "user_id": None},
+        {},
+        "2 of 7 rows are clicked, in 7 lis",
+    ),
     "labels in words": ({"clicked": ["no"] * 7}, {}, "expected numbers, 0 for no click"),
     "no time": ({"time": ["soon"] * 7}, {}, "'time': expected a time on every row"),
     "an item twice": ({"item_id": ["x", "y", "x", "x", "x", "y", "y"]}, {}, "'a' holds 'x' more than once"),

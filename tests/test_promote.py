@@ -17,7 +17,8 @@ from trained_site import TrainedSite, tables_until
 from features.tables import load_log
 from pipelines import cli
 from pipelines.audit import audit_version
-from pipelines.promote import promote, rollback
+from pipelines.promote import promote
+from pipelines.rollback import rollback
 from pipelines.train import train
 from recsys.config import Config, load_config
 from recsys.errors import InputError, ModelNotFound, PromotionError
@@ -281,7 +282,7 @@ def test_the_second_of_two_promotions_sees_the_first(data: Path) -> None:
 def test_what_cannot_be_promoted_is_one_error(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PromotionError, match="is the champion already"):
         decided(WEAK)
-    with pytest.raises(ModelNotFound, match="not registered"):
+    with pytest.raises(ModelNotFound, match="has no version 99; it has the versions 1"):
         decided("99")
     with pytest.raises(ModelNotFound, match="'nobody-ranker'"):
         rollback(name="nobody")

@@ -20,8 +20,13 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite
 
+from features.offline import LogIndex
+from features.tables import load_log
+from pipelines.reading import settings_options
+from recsys.column_names import TEXT_SCORE
 from recsys.encoder.scoring import text_columns
-from recsys.encoder.text import Template
+from recsys.encoder.text import Template, item_texts
+from recsys.over_log import unit_matrix
 from recsys.registry import versions
 from recsys.registry.golden import load_golden
 
@@ -39,6 +44,7 @@ def text_rows() -> pd.DataFrame:
         {
             "history": [["Senate passes the budget", "A storm nears Florida"], [], ["Senate passes the budget"]],
             "title": ["House debates spending", "A storm nears Florida", None],
+            "category": ["politics|home", "", None],
             "description": ["Lawmakers argue over the budget", None, None],
         }
     )
@@ -50,7 +56,7 @@ def text_scores() -> list[float]:
     template = Template.parse(encoder.settings.template)
     scores = []
     for row in text_rows().to_dict("records"):
-        text = template.fill({name: row[name] for name in ("title", "description") if isinstance(row[name], str)})
+        text = template.fill({name: row[name] for name in template.columns if isinstance(row[name], str)})
         if not text:
             scores.append(np.nan)
             continue
@@ -78,6 +84,37 @@ def test_with_an_impression_id_ranks_are_within_its_list(trained: TrainedSite) -
 def test_the_encoder_scores_texts_as_in_python(trained: TrainedSite) -> None:
     answer = mlflow.pyfunc.load_model(ENCODER).predict(text_rows())
     np.testing.assert_allclose(answer["score"], text_scores(), atol=1e-4, equal_nan=True)
+
+
+def test_the_encoder_gives_the_text_score_that_the_ranker_reads(trained: TrainedSite) -> None:
+    unit = versions.load(MODEL).unit
+    log, _ = load_log(trained.data, settings_options(unit.settings))
+    index, texts = LogIndex(log), unit.texts(log.catalog)
+    requests = log.impressions.take(np.arange(len(log.impressions) - 20, len(log.impressions))).requests
+    read = unit_matrix(unit, index, requests, texts, threads=1)
+    histories = index.histories(requests, length=unit.settings.history_length, delay=unit.settings.event_delay)
+    written = item_texts(log.catalog, unit.settings.template)
+    assert max(len(histories.items.row(i)) for i in range(len(requests))) > 0
+    items = pd.read_parquet(trained.data / "items.parquet").set_index("item_id")
+    rows = items.loc[log.catalog.ids[requests.item], ["title", "category", "description"]].reset_index(drop=True)
+    rows["history"] = [[written[code] for code in histories.items.row(i)] for i in requests.request_of_row()]
+    answer = mlflow.pyfunc.load_model(ENCODER).predict(rows)
+    np.testing.assert_allclose(answer["score"], read[:, unit.settings.columns.index(TEXT_SCORE)], atol=1e-4)
+    other = mlflow.pyfunc.load_model(ENCODER).predict(rows.assign(category=None))
+    assert np.abs(other["score"] - answer["score"]).max() > 1e-3
+
+
+def test_the_signature_of_the_encoder_is_the_columns_of_its_template(trained: TrainedSite) -> None:
+    model = mlflow.pyfunc.load_model(ENCODER)
+    assert model.metadata.signature.inputs.input_names() == ["history", "title", "category", "description"]
+    assert list(model.input_example.columns) == ["history", "title", "category", "description"]
+
+
+def test_a_history_is_read_as_items_are_written(trained: TrainedSite) -> None:
+    row = {"title": "House debates spending", "history": [" A  storm\u200e nears \nweather\n"]}
+    clean = row | {"history": ["A storm nears\nweather"]}
+    answer = mlflow.pyfunc.load_model(ENCODER).predict(pd.DataFrame([row, clean]))
+    assert answer["score"][0] == answer["score"][1]
 
 
 def test_both_models_have_a_signature_and_an_input_example(trained: TrainedSite) -> None:

@@ -79,7 +79,7 @@ def click(user: str, item: str, **further: object) -> dict[str, object]:
 
 def test_an_answer_is_what_the_contract_says(client: TestClient, ids: list[str]) -> None:
     answer = post(client, "/v1/rank", {"user_id": "u1", "candidates": ids[:10]})
-    assert set(answer) == {"request_id", "model", "rung", "items"}
+    assert set(answer) == {"request_id", "model", "rung", "items", "unknown"}
     assert answer["model"] == {"ranker": "small-ranker/1", "encoder": "small-encoder/1"}
     assert answer["rung"] == "full"
     assert [item["rank"] for item in answer["items"]] == list(range(1, 11))
@@ -109,6 +109,45 @@ def test_unknown_users_and_items_get_an_answer(client: TestClient, ids: list[str
         answer = post(client, "/v1/rank", {"user_id": user, "candidates": candidates, "query": "dogs"})
         assert len(answer["items"]) == 4
         assert np.isfinite([item["score"] for item in answer["items"]]).all()
+
+
+def test_candidates_that_nothing_is_known_of_are_named(client: TestClient, ids: list[str]) -> None:
+    shown = {"event_type": "impression", "user_id": "u1", "items": ["shown"], "timestamp": 1_700_000_000}
+    post(client, "/v1/events", {"events": [click("u1", "clicked"), shown]})
+    candidates = ["typo", ids[0], "clicked", "shown", {"item_id": "new", "title": "A dog"}, {"item_id": "bare"}, "typo"]
+    answer = post(client, "/v1/rank", {"candidates": candidates, "top_k": 1})
+    assert answer["unknown"] == ["typo", "bare"]
+    assert post(client, "/v1/rank", {"candidates": ids[:3]})["unknown"] == []
+
+
+def test_a_request_time_slightly_before_the_newest_event_counts_as_now(
+    client: TestClient, service: RankService, ids: list[str]
+) -> None:
+    ahead = time.time() + 200
+    post(client, "/v1/events", {"events": [click("u1", ids[3], timestamp=ahead)]})
+    request = RankRequest.model_validate({"user_id": "u1", "candidates": ids[:5], "timestamp": time.time()})
+    reader = service._reader(request)
+    assert reader.time == round(ahead * 1e6) + 1
+    assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3]]
+
+
+def test_a_request_time_further_back_than_the_clock_skew_is_refused_in_iso_times(
+    site: SmallSite, state: OnlineState, ids: list[str]
+) -> None:
+    limits = LIMITS.model_copy(update={"clock_skew": 10.0})
+    service = RankService(site.unit, state, limits, ranker="small-ranker/1", encoder="small-encoder/1")
+    client = TestClient(create_app(service))
+    post(client, "/v1/events", {"events": [click("u1", ids[3], timestamp="2024-05-01T12:00:00Z")]})
+    for stamp, status in (("2024-05-01T11:59:50Z", 200), ("2024-05-01T11:59:49Z", 422)):
+        answer = client.post("/v1/rank", json={"candidates": ids[:5], "timestamp": stamp})
+        assert answer.status_code == status
+    error = answer.json()["error"]
+    assert error["code"] == "timestamp_too_old"
+    assert "expected 2024-05-01T12:00:00.000000Z or later" in error["message"]
+    assert "got 2024-05-01T11:59:49.000000Z" in error["message"]
+    late = post(client, "/v1/events", {"events": [click("u1", ids[3], timestamp="2999-01-01T00:00:00Z")]})["rejected"]
+    assert late[0]["code"] == "time_in_future"
+    assert "got 2999-01-01T00:00:00.000000Z" in late[0]["message"]
 
 
 def test_columns_that_come_along_win_for_that_request_alone(service: RankService, site: SmallSite) -> None:
@@ -296,6 +335,10 @@ REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [
     ("POST", "/v1/rank", BODY | {"timestamp": "soon"}, 422, "invalid_request", "timestamp"),
     ("POST", "/v1/rank", BODY | {"timestamp": "2001-01-01"}, 422, "timestamp_too_old", "timestamp"),
     ("POST", "/v1/rank", BODY | {"history": [{"item_id": "a", "title": 5}]}, 422, "invalid_request", "history.0.title"),
+    ("POST", "/v1/rank", BODY | {"userId": "u1"}, 422, "invalid_request", "userId"),
+    ("POST", "/v1/rank", {"candidate": ["a"]}, 422, "invalid_request", "candidate"),
+    ("POST", "/v1/events", {"events": [], "user_id": "u1"}, 422, "invalid_request", "user_id"),
+    ("POST", "/v1/items", {"rows": []}, 422, "invalid_request", "rows"),
     ("POST", "/v1/events", {"events": [{}] * 51}, 422, "invalid_request", "events"),
     ("POST", "/v1/events", {"events": 5}, 422, "invalid_request", "events"),
     ("POST", "/v1/items", {"items": [{}] * 51}, 422, "invalid_request", "items"),
@@ -325,6 +368,30 @@ def test_what_is_refused_says_why(
     error = answer.json()["error"]
     assert (error["code"], error.get("field")) == (code, field)
     assert error["message"] and "\n" not in error["message"] and "Traceback" not in error["message"]
+
+
+def test_a_misspelt_key_is_named_with_the_one_that_was_meant(client: TestClient) -> None:
+    error = client.post("/v1/rank", json=BODY | {"userId": "u1"}).json()["error"]
+    assert error["message"].startswith("unknown key 'userId', did you mean 'user_id'; expected none but user_id, cand")
+    event = {"userId": "u1", "item_id": "a", "timestamp": 1_700_000_000}
+    good = {"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000, "value": 3}
+    answer = post(client, "/v1/events", {"events": [event, good]})
+    assert answer["accepted"] == 1
+    assert (answer["rejected"][0]["index"], answer["rejected"][0]["code"]) == (0, "bad_userId")
+    assert "did you mean 'user_id'" in answer["rejected"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "application/x-www-form-urlencoded", "text/plain; charset=latin-1", "application/json"]
+)
+def test_a_body_is_json_whatever_its_content_type_says(client: TestClient, sent: str | None) -> None:
+    headers = {} if sent is None else {"content-type": sent}
+    body = json.dumps(BODY | {"query": "é"}, ensure_ascii=False).encode()
+    answer = client.post("/v1/rank", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert [item["item_id"] for item in answer.json()["items"]] == ["a"]
+    answer = client.post("/v1/rank", content=b"candidates=a", headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed_json")
 
 
 def test_a_body_without_a_length_is_cut_off_too(client: TestClient) -> None:

@@ -12,9 +12,9 @@ from features.log import Int64
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Checked, Finding
 from recsys.audit.lone import auc_text, best_row, slice_aucs, standard_error, tells
+from recsys.column_names import TEXT_SCORE
 from recsys.errors import TrainingError
 from recsys.stages import check_order
-from recsys.unit import TEXT_SCORE
 
 RULE = "encoder_order"
 DEVIATIONS = 3.0

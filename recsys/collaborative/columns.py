@@ -14,12 +14,7 @@ from features.history import Histories
 from features.log import Float32, Float64, Int64, Requests
 from features.vectors import history_cosines
 from recsys.collaborative.tables import Neighbours, Tables
-
-CO_CLICK_COLUMNS = ("co_click_mean", "co_click_best", "co_click_last")
-FACTOR_COLUMN = "factor_similarity"
-AUDIENCE_COLUMN = "audience_similarity"
-COLLABORATIVE_COLUMNS = (*CO_CLICK_COLUMNS, FACTOR_COLUMN, AUDIENCE_COLUMN)
-"""Names of the columns of `collaborative_matrix`, in order; the last one alone reads text."""
+from recsys.column_names import COLLABORATIVE_COLUMNS
 
 _PAIRS = 1 << 20
 

@@ -43,7 +43,8 @@ class CandidateRows:
 def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSettings) -> CandidateRows:
     """The lists in `frame`. label: (n_rows,) graded relevance of its rows.
 
-    Raises InputError where a column is missing, a value cannot be read, or the rows of a list contradict each other.
+    Raises InputError where a column is missing, a value cannot be read, the rows of a list contradict each other, or no
+    list has anything to measure.
     """
     known = _known(frame, settings)
     codes, ids = _lists(frame[settings.impression_id], settings.impression_id)
@@ -58,6 +59,7 @@ def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSett
     labels, unlogged = _labels(label)[order], np.zeros(len(order), np.int32)
     requests = Requests(user, times, offsets, items)
     impressions = Impressions(requests, ids, np.zeros(len(ids), np.bool_), labels, unlogged)
+    _require_both(impressions, settings.impression_id)
     user_clicks = _numbers(columns, "user_clicks", settings, len(order))[first]
     item_clicks = _numbers(columns, "item_clicks", settings, len(order))
     facts = _facts(columns, impressions, settings)
@@ -120,6 +122,16 @@ def _labels(label: npt.ArrayLike) -> Int8:
             f"the target: expected whole numbers from 0, no click, to {LARGEST_LABEL}, got {values[~fits][0]}"
         )
     return values.astype(np.int8)
+
+
+def _require_both(impressions: Impressions, name: str) -> None:
+    """A list is measured by how its clicked rows stand among the others."""
+    if not impressions.has_both().any():
+        rows, clicked = impressions.requests.n_rows, int((impressions.label > 0).sum())
+        raise InputError(
+            "the target: expected a list with a clicked row, above 0, and one that is not clicked, found none: "
+            f"{clicked:,} of {rows:,} rows are clicked, in {len(impressions):,} lists by column {name!r}"
+        )
 
 
 def _times(column: pd.Series | None, settings: EvaluatorSettings, first: Int64) -> Int64:

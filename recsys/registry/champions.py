@@ -17,7 +17,8 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import ModelNotFound, PromotionError
-from recsys.registry.versions import CHALLENGER, CHAMPION, Version
+from recsys.registry.lookup import ABSENT
+from recsys.registry.names import CHALLENGER, CHAMPION, Version
 
 PREVIOUS = "previous_champions"
 """Tag of the registered model: former champions' numbers with spaces between."""
@@ -97,6 +98,8 @@ def _aliases(model: str) -> Mapping[str, str]:
     try:
         return dict(mlflow.MlflowClient().get_registered_model(model).aliases)
     except MlflowException as error:
+        if error.error_code != ABSENT:
+            raise
         raise ModelNotFound(f"model {model!r} is not registered at {mlflow.get_tracking_uri()}") from error
 
 

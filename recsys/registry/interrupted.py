@@ -5,7 +5,6 @@ The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLO
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+from filelock import FileLock, Timeout
 from mlflow.entities import Run, RunStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
@@ -100,12 +100,15 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
 @contextmanager
 def _held(run_id: str) -> Iterator[None]:
     """Let no other process train this run meanwhile; the lock ends with the process, however that ends."""
-    with (CHECKPOINTS / run_id / "lock").open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunNotFound(f"run {run_id!r} is still training in another process; end that first") from error
+    lock = FileLock(CHECKPOINTS / run_id / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise RunNotFound(f"run {run_id!r} is still training in another process; end that first") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _config(run: Run) -> Config:

@@ -17,9 +17,10 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from features.log import Float64
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import text_columns
-from recsys.encoder.text import Template
+from recsys.encoder.text import Template, clean_text
 from recsys.errors import InputError
 from recsys.ranker import Ranker, load_ranker
+from recsys.serving.item_rows import cell_text
 from recsys.unit import read_settings
 
 ENCODER_ARTIFACT = "encoder"
@@ -48,20 +49,23 @@ class RankerModel(PythonModel):  # type: ignore[misc]
 
 
 class EncoderModel(PythonModel):  # type: ignore[misc]
-    """The texts of a history and of a candidate in; the text score out."""
+    """The texts of a history and the columns of a candidate in; the text score out."""
 
     encoder: Encoder
+    template: Template
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the tower and the head."""
         self.encoder = load_encoder(Path(context.artifacts[ENCODER_ARTIFACT]))
+        self.template = Template.parse(self.encoder.settings.template)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """The score of each row, (n_rows,): NaN where neither title nor description is given.
+        """The score of each row, (n_rows,): NaN where no column of the text template is given.
 
-        history: the texts of the clicked items, oldest first. title, description: the candidate's.
+        history: the texts of the clicked items, oldest first, each with the lines that the template makes of an item.
+        The template's columns: the candidate's, as the items table has them.
         """
-        rows = [_texts_of(row, self.encoder) for row in model_input.to_dict("records")]
+        rows = [self._texts_of(row) for row in model_input.to_dict("records")]
         distinct = sorted({text for history, candidate in rows for text in (*history, candidate) if text})
         vectors = dict(zip(distinct, self.encoder.encode_texts(distinct), strict=True))
         scores = []
@@ -74,12 +78,29 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
             scores.append(float(text_columns(self.encoder.weights, past_matrix, vectors[candidate][None])[0, 0]))
         return pd.DataFrame({"score": scores}, index=model_input.index)
 
+    def _texts_of(self, row: dict[Hashable, Any]) -> tuple[list[str], str]:
+        """The texts of a row's history, empty ones left out, and of its candidate."""
+        history = row.get("history")
+        past = (
+            [_cleaned(str(text)) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
+        )
+        given = {name: row.get(name) for name in dict.fromkeys(self.template.columns)}
+        fields = {name: cell_text(value, name) for name, value in given.items() if not _is_missing(value)}
+        return [text for text in past if text], self.template.fill(fields)
 
-def _texts_of(row: dict[Hashable, Any], encoder: Encoder) -> tuple[list[str], str]:
-    history = row.get("history")
-    past = [str(text) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
-    fields = {name: str(row[name]) for name in ("title", "description") if isinstance(row.get(name), str)}
-    return past, Template.parse(encoder.settings.template).fill(fields)
+
+def template_columns(template: str) -> tuple[str, ...]:
+    """The item columns that a text template reads, in its order, each once."""
+    return tuple(dict.fromkeys(Template.parse(template).columns))
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def _cleaned(text: str) -> str:
+    """A text as the template's lines are cleaned."""
+    return "\n".join(clean_text(line) for line in text.split("\n")).rstrip("\n")
 
 
 def _ranks(scores: Float64, lists: pd.Series | None) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -14,7 +14,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import ModelNotFound, RunNotFound
-from recsys.registry.versions import Version, resolve
+from recsys.registry.lookup import resolve
+from recsys.registry.names import Version, is_version
 
 TRAINED_UNTIL = "trained_until"
 """Tag of an evaluation's run: microseconds of the newest label that its version had learnt from."""
@@ -51,11 +52,6 @@ def recorded_lists(asked: str) -> Recorded:
             seen = _seen(one, lists)
             return Recorded(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
     raise RunNotFound(f"run {asked!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
-
-
-def is_version(asked: str) -> bool:
-    """Whether a name is of a model version and not of a run."""
-    return asked.startswith("models:/")
 
 
 def run_of_version(version: Version) -> str:

@@ -18,6 +18,8 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+from features.outputs import waited_for
+
 EXPERIMENT = "recsys"
 
 
@@ -46,15 +48,20 @@ def connect(store: Path | None = None) -> str:
 def _database(path: Path) -> str:
     """The URI of the embedded database, made whole or not at all: MLflow cannot go on with one that is half made."""
     if not path.exists():
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-        try:
-            mlflow.MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+        with waited_for(path):
             if not path.exists():
-                partial.replace(path)
-        finally:
-            for left in path.parent.glob(f"{partial.name}*"):
-                left.unlink(missing_ok=True)
+                _make_database(path)
     return f"sqlite:///{path}"
+
+
+def _make_database(path: Path) -> None:
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
+        partial.replace(path)
+    finally:
+        for left in path.parent.glob(f"{partial.name}*"):
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Only the ranker's aliases are ever read; the encoder follows the ranker's own se
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,31 +25,14 @@ from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
 from recsys.registry.golden import Golden, check_encoder, check_ranker
-from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
+from recsys.registry.lookup import resolve
+from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
+from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
 from recsys.unit import Unit, load_unit, read_settings
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
-_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))")
 _CODE = Path(__file__).parent
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered model version."""
-
-    name: str
-    number: str
-
-    @property
-    def uri(self) -> str:
-        """models:/NAME/VERSION."""
-        return f"models:/{self.name}/{self.number}"
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.number}"
 
 
 @dataclass(frozen=True)
@@ -62,24 +44,15 @@ class Loaded:
     encoder: Version
 
 
-def encoder_name(name: str) -> str:
-    """Registered name of the encoder that belongs to NAME."""
-    return f"{name}-encoder"
-
-
-def ranker_name(name: str) -> str:
-    """Registered name of the ranker that belongs to NAME."""
-    return f"{name}-ranker"
-
-
 def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
     """Log the encoder to the open run and register it as a version of NAME-encoder."""
+    names = template_columns(encoder.settings.template)
     columns = [
         ColSpec(Array(DataType.string), "history", required=False),
-        ColSpec(DataType.string, "title", required=False),
-        ColSpec(DataType.string, "description", required=False),
+        *(ColSpec(DataType.string, name, required=False) for name in names),
     ]
-    example = pd.DataFrame({"history": [["A clicked title"], []], "title": ["One title", "Another title"]})
+    values = {name: [f"One {name}", f"Another {name}"] for name in names}
+    example = pd.DataFrame({"history": [["A clicked title"], []], **values})
     signature = ModelSignature(Schema(columns), Schema([ColSpec(DataType.double, "score")]))
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / ENCODER_ARTIFACT
@@ -143,28 +116,6 @@ def withdrawn_on_failure(version: Version) -> Iterator[None]:
         with suppress(MlflowException):
             mlflow.MlflowClient().delete_model_version(version.name, version.number)
         raise
-
-
-def resolve(uri: str) -> Version:
-    """The version that models:/NAME/VERSION or models:/NAME@ALIAS names.
-
-    Raises ModelNotFound where the text has another form, or nothing of that name is registered.
-    """
-    match = _URI.fullmatch(uri)
-    if match is None:
-        raise ModelNotFound(f"model {uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
-    name, number, alias = match["name"], match["version"], match["alias"]
-    client = mlflow.MlflowClient()
-    try:
-        if alias is not None:
-            number = client.get_model_version_by_alias(name, alias).version
-        return Version(name, str(client.get_model_version(name, number).version))
-    except MlflowException as error:
-        known = sorted(model.name for model in client.search_registered_models(max_results=100))
-        raise ModelNotFound(
-            f"model {uri!r} is not registered at {mlflow.get_tracking_uri()}; registered models: {known or 'none'}; "
-            "train one with `recsys train`, or set MLFLOW_TRACKING_URI"
-        ) from error
 
 
 def load(uri: str) -> Loaded:

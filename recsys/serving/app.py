@@ -16,13 +16,24 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
 from recsys.serving.api_page import add_api_page
 from recsys.serving.envelope import Envelope
 from recsys.serving.gate import Gate
-from recsys.serving.problems import CODES, INVALID, STORE, TOO_OLD, ServingError, field_path, problem
+from recsys.serving.problems import (
+    CODES,
+    INVALID,
+    STORE,
+    TOO_OLD,
+    ServingError,
+    field_path,
+    problem,
+    telling,
+    told_of,
+)
 from recsys.serving.schemas import (
     BatchAnswer,
     Event,
@@ -39,7 +50,13 @@ PLAYGROUND = Path(__file__).with_name("playground.html")
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "description": CODES[status].replace("_", " ")} for status in (400, 413, 422, 503)
 }
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/rank": RankRequest,
+    "/v1/events": EventsRequest,
+    "/v1/items": ItemsRequest,
+}
 _MIB = 2**20
+_CONTENT_TYPE = b"content-type"
 
 
 class _StrictJson(Request):
@@ -52,12 +69,15 @@ class _StrictJson(Request):
 
 
 class _Route(APIRoute):
-    """Hands `_StrictJson` to the route's function."""
+    """Hands `_StrictJson` to the route's function, under the content type that makes FastAPI read it: `curl -d` says of
+    every body that it is a form."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
+            headers = [(name, value) for name, value in request.scope["headers"] if name != _CONTENT_TYPE]
+            request.scope["headers"] = [*headers, (_CONTENT_TYPE, b"application/json")]
             return await handler(_StrictJson(request.scope, request.receive))
 
         return handle
@@ -69,7 +89,6 @@ def create_app(service: RankService) -> FastAPI:
         title="recsys",
         description="Rank candidate items for a user by text and behaviour.",
         version=service.version,
-        strict_content_type=False,
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
@@ -132,11 +151,12 @@ def _add_failures(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = error.errors()[0]
+        found = telling(error.errors())
         if found["type"] == "json_invalid":
             detail = found.get("ctx", {}).get("error", "")
             return _json(problem(CODES[400], f"expected a JSON body: {detail}"), 400)
-        return _json(problem(INVALID, found["msg"], field_path(found["loc"])), 422)
+        told = told_of(found, _BODIES.get(_route(request), RankRequest).model_fields)
+        return _json(problem(INVALID, told, field_path(found["loc"])), 422)
 
     @app.exception_handler(HTTPException)
     async def told_by_status(request: Request, error: HTTPException) -> Response:
@@ -157,6 +177,11 @@ def _add_failures(app: FastAPI) -> None:
         if isinstance(error, InputError):
             return _json(problem(INVALID, str(error)), 422)
         raise error
+
+
+def _route(request: Request) -> str:
+    """The path of a request's route, without what a proxy puts before it."""
+    return str(getattr(request.scope.get("route"), "path", ""))
 
 
 def _openapi(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ItemColumns:
         for kind, names, read in (
             ("categories", self.categories, _values),
             ("numbers", self.numbers, _number),
-            ("texts", self.texts, _text),
+            ("texts", self.texts, cell_text),
         ):
             found = {name: read(given[name], f"{field}{name}") for name in names if name in given}
             if found:
@@ -79,7 +79,7 @@ def _values(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return _values(_SEPARATOR.join(value), field)
     if isinstance(value, (int, float)):
-        return (_text(value, field),)
+        return (cell_text(value, field),)
     raise BadRequest(f"expected text, several values separated by '|', got {_short(value)}", field)
 
 
@@ -93,7 +93,8 @@ def _number(value: object, field: str) -> float:
     return found
 
 
-def _text(value: object, field: str) -> str:
+def cell_text(value: object, field: str) -> str:
+    """A value of a text column as the items table would have it. Raises BadRequest where it is no such value."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return _SEPARATOR.join(value)
     if isinstance(value, bool):

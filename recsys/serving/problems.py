@@ -8,7 +8,8 @@ ServingError                  status and code of an answer that is no ranking
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from recsys.errors import RecsysError
@@ -25,6 +26,10 @@ CODES: Mapping[int, str] = {
 """Error code of each status that is told by the status alone."""
 
 INVALID, TOO_OLD, STORE = "invalid_request", "timestamp_too_old", "store_unavailable"
+
+
+_UNKNOWN_KEY = "extra_forbidden"
+"""Pydantic's type of an error about a key that a model does not have."""
 
 
 class ServingError(RecsysError):
@@ -71,3 +76,25 @@ def field_path(location: Sequence[int | str]) -> str:
     """A dotted path, `candidates.3.item_id`, from where pydantic found the problem; "" for the body as a whole."""
     parts = [str(part) for part in location]
     return ".".join(parts[1:] if parts[:1] == ["body"] else parts)
+
+
+def telling(errors: Sequence[Any]) -> Any:
+    """Of pydantic's errors about one body the one that a person is told of: a key that does not exist, which is often
+    why another one is missing, or else the first."""
+    return next((error for error in errors if error["type"] == _UNKNOWN_KEY), errors[0])
+
+
+def told_of(error: Any, known: Iterable[str]) -> str:
+    """What is wrong, from one of pydantic's errors. known: the keys of the object that it is about."""
+    if error["type"] != _UNKNOWN_KEY:
+        return str(error["msg"])
+    key, keys = str(error["loc"][-1]), list(known)
+    plain = {_plain(name): name for name in keys}
+    near = get_close_matches(_plain(key), plain, n=1)
+    hint = f", did you mean {plain[near[0]]!r}" if near else ""
+    return f"unknown key {key!r}{hint}; expected none but {', '.join(keys)}"
+
+
+def _plain(key: str) -> str:
+    """A key without case and separators: userId and user_id are one."""
+    return key.lower().replace("_", "").replace("-", "")

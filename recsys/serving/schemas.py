@@ -36,9 +36,9 @@ Time = Annotated[str, StringConstraints(max_length=64)] | int | float
 
 
 class Body(BaseModel):
-    """Part of a request: strict about types, silent about keys that it does not know."""
+    """Part of a request: strict about types and keys, since a misspelt key would be a value that is quietly missing."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class Item(BaseModel):
@@ -104,6 +104,9 @@ class RankAnswer(BaseModel):
     model: ModelVersions
     rung: str
     items: list[RankedItem]
+    unknown: list[str] = Field(
+        description="Candidates that nothing is known of, neither a description nor an event: their places say little."
+    )
 
 
 class Event(Body):
@@ -114,6 +117,7 @@ class Event(Body):
     items: list[Id] | None = None
     timestamp: Time
     event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "click"
+    value: float | None = Field(None, description="As in the events table; no built-in feature reads it.")
     impression_id: Id | None = None
     event_id: Id | None = None
 

@@ -85,7 +85,13 @@ class RankService:
             for item, reason in zip(items, reasons, strict=True):
                 item["explanation"] = reason
         self._count(reader, texts, time.perf_counter() - started)
-        return {"request_id": request_id or uuid.uuid4().hex, "model": self._model, "rung": FULL, "items": items}
+        return {
+            "request_id": request_id or uuid.uuid4().hex,
+            "model": self._model,
+            "rung": FULL,
+            "items": items,
+            "unknown": list(reader.unknown),
+        }
 
     def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Count posted events and shown lists; see `Writer.add_events`."""
@@ -136,6 +142,7 @@ class RankService:
             self._time(request),
             list(rows),
             now=time.time_ns() // 1000,
+            skew=round(self.settings.clock_skew * SECOND),
             inline=self._inline({**past, **rows}),
             history=None if request.history is None else latest_first[::-1],
             query=request.query or None,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from features.catalogue import reads_of
 from features.errors import StoreError
 from features.online import OnlineState
 from features.store import KeyValueStore, open_store
 from features.store_settings import StoreSettings
-from recsys.unit import Settings
+
+if TYPE_CHECKING:
+    from recsys.unit import Settings
 
 
 @contextmanager
@@ -19,11 +22,13 @@ def open_state(
 ) -> Iterator[OnlineState]:
     """The state at `store`, a folder or a `redis://` URL, for a unit of these settings; closed at the end.
 
-    create: make the store where there is none. widths: of the vector columns, needed to make one that holds any.
-    Raises StoreError where it cannot be opened or was made for something else.
+    create: make the store where there is none, or an empty one. widths: of the vector columns, needed to make one that
+    holds any. Raises StoreError where it cannot be opened or was made for something else.
     """
     opened = open_store(store, create=create)
     try:
+        if not create:
+            OnlineState.open(opened)  # an empty store is none either
         yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
     finally:
         opened.close()

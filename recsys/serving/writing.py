@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from recsys.config import Serving
 from recsys.serving import schemas
 from recsys.serving.item_rows import ItemColumns
 from recsys.serving.item_texts import ItemTextReader
-from recsys.serving.problems import BadRequest, field_path
+from recsys.serving.problems import BadRequest, field_path, telling, told_of
 from recsys.serving.telemetry import Telemetry
 
 Rejected = dict[int, tuple[str, str]]
@@ -52,7 +52,7 @@ class Writer:
                 _check_object(row)
                 read = read_event(schemas.Event.model_validate(row), self._columns.timezone)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error)
+                rejected[index] = _reason(error, schemas.Event.model_fields)
                 continue
             (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
@@ -72,7 +72,7 @@ class Writer:
             try:
                 item = self._read_item(row)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error)
+                rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
@@ -122,12 +122,13 @@ def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int
     return {rows[one.index][0]: (one.code, one.message) for one in rejected}
 
 
-def _reason(error: ValidationError | BadRequest) -> tuple[str, str]:
+def _reason(error: ValidationError | BadRequest, known: Iterable[str]) -> tuple[str, str]:
+    """Code and message of a rejected row. known: the keys that it may have."""
     if isinstance(error, BadRequest):
         return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
-    found = error.errors(include_url=False)[0]
-    field = field_path(found["loc"])
-    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {found['msg']}" if field else str(found["msg"])
+    found = telling(error.errors(include_url=False))
+    field, told = field_path(found["loc"]), told_of(found, known)
+    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {told}" if field else told
 
 
 def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:

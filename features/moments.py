@@ -1,0 +1,10 @@
+"""One time for people: how a message, a report and a manifest write it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def moment_text(microseconds: int) -> str:
+    """A time as ISO 8601 in UTC."""
+    return f"{np.datetime64(microseconds, 'us')}Z"

@@ -1,0 +1,23 @@
+"""A log ready for the stages of a training: sliced, counted, with as many threads as configured."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from features.log import Log
+from features.offline import LogIndex
+from recsys.config import Config
+from recsys.slicing import slice_impressions
+from recsys.stages import Chain
+
+
+def open_chain(config: Config, log: Log) -> Chain:
+    """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
+
+    Raises TrainingError where a slice would have nothing to rank.
+    """
+    threads = config.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)

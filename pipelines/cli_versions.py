@@ -1,0 +1,108 @@
+"""The commands about registered versions: how good they are, which is better, and which is the champion."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from pipelines.cli_options import FOLDER, NEW_NAME, config_options, json_option, model_option, print_report
+from pipelines.cli_types import CheckedCommand, Side, VersionOrUri
+
+METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
+"""As `recsys.metrics` has them."""
+
+
+@click.command(cls=CheckedCommand)
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@model_option
+@click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
+@config_options
+@json_option
+def evaluate(
+    folder: Path,
+    model: str,
+    all_lists: bool,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Evaluate a registered version on the lists in DIR that are later than all it learnt from."""
+    from recsys.config import load_config
+
+    config = load_config(config_path, settings)
+    from pipelines.evaluate import evaluate as run_evaluation
+
+    print_report(run_evaluation(folder, model, config, all_lists=all_lists), json_path)
+
+
+@click.command(cls=CheckedCommand)
+@click.argument("a", metavar="A", type=Side("side"))
+@click.argument("b", metavar="B", type=Side("side"))
+@click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
+@click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
+@click.option("--metric", type=click.Choice(METRICS), default="ndcg_at_10", show_default=True)
+@config_options
+@json_option
+def compare(
+    a: str,
+    b: str,
+    folder: Path | None,
+    method: str,
+    metric: str,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Compare two runs or versions list by list, overall and by slice; A1,A2,A3 are one side of several seeds."""
+    from recsys.config import load_config
+
+    config = load_config(config_path, settings)
+    from pipelines.compare import compare as run_comparison
+
+    print_report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
+
+
+@click.command(cls=CheckedCommand)
+@click.argument("version", type=VersionOrUri("version"))
+@click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
+@click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
+@click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
+@config_options
+@json_option
+def promote(
+    version: str,
+    name: str,
+    folder: Path | None,
+    force: bool,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    json_path: Path | None,
+) -> None:
+    """Make VERSION the champion if it beats the present one on lists that neither has learnt from."""
+    from recsys.config import load_config
+    from recsys.errors import PromotionError
+
+    config = load_config(config_path, settings)
+    from pipelines.audit import audit_version
+    from pipelines.promote import promote as run_promotion
+
+    audit = partial(audit_version, config=config)
+    decision = run_promotion(version, config, name=name, folder=folder, audit=audit, force=force)
+    print_report(decision, json_path)
+    if not decision.promoted:
+        raise PromotionError(f"{decision.evidence.challenger} is not promoted: {'; '.join(decision.reasons)}")
+
+
+@click.command(cls=CheckedCommand)
+@click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="The champion is one of NAME-ranker.")
+@json_option
+def rollback(name: str, json_path: Path | None) -> None:
+    """Undo the latest promotion: the champion before it is the champion again."""
+    from pipelines.rollback import rollback as run_rollback
+
+    print_report(run_rollback(name=name), json_path)
+
+
+COMMANDS = (evaluate, compare, promote, rollback)

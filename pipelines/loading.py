@@ -1,0 +1,107 @@
+"""One load of a table into the online store under way, and what it reports; shared by the `recsys load-…` commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from features.arrivals import Rejection, ShownList
+from features.checking import Checked, TableReader
+from features.errors import InputError
+from features.rejects import Reject, Rejects
+
+AT_ONCE = 5_000
+"""Rows, or lists, that go into the store together."""
+
+
+@dataclass
+class LoadReport:
+    """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
+    known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
+    lists, for impressions that the store refused). encoded: texts that no vector was known of.
+    """
+
+    table: str
+    rows: int = 0
+    accepted: int = 0
+    changed: int = 0
+    encoded: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `--json`."""
+        return {
+            "table": self.table,
+            "rows": self.rows,
+            "accepted": self.accepted,
+            "changed": self.changed,
+            "encoded": self.encoded,
+            "rejected": dict(self.rejected),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        rate = self.rows / max(self.seconds, 1e-9)
+        found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
+        if self.table == "items":
+            found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
+        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+
+    def require_any(self, path: Path) -> None:
+        """Raise InputError where no row of the table at `path` was taken."""
+        if not self.accepted:
+            reasons = ", ".join(f"{count:,} x {reason}" for reason, count in self.rejected.items())
+            raise InputError(f"{self.table} table {str(path)!r}: none of its {self.rows:,} rows was taken: {reasons}")
+
+
+class Load:
+    """One load under way: its rejects, its progress, its clock."""
+
+    def __init__(self, report: LoadReport, path: Path, folder: Path | None) -> None:
+        self.rejects = Rejects(folder)
+        self._report = report
+        self._path = path
+        self._started = time.perf_counter()
+        self._bar = tqdm(desc=f"load {report.table}", unit=" rows", disable=not sys.stderr.isatty(), leave=False)
+
+    def __enter__(self) -> Load:
+        self.rejects.__enter__()
+        self.rejects.clear((self._report.table,))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.rejects.__exit__(*error)
+        self._bar.close()
+        self._report.rejected = self.rejects.by_reason(self._report.table)
+        self._report.seconds = time.perf_counter() - self._started
+
+    def batches(self, reader: TableReader) -> Iterator[Checked]:
+        """The reader's batches, cut to a size that a transaction takes well."""
+        for checked in reader:
+            for start in range(0, len(checked.rows), AT_ONCE):
+                part = slice(start, start + AT_ONCE)
+                yield Checked(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
+        self._report.rows = reader.n_rows
+
+    def done(self, rows: int, accepted: int) -> None:
+        """Count rows that have been dealt with."""
+        self._report.accepted += accepted
+        self._bar.update(rows or accepted)
+
+    def reject(self, checked: Checked, place: int, reason: str, name: str, value: str) -> None:
+        """Count and write down a row of a batch."""
+        row = int(checked.rows[place])
+        self.rejects.add(self._report.table, Reject(str(checked.file), row, reason, name, value))
+
+    def reject_list(self, shown: ShownList, why: Rejection) -> None:
+        """Count and write down a list; its rows are found by its id."""
+        reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
+        self.rejects.add(self._report.table, reject)

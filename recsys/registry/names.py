@@ -1,0 +1,84 @@
+"""What models and their versions are called. Nothing here asks MLflow: a wrong name is found before anything is read.
+
+`recsys train --name NAME` registers NAME-encoder and NAME-ranker. A version is models:/NAME-ranker/3, or
+models:/NAME-ranker@champion by its alias.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from recsys.errors import ModelNotFound
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+LONGEST_NAME = 200
+"""Characters; MLflow's database takes 256, and a kind is put behind the name."""
+
+_SCHEME = "models:/"
+_NAME = re.compile(r"\w(?:[\w. -]*[\w.-])?")
+_URI = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<number>\d+)|@(?P<alias>[\w-]+))")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered model version."""
+
+    name: str
+    number: str
+
+    @property
+    def uri(self) -> str:
+        """models:/NAME/VERSION."""
+        return f"{_SCHEME}{self.name}/{self.number}"
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.number}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A version as a person names it: by its number or by an alias; the other is None."""
+
+    name: str
+    number: str | None
+    alias: str | None
+
+
+def parse_uri(uri: str) -> Asked:
+    """The parts of models:/NAME/VERSION or models:/NAME@ALIAS. Raises ModelNotFound for a text of another form."""
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise ModelNotFound(
+            f"model {uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/recsys-ranker@champion"
+        )
+    return Asked(match["name"], match["number"], match["alias"])
+
+
+def is_version(asked: str) -> bool:
+    """Whether a name is of a model version and not of a run."""
+    return asked.startswith(_SCHEME)
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with a NAME that models are to be registered under, "" for nothing."""
+    if len(name) > LONGEST_NAME:
+        return f"expected at most {LONGEST_NAME} characters, got {len(name)}"
+    if not _NAME.fullmatch(name):
+        return (
+            "expected letters, digits and _ . - or spaces between, beginning with a letter, a digit or _, "
+            f"as in 'news' or 'shop-de'; got {name!r}"
+        )
+    return ""
+
+
+def encoder_name(name: str) -> str:
+    """Registered name of the encoder that belongs to NAME."""
+    return f"{name}-encoder"
+
+
+def ranker_name(name: str) -> str:
+    """Registered name of the ranker that belongs to NAME."""
+    return f"{name}-ranker"
