@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
 import pytest
 from small_unit import tiny_settings
 from trained_site import MODEL, TrainedSite
+from warm_process import run_warm
 
 from recsys.registry import tracking, versions
 
@@ -41,17 +39,7 @@ cli.main()
 
 def run(home: Path, when: str, limit: int, *arguments: str) -> list[str]:
     """The error of a command that fails for want of disk: what it says on standard error."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, when, str(limit), *arguments],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_warm("-c", CHILD, when, str(limit), *arguments, cwd=home)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
