@@ -120,7 +120,7 @@ def _become(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str],
     """Do in a forked process what the interpreter does with these arguments, its output in two files of a folder."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
-    sys.stdout, sys.stderr = (open(one, "w", buffering=1, encoding="utf-8", closefd=False) for one in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1, encoding="utf-8", closefd=False) for one in (1, 2))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
