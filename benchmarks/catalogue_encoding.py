@@ -82,7 +82,7 @@ def _keep(vectors: list[Float32], encode: Encode, texts: Sequence[str]) -> None:
 
 def encode_results(encoded: Encoded) -> list[Result]:
     """Texts per second beside theirs, and how alike the vectors are; names say the dtype where it is not int8."""
-    of = "" if encoded.dtype == "int8" else f"_in_{encoded.dtype}"
+    of = "" if encoded.dtype.startswith("int8") else f"_in_{encoded.dtype}"
     own, theirs = encoded.texts / encoded.seconds, encoded.texts / encoded.their_seconds
     what = f"texts/s, {encoded.texts:,} texts in {encoded.dtype}, {encoded.rounds} times; asked: 3"
     alike = f"least {encoded.least_cosine:.5f}; asked: .999"

@@ -28,7 +28,7 @@ from benchmarks.report import Result, command_on_data
 from features.log import Float32, Float64
 from recsys.bootstrap import mean_interval
 from recsys.config import Config, load_config
-from recsys.encoder.tower import Dtype, Tower, has_bfloat16
+from recsys.encoder.tower import Dtype, Tower, has_bfloat16, resolve_dtype
 from recsys.encoder.upper import UpperTower
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
@@ -100,10 +100,8 @@ def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, F
 
 
 def _in_int8(tower: Tower) -> Tower:
-    """A copy of a tower that encodes with `encoder.dtype: int8`."""
-    copied = tower.copy()
-    copied.dtype = "int8"
-    return copied
+    """The same tower encoding with `encoder.dtype: int8`."""
+    return tower.with_dtype(resolve_dtype("int8", tower.device))
 
 
 def _fast_dtype(tower: Tower) -> Dtype:

@@ -145,8 +145,7 @@ class Plain(Runner):
 
     def valid_ndcg(self) -> Float64:
         """nDCG@10 of each valid list with the weights as they are, in our arithmetic, (n_valid,)."""
-        tower = self.tower.copy()
-        tower.dtype = self.began.tower.dtype
+        tower = self.tower.with_dtype(self.began.tower.dtype)
         return valid_ndcg(self.began, self.head, tower.encode_tokens(self.began.lists.tokens))
 
 
@@ -172,8 +171,7 @@ def ours(
 def plain(own: Ours, *, dtype: Dtype, distinct: bool) -> Plain:
     """A plain fine-tuning of as many upper layers as ours, whose passes have as many steps."""
     began = own.began
-    head, tower = began.new_head(), began.tower.copy()
-    tower.dtype = dtype
+    head, tower = began.new_head(), began.tower.copy().with_dtype(dtype)
     phase = PlainFineTuning(
         head,
         tower,

@@ -39,8 +39,12 @@ def places(columns: Float32, offsets: Int64) -> tuple[Float32, Float32]:
 
 
 def _padded(lengths: Int64) -> Int64:
-    """Lengths rounded up so that few distinct ones are left, by a quarter at most."""
-    step = 2 ** np.maximum(np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64) - 3, 0)
+    """Lengths rounded up so that few distinct ones are left, by a quarter at most.
+
+    The width of a row sets the order in which its values are added up, so it comes from whole numbers alone.
+    """
+    bits = np.frexp(np.maximum(lengths, 1) - 1.0)[1].astype(np.int64)  # ceil(log2(length)), exactly
+    step = 1 << np.maximum(bits - 3, 0)
     return np.asarray(-(-lengths // step) * step)
 
 

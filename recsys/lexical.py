@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from features.exact import log
 from features.history import Histories
 from features.log import Float32, Float64, Int64, Requests
 from recsys.config import Lexical as LexicalConfig
@@ -100,7 +101,7 @@ class Lexical:
         for text in texts:
             counts = Counter(self._position[term] for term in terms_of(text) if term in self._position)
             row = np.array(sorted(counts), np.int32)
-            weights = np.array([1.0 + math.log(counts[i]) for i in row]) * self.idf[row]
+            weights = (1.0 + log([counts[i] for i in row.tolist()])) * self.idf[row]
             length = math.sqrt(math.fsum(weights * weights))
             positions.append(row)
             values.append(weights / length if length else weights)
@@ -125,8 +126,8 @@ def fit_lexical(texts: Sequence[str], config: LexicalConfig) -> Lexical:
     kept = [term for term, count in documents.items() if count >= config.min_document_count]
     kept = sorted(sorted(kept, key=lambda term: (-total[term], term))[: config.max_terms])
     n = sum(1 for text in texts if text)
-    idf = [math.log((1 + n) / (1 + documents[term])) + 1.0 for term in kept]
-    return Lexical(tuple(kept), np.array(idf, np.float64))
+    idf = 1.0 + log([(1 + n) / (1 + documents[term]) for term in kept])
+    return Lexical(tuple(kept), idf)
 
 
 def load_lexical(path: Path) -> Lexical:
@@ -147,8 +148,8 @@ def lexical_column(rows: csr_matrix, requests: Requests, histories: Histories) -
     """Cosine of each candidate's text with the mean of the history's texts, (n_rows,), 0 to 1.
 
     rows: (n_items + 1, n_terms), as `Lexical.transform` gives them; code -1 reaches the last row. NaN where the
-    history or the candidate has no known term. A value depends on its own request and candidate alone: every sum is
-    taken in the order of terms, so offline and online agree to the last bit.
+    history or the candidate has no known term. A value depends on its own request and candidate alone, and has the same
+    bits on every CPU: every sum is taken in the order of terms.
     """
     offsets, terms, values = rows.indptr.astype(np.int64), rows.indices, rows.data
     found = np.full(requests.n_rows, np.nan, np.float32)

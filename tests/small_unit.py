@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.simulate import simulate
 from recsys.config import Config, load_config
-from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.model import Encoder, make_tower
 from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
+from recsys.encoder.training import encoder_settings
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
@@ -84,14 +85,7 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
     torch.manual_seed(7)
     BertModel(shape).save_pretrained(folder)
     fast.save_pretrained(folder)
-    settings = EncoderSettings(
-        base_model=str(folder),
-        template=config.encoder.template,
-        max_tokens=config.encoder.max_tokens,
-        history_length=config.encoder.history_length,
-        pooling=config.encoder.pooling,
-        dtype=config.encoder.dtype,
-    )
+    settings = replace(encoder_settings(config.encoder), base_model=str(folder))
     return Encoder(settings, make_tower(str(folder), settings), None)
 
 

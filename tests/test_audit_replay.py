@@ -70,6 +70,7 @@ def test_a_sampled_list_arrives_only_with_its_clicks(tmp_path: Path) -> None:
     assert [(one.clicked, one.sampled) for one in lists] == [(("a",), True)]
 
 
+@pytest.mark.kernels
 @pytest.mark.parametrize("delay", [0, 900])
 def test_a_simulated_site_replays_without_a_difference(delay: int) -> None:
     folder, config = site_folder()

@@ -106,6 +106,7 @@ def test_co_click_columns_are_mean_best_and_last_over_the_history() -> None:
     assert np.isnan(found[2, 3:]).all()
 
 
+@pytest.mark.kernels
 def test_a_columns_value_depends_on_its_own_request_and_candidate_alone() -> None:
     tables = tables_of([[0, 1], [0, 1], [0, 2], [3]])
     whole = columns(tables, [[1, 2], [0, 3]], [[0, 1, 2, 3], [1, 2]])
@@ -125,6 +126,7 @@ def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
     return collaborative_matrix(LoggedTables(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
 
 
+@pytest.mark.kernels
 @settings(deadline=None)
 @given(happenings, st.integers(0, 45), st.integers(0, 15))
 def test_clicks_at_and_after_a_request_change_nothing(found: list[Happening], minute: int, delay: int) -> None:
@@ -197,6 +199,7 @@ def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: On
     assert [log.catalog.codes([ids[code] for code in found.row(k)]).tolist() for k in range(len(found))] == rows
 
 
+@pytest.mark.kernels
 def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_last_bit(
     site: SmallSite, state: OnlineState
 ) -> None:

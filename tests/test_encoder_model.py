@@ -18,9 +18,9 @@ import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
 from recsys.encoder.engine import Engine
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, EncoderSettings, item_vectors, load_encoder, make_tower
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, make_tower
 from recsys.encoder.scoring import text_columns
-from recsys.encoder.tower import has_bfloat16, length_batches
+from recsys.encoder.tower import length_batches, resolve_dtype
 from recsys.encoder.vectors import empty_table, load_table
 from recsys.errors import ModelError
 
@@ -35,7 +35,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_encoder(
     base: Path, *, trained: bool = True, max_tokens: int = 16, dtype: str = "float32", pooling: str = "mean"
 ) -> Encoder:
-    settings = EncoderSettings(str(base), "{title}. {description}", max_tokens, 50, pooling, dtype)  # type: ignore[arg-type]
+    computed = resolve_dtype(dtype, encoding_device())  # type: ignore[arg-type]
+    settings = EncoderSettings(str(base), "{title}. {description}", max_tokens, 50, pooling, computed)  # type: ignore[arg-type]
     torch.manual_seed(1)
     head = Head(32)
     for parameter in head.parameters():
@@ -155,14 +156,48 @@ def test_batches_hold_texts_of_similar_length_within_the_budget() -> None:
     assert [[int(lengths[i]) for i in batch] for batch in batches] == [[1, 3, 3], [4], [8], [9], [30]]
 
 
-def test_bfloat16_is_close_to_float32_and_auto_is_float32_without_the_hardware(base: Path) -> None:
-    full, half, auto = (
-        make_encoder(base, dtype=dtype).encode_texts(TEXTS) for dtype in ("float32", "bfloat16", "auto")
-    )
+def with_bfloat16(monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
+    """Stand in for a machine with or without bfloat16; where it is missing here, it is emulated."""
+    monkeypatch.setattr(tower_module, "has_bfloat16", lambda device: there)
+
+
+def test_bfloat16_is_close_to_float32(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bfloat16(monkeypatch, there=True)
+    full, half = (make_encoder(base, dtype=dtype).encode_texts(TEXTS) for dtype in ("float32", "bfloat16"))
     assert (full * half).sum(axis=1).min() > 0.99
+    assert np.abs(full - half).max() > 0
     assert half.dtype == np.float32
-    if not has_bfloat16(torch.device("cpu")):
-        assert np.array_equal(full, auto)
+
+
+def test_auto_is_recorded_as_what_the_machine_computes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for there in (True, False):
+        with_bfloat16(monkeypatch, there=there)
+        found.append(make_encoder(base, dtype="auto").settings.dtype)
+    assert found == ["bfloat16", "float32"]
+
+
+def test_bfloat16_is_refused_where_it_would_be_emulated(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bfloat16(monkeypatch, there=False)
+    with pytest.raises(
+        ModelError, match=r"expected a device that multiplies bfloat16 matrices.*choose encoder\.dtype auto"
+    ):
+        make_encoder(base, dtype="bfloat16")
+
+
+def test_an_encoder_of_a_machine_with_bfloat16_reads_its_vectors_and_encodes_new_texts_in_float32_elsewhere(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_bfloat16(monkeypatch, there=True)
+    made = make_encoder(base, dtype="bfloat16").with_table(TEXTS[:2])
+    made.save(tmp_path / "encoder")
+    with_bfloat16(monkeypatch, there=False)
+    read = load_encoder(tmp_path / "encoder")
+    assert (read.settings.dtype, read.tower.computes_in) == ("bfloat16", "float32")
+    assert "trained in bfloat16, which this machine does not compute" in caplog.text
+    found = read.encode_texts(TEXTS)
+    assert np.array_equal(found[:2], made.table.vectors[made.table.find(TEXTS[:2])])
+    assert np.array_equal(found[2:], made.in_float32().encode_texts(TEXTS[2:]))
 
 
 on_cpu = pytest.mark.skipif(
@@ -201,7 +236,8 @@ def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[E
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32", "bfloat16"])
-def test_only_int8_is_compiled(base: Path, compiled: list[Engine], dtype: str) -> None:
+def test_only_int8_is_compiled(base: Path, compiled: list[Engine], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_bfloat16(monkeypatch, there=True)
     make_encoder(base, dtype=dtype).tower.encode(TEXTS)
     assert compiled == []
 
@@ -226,10 +262,12 @@ def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(tower_module, "Engine", refusing)
-    tower, expected = make_encoder(base, dtype="int8").tower, make_encoder(base, dtype="auto").tower.encode(TEXTS)
+    plain = make_encoder(base, dtype="auto").tower
+    tower, expected = make_encoder(base, dtype="int8").tower, plain.encode(TEXTS)
     assert np.array_equal(tower.encode(TEXTS), expected)
     assert np.array_equal(tower.encode(TEXTS), expected)
-    told = "the transformer cannot be compiled, torch encodes: no such operation"
+    assert tower.computes_in == plain.computes_in
+    told = f"the transformer cannot be compiled for int8, torch encodes in {plain.computes_in}: no such operation"
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 

@@ -1,23 +1,30 @@
 """The one scoring function: worked-out values, independence of the batch to the last bit, missing values."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from features.exact import to_grid
 from features.history import Histories
 from features.log import Float32, Ragged, Requests
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix
+from recsys.errors import ModelError
+
+pytestmark = pytest.mark.kernels
 
 DIM = 384
 
 
 def units(n: int, dim: int = DIM, seed: int = 0) -> Float32:
     drawn = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+    return to_grid(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
 def random_head(dim: int = DIM) -> Head:
@@ -75,13 +82,44 @@ def test_a_score_has_the_same_bits_whatever_else_is_ranked(weights: HeadWeights,
         assert np.array_equal(text_columns(weights, history, candidates[some]), whole[some], equal_nan=True)
 
 
-def test_a_score_has_the_same_bits_with_one_thread_and_with_two(weights: HeadWeights) -> None:
-    history, candidates = units(50, seed=1), units(200, seed=2)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_history=st.integers(0, 60),
+    n_candidates=st.integers(1, 80),
+    threads=st.integers(1, 4),
+    with_query=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_candidates_moved_about_split_and_joined_keep_their_bits_with_any_number_of_threads(
+    weights: HeadWeights, seed: int, n_history: int, n_candidates: int, threads: int, with_query: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    history, candidates = units(n_history, seed=seed), units(n_candidates, seed=seed + 1)
+    query = units(1, seed=seed + 2)[0] if with_query else None
     with threadpool_limits(1, "blas"):
-        one = text_columns(weights, history, candidates)
-    with threadpool_limits(2, "blas"):
-        two = text_columns(weights, history, candidates)
-    assert np.array_equal(one, two)
+        whole = text_columns(weights, history, candidates, query)
+    order = generator.permutation(n_candidates)
+    cuts = np.sort(generator.integers(0, n_candidates + 1, 3))
+    with threadpool_limits(threads, "blas"):
+        parts = [text_columns(weights, history, candidates[part], query) for part in np.split(order, cuts)]
+    assert np.concatenate(parts).tobytes() == whole[order].tobytes()
+
+
+def test_products_are_exact(weights: HeadWeights) -> None:
+    history, candidates = units(1, seed=4), units(3, seed=5)
+    found = text_columns(weights, history, candidates)[:, 1]
+    exact = [
+        sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(history[0], c, strict=True)) for c in candidates
+    ]
+    assert found.tolist() == [float(np.float32(float(value))) for value in exact]
+
+
+@pytest.mark.parametrize("name", ["attention_in", "prior", "popularity", "query_scale"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3000.0])
+def test_a_head_that_diverged_is_refused(name: str, value: float) -> None:
+    head = mean_history_head(2)
+    with pytest.raises(ModelError, match=f"'{name}': expected a norm of at most 2048.*the training diverged"):
+        replace(head, **{name: np.full_like(getattr(head, name), value)})
 
 
 @pytest.mark.parametrize("h", [0, 1, 5, 50])

@@ -14,6 +14,8 @@ from recsys.config import Lexical as LexicalConfig
 from recsys.errors import ModelError
 from recsys.lexical import Lexical, fit_lexical, lexical_column, load_lexical, terms_of
 
+pytestmark = pytest.mark.kernels
+
 TEXTS = [
     "Red shoes, red laces",
     "blue shoes",

@@ -1,12 +1,15 @@
 """Percentile and z-score among the candidates of a request."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
 from features.log import Float32, Int64
 from features.place import places
+
+pytestmark = pytest.mark.kernels
 
 numbers = st.floats(-1e6, 1e6, width=32) | st.sampled_from((0.0, -0.0, 1.0, 2.0, float("nan")))
 segments = st.lists(st.lists(numbers, max_size=40), max_size=6)

@@ -82,6 +82,7 @@ def test_no_version_holds_a_pickle(trained: TrainedSite) -> None:
     assert not [name for name in files if name.endswith((".pkl", ".pickle", ".bin", ".pt", ".pth", ".joblib"))]
 
 
+@pytest.mark.kernels
 def test_the_ranker_loads_the_encoder_that_it_was_trained_with(trained: TrainedSite) -> None:
     loaded = versions.load("models:/tiny-ranker/1")
     assert loaded.encoder == versions.Version("tiny-encoder", "1")

@@ -12,8 +12,8 @@ import numpy as np
 class Row:
     """One value that shows a finding. impression_id: None where it belongs to no list. time: microseconds.
 
-    before, after: the feature's value without and with what must not move it, NaN where missing; one of them is None
-    where there is a single value.
+    before, after: the feature's value without and with what must not change it, NaN where missing; one of them is None
+    where there is a single value. Printed with nine digits, which tell any two float32 values apart.
     """
 
     item_id: str
@@ -40,8 +40,8 @@ class Row:
             return where
         if self.before is None or self.after is None:
             value = self.after if self.before is None else self.before
-            return f"{where}: {value:.6g}"
-        return f"{where}: {self.before:.6g} became {self.after:.6g}"
+            return f"{where}: {value:.9g}"
+        return f"{where}: {self.before:.9g} became {self.after:.9g}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ ADVICE = "count only what happened strictly before the request's time minus the 
 def injection(context: AuditContext) -> Checked:
     """The rule; see the module."""
     findings: dict[str, Finding] = {}
-    by = "when what happens at and after the request was exchanged for events and lists of its candidates"
+    by = "after events and lists at or after the request time were replaced"
     for rows in context.asked:
         again = context.columns(rows.impressions.requests, LogIndex(injected(context, rows.impressions)))
         for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):

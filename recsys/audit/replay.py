@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from features.online_reader import OnlineReader
 from features.store_settings import StoreSettings
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row, moment_text
+from recsys.audit.moved import LIKE_ROUNDING, changes
 from recsys.encoder.model import Encoder
 from recsys.serving.cached_encoder import CachedEncoder
 from recsys.serving.item_texts import ItemTextReader
@@ -49,12 +50,14 @@ class Feed:
 @dataclass(frozen=True)
 class Difference:
     """A column that differs. rows: in how many. largest: largest difference of two numbers, infinite where one of them
-    is missing. row: the first, offline value before, online value after."""
+    is missing. row: the one that differs most, offline value before, online value after. like_rounding: no row differs
+    by more than rounding would make it."""
 
     column: str
     rows: int
     largest: float
     row: Row
+    like_rounding: bool
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: a difference between a number and a missing value is None."""
@@ -105,7 +108,9 @@ class ReplayReport:
         lines.append(f"{self.arrivals:,} events and lists reached the store, {self.seconds:.0f} s in all")
         lines += [f"not taken by the store: {count:,} x {code}" for code, count in self.refused.items()]
         for one in self.differences:
-            lines += [f"{one.column}: {one.rows:,} rows differ, by {one.largest:.6g} at most", f"    row: {one.row}"]
+            small = f", {LIKE_ROUNDING}" if one.like_rounding else ""
+            lines.append(f"{one.column}: {one.rows:,} rows differ, by {one.largest:.6g} at most{small}")
+            lines.append(f"    row: {one.row}")
         n = sum(one.rows for one in self.differences)
         lines.append(
             f"{n:,} differences in {self.rows * self.columns:,} values: {self.columns} columns of {self.rows:,} "
@@ -118,28 +123,23 @@ class ReplayReport:
 class _Tally:
     """Differences so far, by position of the column."""
 
-    rows: dict[int, int] = field(default_factory=dict)
-    largest: dict[int, float] = field(default_factory=dict)
-    first: dict[int, Row] = field(default_factory=dict)
+    found: dict[int, Difference] = field(default_factory=dict)
 
     def add(self, context: AuditContext, lists: Impressions, offline: Float32, online: Float32) -> None:
         """Take in the two matrices of some lists."""
-        differs = (offline != online) & ~(np.isnan(offline) & np.isnan(online))
-        for column in np.flatnonzero(differs.any(axis=0)).tolist():
-            rows = np.flatnonzero(differs[:, column])
-            one, other = (matrix[rows, column].astype(np.float64) for matrix in (offline, online))
-            largest = float(np.nan_to_num(np.abs(one - other), nan=np.inf).max())
-            self.rows[column] = self.rows.get(column, 0) + len(rows)
-            self.largest[column] = max(largest, self.largest.get(column, 0.0))
-            values = {"before": float(one[0]), "after": float(other[0])}
-            self.first.setdefault(column, context.row(lists, int(rows[0]), **values))
+        for change in changes(offline, online):
+            row = context.row(lists, change.row, before=change.before, after=change.after)
+            name = context.names[change.column]
+            new = Difference(name, change.rows, change.largest, row, change.like_rounding)
+            known = self.found.get(change.column, new)
+            most = max(known, new, key=lambda one: one.largest)
+            rows = new.rows if known is new else known.rows + new.rows
+            small = known.like_rounding and new.like_rounding
+            self.found[change.column] = replace(most, rows=rows, like_rounding=small)
 
-    def differences(self, names: Sequence[str]) -> tuple[Difference, ...]:
+    def differences(self) -> tuple[Difference, ...]:
         """One for every column that differs, in the order of the columns."""
-        return tuple(
-            Difference(names[column], self.rows[column], self.largest[column], self.first[column])
-            for column in sorted(self.rows)
-        )
+        return tuple(self.found[column] for column in sorted(self.found))
 
 
 class OnlinePath:
@@ -221,7 +221,7 @@ def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impress
         last=int(times[-1]) if n else None,
         arrivals=online.fed,
         refused=online.refused,
-        differences=tally.differences(context.names),
+        differences=tally.differences(),
         seconds=time.perf_counter() - started,
     )
 

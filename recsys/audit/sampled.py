@@ -31,7 +31,7 @@ def sampled(context: AuditContext) -> Checked:
     for earlier in (1, HOUR):
         time = requests.time - context.chain.delay - earlier
         log = with_lists(log, lists_of(requests.user, time, requests, sampled=True))
-    by = "when sampled lists were added and the unclicked items of others exchanged"
+    by = "after sampled lists were added and the unclicked items of others replaced"
     index, findings = LogIndex(log), dict[str, Finding]()
     for rows in context.asked:
         again = context.columns(rows.impressions.requests, index)

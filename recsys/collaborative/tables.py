@@ -4,8 +4,10 @@ co-click: cosine of the sets of users who clicked two items (item-based neighbou
 factors: a truncated SVD of the users by items matrix of clicks (Cremonesi et al., RecSys 2010, PureSVD).
 audience: the mean text vector of the users who clicked the item, a user's being the mean of what they clicked.
 
-The same clicks give the same bits: users and items come in the order of their ids, sums run in that order, and the
-decomposition starts from a fixed seed on one thread.
+The same clicks give the same neighbours and audiences, to the last bit, on every CPU: counts are whole numbers, and
+text vectors lie on the grid of `features.exact`, where sums are exact in any order. Factors depend on the CPU's kernels
+and, if BLAS has several, on its number of threads: the commands give it one. They are made once and stored, and what
+reads them computes on the grid again.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
-from threadpoolctl import threadpool_limits
 
+from features.exact import to_grid
 from features.log import Float32, Float64, Int32, Int64, Ragged
 
 _BLOCK = 2048
@@ -104,8 +106,7 @@ def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings
     by_user = csr_matrix((np.ones(len(kept.codes)), kept.codes, kept.offsets), shape=(len(kept), n_items))
     by_user.sort_indices()
     by_item = by_user.T.tocsr()
-    with threadpool_limits(1):
-        factors = _factors(by_user, settings.factors)
+    factors = _factors(by_user, settings.factors)
     return Tables(_neighbours(by_user, by_item, settings), factors, _audiences(by_user, by_item, text_vectors))
 
 
@@ -154,12 +155,16 @@ def _factors(by_user: csr_matrix, width: int) -> Float32:
 
 
 def _audiences(by_user: csr_matrix, by_item: csr_matrix, text_vectors: Float32) -> Float32:
-    """(n_items, d) mean of the unit text vectors of those who clicked the item; NaN where none of them has one."""
+    """(n_items, d) mean of the unit text vectors of those who clicked the item; NaN where none of them has one.
+
+    text_vectors: (n_items, d), on the grid of `features.exact`, as users' unit vectors are here: both sums are exact.
+    """
     known = np.asarray(~np.isnan(text_vectors).any(axis=1))
     users = by_user @ np.where(known[:, None], text_vectors, 0.0).astype(np.float64)
     length = np.sqrt((users * users).sum(axis=1))
     has = length > 0
     users[has] /= length[has, None]
+    users = to_grid(users).astype(np.float64)
     clickers = by_item @ has.astype(np.float64)
     means = np.full((len(clickers), users.shape[1]), np.nan)
     np.divide(by_item @ users, clickers[:, None], out=means, where=clickers[:, None] > 0)

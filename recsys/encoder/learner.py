@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from features.exact import to_grid
 from features.log import Float32
 from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.batches import validation_ndcg
@@ -120,11 +121,10 @@ class Learner:
             return validation_ndcg(self.head, self.head.mapped(self.vectors), lists)
 
     def mapped(self) -> Float32:
-        """The vectors of all texts as they are compared, (n_texts, d)."""
+        """The vectors of all texts as they are compared, (n_texts, d) on the grid of `features.exact`."""
         self.head.eval()
         with torch.inference_mode():
-            found: Float32 = self.head.mapped(self.vectors).cpu().numpy()
-        return found
+            return to_grid(self.head.mapped(self.vectors).cpu().numpy())
 
     def kept(self) -> Kept:
         """What `restore` needs: of frozen layers no vectors, which the base model gives again."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from features.exact import to_grid
 from features.log import Catalog, Float32
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.head import Head
@@ -29,13 +31,15 @@ from recsys.encoder.tower import Dtype, Pooling, Tower
 from recsys.encoder.vectors import VectorTable, empty_table, load_table
 from recsys.errors import ModelError
 
-FORMAT = 1
+logger = logging.getLogger(__name__)
+FORMAT = 2
 _SETTINGS, _HEAD, _TRANSFORMER, _VECTORS = "encoder.json", "head.safetensors", "transformer", "vectors.safetensors"
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What has to be known to encode a text and a history as in training; the fields are those of `config.Encoder`."""
+    """What has to be known to encode a text and a history as in training; the fields are those of `config.Encoder`, but
+    dtype, which is the arithmetic that was computed in."""
 
     base_model: str
     template: str
@@ -102,13 +106,13 @@ class Encoder:
         return found
 
     def map_vectors(self, base: Float32) -> Float32:
-        """Vectors as stored and compared, (n, d), from the tower's of their lines side by side, (n, k * d)."""
+        """Vectors as stored and compared, (n, d) on the grid of `features.exact`, from the tower's of their lines side
+        by side, (n, k * d)."""
         if self.head is None:
-            return unit_mean_line(base, self.n_lines)
+            return to_grid(unit_mean_line(base, self.n_lines))
         with torch.inference_mode():
             device = self.head.recency.device
-            mapped: Float32 = self.head.mapped(torch.from_numpy(base).to(device)).cpu().numpy()
-        return mapped
+            return to_grid(self.head.mapped(torch.from_numpy(base).to(device)).cpu().numpy())
 
     def with_table(self, texts: Sequence[str], vectors: Float32 | None = None) -> Encoder:
         """The same encoder whose table also holds `texts`; their vectors, if known already, are (n, d)."""
@@ -116,6 +120,10 @@ class Encoder:
         chosen = list(distinct)
         made = self.encode_texts(chosen) if vectors is None else vectors[list(distinct.values())]
         return Encoder(self.settings, self.tower, self.head, self.table.with_texts(chosen, made))
+
+    def in_float32(self) -> Encoder:
+        """The same weights encoding in float32, which every machine computes, with an empty table."""
+        return Encoder(replace(self.settings, dtype="float32"), self.tower.with_dtype("float32"), self.head)
 
     def save(self, folder: Path) -> None:
         """Write the encoder; `folder` must not exist, and appears only once complete."""
@@ -146,7 +154,10 @@ def load_encoder(folder: Path) -> Encoder:
     try:
         content = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ModelError(f"encoder {str(folder)!r}: expected format {FORMAT}, got {content['format']!r}")
+            raise ModelError(
+                f"encoder {str(folder)!r}: expected format {FORMAT}, got {content['format']!r}, which another release "
+                "of recsys wrote; run `recsys train` again"
+            )
         settings = EncoderSettings(**content["settings"])
         head = _load_head(folder / _HEAD) if content["trained"] else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
@@ -159,14 +170,25 @@ def load_encoder(folder: Path) -> Encoder:
             f"{encoder.fingerprint!r}; the files have been altered"
         )
     encoder.table = load_table(folder / _VECTORS, encoder.fingerprint)
+    if encoder.tower.computes_in != settings.dtype:
+        logger.warning(
+            "the encoder was trained in %s, which this machine does not compute: its stored vectors are read as they "
+            "are, new texts are encoded in %s",
+            settings.dtype,
+            encoder.tower.computes_in,
+        )
     return encoder
+
+
+def encoding_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def make_tower(source: str, settings: EncoderSettings) -> Tower:
     """The tower of a base model (folder, hub name or `builtin`), on the GPU where there is one."""
     base = load_base_model(source)
-    if torch.cuda.is_available():
-        base.transformer.to("cuda")
+    base.transformer.to(encoding_device())
     return Tower(
         base.transformer,
         base.tokenizer,

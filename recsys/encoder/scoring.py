@@ -1,9 +1,12 @@
 """Text scores of the candidates of one request, in NumPy: the one function of evaluation, batch and online.
 
-A score must not depend, to the last bit, on which other candidates it was computed with. So every matrix product has a
-shape that the history alone sets: candidates in tiles of 32 rows, padded with zeros, against the history's vectors,
-its mean and what the head brings to every candidate. A row of such a product depends on that row alone, and so does
-what is computed along a row from there on.
+A score has the same bits whatever else is in the request, on every CPU, with any BLAS kernel and number of threads. All
+vectors lie on the grid of `features.exact`, and products are made in float64. In each product one vector is an item's,
+of norm 1.001 at most, and the other has norm 2^12 at most: 50 items added up, or an array of the head, which has 2^11
+at most (`HeadWeights` checks it), or the head's popularity and a scaled query, 2^11 each. So the terms of each sum add
+up to less than 2^13 in absolute value, and the sum is exact. What follows is computed with + - * /, sqrt and the
+portable `exp` and `tanh`. Sums over the history run along the rows of a C-contiguous array, in an order that the number
+of items alone sets.
 """
 
 from __future__ import annotations
@@ -12,19 +15,17 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from features.exact import exp, tanh, to_grid
 from features.history import Histories
-from features.log import Float32, Requests
+from features.log import Float32, Float64, Requests
+from recsys.errors import ModelError
 
 TEXT_COLUMNS = ("text_score", "text_similarity_last", "text_similarity_best", "text_similarity_mean")
 """Names of the columns that `text_columns` gives, in order."""
 
 MAX_HISTORY = 50
-_ROWS = 32
-_COLUMNS = 16
-
-
-def _round_up(n: int, step: int) -> int:
-    return -(-n // step) * step
+LARGEST_NORM = 2.0**11
+"""Bound of the norm of each array of the head that is multiplied with an item's vector."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class HeadWeights:
     * (z @ c), with p = 0 for the latest item; what is attended to is z @ c. recency: (50,). prior: (d,) and
     prior_logit: (): what stands beside the history in the attention, and all there is of a user without one.
     popularity: (d,): what all users like. scale, query_scale, bias: ().
+
+    What is multiplied with vectors is rounded to the grid of `features.exact`. Raises ModelError where one of these
+    has a norm above 2^11 or a value that is not a number: the training diverged.
     """
 
     attention_in: Float32
@@ -49,6 +53,18 @@ class HeadWeights:
     scale: Float32
     query_scale: Float32
     bias: Float32
+
+    def __post_init__(self) -> None:
+        for name in ("attention_in", "prior", "popularity", "query_scale"):
+            rounded = to_grid(getattr(self, name))
+            columns = np.atleast_1d(rounded).astype(np.float64)
+            norm = float(np.sqrt((columns * columns).sum(axis=0).max(initial=0.0)))
+            if not norm <= LARGEST_NORM:
+                raise ModelError(
+                    f"head weights {name!r}: expected a norm of at most {LARGEST_NORM:g}, got {norm:g}: the training "
+                    "diverged; lower encoder.head_learning_rate"
+                )
+            object.__setattr__(self, name, rounded)
 
     def arrays(self) -> dict[str, Float32]:
         """Every weight by its name."""
@@ -80,48 +96,52 @@ def text_columns(
 ) -> Float32:
     """Text score and cosine to the last, best and mean history item of each candidate, (c, 4); see `TEXT_COLUMNS`.
 
-    history_vectors: (h, d) unit vectors, oldest first, of which the latest 50 with text count; candidate_vectors:
-    (c, d); query_vector: (d,) or None. A row of NaN stands for an item without text: left out of the history, and NaN
-    in all columns as a candidate. The three similarities are NaN where the history is empty.
+    history_vectors: (h, d) unit vectors on the grid of `features.exact`, oldest first, of which the latest 50 with text
+    count; candidate_vectors: (c, d) and query_vector: (d,) or None, likewise. A row of NaN stands for an item without
+    text: left out of the history, and NaN in all columns as a candidate. The three similarities are NaN where the
+    history is empty.
     """
-    history = history_vectors[~np.isnan(history_vectors[:, 0])][-MAX_HISTORY:]
-    n, n_candidates = len(history), len(candidate_vectors)
-    right = np.zeros((_round_up(n + 3, _COLUMNS), candidate_vectors.shape[1]), np.float32)
-    right[:n] = history
-    right[n] = head.prior
-    right[n + 1] = head.popularity if query_vector is None else head.popularity + head.query_scale * query_vector
-    right[n + 2] = _unit(np.add.reduce(history, axis=0))
-    tiles = np.zeros((_round_up(n_candidates, _ROWS), candidate_vectors.shape[1]), np.float32)
-    tiles[:n_candidates] = candidate_vectors
-    product = np.matmul(tiles.reshape(-1, _ROWS, tiles.shape[1]), right.T).reshape(len(tiles), len(right))[
-        :n_candidates
-    ]
-    found = np.full((n_candidates, len(TEXT_COLUMNS)), np.nan, np.float32)
-    found[:, 0] = head.scale * _interest(head, history, product[:, : n + 1]) + product[:, n + 1] + head.bias
+    history = history_vectors[~np.isnan(history_vectors[:, 0])][-MAX_HISTORY:].astype(np.float64)
+    without_text = np.isnan(candidate_vectors[:, 0])
+    candidates = candidate_vectors.astype(np.float64)
+    if without_text.any():
+        candidates[without_text] = 0.0
+    n = len(history)
+    liked = head.popularity
+    if query_vector is not None:
+        liked = to_grid(head.popularity + head.query_scale * query_vector)
+    history_sum = np.add.reduce(history, axis=0)
+    products = candidates @ np.vstack([history, head.prior, liked, history_sum]).T
+    products += 0.0  # a sum of zeros has the sign that the kernel gives it
+    interest = _interest(head, history, np.ascontiguousarray(products[:, : n + 1]))
+    columns = np.full((len(candidates), len(TEXT_COLUMNS)), np.nan, np.float32)
+    columns[:, 0] = head.scale.astype(np.float64) * interest + products[:, n + 1] + head.bias
     if n:
-        found[:, 1] = product[:, n - 1]
-        found[:, 2] = product[:, :n].max(axis=1)
-        found[:, 3] = product[:, n + 2]
-    return found
+        columns[:, 1] = products[:, n - 1]
+        columns[:, 2] = products[:, :n].max(axis=1)
+        columns[:, 3] = products[:, n + 2] / (_norm(history_sum) or 1.0)
+    if without_text.any():
+        columns[without_text] = np.nan
+    return columns
 
 
-def _interest(head: HeadWeights, history: Float32, similarity: Float32) -> Float32:
+def _interest(head: HeadWeights, history: Float64, similarity: Float64) -> Float64:
     """What each candidate has of the user's interest, (c,): its similarities under its own attention.
 
-    history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1) with them and, last, the prior.
+    history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1), C-contiguous, with them and, last,
+    the prior.
     """
     n = len(history)
-    fixed = np.empty(n + 1, np.float32)
-    hidden = np.tanh(history @ head.attention_in + head.attention_bias)
-    fixed[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
-    fixed[n] = head.prior_logit
-    logits = fixed + head.resemblance * similarity
+    by_item = np.empty(n + 1)
+    hidden = tanh(history @ head.attention_in.astype(np.float64) + head.attention_bias)
+    by_item[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
+    by_item[n] = head.prior_logit
+    logits = by_item + head.resemblance.astype(np.float64) * similarity
     logits[:, n] = head.prior_logit
-    top = logits.max(axis=1, keepdims=True)
-    share = np.exp(logits - np.where(np.isneginf(top), np.float32(0), top))
-    total = np.maximum(share.sum(axis=1), np.float32(1e-30))
-    interest: Float32 = (share * similarity).sum(axis=1) / total
-    return interest
+    largest = logits.max(axis=1, keepdims=True)
+    weights = exp(logits - np.where(np.isneginf(largest), 0.0, largest))
+    total = np.maximum(weights.sum(axis=1), 1e-30)
+    return np.asarray((weights * similarity).sum(axis=1) / total)
 
 
 def text_matrix(
@@ -144,8 +164,6 @@ def text_matrix(
     return found
 
 
-def _unit(vector: Float32) -> Float32:
-    """The vector at length 1; zero stays zero."""
-    length = np.sqrt((vector * vector).sum())
-    scaled: Float32 = vector / length if length > 0 else vector
-    return scaled
+def _norm(vector: Float64) -> float:
+    """Length of a sum of at most 50 grid vectors: its square is below 2^13, so the sum of squares is exact too."""
+    return float(np.sqrt((vector * vector).sum()))

@@ -1,7 +1,7 @@
 """The item tower: texts to unit vectors through the transformer, each distinct text once.
 
 Texts are sorted by length and go through in batches of a fixed number of tokens, so that next to nothing is padding.
-With dtype int8 a CPU runs them through an engine that is compiled for it, in place of torch.
+With a dtype of int8 a CPU runs them through an engine that is compiled for it, in place of torch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from recsys.encoder.engine import ENGINE_TOKENS_PER_BATCH, Engine
 from recsys.encoder.text import Tokens, tokenise
 from recsys.errors import ModelError
 
-Dtype = Literal["auto", "float32", "bfloat16", "int8"]
+DtypeSetting = Literal["auto", "float32", "bfloat16", "int8"]
+"""What a training may ask for."""
+Dtype = Literal["float32", "bfloat16", "int8+float32", "int8+bfloat16"]
+"""Arithmetic of a transformer. int8: of the feed-forward products, beside that of the others."""
 Pooling = Literal["mean", "cls"]
 _TOKENS_PER_BATCH = 4096
 _GPU_TOKENS_PER_BATCH = 32768
@@ -36,8 +39,9 @@ logger = logging.getLogger(__name__)
 class Tower:
     """A transformer, its tokenizer, and how its outputs become one vector of length 1.
 
-    max_tokens: longest text, in tokens, special ones included. Raises ModelError where the model reads fewer, and for
-    dtype int8 on a CPU without OpenVINO.
+    max_tokens: longest text, in tokens, special ones included; ModelError where the model reads fewer. dtype: the
+    arithmetic that it was trained and registered with. computes_in: the arithmetic that this machine encodes with, the
+    same where it has it.
     """
 
     def __init__(
@@ -60,12 +64,8 @@ class Tower:
         self.max_tokens = max_tokens
         self.pooling: Pooling = pooling
         self.dtype: Dtype = dtype
+        self.computes_in: Dtype = available_dtype(dtype, self.device)
         self.pad_id: int = tokenizer.pad_token_id
-        if dtype == "int8" and self.device.type == "cpu" and importlib.util.find_spec("openvino") is None:
-            raise ModelError(
-                "expected the package openvino for encoder.dtype int8, found none; pip install 'recsys[int8]', or "
-                "choose encoder.dtype auto"
-            )
         self._engine: Engine | None = None
         self._engine_weights: tuple[Any, ...] = ()
 
@@ -119,7 +119,7 @@ class Tower:
 
     def _compiled(self) -> Engine | None:
         """The engine with the weights as they are; None for other dtypes and devices, and where it can't be had."""
-        if self.dtype != "int8" or self.device.type != "cpu":
+        if not self.computes_in.startswith("int8"):
             return None
         with _COMPILING:
             return self._engine_as_it_is()
@@ -128,27 +128,38 @@ class Tower:
         weights = tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
         if self._engine_weights != weights:
             try:
-                self._engine = Engine(_Vectors(self.transformer, self.pooling), bfloat16=has_bfloat16(self.device))
+                vectors = _Vectors(self.transformer, self.pooling)
+                self._engine = Engine(vectors, bfloat16=self.computes_in == "int8+bfloat16")
             except (ImportError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
                 self._engine = None
-                logger.warning("the transformer cannot be compiled, torch encodes: %.200s", error)
+                self.computes_in = _without_int8(self.computes_in)
+                logger.warning(
+                    "the transformer cannot be compiled for int8, torch encodes in %s: %.200s", self.computes_in, error
+                )
             self._engine_weights = weights
         return self._engine
 
     def copy(self) -> Tower:
         """The same tower with weights of its own."""
+        return self._alike(copy.deepcopy(self.transformer), self.dtype)
+
+    def with_dtype(self, dtype: Dtype) -> Tower:
+        """A tower of the same weights, shared, that encodes in another arithmetic."""
+        return self._alike(self.transformer, dtype)
+
+    def _alike(self, transformer: PreTrainedModel, dtype: Dtype) -> Tower:
         return Tower(
-            copy.deepcopy(self.transformer),
+            transformer,
             self.tokenizer,
             limit=self.limit,
             max_tokens=self.max_tokens,
             pooling=self.pooling,
-            dtype=self.dtype,
+            dtype=dtype,
         )
 
     def arithmetic(self) -> AbstractContextManager[Any]:
-        """The context in which the transformer computes: bfloat16 where chosen, else nothing."""
-        return arithmetic(self.dtype, self.device)
+        """The context in which torch runs the transformer: autocast to bfloat16, or nothing for float32."""
+        return arithmetic(self.computes_in, self.device)
 
 
 class _Vectors(nn.Module):
@@ -164,10 +175,50 @@ class _Vectors(nn.Module):
 
 
 def arithmetic(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast to bfloat16 where `dtype` says so, or is auto or int8 and the hardware computes in it; else float32."""
-    if dtype == "bfloat16" or (dtype in ("auto", "int8") and has_bfloat16(device)):
+    """Autocast to bfloat16 where that is a part of `dtype`, else float32."""
+    if dtype.endswith("bfloat16"):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
+    """The arithmetic that a training records: auto is bfloat16 where the device computes in it, else float32.
+
+    On a GPU int8 is auto. Raises ModelError for bfloat16 where it would be emulated, and for int8 without OpenVINO.
+    """
+    fast: Dtype = "bfloat16" if has_bfloat16(device) else "float32"
+    if setting == "float32":
+        return "float32"
+    if setting == "bfloat16" and fast != "bfloat16":
+        raise ModelError(
+            f"encoder.dtype bfloat16: expected a device that multiplies bfloat16 matrices, got {device.type} without; "
+            "choose encoder.dtype auto or float32"
+        )
+    if setting != "int8" or device.type != "cpu":
+        return fast
+    if not _has_openvino():
+        raise ModelError(
+            "expected the package openvino for encoder.dtype int8, found none; pip install 'recsys[int8]', or "
+            "choose encoder.dtype auto"
+        )
+    return "int8+bfloat16" if fast == "bfloat16" else "int8+float32"
+
+
+def available_dtype(dtype: Dtype, device: torch.device) -> Dtype:
+    """`dtype` where the device and what is installed have it, else the nearest arithmetic that they have."""
+    if dtype.startswith("int8") and (device.type != "cpu" or not _has_openvino()):
+        dtype = _without_int8(dtype)
+    if dtype.endswith("bfloat16") and not has_bfloat16(device):
+        return "int8+float32" if dtype == "int8+bfloat16" else "float32"
+    return dtype
+
+
+def _without_int8(dtype: Dtype) -> Dtype:
+    return "bfloat16" if dtype.endswith("bfloat16") else "float32"
+
+
+def _has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
 
 
 def has_bfloat16(device: torch.device) -> bool:

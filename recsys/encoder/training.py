@@ -25,12 +25,12 @@ from recsys.encoder.checkpoint import Checkpoints
 from recsys.encoder.course import Course
 from recsys.encoder.lines import lines_of, side_by_side
 from recsys.encoder.material import Material, TrainingCounts, read_material
-from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, make_tower
 from recsys.encoder.passage import Passage
 from recsys.encoder.pretraining import pretrain
 from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import Template, item_texts
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import Tower, resolve_dtype
 from recsys.encoder.upper import UpperTower
 from recsys.encoder.watch import EpochRecord, Progress
 from recsys.memory import give_back
@@ -143,14 +143,17 @@ def _pretrained(base: Tower, log: Log, course: Course, config: Config) -> Tower:
 
 
 def encoder_settings(config: EncoderConfig) -> EncoderSettings:
-    """The part of the configuration that a saved encoder keeps."""
+    """The part of the configuration that a saved encoder keeps, with the dtype that is computed in here.
+
+    Raises ModelError where this machine does not have the dtype that is asked for.
+    """
     return EncoderSettings(
         base_model=config.base_model,
         template=config.template,
         max_tokens=config.max_tokens,
         history_length=config.history_length,
         pooling=config.pooling,
-        dtype=config.dtype,
+        dtype=resolve_dtype(config.dtype, encoding_device()),
     )
 
 

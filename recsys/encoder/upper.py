@@ -47,7 +47,7 @@ class UpperTower:
                 "layers of %s cannot be told apart: all of them are trained", type(tower.transformer).__name__
             )
         else:
-            self.lower = LowerActivations(split.lower, tokens, tower.pad_id, tower.dtype)
+            self.lower = LowerActivations(split.lower, tokens, tower.pad_id, tower.computes_in)
         self.trained.requires_grad_(requires_grad=True)
 
     def prepare(self, *, progress: Callable[[int], None] | None = None) -> Float32:

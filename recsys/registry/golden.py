@@ -1,6 +1,7 @@
 """Golden requests: a few inputs with the scores that training gave them, stored with each version.
 
 Whoever loads a version scores them again; a difference means a damaged artifact or a library that computes otherwise.
+Texts are encoded in float32, whatever the version's dtype, since every machine computes that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from recsys.ranker import Ranker
 FILE = "golden.json"
 RANKER_TOLERANCE = 1e-6
 ENCODER_TOLERANCE = 1e-4
+"""Largest difference of a text score between two machines that both encode in float32."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def golden_rows(ranker: Ranker, matrix: Float32) -> Golden:
 
 def golden_texts(encoder: Encoder, requests: list[tuple[list[str], str]]) -> Golden:
     """Golden requests of an encoder: pairs of the history's texts, oldest first, and the candidate's text."""
-    rows = [{"history": history, "text": text} for history, text in requests]
-    return Golden(list(rows), [_text_score(encoder, row) for row in rows])
+    rows: list[dict[str, Any]] = [{"history": history, "text": text} for history, text in requests]
+    return Golden(rows, _text_scores(encoder, rows))
 
 
 def check_ranker(ranker: Ranker, folder: Path) -> None:
@@ -70,13 +72,17 @@ def check_ranker(ranker: Ranker, folder: Path) -> None:
 def check_encoder(encoder: Encoder, folder: Path) -> None:
     """Raise ModelError where an encoder scores its golden texts otherwise than its training did."""
     golden = load_golden(folder)
-    scores = np.array([_text_score(encoder, row) for row in golden.requests])
-    _compare(scores, golden.scores, ENCODER_TOLERANCE, folder)
+    _compare(np.array(_text_scores(encoder, golden.requests)), golden.scores, ENCODER_TOLERANCE, folder)
 
 
-def _text_score(encoder: Encoder, row: dict[str, Any]) -> float:
-    vectors = encoder.encode_texts([*row["history"], row["text"]])
-    return float(text_columns(encoder.weights, vectors[:-1], vectors[-1:])[0, 0])
+def _text_scores(encoder: Encoder, rows: list[dict[str, Any]]) -> list[float]:
+    """Text score of each row by the weights in float32; no vector that was made before is read."""
+    encoder = encoder.in_float32()
+    scores = []
+    for row in rows:
+        vectors = encoder.encode_texts([*row["history"], row["text"]])
+        scores.append(float(text_columns(encoder.weights, vectors[:-1], vectors[-1:])[0, 0]))
+    return scores
 
 
 def _compare(scores: np.ndarray, expected: list[float], tolerance: float, folder: Path) -> None:

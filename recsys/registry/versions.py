@@ -210,7 +210,7 @@ def _log(
     registered: str,
     dtype: Dtype,
 ) -> Version:
-    packages = (*_REQUIREMENTS, "openvino") if dtype == "int8" else _REQUIREMENTS
+    packages = (*_REQUIREMENTS, "openvino") if dtype.startswith("int8") else _REQUIREMENTS
     info = mlflow.pyfunc.log_model(
         name=kind,
         python_model=str(code),

@@ -1,8 +1,10 @@
 """The encoder as the server uses it: every vector that was made once is read again.
 
 A text's vector comes from memory, else from the encoder version's own table, else from the store, else it is made now,
-for all missing texts of a request in one batch, and written back. Only one thread makes vectors at a time: tokenizers
-are not safe to share, and two batches at once are no faster on the same cores.
+for all missing texts of a request in one batch, and written back. The store keeps vectors by the dtype that they were
+made in. Those in the encoder's own dtype are read first, then those in the dtype that this machine computes: machines
+with and without bfloat16 can share a store. Only one thread makes vectors at a time: tokenizers are not safe to share,
+and two batches at once are no faster on the same cores.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from features.log import Float32
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
+from recsys.encoder.tower import Dtype
 from recsys.errors import StoreError
 from recsys.serving.lru import Lru
 
@@ -26,10 +29,11 @@ logger = logging.getLogger(__name__)
 class VectorStore(Protocol):
     """Where vectors outlive the process."""
 
-    def vectors(self, encoder: str, hashes: Sequence[str]) -> list[Float32 | None]:
-        """The vectors that encoder `encoder` (its fingerprint) gave the texts of these hashes, None where absent."""
+    def vectors(self, encoder: str, dtype: Dtype, hashes: Sequence[str]) -> list[Float32 | None]:
+        """The vectors that encoder `encoder` (its fingerprint) gave the texts of these hashes in `dtype`, None where
+        absent."""
 
-    def add_vectors(self, encoder: str, hashes: Sequence[str], vectors: Float32) -> None:
+    def add_vectors(self, encoder: str, dtype: Dtype, hashes: Sequence[str], vectors: Float32) -> None:
         """Keep vectors, (n, d)."""
 
 
@@ -70,9 +74,10 @@ class CachedEncoder(Encoder):
             rest = [text for text in texts if text not in found]
             rows = self.table.find(rest)
             found |= {text: self.table.vectors[row] for text, row in zip(rest, rows, strict=True) if row >= 0}
-            rest = [text for text in rest if text not in found]
-            stored = self._store.vectors(self.fingerprint, [text_hash(text) for text in rest])
-            found |= {text: vector for text, vector in zip(rest, stored, strict=True) if vector is not None}
+            for dtype in dict.fromkeys((self.settings.dtype, self.tower.computes_in)):
+                rest = [text for text in rest if text not in found]
+                stored = self._store.vectors(self.fingerprint, dtype, [text_hash(text) for text in rest])
+                found |= {text: vector for text, vector in zip(rest, stored, strict=True) if vector is not None}
             rest = [text for text in rest if text not in found]
             if rest:
                 vectors = super().encode_texts(rest, progress=progress)
@@ -86,6 +91,7 @@ class CachedEncoder(Encoder):
     def _keep(self, texts: Sequence[str], vectors: Float32) -> None:
         """Write vectors back; where that fails they are made again another time, which is no reason to fail now."""
         try:
-            self._store.add_vectors(self.fingerprint, [text_hash(text) for text in texts], vectors)
+            hashes = [text_hash(text) for text in texts]
+            self._store.add_vectors(self.fingerprint, self.tower.computes_in, hashes, vectors)
         except StoreError as error:
             logger.warning("%d new vectors are not kept: %s", len(texts), error)

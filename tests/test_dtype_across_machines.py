@@ -1,0 +1,125 @@
+"""A version of a machine with bfloat16, loaded and served where only float32 is computed, on the same store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from small_unit import SmallSite, small_site
+from trained_site import TrainedSite
+
+import recsys.encoder.tower as tower_module
+from features.online import OnlineState
+from pipelines.load import events_into, items_into
+from recsys.encoder.model import Encoder
+from recsys.encoder.text import Template, item_texts, text_hash
+from recsys.encoder.tower import Dtype
+from recsys.registry import tracking, versions
+from recsys.registry.golden import golden_rows, golden_texts
+from recsys.serving.app import create_app
+from recsys.serving.service import RankService
+from recsys.serving.states import open_state
+from recsys.serving.stored_vectors import StoredVectors
+from recsys.unit import Unit
+
+NAME = "half"
+NEW = {"item_id": "new", "title": "A storm nears the capital"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What computes: a machine with bfloat16 (emulated where this one has none) or one without."""
+
+    patch: pytest.MonkeyPatch
+
+    def has_bfloat16(self, there: bool) -> None:
+        self.patch.setattr(tower_module, "has_bfloat16", lambda device: there)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+@pytest.fixture
+def site(trained: TrainedSite, machine: Machine) -> SmallSite:
+    """A version registered in bfloat16; its encoder's table holds half of the texts."""
+    machine.has_bfloat16(there=True)
+    site = small_site()
+    plain = site.unit.encoder
+    texts = sorted({text for text in item_texts(site.log.catalog, plain.settings.template) if text})
+    settings = replace(plain.settings, dtype="bfloat16")
+    encoder = Encoder(settings, plain.tower.with_dtype("bfloat16"), plain.head).with_table(texts[::2])
+    with tracking.run(tracking.connect(), NAME, parent=True):
+        version = versions.log_encoder(encoder, NAME, golden_texts(encoder, [([texts[0]], "a new text")]))
+        unit_settings = site.unit.settings.model_copy(
+            update={"encoder": version.uri, "encoder_fingerprint": encoder.fingerprint}
+        )
+        unit = Unit(unit_settings, site.unit.ranker, encoder, site.unit.lexical)
+        rows = site.ranked.read_by("ranker")[:5]
+        versions.log_ranker(unit, NAME, golden_rows(unit.ranker, rows), rows)
+    return site
+
+
+@dataclass(frozen=True)
+class Served:
+    """The champion, loaded anew and served on a store."""
+
+    unit: Unit
+    state: OnlineState
+    client: TestClient
+
+    def answers(self, site: SmallSite) -> list[list[tuple[str, float]]]:
+        """Items and scores of three requests over the whole catalog, after all that the store holds."""
+        found = []
+        for user in site.log.users[:3]:
+            answer = self.client.post("/v1/rank", json={"user_id": user, "candidates": list(site.log.catalog.ids)})
+            assert answer.status_code == 200, answer.text
+            found.append([(item["item_id"], item["score"]) for item in answer.json()["items"]])
+        return found
+
+    def stored(self, dtype: Dtype, text: str) -> bool:
+        """Whether the store has a vector of the text that was made in a dtype."""
+        vectors = StoredVectors(self.state.store).vectors(self.unit.encoder.fingerprint, dtype, [text_hash(text)])
+        return vectors[0] is not None
+
+
+@contextmanager
+def served(store: Path) -> Iterator[Served]:
+    loaded = versions.load(f"models:/{NAME}-ranker@champion")
+    with open_state(str(store), loaded.unit.settings, create=True) as state:
+        service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        yield Served(loaded.unit, state, TestClient(create_app(service)))
+
+
+def test_the_same_stored_vectors_give_the_same_scores_without_bfloat16(
+    site: SmallSite, machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with served(tmp_path / "store") as there:
+        assert items_into(there.state, there.unit, site.data / "items.parquet").encoded > 0
+        events_into(there.state, site.data / "events.parquet")
+        expected = there.answers(site)
+    assert "does not compute" not in caplog.text
+    machine.has_bfloat16(there=False)
+    with served(tmp_path / "store") as here:
+        encoder = here.unit.encoder
+        assert (encoder.settings.dtype, encoder.tower.computes_in) == ("bfloat16", "float32")
+        assert here.answers(site) == expected
+        assert items_into(here.state, here.unit, site.data / "items.parquet").encoded == 0
+    assert "trained in bfloat16, which this machine does not compute" in caplog.text
+
+
+def test_a_new_text_is_kept_under_the_dtype_that_made_it(site: SmallSite, machine: Machine, tmp_path: Path) -> None:
+    text = Template.parse(site.config.encoder.template).fill({"title": NEW["title"]})
+    machine.has_bfloat16(there=False)
+    with served(tmp_path / "store") as here:
+        assert here.client.post("/v1/items", json={"items": [NEW]}).json()["accepted"] == 1
+        assert (here.stored("float32", text), here.stored("bfloat16", text)) == (True, False)
+    machine.has_bfloat16(there=True)
+    with served(tmp_path / "store") as there:
+        assert there.client.post("/v1/rank", json={"candidates": ["new"]}).status_code == 200
+        assert (there.stored("float32", text), there.stored("bfloat16", text)) == (True, True)
