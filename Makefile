@@ -5,7 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 BENCHMARKS := features quality encoder
-TEST_WORKERS ?= 2
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 TORCH_VERSION := $(BIN)/python -c "from importlib.metadata import version; print(version('torch'))"
 export TOKENIZERS_PARALLELISM := false
@@ -24,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
 	touch $(INSTALLED)
 
-# The tests run in as many processes as there are cores, each with one thread; all else has the cores for itself.
+# Tests run in several processes with one thread each; whatever else runs has the cores for itself.
 test check: export OMP_NUM_THREADS ?= 1
 demo bench: export OMP_NUM_THREADS ?= 2
 
@@ -32,14 +33,14 @@ demo: setup
 	$(BIN)/python -m pipelines.demo
 
 test: setup
-	$(BIN)/pytest -n $(TEST_WORKERS) -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(TEST_WORKERS)
+	$(PYTEST)
 
 bench: setup
 	for name in $(BENCHMARKS); do \

@@ -52,7 +52,10 @@ def _fail_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that train come first, so that several processes, which take a file each, end at about the same time."""
     config.stash[COLLECTED] = tuple(items)
+    training = {item.path for item in items if "trained_once" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in training)
 
 
 @pytest.fixture(scope="session")

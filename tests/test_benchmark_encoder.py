@@ -150,6 +150,7 @@ def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Pat
     np.testing.assert_allclose(tower.encode(texts), sentence_encoder(str(folder), 16)(texts), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report(tmp_path: Path) -> None:
     site = small_site()
     config = load_config(None, (*tiny_settings(site.data.parent / "base"), "encoder.fine_tune_block_size=16"))

@@ -60,7 +60,13 @@ def train_options(trained: TrainedSite) -> list[str]:
     return [str(trained.data), *(part for setting in settings for part in ("--set", setting))]
 
 
-@pytest.mark.parametrize("when", ["_encoder_run", "log_encoder", "log_ranker", "log_ranker freed"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "log_ranker",
+        *(pytest.param(when, marks=pytest.mark.slow) for when in ("_encoder_run", "log_encoder", "log_ranker freed")),
+    ],
+)
 def test_a_training_without_disk_registers_no_half_of_a_model(
     trained: TrainedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:

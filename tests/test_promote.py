@@ -52,12 +52,12 @@ def audit(loaded: Loaded, folder: Path) -> Verdict:
 
 @pytest.fixture(scope="module")
 def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The session's store with four versions of one name, trained on a site of 5,000 lists whose items tell the clicks
+    """The session's store with four versions of one name, trained on a site of 8,000 lists whose items tell the clicks
     that they will have had in the end: a stump, many trees, the stump again, and many trees that read the total."""
     from pipelines.simulate import simulate
 
     data = tmp_path_factory.mktemp("gate") / "data"
-    simulate(data, users=300, items=120, impressions=5_000, seed=5)
+    simulate(data, users=300, items=120, impressions=8_000, seed=5)
     log, _ = load_log(data)
     items = pd.read_parquet(data / "items.parquet")
     total = np.bincount(log.events.item[log.events.positive], minlength=len(log.catalog))

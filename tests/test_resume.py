@@ -128,6 +128,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
     data, run_id = str(killed.data), killed.run_id
     assert "run 'nobody' is not at sqlite:" in error(capsys, data, "--resume", "nobody")
@@ -145,6 +146,7 @@ def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pyte
     assert mlflow.MlflowClient().get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_other_data_is_refused(killed: Killed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     shutil.copytree(killed.data, other)
@@ -153,6 +155,7 @@ def test_other_data_is_refused(killed: Killed, tmp_path: Path, capsys: pytest.Ca
     assert re.search(rf"expected the data that run {killed.run_id} began with, fingerprint '\w+', got '\w+'", told)
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
     path = CHECKPOINTS / killed.run_id / "place.safetensors"
     whole = path.read_bytes()
@@ -163,6 +166,7 @@ def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.Captu
     path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_models(
     killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
