@@ -1,10 +1,14 @@
 # The commands of this project. `make demo` and `make test` need nothing but Python 3.11 or newer.
+# `make test` leaves out the tests marked `slow`; `make check` runs everything, and so does CI.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 BENCHMARKS := features quality encoder
-export OMP_NUM_THREADS ?= 2
+TEST_PROCESSES ?= 2
+PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check
+TORCH_VERSION := $(BIN)/python -c "from importlib.metadata import version; print(version('torch'))"
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: setup demo test check bench clean
@@ -12,27 +16,31 @@ export TOKENIZERS_PARALLELISM := false
 setup: $(INSTALLED)
 
 # torch comes first and by its exact version: that finds a CPU build where the index has one, and a torch that is in the
-# environment already, a GPU build perhaps, is kept.
+# environment already, a GPU build perhaps, is kept. NumPy comes with it: torch warns where it finds none.
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/pip install -q --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(TORCH_VERSION) >/dev/null 2>&1 || $(PIP_INSTALL) $$(grep -E '^(torch|numpy)==' constraints.txt)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
-	echo "torch==$$($(BIN)/python -c 'import torch; print(torch.__version__)')" >> .venv/constraints.txt
-	$(BIN)/pip install -q --disable-pip-version-check -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
+	echo "torch==$$($(TORCH_VERSION))" >> .venv/constraints.txt
+	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
 	touch $(INSTALLED)
+
+# Tests run in several processes with one thread each; whatever else runs has the cores for itself.
+test check: export OMP_NUM_THREADS ?= 1
+demo bench: export OMP_NUM_THREADS ?= 2
 
 demo: setup
 	$(BIN)/python -m pipelines.demo
 
 test: setup
-	$(BIN)/pytest
+	$(PYTEST) -m 'not slow'
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(MAKE) test
+	$(PYTEST)
 
 bench: setup
 	for name in $(BENCHMARKS); do \

@@ -57,14 +57,13 @@ def sentence_encoder(base_model: str, max_tokens: int) -> Encode:
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
-def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: int) -> Encoded:
+def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: int, gauge: MatrixGauge) -> Encoded:
     """All texts through both `rounds` times in turns, after one time to warm up, in which our engine is compiled."""
     encoders: tuple[Encode, Encode] = (tower.encode, other)
     for encode in encoders:
         encode(texts)
     seconds: tuple[list[float], list[float]] = ([], [])
     vectors: list[Float32] = []
-    gauge = MatrixGauge(tower.device)
     for _ in range(rounds):
         vectors.clear()
         for encode, spent in zip(encoders, seconds, strict=True):

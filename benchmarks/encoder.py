@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.catalogue_encoding import encode_both, encode_results, sentence_encoder
+from benchmarks.catalogue_encoding import Encode, Encoded, encode_both, encode_results, sentence_encoder
 from benchmarks.device_rate import device_results
 from benchmarks.fine_tuning_race import Ours, Plain, Runner, block_size_for, ours, plain, race, valid_ndcg
 from benchmarks.fine_tuning_start import Lists, Start, base_tower, read_lists, start
-from benchmarks.matrix_rate import timed
+from benchmarks.matrix_rate import MatrixGauge, kinds_of, timed
 from benchmarks.report import Result, command_on_data
 from features.log import Float32, Float64
 from recsys.bootstrap import mean_interval
@@ -37,7 +37,8 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
 @dataclass(frozen=True)
 class Size:
     """lists: that teach. pass_steps: of a pass over them. steps: taken, the first `warm_up` not timed. texts: most
-    that are encoded, None for all, `rounds` times. shipped_block: race with the block size that ships, too."""
+    that are encoded, None for all, `rounds` times. shipped_block: race with the block size that ships, too.
+    matrix_rate: measure the device's, beside all that."""
 
     lists: int
     pass_steps: int
@@ -46,6 +47,7 @@ class Size:
     texts: int | None
     rounds: int
     shipped_block: bool
+    matrix_rate: bool = True
 
 
 FULL = Size(lists=1500, pass_steps=33, steps=33, warm_up=3, texts=None, rounds=3, shipped_block=True)
@@ -60,10 +62,11 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
     other = sentence_encoder(config.encoder.base_model, config.encoder.max_tokens)
     lists = read_lists(data, config, tower, size.lists)
     texts = lists.texts.distinct[: size.texts]
-    in_int8, encoded = (encode_both(one, texts, other, rounds=size.rounds) for one in (_in_int8(tower), tower))
+    in_int8, encoded = (_encoded(one, texts, other, size) for one in (_in_int8(tower), tower))
     upper, base, prepared = _prepared(tower, lists, config)
     began = start(lists, config, tower, base)
-    own = ours(began, upper, prepared, block_size=block_size_for(began, size.pass_steps), n_steps=size.steps)
+    block_size = block_size_for(began, size.pass_steps)
+    own = ours(began, upper, prepared, block_size=block_size, n_steps=size.steps, gauge=_gauge(tower, size))
     slow = plain(own, dtype="float32", distinct=False)
     once = plain(own, dtype=_fast_dtype(tower), distinct=True)
     race(own, (slow, once))
@@ -77,6 +80,15 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
         *encode_results(encoded),
         *device_results(own, tower, encoded=encoded, warm_up=size.warm_up),
     ]
+
+
+def _gauge(tower: Tower, size: Size) -> MatrixGauge:
+    """What measures the matrix rate beside the work on a tower's device."""
+    return MatrixGauge(tower.device, kinds_of(tower.device) if size.matrix_rate else {})
+
+
+def _encoded(tower: Tower, texts: list[str], other: Encode, size: Size) -> Encoded:
+    return encode_both(tower, texts, other, rounds=size.rounds, gauge=_gauge(tower, size))
 
 
 def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, Float32, float]:
@@ -140,7 +152,7 @@ def _shipped_block(began: Start, config: Config, size: Size) -> list[Result]:
     """The block size that ships beside batches as large as its steps: larger ones suit a loop with distinct texts."""
     upper, _, prepared = _prepared(began.tower, began.lists, config)
     block_size = config.encoder.fine_tune_block_size
-    own = ours(began, upper, prepared, block_size=block_size, n_steps=size.steps)
+    own = ours(began, upper, prepared, block_size=block_size, n_steps=size.steps, gauge=_gauge(began.tower, size))
     once = plain(own, dtype=_fast_dtype(began.tower), distinct=True)
     race(own, (once,))
     return [_speed("fine_tune_vs_deduplicated_bf16_shipped_block", own, once, size, "none")]

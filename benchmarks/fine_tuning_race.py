@@ -149,7 +149,9 @@ class Plain(Runner):
         return valid_ndcg(self.began, self.head, tower.encode_tokens(self.began.lists.tokens))
 
 
-def ours(began: Start, upper: UpperTower, prepared: float, *, block_size: int, n_steps: int) -> Ours:
+def ours(
+    began: Start, upper: UpperTower, prepared: float, *, block_size: int, n_steps: int, gauge: MatrixGauge
+) -> Ours:
     """Our fine-tuning with blocks of so many texts. prepared: seconds that `upper.prepare` took."""
     head = began.new_head()
     phase = our_phase(began, head, upper, block_size)
@@ -162,7 +164,7 @@ def ours(began: Start, upper: UpperTower, prepared: float, *, block_size: int, n
         upper=upper,
         make_bank=phase.refresh,
         prepared=prepared,
-        gauge=MatrixGauge(began.tower.device),
+        gauge=gauge,
     )
 
 

@@ -1,20 +1,20 @@
 """Time on a device, and the rate at which it multiplies large matrices: what other work is measured against.
 
 The product is timed beside the work, again and again, and its median counts, so that what else the machine does slows
-both alike.
+both alike. bf16 is measured where the hardware computes in it alone: emulated, one product takes minutes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 import torch
 
 from benchmarks.spent import time_of
+from recsys.encoder.tower import has_bfloat16
 
-KINDS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _SIDE = {"cpu": 1536, "cuda": 8192}
 _PRODUCTS = 3
 
@@ -30,15 +30,24 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     return time_of(whole).wall
 
 
-class MatrixGauge:
-    """Square matrix products on a device. seconds: of one product, for each kind of number, as often as measured."""
+def kinds_of(device: torch.device) -> dict[str, torch.dtype]:
+    """The kinds of numbers whose products a device computes in hardware, by the names that results have."""
+    fast = {"bf16": torch.bfloat16} if has_bfloat16(device) else {}
+    return {**fast, "fp32": torch.float32}
 
-    def __init__(self, device: torch.device) -> None:
+
+class MatrixGauge:
+    """Square matrix products on a device. seconds: of a measurement, for each kind of number, as often as measured.
+
+    kinds: as of `kinds_of`; without any it measures nothing.
+    """
+
+    def __init__(self, device: torch.device, kinds: Mapping[str, torch.dtype]) -> None:
         self._device = device
         self._side = _SIDE.get(device.type, 4096)
         shape = (self._side, self._side)
-        self._matrices = {name: torch.randn(shape, device=device).to(kind) for name, kind in KINDS.items()}
-        self.seconds: dict[str, list[float]] = {name: [] for name in KINDS}
+        self._matrices = {name: torch.randn(shape, device=device).to(kind) for name, kind in kinds.items()}
+        self.seconds: dict[str, list[float]] = {name: [] for name in kinds}
         self.measure()
         for spent in self.seconds.values():
             spent.clear()

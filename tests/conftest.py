@@ -1,8 +1,10 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use; in CI a test that is skipped has failed, but for a few reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import re
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,48 @@ if TYPE_CHECKING:
     from redis_server import RedisServer
     from trained_site import TrainedSite
 
+MAY_BE_MISSING = re.compile(r"\bGPUs?\b|\bAVX-?512|\bbf16\b|\bbfloat16\b|\breal data sets\b|\bother than Linux\b")
+"""Reasons for which a test may be skipped in CI: what no installation gives a machine. All else is installed there."""
+
+COLLECTED: pytest.StashKey[tuple[pytest.Item, ...]] = pytest.StashKey()
+"""All tests that were collected, those too that `-m` leaves out."""
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_skipped_in_ci(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped_in_ci(report)
+    return report
+
+
+def _fail_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Make a failure of a skipped test, or module of tests, whose reason is none of those allowed."""
+    if os.environ.get("CI") != "true" or report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if MAY_BE_MISSING.search(reason) is None:
+        report.outcome = "failed"
+        report.longrepr = (
+            f"expected no skipped test in CI, got {reason!r} from {report.nodeid}: install what is missing in .ci/run, "
+            "or allow the reason in tests/conftest.py"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that train come first, so that several processes, which take a file each, end at about the same time."""
+    config.stash[COLLECTED] = tuple(items)
+    training = {item.path for item in items if "trained_once" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in training)
 
 
 @pytest.fixture(scope="session")

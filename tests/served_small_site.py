@@ -1,4 +1,4 @@
-"""A server process for tests: `python served_small_site.py UNIT_FOLDER STORE PORT`, with UNIT_FOLDER/encoder in it."""
+"""A server process for tests: `python -m served_small_site UNIT_FOLDER STORE PORT`, with UNIT_FOLDER/encoder in it."""
 
 from __future__ import annotations
 

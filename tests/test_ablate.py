@@ -296,6 +296,7 @@ def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
     return Log(catalog_of(titles), np.array([f"u{k:03d}" for k in range(n_users)], object), events, shown)
 
 
+@pytest.mark.slow
 def test_where_clicks_follow_words_every_text_line_is_above_none(news: Chain) -> None:
     ledger = run_lines(news, LINES)
     for name in NAMES[1:]:

@@ -62,6 +62,7 @@ def test_the_built_in_catalogue_passes_every_rule(context: AuditContext) -> None
     assert report.lines()[-1] == f"0 findings in {len(AUDIT)} rules over {len(context.names)} columns"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_the_built_in_catalogue_passes_on_real_data(name: str, shared_data: Path, tmp_path: Path) -> None:
     data = shared_data / name
@@ -342,6 +343,7 @@ def test_a_failing_audit_names_the_first_finding_and_what_to_do(context: AuditCo
     require_pass(replace(report, checked=()))
 
 
+@pytest.mark.slow
 def test_full_trains_the_encoder_on_permuted_clicks(context: AuditContext) -> None:
     folder, config = site_folder()
     full = training_context(folder, config, full=True)

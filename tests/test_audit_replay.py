@@ -114,6 +114,7 @@ def test_a_period_is_fed_with_everything_before_it() -> None:
     assert report.arrivals > 3000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["movielens", "amazon-office"])
 def test_the_end_of_a_real_log_replays_without_a_difference(name: str, shared_data: Path, tmp_path: Path) -> None:
     data = shared_data / name

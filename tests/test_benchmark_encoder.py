@@ -14,9 +14,10 @@ from small_unit import small_site, tiny_settings
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from benchmarks.catalogue_encoding import sentence_encoder
-from benchmarks.device_rate import forward_operations
+from benchmarks.device_rate import forward_operations, to_rates
 from benchmarks.encoder import Size, measure
 from benchmarks.fine_tuning_start import base_tower
+from benchmarks.matrix_rate import MatrixGauge, kinds_of
 from benchmarks.plain_fine_tuning import LISTS_AT_ONCE, PlainFineTuning, with_repeats
 from benchmarks.report import command_on_data
 from recsys.config import load_config
@@ -24,9 +25,9 @@ from recsys.encoder.batches import Batch, batch_of, batch_scores, click_loss
 from recsys.encoder.dataset import Examples, collect_texts, make_examples, make_lists
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import Tower, has_bfloat16
 
-TINY = Size(lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True)
+TINY = Size(lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True, matrix_rate=False)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,26 @@ def test_operations_of_a_layer_are_those_of_its_matrix_products(tower: Tower) ->
     assert forward_operations(tower.transformer.config, 3, np.array([5])) == 3 * wanted
 
 
+def test_a_rate_is_that_of_the_median_product_and_a_share_is_of_that_rate() -> None:
+    gauge = MatrixGauge(torch.device("cpu"), {})
+    gauge.seconds["fp32"] = [9.0, 0.5, 0.25]
+    # three products of 1,536-wide matrices in half a second
+    rate = 3 * 2 * 1536**3 / 0.5
+    assert gauge.rate("fp32") == rate
+    (found,) = to_rates("encode", rate / 4, 1000.0, gauge)
+    assert (found.name, found.ratio) == ("encode_share_of_fp32_rate", 0.25)
+    assert (found.value, found.reference) == (rate / 4e9, rate / 1e9)
+    assert found.unit.endswith("1,000 tokens/s")
+
+
+def test_bfloat16_products_are_timed_only_where_the_hardware_computes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert ("bf16" in kinds_of(cpu)) == has_bfloat16(cpu)
+    for has, kinds in ((True, ["bf16", "fp32"]), (False, ["fp32"])):
+        monkeypatch.setattr("benchmarks.matrix_rate.has_bfloat16", lambda _, has=has: has)
+        assert list(kinds_of(cpu)) == kinds
+
+
 def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Path) -> None:
     folder = save_tiny_bert(tmp_path / "base")
     tower = base_tower(tiny_config(folder, "encoder.dtype=float32"))
@@ -129,6 +150,7 @@ def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Pat
     np.testing.assert_allclose(tower.encode(texts), sentence_encoder(str(folder), 16)(texts), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report(tmp_path: Path) -> None:
     site = small_site()
     config = load_config(None, (*tiny_settings(site.data.parent / "base"), "encoder.fine_tune_block_size=16"))

@@ -32,6 +32,8 @@ from recsys.serving.service import RankService
 from recsys.serving.states import open_state
 from recsys.slicing import slice_impressions
 
+pytestmark = pytest.mark.slow
+
 MODEL = "models:/zh-ranker@champion"
 MAX_TOKENS = 64
 SETTINGS = (

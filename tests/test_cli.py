@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import click
@@ -17,13 +14,19 @@ import mlflow
 import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite
+from warm_process import Warm, run_warm
 
 from features.errors import InputError
 from pipelines import cli
 from recsys.registry import tracking
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-RECSYS = [sys.executable, "-m", "pipelines.cli"]
+FULL_DISK = """
+import resource
+from pipelines import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+cli.main()
+"""
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -217,18 +220,8 @@ def test_an_unexpected_error_is_one_line_too() -> None:
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_output(trained: TrainedSite, tmp_path: Path) -> None:
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     out = tmp_path / "site"
-    done = subprocess.run(
-        [*RECSYS, "data", "simulate", str(out), "--impressions", "2000"],
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_warm("-c", FULL_DISK, "data", "simulate", str(out), "--impressions", "2000")
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
@@ -236,30 +229,17 @@ def test_a_full_disk_is_one_line_and_leaves_no_output(trained: TrainedSite, tmp_
 
 
 def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite, tmp_path: Path) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    environment.pop("MLFLOW_TRACKING_URI", None)
     settings = ["--set", f"encoder.base_model={trained.base}", "--set", "encoder.head_epochs=100000", "--set",
                 "encoder.patience=100000"]  # fmt: skip
-    training = subprocess.Popen(
-        [*RECSYS, "train", str(trained.data), *settings],
-        cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-        stderr=subprocess.PIPE,
-        text=True,
-        # a test run in the background may have been told to ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert training.stderr is not None
-    lines = []
-    for line in training.stderr:
-        lines.append(line)
-        if line.startswith("head epoch 2"):
-            break
-    training.send_signal(signal.SIGINT)
-    rest = training.communicate(timeout=60)[1]
-    assert training.returncode == 1
-    assert rest.strip().splitlines()[-1].startswith("error: interrupted")
-    assert "Traceback" not in rest
+    with Warm("-m", "pipelines.cli", "train", str(trained.data), *settings, cwd=tmp_path) as training:
+        while "\nhead epoch 2" not in training.stderr():
+            assert training.poll() is None, training.stderr()
+            time.sleep(0.1)
+        training.send_signal(signal.SIGINT)
+        assert training.wait(60) == 1
+        told = training.stderr()
+    assert told.strip().splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in told
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         tracking.connect()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
 import pytest
 from small_unit import tiny_settings
 from trained_site import MODEL, TrainedSite
+from warm_process import run_warm
 
 from recsys.registry import tracking, versions
 
@@ -41,17 +39,7 @@ cli.main()
 
 def run(home: Path, when: str, limit: int, *arguments: str) -> list[str]:
     """The error of a command that fails for want of disk: what it says on standard error."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, when, str(limit), *arguments],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_warm("-c", CHILD, when, str(limit), *arguments, cwd=home)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -72,7 +60,13 @@ def train_options(trained: TrainedSite) -> list[str]:
     return [str(trained.data), *(part for setting in settings for part in ("--set", setting))]
 
 
-@pytest.mark.parametrize("when", ["_encoder_run", "log_encoder", "log_ranker", "log_ranker freed"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "log_ranker",
+        *(pytest.param(when, marks=pytest.mark.slow) for when in ("_encoder_run", "log_encoder", "log_ranker freed")),
+    ],
+)
 def test_a_training_without_disk_registers_no_half_of_a_model(
     trained: TrainedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:

@@ -29,6 +29,8 @@ from recsys.serving.service import RankService
 from recsys.serving.states import open_state
 from recsys.slicing import slice_impressions
 
+pytestmark = pytest.mark.slow
+
 IMPRESSIONS = 1000
 TOLERANCE = 1e-6
 OWN_FEATURES = """from features.own import ITEM, Count, CountOf, Feature, Weighted, days, of_category
@@ -64,7 +66,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     titles = pq.read_table(data / "items.parquet").column("title").to_pylist()
     own = home / "own.py"
     own.write_text(OWN_FEATURES)
-    config = load_config(None, (*tiny_settings(base), f"features.file={own}"))
+    config = load_config(None, (*tiny_settings(base), "encoder.chunks=2", f"features.file={own}"))
     small_encoder(base, sorted({word.lower() for title in titles for word in title.split()}), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

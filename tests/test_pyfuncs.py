@@ -168,12 +168,14 @@ def invoke(url: str, rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(json.load(answer)["predictions"])
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_ranker_with_the_same_scores(trained: TrainedSite) -> None:
     rows, scores = ranker_rows()
     with served(MODEL) as url:
         assert np.abs(invoke(url, rows)["score"] - scores).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_encoder_with_the_same_scores(trained: TrainedSite) -> None:
     with served(ENCODER) as url:
         answer = invoke(url, text_rows())

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
+from warm_process import run_warm
 
 from features.log import Log
 from pipelines import cli
@@ -98,19 +96,9 @@ def write_tables(log: Log, folder: Path) -> Path:
 def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     home = tmp_path_factory.mktemp("killed")
     data, base = write_tables(topic_log(1000), home / "data"), save_tiny_bert(home / "base")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    environment.pop("MLFLOW_TRACKING_URI", None)
     config = tiny_config(base, *SETTINGS)
     (home / "settings.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, "train", str(data), "--name", "news", "--config", "settings.yaml"],
-        cwd=home,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_warm("-c", CHILD, "train", str(data), "--name", "news", "--config", "settings.yaml", cwd=home)
     assert done.returncode == -signal.SIGKILL, done.stderr
     told = re.search(r"go on with: recsys train (\S+) --resume (\w+)", done.stderr)
     assert told is not None
@@ -140,6 +128,7 @@ def error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
     data, run_id = str(killed.data), killed.run_id
     assert "run 'nobody' is not at sqlite:" in error(capsys, data, "--resume", "nobody")
@@ -157,6 +146,7 @@ def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pyte
     assert mlflow.MlflowClient().get_run(run_id).info.status == "RUNNING"
 
 
+@pytest.mark.slow
 def test_other_data_is_refused(killed: Killed, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other"
     shutil.copytree(killed.data, other)
@@ -165,6 +155,7 @@ def test_other_data_is_refused(killed: Killed, tmp_path: Path, capsys: pytest.Ca
     assert re.search(rf"expected the data that run {killed.run_id} began with, fingerprint '\w+', got '\w+'", told)
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
     path = CHECKPOINTS / killed.run_id / "place.safetensors"
     whole = path.read_bytes()
@@ -175,6 +166,7 @@ def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.Captu
     path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_models(
     killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -18,6 +15,7 @@ import pytest
 from redis_server import RedisServer, redis_running
 from small_unit import small_site
 from trained_site import MODEL, TrainedSite
+from warm_process import Warm, run_warm
 
 from features.online import OnlineState
 from features.online_reader import OnlineReader
@@ -28,11 +26,10 @@ from pipelines.serve import listen
 from recsys.errors import ServerError
 from recsys.serving.states import open_state
 
-SCRIPT = Path(__file__).with_name("served_small_site.py")
 STARTED = 1_700_000_000
 LATER = STARTED + 3600
 """When a list is asked for: scores change with the time of the request."""
-CLI = [sys.executable, "-m", "pipelines.cli"]
+CLI = ("-m", "pipelines.cli")
 
 
 @pytest.fixture(scope="module")
@@ -44,32 +41,22 @@ def unit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment() -> dict[str, str]:
-    """Of a process that runs this project's code."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-
-
 @contextmanager
-def server(unit_folder: Path, store: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(unit_folder: Path, store: str) -> Iterator[tuple[Warm, str]]:
     """A running server and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, str(SCRIPT), str(unit_folder), store, str(port)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
-    try:
+    with Warm("-m", "served_small_site", str(unit_folder), store, str(port)) as process:
         address = f"http://127.0.0.1:{port}"
         wait_until_ready(process, address)
         yield process, address
-    finally:
-        process.kill()
-        process.communicate()
 
 
-def wait_until_ready(process: subprocess.Popen[str], address: str) -> None:
+def wait_until_ready(process: Warm, address: str) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise AssertionError(f"the server ended with {process.returncode}: {process.communicate()[1]}")
+            raise AssertionError(f"the server ended with {process.poll()}: {process.stderr()}")
         try:
             if httpx.get(f"{address}/health/ready", timeout=5).status_code == 200:
                 return
@@ -119,7 +106,7 @@ def test_what_was_acknowledged_survives_a_kill_and_a_server_asked_to_stop_ends_w
             httpx.post(f"{address}/v1/events", json={"events": again[start : start + 5_000]}, timeout=60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        assert process.stderr is not None and "Traceback" not in process.stderr.read()
+        assert "Traceback" not in process.stderr()
     assert clicks_of_the_user(store) == 5 * (acknowledged + 1)
 
 
@@ -182,7 +169,7 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
         )
         first_process.send_signal(signal.SIGTERM)
         assert first_process.wait(20) == 0
-        assert first_process.stderr is not None and "Traceback" not in first_process.stderr.read()
+        assert "Traceback" not in first_process.stderr()
 
 
 def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedSite, redis_server: RedisServer) -> None:
@@ -194,32 +181,27 @@ def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedS
     assert "1 of 1 rows" in recsys("load-users", str(users), "--store", place)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [*CLI, "serve", "--store", place, "--model", MODEL, "--port", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
-        try:
-            wait_until_ready(process, f"http://127.0.0.1:{port}")
-            examples = httpx.get(f"http://127.0.0.1:{port}/v1/examples").json()
-            ids = [item["item_id"] for item in examples["items"]][:10]
-            answer = ranked(f"http://127.0.0.1:{port}", examples["users"][0], ids)
-            assert sorted(item["item_id"] for item in answer.json()["items"]) == sorted(ids)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
+    with Warm(*CLI, "serve", "--store", place, "--model", MODEL, "--port", str(port)) as process:
+        wait_until_ready(process, f"http://127.0.0.1:{port}")
+        examples = httpx.get(f"http://127.0.0.1:{port}/v1/examples").json()
+        ids = [item["item_id"] for item in examples["items"]][:10]
+        answer = ranked(f"http://127.0.0.1:{port}", examples["users"][0], ids)
+        assert sorted(item["item_id"] for item in answer.json()["items"]) == sorted(ids)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
 def test_a_command_says_in_one_line_that_no_redis_answers(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("user_id\nu1\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
         place = f"redis://127.0.0.1:{free.getsockname()[1]}"
-    command = [*CLI, "load-users", str(tmp_path / "users.csv"), "--store", place]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    done = run_warm(*CLI, "load-users", str(tmp_path / "users.csv"), "--store", place)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert done.stderr.startswith(f"error: online store '{place}': expected a Redis server that answers")
 
 
 def recsys(*arguments: str) -> str:
     """What a command prints."""
-    done = subprocess.run([*CLI, *arguments], capture_output=True, text=True, env=environment(), check=False)
+    done = run_warm(*CLI, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
