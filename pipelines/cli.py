@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from features.encodings import FileOptions
 from features.errors import RecsysError
 from pipelines import cli_data
 from pipelines.cli_options import (
@@ -24,12 +25,14 @@ from pipelines.cli_options import (
     INPUT,
     Report,
     config_options,
+    file_options,
     json_option,
     model_option,
     moment,
     print_report,
     rejects_option,
     store_option,
+    table_options,
 )
 
 _NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
@@ -50,7 +53,7 @@ cli.add_command(cli_data.features)
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@config_options
+@table_options
 @click.option("--name", default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker.")
 @click.option("--report", "page", type=FILE, help="Also write the HTML report to this file.")
 @click.option("--resume", "run_id", metavar="RUN", help="Go on with this interrupted training, with its settings.")
@@ -87,7 +90,7 @@ def train(
 @click.option("--replay", is_flag=True, help="Run the lists through the online path instead, against the offline one.")
 @click.option("--from", "start", metavar="TIME", help="With --replay: the first list's time; ISO 8601 or epoch.")
 @click.option("--to", "end", metavar="TIME", help="With --replay: the time that every list is before.")
-@config_options
+@table_options
 @json_option
 def audit(
     folder: Path,
@@ -120,26 +123,40 @@ def audit(
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--candidates", required=True, type=INPUT, help="File or folder: request, user, item, optional time.")
+@click.option(
+    "--candidates",
+    required=True,
+    type=INPUT,
+    help="File or folder: impression_id or request_id, user_id, item_id; optional timestamp, query.",
+)
 @click.option("--out", required=True, type=FOLDER, help="New folder for the ranked Parquet files.")
 @model_option
 @click.option("--at", metavar="TIME", help="Time of requests that have none; ISO 8601 or epoch. Default: now.")
 @click.option("--top-k", type=click.IntRange(min=1), help="Keep this many rows of each request.")
+@file_options
 @json_option
 def score(
-    folder: Path, candidates: Path, out: Path, model: str, at: str | None, top_k: int | None, json_path: Path | None
+    folder: Path,
+    candidates: Path,
+    out: Path,
+    model: str,
+    at: str | None,
+    top_k: int | None,
+    files: FileOptions,
+    json_path: Path | None,
 ) -> None:
     """Rank the candidates of many requests with the events in DIR."""
     from pipelines.score import score as run_scoring
 
-    print_report(run_scoring(folder, candidates, out, model=model, at=moment(at), top_k=top_k), json_path)
+    report = run_scoring(folder, candidates, out, model=model, at=moment(at), top_k=top_k, files=files)
+    print_report(report, json_path)
 
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @model_option
 @click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
-@config_options
+@table_options
 @json_option
 def evaluate(
     folder: Path,
@@ -160,7 +177,7 @@ def evaluate(
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--name", default="ablate", show_default=True, help="Name of the MLflow run; nothing is registered.")
 @click.option("--plot", type=FILE, help="Also write the plot to this file, as PNG.")
-@config_options
+@table_options
 @json_option
 def ablate(
     folder: Path,
@@ -183,7 +200,7 @@ def ablate(
 @click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
 @click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
 @click.option("--metric", default="ndcg_at_10", show_default=True, help="auc, mrr, ndcg_at_5 or ndcg_at_10.")
-@config_options
+@table_options
 @json_option
 def compare(
     a: str,
@@ -208,7 +225,7 @@ def compare(
 @click.option("--name", default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
 @click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
-@config_options
+@table_options
 @json_option
 def promote(
     version: str,
@@ -262,12 +279,15 @@ def serve(model: str, host: str, port: int, store: str, config_path: Path | None
 @store_option
 @model_option
 @rejects_option
+@file_options
 @json_option
-def load_items(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_items(
+    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
+) -> None:
     """Put an items table into an online store; new and changed texts are encoded."""
     from pipelines.load import load_items as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
 
 
 @cli.command("load-events")
@@ -275,24 +295,28 @@ def load_items(file: Path, store: str, model: str, rejects: Path | None, json_pa
 @store_option
 @model_option
 @rejects_option
+@file_options
 @json_option
-def load_events(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_events(
+    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
+) -> None:
     """Put an events or an impressions table into an online store."""
     from pipelines.load import load_events as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
 
 
 @cli.command("load-users")
 @click.argument("file", type=INPUT)
 @store_option
 @rejects_option
+@file_options
 @json_option
-def load_users(file: Path, store: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions, json_path: Path | None) -> None:
     """Put a users table into an online store."""
     from pipelines.load import load_users as run_load
 
-    print_report(run_load(file, store, rejects=rejects), json_path)
+    print_report(run_load(file, store, rejects=rejects, files=files), json_path)
 
 
 @cli.command("rebuild-tables")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli_options import FOLDER, config_options, json_option, print_report, rejects_option
+from features.encodings import FileOptions
+from pipelines.cli_options import FOLDER, file_options, json_option, print_report, rejects_option, table_options
 
 
 @click.group()
@@ -18,12 +19,13 @@ def data() -> None:
 @click.argument("layout", type=click.Choice(["mind"]))
 @click.argument("source", metavar="SRC", type=FOLDER)
 @click.argument("out", metavar="OUT", type=FOLDER)
+@file_options
 @json_option
-def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
+def data_import(layout: str, source: Path, out: Path, files: FileOptions, json_path: Path | None) -> None:
     """Turn a data set in another LAYOUT into the native tables."""
     from features.mind import import_mind
 
-    print_report(import_mind(source, out), json_path)
+    print_report(import_mind(source, out, files), json_path)
 
 
 @data.command()
@@ -47,7 +49,7 @@ def simulate(
 @data.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @rejects_option
-@config_options
+@table_options
 @json_option
 def validate(
     folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
@@ -64,12 +66,14 @@ def validate(
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@file_options
 @json_option
-def slates(folder: Path, size: int, seed: int, json_path: Path | None) -> None:
+def slates(folder: Path, size: int, seed: int, files: FileOptions, json_path: Path | None) -> None:
     """Make lists with sampled negatives from the events in DIR, where none were logged."""
     from features.slates import write_slates
+    from features.tables import ReadOptions
 
-    print_report(write_slates(folder, size=size, seed=seed), json_path)
+    print_report(write_slates(folder, size=size, seed=seed, options=ReadOptions(files=files)), json_path)
 
 
 @click.group()
@@ -79,7 +83,7 @@ def features() -> None:
 
 @features.command("list")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
-@config_options
+@table_options
 @json_option
 def features_list(
     folder: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None

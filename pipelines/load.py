@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import orjson
 from tqdm import tqdm
 
 from features.arrivals import Rejection, ShownList, id_problem
-from features.checking import Checked, TableReader
+from features.checking import DEFAULT_FILES, Checked, TableReader
+from features.encodings import FileOptions
 from features.lists import read_lists
 from features.online import OnlineState
 from features.reading import columns_of, files_of
@@ -78,46 +80,54 @@ class LoadReport:
         return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
 
 
-def load_items(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
+def load_items(
+    path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """Upsert an items table into the store of a model, made where there is none; new texts are encoded.
 
-    rejects: folder for the rows left out. Raises InputError for an unusable table, StoreError for the store, ModelError
-    or ModelNotFound for the model.
+    rejects: folder for the rows left out. files: how the table's files are read. Raises InputError for an unusable
+    table, StoreError for the store, ModelError or ModelNotFound for the model.
     """
     unit = _unit(model_uri)
-    with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings)) as state:
-        return items_into(state, unit, path, rejects=rejects)
+    with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings, files)) as state:
+        return items_into(state, unit, path, rejects=rejects, files=files)
 
 
-def load_events(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
+def load_events(
+    path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
 
     The model's collaborative tables are made anew at the end, from everything that the store then holds.
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
-        report = events_into(state, path, rejects=rejects)
+        report = events_into(state, path, rejects=rejects, files=files)
         rebuild_in(state, unit)
         return report
 
 
-def load_users(path: Path, store: str, *, rejects: Path | None = None) -> LoadReport:
+def load_users(
+    path: Path, store: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """Keep the attributes of a users table in a store that `load_items` has made; as `load_items`."""
     with open_filled_state(store) as state:
-        return users_into(state, path, rejects=rejects)
+        return users_into(state, path, rejects=rejects, files=files)
 
 
-def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None) -> LoadReport:
+def items_into(
+    state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """`load_items` with everything open. The first row of an item counts, as in training."""
     report = LoadReport("items")
     made: list[int] = []
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
-    options = settings_options(unit.settings)
-    with _Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "items", timezone=options.timezone, rejects=load_.rejects, options=options)
-        for checked in load_.batches(reader):
+    options = settings_options(unit.settings, files)
+    reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
+    with _Load(report, path, rejects, files) as load_:
+        for checked in load_.batches(reading):
             items = {}
             for place, item in enumerate(read_items(checked)):
                 reason = "duplicate_id" if item.item_id in seen else _long_id(item.item_id)
@@ -133,14 +143,16 @@ def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | No
     return report
 
 
-def events_into(state: OnlineState, path: Path, *, rejects: Path | None = None) -> LoadReport:
+def events_into(
+    state: OnlineState, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """`load_events` with everything open."""
-    if "clicked" in columns_of(files_of(path)[0]):
-        return _lists_into(state, path, rejects)
+    if "clicked" in columns_of(files_of(path, files.encoding)[0]):
+        return _lists_into(state, path, rejects, files)
     report = LoadReport("events")
-    with _Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "events", timezone=state.settings.timezone, rejects=load_.rejects)
-        for checked in load_.batches(reader):
+    reading = partial(read_table_rows, path, "events", timezone=state.settings.timezone, files=files)
+    with _Load(report, path, rejects, files) as load_:
+        for checked in load_.batches(reading):
             rejected = state.add_events(read_events(checked), latest=_latest())
             for one in rejected:
                 load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
@@ -148,24 +160,28 @@ def events_into(state: OnlineState, path: Path, *, rejects: Path | None = None) 
     return report
 
 
-def users_into(state: OnlineState, path: Path, *, rejects: Path | None = None) -> LoadReport:
+def users_into(
+    state: OnlineState, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """`load_users` with everything open."""
     report = LoadReport("users")
-    with _Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "users", timezone=state.settings.timezone, rejects=load_.rejects)
-        for checked in load_.batches(reader):
+    reading = partial(read_table_rows, path, "users", timezone=state.settings.timezone, files=files)
+    with _Load(report, path, rejects, files) as load_:
+        for checked in load_.batches(reading):
             rows = checked.data.to_pylist()
             state.add_users([(row.pop("user_id"), orjson.dumps(row, default=str)) for row in rows])
             load_.done(len(rows), len(rows))
     return report
 
 
-def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadReport:
+def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: FileOptions) -> LoadReport:
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
     report = LoadReport("impressions")
-    with _Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "impressions", timezone=state.settings.timezone, rejects=load_.rejects)
+    with _Load(report, path, rejects, files) as load_:
+        timezone = state.settings.timezone
+        reader = read_table_rows(path, "impressions", timezone=timezone, rejects=load_.rejects, files=files)
         lists = read_lists(reader, load_.rejects)
+        reader.check_rejects()
         rows = np.diff(lists.offsets)
         report.rows = reader.n_rows
         for start in range(0, len(lists), _AT_ONCE):
@@ -176,15 +192,16 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadRep
             lost = sum(int(rows[start + one.index]) for one in rejected)
             load_.done(0, int(rows[start : start + len(part)].sum()) - lost)
         report.accepted += lists.repeats
+        load_.check()
     return report
 
 
-def vector_widths(path: Path, settings: Settings) -> dict[str, int]:
+def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_FILES) -> dict[str, int]:
     """The width of each vector column that the model reads, from the first rows of an items table that have one."""
     widths: dict[str, int] = {}
     if not settings.item_vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=settings_options(settings)):
+    for checked in read_table_rows(path, "items", options=settings_options(settings, files)):
         for name in settings.item_vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):
@@ -197,8 +214,11 @@ def vector_widths(path: Path, settings: Settings) -> dict[str, int]:
 class _Load:
     """One load under way: its rejects, its progress, its clock."""
 
-    def __init__(self, report: LoadReport, path: Path, folder: Path | None) -> None:
+    def __init__(self, report: LoadReport, path: Path, folder: Path | None, files: FileOptions) -> None:
         self.rejects = Rejects(folder)
+        self._folder = folder
+        self._files = files
+        self._refused = 0
         self._report = report
         self._path = path
         self._started = time.perf_counter()
@@ -215,13 +235,27 @@ class _Load:
         self._report.rejected = self.rejects.by_reason(self._report.table)
         self._report.seconds = time.perf_counter() - self._started
 
-    def batches(self, reader: TableReader) -> Iterator[Checked]:
-        """The reader's batches, cut to a size that a transaction takes well."""
+    def batches(self, reading: Callable[..., TableReader]) -> Iterator[Checked]:
+        """The batches of a table, cut to a size that a transaction takes well. reading: makes a reader of it, given
+        where its rejects go.
+
+        The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
+        """
+        with Rejects(self._folder) as found:
+            for _ in reading(rejects=found):
+                pass
+        reader = reading(rejects=self.rejects)
         for checked in reader:
             for start in range(0, len(checked.rows), _AT_ONCE):
                 part = slice(start, start + _AT_ONCE)
                 yield Checked(checked.file, checked.rows[part], checked.data.slice(start, _AT_ONCE))
         self._report.rows = reader.n_rows
+        self.check()
+
+    def check(self) -> None:
+        """Raises InputError where more rows are rejected, by the store too, than is allowed."""
+        report = self._report
+        self.rejects.check_share(report.table, self._path, report.rows, self._files, more=self._refused)
 
     def done(self, rows: int, accepted: int) -> None:
         """Count rows that have been dealt with."""
@@ -235,6 +269,7 @@ class _Load:
 
     def reject_list(self, shown: ShownList, why: Rejection) -> None:
         """Count and write down a list; its rows are found by its id."""
+        self._refused += len(shown.items) - 1
         reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
         self.rejects.add(self._report.table, reject)
 

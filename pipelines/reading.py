@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from features.encodings import FileOptions
 from features.log import Log
 from features.offline import LogIndex
 from features.tables import ReadOptions
@@ -33,7 +34,13 @@ def read_options(config: Config) -> ReadOptions:
         texts=_template_columns(config.encoder.template),
         more_categories=tuple(more),
         named_by={**numbers, **vectors, **more},
+        files=file_options(config),
     )
+
+
+def file_options(config: Config) -> FileOptions:
+    """How a configuration wants files to be read."""
+    return FileOptions(config.data.encoding, config.data.max_rejects)
 
 
 def open_chain(config: Config, log: Log) -> Chain:
@@ -46,8 +53,8 @@ def open_chain(config: Config, log: Log) -> Chain:
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
 
 
-def settings_options(settings: Settings) -> ReadOptions:
-    """Tables read as the training of a unit read them."""
+def settings_options(settings: Settings, files: FileOptions) -> ReadOptions:
+    """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
     return ReadOptions(
         timezone=settings.timezone,
         positive_event_types=settings.positive_event_types,
@@ -56,6 +63,7 @@ def settings_options(settings: Settings) -> ReadOptions:
         numbers=settings.item_numbers,
         vectors=settings.item_vectors,
         texts=_template_columns(settings.template),
+        files=files,
     )
 
 

@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from features.candidates import CandidateChunk, CandidateReader, read_candidates
+from features.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
+from features.checking import DEFAULT_FILES
+from features.encodings import FileOptions
 from features.log import NO_TIME, Log, Requests
 from features.offline import LogIndex
 from features.outputs import fresh_folder
@@ -80,25 +82,28 @@ def score(
     at: int | None = None,
     top_k: int | None = None,
     threads: int = 0,
+    files: FileOptions = DEFAULT_FILES,
 ) -> ScoreReport:
     """Rank the candidates with the events of `folder` before each request's time.
 
-    at: microseconds, for requests without a time; None is now. top_k: rows kept of each request, None for all.
-    Raises InputError for unusable tables, ModelNotFound and its kin for the model.
+    at: microseconds, for requests without a time; None is now. top_k: rows kept of each request, None for all. files:
+    how the tables and the candidates are read. Raises InputError for unusable tables and candidates, whose columns are
+    looked at first; ModelNotFound and its kin for the model.
     """
     started = datetime.now(UTC)
+    check_candidates(candidates, files=files)
     tracking.connect()
     loaded = versions.load(model)
     unit = loaded.unit
     threads = threads or os.cpu_count() or 1
     moment = int(started.timestamp() * 1e6) if at is None else at
     with fresh_folder(out) as partial:
-        data, tables = load_log(folder, settings_options(unit.settings), rejects=partial / "rejects")
+        data, tables = load_log(folder, settings_options(unit.settings, files), rejects=partial / "rejects")
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         index, texts = LogIndex(data), unit.texts(data.catalog)
         with Rejects(partial / "rejects") as rejects:
-            reader = read_candidates(candidates, timezone=unit.settings.timezone, rejects=rejects)
+            reader = read_candidates(candidates, timezone=unit.settings.timezone, rejects=rejects, files=files)
             counts = _score_chunks(reader, unit, index, texts, partial, moment=moment, top_k=top_k, threads=threads)
         manifest = {
             "models": {"ranker": loaded.ranker.uri, "encoder": loaded.encoder.uri},

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.mind import import_mind
 from features.tables import load_log
@@ -61,7 +62,8 @@ def test_rows_that_cannot_be_used_are_rejected_with_their_reason(tmp_path: Path)
         "6\tU3\t11/9/2019 1:00:00 AM\t\t\n",
         "7\tU3\n",
     ]
-    report = import_mind(source(tmp_path / "mind", FIRST + "".join(bad)), tmp_path / "out")
+    mind = source(tmp_path / "mind", FIRST + "".join(bad))
+    report = import_mind(mind, tmp_path / "out", FileOptions(max_rejects=1))
     assert report.impressions == 1
     assert report.rejected == {
         "bad_label": 1,

@@ -1,0 +1,267 @@
+r"""Delimited text cut into blocks of whole rows, strict about quotes, so that no row is read as a part of another.
+
+A cell is quoted when its first character is a double quote; then it ends with one, quotes inside are doubled, and it
+may hold delimiters and line ends. A quote elsewhere is a character like any other. What breaks these rules:
+
+- `"He said \"hi\""`: quotes escaped by backslashes. The row is read with them; `\"`, `\\` and `\` before a line end
+  mean what follows the backslash. From the block in which such a row is met, all rows of the file are read so first.
+- `"Star Wars" returns`, text after a quote: in tab-separated text, which mostly knows no quotes, the line is taken as
+  it stands; elsewhere its row is broken.
+- `"Star Wars`, a quote that is never closed, or closed in a later row: the line of the opening quote is a broken row,
+  and reading goes on with the next line.
+- A cell whose lines all have the number of cells of a row: each of the lines is a broken row.
+
+Blocks that break no rule are found so by array operations; the others are walked row by row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from features.log import Bool, Int64
+
+UNCLOSED, AFTER_QUOTE, SWALLOWED = "unclosed_quote", "text_after_quote", "rows_in_a_cell"
+_BLOCK_BYTES = 8 << 20
+_LONGEST_ROW = 4 << 20
+_FEWEST_DELIMITERS = 4
+"""So many delimiters in the further lines of a cell, just as many in each as a row has, are no accident."""
+_QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A row that cannot be read. row: its place among the rows of its block, from 0; lines: its text."""
+
+    row: int
+    reason: str
+    line: bytes
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole rows of a file. text: the readable ones. rows: (n,) places of those among all rows of the block, from
+    0, None where they are all. escaped: how many have quotes escaped by backslashes."""
+
+    text: bytes
+    rows: Int64 | None = None
+    broken: tuple[Broken, ...] = ()
+    escaped: int = 0
+
+
+@dataclass(frozen=True)
+class _Form:
+    """One way to write quoted cells, as regular expressions. row: a row and its line end. beginning: the start of a
+    row that ends within a quoted cell. cell: a quoted cell."""
+
+    row: re.Pattern[bytes]
+    beginning: re.Pattern[bytes]
+    cell: re.Pattern[bytes]
+
+
+def _form(delimiter: bytes, inside: bytes) -> _Form:
+    """inside: what may stand between the quotes of a cell."""
+    d = re.escape(delimiter)
+    cell = b'(?:"%s"|[^"%s\r\n][^%s\r\n]*+|)' % (inside, d, d)
+    return _Form(
+        re.compile(cell + b"(?:" + d + cell + b")*+(?:\r\n|\n|\r|\\Z)", re.DOTALL),
+        re.compile(b"(?:" + cell + d + b')*+"' + inside + b'["\\\\]?\\Z', re.DOTALL),
+        re.compile(b"(?<![^" + d + b'])"' + inside + b'"', re.DOTALL),
+    )
+
+
+_DOUBLED = rb'[^"]*+(?:""[^"]*+)*+'
+_ESCAPED = rb'[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+'
+_ESCAPE = re.compile(rb'\\(["\\\n]|\r\n?)')
+_LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\n|\r|\Z)")
+
+
+class _Layout:
+    """Delimited text of one table. width: cells of a row, 0 where it is not known."""
+
+    def __init__(self, delimiter: str) -> None:
+        self.delimiter = delimiter.encode()
+        self.doubled = _form(self.delimiter, _DOUBLED)
+        self.escaped = _form(self.delimiter, _ESCAPED)
+        self.width = 0
+
+
+class WholeRows:
+    """Iterates over a stream of UTF-8 text in blocks of whole rows; the first one is without the header row.
+
+    header: the first row that is not blank, with its line end, where the stream has one.
+    """
+
+    def __init__(self, stream: BinaryIO, delimiter: str, *, quoted: bool, has_header: bool) -> None:
+        self._stream = stream
+        self._layout = _Layout(delimiter)
+        self._quoted = quoted
+        self._escaped = False
+        self._rest = stream.read(_BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")
+        self.header = self._take_header() if has_header else b""
+        self._layout.width = self._count_cells(self.header) if has_header else 0
+
+    def __iter__(self) -> Iterator[Block]:
+        data, self._rest = self._rest, b""
+        while True:
+            more = self._stream.read(_BLOCK_BYTES)
+            block, rest = self._cut(data, at_end=not more)
+            if block.text or block.broken:
+                yield block
+            if not more:
+                return
+            data = rest + more
+
+    def _take_header(self) -> bytes:
+        text = self._rest.lstrip(b"\r\n")
+        found = (self._layout.doubled.row if self._quoted else _LINE).match(text) or _LINE.match(text)
+        header = found[0] if found else b""
+        self._rest = text[len(header) :]
+        return header
+
+    def _count_cells(self, row: bytes) -> int:
+        unquoted = re.sub(rb'"[^"]*"', b"", row) if self._quoted else row
+        return unquoted.count(self._layout.delimiter) + 1
+
+    def _cut(self, data: bytes, *, at_end: bool) -> tuple[Block, bytes]:
+        """The whole rows at the start of `data`, and what is left."""
+        if not self._quoted or b'"' not in data:
+            end = len(data) if at_end else (data.rfind(b"\n") + 1 or data.rfind(b"\r") + 1)
+            return Block(data[:end]), data[end:]
+        if not (self._escaped and b"\\" in data):
+            cut = self._plain_end(data, at_end=at_end)
+            if cut:
+                return Block(data[:cut]), data[cut:]
+        return self._walked(data, at_end=at_end)
+
+    def _plain_end(self, data: bytes, *, at_end: bool) -> int:
+        """Where the last whole row of `data` ends, 0 where a row before that may be broken."""
+        text = np.frombuffer(data, np.uint8)
+        quotes = np.flatnonzero(text == _QUOTE)
+        lines = np.flatnonzero(text == _LINE_END)
+        inside = np.searchsorted(quotes, lines) % 2 == 1
+        outside = lines[~inside]
+        end = len(data) if at_end else int(outside[-1]) + 1 if len(outside) else 0
+        quotes = quotes[quotes < end]
+        if end == 0 or len(quotes) % 2 or not _well_placed(text[:end], quotes, self._layout.delimiter[0]):
+            return 0
+        return 0 if inside.any() and self._like_rows(text, lines, inside) else end
+
+    def _like_rows(self, text: np.ndarray, lines: Int64, inside: Bool) -> bool:
+        """Whether a line after an `inside` line end has as many cells as a row, the quotes not looked at."""
+        delimiters = np.flatnonzero(text == self._layout.delimiter[0])
+        places = np.searchsorted(delimiters, np.append(lines, len(text)))
+        return self._layout.width > 1 and bool(np.any(np.diff(places)[inside] == self._layout.width - 1))
+
+    def _walked(self, data: bytes, *, at_end: bool) -> tuple[Block, bytes]:
+        """As `_cut`, row by row; once more where a row turns out to have escaped quotes, since all rows may."""
+        walk = _Walk(data, self._layout, escaped_first=self._escaped)
+        rest = walk.run(at_end=at_end)
+        if walk.escaped and not self._escaped:
+            self._escaped = True
+            walk = _Walk(data, self._layout, escaped_first=True)
+            rest = walk.run(at_end=at_end)
+        return walk.block(), rest
+
+
+class _Walk:
+    """One pass over the rows of a block. escaped: how many rows had escaped quotes."""
+
+    def __init__(self, data: bytes, layout: _Layout, *, escaped_first: bool) -> None:
+        self._data = data
+        self._layout = layout
+        self._forms = (layout.escaped, layout.doubled) if escaped_first else (layout.doubled, layout.escaped)
+        self._text: list[bytes] = []
+        self._kept: list[int] = []
+        self._broken: list[Broken] = []
+        self._row = 0
+        self.escaped = 0
+
+    def run(self, *, at_end: bool) -> bytes:
+        """Walk; what comes back is the start of a row whose end is not there yet."""
+        position = 0
+        while position < len(self._data):
+            for form in self._forms:
+                row = form.row.match(self._data, position)
+                if row and (at_end or row[0].endswith((b"\n", b"\r"))):
+                    self._take(row[0], escaped=form is self._layout.escaped)
+                    position = row.end()
+                    break
+                begins = row or form.beginning.match(self._data, position)
+                if begins and not at_end and len(self._data) - position < _LONGEST_ROW:
+                    return self._data[position:]
+            else:
+                position = self._take_broken(position)
+        return b""
+
+    def block(self) -> Block:
+        """What the walk found."""
+        rows = np.array(self._kept, np.int64)
+        return Block(b"".join(self._text), rows, tuple(self._broken), self.escaped)
+
+    def _take(self, row: bytes, *, escaped: bool) -> None:
+        content = row.rstrip(b"\r\n")
+        if not content:
+            return
+        lines = content.split(b"\n")
+        if len(lines) > 1 and self._swallowed(lines[1:]):
+            for line in lines:
+                self._break(SWALLOWED, line)
+            return
+        if escaped and b"\\" in content:
+            plain = self._layout.escaped.cell.sub(_doubled, content)
+            self.escaped += plain != content
+            row = plain + row[len(content) :]
+        self._keep(row)
+
+    def _take_broken(self, position: int) -> int:
+        match = _LINE.match(self._data, position)
+        assert match is not None, "an empty line is a line"
+        line = match[0].rstrip(b"\r\n")
+        delimiter = self._layout.delimiter
+        closed = line.count(b'"') % 2 == 0
+        if closed and delimiter == b"\t" and line.count(delimiter) == self._layout.width - 1:
+            self._keep(_as_it_stands(line, delimiter) + match[0][len(line) :])
+        else:
+            self._break(AFTER_QUOTE if closed else UNCLOSED, line)
+        return match.end()
+
+    def _swallowed(self, further: list[bytes]) -> bool:
+        each = self._layout.width - 1
+        if each * len(further) < _FEWEST_DELIMITERS:
+            return False
+        return all(line.count(self._layout.delimiter) == each for line in further)
+
+    def _keep(self, row: bytes) -> None:
+        self._text.append(row)
+        self._kept.append(self._row)
+        self._row += 1
+
+    def _break(self, reason: str, line: bytes) -> None:
+        self._broken.append(Broken(self._row, reason, line))
+        self._row += 1
+
+
+def _as_it_stands(line: bytes, delimiter: bytes) -> bytes:
+    """A line whose quotes mean nothing, with quotes that say so."""
+    cells = line.split(delimiter)
+    return delimiter.join(b'"' + cell.replace(b'"', b'""') + b'"' if b'"' in cell else cell for cell in cells)
+
+
+def _doubled(cell: re.Match[bytes]) -> bytes:
+    """A quoted cell with doubled quotes in place of escaped ones."""
+    return b'"' + _ESCAPE.sub(lambda found: b'""' if found[1] == b'"' else found[1], cell[0][1:-1]) + b'"'
+
+
+def _well_placed(text: np.ndarray, quotes: Int64, delimiter: int) -> bool:
+    """Whether quotes stand, by turns, where a cell begins and where it ends, or are doubled in between."""
+    edges = np.zeros(256, np.bool_)
+    edges[[delimiter, _LINE_END, _RETURN, _QUOTE]] = True
+    opening, closing = quotes[::2], quotes[1::2]
+    begins = edges[text[opening - 1]] | (opening == 0)
+    ends = edges[text[np.minimum(closing + 1, len(text) - 1)]] | (closing == len(text) - 1)
+    return bool(begins.all() and ends.all())
