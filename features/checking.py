@@ -50,7 +50,7 @@ class TableReader:
     """One pass over a table. Iterate it once; the counts stand when it is through.
 
     n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
-    columns of each file. words: what the table's text columns hold of words for nothing. escaped: rows of each file
+    columns of each file. words: what the table's text columns hold of words for nothing. escaped: cells of each file
     with quotes escaped by backslashes.
     """
 

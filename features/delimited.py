@@ -55,12 +55,11 @@ def delimited_batches(source: Source, columns: list[str], layout: Delimited) -> 
         for block in rows:
             ragged: list[arrow_csv.InvalidRow] = []
             data, places = _parsed(block.text, names, columns, layout, ragged)
-            n_rows = len(data) + len(ragged) + len(block.broken)
-            numbers = done + 1 + (np.arange(n_rows, dtype=np.int64) if block.rows is None else block.rows)
-            rejects = [_broken(source, done, one) for one in block.broken]
-            rejects += [_ragged(source, int(numbers[one.number - 1]), one) for one in ragged]
-            yield RawBatch(source, numbers[places], data, tuple(rejects), textual=True, escaped=block.escaped)
-            done += n_rows
+            first, after = done + 1, done + 1 + len(data) + len(ragged)
+            rejects = [_ragged(source, done + one.number, one) for one in ragged]
+            rejects += [_broken(source, after + place, one) for place, one in enumerate(block.broken)]
+            yield RawBatch(source, first + places, data, tuple(rejects), textual=True, escaped=block.escaped)
+            done = after - 1 + len(block.broken)
 
 
 def _names(source: Source, rows: WholeRows, layout: Delimited) -> list[str]:
@@ -118,9 +117,8 @@ def _parsed(
     return data, np.flatnonzero(left).astype(np.int64)
 
 
-def _broken(source: Source, done: int, one: Broken) -> Reject:
-    text = one.line.decode("utf-8", "backslashreplace")
-    return Reject(str(source.path), done + 1 + one.row, one.reason, "", text)
+def _broken(source: Source, number: int, one: Broken) -> Reject:
+    return Reject(str(source.path), number, one.reason, "", one.line.decode("utf-8", "backslashreplace"))
 
 
 def _ragged(source: Source, number: int, row: arrow_csv.InvalidRow) -> Reject:

@@ -35,47 +35,50 @@ _QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
 @dataclass(frozen=True)
 class Broken:
-    """A row that cannot be read. row: its place among the rows of its block, from 0; lines: its text."""
+    """A row that cannot be read, as one line of text."""
 
-    row: int
     reason: str
     line: bytes
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some whole rows of a file. text: the readable ones. rows: (n,) places of those among all rows of the block, from
-    0, None where they are all. escaped: how many have quotes escaped by backslashes."""
+    """Some rows of a file. text: readable ones, each with its line end. broken: the rows that follow them. escaped: how
+    many cells of the text had quotes escaped by backslashes; they are doubled now."""
 
     text: bytes
-    rows: Int64 | None = None
     broken: tuple[Broken, ...] = ()
     escaped: int = 0
 
 
 @dataclass(frozen=True)
 class _Form:
-    """One way to write quoted cells, as regular expressions. row: a row and its line end. beginning: the start of a
-    row that ends within a quoted cell. cell: a quoted cell."""
+    """One way to write quoted cells, as regular expressions. lines: rows of one line each, as many as there are. row:
+    one row, of several lines perhaps. beginning: the start of a row that ends within a quoted cell. cell: a quoted
+    cell."""
 
+    lines: re.Pattern[bytes]
     row: re.Pattern[bytes]
     beginning: re.Pattern[bytes]
     cell: re.Pattern[bytes]
 
 
-def _form(delimiter: bytes, inside: bytes) -> _Form:
-    """inside: what may stand between the quotes of a cell."""
+def _form(delimiter: bytes, inside: bytes, inside_line: bytes) -> _Form:
+    """inside, inside_line: what may stand between the quotes of a cell, and of one on a single line."""
     d = re.escape(delimiter)
     cell = b'(?:"%s"|[^"%s\r\n][^%s\r\n]*+|)' % (inside, d, d)
-    return _Form(
-        re.compile(cell + b"(?:" + d + cell + b")*+(?:\r\n|\n|\r|\\Z)", re.DOTALL),
-        re.compile(b"(?:" + cell + d + b')*+"' + inside + b'["\\\\]?\\Z', re.DOTALL),
-        re.compile(b"(?<![^" + d + b'])"' + inside + b'"', re.DOTALL),
+    line = b'(?:"%s"|[^"%s\r\n][^%s\r\n]*+|)' % (inside_line, d, d)
+    expressions = (
+        b"(?:" + line + b"(?:" + d + line + b")*+(?:\r\n|\n|\r))++",
+        cell + b"(?:" + d + cell + b")*+(?:\r\n|\n|\r|\\Z)",
+        b"(?:" + cell + d + b')*+"' + inside + b'["\\\\]?\\Z',
+        b'"(?<![^' + d + b'\r\n]")' + inside + b'"',
     )
+    return _Form(*(re.compile(expression, re.DOTALL) for expression in expressions))
 
 
-_DOUBLED = rb'[^"]*+(?:""[^"]*+)*+'
-_ESCAPED = rb'[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+'
+_DOUBLED = (rb'[^"]*+(?:""[^"]*+)*+', rb'[^"\r\n]*+(?:""[^"\r\n]*+)*+')
+_ESCAPED = (rb'[^"\\]*+(?:(?:\\.|"")[^"\\]*+)*+', rb'[^"\\\r\n]*+(?:(?:\\[^\r\n]|"")[^"\\\r\n]*+)*+')
 _ESCAPE = re.compile(rb'\\(["\\\n]|\r\n?)')
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\n|\r|\Z)")
 
@@ -85,8 +88,8 @@ class _Layout:
 
     def __init__(self, delimiter: str) -> None:
         self.delimiter = delimiter.encode()
-        self.doubled = _form(self.delimiter, _DOUBLED)
-        self.escaped = _form(self.delimiter, _ESCAPED)
+        self.doubled = _form(self.delimiter, *_DOUBLED)
+        self.escaped = _form(self.delimiter, *_ESCAPED)
         self.width = 0
 
 
@@ -109,9 +112,8 @@ class WholeRows:
         data, self._rest = self._rest, b""
         while True:
             more = self._stream.read(_BLOCK_BYTES)
-            block, rest = self._cut(data, at_end=not more)
-            if block.text or block.broken:
-                yield block
+            blocks, rest = self._cut(data, at_end=not more)
+            yield from (block for block in blocks if block.text or block.broken)
             if not more:
                 return
             data = rest + more
@@ -127,15 +129,15 @@ class WholeRows:
         unquoted = re.sub(rb'"[^"]*"', b"", row) if self._quoted else row
         return unquoted.count(self._layout.delimiter) + 1
 
-    def _cut(self, data: bytes, *, at_end: bool) -> tuple[Block, bytes]:
+    def _cut(self, data: bytes, *, at_end: bool) -> tuple[list[Block], bytes]:
         """The whole rows at the start of `data`, and what is left."""
         if not self._quoted or b'"' not in data:
             end = len(data) if at_end else (data.rfind(b"\n") + 1 or data.rfind(b"\r") + 1)
-            return Block(data[:end]), data[end:]
+            return [Block(data[:end])], data[end:]
         if not (self._escaped and b"\\" in data):
-            cut = self._plain_end(data, at_end=at_end)
-            if cut:
-                return Block(data[:cut]), data[cut:]
+            end = self._plain_end(data, at_end=at_end)
+            if end:
+                return [Block(data[:end])], data[end:]
         return self._walked(data, at_end=at_end)
 
     def _plain_end(self, data: bytes, *, at_end: bool) -> int:
@@ -157,78 +159,70 @@ class WholeRows:
         places = np.searchsorted(delimiters, np.append(lines, len(text)))
         return self._layout.width > 1 and bool(np.any(np.diff(places)[inside] == self._layout.width - 1))
 
-    def _walked(self, data: bytes, *, at_end: bool) -> tuple[Block, bytes]:
+    def _walked(self, data: bytes, *, at_end: bool) -> tuple[list[Block], bytes]:
         """As `_cut`, row by row; once more where a row turns out to have escaped quotes, since all rows may."""
         walk = _Walk(data, self._layout, escaped_first=self._escaped)
         rest = walk.run(at_end=at_end)
-        if walk.escaped and not self._escaped:
+        if walk.n_escaped and not self._escaped:
             self._escaped = True
             walk = _Walk(data, self._layout, escaped_first=True)
             rest = walk.run(at_end=at_end)
-        return walk.block(), rest
+        return walk.blocks, rest
 
 
 class _Walk:
-    """One pass over the rows of a block. escaped: how many rows had escaped quotes."""
+    """One pass over the rows of a part of a file. blocks: what it found. n_escaped: cells with escaped quotes."""
 
     def __init__(self, data: bytes, layout: _Layout, *, escaped_first: bool) -> None:
+        self.blocks: list[Block] = []
+        self.n_escaped = 0
         self._data = data
         self._layout = layout
         self._forms = (layout.escaped, layout.doubled) if escaped_first else (layout.doubled, layout.escaped)
         self._text: list[bytes] = []
-        self._kept: list[int] = []
         self._broken: list[Broken] = []
-        self._row = 0
-        self.escaped = 0
+        self._counted = 0
 
     def run(self, *, at_end: bool) -> bytes:
         """Walk; what comes back is the start of a row whose end is not there yet."""
         position = 0
         while position < len(self._data):
-            for form in self._forms:
-                row = form.row.match(self._data, position)
-                if row and (at_end or row[0].endswith((b"\n", b"\r"))):
-                    self._take(row[0], escaped=form is self._layout.escaped)
-                    position = row.end()
-                    break
-                begins = row or form.beginning.match(self._data, position)
-                if begins and not at_end and len(self._data) - position < _LONGEST_ROW:
-                    return self._data[position:]
-            else:
-                position = self._take_broken(position)
-        return b""
+            if lines := self._forms[0].lines.match(self._data, position):
+                self._keep(lines[0], self._forms[0])
+                position = lines.end()
+                continue
+            taken = self._take_row(position, at_end=at_end)
+            if not taken:
+                break
+            position += taken
+        self._close_block()
+        return self._data[position:]
 
-    def block(self) -> Block:
-        """What the walk found."""
-        rows = np.array(self._kept, np.int64)
-        return Block(b"".join(self._text), rows, tuple(self._broken), self.escaped)
+    def _take_row(self, position: int, *, at_end: bool) -> int:
+        """The length of the row at `position`, a broken one perhaps; 0 where its end is not there yet."""
+        for form in self._forms:
+            row = form.row.match(self._data, position)
+            if row and (at_end or row[0].endswith((b"\n", b"\r"))):
+                lines = row[0].rstrip(b"\r\n").split(b"\n")
+                if self._swallowed(lines[1:]):
+                    self._broken += [Broken(SWALLOWED, line) for line in lines]
+                else:
+                    self._keep(row[0], form)
+                return len(row[0])
+            begins = row or form.beginning.match(self._data, position)
+            if begins and not at_end and len(self._data) - position < _LONGEST_ROW:
+                return 0
+        line = _LINE.match(self._data, position)
+        return self._take_broken(line[0] if line else b"")
 
-    def _take(self, row: bytes, *, escaped: bool) -> None:
-        content = row.rstrip(b"\r\n")
-        if not content:
-            return
-        lines = content.split(b"\n")
-        if len(lines) > 1 and self._swallowed(lines[1:]):
-            for line in lines:
-                self._break(SWALLOWED, line)
-            return
-        if escaped and b"\\" in content:
-            plain = self._layout.escaped.cell.sub(_doubled, content)
-            self.escaped += plain != content
-            row = plain + row[len(content) :]
-        self._keep(row)
-
-    def _take_broken(self, position: int) -> int:
-        match = _LINE.match(self._data, position)
-        assert match is not None, "an empty line is a line"
-        line = match[0].rstrip(b"\r\n")
-        delimiter = self._layout.delimiter
-        closed = line.count(b'"') % 2 == 0
-        if closed and delimiter == b"\t" and line.count(delimiter) == self._layout.width - 1:
-            self._keep(_as_it_stands(line, delimiter) + match[0][len(line) :])
+    def _take_broken(self, line: bytes) -> int:
+        content, delimiter = line.rstrip(b"\r\n"), self._layout.delimiter
+        closed = content.count(b'"') % 2 == 0
+        if closed and delimiter == b"\t" and content.count(delimiter) == self._layout.width - 1:
+            self._keep(_as_it_stands(content, delimiter) + line[len(content) :], self._layout.doubled)
         else:
-            self._break(AFTER_QUOTE if closed else UNCLOSED, line)
-        return match.end()
+            self._broken.append(Broken(AFTER_QUOTE if closed else UNCLOSED, content))
+        return len(line)
 
     def _swallowed(self, further: list[bytes]) -> bool:
         each = self._layout.width - 1
@@ -236,25 +230,33 @@ class _Walk:
             return False
         return all(line.count(self._layout.delimiter) == each for line in further)
 
-    def _keep(self, row: bytes) -> None:
-        self._text.append(row)
-        self._kept.append(self._row)
-        self._row += 1
+    def _keep(self, rows: bytes, form: _Form) -> None:
+        if self._broken:
+            self._close_block()
+        if form is self._layout.escaped and b"\\" in rows:
+            rows = form.cell.sub(self._doubled, rows)
+        self._text.append(rows)
 
-    def _break(self, reason: str, line: bytes) -> None:
-        self._broken.append(Broken(self._row, reason, line))
-        self._row += 1
+    def _doubled(self, cell: re.Match[bytes]) -> bytes:
+        """A quoted cell with doubled quotes in place of escaped ones."""
+        text = cell[0]
+        if b"\\" not in text:
+            return text
+        inside = text[1:-1]
+        self.n_escaped += b'\\"' in inside
+        if b"\\\\" not in inside and b"\\\n" not in inside and b"\\\r" not in inside:
+            return b'"' + inside.replace(b'\\"', b'""') + b'"'
+        return b'"' + _ESCAPE.sub(lambda found: b'""' if found[1] == b'"' else found[1], inside) + b'"'
+
+    def _close_block(self) -> None:
+        self.blocks.append(Block(b"".join(self._text), tuple(self._broken), self.n_escaped - self._counted))
+        self._text, self._broken, self._counted = [], [], self.n_escaped
 
 
 def _as_it_stands(line: bytes, delimiter: bytes) -> bytes:
     """A line whose quotes mean nothing, with quotes that say so."""
     cells = line.split(delimiter)
     return delimiter.join(b'"' + cell.replace(b'"', b'""') + b'"' if b'"' in cell else cell for cell in cells)
-
-
-def _doubled(cell: re.Match[bytes]) -> bytes:
-    """A quoted cell with doubled quotes in place of escaped ones."""
-    return b'"' + _ESCAPE.sub(lambda found: b'""' if found[1] == b'"' else found[1], cell[0][1:-1]) + b'"'
 
 
 def _well_placed(text: np.ndarray, quotes: Int64, delimiter: int) -> bool:

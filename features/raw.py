@@ -21,7 +21,7 @@ from features.sources import Source
 class RawBatch:
     """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the columns asked for
     that the file has. textual: True where every cell is text only because the format knows nothing else. escaped: how
-    many rows had quotes escaped by backslashes."""
+    many cells had quotes escaped by backslashes."""
 
     source: Source
     rows: Int64

@@ -37,9 +37,9 @@ def _plain(name: str) -> str:
 
 
 def _escaped(reader: TableReader) -> Iterator[str]:
-    for file, rows in reader.escaped.items():
-        if rows:
-            yield f"{str(file)!r}: {rows:,} rows have quotes escaped by backslashes, which are read as quotes"
+    for file, cells in reader.escaped.items():
+        if cells:
+            yield f"{str(file)!r}: {cells:,} cells have quotes escaped by backslashes, which are read as quotes"
 
 
 def _null_words(table: str, reader: TableReader) -> Iterator[str]:
