@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from features.checking import DEFAULT_FILES
 from features.encodings import FileOptions
 from features.log import Log
 from features.offline import LogIndex
@@ -53,7 +54,7 @@ def open_chain(config: Config, log: Log) -> Chain:
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
 
 
-def settings_options(settings: Settings, files: FileOptions) -> ReadOptions:
+def settings_options(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
     """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
     return ReadOptions(
         timezone=settings.timezone,
