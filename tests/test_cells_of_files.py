@@ -178,8 +178,6 @@ def test_a_table_in_another_encoding_is_an_error_that_names_the_option(tmp_path:
         InputError, match=r"38 of its 40 rows .*38 x invalid_utf8.*--encoding gb18030.*--max-rejects 0.95"
     ):
         validate(folder)
-    with pytest.raises(InputError, match=r"x invalid_big5"):
-        validate(folder, ReadOptions(files=FileOptions("big5", 0.01)))
     assert validate(folder, ReadOptions(files=FileOptions("gbk"))).rejected == 0
     assert validate(folder, ReadOptions(files=FileOptions(max_rejects=0.95))).rejected == 38
 
