@@ -21,6 +21,7 @@ from features.errors import InputError
 from features.items import strings
 from features.log import NO_TIME, Bool, Int64, Strings
 from features.reading import columns_of, files_of
+from features.reading_warnings import reading_warnings
 from features.rejects import Reject, Rejects
 from features.schema import Column, Schema
 
@@ -92,6 +93,11 @@ class CandidateReader:
     def units(self) -> dict[str, str]:
         """How the times are written."""
         return self._table.units
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its user should know although it can be read, as far as the pass has come."""
+        return tuple(reading_warnings({TABLE: self._table}))
 
     def __iter__(self) -> Iterator[CandidateChunk]:
         waiting: list[pa.Table] = []

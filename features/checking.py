@@ -50,8 +50,8 @@ class TableReader:
     """One pass over a table. Iterate it once; the counts stand when it is through.
 
     n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
-    columns of each file. words: what the table's text columns hold of words for nothing. escaped: cells of each file
-    with quotes escaped by backslashes.
+    columns of each file. rejects: where rows that cannot be used go. words: what the table's text columns hold of words
+    for nothing. escaped: cells of each file with quotes escaped by backslashes.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class TableReader:
         self.words = NullWords()
         self.escaped: Counter[Path] = Counter()
         self._timezone = check_zone(timezone)
-        self._rejects = rejects
+        self.rejects = rejects
         self._options = files
         self._units: dict[str, Unit] = {}
         self._written: dict[str, str] = {}
@@ -102,7 +102,7 @@ class TableReader:
 
     def check_rejects(self) -> None:
         """Raises InputError where more rows are rejected, or have been since, than the options allow."""
-        self._rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=self.n_kept == 0)
+        self.rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=self.n_kept == 0)
 
     def _check_columns(self, file: Path, found: list[str]) -> None:
         for column in self.schema.columns:
@@ -145,7 +145,7 @@ class TableReader:
             arrays += [read_text(raw.data.column(name)).values for name in further]
             names += further
         for reject in sorted(self._pending, key=lambda one: one.row):
-            self._rejects.add(self.schema.table, reject)
+            self.rejects.add(self.schema.table, reject)
         data = pa.RecordBatch.from_arrays(arrays, names)
         if kept.all():
             return Checked(raw.file, raw.rows, data)

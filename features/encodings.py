@@ -49,14 +49,19 @@ def check_encoding(name: str) -> str:
     return UTF8 if found in ("ascii", "utf-8-sig") else found
 
 
+def is_utf8(encoding: str) -> bool:
+    """Whether text of an encoding can be read as UTF-8."""
+    return check_encoding(encoding) == UTF8
+
+
 def reason_for(encoding: str) -> str:
     """Why a row is rejected whose bytes are not of an encoding: `invalid_utf8`, `invalid_gb18030`."""
-    return INVALID if check_encoding(encoding) == UTF8 else f"invalid_{check_encoding(encoding)}"
+    return INVALID if is_utf8(encoding) else f"invalid_{check_encoding(encoding)}"
 
 
 def encoding_advice(encoding: str) -> str:
     """What to do about a file that is not in `encoding`, for an error."""
-    if check_encoding(encoding) == UTF8:
+    if is_utf8(encoding):
         return "name the encoding of the file, such as --encoding gb18030, cp1252 or utf-16, or write it again as UTF-8"
     return f"it seems to be in another encoding than --encoding {encoding}; name that one, or write it again as UTF-8"
 
@@ -64,7 +69,7 @@ def encoding_advice(encoding: str) -> str:
 def open_text(file: Path, encoding: str) -> BinaryIO:
     """The UTF-8 bytes of a text file, unpacked where its name ends in .gz. Close it after use."""
     raw = cast(BinaryIO, gzip.GzipFile(file, "rb")) if file.suffix.lower() == ".gz" else file.open("rb")
-    if check_encoding(encoding) == UTF8:
+    if is_utf8(encoding):
         return raw
     text = io.TextIOWrapper(raw, encoding=encoding, errors=_LONE, newline="")
     return io.BufferedReader(_AsUtf8(text), 1 << 20)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from features.encodings import encoding_advice
+from features.encodings import encoding_advice, is_utf8
 from features.errors import InputError
 from features.log import Int64
 from features.rejects import Reject
@@ -45,9 +45,10 @@ def explained(source: Source, kind: str) -> Iterator[None]:
     except InputError:
         raise
     except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x}" if is_utf8(source.encoding) else "other bytes"
         raise InputError(
-            f"file {file!r}: expected {source.encoding.upper()} text, got byte 0x{error.object[error.start]:02x} among "
-            f"the names of its columns; {encoding_advice(source.encoding)}"
+            f"file {file!r}: expected {source.encoding.upper()} text, got {found} among the names of its columns; "
+            f"{encoding_advice(source.encoding)}"
         ) from error
     except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error) as error:
         detail = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]

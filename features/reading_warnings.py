@@ -7,6 +7,13 @@ from difflib import get_close_matches
 
 from features.checking import TableReader
 from features.null_words import MISSING
+from features.quoting import AFTER_QUOTE, SWALLOWED, UNCLOSED
+
+_BROKEN = {
+    UNCLOSED: "it has a quoted cell that is not closed; close it, or double the quotes inside",
+    AFTER_QUOTE: "it has text after the closing quote of a cell; double the quotes inside cells",
+    SWALLOWED: "a quoted cell goes on over lines that look like rows; close it where it ends",
+}
 
 
 def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
@@ -14,7 +21,12 @@ def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
     return [
         sentence
         for table, reader in readers.items()
-        for sentence in (*_misspelt(table, reader), *_escaped(reader), *_null_words(table, reader))
+        for sentence in (
+            *_misspelt(table, reader),
+            *_broken_quotes(table, reader),
+            *_escaped(reader),
+            *_null_words(table, reader),
+        )
     ]
 
 
@@ -34,6 +46,14 @@ def _misspelt(table: str, reader: TableReader) -> Iterator[str]:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _broken_quotes(table: str, reader: TableReader) -> Iterator[str]:
+    counts = reader.rejects.by_reason(table)
+    for reason, what in _BROKEN.items():
+        first = reader.rejects.first(table, reason)
+        if first is not None:
+            yield f"{first.file!r}: {counts[reason]:,} rows are left out, the first of them row {first.row}: {what}"
 
 
 def _escaped(reader: TableReader) -> Iterator[str]:

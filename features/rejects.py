@@ -46,13 +46,13 @@ class Rejects:
         self._folder = folder
         self._files: dict[str, TextIO] = {}
         self._counts: dict[str, Counter[str]] = {}
-        self._first: dict[str, Reject] = {}
+        self._first: dict[str, dict[str, Reject]] = {}
         self._stack = ExitStack()
 
     def add(self, table: str, reject: Reject) -> None:
         """Count a row of `table`, and write it down."""
         self._counts.setdefault(table, Counter())[reject.reason] += 1
-        self._first.setdefault(table, reject)
+        self._first.setdefault(table, {}).setdefault(reject.reason, reject)
         if self._folder is None:
             return
         if table not in self._files:
@@ -68,9 +68,10 @@ class Rejects:
         """How many rows of `table` were rejected, by reason, in alphabetical order."""
         return dict(sorted(self._counts.get(table, Counter()).items()))
 
-    def first(self, table: str) -> Reject | None:
-        """The first row of `table` that was rejected."""
-        return self._first.get(table)
+    def first(self, table: str, reason: str | None = None) -> Reject | None:
+        """The first row of `table` that was rejected, for `reason` where one is named."""
+        found = self._first.get(table, {})
+        return next(iter(found.values()), None) if reason is None else found.get(reason)
 
     def check_share(
         self, table: str, path: Path, n_rows: int, options: FileOptions, *, none_kept: bool = False, more: int = 0
@@ -80,7 +81,7 @@ class Rejects:
         n_rows: rows seen. none_kept: True where not one row can be used, whatever is allowed. more: rejected rows
         beside those that were added here.
         """
-        name, first = f"{table} table {str(path)!r}", self._first.get(table)
+        name, first = f"{table} table {str(path)!r}", self.first(table)
         counts = {reason: n for reason, n in self.by_reason(table).items() if reason not in _NO_DAMAGE}
         damaged = sum(counts.values()) + more
         if not none_kept and damaged <= options.max_rejects * n_rows:

@@ -25,6 +25,7 @@ from features.encodings import FileOptions
 from features.lists import read_lists
 from features.online import OnlineState
 from features.reading import columns_of, files_of
+from features.reading_warnings import reading_warnings
 from features.reads import SECOND
 from features.rejects import Reject, Rejects
 from features.tables import read_table_rows
@@ -49,6 +50,7 @@ class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
     known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
     lists, for impressions that the store refused). encoded: texts that no vector was known of.
+    warnings: plain sentences about the table's files.
     """
 
     table: str
@@ -57,6 +59,7 @@ class LoadReport:
     changed: int = 0
     encoded: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class LoadReport:
             "changed": self.changed,
             "encoded": self.encoded,
             "rejected": dict(self.rejected),
+            "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
@@ -77,7 +81,8 @@ class LoadReport:
         found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
             found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
-        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        return found + [f"warning: {warning}" for warning in self.warnings]
 
 
 def load_items(
@@ -192,7 +197,7 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
             lost = sum(int(rows[start + one.index]) for one in rejected)
             load_.done(0, int(rows[start : start + len(part)].sum()) - lost)
         report.accepted += lists.repeats
-        load_.check()
+        load_.check(reader)
     return report
 
 
@@ -249,12 +254,14 @@ class _Load:
             for start in range(0, len(checked.rows), _AT_ONCE):
                 part = slice(start, start + _AT_ONCE)
                 yield Checked(checked.file, checked.rows[part], checked.data.slice(start, _AT_ONCE))
-        self._report.rows = reader.n_rows
-        self.check()
+        self.check(reader)
 
-    def check(self) -> None:
-        """Raises InputError where more rows are rejected, by the store too, than is allowed."""
+    def check(self, reader: TableReader) -> None:
+        """What is known when a table is through. Raises InputError where more rows are rejected, by the store too, than
+        is allowed."""
         report = self._report
+        report.rows = reader.n_rows
+        report.warnings = tuple(reading_warnings({report.table: reader}))
         self.rejects.check_share(report.table, self._path, report.rows, self._files, more=self._refused)
 
     def done(self, rows: int, accepted: int) -> None:

@@ -105,6 +105,8 @@ def score(
         with Rejects(partial / "rejects") as rejects:
             reader = read_candidates(candidates, timezone=unit.settings.timezone, rejects=rejects, files=files)
             counts = _score_chunks(reader, unit, index, texts, partial, moment=moment, top_k=top_k, threads=threads)
+        for warning in reader.warnings:
+            log.info("warning: %s", warning)
         manifest = {
             "models": {"ranker": loaded.ranker.uri, "encoder": loaded.encoder.uri},
             "data_fingerprint": tables.fingerprint,

@@ -96,6 +96,7 @@ def test_events_count_once_however_often_they_are_loaded(site: SmallSite, state:
         "changed": 0,
         "encoded": 0,
         "rejected": {},
+        "warnings": [],
         "seconds": 0,
     }
     assert service.rank(request)["items"] == once
@@ -145,6 +146,14 @@ def test_rows_that_the_store_refuses_count_for_the_share_too(state: OnlineState,
         events_into(state, write(tmp_path / "events.csv", [event]))
     with pytest.raises(InputError, match="none of its 1 rows can be used"):
         users_into(state, write(tmp_path / "users.csv", [{"user_id": "", "city": "Bern"}]))
+
+
+def test_a_load_says_what_a_reading_of_the_table_would(state: OnlineState, tmp_path: Path) -> None:
+    rows = [{"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000, "Event-Type": "view"}]
+    report = events_into(state, write(tmp_path / "events.csv", rows))
+    (warning,) = report.warnings
+    assert "events has no column 'event_type', and nothing reads its column 'Event-Type'" in warning
+    assert report.lines()[-1] == f"warning: {warning}"
 
 
 def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
