@@ -108,7 +108,7 @@ class TableReader:
         for column in self.schema.columns:
             if column.required and column.field not in found:
                 why = f" (named in {column.wanted_by})" if column.wanted_by else ""
-                advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else ""
+                advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else _other_delimiter(found)
                 raise InputError(
                     f"file {str(file)!r}: expected a column {column.field!r} in {self.schema.table}{why}, "
                     f"found {sorted(found)}{advice}"
@@ -229,6 +229,14 @@ class TableReader:
             value = None if given is None else _shown(given[int(index)].as_py())
             self._pending.append(Reject(str(raw.file), int(raw.rows[index]), reason, column.field, value))
         kept &= ~bad
+
+
+def _other_delimiter(found: list[str]) -> str:
+    """What to do about a file whose one column seems to be several, for an error."""
+    other = next((one for one in (";", "\t", "|", ",") if one in found[0]), None) if len(found) == 1 else None
+    return (
+        "" if other is None else f"; its columns seem to be separated by {other!r}, expected ',' in .csv, tabs in .tsv"
+    )
 
 
 def _shown(value: object) -> str | None:

@@ -1,5 +1,6 @@
 """Text files as UTF-8 bytes, whatever encoding they are written in, and how files are read at all.
 
+A file that begins with a byte order mark is in the encoding that this says, UTF-8 or UTF-16, whatever else is named.
 Bytes that the named encoding does not have become bytes that are no UTF-8 either, so that one rule rejects their row.
 """
 
@@ -18,6 +19,7 @@ UTF8 = "utf-8"
 INVALID = "invalid_utf8"
 _LONE = "features.encodings.lone_surrogate"
 _CHARACTERS = 1 << 20
+_MARKS = ((codecs.BOM_UTF8, UTF8), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
 @dataclass(frozen=True)
@@ -62,13 +64,17 @@ def reason_for(encoding: str) -> str:
 def encoding_advice(encoding: str) -> str:
     """What to do about a file that is not in `encoding`, for an error."""
     if is_utf8(encoding):
-        return "name the encoding of the file, such as --encoding gb18030, cp1252 or utf-16, or write it again as UTF-8"
+        return "name the encoding of the file, such as --encoding gb18030 or cp1252, or write it again as UTF-8"
     return f"it seems to be in another encoding than --encoding {encoding}; name that one, or write it again as UTF-8"
 
 
 def open_text(file: Path, encoding: str) -> BinaryIO:
-    """The UTF-8 bytes of a text file, unpacked where its name ends in .gz. Close it after use."""
+    """The UTF-8 bytes of a text file in `encoding`, or what its byte order mark says, unpacked where its name ends in
+    .gz. Close it after use."""
     raw = cast(BinaryIO, gzip.GzipFile(file, "rb")) if file.suffix.lower() == ".gz" else file.open("rb")
+    beginning = raw.read(3)
+    raw.seek(0)
+    encoding = next((name for mark, name in _MARKS if beginning.startswith(mark)), encoding)
     if is_utf8(encoding):
         return raw
     text = io.TextIOWrapper(raw, encoding=encoding, errors=_LONE, newline="")

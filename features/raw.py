@@ -50,7 +50,11 @@ def explained(source: Source, kind: str) -> Iterator[None]:
             f"file {file!r}: expected {source.encoding.upper()} text, got {found} among the names of its columns; "
             f"{encoding_advice(source.encoding)}"
         ) from error
-    except (pa.ArrowException, OSError, EOFError, UnicodeError, zlib.error) as error:
+    except UnicodeError as error:
+        raise InputError(
+            f"file {file!r}: expected {source.encoding.upper()} text, got: {error}; {encoding_advice(source.encoding)}"
+        ) from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         detail = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]
         raise InputError(
             f"file {file!r}: expected a readable {kind} file, got {detail!r}; write it again or take it away"

@@ -99,7 +99,7 @@ class Rejects:
         if counts and max(counts, key=counts.__getitem__) == reason_for(options.encoding):
             way_out = f"; {encoding_advice(options.encoding)}{way_out}"
         raise InputError(
-            f"{name}: {said}; the first: row {first.row}, {first.reason}, field {first.field!r}, "
+            f"{name}: {said}; the first: row {first.row}{_of(first.file, path)}, {first.reason}, field {first.field!r}, "
             f"value {_cut(first.value)!r}{way_out}"
         )
 
@@ -139,6 +139,11 @@ class Rejects:
 
 def _cut(value: str | None) -> str | None:
     return value if value is None or len(value) <= _LONGEST else value[:_LONGEST] + "…"
+
+
+def _of(file: str, path: Path) -> str:
+    """Names the file of a table that may have several."""
+    return "" if file == str(path) else f" of {file!r}"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

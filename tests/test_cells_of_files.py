@@ -197,6 +197,30 @@ def test_an_unknown_encoding_is_named(name: str) -> None:
         check_encoding(name)
 
 
+@pytest.mark.parametrize("written", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("named", ["utf-8", "gb18030", "utf-16"])
+def test_a_byte_order_mark_says_the_encoding_whatever_is_named(tmp_path: Path, written: str, named: str) -> None:
+    (tmp_path / "items.csv").write_bytes("item_id,title\na,新聞\n".encode(written))
+    (tmp_path / "items.jsonl").write_bytes('{"item_id": "a", "title": "新聞"}\n'.encode(written))
+    for name in ("items.csv", "items.jsonl"):
+        rows, _ = read(tmp_path / name, ITEMS, encoding=named)
+        assert [(row["item_id"], row["title"]) for row in rows] == [("a", "新聞")]
+
+
+def test_a_file_that_is_not_in_the_encoding_at_all_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,b\n")
+    with pytest.raises(
+        InputError, match=r"items.csv': expected UTF-16 text, .*another encoding than --encoding utf-16"
+    ):
+        read(tmp_path / "items.csv", ITEMS, encoding="utf-16")
+
+
+def test_a_file_with_another_delimiter_is_told(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id;title\na;b\n")
+    with pytest.raises(InputError, match="its columns seem to be separated by ';', expected ',' in .csv"):
+        read(tmp_path / "items.csv", ITEMS)
+
+
 def test_a_text_stream_gives_utf8_however_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes("日本語\nテキスト\n".encode("shift_jis"))
     with open_text(tmp_path / "x.txt", "shift_jis") as stream:

@@ -130,7 +130,6 @@ def test_a_json_field_of_several_types_is_read_as_text(tmp_path: Path) -> None:
         ("items.jsonl", b"", "is empty"),
         ("items.parquet", b"PAR1 and then nothing of the kind PAR1", "expected a readable Parquet file"),
         ("items.csv", "item_id,größe\n1,2\n".encode("latin-1"), "expected UTF-8 text, got byte 0xf6"),
-        ("items.tsv", "item_id,title\n1,2\n".encode("utf-16"), "expected UTF-8 text, got byte 0xff"),
         ("items.json", b'[{"item_id": 1}]', "expected JSON lines, one object a line"),
         ("items.csv", b"a,a\n1,2\n", "expected every column once, found ['a']"),
         ("items.csv.gz", b"not gzip at all", "expected a readable CSV file"),
