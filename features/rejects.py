@@ -99,8 +99,8 @@ class Rejects:
         if counts and max(counts, key=counts.__getitem__) == reason_for(options.encoding):
             way_out = f"; {encoding_advice(options.encoding)}{way_out}"
         raise InputError(
-            f"{name}: {said}; the first: row {first.row}{_of(first.file, path)}, {first.reason}, field {first.field!r}, "
-            f"value {_cut(first.value)!r}{way_out}"
+            f"{name}: {said}; the first: row {first.row}{_of(first.file, path)}, {first.reason}, "
+            f"field {first.field!r}, value {_cut(first.value)!r}{way_out}"
         )
 
     def clear(self, tables: tuple[str, ...]) -> None:

@@ -217,7 +217,7 @@ def test_a_file_that_is_not_in_the_encoding_at_all_is_one_line(tmp_path: Path) -
 
 def test_a_file_with_another_delimiter_is_told(tmp_path: Path) -> None:
     (tmp_path / "items.csv").write_text("item_id;title\na;b\n")
-    with pytest.raises(InputError, match="its columns seem to be separated by ';', expected ',' in .csv"):
+    with pytest.raises(InputError, match=r"its columns seem to be separated by ';', expected ',' in .csv"):
         read(tmp_path / "items.csv", ITEMS)
 
 

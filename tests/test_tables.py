@@ -179,6 +179,8 @@ def test_an_item_twice_in_a_list_stands_first_with_its_largest_label(tmp_path: P
 def test_a_list_whose_rows_disagree_on_user_or_time_is_rejected_whole(tmp_path: Path) -> None:
     content = LISTS + "i,u,60,a,1\ni,v,60,b,0\nj,u,60,a,1\nj,u,61,b,0\nk,u,60,b,1\nk,u,60,c,0\nl,u,60,a,1\nl,,60,b,0\n"
     folder = directory(tmp_path, impressions=content)
+    with pytest.raises(InputError, match=r"impressions table .* 6 of its 8 rows cannot be used \(6 x conflicting"):
+        load_log(folder)
     log, report = load_log(folder, ReadOptions(files=FileOptions(max_rejects=1)), rejects=tmp_path / "rejects")
     assert lists(log) == [("k", [("b", 1), ("c", 0)])]
     assert report.tables["impressions"].rejected == {"conflicting_impression": 6}
