@@ -32,6 +32,7 @@ _WITHOUT_TIMES = (
     "the order in which they happened, number them and give the numbers as epoch seconds: 1700000001, 1700000002, …; "
     "hours, weekdays and ages then mean nothing"
 )
+_LIST = r"^\s*\[.*\]\s*$"
 _Read = tuple[pa.Array, tuple[tuple[Bool, str], ...]]
 """Canonical values, and masks of the rows that cannot be read, each with its reason."""
 
@@ -51,7 +52,8 @@ class TableReader:
 
     n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
     columns of each file. rejects: where rows that cannot be used go. words: what the table's text columns hold of words
-    for nothing. escaped: cells of each file with quotes escaped by backslashes.
+    for nothing. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
+    are lists written as text.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class TableReader:
         self.naive: set[str] = set()
         self.words = NullWords()
         self.escaped: Counter[Path] = Counter()
+        self.bracketed: Counter[str] = Counter()
         self._timezone = check_zone(timezone)
         self.rejects = rejects
         self._options = files
@@ -161,6 +164,8 @@ class TableReader:
         values, problems = self._distinct(raw, raw.data.column(column.field), column)
         for bad, reason in problems:
             self._reject(raw, column, bad, reason, kept)
+        if column.kind == "category":
+            self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(values, _LIST)).sum())
         if column.filled and values.null_count:
             self._reject(raw, column, mask_of(values.is_null()), "missing_value", kept)
         return values

@@ -9,7 +9,7 @@ may hold delimiters and line ends. A quote elsewhere is a character like any oth
   it stands; elsewhere its row is broken.
 - `"Star Wars`, a quote that is never closed, or closed in a later row: the line of the opening quote is a broken row,
   and reading goes on with the next line.
-- A cell whose lines all have the number of cells of a row: each of the lines is a broken row.
+- A cell whose further lines look like rows, by their number of cells: each of the lines is a broken row.
 
 Blocks that break no rule are found so by array operations; the others are walked row by row.
 """
@@ -204,7 +204,7 @@ class _Walk:
             row = form.row.match(self._data, position)
             if row and (at_end or row[0].endswith((b"\n", b"\r"))):
                 lines = row[0].rstrip(b"\r\n").split(b"\n")
-                if self._swallowed(lines[1:]):
+                if self._swallowed(lines[0], lines[1:]):
                     self._broken += [Broken(SWALLOWED, line) for line in lines]
                 else:
                     self._keep(row[0], form)
@@ -224,11 +224,16 @@ class _Walk:
             self._broken.append(Broken(AFTER_QUOTE if closed else UNCLOSED, content))
         return len(line)
 
-    def _swallowed(self, further: list[bytes]) -> bool:
-        each = self._layout.width - 1
-        if each * len(further) < _FEWEST_DELIMITERS:
+    def _swallowed(self, first: bytes, further: list[bytes]) -> bool:
+        """Whether the lines after the first one of a row are rows themselves: they have as many cells, and those are so
+        many in all, or their first cells, ids mostly, are of such letters and digits, that it is no accident."""
+        delimiter, each = self._layout.delimiter, self._layout.width - 1
+        if each < 1 or not further or any(line.count(delimiter) != each for line in further):
             return False
-        return all(line.count(self._layout.delimiter) == each for line in further)
+        like = _shape(first.partition(delimiter)[0])
+        return each * len(further) >= _FEWEST_DELIMITERS or all(
+            _shape(line.partition(delimiter)[0]) == like for line in further
+        )
 
     def _keep(self, rows: bytes, form: _Form) -> None:
         if self._broken:
@@ -251,6 +256,11 @@ class _Walk:
     def _close_block(self) -> None:
         self.blocks.append(Block(b"".join(self._text), tuple(self._broken), self.n_escaped - self._counted))
         self._text, self._broken, self._counted = [], [], self.n_escaped
+
+
+def _shape(cell: bytes) -> bytes:
+    """A cell with one 9 for digits in a row and one a for letters in a row: `a9-9` for `item7-12`."""
+    return re.sub(rb"[A-Za-z\x80-\xff]+", b"a", re.sub(rb"\d+", b"9", cell.strip(b'" ')))
 
 
 def _as_it_stands(line: bytes, delimiter: bytes) -> bytes:

@@ -26,6 +26,7 @@ def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
             *_broken_quotes(table, reader),
             *_escaped(reader),
             *_null_words(table, reader),
+            *_bracketed(table, reader),
         )
     ]
 
@@ -60,6 +61,15 @@ def _escaped(reader: TableReader) -> Iterator[str]:
     for file, cells in reader.escaped.items():
         if cells:
             yield f"{str(file)!r}: {cells:,} cells have quotes escaped by backslashes, which are read as quotes"
+
+
+def _bracketed(table: str, reader: TableReader) -> Iterator[str]:
+    for name, cells in reader.bracketed.items():
+        if cells:
+            yield (
+                f"{table}.{name}: {cells:,} of {reader.n_rows:,} rows have a list written as text, '[…]', which is read "
+                "as one value; separate values by '|'"
+            )
 
 
 def _null_words(table: str, reader: TableReader) -> Iterator[str]:

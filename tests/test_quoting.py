@@ -76,6 +76,18 @@ def test_rows_inside_a_cell_that_is_closed_after_them_are_rejected_one_by_one(tm
 
 
 @pytest.mark.usefixtures("block")
+def test_one_row_of_two_cells_inside_a_cell_is_told_by_its_id(tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text('item_id,title\nb7,"Tea\nb8,Bread"\nb9,"Roses are red,\nviolets, are blue"\n')
+    cells, numbers, rejects, _ = read(file, "title")
+    assert [(one.row, one.reason, one.value) for one in rejects] == [
+        (1, "rows_in_a_cell", 'b7,"Tea'),
+        (2, "rows_in_a_cell", 'b8,Bread"'),
+    ]
+    assert (cells, numbers) == ([["Roses are red,\nviolets, are blue"]], [3])
+
+
+@pytest.mark.usefixtures("block")
 def test_text_after_a_closing_quote_breaks_a_row_of_csv_and_is_text_in_tsv(tmp_path: Path) -> None:
     content = 'item_id,title,tag\n1,"Star Wars" returns,a\n2,5" disk,b\n3,"x, y",c\n'
     (tmp_path / "a.csv").write_text(content)
@@ -154,14 +166,14 @@ CELLS = st.text(st.sampled_from('ab ,"\\\n'), max_size=6)
 def test_what_the_standard_library_writes_is_read_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], block: int
 ) -> None:
-    # a cell whose lines look like rows, and one in which a doubled quote follows a backslash, are read otherwise
+    # but for cells whose lines look like rows
     file = tmp_path_factory.mktemp("csv") / "x.csv"
     out = io.StringIO()
     csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("x", "y", "z"), *rows])
     file.write_text(out.getvalue())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features.quoting, "_BLOCK_BYTES", block)
-        patch.setattr(features.quoting, "_FEWEST_DELIMITERS", 1_000)
+        patch.setattr(features.quoting._Walk, "_swallowed", lambda *_: False)
         cells, numbers, rejects, escaped = read(file, "x,y,z")
     assert (rejects, escaped) == ([], 0)
     assert numbers == list(range(1, len(rows) + 1))
