@@ -1,7 +1,8 @@
 """A candidates file for batch scoring, streamed: requests of any number, each with its rows together.
 
-Columns: impression_id or request_id, user_id, item_id; optional timestamp (or time) and query. The rows of one request
-have to stand next to each other; that is what lets a file larger than memory be ranked in one pass.
+Columns: impression_id or request_id, user_id, item_id; optional timestamp or time, and query; the same ones in every
+file of a folder. The rows of one request have to stand next to each other; that is what lets a file larger than memory
+be ranked in one pass.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from features.checking import TableReader
+from features.checking import DEFAULT_FILES, TableReader
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.items import strings
 from features.log import NO_TIME, Bool, Int64, Strings
 from features.reading import columns_of, files_of
+from features.reading_warnings import reading_warnings
 from features.rejects import Reject, Rejects
 from features.schema import Column, Schema
 
 TABLE = "candidates"
+_REQUEST_IDS = ("impression_id", "request_id")
+_TIMES = ("timestamp", "time")
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,20 @@ class CandidateReader:
 
     id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
     because their item stood in the request already; both stand when the pass is through. Raises InputError where a
-    needed column is missing, nothing can be used, or a request comes back after another one.
+    needed column is missing or given in two spellings, nothing can be used, more rows are rejected than `files` allows,
+    or a request comes back after another one.
     """
 
     def __init__(
-        self, path: Path, *, timezone: str = "UTC", rejects: Rejects | None = None, rows: int = 50_000
+        self,
+        path: Path,
+        *,
+        timezone: str = "UTC",
+        rejects: Rejects | None = None,
+        files: FileOptions = DEFAULT_FILES,
+        rows: int = 50_000,
     ) -> None:
-        names = columns_of(files_of(Path(path))[0])
-        self.id_column = "request_id" if "request_id" in names and "impression_id" not in names else "impression_id"
-        when = "time" if "time" in names and "timestamp" not in names else "timestamp"
+        self.id_column, when = _spellings(Path(path), files)
         self.rejects = rejects or Rejects(None)
         self.n_repeats = 0
         self._wanted = rows
@@ -66,12 +76,8 @@ class CandidateReader:
             Column("timestamp", "time", moment=True, source=when),
             Column("query", "text"),
         )
-        if self.id_column not in names:
-            raise InputError(
-                f"file {str(path)!r}: expected a column 'impression_id' or 'request_id' in candidates, "
-                f"found {sorted(names)}"
-            )
-        self._table = TableReader(Path(path), Schema(TABLE, columns), timezone=timezone, rejects=self.rejects)
+        schema = Schema(TABLE, columns)
+        self._table = TableReader(Path(path), schema, timezone=timezone, rejects=self.rejects, files=files)
 
     @property
     def n_rows(self) -> int:
@@ -87,6 +93,11 @@ class CandidateReader:
     def units(self) -> dict[str, str]:
         """How the times are written."""
         return self._table.units
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What its user should know although it can be read, as far as the pass has come."""
+        return tuple(reading_warnings({TABLE: self._table}))
 
     def __iter__(self) -> Iterator[CandidateChunk]:
         waiting: list[pa.Table] = []
@@ -106,6 +117,7 @@ class CandidateReader:
             n_waiting = len(together) - cut
         if n_waiting:
             yield from self._chunks(pa.concat_tables(waiting).unify_dictionaries())
+        self._table.check_rejects()
 
     def _chunks(self, table: pa.Table) -> Iterator[CandidateChunk]:
         """`table`, which holds whole requests, in chunks of about the wanted size."""
@@ -159,11 +171,43 @@ class CandidateReader:
 
 
 def read_candidates(
-    path: Path, *, timezone: str = "UTC", rejects: Rejects | None = None, rows: int = 50_000
+    path: Path,
+    *,
+    timezone: str = "UTC",
+    rejects: Rejects | None = None,
+    files: FileOptions = DEFAULT_FILES,
+    rows: int = 50_000,
 ) -> CandidateReader:
     """A reader of the candidates at `path`, a file or a folder of files; see `CandidateReader`. rows: about how many
     candidate rows a chunk holds; a request is never split."""
-    return CandidateReader(path, timezone=timezone, rejects=rejects, rows=rows)
+    return CandidateReader(path, timezone=timezone, rejects=rejects, files=files, rows=rows)
+
+
+def check_candidates(path: Path, *, files: FileOptions = DEFAULT_FILES) -> None:
+    """Raises InputError where the columns of the candidates at `path` are not what they have to be; reads no rows."""
+    CandidateReader(path, files=files)
+
+
+def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
+    """What a candidates table calls its request ids and its times. Raises InputError where it calls them twice, in one
+    file or in several, since one of the columns would have to be ignored, and where there is no request id."""
+    found = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
+    chosen = []
+    for names, what in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
+        given = [name for name in names if name in found]
+        if len(given) > 1:
+            places = " and ".join(f"{name!r} in {str(found[name])!r}" for name in given)
+            raise InputError(
+                f"candidates {str(path)!r}: expected one column of {what}, got both {places}; take one away or give it "
+                "another name"
+            )
+        chosen.append(given[0] if given else names[0])
+    if chosen[0] not in found:
+        raise InputError(
+            f"file {str(path)!r}: expected a column 'impression_id' or 'request_id' in candidates, "
+            f"found {sorted(found)}"
+        )
+    return chosen[0], chosen[1]
 
 
 def _starts(request: pa.ChunkedArray) -> Int64:

@@ -8,6 +8,7 @@ A cell that cannot be read becomes null and carries a reason; a column whose typ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 import numpy as np
 import orjson
@@ -81,36 +82,96 @@ def mask_of(array: pa.Array | pa.BooleanScalar) -> Bool:
 
 
 def read_ids(array: pa.Array, column: Column, *, textual: bool) -> Cells:
-    """Ids as text; whole numbers become decimal text, an empty one is null. Floats raise InputError, or are rejected
-    one by one where the format writes everything as text."""
+    """Ids as text; whole numbers, decimals among them, become decimal text, an empty one is null. Floats raise
+    InputError, or are rejected one by one where the format writes everything as text; there an id that goes on over
+    several lines is rejected too, since it is the work of a quote that was not closed."""
     kind = array.type
-    if pa.types.is_null(kind):
+    if pa.types.is_null(kind) or pa.types.is_integer(kind):
         return Cells(array.cast(pa.large_string()))
-    if pa.types.is_integer(kind):
-        return Cells(array.cast(pa.large_string()))
+    if pa.types.is_decimal(kind):
+        return _decimal_ids(array)
     if not pa.types.is_large_string(kind):
-        raise _wrong_type(column, "text or whole numbers", kind, "write ids as text")
+        raise _wrong_type(column, "text, whole numbers or 16-byte UUIDs", kind, "write ids as text")
     values = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     if not textual:
         return Cells(values)
     floats = mask_of(pc.match_substring_regex(values, _FLOAT_ID))
-    return Cells(values, ((floats, "float_id"),) if floats.any() else ())
+    lines = mask_of(pc.match_substring_regex(values, r"[\r\n]"))
+    problems = ((floats, "float_id"), (lines, "line_break_in_id"))
+    return Cells(values, tuple((bad, why) for bad, why in problems if bad.any()))
+
+
+def _decimal_ids(array: pa.Array) -> Cells:
+    coded = array.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    texts = [f"{value:.0f}" if value == value.to_integral_value() else None for value in distinct]
+    values = pa.array(texts, pa.large_string()).take(coded.indices)
+    fraction = mask_of(values.is_null()) & ~mask_of(array.is_null())
+    return Cells(values, ((fraction, "float_id"),) if fraction.any() else ())
+
+
+def uuids_as_text(array: pa.Array) -> pa.Array:
+    """UUIDs of 16 bytes in their usual form, other arrays as they are.
+
+    A column holds UUIDs where its type says so, and where every value has 16 bytes and some is no text: in a column of
+    fixed size, printable ASCII; in another one, UTF-8.
+    """
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    kind = array.type
+    fixed = pa.types.is_fixed_size_binary(kind)
+    if not (fixed and kind.byte_width == 16) and not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return array
+    if not fixed and not pc.all(pc.equal(pc.binary_length(array), 16)).as_py():
+        return array
+    coded = array.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    if all(_printable(value) if fixed else _decoded(value) is not None for value in distinct):
+        return array
+    return pa.array([str(UUID(bytes=value)) for value in distinct], pa.large_string()).take(coded.indices)
+
+
+def _printable(value: bytes) -> bool:
+    return value.isascii() and value.decode("ascii").isprintable()
 
 
 def read_words(array: pa.Array, column: Column) -> Cells:
-    """Text; numbers and flags are written out, and several values of a category are joined by `|`."""
+    """Text; numbers and flags are written out, and the values of a list are joined by the column's joiner, those that
+    are null left out."""
     kind = array.type
     if pa.types.is_large_string(kind):
         return Cells(array)
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if lists and column.kind == "category":
+    if _is_list(kind):
         try:
-            return Cells(pc.binary_join(array.cast(pa.list_(pa.string())), "|").cast(pa.large_string()))
+            return Cells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
         except pa.ArrowException:
-            lists = True
-    if lists or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
-        raise _wrong_type(column, "text", kind, "write it as text")
+            pass
+    if _is_list(kind) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
+        raise _wrong_type(column, "text or lists of text", kind, "write it as text")
     return Cells(array.cast(pa.large_string()))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _joined(lists: pa.Array, joiner: str) -> pa.Array:
+    """The present values of each list as one text, null where the list is null."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    flat, rows = lists.flatten(), np.repeat(np.arange(len(lists)), lengths)
+    present = mask_of(flat.is_valid())
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(np.bincount(rows[present], minlength=len(lists)), out=offsets[1:])
+    values = pa.LargeListArray.from_arrays(pa.array(offsets), flat.filter(pa.array(present)))
+    joined = pc.binary_join(values, pa.scalar(joiner, pa.large_string()))
+    return pc.if_else(lists.is_null(), pa.scalar(None, joined.type), joined)
 
 
 def read_numbers(array: pa.Array, column: Column) -> Cells:

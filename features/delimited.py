@@ -1,24 +1,25 @@
 """Delimited text, streamed: CSV, TSV and their kin, every cell as bytes, so that ids keep their zeros.
 
-An empty cell is null; a byte order mark is skipped; a line with more or fewer cells than the header is a reject.
+An empty cell is null; a byte order mark is skipped. A line with more or fewer cells than the header is a reject, and so
+is a row whose quotes break the rules of `features.quoting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from features.encodings import open_text
 from features.errors import InputError
 from features.log import Int64
+from features.quoting import Block, Broken, WholeRows
 from features.raw import RawBatch, explained
 from features.rejects import Reject
-
-_BLOCK_BYTES = 8 << 20
+from features.sources import Source
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,73 @@ class Delimited:
     names: tuple[str, ...] = ()
     quoted: bool = True
 
+    @property
+    def format(self) -> str:
+        """What people call it."""
+        return "CSV" if self.delimiter == "," else "TSV"
 
-def delimited_columns(file: Path, layout: Delimited) -> pa.Schema:
+
+def delimited_columns(source: Source, layout: Delimited) -> pa.Schema:
     """Names of the header, and the types that the first block looks like."""
-    with _open_delimited(file, layout, lambda _: "skip", None) as reader:
-        return reader.schema
+    with open_text(source.path, source.encoding) as stream:
+        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
+        names = _names(source, rows, layout)
+        first = next(iter(rows), Block(b""))
+        return _parsed(first.text, names, None, layout, [])[0].schema
 
 
-def _open_delimited(
-    file: Path, layout: Delimited, on_ragged: Callable[[arrow_csv.InvalidRow], str], columns: list[str] | None
-) -> arrow_csv.CSVStreamingReader:
-    compression = "gzip" if file.suffix.lower() == ".gz" else None
-    return arrow_csv.open_csv(
-        pa.input_stream(str(file), compression=compression),
-        read_options=arrow_csv.ReadOptions(
-            use_threads=False, block_size=_BLOCK_BYTES, column_names=list(layout.names) or None
-        ),
+def delimited_batches(source: Source, columns: list[str], layout: Delimited) -> Iterator[RawBatch]:
+    """The rows of a file of delimited text as large_binary cells; ragged lines and broken quotes are rejects."""
+    done = 0
+    with explained(source, layout.format), open_text(source.path, source.encoding) as stream:
+        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
+        names = _names(source, rows, layout)
+        for block in rows:
+            ragged: list[arrow_csv.InvalidRow] = []
+            data, places = _parsed(block.text, names, columns, layout, ragged)
+            first, after = done + 1, done + 1 + len(data) + len(ragged)
+            rejects = [_ragged(source, done + one.number, one) for one in ragged]
+            rejects += [_broken(source, after + place, one) for place, one in enumerate(block.broken)]
+            yield RawBatch(source, first + places, data, tuple(rejects), textual=True, escaped=block.escaped)
+            done = after - 1 + len(block.broken)
+
+
+def _names(source: Source, rows: WholeRows, layout: Delimited) -> list[str]:
+    if layout.names:
+        return list(layout.names)
+    found: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
+    if any("\n" in name or "\r" in name for name in found):
+        raise InputError(
+            f"file {str(source.path)!r}: expected the names of the columns in the first row, got a quoted cell that "
+            f"goes on over several lines: {next(name for name in found if len(name.splitlines()) > 1)[:60]!r}; close it"
+        )
+    return found
+
+
+def _parsed(
+    text: bytes,
+    names: list[str] | None,
+    columns: list[str] | None,
+    layout: Delimited,
+    ragged: list[arrow_csv.InvalidRow],
+) -> tuple[pa.RecordBatch, Int64]:
+    """The rows of `text` with `columns`, all without conversion; None: all columns, with the types they look like.
+
+    names: None where the first row holds them. Lines with another number of cells are added to `ragged`. The second
+    value are the places of the rows that are left, from 0.
+    """
+
+    def on_ragged(row: arrow_csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "skip"
+
+    if names is not None and not text.strip(b"\r\n"):
+        chosen = names if columns is None else columns
+        kind = pa.null() if columns is None else pa.large_binary()
+        return pa.RecordBatch.from_arrays([pa.array([], kind)] * len(chosen), chosen), np.zeros(0, np.int64)
+    table = arrow_csv.read_csv(
+        pa.BufferReader(text),
+        read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
         parse_options=arrow_csv.ParseOptions(
             delimiter=layout.delimiter,
             quote_char=layout.quoted and '"',
@@ -59,52 +111,16 @@ def _open_delimited(
             strings_can_be_null=True,
         ),
     )
+    data = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    left = np.ones(len(data) + len(ragged), np.bool_)
+    left[[row.number - 1 for row in ragged]] = False
+    return data, np.flatnonzero(left).astype(np.int64)
 
 
-def delimited_batches(file: Path, columns: list[str], layout: Delimited) -> Iterator[RawBatch]:
-    """The rows of a file of delimited text as large_binary cells; ragged lines are rejects."""
-    ragged: list[int] = []
-    waiting: list[Reject] = []
-
-    def on_ragged(row: arrow_csv.InvalidRow) -> str:
-        number = row.number - (0 if layout.names else 1)
-        ragged.append(number)
-        found = f"{row.actual_columns} cells, not {row.expected_columns}: {row.text}"
-        waiting.append(Reject(str(file), number, "ragged_line", "", found))
-        return "skip"
-
-    done, last = 0, None
-    with explained(file, "CSV" if layout.delimiter == "," else "TSV"):
-        reader = _open_delimited(file, layout, on_ragged, columns)
-    with reader:
-        while True:
-            with explained(file, "CSV" if layout.delimiter == "," else "TSV"):
-                batch = next(reader, None)
-            if batch is None:
-                break
-            rows = _numbers_beside(done, len(batch), ragged)
-            done += len(batch)
-            last = (int(rows[-1]), batch.slice(len(batch) - 1)) if len(batch) else last
-            rejects, waiting[:] = tuple(waiting), []
-            yield RawBatch(file, rows, batch, rejects, textual=True)
-    if layout.quoted and last is not None:
-        _check_closed(file, *last)
-    if waiting:
-        empty = pa.RecordBatch.from_arrays([pa.array([], pa.large_binary()) for _ in columns], columns)
-        yield RawBatch(file, np.zeros(0, np.int64), empty, tuple(waiting), textual=True)
+def _broken(source: Source, number: int, one: Broken) -> Reject:
+    return Reject(str(source.path), number, one.reason, "", one.line.decode("utf-8", "backslashreplace"))
 
 
-def _check_closed(file: Path, row: int, cells: pa.RecordBatch) -> None:
-    """A quote that is never closed takes the rest of the file into its cell, the last line's end included."""
-    if any((value or b"").endswith(b"\n") for (value,) in (column.to_pylist() for column in cells.columns)):
-        raise InputError(
-            f"file {str(file)!r}: expected every quoted cell to end with a quote, but one in row {row} goes on to the "
-            "end of the file; close it, or double the quotes inside cells"
-        )
-
-
-def _numbers_beside(done: int, count: int, left_out: list[int]) -> Int64:
-    """Row numbers of the good rows `done` to `done + count`, where the rows numbered `left_out` are not among them."""
-    good = np.arange(done + 1, done + count + 1, dtype=np.int64)
-    before = np.asarray(left_out, np.int64) - np.arange(len(left_out))
-    return good + np.searchsorted(before, good, side="right")
+def _ragged(source: Source, number: int, row: arrow_csv.InvalidRow) -> Reject:
+    found = f"{row.actual_columns} cells, not {row.expected_columns}: {row.text}"
+    return Reject(str(source.path), number, "ragged_line", "", found)

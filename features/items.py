@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.checking import TableReader
+from features.checking import DEFAULT_FILES, TableReader
 from features.codes import Origins
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME, Catalog, Categorical, Float32, Float64, Int64, Ragged, Strings
 from features.rejects import Reject, Rejects
@@ -196,7 +197,9 @@ def _categorical(column: pa.ChunkedArray) -> Categorical:
     return Categorical(tuple(values.to_pylist()), Ragged(offsets, (pairs % size).astype(np.int32)))
 
 
-def items_reader(path: Path, columns: ItemColumns, *, timezone: str, rejects: Rejects) -> TableReader:
+def items_reader(
+    path: Path, columns: ItemColumns, *, timezone: str, rejects: Rejects, files: FileOptions = DEFAULT_FILES
+) -> TableReader:
     """A reader of the items table at `path` that finds the further `columns` in it."""
-    plain = TableReader(path, ITEMS, timezone=timezone, rejects=rejects)
-    return TableReader(path, item_schema(columns, plain.columns), timezone=timezone, rejects=rejects)
+    plain = TableReader(path, ITEMS, timezone=timezone, rejects=rejects, files=files)
+    return TableReader(path, item_schema(columns, plain.columns), timezone=timezone, rejects=rejects, files=files)

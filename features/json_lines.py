@@ -1,67 +1,79 @@
-"""JSON lines, streamed: one object a line, blank lines skipped, anything else a reject."""
+"""JSON lines, streamed: one object a line, blank lines skipped, anything else a reject.
+
+A field is read value by value as its column needs it, so that the same value means the same whatever stands in the
+rows around it: texts and numbers may alternate, and so may a text and a list of texts. A value that the column cannot
+hold rejects its row.
+"""
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from itertools import compress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
+from features.encodings import open_text, reason_for
 from features.errors import InputError
 from features.raw import RawBatch
 from features.rejects import Reject
+from features.schema import Kind
+from features.sources import Source
 
 _JSON_ROWS = 32_768
 _PEEKED_LINES = 1_000
+_SCALARS = (str, int, float, bool)
+_Lines = tuple[list[int], list[dict[str, Any]], list[Reject]]
 
 
-def json_columns(file: Path) -> dict[str, pa.DataType]:
-    """Names and types of what stands in the first thousand lines."""
-    _, rows, rejects = next(_json_blocks(file, _PEEKED_LINES), ([], [], []))
+def json_columns(source: Source) -> dict[str, pa.DataType]:
+    """Names and types of what stands in the first thousand lines; text where the values are of several types."""
+    _, rows, rejects = next(_json_blocks(source, _PEEKED_LINES), ([], [], []))
     if rejects and not rows:
         raise InputError(
-            f"file {str(file)!r}: expected JSON lines, one object a line, got {(rejects[0].value or '')[:60]!r}"
+            f"file {str(source.path)!r}: expected JSON lines, one object a line, got {(rejects[0].value or '')[:60]!r}"
         )
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: _json_column([row.get(name) for row in rows], is_id=False).type for name in names}
+    return {name: _typed([row.get(name) for row in rows]).type for name in names}
 
 
-def json_batches(file: Path, columns: list[str], ids: frozenset[str]) -> Iterator[RawBatch]:
-    """The rows of a file with the fields `columns`. ids: those that hold ids, in which a fraction rejects its row."""
-    for numbers, rows, rejects in _json_blocks(file, _JSON_ROWS):
-        kept = [_id_problem(row, ids) for row in rows]
-        for number, problem in zip(numbers, kept, strict=True):
-            if problem is not None:
-                rejects.append(Reject(str(file), number, *problem))
-        if any(kept):
-            numbers = [number for number, problem in zip(numbers, kept, strict=True) if problem is None]
-            rows = [row for row, problem in zip(rows, kept, strict=True) if problem is None]
-        arrays = [_json_column([row.get(name) for row in rows], is_id=name in ids) for name in columns]
-        data = pa.RecordBatch.from_arrays(arrays, columns)
-        yield RawBatch(file, np.array(numbers, np.int64), data, tuple(rejects))
+def json_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
+    """The rows of a file with the fields `columns`, each with what it is to be read as."""
+    for numbers, rows, rejects in _json_blocks(source, _JSON_ROWS):
+        kept = [True] * len(rows)
+        for name, kinds in columns.items():
+            for place, row in enumerate(rows):
+                problem = None if row.get(name) is None else _problem(row[name], kinds)
+                if problem is not None and kept[place]:
+                    kept[place] = False
+                    rejects.append(Reject(str(source.path), numbers[place], problem, name, _written(row[name])))
+        numbers, rows = list(compress(numbers, kept)), list(compress(rows, kept))
+        arrays = [_column([row.get(name) for row in rows], kinds) for name, kinds in columns.items()]
+        data = pa.RecordBatch.from_arrays(arrays, list(columns))
+        yield RawBatch(source, np.array(numbers, np.int64), data, tuple(rejects))
 
 
-def _json_blocks(file: Path, size: int) -> Iterator[tuple[list[int], list[dict[str, object]], list[Reject]]]:
+def _json_blocks(source: Source, size: int) -> Iterator[_Lines]:
     """Row numbers, objects and rejected lines, up to `size` lines at a time; blank lines count for nothing."""
     numbers: list[int] = []
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     rejects: list[Reject] = []
     number = 0
-    with file.open("rb") as raw:
-        for line in gzip.GzipFile(fileobj=raw) if file.suffix.lower() == ".gz" else raw:
+    with open_text(source.path, source.encoding) as lines:
+        for line in lines:
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
             if line.isspace():
                 continue
             number += 1
-            row = _json_object(line)
+            row = _json_object(line, source.encoding)
             if isinstance(row, dict):
                 numbers.append(number)
                 rows.append(row)
             else:
-                rejects.append(Reject(str(file), number, row, "", line.decode("utf-8", "replace").strip()))
+                rejects.append(_rejected_line(source.path, number, row, line))
             if len(rows) + len(rejects) >= size:
                 yield numbers, rows, rejects
                 numbers, rows, rejects = [], [], []
@@ -69,7 +81,7 @@ def _json_blocks(file: Path, size: int) -> Iterator[tuple[list[int], list[dict[s
         yield numbers, rows, rejects
 
 
-def _json_object(line: bytes) -> dict[str, object] | str:
+def _json_object(line: bytes, encoding: str) -> dict[str, Any] | str:
     """The object of a line, or the reason why there is none."""
     try:
         row = orjson.loads(line)
@@ -77,27 +89,70 @@ def _json_object(line: bytes) -> dict[str, object] | str:
         try:
             line.decode("utf-8")
         except UnicodeDecodeError:
-            return "invalid_utf8"
+            return reason_for(encoding)
         return "bad_json"
     return row if isinstance(row, dict) else "bad_json"
 
 
-def _id_problem(row: dict[str, object], ids: frozenset[str]) -> tuple[str, str, str] | None:
-    for name in ids:
-        value = row.get(name)
-        if value is not None and type(value) is not str and type(value) is not int:
-            return "float_id" if isinstance(value, float) else "wrong_type", name, orjson.dumps(value).decode()
-    return None
+def _rejected_line(file: Path, number: int, reason: str, line: bytes) -> Reject:
+    return Reject(str(file), number, reason, "", line.decode("utf-8", "replace").strip())
 
 
-def _json_column(values: list[object], *, is_id: bool) -> pa.Array:
-    """The column as Arrow sees it; as text where its values are of several types, or ids."""
-    if not is_id:
-        try:
-            return pa.array(values)
-        except (pa.ArrowException, OverflowError):
-            pass
-    texts = [
-        None if value is None else value if type(value) is str else orjson.dumps(value).decode() for value in values
-    ]
+def _problem(value: object, kinds: Collection[Kind]) -> str | None:
+    """Why a value cannot stand in a column of these kinds, None where it can."""
+    if type(value) is str:
+        return None
+    if "id" in kinds and type(value) is not int:
+        return "float_id" if isinstance(value, float) else "wrong_type"
+    if isinstance(value, _SCALARS) or "any" in kinds:
+        return None
+    if isinstance(value, list):
+        flat = all(part is None or isinstance(part, _SCALARS) for part in value)
+        return None if flat and ("vector" in kinds or _holds_words(kinds)) else "wrong_type"
+    return "wrong_type"
+
+
+def _holds_words(kinds: Collection[Kind]) -> bool:
+    return "text" in kinds or "category" in kinds
+
+
+def _column(values: list[Any], kinds: Collection[Kind]) -> pa.Array:
+    """A column of values that its kinds can hold: of lists where one is a list, as Arrow sees it where it can."""
+    if _holds_words(kinds):
+        if any(type(value) is list for value in values):
+            lists = [None if value is None else _words(value) for value in values]
+            return pa.array(lists, pa.large_list(pa.large_string()))
+        return pa.array([None if value is None else _word(value) for value in values], pa.large_string())
+    return _as_text(values) if "id" in kinds else _typed(values)
+
+
+def _words(value: object) -> list[str]:
+    """A list's values as text, those that are null left out; one value is a list of itself."""
+    parts = value if isinstance(value, list) else [value]
+    return [_word(part) for part in parts if part is not None]
+
+
+def _word(value: object) -> str:
+    """One value as text, a float as Arrow writes it."""
+    if type(value) is str:
+        return value
+    if isinstance(value, float):
+        return str(pa.scalar(value).cast(pa.string()).as_py())
+    return orjson.dumps(value).decode()
+
+
+def _typed(values: list[Any]) -> pa.Array:
+    """The column as Arrow sees it; as text where its values are of several types."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        return _as_text(values)
+
+
+def _as_text(values: list[Any]) -> pa.Array:
+    texts = [None if value is None else _written(value) for value in values]
     return pa.array(texts, pa.large_string())
+
+
+def _written(value: object) -> str:
+    return value if type(value) is str else orjson.dumps(value).decode()

@@ -13,10 +13,10 @@ put before the impression ids, as `train-17`. Writes `items.parquet`, `impressio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +24,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.cells import mask_of, read_text
+from features.checking import DEFAULT_FILES
 from features.delimited import Delimited, delimited_batches
+from features.encodings import FileOptions, reason_for
 from features.errors import InputError
 from features.log import HISTORY_TYPE, Bool, Int64
+from features.mind_report import MindReport
 from features.outputs import fresh_folder
 from features.raw import RawBatch
 from features.rejects import Reject, Rejects
 from features.schema import CANONICAL
+from features.sources import Source
 
 _BEHAVIORS = Delimited("\t", ("impression_id", "user_id", "time", "history", "impressions"), quoted=False)
 _NEWS = Delimited(
@@ -47,41 +51,6 @@ _IMPRESSIONS = pa.schema(
 _EVENTS = pa.schema([("user_id", _TEXT), ("item_id", _TEXT), ("timestamp", _TIME), ("event_type", _TEXT)])
 _SECOND = 1_000_000
 _USERS_A_BATCH = 20_000
-
-
-@dataclass(frozen=True)
-class MindReport:
-    """What an import found. undescribed: items that are shown or stand in a history and have no row in news.
-    history_events: written once a user. differing_histories: users whose rows disagree on their history. rejected:
-    rows of both files left out, by reason."""
-
-    items: int
-    undescribed: int
-    impressions: int
-    candidates: int
-    clicks: int
-    users: int
-    history_events: int
-    differing_histories: int
-    rejected: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return asdict(self)
-
-    def lines(self) -> list[str]:
-        """The report for a person."""
-        found = [
-            f"{self.items:,} described items, {self.undescribed:,} more without a description",
-            f"{self.impressions:,} impressions with {self.candidates:,} candidates and {self.clicks:,} clicks",
-            f"{self.users:,} users with {self.history_events:,} history events",
-        ]
-        if self.differing_histories:
-            found.append(f"{self.differing_histories:,} users have several histories; the earliest one holds")
-        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
 
 
 @dataclass
@@ -101,6 +70,7 @@ class _Import:
         self.described: set[str] = set()
         self.met: set[str] = set()
         self.histories: dict[str, _History] = {}
+        self.rows: Counter[str] = Counter()
         self.impressions = self.candidates = self.clicks = self.history_events = 0
         self.first: int | None = None
 
@@ -113,24 +83,25 @@ class _Import:
         kept &= ~bad
 
 
-def import_mind(source: Path, out: Path) -> MindReport:
+def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> MindReport:
     """Write MIND's files in `source` as native tables into the new folder `out`, and say what was found.
 
     Rejected rows are in `out`/rejects. Raises InputError where there is no behaviors.tsv or news.tsv, where they are
-    not MIND's, where no row has labels, or where `out` holds anything; then nothing is written.
+    not MIND's, where no row has labels, where more rows are rejected than `files` allows (those without labels not
+    counted), or where `out` holds anything; then nothing is written.
     """
     parts = _parts(Path(source))
     with fresh_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
         state = _Import(rejects)
         with pq.ParquetWriter(folder / "items.parquet", _ITEMS, compression="zstd") as items:
             for _, part in parts:
-                for batch in _news(part / "news.tsv", state):
+                for batch in _news(part / "news.tsv", files.encoding, state):
                     items.write_batch(batch)
         with pq.ParquetWriter(folder / "impressions.parquet", _IMPRESSIONS, compression="zstd") as impressions:
             for prefix, part in parts:
-                for batch in _behaviors(part / "behaviors.tsv", prefix, state):
+                for batch in _behaviors(part / "behaviors.tsv", files.encoding, prefix, state):
                     impressions.write_batch(batch)
-        _check_usable(Path(source), state)
+        _check_usable(Path(source), state, files)
         if any(one.items for one in state.histories.values()):
             with pq.ParquetWriter(folder / "events.parquet", _EVENTS, compression="zstd") as events:
                 for batch in _history_events(state):
@@ -161,19 +132,20 @@ def _parts(source: Path) -> list[tuple[str, Path]]:
 
 def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, kept: Bool) -> list[pa.Array]:
     """Columns as text; rows with bytes that are no UTF-8 are rejected."""
+    state.rows[table] += len(raw.rows) + len(raw.rejects)
     for reject in raw.rejects:
         state.rejects.add(table, reject)
     found = []
     for name in names:
         cells = read_text(raw.data.column(name))
-        for bad, reason in cells.problems:
-            state.reject(raw, table, bad, reason, name, kept)
+        for bad, _ in cells.problems:
+            state.reject(raw, table, bad, reason_for(raw.source.encoding), name, kept)
         found.append(cells.values)
     return found
 
 
-def _news(file: Path, state: _Import) -> Iterator[pa.RecordBatch]:
-    for raw in delimited_batches(file, list(_NEWS.names[:5]), _NEWS):
+def _news(file: Path, encoding: str, state: _Import) -> Iterator[pa.RecordBatch]:
+    for raw in delimited_batches(Source(file, encoding), list(_NEWS.names[:5]), _NEWS):
         kept = np.ones(len(raw.rows), np.bool_)
         texts = _texts(raw, "news", _NEWS.names[:5], state, kept)
         state.reject(raw, "news", mask_of(texts[0].is_null()), "missing_value", "item_id", kept)
@@ -185,9 +157,9 @@ def _news(file: Path, state: _Import) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([item_id, title, abstract, category, subcategory], schema=_ITEMS)
 
 
-def _behaviors(file: Path, prefix: str, state: _Import) -> Iterator[pa.RecordBatch]:
+def _behaviors(file: Path, encoding: str, prefix: str, state: _Import) -> Iterator[pa.RecordBatch]:
     table, names = "behaviors", _BEHAVIORS.names
-    for raw in delimited_batches(file, list(names), _BEHAVIORS):
+    for raw in delimited_batches(Source(file, encoding), list(names), _BEHAVIORS):
         kept = np.ones(len(raw.rows), np.bool_)
         texts = _texts(raw, table, names, state, kept)
         for name, text in zip(names, texts, strict=True):
@@ -252,14 +224,15 @@ def _prefixed(prefix: str, ids: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise(pa.scalar(prefix, _TEXT), ids, pa.scalar("", _TEXT))
 
 
-def _check_usable(source: Path, state: _Import) -> None:
-    if state.impressions:
-        return
-    first = state.rejects.first("behaviors")
-    found = "none" if first is None else f"only rejected ones, the first in row {first.row}: {first.reason}"
-    raise InputError(
-        f"folder {str(source)!r}: expected rows with labels such as 'N123-1 N456-0' in behaviors.tsv, found {found}"
-    )
+def _check_usable(source: Path, state: _Import, files: FileOptions) -> None:
+    if not state.impressions:
+        first = state.rejects.first("behaviors")
+        found = "none" if first is None else f"only rejected ones, the first in row {first.row}: {first.reason}"
+        raise InputError(
+            f"folder {str(source)!r}: expected rows with labels such as 'N123-1 N456-0' in behaviors.tsv, found {found}"
+        )
+    for table in ("news", "behaviors"):
+        state.rejects.check_share(table, source, state.rows[table], files)
 
 
 def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:

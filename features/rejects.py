@@ -8,16 +8,21 @@ rejects leaves no file, and removes one of an earlier reading.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from features.encodings import FileOptions, encoding_advice, reason_for
 from features.errors import InputError, RecsysError
 
 _LONGEST = 200
+_NO_DAMAGE = ("duplicate_id", "unlabelled")
+"""Reasons of rows that are left out although they can be read."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +46,19 @@ class Rejects:
         self._folder = folder
         self._files: dict[str, TextIO] = {}
         self._counts: dict[str, Counter[str]] = {}
-        self._first: dict[str, Reject] = {}
+        self._first: dict[str, dict[str, Reject]] = {}
         self._stack = ExitStack()
 
     def add(self, table: str, reject: Reject) -> None:
         """Count a row of `table`, and write it down."""
         self._counts.setdefault(table, Counter())[reject.reason] += 1
-        self._first.setdefault(table, reject)
+        self._first.setdefault(table, {}).setdefault(reject.reason, reject)
         if self._folder is None:
             return
         if table not in self._files:
             self._files[table] = self._open(self._folder / f"{table}.jsonl")
         line = asdict(reject)
-        if reject.value is not None and len(reject.value) > _LONGEST:
-            line["value"] = reject.value[:_LONGEST] + "…"
+        line["value"] = _cut(reject.value)
         try:
             self._files[table].write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
@@ -64,9 +68,40 @@ class Rejects:
         """How many rows of `table` were rejected, by reason, in alphabetical order."""
         return dict(sorted(self._counts.get(table, Counter()).items()))
 
-    def first(self, table: str) -> Reject | None:
-        """The first row of `table` that was rejected."""
-        return self._first.get(table)
+    def first(self, table: str, reason: str | None = None) -> Reject | None:
+        """The first row of `table` that was rejected, for `reason` where one is named."""
+        found = self._first.get(table, {})
+        return next(iter(found.values()), None) if reason is None else found.get(reason)
+
+    def check_share(
+        self, table: str, path: Path, n_rows: int, options: FileOptions, *, none_kept: bool = False, more: int = 0
+    ) -> None:
+        """Raises InputError where more of a table's rows were rejected than the options allow, or all.
+
+        n_rows: rows seen. none_kept: True where not one row can be used, whatever is allowed. more: rejected rows
+        beside those that were added here.
+        """
+        name, first = f"{table} table {str(path)!r}", self.first(table)
+        counts = {reason: n for reason, n in self.by_reason(table).items() if reason not in _NO_DAMAGE}
+        damaged = sum(counts.values()) + more
+        if not none_kept and damaged <= options.max_rejects * n_rows:
+            return
+        if n_rows == 0 or first is None:
+            raise InputError(f"{name}: expected at least one row, found none")
+        if none_kept:
+            said, way_out = f"none of its {n_rows:,} rows can be used", ""
+        else:
+            said = (
+                f"{damaged:,} of its {n_rows:,} rows cannot be used ({_listed(counts)}), more than the share of "
+                f"{options.max_rejects:g} that is allowed"
+            )
+            way_out = f"; --max-rejects {_rounded_up(damaged / n_rows)} would leave them out"
+        if counts and max(counts, key=counts.__getitem__) == reason_for(options.encoding):
+            way_out = f"; {encoding_advice(options.encoding)}{way_out}"
+        raise InputError(
+            f"{name}: {said}; the first: row {first.row}{_of(first.file, path)}, {first.reason}, "
+            f"field {first.field!r}, value {_cut(first.value)!r}{way_out}"
+        )
 
     def clear(self, tables: tuple[str, ...]) -> None:
         """Remove what an earlier reading wrote for `tables`."""
@@ -100,6 +135,23 @@ class Rejects:
                         part.replace(path)
                     except OSError as problem:
                         raise _unwritable(path, problem) from problem
+
+
+def _cut(value: str | None) -> str | None:
+    return value if value is None or len(value) <= _LONGEST else value[:_LONGEST] + "…"
+
+
+def _of(file: str, path: Path) -> str:
+    """Names the file of a table that may have several."""
+    return "" if file == str(path) else f" of {file!r}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} x {reason}" for reason, n in counts.items())
+
+
+def _rounded_up(share: float) -> float:
+    return math.ceil(share * 100) / 100
 
 
 def _close(file: TextIO) -> None:

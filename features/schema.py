@@ -42,6 +42,7 @@ class Column:
     required: the file must have it. filled: a row without a value is rejected. moment: it says when something
     happened, so that its numbers must all be of one unit; a date of publication may be any number. source: the name
     in the file where that is not `name`. wanted_by: the option that asks for it, for the error that it is missing.
+    joiner: stands between the values of a list where text is wanted.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Column:
     moment: bool = False
     source: str = ""
     wanted_by: str = ""
+    joiner: str = "|"
 
     @property
     def field(self) -> str:
@@ -90,8 +92,8 @@ ITEMS = Schema(
     "items",
     (
         _id("item_id"),
-        Column("title", "text", required=True),
-        Column("description", "text"),
+        Column("title", "text", required=True, joiner=" "),
+        Column("description", "text", joiner=" "),
         Column("published_at", "time"),
     ),
 )

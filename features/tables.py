@@ -16,14 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.checking import TableReader
+from features.checking import DEFAULT_FILES, TableReader
 from features.clicks import ClickedRows, EventRows, Matches, event_types, match_clicks, merged, no_events, read_events
 from features.codes import sorted_union
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
 from features.lists import Lists, no_lists, read_lists
 from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
 from features.reading import find_table
+from features.reading_warnings import reading_warnings
 from features.rejects import Rejects
 from features.schema import EVENTS, IMPRESSIONS, TABLES, USERS
 from features.table_report import TableCounts, TableReport, fingerprint
@@ -41,7 +43,7 @@ class ReadOptions:
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
     categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
-    names a column, where that is not the option of its kind.
+    names a column, where that is not the option of its kind. files: encoding, and how much may be rejected.
     """
 
     timezone: str = "UTC"
@@ -53,6 +55,7 @@ class ReadOptions:
     texts: tuple[str, ...] = ()
     more_categories: tuple[str, ...] = ()
     named_by: Mapping[str, str] = field(default_factory=dict)
+    files: FileOptions = DEFAULT_FILES
 
     @property
     def item_columns(self) -> ItemColumns:
@@ -121,21 +124,29 @@ def validate(folder: Path, options: ReadOptions | None = None, *, rejects: Path 
 
 
 def read_table_rows(
-    path: Path, table: str, *, timezone: str = "UTC", rejects: Rejects | None = None, options: ReadOptions | None = None
+    path: Path,
+    table: str,
+    *,
+    timezone: str = "UTC",
+    rejects: Rejects | None = None,
+    options: ReadOptions | None = None,
+    files: FileOptions = DEFAULT_FILES,
 ) -> TableReader:
     """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `Checked` batches.
 
     table: items, events, impressions or users. Items come with the further columns of `options`, named as
     `category NAME`, `number NAME`, `vector NAME` and `text NAME`, or without options with every column as it came.
-    Raises InputError for an unusable file, and ValueError for another table name.
+    files: how the files are read, where no options say it. Raises InputError for an unusable file, and ValueError for
+    another table name.
     """
     if table not in TABLES:
         raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
     bin_ = rejects or Rejects(None)
+    files = files if options is None else options.files
     if table == "items" and options is not None:
-        return items_reader(Path(path), options.item_columns, timezone=timezone, rejects=bin_)
+        return items_reader(Path(path), options.item_columns, timezone=timezone, rejects=bin_, files=files)
     schema = TABLES[table].with_extras() if table == "items" else TABLES[table]
-    return TableReader(Path(path), schema, timezone=timezone, rejects=bin_)
+    return TableReader(Path(path), schema, timezone=timezone, rejects=bin_, files=files)
 
 
 def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool = False) -> Tables:
@@ -148,18 +159,23 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
-    readers = {"items": items_reader(paths["items"], options.item_columns, timezone=options.timezone, rejects=rejects)}
+    timezone, files = options.timezone, options.files
+    items = items_reader(paths["items"], options.item_columns, timezone=timezone, rejects=rejects, files=files)
+    readers = {"items": items}
     for schema in (EVENTS, IMPRESSIONS, USERS):
         path = paths[schema.table]
         if path is not None:
-            readers[schema.table] = TableReader(path, schema, timezone=options.timezone, rejects=rejects)
-    return Tables(
+            readers[schema.table] = TableReader(path, schema, timezone=timezone, rejects=rejects, files=files)
+    tables = Tables(
         read_items(readers["items"], options.item_columns, rejects),
         read_events(readers["events"]) if "events" in readers else no_events(),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
         _users(readers["users"]) if "users" in readers else None,
         readers,
     )
+    for reader in readers.values():
+        reader.check_rejects()
+    return tables
 
 
 def _users(batches: TableReader) -> pa.Table:
@@ -258,6 +274,7 @@ def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: R
     in_lists = len(np.unique(matches.event[matches.event >= 0]))
     unknown = (tables.events.impression.codes >= 0) & (_list_of_event(tables.events, tables.lists) < 0)
     return [
+        *reading_warnings(tables.readers),
         *item_warnings(log, np.append(described, False)),
         *list_warnings(log, tables.lists.repeats),
         *click_warnings(

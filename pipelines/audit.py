@@ -193,6 +193,8 @@ def config_of(settings: Settings, config: Config) -> Config:
         positive_event_types=settings.positive_event_types,
         click_window_minutes=settings.click_window / MINUTE,
         event_delay_seconds=settings.event_delay / SECOND,
+        encoding=config.data.encoding,
+        max_rejects=config.data.max_rejects,
     )
     features = Features.model_validate(
         config.features.model_dump()

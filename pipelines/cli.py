@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from features.encodings import FileOptions
 from pipelines import cli_data, cli_versions
 from pipelines.blas import one_blas_thread
 from pipelines.cli_options import (
@@ -23,11 +24,13 @@ from pipelines.cli_options import (
     OUT_FOLDER,
     Report,
     config_options,
+    file_options,
     json_option,
     model_option,
     print_report,
     rejects_option,
     store_option,
+    table_options,
 )
 from pipelines.cli_types import CheckedGroup, RunName, agreeing
 from pipelines.endings import one_line, run
@@ -59,7 +62,7 @@ def _resumed_as_it_was(context: click.Context) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@config_options
+@table_options
 @click.option(
     "--name", type=NEW_NAME, default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker."
 )
@@ -102,7 +105,7 @@ def _bounds_go_with_replay(context: click.Context) -> None:
 @click.option("--replay", is_flag=True, help="Run the lists through the online path instead, against the offline one.")
 @click.option("--from", "start", type=MOMENT, metavar="TIME", help="With --replay: the first list's time.")
 @click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: the time that every list is before.")
-@config_options
+@table_options
 @json_option
 @agreeing(_bounds_go_with_replay)
 def audit(
@@ -134,7 +137,12 @@ def audit(
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--candidates", required=True, type=INPUT, help="File or folder: request, user, item, optional time.")
+@click.option(
+    "--candidates",
+    required=True,
+    type=INPUT,
+    help="File or folder: impression_id or request_id, user_id, item_id; optional timestamp, query.",
+)
 @click.option("--out", required=True, type=OUT_FOLDER, help="New folder for the ranked Parquet files.")
 @model_option
 @click.option(
@@ -144,14 +152,23 @@ def audit(
     help="Time of requests that have none; ISO 8601 or epoch, without a zone in the model's. Default: now.",
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="Keep this many rows of each request.")
+@file_options
 @json_option
 def score(
-    folder: Path, candidates: Path, out: Path, model: str, at: str | None, top_k: int | None, json_path: Path | None
+    folder: Path,
+    candidates: Path,
+    out: Path,
+    model: str,
+    at: str | None,
+    top_k: int | None,
+    files: FileOptions,
+    json_path: Path | None,
 ) -> None:
     """Rank the candidates of many requests with the events in DIR."""
     from pipelines.score import score as run_scoring
 
-    print_report(run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k), json_path)
+    report = run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files)
+    print_report(report, json_path)
 
 
 @cli.command()
@@ -164,7 +181,7 @@ def score(
     help="Name of the MLflow run; nothing is registered.",
 )
 @click.option("--plot", type=OUT_FILE, help="Also write the plot to this file, as PNG.")
-@config_options
+@table_options
 @json_option
 def ablate(
     folder: Path,
@@ -213,12 +230,15 @@ def serve(
 @store_option
 @model_option
 @rejects_option
+@file_options
 @json_option
-def load_items(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_items(
+    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
+) -> None:
     """Put an items table into an online store; new and changed texts are encoded."""
     from pipelines.load import load_items as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
 
 
 @cli.command("load-events")
@@ -226,24 +246,28 @@ def load_items(file: Path, store: str, model: str, rejects: Path | None, json_pa
 @store_option
 @model_option
 @rejects_option
+@file_options
 @json_option
-def load_events(file: Path, store: str, model: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_events(
+    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
+) -> None:
     """Put an events or an impressions table into an online store."""
     from pipelines.load import load_events as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects), json_path)
+    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
 
 
 @cli.command("load-users")
 @click.argument("file", type=INPUT)
 @store_option
 @rejects_option
+@file_options
 @json_option
-def load_users(file: Path, store: str, rejects: Path | None, json_path: Path | None) -> None:
+def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions, json_path: Path | None) -> None:
     """Put a users table into an online store."""
     from pipelines.load_users import load_users as run_load
 
-    print_report(run_load(file, store, rejects=rejects), json_path)
+    print_report(run_load(file, store, rejects=rejects, files=files), json_path)
 
 
 @cli.command("rebuild-tables")

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli_options import FOLDER, OUT_FOLDER, config_options, json_option, print_report, rejects_option
+from features.encodings import FileOptions
+from pipelines.cli_options import (
+    FOLDER,
+    OUT_FOLDER,
+    file_options,
+    json_option,
+    print_report,
+    rejects_option,
+    table_options,
+)
 from pipelines.cli_types import CheckedGroup
 
 
@@ -19,12 +28,13 @@ def data() -> None:
 @click.argument("layout", type=click.Choice(["mind"]))
 @click.argument("source", metavar="SRC", type=FOLDER)
 @click.argument("out", metavar="OUT", type=OUT_FOLDER)
+@file_options
 @json_option
-def data_import(layout: str, source: Path, out: Path, json_path: Path | None) -> None:
+def data_import(layout: str, source: Path, out: Path, files: FileOptions, json_path: Path | None) -> None:
     """Turn a data set in another LAYOUT into the native tables."""
     from features.mind import import_mind
 
-    print_report(import_mind(source, out), json_path)
+    print_report(import_mind(source, out, files), json_path)
 
 
 @data.command()
@@ -48,7 +58,7 @@ def simulate(
 @data.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @rejects_option
-@config_options
+@table_options
 @json_option
 def validate(
     folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
@@ -65,7 +75,7 @@ def validate(
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@config_options
+@table_options
 @json_option
 def slates(
     folder: Path,
@@ -81,7 +91,11 @@ def slates(
     from recsys.config import load_config
 
     read = load_config(config_path, settings).data
-    options = ReadOptions(timezone=read.timezone, positive_event_types=read.positive_event_types)
+    options = ReadOptions(
+        timezone=read.timezone,
+        positive_event_types=read.positive_event_types,
+        files=FileOptions(read.encoding, read.max_rejects),
+    )
     print_report(write_slates(folder, size=size, seed=seed, options=options), json_path)
 
 
@@ -92,7 +106,7 @@ def features() -> None:
 
 @features.command("list")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
-@config_options
+@table_options
 @json_option
 def features_list(
     folder: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None

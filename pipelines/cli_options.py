@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +41,56 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     config = click.option("--config", "config_path", type=CONFIG_FILE, help="YAML file of settings.")
     setting = click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated.")
     return config(setting(command))
+
+
+def _encoding(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from features.encodings import check_encoding
+    from features.errors import InputError
+
+    try:
+        return None if value is None else check_encoding(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+_encoding_option = click.option(
+    "--encoding", callback=_encoding, help="Encoding of text files, such as gb18030 or cp1252. Default: utf-8."
+)
+_max_rejects_option = click.option(
+    "--max-rejects",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="Largest share of a table's rows that may be rejected. Default: 0.5.",
+)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that reads tables as a configuration says: those that fill it, `--encoding` and
+    `--max-rejects` among them, which the command gets as two more of its `settings`."""
+
+    @wraps(command)
+    def with_settings(
+        *args: Any, settings: tuple[str, ...], encoding: str | None, max_rejects: float | None, **rest: Any
+    ) -> Any:
+        given = {"data.encoding": encoding, "data.max_rejects": max_rejects}
+        more = tuple(f"{name}={value}" for name, value in given.items() if value is not None)
+        return command(*args, settings=(*settings, *more), **rest)
+
+    return config_options(_encoding_option(_max_rejects_option(with_settings)))
+
+
+def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--encoding` and `--max-rejects` of a command without configuration, which gets them as `files`."""
+
+    @wraps(command)
+    def with_files(*args: Any, encoding: str | None, max_rejects: float | None, **rest: Any) -> Any:
+        from features.encodings import FileOptions
+
+        given = {"encoding": encoding, "max_rejects": max_rejects}
+        files = FileOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return command(*args, files=files, **rest)
+
+    return _encoding_option(_max_rejects_option(with_files))
 
 
 class Report(Protocol):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipelines.cli_options import FOLDER, NEW_NAME, config_options, json_option, model_option, print_report
+from pipelines.cli_options import FOLDER, NEW_NAME, json_option, model_option, print_report, table_options
 from pipelines.cli_types import CheckedCommand, Side, VersionOrUri
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
@@ -18,7 +18,7 @@ METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @model_option
 @click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
-@config_options
+@table_options
 @json_option
 def evaluate(
     folder: Path,
@@ -43,7 +43,7 @@ def evaluate(
 @click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
 @click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
 @click.option("--metric", type=click.Choice(METRICS), default="ndcg_at_10", show_default=True)
-@config_options
+@table_options
 @json_option
 def compare(
     a: str,
@@ -69,7 +69,7 @@ def compare(
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
 @click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
-@config_options
+@table_options
 @json_option
 def promote(
     version: str,

@@ -51,9 +51,10 @@ def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[i
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
+    from pipelines.reading import file_options
     from pipelines.unseen import learnt_until, open_unseen
     from recsys.registry.versions import load
 
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
-    opened = open_unseen(versions, folder, after=learnt_until(versions))
+    opened = open_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
     return tuple(one.evaluate(config).frame() for one in opened), (0,) * len(names)

@@ -16,6 +16,7 @@ import numpy as np
 
 from features.moments import moment_text
 from features.table_report import TableReport
+from pipelines.reading import file_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.unseen import learnt_until, open_unseen
 from recsys.config import Config
@@ -97,15 +98,16 @@ class EvaluateReport:
 def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = False) -> EvaluateReport:
     """Evaluate the version `model` names on the lists of `folder` that are later than all it learnt from.
 
-    all_lists: on every list instead, its own labels among them. Of the configuration only evaluation, seed and threads
-    are read. Raises InputError where no list is late enough, ModelNotFound and its kin for the model.
+    all_lists: on every list instead, its own labels among them. Of the configuration only evaluation, seed, threads
+    and how files are read count. Raises InputError where no list is late enough, ModelNotFound and its kin for the
+    model.
     """
     watch = Stopwatch()
     experiment = tracking.connect()
     with watch.stage("read"):
         loaded = load(model)
         until = learnt_until([loaded])
-        (opened,) = open_unseen([loaded], folder, after=None if all_lists else until)
+        (opened,) = open_unseen([loaded], folder, after=None if all_lists else until, files=file_options(config))
     with watch.stage("evaluation"):
         evaluation = opened.evaluate(config)
         slices = _by_slice(evaluation, config)

@@ -71,7 +71,9 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
             raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
         options = read_options(config)
         rejects = Rejects(None)
-        reader = items_reader(path, options.item_columns, timezone=options.timezone, rejects=rejects)
+        reader = items_reader(
+            path, options.item_columns, timezone=options.timezone, rejects=rejects, files=options.files
+        )
         items = read_items(reader, options.item_columns, rejects)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
     features = feature_set(

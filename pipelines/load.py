@@ -8,11 +8,14 @@ run beside a server on the same store: what is loaded is seen by the next reques
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from features.arrivals import id_problem
+from features.checking import DEFAULT_FILES
+from features.encodings import FileOptions
 from features.lists import read_lists
 from features.online import OnlineState
 from features.reading import columns_of, files_of
@@ -34,43 +37,49 @@ from recsys.unit import Settings, Unit
 _CACHED_TEXTS = 20_000
 
 
-def load_items(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
+def load_items(
+    path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """Upsert an items table into the store of a model, made where there is none; new texts are encoded.
 
-    rejects: folder for the rows left out. Raises InputError for a table of which no row is taken, StoreError for the
-    store, ModelError or ModelNotFound for the model.
+    rejects: folder for the rows left out. files: how the table's files are read. Raises InputError for an unusable
+    table and one of which no row is taken, StoreError for the store, ModelError or ModelNotFound for the model.
     """
     unit = _unit(model_uri)
-    with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings)) as state:
-        report = items_into(state, unit, path, rejects=rejects)
+    with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings, files)) as state:
+        report = items_into(state, unit, path, rejects=rejects, files=files)
     report.require_any(path)
     return report
 
 
-def load_events(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
+def load_events(
+    path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
 
     The model's collaborative tables are made anew at the end, from everything that the store then holds.
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
-        report = events_into(state, path, rejects=rejects)
+        report = events_into(state, path, rejects=rejects, files=files)
         report.require_any(path)
         rebuild_in(state, unit)
         return report
 
 
-def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None) -> LoadReport:
+def items_into(
+    state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """`load_items` with everything open. The first row of an item counts, as in training."""
     report = LoadReport("items")
     made: list[int] = []
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
-    options = settings_options(unit.settings)
-    with Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "items", timezone=options.timezone, rejects=load_.rejects, options=options)
-        for checked in load_.batches(reader):
+    options = settings_options(unit.settings, files)
+    reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
+    with Load(report, path, rejects, files) as load_:
+        for checked in load_.batches(reading):
             items = {}
             for place, item in enumerate(read_items(checked)):
                 reason = "duplicate_id" if item.item_id in seen else _long_id(item.item_id)
@@ -86,14 +95,16 @@ def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | No
     return report
 
 
-def events_into(state: OnlineState, path: Path, *, rejects: Path | None = None) -> LoadReport:
+def events_into(
+    state: OnlineState, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+) -> LoadReport:
     """`load_events` with everything open."""
-    if "clicked" in columns_of(files_of(path)[0]):
-        return _lists_into(state, path, rejects)
+    if "clicked" in columns_of(files_of(path, files.encoding)[0]):
+        return _lists_into(state, path, rejects, files)
     report = LoadReport("events")
-    with Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "events", timezone=state.settings.timezone, rejects=load_.rejects)
-        for checked in load_.batches(reader):
+    reading = partial(read_table_rows, path, "events", timezone=state.settings.timezone, files=files)
+    with Load(report, path, rejects, files) as load_:
+        for checked in load_.batches(reading):
             rejected = state.add_events(read_events(checked), latest=_latest())
             for one in rejected:
                 load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
@@ -101,12 +112,14 @@ def events_into(state: OnlineState, path: Path, *, rejects: Path | None = None) 
     return report
 
 
-def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadReport:
+def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: FileOptions) -> LoadReport:
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
     report = LoadReport("impressions")
-    with Load(report, path, rejects) as load_:
-        reader = read_table_rows(path, "impressions", timezone=state.settings.timezone, rejects=load_.rejects)
+    with Load(report, path, rejects, files) as load_:
+        timezone = state.settings.timezone
+        reader = read_table_rows(path, "impressions", timezone=timezone, rejects=load_.rejects, files=files)
         lists = read_lists(reader, load_.rejects)
+        reader.check_rejects()
         rows = np.diff(lists.offsets)
         report.rows = reader.n_rows
         for start in range(0, len(lists), AT_ONCE):
@@ -117,15 +130,16 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadRep
             lost = sum(int(rows[start + one.index]) for one in rejected)
             load_.done(0, int(rows[start : start + len(part)].sum()) - lost)
         report.accepted += lists.repeats
+        load_.check(reader)
     return report
 
 
-def vector_widths(path: Path, settings: Settings) -> dict[str, int]:
+def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_FILES) -> dict[str, int]:
     """The width of each vector column that the model reads, from the first rows of an items table that have one."""
     widths: dict[str, int] = {}
     if not settings.item_vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=settings_options(settings)):
+    for checked in read_table_rows(path, "items", options=settings_options(settings, files)):
         for name in settings.item_vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):

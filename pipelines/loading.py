@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from features.arrivals import Rejection, ShownList
 from features.checking import Checked, TableReader
+from features.encodings import FileOptions
 from features.errors import InputError
+from features.reading_warnings import reading_warnings
 from features.rejects import Reject, Rejects
 
 AT_ONCE = 5_000
@@ -24,7 +26,8 @@ AT_ONCE = 5_000
 class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
     known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
-    lists, for impressions that the store refused). encoded: texts that no vector was known of.
+    lists, for impressions that the store refused). encoded: texts that no vector was known of. warnings: plain
+    sentences about the table's files.
     """
 
     table: str
@@ -33,6 +36,7 @@ class LoadReport:
     changed: int = 0
     encoded: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,6 +48,7 @@ class LoadReport:
             "changed": self.changed,
             "encoded": self.encoded,
             "rejected": dict(self.rejected),
+            "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
 
@@ -53,7 +58,8 @@ class LoadReport:
         found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
             found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
-        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        return found + [f"warning: {warning}" for warning in self.warnings]
 
     def require_any(self, path: Path) -> None:
         """Raise InputError where no row of the table at `path` was taken."""
@@ -65,8 +71,11 @@ class LoadReport:
 class Load:
     """One load under way: its rejects, its progress, its clock."""
 
-    def __init__(self, report: LoadReport, path: Path, folder: Path | None) -> None:
+    def __init__(self, report: LoadReport, path: Path, folder: Path | None, files: FileOptions) -> None:
         self.rejects = Rejects(folder)
+        self._folder = folder
+        self._files = files
+        self._refused = 0
         self._report = report
         self._path = path
         self._started = time.perf_counter()
@@ -83,13 +92,29 @@ class Load:
         self._report.rejected = self.rejects.by_reason(self._report.table)
         self._report.seconds = time.perf_counter() - self._started
 
-    def batches(self, reader: TableReader) -> Iterator[Checked]:
-        """The reader's batches, cut to a size that a transaction takes well."""
+    def batches(self, reading: Callable[..., TableReader]) -> Iterator[Checked]:
+        """The batches of a table, cut to a size that a transaction takes well. reading: makes a reader of it, given
+        where its rejects go.
+
+        The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
+        """
+        with Rejects(self._folder) as found:
+            for _ in reading(rejects=found):
+                pass
+        reader = reading(rejects=self.rejects)
         for checked in reader:
             for start in range(0, len(checked.rows), AT_ONCE):
                 part = slice(start, start + AT_ONCE)
                 yield Checked(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
-        self._report.rows = reader.n_rows
+        self.check(reader)
+
+    def check(self, reader: TableReader) -> None:
+        """What is known when a table is through. Raises InputError where more rows are rejected, by the store too, than
+        is allowed."""
+        report = self._report
+        report.rows = reader.n_rows
+        report.warnings = tuple(reading_warnings({report.table: reader}))
+        self.rejects.check_share(report.table, self._path, report.rows, self._files, more=self._refused)
 
     def done(self, rows: int, accepted: int) -> None:
         """Count rows that have been dealt with."""
@@ -103,5 +128,6 @@ class Load:
 
     def reject_list(self, shown: ShownList, why: Rejection) -> None:
         """Count and write down a list; its rows are found by its id."""
+        self._refused += len(shown.items) - 1
         reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
         self.rejects.add(self._report.table, reject)

@@ -14,6 +14,7 @@ import mlflow
 
 from features.log import Requests
 from features.moments import moment_text
+from pipelines.reading import file_options
 from pipelines.unseen import Opened, learnt_until, open_unseen
 from recsys.bootstrap import count_clusters
 from recsys.comparison import Comparison, Side, compare
@@ -58,7 +59,7 @@ def promote(
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
     versions = [load(challenger.uri), load(champion.uri)]
-    opened = open_unseen(versions, folder, after=learnt_until(versions))
+    opened = open_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
         decision = Decision(

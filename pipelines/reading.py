@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from features.checking import DEFAULT_FILES
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.reads import SECOND
 from features.tables import ReadOptions
@@ -35,11 +37,17 @@ def read_options(config: Config) -> ReadOptions:
         texts=_template_columns(config.encoder.template),
         more_categories=tuple(more),
         named_by={**numbers, **vectors, **more},
+        files=file_options(config),
     )
 
 
-def settings_options(settings: Settings) -> ReadOptions:
-    """Tables read as the training of a unit read them."""
+def file_options(config: Config) -> FileOptions:
+    """How a configuration wants files to be read."""
+    return FileOptions(config.data.encoding, config.data.max_rejects)
+
+
+def settings_options(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
+    """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
     return ReadOptions(
         timezone=settings.timezone,
         positive_event_types=settings.positive_event_types,
@@ -48,6 +56,7 @@ def settings_options(settings: Settings) -> ReadOptions:
         numbers=settings.item_numbers,
         vectors=settings.item_vectors,
         texts=_template_columns(settings.template),
+        files=files,
     )
 
 

@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from features.candidates import CandidateChunk, CandidateReader, read_candidates
+from features.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
+from features.checking import DEFAULT_FILES
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME, Log, Requests
 from features.moments import moment_text
@@ -83,15 +85,18 @@ def score(
     at: int | str | None = None,
     top_k: int | None = None,
     threads: int = 0,
+    files: FileOptions = DEFAULT_FILES,
 ) -> ScoreReport:
     """Rank the candidates with the events of `folder` before each request's time.
 
     at: for requests without a time, microseconds or as people write it, without a zone in the model's; None is now.
-    top_k: rows kept of each request, None for all. Raises InputError for unusable tables and where no request can be
-    ranked, after which only the rejected rows are in `out`; ModelNotFound and its kin for the model.
+    top_k: rows kept of each request, None for all. files: how the tables and the candidates are read. Raises InputError
+    for unusable tables and candidates, whose columns are looked at first, and where no request can be ranked, after
+    which only the rejected rows are in `out`; ModelNotFound and its kin for the model.
     """
     started = datetime.now(UTC)
     require_fresh_folder(out, replaceable=(REJECTS,))
+    check_candidates(candidates, files=files)
     tracking.connect()
     loaded = versions.load(model)
     moment = moment_in(at, loaded.unit.settings.timezone, "at")
@@ -101,6 +106,7 @@ def score(
         int(started.timestamp() * 1e6) if moment is None else moment,
         top_k,
         threads or os.cpu_count() or 1,
+        files,
     )
     failure: InputError | None = None
     with fresh_folder(out, replaceable=(REJECTS,)) as partial:
@@ -131,17 +137,21 @@ class _Batch:
     moment: int
     top_k: int | None
     threads: int
+    files: FileOptions
 
     def run(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write the ranked files and the rejects into `out`; what the manifest says of them. Raises InputError."""
         unit = self.loaded.unit
-        data, tables = load_log(folder, settings_options(unit.settings), rejects=out / REJECTS)
+        data, tables = load_log(folder, settings_options(unit.settings, self.files), rejects=out / REJECTS)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         index, texts = LogIndex(data), unit.texts(data.catalog)
         with Rejects(out / REJECTS) as rejects:
-            reader = read_candidates(self.candidates, timezone=unit.settings.timezone, rejects=rejects)
+            timezone = unit.settings.timezone
+            reader = read_candidates(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
             counts = self._score(reader, index, texts, out)
+            for warning in reader.warnings:
+                log.info("warning: %s", warning)
             if not counts.requests:
                 raise InputError(
                     f"candidates {str(self.candidates)!r}: none of its {reader.n_rows:,} rows can be ranked: "

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.encodings import FileOptions
 from features.log import Impressions, Int64
 from features.moments import moment_text
 from features.offline import LogIndex
@@ -84,13 +85,15 @@ def learnt_until(versions: Sequence[Loaded]) -> int:
     return max(loaded.unit.settings.trained_until for loaded in versions)
 
 
-def open_unseen(versions: Sequence[Loaded], folder: Path, *, after: int | None) -> tuple[Opened, ...]:
+def open_unseen(
+    versions: Sequence[Loaded], folder: Path, *, after: int | None, files: FileOptions
+) -> tuple[Opened, ...]:
     """Each version with the lists of `folder` that are later than `after`; the tables are read again only where a
     version reads them in another way than the one before. Raises InputError for tables that cannot be used."""
     found: list[Opened] = []
     for loaded in versions:
-        options = settings_options(loaded.unit.settings)
-        if found and options == settings_options(found[-1].loaded.unit.settings):
+        options = settings_options(loaded.unit.settings, files)
+        if found and options == settings_options(found[-1].loaded.unit.settings, files):
             index, tables = found[-1].index, found[-1].tables
         else:
             log, tables = load_log(folder, options, impressions_required=True)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from features.encodings import check_encoding
 from recsys.errors import ConfigError
 
 
@@ -42,6 +43,10 @@ class Data(Section):
     """How long after its list an event can be the click of that list's item."""
     event_delay_seconds: float = Field(0.0, ge=0)
     """How old events are when they become known; every read at t is made at t minus this."""
+    encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
+    """Encoding of text files (CSV, TSV, JSON lines), a name that Python knows."""
+    max_rejects: float = Field(0.5, ge=0, le=1)
+    """Largest share of a table's rows that may be rejected; more is an error."""
 
 
 class Slices(Section):

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import read_candidates
+from features.candidates import check_candidates, read_candidates
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME
 
@@ -54,11 +55,51 @@ def test_a_request_that_comes_back_is_named(tmp_path: Path, rows: int) -> None:
 
 
 def test_bad_rows_and_repeats_are_counted(tmp_path: Path) -> None:
-    reader = read_candidates(write(tmp_path, HEAD + "1,u,a\n1,u,a\n1,u,\n2,u,a\n2,v,b\n3,u,c\n"))
+    file = write(tmp_path, HEAD + "1,u,a\n1,u,a\n1,u,\n2,u,a\n2,v,b\n3,u,c\n")
+    reader = read_candidates(file, files=FileOptions(max_rejects=0.5))
     (chunk,) = reader
     assert (list(chunk.ids), list(chunk.item)) == (["1", "3"], ["a", "c"])
     assert (reader.n_rows, reader.n_repeats) == (6, 1)
     assert reader.rejected == {"conflicting_request": 2, "missing_value": 1}
+
+
+@pytest.mark.parametrize("both", [("time", "timestamp"), ("impression_id", "request_id")])
+@pytest.mark.parametrize("split", [False, True])
+def test_one_column_in_two_spellings_is_refused(tmp_path: Path, both: tuple[str, str], split: bool) -> None:
+    columns = {"request_id": "r", "user_id": "u", "item_id": "a", **dict.fromkeys(both, "60")}
+    tables = [[name for name in columns if name != left_out] for left_out in both] if split else [list(columns)]
+    (tmp_path / "candidates").mkdir()
+    for place, names in enumerate(tables):
+        content = ",".join(names) + "\n" + ",".join(columns[name] for name in names) + "\n"
+        (tmp_path / "candidates" / f"{place}.csv").write_text(content)
+    with pytest.raises(InputError, match=r"expected one column of .*, got both") as caught:
+        check_candidates(tmp_path / "candidates")
+    assert all(repr(name) in str(caught.value) for name in both)
+
+
+def test_candidates_of_which_most_are_rejected_are_an_error(tmp_path: Path) -> None:
+    file = write(tmp_path, HEAD + "1,u,a\n1,v,b\n2,u,\n3,u,c\n")
+    said = r"3 of its 4 rows cannot be used \(2 x conflicting_request, 1 x missing_value\)"
+    with pytest.raises(InputError, match=said):
+        list(read_candidates(file))
+    assert [list(chunk.ids) for chunk in read_candidates(file, files=FileOptions(max_rejects=0.75))] == [["3"]]
+
+
+def test_a_column_that_is_nearly_named_is_said(tmp_path: Path) -> None:
+    reader = read_candidates(write(tmp_path, "request_id,user_id,item_id,time_stamp\n1,u,a,60\n"))
+    assert [chunk.time[0] for chunk in reader] == [NO_TIME]
+    assert reader.warnings == (
+        "candidates has no column 'timestamp', and nothing reads its column 'time_stamp'; if that is meant, call it "
+        "'timestamp'",
+    )
+
+
+def test_candidates_in_another_encoding_are_read(tmp_path: Path) -> None:
+    (tmp_path / "c.csv").write_bytes((HEAD + "请求,用户,新闻\n").encode("gbk"))
+    (chunk,) = read_candidates(tmp_path / "c.csv", files=FileOptions("gbk"))
+    assert (chunk.ids[0], chunk.user[0], chunk.item[0]) == ("请求", "用户", "新闻")
+    with pytest.raises(InputError, match="--encoding gb18030"):
+        list(read_candidates(tmp_path / "c.csv"))
 
 
 def test_a_file_without_request_ids_is_an_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from features.cells import read_cells, read_text
 from features.checking import TableReader
+from features.encodings import FileOptions
 from features.errors import InputError, RecsysError
 from features.rejects import Rejects
 from features.schema import EVENTS, IMPRESSIONS, ITEMS, Column, Kind, Schema
@@ -62,7 +63,7 @@ def test_whole_number_ids_become_decimal_text_and_empty_ones_null() -> None:
 
 
 def test_float_ids_are_refused_as_a_column_and_rejected_where_everything_is_text() -> None:
-    with pytest.raises(InputError, match="column 'x': expected text or whole numbers, got double"):
+    with pytest.raises(InputError, match="column 'x': expected text, whole numbers or 16-byte UUIDs, got double"):
         cells("id", [1.0, 2.0])
     values, problems = cells("id", ["12.0", "1e+05", "v1.2", "12e4", "3"], textual=True)
     assert problems == [(0, "float_id"), (1, "float_id")]
@@ -183,7 +184,7 @@ def test_rows_are_rejected_once_with_file_row_reason_field_and_value(tmp_path: P
     file = tmp_path / "events.csv"
     file.write_text("user_id,item_id,timestamp\nu,1,2024-01-01\nu,,2024-01-01\nu,3,soon\n,4,2024-01-02\nu,5.0,never\n")
     with Rejects(tmp_path / "rejects") as rejects:
-        reader = TableReader(file, EVENTS, timezone="UTC", rejects=rejects)
+        reader = TableReader(file, EVENTS, timezone="UTC", rejects=rejects, files=FileOptions(max_rejects=0.6))
         rows = [row for checked in reader for row in checked.data.to_pylist()]
     assert [(row["user_id"], row["item_id"]) for row in rows] == [("u", "1"), (None, "4")]
     assert (reader.n_rows, reader.n_kept) == (5, 2)

@@ -53,6 +53,55 @@ def test_every_command_has_help_and_stands_in_the_readme(words: str, command: cl
             assert parameter.help or parameter.show_default, parameter.name
 
 
+READ_TABLES = (
+    "train audit score evaluate ablate compare promote load-items load-events load-users",
+    "data validate, data slates, data import, features list",
+)
+
+
+@pytest.mark.parametrize("words", [*READ_TABLES[0].split(), *READ_TABLES[1].split(", ")])
+def test_every_command_that_reads_tables_takes_their_encoding_and_the_share_of_rejects(words: str) -> None:
+    command = dict(commands())[f"recsys {words}"]
+    assert {"encoding", "max_rejects"} <= {parameter.name for parameter in command.params}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--encoding", "klingon"], ["--encoding", "hex"], ["--max-rejects", "2"], ["--max-rejects", "-1"]]
+)
+def test_options_of_reading_out_of_range_are_bad_arguments(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "validate", "nowhere", *arguments], capsys)[0] == 2
+
+
+def test_tables_in_another_encoding_are_named_and_read_by_the_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "items.csv").write_bytes("item_id,title\na,新闻\nb,体育\n".encode("gb18030"))
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu,a,1700000000\nv,b,1700000001\n")
+    for command in (["data", "validate", str(tmp_path)], ["data", "slates", str(tmp_path), "--size", "2"]):
+        code, said = run(command, capsys)
+        assert code == 1
+        assert "none of its 2 rows can be used" in said
+        assert "--encoding gb18030" in said
+        assert run([*command, "--encoding", "gbk"], capsys)[0] == 0
+
+
+def test_the_share_of_rejects_may_come_from_the_configuration_or_the_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu,a,1700000000\nu,a,soon\nu,a,later\n")
+    validate = ["data", "validate", str(tmp_path)]
+    code, said = run(validate, capsys)
+    assert code == 1
+    assert "2 of its 3 rows cannot be used (2 x unreadable_time), more than the share of 0.5" in said
+    assert "--max-rejects 0.67" in said
+    assert run([*validate, "--max-rejects", "0.67"], capsys)[0] == 0
+    assert run([*validate, "--set", "data.max_rejects=0.67"], capsys)[0] == 0
+    assert run([*validate, "--set", "data.max_rejects=0.67", "--max-rejects", "0.1"], capsys)[0] == 1
+
+
 def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Exit code and standard error of a command in this process."""
     code = cli.run(lambda: cli.cli(arguments, standalone_mode=False))

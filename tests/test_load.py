@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from small_unit import SmallSite, small_site
 
+from features.encodings import FileOptions
 from features.errors import InputError, StoreError
 from features.log import Requests
 from features.offline import LogIndex
@@ -97,6 +98,7 @@ def test_events_count_once_however_often_they_are_loaded(site: SmallSite, state:
         "changed": 0,
         "encoded": 0,
         "rejected": {},
+        "warnings": [],
         "seconds": 0,
     }
     assert service.rank(request)["items"] == once
@@ -110,7 +112,8 @@ def test_rows_that_cannot_be_used_are_counted_and_written_down(state: OnlineStat
         {"user_id": "u1", "item_id": "a", "timestamp": "2999-05-01", "event_type": "click"},
         {"user_id": "u1", "item_id": "i" * 300, "timestamp": "2024-05-01", "event_type": "click"},
     ]
-    report = events_into(state, write(tmp_path / "events.csv", rows), rejects=tmp_path / "rejects")
+    table, rejects = write(tmp_path / "events.csv", rows), tmp_path / "rejects"
+    report = events_into(state, table, rejects=rejects, files=FileOptions(max_rejects=1))
     assert (report.rows, report.accepted) == (5, 1)
     assert report.rejected == {"bad_item_id": 1, "missing_value": 1, "time_in_future": 1, "unreadable_time": 1}
     lines = [json.loads(line) for line in (tmp_path / "rejects" / "events.jsonl").read_text().splitlines()]
@@ -120,6 +123,62 @@ def test_rows_that_cannot_be_used_are_counted_and_written_down(state: OnlineStat
         (4, "time_in_future"),
         (5, "bad_item_id"),
     ]
+
+
+def test_a_table_of_which_most_is_rejected_is_an_error_and_leaves_the_store_as_it_is(
+    state: OnlineState, tmp_path: Path
+) -> None:
+    good = {"user_id": "u1", "item_id": "a", "timestamp": "2024-05-01", "event_type": "click"}
+    rows = [good, {**good, "timestamp": "then"}, {**good, "item_id": ""}]
+    table = write(tmp_path / "events.csv", rows)
+    with pytest.raises(InputError, match=r"2 of its 3 rows cannot be used \(1 x missing_value, 1 x unreadable_time\)"):
+        events_into(state, table, rejects=tmp_path / "rejects")
+    assert len((tmp_path / "rejects" / "events.jsonl").read_text().splitlines()) == 2
+    assert clicks(state, "a") == 0
+    assert events_into(state, table, files=FileOptions(max_rejects=0.7)).accepted == 1
+    assert clicks(state, "a") == 1
+
+
+def test_rows_that_the_store_refuses_count_for_the_share_too(state: OnlineState, tmp_path: Path) -> None:
+    shown = {"impression_id": "1", "user_id": "u1", "timestamp": "2999-05-01", "clicked": 0}
+    with pytest.raises(InputError, match=r"3 of its 3 rows cannot be used \(1 x time_in_future\)"):
+        events_into(state, write(tmp_path / "lists.csv", [{**shown, "item_id": item_id} for item_id in "abc"]))
+    event = {"user_id": "u1", "item_id": "a", "timestamp": "2999-05-01"}
+    with pytest.raises(InputError, match="1 x time_in_future"):
+        events_into(state, write(tmp_path / "events.csv", [event]))
+    with pytest.raises(InputError, match="none of its 1 rows can be used"):
+        users_into(state, write(tmp_path / "users.csv", [{"user_id": "", "city": "Bern"}]))
+
+
+def test_a_load_says_what_a_reading_of_the_table_would(state: OnlineState, tmp_path: Path) -> None:
+    rows = [{"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000, "Event-Type": "view"}]
+    report = events_into(state, write(tmp_path / "events.csv", rows))
+    (warning,) = report.warnings
+    assert "events has no column 'event_type', and nothing reads its column 'Event-Type'" in warning
+    assert report.lines()[-1] == f"warning: {warning}"
+
+
+def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    for kind in ("click", "view"):
+        folder = tmp_path / "events" / f"event_type={kind}"
+        folder.mkdir(parents=True)
+        write(folder / "part.csv", [{"user_id": "u1", "item_id": f"a_{kind}", "timestamp": 1_700_000_000}])
+    assert events_into(state, tmp_path / "events").accepted == 2
+    assert (clicks(state, "a_click"), clicks(state, "a_view")) == (1, 0)
+    table = tmp_path / "items.csv"
+    frame = pd.DataFrame([item("x", "科技新闻")])
+    frame.to_csv(table, index=False, encoding="gb18030")
+    with pytest.raises(InputError, match=r"1 rows can be used.*--encoding gb18030"):
+        items_into(state, site.unit, table)
+    items_into(state, site.unit, table, files=FileOptions("gbk"))
+    with state.snapshot() as (snapshot, meta):
+        assert state.items(snapshot, meta, ["x"])["x"].title == "科技新闻"
+
+
+def clicks(state: OnlineState, item_id: str) -> int:
+    """How often an item was clicked."""
+    reader = OnlineReader(state, "u1", None, [item_id], now=1_800_000_000_000_000)
+    return int(reader.count(Count(CLICK, ITEM))[0])
 
 
 def test_clicked_rows_of_lists_are_clicks_and_repeats_are_accepted(state: OnlineState, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.mind import import_mind
 from features.tables import load_log
@@ -61,7 +62,8 @@ def test_rows_that_cannot_be_used_are_rejected_with_their_reason(tmp_path: Path)
         "6\tU3\t11/9/2019 1:00:00 AM\t\t\n",
         "7\tU3\n",
     ]
-    report = import_mind(source(tmp_path / "mind", FIRST + "".join(bad)), tmp_path / "out")
+    mind = source(tmp_path / "mind", FIRST + "".join(bad))
+    report = import_mind(mind, tmp_path / "out", FileOptions(max_rejects=1))
     assert report.impressions == 1
     assert report.rejected == {
         "bad_label": 1,
@@ -86,6 +88,21 @@ def test_files_without_a_usable_row_leave_nothing_behind(tmp_path: Path, behavio
     with pytest.raises(InputError, match=said):
         import_mind(source(tmp_path / "mind", behaviors), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["mind"]
+
+
+def test_files_in_another_encoding_and_most_rows_rejected_are_told_apart_from_rows_without_labels(
+    tmp_path: Path,
+) -> None:
+    news = "".join(f"N{k}\tnews\tworld\t新闻\t摘要\turl\t[]\t[]\n" for k in range(1, 4))
+    mind = source(tmp_path / "mind", FIRST)
+    (mind / "news.tsv").write_bytes(news.encode("gb18030"))
+    with pytest.raises(InputError, match=r"news table .* 3 of its 3 rows .*3 x invalid_utf8.*--encoding gb18030"):
+        import_mind(mind, tmp_path / "out")
+    import_mind(mind, tmp_path / "out", FileOptions("gb18030"))
+    assert list(load_log(tmp_path / "out")[0].catalog.title[:1]) == ["新闻"]
+    test_set = "".join(f"{k}\tU1\t11/9/2019 1:00:00 AM\t\tN1 N2\n" for k in range(5, 9))
+    report = import_mind(source(tmp_path / "mind2", FIRST + test_set), tmp_path / "out2")
+    assert report.rejected == {"unlabelled": 4}
 
 
 def test_an_interrupted_import_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

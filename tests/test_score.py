@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trained_site import MODEL, TrainedSite
 
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.offline import LogIndex
 from features.tables import load_log
@@ -96,6 +97,28 @@ def test_an_output_folder_with_files_is_refused(trained: TrainedSite, candidates
     with pytest.raises(InputError, match=r"expected a new or empty folder"):
         score(trained.data, candidates, tmp_path / "out", model=MODEL)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_a_wrong_header_of_the_candidates_is_found_before_tables_and_model(tmp_path: Path) -> None:
+    file = tmp_path / "candidates.csv"
+    for header, said in (
+        ("user_id,item_id", "expected a column 'impression_id' or 'request_id' in candidates, found"),
+        ("request_id,user,item_id", "expected a column 'user_id' in candidates, found"),
+        ("request_id,user_id,item_id,time,timestamp", "expected one column of times, got both"),
+    ):
+        file.write_text(f"{header}\n")
+        with pytest.raises(InputError, match=said):
+            score(tmp_path / "no tables", file, tmp_path / "out", model="models:/nothing@champion")
+
+
+def test_candidates_of_which_most_are_rejected_leave_no_output(trained: TrainedSite, tmp_path: Path) -> None:
+    file = tmp_path / "candidates.csv"
+    file.write_text("request_id,user_id,item_id\n1,u,a\n2,u,\n3,u,\n")
+    with pytest.raises(InputError, match=r"candidates table .* 2 of its 3 rows cannot be used"):
+        score(trained.data, file, tmp_path / "out", model=MODEL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates.csv"]
+    report = score(trained.data, file, tmp_path / "out", model=MODEL, files=FileOptions(max_rejects=0.7))
+    assert report.manifest["rejected"] == {"missing_value": 2}
 
 
 def test_a_failure_leaves_no_output(trained: TrainedSite, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME, Log
 from features.tables import ReadOptions, TableReport, load_log, read_table_rows, validate
@@ -178,7 +179,9 @@ def test_an_item_twice_in_a_list_stands_first_with_its_largest_label(tmp_path: P
 def test_a_list_whose_rows_disagree_on_user_or_time_is_rejected_whole(tmp_path: Path) -> None:
     content = LISTS + "i,u,60,a,1\ni,v,60,b,0\nj,u,60,a,1\nj,u,61,b,0\nk,u,60,b,1\nk,u,60,c,0\nl,u,60,a,1\nl,,60,b,0\n"
     folder = directory(tmp_path, impressions=content)
-    log, report = load_log(folder, rejects=tmp_path / "rejects")
+    with pytest.raises(InputError, match=r"impressions table .* 6 of its 8 rows cannot be used \(6 x conflicting"):
+        load_log(folder)
+    log, report = load_log(folder, ReadOptions(files=FileOptions(max_rejects=1)), rejects=tmp_path / "rejects")
     assert lists(log) == [("k", [("b", 1), ("c", 0)])]
     assert report.tables["impressions"].rejected == {"conflicting_impression": 6}
     written = [json.loads(line) for line in (tmp_path / "rejects" / "impressions.jsonl").read_text().splitlines()]
@@ -442,7 +445,7 @@ def test_lists_and_clicks_equal_a_plain_loop(
         with pytest.raises(InputError):
             load_log(folder)
         return
-    log, _ = load_log(folder, ReadOptions(click_window=4_000_000))
+    log, _ = load_log(folder, ReadOptions(click_window=4_000_000, files=FileOptions(max_rejects=1)))
     expected = sorted(good, key=lambda list_: ((agreed[list_] or ("", 0))[1], list(good).index(list_)))
     assert lists(log) == [(f"i{list_}", list(good[list_].items())) for list_ in expected]
     found = [(user or "", item, time // 1_000_000) for user, item, time, _ in events(log)]

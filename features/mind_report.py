@@ -1,0 +1,41 @@
+"""What an import of MIND's files found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MindReport:
+    """What an import found. undescribed: items that are shown or stand in a history and have no row in news.
+    history_events: written once a user. differing_histories: users whose rows disagree on their history. rejected:
+    rows of both files left out, by reason."""
+
+    items: int
+    undescribed: int
+    impressions: int
+    candidates: int
+    clicks: int
+    users: int
+    history_events: int
+    differing_histories: int
+    rejected: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        found = [
+            f"{self.items:,} described items, {self.undescribed:,} more without a description",
+            f"{self.impressions:,} impressions with {self.candidates:,} candidates and {self.clicks:,} clicks",
+            f"{self.users:,} users with {self.history_events:,} history events",
+        ]
+        if self.differing_histories:
+            found.append(f"{self.differing_histories:,} users have several histories; the earliest one holds")
+        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
