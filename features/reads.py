@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from features.event_types import canonical_type
 from features.history import Histories
 from features.log import NO_TIME, Catalog, Float64, Int64, Requests
 
@@ -87,7 +88,7 @@ def window_edge(moment: Int64, window: int) -> Int64:
 class Count:
     """How many events before the request. Integer, never missing: 0 for an unknown user or item.
 
-    what: CLICK, DATED_CLICK, IMPRESSION or an event type. by: which of them; a candidate with several values of a
+    what: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. by: which of them; a candidate with several values of a
     category gets the sum over its values. window: microseconds back, a multiple of 24, or None for all time; events
     without a date count in all time alone.
     """
@@ -97,6 +98,7 @@ class Count:
     window: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
         window = self.window
         if window is not None and (not isinstance(window, int) or window <= 0 or window % CELLS_PER_WINDOW):
@@ -114,6 +116,7 @@ class Last:
     by: Key
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
 
 
@@ -125,6 +128,7 @@ class First:
     by: Key
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
 
 

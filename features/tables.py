@@ -20,14 +20,20 @@ from features.checking import TableReader
 from features.clicks import ClickedRows, EventRows, Matches, event_types, match_clicks, merged, no_events, read_events
 from features.codes import sorted_union
 from features.errors import InputError
-from features.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
+from features.items import ItemColumns, Items, build_catalog, items_reader, last_of_each, read_items, strings
 from features.lists import Lists, no_lists, read_lists
 from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
 from features.reading import find_table
 from features.rejects import Rejects
 from features.schema import EVENTS, IMPRESSIONS, TABLES, USERS
 from features.table_report import TableCounts, TableReport, fingerprint
-from features.table_warnings import click_warnings, item_warnings, list_warnings
+from features.table_warnings import (
+    click_warnings,
+    item_warnings,
+    list_warnings,
+    repeat_warnings,
+    type_warnings,
+)
 
 __all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
 
@@ -41,7 +47,8 @@ class ReadOptions:
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
     categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
-    names a column, where that is not the option of its kind.
+    names a column, where that is not the option of its kind. now: microseconds, by which a time is in the future; None
+    is the clock's.
     """
 
     timezone: str = "UTC"
@@ -53,6 +60,7 @@ class ReadOptions:
     texts: tuple[str, ...] = ()
     more_categories: tuple[str, ...] = ()
     named_by: Mapping[str, str] = field(default_factory=dict)
+    now: int | None = None
 
     @property
     def item_columns(self) -> ItemColumns:
@@ -62,12 +70,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Tables:
-    """Everything read, codes not yet joined, and the readers, which know the counts."""
+    """Everything read, codes not yet joined, and the readers, which know the counts. user_repeats: rows of users whose
+    id comes again later."""
 
     items: Items
     events: EventRows
     lists: Lists
     users: pa.Table | None
+    user_repeats: int
     readers: dict[str, TableReader]
 
 
@@ -148,22 +158,28 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
-    readers = {"items": items_reader(paths["items"], options.item_columns, timezone=options.timezone, rejects=rejects)}
+    how = {"timezone": options.timezone, "rejects": rejects, "now": options.now}
+    readers = {"items": items_reader(paths["items"], options.item_columns, **how)}
     for schema in (EVENTS, IMPRESSIONS, USERS):
         path = paths[schema.table]
         if path is not None:
-            readers[schema.table] = TableReader(path, schema, timezone=options.timezone, rejects=rejects)
+            readers[schema.table] = TableReader(path, schema, **how)
+    users, user_repeats = _users(readers["users"]) if "users" in readers else (None, 0)
     return Tables(
-        read_items(readers["items"], options.item_columns, rejects),
+        read_items(readers["items"], options.item_columns),
         read_events(readers["events"]) if "events" in readers else no_events(),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
-        _users(readers["users"]) if "users" in readers else None,
+        users,
+        user_repeats,
         readers,
     )
 
 
-def _users(batches: TableReader) -> pa.Table:
-    return pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
+def _users(batches: TableReader) -> tuple[pa.Table, int]:
+    """The last row of each user, and how many rows that leaves out."""
+    users = pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
+    kept = last_of_each(users.column("user_id"))
+    return users.take(kept), len(users) - len(kept)
 
 
 def join(tables: Tables, options: ReadOptions) -> Joined:
@@ -213,7 +229,7 @@ def _list_of_event(events: EventRows, lists: Lists) -> Int32:
 
 def _attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:
     """The users table by user code: row i is user i, missing where the table does not have it."""
-    frame: pd.DataFrame = users.to_pandas().drop_duplicates("user_id").set_index("user_id")
+    frame: pd.DataFrame = users.to_pandas().set_index("user_id")
     return frame.reindex(pd.Index(user_ids.to_pylist(), dtype="str")).reset_index(drop=True)
 
 
@@ -222,10 +238,11 @@ def _report(
 ) -> TableReport:
     counts, units = {}, {}
     for name, reader in tables.readers.items():
-        repeats = {"events": tables.events.repeats, "impressions": tables.lists.repeats}.get(name, 0)
+        repeats = _repeats(tables)[name]
         by_reason = rejects.by_reason(name)
         kept = reader.n_rows - sum(by_reason.values()) - repeats
-        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats)
+        emptied = {column: one.count for column, one in reader.observed.emptied.items()}
+        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats, emptied)
         for column, unit in reader.units.items():
             naive = f" without a zone, read as {options.timezone}" if column in reader.naive else ""
             units[f"{name}.{column}"] = unit + naive
@@ -246,9 +263,29 @@ def _report(
         last=int(times.max()) if len(times) else None,
         time_units=units,
         categories=tables.items.categories,
+        event_types=_event_types(tables, log),
         warnings=tuple(_warnings(tables, log, matches, added, options)),
         fingerprint=fingerprint(log),
     )
+
+
+def _repeats(tables: Tables) -> dict[str, int]:
+    """Rows of each table that say again what another one says, or that a later one replaces."""
+    return {
+        "items": tables.items.repeats,
+        "events": tables.events.repeats,
+        "impressions": tables.lists.repeats,
+        "users": tables.user_repeats,
+    }
+
+
+def _event_types(tables: Tables, log: Log) -> dict[str, tuple[int, bool]]:
+    """Rows of the events table by type, and whether the type counts as a click."""
+    counts = np.bincount(tables.events.type.codes, minlength=len(tables.events.type.values))
+    rows = dict(zip(tables.events.type.values.to_pylist(), counts.tolist(), strict=True))
+    events = log.events
+    clicks = {events.types[code] for code in np.unique(events.type[events.positive])}
+    return {name: (rows[name], name in clicks) for name in events.types if rows.get(name)}
 
 
 def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
@@ -258,7 +295,10 @@ def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: R
     in_lists = len(np.unique(matches.event[matches.event >= 0]))
     unknown = (tables.events.impression.codes >= 0) & (_list_of_event(tables.events, tables.lists) < 0)
     return [
+        *(warning for reader in tables.readers.values() for warning in reader.observed.warnings()),
         *item_warnings(log, np.append(described, False)),
+        *repeat_warnings(_repeats(tables)),
+        *type_warnings(_event_types(tables, log), options.positive_event_types),
         *list_warnings(log, tables.lists.repeats),
         *click_warnings(
             log,

@@ -70,9 +70,8 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         if path is None:
             raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
         options = read_options(config)
-        rejects = Rejects(None)
-        reader = items_reader(path, options.item_columns, timezone=options.timezone, rejects=rejects)
-        items = read_items(reader, options.item_columns, rejects)
+        reader = items_reader(path, options.item_columns, timezone=options.timezone, rejects=Rejects(None))
+        items = read_items(reader, options.item_columns)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
     features = feature_set(
         categories=dict.fromkeys(categories, ()),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from features import arrivals
+from features.event_types import canonical_type
 from features.item_records import Item
 from features.online import OnlineState
 from features.reads import IMPRESSION, SECOND
@@ -101,7 +102,7 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals
     moment = moment_of(event.timestamp, timezone)
     if moment is None:
         raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {event.timestamp!r}", "timestamp")
-    if event.event_type == IMPRESSION:
+    if canonical_type(event.event_type) == IMPRESSION:
         shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
         return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
     if event.item_id is None:
