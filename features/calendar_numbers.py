@@ -46,8 +46,9 @@ def _read(numbers: Int64, parts: int) -> tuple[Int64, Bool]:
     for _ in range(min(parts, 5)):
         found.append(numbers % 100)
         numbers = numbers // 100
-    zero, one = np.zeros(len(numbers), np.int64), np.ones(len(numbers), np.int64)
-    month, day, hour, minute, second = (*found[::-1], *(one, one, zero, zero, zero)[len(found) :])
+    one, zero = np.ones(len(numbers), np.int64), np.zeros(len(numbers), np.int64)
+    first = [one, one, zero, zero, zero]
+    month, day, hour, minute, second = found[::-1] + first[len(found) :]
     valid = (month >= 1) & (month <= 12) & (hour < 24) & (minute < 60) & (second < 60)
     start = ((numbers - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("datetime64[M]")
     days_before = start.astype("datetime64[D]").astype(np.int64)

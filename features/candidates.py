@@ -88,6 +88,11 @@ class CandidateReader:
         """How the times are written."""
         return self._table.units
 
+    @property
+    def warnings(self) -> list[str]:
+        """What stands out in the rows so far, a sentence each."""
+        return self._table.observed.warnings()
+
     def __iter__(self) -> Iterator[CandidateChunk]:
         waiting: list[pa.Table] = []
         n_waiting = 0

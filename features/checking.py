@@ -47,9 +47,7 @@ class TableReader:
     is the clock's.
     """
 
-    def __init__(
-        self, path: Path, schema: Schema, *, timezone: str, rejects: Rejects, now: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, schema: Schema, *, timezone: str, rejects: Rejects, now: int | None = None) -> None:
         self.path = path
         self.schema = schema
         self.n_rows = 0

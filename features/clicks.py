@@ -110,6 +110,14 @@ def event_types(found: list[str], positive: tuple[str, ...] | None) -> tuple[tup
     return types, np.array([is_click(name, positive) for name in types], np.bool_)
 
 
+def types_found(rows: EventRows, events: Events) -> dict[str, tuple[int, bool]]:
+    """Rows of the events table by type, and whether the type counts as a click. events: the log's."""
+    counts = np.bincount(rows.type.codes, minlength=len(rows.type.values)).tolist()
+    clicks = {events.types[code] for code in np.unique(events.type[events.positive])}
+    found = sorted(zip(rows.type.values.to_pylist(), counts, strict=True))
+    return {name: (count, name in clicks) for name, count in found if count}
+
+
 def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, window: int, n_items: int) -> Matches:
     """Which event is the click of each clicked row. impression: (n_events,) list of each event, -1 for none. window:
     microseconds."""

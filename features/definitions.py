@@ -29,6 +29,7 @@ from features.reads import (
     Read,
     Reader,
     category_of,
+    of_category,
     user_of_category,
 )
 
@@ -218,14 +219,14 @@ class Lift:
 
     def reads(self) -> tuple[Read, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
-        keys = (user_of_category(self.column), USER, (self.column,), CATALOGUE)
+        keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
         return tuple(Count(self.what, by, self.window) for by in keys)
 
     def compute(self, reader: Reader) -> Float64:
         """Ratio, (n_rows,)."""
         part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
         whole = reader.count(Count(self.what, USER, self.window))
-        value = _mean_over_values(reader, Count(self.what, (self.column,), self.window))
+        value = _mean_over_values(reader, Count(self.what, of_category(self.column), self.window))
         usual = ratio(value, reader.count(Count(self.what, CATALOGUE, self.window)).astype(np.float64))
         return ratio((part + self.weight * usual) / (whole + self.weight), usual)
 

@@ -17,17 +17,23 @@ from features.log import HISTORY_TYPE
 NOT_POSITIVE = ("view", "impression")
 """Types that are no click unless `positive_event_types` names them."""
 
-_NEGATIVE = frozenset(
-    "dislike disliked unlike unliked hate downvote downvoted thumbsdown thumbdown negative notinterested uninterested "
-    "hide hidden skip skipped report reported block blocked mute muted dismiss dismissed reject rejected decline "
-    "unfollow unfollowed unsubscribe unsubscribed unsave unfavorite unfavourite unbookmark remove removed delete "
-    "deleted cancel cancelled canceled return returned refund refunded bounce bounced spam ignore ignored bad poor "
-    "notclicked noclick nonclick unclicked 不喜欢 点踩 踩 屏蔽 拉黑 举报 不感兴趣 负反馈 取消 删除 退货 退款 跳过".split()
+
+def _words(*lines: str) -> frozenset[str]:
+    return frozenset(word for line in lines for word in line.split())
+
+
+_NEGATIVE = _words(
+    "dislike disliked unlike unliked hate downvote downvoted thumbsdown thumbdown negative notinterested uninterested ",
+    "hide hidden skip skipped report reported block blocked mute muted dismiss dismissed reject rejected decline ",
+    "unfollow unfollowed unsubscribe unsubscribed unsave unfavorite unfavourite unbookmark remove removed delete ",
+    "deleted cancel cancelled canceled return returned refund refunded bounce bounced spam ignore ignored bad poor ",
+    "notclicked noclick nonclick unclicked",
+    "不喜欢 点踩 踩 屏蔽 拉黑 举报 不感兴趣 负反馈 取消 删除 退货 退款 跳过",
 )
-_SEEN = frozenset(
-    "view views viewed viewing pageview pageviews pv itemview productview impression impressions imp imps shown show "
-    "shows showed display displayed displays exposure exposures expose exposed seen render rendered served scroll "
-    "scrolled 曝光 浏览 展示 展现 查看".split()
+_SEEN = _words(
+    "view views viewed viewing pageview pageviews pv itemview productview impression impressions imp imps shown show ",
+    "shows showed display displayed displays exposure exposures expose exposed seen render rendered served scroll ",
+    "scrolled 曝光 浏览 展示 展现 查看",
 )
 Doubt = Literal["negative", "seen", "number"]
 

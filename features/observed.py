@@ -161,7 +161,9 @@ def _spellings() -> list[str]:
     """The words for nothing as files have them: in their usual cases, and with a blank before or behind."""
     cases = {case for word in _NOTHING for case in (word, word.upper(), word.capitalize(), word.title())}
     cases |= {"NaN", "NaT", ""}
-    return sorted({f"{before}{word}{behind}" for word in cases for before in ("", " ") for behind in ("", " ")} | {"\t"})
+    return sorted(
+        {f"{before}{word}{behind}" for word in cases for before in ("", " ") for behind in ("", " ")} | {"\t"}
+    )
 
 
 _SPELLINGS = pa.array(_spellings(), pa.large_string())

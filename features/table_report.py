@@ -46,8 +46,9 @@ class TableReport:
     items. users: known users. events: events in the log, clicked rows included. clicks: the positive ones.
     impressions, candidates: lists and their rows. matched, added: clicked rows that an event was found for, and
     clicks that came from a list alone. first, last: span of the dated events and lists, microseconds, None without any.
-    time_units: how the times of "table.column" are written. categories: item columns taken as categories.
-    event_types: type to its rows in events and whether it counts as a click. warnings: plain sentences. fingerprint: a hash of the content, the same whatever file format it came in.
+    time_units: how the times of "table.column" are written. categories: item columns taken as categories. event_types:
+    type to its rows in events and whether it counts as a click. warnings: plain sentences. fingerprint: a hash of the
+    content, the same whatever file format it came in.
     """
 
     tables: Mapping[str, TableCounts]
@@ -115,7 +116,9 @@ class TableReport:
         if self.time_units:
             found.append("times: " + ", ".join(f"{name} {unit}" for name, unit in sorted(self.time_units.items())))
         if self.event_types:
-            types = (f"{name} {n:,} ({'click' if click else 'no click'})" for name, (n, click) in self.event_types.items())
+            types = (
+                f"{name} {n:,} ({'click' if click else 'no click'})" for name, (n, click) in self.event_types.items()
+            )
             found.append("event types: " + ", ".join(types))
         if self.categories:
             found.append("categories: " + ", ".join(self.categories))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from features.event_types import Doubt, canonical_type, doubt_of
+from features.lists import LONGEST_LIST
 from features.log import Bool, Log
 
 _SAYS: dict[Doubt, str] = {
@@ -39,11 +40,19 @@ def list_warnings(log: Log, repeats: int) -> list[str]:
     both, sampled = int(shown.has_both().sum()), int(shown.sampled.sum())
     strangers = int((shown.requests.user < 0).sum())
     clicked = bool((shown.label > 0).any())
+    lengths = shown.requests.lengths()
+    long, longest = int((lengths > LONGEST_LIST).sum()), int(lengths.argmax())
     return _said(
         (not clicked, "no row of impressions has clicked above 0: its lists can train and test nothing"),
         (clicked and both < n, f"{both:,} of {n:,} lists have a clicked and an unclicked item; the rest train nothing"),
         (sampled, f"{sampled:,} of {n:,} lists are sampled: they count as impressions of no item"),
         (strangers, f"{strangers:,} of {n:,} lists have no user"),
+        (
+            long,
+            f"{long:,} lists have more than {LONGEST_LIST:,} candidates, the longest is {shown.ids[longest]!r} with "
+            f"{int(lengths[longest]):,}: the ranker learns from their clicked items and of the others from as many as "
+            f"make {LONGEST_LIST:,}; they are scored and evaluated whole",
+        ),
         (repeats, f"{repeats:,} rows repeat an item of their list; it keeps its largest label"),
     )
 
@@ -67,7 +76,10 @@ def repeat_warnings(repeats: Mapping[str, int]) -> list[str]:
     """repeats: table to rows that a later one of the same id replaces."""
     return _said(
         *(
-            (repeats[table], f"{repeats[table]:,} rows of {table} have an id that comes again; the last row of each counts")
+            (
+                repeats[table],
+                f"{repeats[table]:,} rows of {table} have an id that comes again; the last row of each counts",
+            )
             for table in ("items", "users")
         )
     )

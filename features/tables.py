@@ -12,15 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.checking import TableReader
-from features.clicks import ClickedRows, EventRows, Matches, event_types, match_clicks, merged, no_events, read_events
+from features.clicks import (
+    ClickedRows,
+    EventRows,
+    Matches,
+    event_types,
+    match_clicks,
+    merged,
+    no_events,
+    read_events,
+    types_found,
+)
 from features.codes import sorted_union
 from features.errors import InputError
-from features.items import ItemColumns, Items, build_catalog, items_reader, last_of_each, read_items, strings
+from features.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
 from features.lists import Lists, no_lists, read_lists
 from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
 from features.reading import find_table
@@ -34,6 +43,7 @@ from features.table_warnings import (
     repeat_warnings,
     type_warnings,
 )
+from features.users import attributes, read_users
 
 __all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
 
@@ -158,13 +168,14 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
-    how = {"timezone": options.timezone, "rejects": rejects, "now": options.now}
-    readers = {"items": items_reader(paths["items"], options.item_columns, **how)}
+    zone, now = options.timezone, options.now
+    reader = items_reader(paths["items"], options.item_columns, timezone=zone, rejects=rejects, now=now)
+    readers = {"items": reader}
     for schema in (EVENTS, IMPRESSIONS, USERS):
         path = paths[schema.table]
         if path is not None:
-            readers[schema.table] = TableReader(path, schema, **how)
-    users, user_repeats = _users(readers["users"]) if "users" in readers else (None, 0)
+            readers[schema.table] = TableReader(path, schema, timezone=zone, rejects=rejects, now=now)
+    users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     return Tables(
         read_items(readers["items"], options.item_columns),
         read_events(readers["events"]) if "events" in readers else no_events(),
@@ -173,13 +184,6 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
         user_repeats,
         readers,
     )
-
-
-def _users(batches: TableReader) -> tuple[pa.Table, int]:
-    """The last row of each user, and how many rows that leaves out."""
-    users = pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
-    kept = last_of_each(users.column("user_id"))
-    return users.take(kept), len(users) - len(kept)
 
 
 def join(tables: Tables, options: ReadOptions) -> Joined:
@@ -206,9 +210,9 @@ def joined_log(tables: Tables, joined: Joined) -> tuple[Log, Matches, int]:
     query = lists.query.decoded() if len(lists.query.values) else None
     requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
     impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
-    attributes = None if tables.users is None else _attributes(tables.users, joined.user_ids)
+    known = None if tables.users is None else attributes(tables.users, joined.user_ids)
     catalog = build_catalog(tables.items, joined.item_ids)
-    return Log(catalog, strings(joined.user_ids), happened, impressions, attributes), joined.matches, added
+    return Log(catalog, strings(joined.user_ids), happened, impressions, known), joined.matches, added
 
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
@@ -225,12 +229,6 @@ def _list_of_event(events: EventRows, lists: Lists) -> Int32:
     place = np.full(len(lists.ids.values) + 1, -1, np.int32)
     place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
     return place[events.impression.recoded(lists.ids.values)]
-
-
-def _attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:
-    """The users table by user code: row i is user i, missing where the table does not have it."""
-    frame: pd.DataFrame = users.to_pandas().set_index("user_id")
-    return frame.reindex(pd.Index(user_ids.to_pylist(), dtype="str")).reset_index(drop=True)
 
 
 def _report(
@@ -263,7 +261,7 @@ def _report(
         last=int(times.max()) if len(times) else None,
         time_units=units,
         categories=tables.items.categories,
-        event_types=_event_types(tables, log),
+        event_types=types_found(tables.events, log.events),
         warnings=tuple(_warnings(tables, log, matches, added, options)),
         fingerprint=fingerprint(log),
     )
@@ -279,15 +277,6 @@ def _repeats(tables: Tables) -> dict[str, int]:
     }
 
 
-def _event_types(tables: Tables, log: Log) -> dict[str, tuple[int, bool]]:
-    """Rows of the events table by type, and whether the type counts as a click."""
-    counts = np.bincount(tables.events.type.codes, minlength=len(tables.events.type.values))
-    rows = dict(zip(tables.events.type.values.to_pylist(), counts.tolist(), strict=True))
-    events = log.events
-    clicks = {events.types[code] for code in np.unique(events.type[events.positive])}
-    return {name: (rows[name], name in clicks) for name in events.types if rows.get(name)}
-
-
 def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
     ids = pa.array(log.catalog.ids, pa.large_string())
     described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
@@ -298,7 +287,7 @@ def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: R
         *(warning for reader in tables.readers.values() for warning in reader.observed.warnings()),
         *item_warnings(log, np.append(described, False)),
         *repeat_warnings(_repeats(tables)),
-        *type_warnings(_event_types(tables, log), options.positive_event_types),
+        *type_warnings(types_found(tables.events, log.events), options.positive_event_types),
         *list_warnings(log, tables.lists.repeats),
         *click_warnings(
             log,

@@ -48,11 +48,14 @@ def moment(text: str | None, option: str = "--at") -> int | None:
     """Microseconds of a time given on the command line."""
     if text is None:
         return None
-    from features.times import moment_of
+    from features.observed import clock, doubt_of_time
+    from features.times import EXPECTED, moment_of
 
     found = moment_of(text, "UTC")
     if found is None:
-        raise click.BadParameter(f"expected ISO 8601 or epoch s, ms or us, got {text!r}", param_hint=option)
+        raise click.BadParameter(f"expected {EXPECTED}, got {text!r}", param_hint=option)
+    if doubt := doubt_of_time(found, clock()):
+        click.echo(f"warning: {option} {text!r}: {doubt}; is its unit meant?", err=True)
     return found
 
 

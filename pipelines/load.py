@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from features.arrivals import Rejection, ShownList, id_problem
@@ -23,8 +25,9 @@ from features.checking import Checked, TableReader
 from features.lists import read_lists
 from features.online import OnlineState
 from features.reading import columns_of, files_of
-from features.reads import SECOND
+from features.reads import CLICK, SECOND
 from features.rejects import Reject, Rejects
+from features.table_warnings import type_warnings
 from features.tables import read_table_rows
 from pipelines.load_rows import read_events, read_items, shown_lists
 from pipelines.reading import settings_options
@@ -45,8 +48,9 @@ _CACHED_TEXTS = 20_000
 @dataclass
 class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
-    known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
-    lists, for impressions that the store refused). encoded: texts that no vector was known of.
+    known ones included. changed: items that are new or differ from before. encoded: texts that no vector was known of.
+    rejected: reason to number of rows (of lists, for impressions that the store refused). repeats: rows of an item or
+    user whose id came before in the same load; the last row counts. warnings: plain sentences.
     """
 
     table: str
@@ -56,6 +60,8 @@ class LoadReport:
     encoded: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    repeats: int = 0
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `--json`."""
@@ -67,6 +73,8 @@ class LoadReport:
             "encoded": self.encoded,
             "rejected": dict(self.rejected),
             "seconds": round(self.seconds, 3),
+            "repeats": self.repeats,
+            "warnings": list(self.warnings),
         }
 
     def lines(self) -> list[str]:
@@ -75,7 +83,10 @@ class LoadReport:
         found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
             found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
-        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        if self.repeats:
+            found.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
+        found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        return found + [f"warning: {warning}" for warning in self.warnings]
 
 
 def load_items(path: Path, store: str, model_uri: str, *, rejects: Path | None = None) -> LoadReport:
@@ -108,28 +119,30 @@ def load_users(path: Path, store: str, *, rejects: Path | None = None) -> LoadRe
 
 
 def items_into(state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None) -> LoadReport:
-    """`load_items` with everything open. The first row of an item counts, as in training."""
+    """`load_items` with everything open. The last row of an item counts, as in training."""
     report = LoadReport("items")
     made: list[int] = []
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
+    changed: set[str] = set()
     options = settings_options(unit.settings)
     with _Load(report, path, rejects) as load_:
         reader = read_table_rows(path, "items", timezone=options.timezone, rejects=load_.rejects, options=options)
         for checked in load_.batches(reader):
-            items = {}
+            items, refused = {}, 0
             for place, item in enumerate(read_items(checked)):
-                reason = "duplicate_id" if item.item_id in seen else _long_id(item.item_id)
-                if reason:
+                if reason := _long_id(item.item_id):
                     load_.reject(checked, place, reason, "item_id", item.item_id)
+                    refused += 1
                     continue
+                report.repeats += item.item_id in seen
                 seen.add(item.item_id)
                 items[item.item_id] = item
-            report.changed += len(state.add_items(list(items.values())))
+            changed.update(state.add_items(list(items.values())))
             texts.encode(items)
-            load_.done(len(checked.rows), len(items))
-    report.encoded = sum(made)
+            load_.done(len(checked.rows), len(checked.rows) - refused)
+    report.encoded, report.changed = sum(made), len(changed)
     return report
 
 
@@ -140,22 +153,31 @@ def events_into(state: OnlineState, path: Path, *, rejects: Path | None = None) 
     report = LoadReport("events")
     with _Load(report, path, rejects) as load_:
         reader = read_table_rows(path, "events", timezone=state.settings.timezone, rejects=load_.rejects)
+        types: Counter[str] = Counter()
         for checked in load_.batches(reader):
+            found = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
+            types.update({one["values"]: one["counts"] for one in found})
             rejected = state.add_events(read_events(checked), latest=_latest())
             for one in rejected:
                 load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
             load_.done(len(checked.rows), len(checked.rows) - len(rejected))
+        counted = {name: (rows, state.settings.is_positive(name)) for name, rows in sorted(types.items())}
+        report.warnings += tuple(type_warnings(counted, state.settings.positive_event_types))
     return report
 
 
 def users_into(state: OnlineState, path: Path, *, rejects: Path | None = None) -> LoadReport:
     """`load_users` with everything open."""
     report = LoadReport("users")
+    seen: set[str] = set()
     with _Load(report, path, rejects) as load_:
         reader = read_table_rows(path, "users", timezone=state.settings.timezone, rejects=load_.rejects)
         for checked in load_.batches(reader):
             rows = checked.data.to_pylist()
-            state.add_users([(row.pop("user_id"), orjson.dumps(row, default=str)) for row in rows])
+            users = [row.pop("user_id") for row in rows]
+            report.repeats += len(users) - len(set(users) - seen)
+            seen.update(users)
+            state.add_users([(user, orjson.dumps(row, default=str)) for user, row in zip(users, rows, strict=True)])
             load_.done(len(rows), len(rows))
     return report
 
@@ -168,6 +190,7 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None) -> LoadRep
         lists = read_lists(reader, load_.rejects)
         rows = np.diff(lists.offsets)
         report.rows = reader.n_rows
+        report.warnings = tuple(reader.observed.warnings())
         for start in range(0, len(lists), _AT_ONCE):
             part = list(shown_lists(lists, start, min(start + _AT_ONCE, len(lists))))
             rejected = state.add_impressions(part, latest=_latest())
@@ -222,6 +245,7 @@ class _Load:
                 part = slice(start, start + _AT_ONCE)
                 yield Checked(checked.file, checked.rows[part], checked.data.slice(start, _AT_ONCE))
         self._report.rows = reader.n_rows
+        self._report.warnings = tuple(reader.observed.warnings())
 
     def done(self, rows: int, accepted: int) -> None:
         """Count rows that have been dealt with."""

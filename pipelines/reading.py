@@ -11,10 +11,10 @@ from features.offline import LogIndex
 from features.tables import ReadOptions
 from recsys.config import Config
 from recsys.encoder.text import Template
-from recsys.feature_set import own_features
+from recsys.feature_set import check_features, own_features
 from recsys.slicing import slice_impressions
 from recsys.stages import SECOND, Chain
-from recsys.unit import Settings
+from recsys.unit import Settings, fitted_columns
 
 _ALWAYS_READ = ("title", "description")
 
@@ -39,8 +39,9 @@ def read_options(config: Config) -> ReadOptions:
 def open_chain(config: Config, log: Log) -> Chain:
     """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
 
-    Raises TrainingError where a slice would have nothing to rank.
+    Raises TrainingError where a slice would have nothing to rank, InputError where a feature cannot be made of the log.
     """
+    check_features(config, log, fitted_columns(collaborative=True))
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)

@@ -100,6 +100,8 @@ def score(
         with Rejects(partial / "rejects") as rejects:
             reader = read_candidates(candidates, timezone=unit.settings.timezone, rejects=rejects)
             counts = _score_chunks(reader, unit, index, texts, partial, moment=moment, top_k=top_k, threads=threads)
+            for warning in reader.warnings:
+                log.info("warning: %s", warning)
         manifest = {
             "models": {"ranker": loaded.ranker.uri, "encoder": loaded.encoder.uri},
             "data_fingerprint": tables.fingerprint,
@@ -112,6 +114,7 @@ def score(
             "unknown_users": counts.unknown_users,
             "unknown_items": counts.unknown_items,
             "top_k": top_k,
+            "warnings": [*tables.warnings, *reader.warnings],
             "at": str(np.datetime64(moment, "us")) + "Z",
             "started": started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
