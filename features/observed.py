@@ -43,6 +43,16 @@ def doubt_of_time(micros: int, now: int) -> str | None:
     return f"{iso(micros)} is {'in the future' if micros > now else 'before 1980'}"
 
 
+def doubt_of_date(micros: int, value: object, now: int) -> str | None:
+    """What is odd about a date, of publication say, that came as `value`; None for nothing."""
+    number = isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().isdigit())
+    if micros > now + DAY:
+        return "is in the future"
+    if micros < YEAR_1000 or (number and 0 <= micros < YEAR_1971):
+        return "is a date of 1970 or before the year 1000, is its unit meant"
+    return None
+
+
 def iso(micros: int) -> str:
     """A time in ISO 8601, to the second."""
     return f"{np.datetime64(micros, 'us').astype('datetime64[s]')}Z"

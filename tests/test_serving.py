@@ -132,11 +132,16 @@ def test_columns_that_do_not_come_along_stay_as_stored(service: RankService, ids
     assert inline.published_at[0] == stored.published_at[0]
 
 
-def test_of_a_repeated_candidate_the_first_counts(service: RankService, ids: list[str]) -> None:
+def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankService, ids: list[str]) -> None:
     twice = [{"item_id": ids[0], "title": "First"}, ids[1], {"item_id": ids[0], "title": "Second"}]
     assert reader_of(service, twice, []).catalog.title.tolist()[:2] == [
-        "First",
+        "Second",
         reader_of(service, [ids[1]], []).catalog.title[0],
+    ]
+    answer = service.rank(RankRequest.model_validate({"candidates": twice}))
+    assert [item["item_id"] for item in answer["items"]].count(ids[0]) == 1
+    assert answer["warnings"] == [
+        f"1 x comes again, the last row of an item counts; the first is candidates.0.item_id: {ids[0]!r}"
     ]
 
 
@@ -274,7 +279,7 @@ def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids:
 
 
 BODY = {"candidates": ["a"]}
-SOON = {"item_id": "a", "category": 1.5e9, "published_at": "soon"}
+SOON = {"item_id": "a", "category": 1.5e9, "published_at": ["soon"]}
 REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [
     ("POST", "/v1/rank", b"{", 400, "malformed_json", None),
     ("POST", "/v1/rank", b'{"candidates": [NaN]}', 400, "malformed_json", None),

@@ -104,6 +104,7 @@ class RankAnswer(BaseModel):
     model: ModelVersions
     rung: str
     items: list[RankedItem]
+    warnings: list[str] | None = Field(None, description="What is odd in the request, if anything.")
 
 
 class Event(Body):
@@ -143,6 +144,7 @@ class BatchAnswer(BaseModel):
 
     accepted: int
     rejected: list[Rejection]
+    warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 
 class Problem(BaseModel):
