@@ -11,8 +11,9 @@ import numpy as np
 
 from features.log import Bool, Int64
 
-SHARE = 0.9
-"""The share of a file's numbers, zeros left out, that have to be calendar numbers for all to be read so."""
+_SHARE, _SHARE_OF_YEARS = 0.5, 0.9
+"""More than this share of a file's numbers are calendar numbers where it is read so; of years at least the other share,
+since counts from 1000 to 2999 look like years."""
 _FORMS = {4: 0, 6: 1, 8: 2, 12: 4, 14: 5, 17: 6}
 """Digits to how many two-digit parts follow the year (the last of 17 digits has three)."""
 _WIDE, _NARROW = (1000, 2999), (1900, 2099)
@@ -28,6 +29,13 @@ def local_times(numbers: Int64) -> tuple[Int64, Bool]:
         if len(rows):
             local[rows], valid[rows] = _read(numbers[rows], parts)
     return np.where(valid, local, 0), valid
+
+
+def are_dates(dated: Int64, filled: int) -> bool:
+    """Whether a file's numbers are calendar numbers. dated: those that can be. filled: how many there are but zeros."""
+    if not len(dated):
+        return False
+    return int((dated >= 10**4).sum()) > _SHARE * filled or len(dated) >= _SHARE_OF_YEARS * filled
 
 
 def has_form(numbers: Int64) -> Bool:

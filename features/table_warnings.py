@@ -88,7 +88,7 @@ def repeat_warnings(repeats: Mapping[str, int]) -> list[str]:
 def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ...] | None) -> list[str]:
     """types: event type to its rows and whether it counts as a click. positive: the types that were named as clicks."""
     doubts = {name: doubt_of(name) for name, (_, click) in types.items() if click}
-    advice = "is that meant?" if positive else "if not, name the types that do in data.positive_event_types"
+    advice = "is that meant?" if positive else "if it is no click, name the types that are in data.positive_event_types"
     return _said(
         *(
             (doubt, f"{types[name][0]:,} events of type {name!r} count as clicks, but it {_SAYS[doubt]}; {advice}")

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.calendar_numbers import SHARE, has_form, local_times
+from features.calendar_numbers import are_dates, has_form, local_times
 from features.errors import InputError
 from features.log import Bool, Float64, Int64
 from features.zones import EARLIEST, LATEST, utc_of_local
@@ -32,8 +32,8 @@ EXPECTED = "ISO 8601, epoch s, ms or us, or a calendar number such as 20231114 o
 """What a time may be, for messages."""
 _SCALE: dict[Epoch, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _BELOW: tuple[tuple[Epoch, float], ...] = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
-_OF_AN_EPOCH = 1e8
-"""A column whose middle number of seconds is above this (March 1973) does count from 1970: a 2016 in it is a year."""
+_OF_AN_EPOCH = 5e8
+"""A column with a number of seconds above this (November 1985) does count from 1970: a 2016 in it is a year."""
 _LONGEST_WHOLE = 30
 _NUMBER = r"^\s*[+-]?\d+(\.\d*)?\s*$"
 _ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
@@ -141,9 +141,8 @@ def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, moment: boo
     whole = _whole(array, numbers)
     local, dated = local_times(whole)
     if unit is None and present.any():
-        filled = int((numbers[present] != 0).sum())
-        few = dated.sum() < max(1.0, SHARE * filled)
-        unit = _unit_of(float(np.median(np.abs(numbers[present])))) if few else "calendar"
+        dates = are_dates(whole[dated], int((numbers[present] != 0).sum()))
+        unit = "calendar" if dates else _unit_of(float(np.median(np.abs(numbers[present]))))
     if unit is None:
         unreadable = present | np.isinf(numbers)
         return Times(pa.nulls(len(array), CANONICAL_TIME), unreadable, np.zeros(len(array), np.bool_), None)
@@ -170,7 +169,7 @@ def _from_epoch(array: pa.Array, numbers: Float64, whole: Int64, dated: Bool, un
     mixed = size >= dict(_BELOW)[unit]
     if moment:
         mixed |= (size > 0) & (size < _lower_bound(unit))
-    if unit != "s" or (present.any() and float(np.median(size[present])) > _OF_AN_EPOCH):
+    if unit != "s" or (present.any() and float(size[present].max()) > _OF_AN_EPOCH):
         mixed |= dated & ~((whole >= 10**11) & (whole < 10**12))
     usable = present & ~mixed
     if pa.types.is_integer(array.type):
