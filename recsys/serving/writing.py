@@ -58,7 +58,7 @@ class Writer:
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error)
                 continue
-            self._warn(event, read, f"events.{index}.", said)
+            self._warn(event, read, said.within(f"events.{index}."))
             (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         rejected |= _keep(self._state.add_events, events, latest)
@@ -76,7 +76,7 @@ class Writer:
         items: dict[str, Item] = {}
         for index, row in enumerate(rows):
             try:
-                item = self._read_item(row, f"items.{index}.", said)
+                item = self._read_item(row, said.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error)
                 continue
@@ -89,15 +89,15 @@ class Writer:
         self._telemetry.items.labels("rejected").inc(len(rejected))
         return said.beside(_answer(len(rows), rejected))
 
-    def _warn(self, event: schemas.Event, read: arrivals.Event | arrivals.ShownList, field: str, said: Warned) -> None:
+    def _warn(self, event: schemas.Event, read: arrivals.Event | arrivals.ShownList, said: Warned) -> None:
         """What is odd in an event that is taken."""
-        said.check_ids(event, field)
-        said.check_time(read.time, f"{field}timestamp", event.timestamp)
+        said.check_ids(event)
+        said.check_time(read.time, "timestamp", event.timestamp)
         if isinstance(read, arrivals.Event):
             click = self._state.settings.is_positive(event.event_type)
-            said.check_type(event.event_type, field, click=click)
+            said.check_type(event.event_type, click=click)
 
-    def _read_item(self, row: Any, field: str, said: Warned) -> Item:
+    def _read_item(self, row: Any, said: Warned) -> Item:
         _check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
@@ -105,7 +105,7 @@ class Writer:
         problem = arrivals.id_problem("item_id", read.item_id)
         if problem is not None:
             raise BadRequest(problem[1].partition(": ")[2], "item_id")
-        said.check_id(read.item_id, f"{field}item_id")
+        said.check_id(read.item_id, "item_id")
         return self._columns.overlay(None, read, said=said)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:
