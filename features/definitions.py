@@ -78,7 +78,7 @@ class Measure(Protocol):
 class Feature:
     """A named column. place: its place in the list becomes columns too. monotone: 1 where more is never worse for the
     rank, -1 where less is not, 0 free; its places are bound alike. doc: one sentence for people, shown by
-    `recsys features list`.
+    `recsys features list`. shown: the name for people where an item column in it is called otherwise, else "".
     """
 
     name: str
@@ -86,6 +86,7 @@ class Feature:
     measure: Measure
     place: bool = False
     monotone: int = 0
+    shown: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

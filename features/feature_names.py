@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import count
 
 from features.definitions import Feature
@@ -19,6 +21,7 @@ Make = Callable[[str], tuple[Feature, ...]]
 """The features of a column under the name that stands for it in theirs."""
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
 _NAMELESS = "column"
+_PLACEHOLDER = "name_to_be_replaced"
 
 
 def safe_name(column: str) -> str:
@@ -44,9 +47,16 @@ def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) ->
     made: dict[int, tuple[Feature, ...]] = {}
     for place in sorted(range(len(columns)), key=lambda one: _rank(columns[one][0])):
         column, make = columns[place]
-        made[place] = _first_free(safe_name(column), make, used)
-        used |= set(column_names(made[place]))
+        features = _first_free(safe_name(column), make, used)
+        used |= set(column_names(features))
+        made[place] = tuple(map(partial(_shown, column), features, make(_PLACEHOLDER)))
     return tuple(feature for place in range(len(columns)) for feature in made[place])
+
+
+def _shown(column: str, feature: Feature, pattern: Feature) -> Feature:
+    """A feature with the name that people see. pattern: the same under the placeholder's name."""
+    shown = pattern.name.replace(_PLACEHOLDER, column)
+    return feature if shown == feature.name else replace(feature, shown=shown)
 
 
 def _rank(column: str) -> tuple[bool, str]:

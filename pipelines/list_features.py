@@ -48,7 +48,8 @@ class FeatureList:
         width = max(printed_width(column.name) for column in self.columns)
         lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
         for column in self.columns:
-            lines.append(f"{padded(column.name, width)}  {column.meaning}")
+            also = f" In reports: {column.shown}." if column.shown else ""
+            lines.append(f"{padded(column.name, width)}  {column.meaning}{also}")
             facts = (column.unit, column.range, column.known, column.missing)
             lines.append(f"{'':<{width}}  {' | '.join(facts)}" + (" *" if column.places else ""))
         placed = sum(1 for column in self.columns if column.places)

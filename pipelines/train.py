@@ -20,7 +20,7 @@ from features.table_report import TableReport
 from features.tables import load_log
 from pipelines.reading import open_chain, read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.training_page import training_page
+from pipelines.training_page import shown_gains, training_page
 from pipelines.unseen import moment_text
 from recsys import plots
 from recsys.audit.context import AuditContext
@@ -191,8 +191,10 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
     points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
     curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
     runs.log_figure(curves, "ranker_learning")
-    gains = plots.feature_importance(ranker.gains(), n_rows=ranked.n_train_rows, n_trees=ranker.booster.num_trees())
-    runs.log_figure(gains, "feature_importance")
+    gains = plots.feature_importance(
+        shown_gains(ranked), n_rows=ranked.n_train_rows, n_trees=ranker.booster.num_trees()
+    )
+    runs.log_figure(plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance")
     return ranked
 
 

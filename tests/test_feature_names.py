@@ -13,7 +13,7 @@ from features.catalogue import catalogue, reads_of
 from features.errors import InputError
 from features.feature_names import safe_name
 from features.log import Log
-from features.matrix import column_names, feature_matrix
+from features.matrix import column_names, feature_matrix, shown_names
 from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_reader import OnlineReader
@@ -74,6 +74,17 @@ def test_features_of_any_columns_have_distinct_safe_names_and_say_the_column_as_
     assert docs["item_age_2"] == "The item's age."
     assert docs["item_column"] != docs["item_column_2"]
     assert docs["item_price"] == "The item's 'Price €'."
+
+
+def test_people_see_the_column_as_it_is_written() -> None:
+    features = catalogue(categories={"brand": ("x",), "Brand": ("x",)}, numbers=("价格",), vectors=("Image 2",))
+    shown = shown_names(features)
+    assert shown["item_brand_2"] == "item_Brand"
+    assert shown["user_brand_2_share_percentile"] == "user_Brand_share_percentile"
+    assert (shown["item_column"], shown["item_column_zscore"]) == ("item_价格", "item_价格_zscore")
+    assert shown["item_image_2_similarity"] == "item_Image 2_similarity"
+    assert not {"item_brand", "item_age"} & set(shown)
+    assert len(set(shown.values())) == len(shown)
 
 
 def test_plain_columns_keep_their_names_whatever_comes_along() -> None:
