@@ -191,9 +191,7 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
     points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
     curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
     runs.log_figure(curves, "ranker_learning")
-    gains = plots.feature_importance(
-        shown_gains(ranked), n_rows=ranked.n_train_rows, n_trees=ranker.booster.num_trees()
-    )
+    trees, gains = ranker.booster.num_trees(), shown_gains(ranked)
     runs.log_figure(plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance")
     return ranked
 
