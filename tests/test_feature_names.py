@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
 from features.catalogue import catalogue, reads_of
 from features.errors import InputError
@@ -21,6 +22,7 @@ from features.reads import ITEM, USER, Key, category_of, of_category, user_of_ca
 from features.store import LmdbStore
 from features.store_settings import StoreSettings
 from features.tables import ReadOptions, load_log, read_table_rows
+from pipelines.cli import cli
 from pipelines.load_rows import read_events, read_items
 from pipelines.reading import open_chain
 from recsys.config import load_config
@@ -143,6 +145,21 @@ def test_a_column_of_any_name_counts_as_the_same_column_of_a_plain_name(column: 
     np.testing.assert_array_equal(offline, plain)
     np.testing.assert_array_equal(online, plain)
     assert np.isfinite(plain).any(axis=0).sum() > 40
+
+
+def test_validate_takes_any_column_and_finds_a_feature_that_cannot_be_made(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    log_of(folder, "Brand")
+    arguments = ["data", "validate", str(folder), "--set", "features.categories=[Brand]"]
+    assert CliRunner().invoke(cli, arguments).exit_code == 0
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from features.own import ITEM, Count, CountOf, Feature\n"
+        'FEATURES = (Feature("likes", "Mine.", CountOf(Count("like", ITEM))),)\n'
+    )
+    found = CliRunner().invoke(cli, [*arguments, "--set", f"features.file={own}"])
+    assert found.exit_code == 1
+    assert "expected an event type of the tables" in str(found.exception)
 
 
 def test_a_feature_of_ones_own_that_cannot_be_made_is_found_before_anything_is_trained(tmp_path: Path) -> None:

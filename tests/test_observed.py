@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click import BadParameter
 
 from features.candidates import read_candidates
 from features.log import NO_TIME
 from features.observed import is_nothing
 from features.tables import ReadOptions, TableReport, load_log
+from pipelines.cli_options import moment
 
 NOW = 1_700_000_000 * 1_000_000
 ITEMS = pd.DataFrame({"item_id": ["a", "b", "c"], "title": ["Apple", "Bread", "Cheese"]})
@@ -94,6 +96,23 @@ def test_empty_user_ids_are_counted_with_their_share(tmp_path: Path) -> None:
     events = pd.DataFrame({"user_id": [None, None, None, "u"], "item_id": "a", "timestamp": 1_600_000_000})
     (found,) = about(report_of(tmp_path, events=events), "events.user_id")
     assert found.startswith("events.user_id: 3 of 4 rows (75%) are empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2023-11-14", ""),
+        ("20231114221320", ""),
+        ("29990101", "warning: --at '29990101': 2999-01-01T00:00:00Z is in the future; is its unit meant?\n"),
+        ("2023", ""),
+        ("60", "warning: --at '60': 1970-01-01T00:01:00Z is before 1980; is its unit meant?\n"),
+    ],
+)
+def test_an_odd_time_of_an_argument_is_said(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert moment(text) is not None
+    assert capsys.readouterr().err == said
+    with pytest.raises(BadParameter, match="expected ISO 8601, epoch s, ms or us, or a calendar number"):
+        moment("0000-00-00")
 
 
 def test_candidates_say_what_is_odd_in_them_too(tmp_path: Path) -> None:
