@@ -10,7 +10,7 @@ import numpy as np
 from features.item_records import Item
 from features.log import Bool, Int32, Int64, Ragged
 from features.pending import changes_of
-from features.reads import CATALOGUE, ITEM, USER, Key
+from features.reads import CATALOGUE, ITEM, USER, Key, category_of
 from features.records import Changes
 from features.store_keys import Change
 
@@ -37,7 +37,7 @@ class Addressed:
             names, codes = (self.items, self.item) if by == ITEM else (self.users, self.user)
             used, row = np.unique(codes[index], return_inverse=True)
             return [(names[code],) for code in used.tolist()], self._rows(index, row)
-        values, of_item = _values(self.items, known, by[-1])
+        values, of_item = _values(self.items, known, str(category_of(by)))
         each = of_item.take(self.item[index])
         index = np.repeat(index, each.lengths())
         code = each.codes.astype(np.int64)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from features.event_types import canonical_type
 from features.ledger import CLICKED_ROW, EVENT, SHOWN
 from features.moments import moment_text
 from features.reads import CLICK, IMPRESSION
@@ -71,13 +72,14 @@ def event_arrivals(events: Sequence[Event], *, latest: int | None) -> tuple[list
     """The arrivals of events, and those that are not usable."""
     arrivals, rejected = [], []
     for index, event in enumerate(events):
-        problem = _event_problem(event) or _time_problem(event.time, latest)
+        kind = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
+        problem = _event_problem(event, kind) or _time_problem(event.time, latest)
         if problem is not None:
             rejected.append(Rejection(index, *problem))
             continue
         once = None if event.event_id is None else f"event\0{event.event_id}"
         arrivals.append(
-            Arrival(event.user_id, event.item_id, event.time, event.event_type, EVENT, event.impression_id, once, index)
+            Arrival(event.user_id, event.item_id, event.time, kind, EVENT, event.impression_id, once, index)
         )
     return arrivals, rejected
 
@@ -122,13 +124,13 @@ def _rows(shown: ShownList, group: int) -> Iterator[Arrival]:
         yield Arrival(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
 
 
-def _event_problem(event: Event) -> tuple[str, str] | None:
-    kind = event.event_type
+def _event_problem(event: Event, kind: object) -> tuple[str, str] | None:
+    """kind: the event's type as it is compared."""
     if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_TYPE_LENGTH or kind == IMPRESSION:
         return (
             "bad_event_type",
             f"event_type: expected 1 to {_MAX_TYPE_LENGTH} characters and, for one item, not {IMPRESSION!r}, "
-            f"got {kind!r}",
+            f"got {event.event_type!r}",
         )
     if event.user_id is not None and (problem := id_problem("user_id", event.user_id)):
         return problem

@@ -6,9 +6,12 @@ Names are <entity>_<measure>[_<window>]. Position is never a feature: it is not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from features.attributes import Age, HistoryLength, Hour, ItemCategory, ItemNumber, VectorSimilarity, Weekday
 from features.definitions import CountOf, Feature, Lift, Rate, Recency, Share
+from features.feature_names import Make, in_words, named_features
+from features.matrix import column_names
 from features.reads import (
     CLICK,
     DATED_CLICK,
@@ -46,24 +49,17 @@ def catalogue(
 ) -> tuple[Feature, ...]:
     """Every feature of the built-in catalogue for a data set's item columns.
 
-    categories: categorical column to the vocabulary of its code. numbers, vectors: names of item columns. smoothing:
-    impressions that the catalogue's rate counts for in a smoothed rate.
+    categories: categorical column to the vocabulary of its code. numbers, vectors: names of item columns, which may be
+    anything; see `features.feature_names` for what they become. smoothing: impressions that the catalogue's rate counts
+    for in a smoothed rate.
     """
-    return (
-        *_item_features(smoothing),
-        *_user_features(),
-        *(feature for column, vocabulary in categories.items() for feature in _category_features(column, vocabulary)),
-        *(Feature(f"item_{column}", f"The item's {column}.", ItemNumber(column), place=True) for column in numbers),
-        *(
-            Feature(
-                f"item_{column}_similarity",
-                f"Cosine of the item's {column} with the mean {column} of the history.",
-                VectorSimilarity(column),
-                place=True,
-            )
-            for column in vectors
-        ),
-    )
+    fixed = (*_item_features(smoothing), *_user_features())
+    columns: list[tuple[str, Make]] = [
+        *((column, partial(_category_features, column, vocabulary)) for column, vocabulary in categories.items()),
+        *((column, partial(_number_features, column)) for column in numbers),
+        *((column, partial(_vector_features, column)) for column in vectors),
+    ]
+    return (*fixed, *named_features(columns, column_names(fixed)))
 
 
 def reads_of(features: Sequence[Feature]) -> tuple[Read, ...]:
@@ -121,41 +117,51 @@ def _user_features() -> tuple[Feature, ...]:
     )
 
 
-def _category_features(column: str, vocabulary: tuple[str, ...]) -> tuple[Feature, ...]:
-    by_user = user_of_category(column)
+def _number_features(column: str, name: str) -> tuple[Feature, ...]:
+    return (Feature(f"item_{name}", f"The item's {in_words(column)}.", ItemNumber(column), place=True),)
+
+
+def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
+    words = in_words(column)
+    doc = f"Cosine of the item's {words} with the mean {words} of the history."
+    return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), place=True),)
+
+
+def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
+    by_user, words = user_of_category(column), in_words(column)
     return (
-        Feature(f"item_{column}", f"The item's {column}.", ItemCategory(column, vocabulary)),
+        Feature(f"item_{name}", f"The item's {words}.", ItemCategory(column, vocabulary)),
         *(
             Feature(
-                f"{column}_clicks_{name}",
-                f"Clicks on items of the same {column}, {_words(name)}.",
-                CountOf(Count(CLICK, of_category(column), window)),
+                f"{name}_clicks_{window}",
+                f"Clicks on items of the same {words}, {_words(window)}.",
+                CountOf(Count(CLICK, of_category(column), length)),
                 place=True,
             )
-            for name, window in WINDOWS
-            if name in ("7d", ALL_TIME)
+            for window, length in WINDOWS
+            if window in ("7d", ALL_TIME)
         ),
         Feature(
-            f"user_{column}_clicks",
-            f"Clicks of the user on items of the same {column}.",
+            f"user_{name}_clicks",
+            f"Clicks of the user on items of the same {words}.",
             CountOf(Count(CLICK, by_user)),
             place=True,
         ),
         Feature(
-            f"user_{column}_share",
-            f"Share of the user's clicks that went to the same {column}.",
+            f"user_{name}_share",
+            f"Share of the user's clicks that went to the same {words}.",
             Share(CLICK, column),
             place=True,
         ),
         Feature(
-            f"user_{column}_affinity",
-            f"The user's share of clicks on the same {column}, smoothed, by everybody's share.",
+            f"user_{name}_affinity",
+            f"The user's share of clicks on the same {words}, smoothed, by everybody's share.",
             Lift(CLICK, column, AFFINITY_SMOOTHING),
             place=True,
         ),
         Feature(
-            f"user_{column}_recency",
-            f"Time since the user's latest click on the same {column}.",
+            f"user_{name}_recency",
+            f"Time since the user's latest click on the same {words}.",
             Recency(Last(CLICK, by_user)),
             place=True,
         ),

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.errors import InputError
+from features.event_types import canonical_types
 from features.log import Bool, Float64
 from features.schema import CANONICAL, Column, Kind
 
@@ -273,6 +274,8 @@ def read_cells(array: pa.Array, column: Column, *, textual: bool) -> Cells:
         return read_ids(array, column, textual=textual)
     if kind in ("text", "category"):
         return read_words(array, column)
+    if kind == "type":
+        return Cells(canonical_types(read_words(array, column).values))
     if kind == "number":
         return read_numbers(array, column)
     if kind == "label":

@@ -20,11 +20,13 @@ from features.encodings import FileOptions, reason_for
 from features.errors import InputError
 from features.log import Bool, Int64
 from features.null_words import NullWords, has_words, without_null_words
+from features.observed import Observed, clock
 from features.raw import RawBatch
 from features.reading import columns_of, files_of, raw_batches
 from features.rejects import Reject, Rejects
 from features.schema import CANONICAL, Column, Kind, Schema
-from features.times import Unit, check_zone, read_times
+from features.time_units import TimeUnits
+from features.times import EXPECTED, check_zone, read_times
 
 DEFAULT_FILES = FileOptions()
 _WITHOUT_TIMES = (
@@ -53,11 +55,19 @@ class TableReader:
     n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
     columns of each file. rejects: where rows that cannot be used go. words: what the table's text columns hold of words
     for nothing. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
-    are lists written as text.
+    are lists written as text. observed: what stands out in the rows that are kept. now: microseconds, by which a time
+    is in the future; None is the clock's.
     """
 
     def __init__(
-        self, path: Path, schema: Schema, *, timezone: str, rejects: Rejects, files: FileOptions = DEFAULT_FILES
+        self,
+        path: Path,
+        schema: Schema,
+        *,
+        timezone: str,
+        rejects: Rejects,
+        files: FileOptions = DEFAULT_FILES,
+        now: int | None = None,
     ) -> None:
         self.path = path
         self.schema = schema
@@ -70,8 +80,8 @@ class TableReader:
         self._timezone = check_zone(timezone)
         self.rejects = rejects
         self._options = files
-        self._units: dict[str, Unit] = {}
-        self._written: dict[str, str] = {}
+        self.observed = Observed(schema, clock() if now is None else now)
+        self._units = TimeUnits()
         self._lengths: dict[str, int] = {}
         self._pending: list[Reject] = []
         self._files = files_of(path, files.encoding)
@@ -82,9 +92,7 @@ class TableReader:
     @property
     def units(self) -> dict[str, str]:
         """How the times of each column are written."""
-        return {
-            name: f"epoch {self._units[name]}" if name in self._units else how for name, how in self._written.items()
-        }
+        return self._units.said()
 
     def __iter__(self) -> Iterator[Checked]:
         """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
@@ -150,9 +158,11 @@ class TableReader:
         for reject in sorted(self._pending, key=lambda one: one.row):
             self.rejects.add(self.schema.table, reject)
         data = pa.RecordBatch.from_arrays(arrays, names)
-        if kept.all():
-            return Checked(raw.file, raw.rows, data)
-        return Checked(raw.file, raw.rows[kept], data.filter(pa.array(kept)))
+        rows = raw.rows
+        if not kept.all():
+            rows, data = rows[kept], data.filter(pa.array(kept))
+        self.observed.add(data, self._units.numeric(raw.file))
+        return Checked(raw.file, rows, data)
 
     def _column(self, raw: RawBatch, column: Column, kept: Bool) -> pa.Array:
         """The canonical column; rows that it spoils are cleared from `kept`, once each, and reported."""
@@ -162,6 +172,9 @@ class TableReader:
                 self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", kept)
             return values
         values, problems = self._distinct(raw, raw.data.column(column.field), column)
+        if column.optional_date:
+            self._empty(raw, column, problems, kept)
+            return values
         for bad, reason in problems:
             self._reject(raw, column, bad, reason, kept)
         if column.kind == "category":
@@ -195,7 +208,7 @@ class TableReader:
     def _read(self, file: Path, array: pa.Array, column: Column, *, textual: bool) -> _Read:
         try:
             if column.kind == "time":
-                return self._times(array, column)
+                return self._times(file, array, column)
             cells = read_cells(array, column, textual=textual)
         except (InputError, pa.ArrowException) as error:
             raise InputError(f"file {str(file)!r}, {self.schema.table}: {' '.join(str(error).split())}") from error
@@ -204,19 +217,12 @@ class TableReader:
             return cells.values, (*cells.problems, (wrong, "vector_length"))
         return cells.values, cells.problems
 
-    def _times(self, array: pa.Array, column: Column) -> _Read:
-        unit = self._units.get(column.name)
+    def _times(self, file: Path, array: pa.Array, column: Column) -> _Read:
+        unit = self._units.of(file, column.name)
         times = read_times(array, timezone=self._timezone, unit=unit, moment=column.moment)
         if times is None:
-            raise InputError(
-                f"column {column.field!r}: expected times as ISO 8601 text, timestamps, or epoch s, ms or us, "
-                f"got {array.type}"
-            )
-        if times.unit is not None:
-            self._units[column.name] = times.unit
-        if times.values.null_count < len(times.values):
-            written = "ISO 8601" if pa.types.is_large_string(array.type) else "timestamps"
-            self._written.setdefault(column.name, written)
+            raise InputError(f"column {column.field!r}: expected times as timestamps, {EXPECTED}, got {array.type}")
+        self._units.add(file, column.name, times, text=pa.types.is_large_string(array.type))
         if times.naive:
             self.naive.add(column.name)
         return times.values, ((times.mixed, "time_unit_mixed"), (times.unreadable, "unreadable_time"))
@@ -227,6 +233,13 @@ class TableReader:
         if column.name not in self._lengths and len(present):
             self._lengths[column.name] = present[0].as_py()
         return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
+
+    def _empty(self, raw: RawBatch, column: Column, problems: tuple[tuple[Bool, str], ...], kept: Bool) -> None:
+        """Count the cells of an optional date that are none, which are null already; their rows are kept."""
+        rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(mask for mask, _ in problems)]) & kept)
+        if len(rows):
+            value = _shown(raw.data.column(column.field)[int(rows[0])].as_py())
+            self.observed.empty(column, len(rows), f"row {raw.rows[rows[0]]} of {raw.file.name}", value)
 
     def _reject(self, raw: RawBatch, column: Column, bad: Bool, reason: str, kept: Bool) -> None:
         given = raw.data.column(column.field) if column.field in raw.data.schema.names else None

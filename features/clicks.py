@@ -15,10 +15,10 @@ import pyarrow as pa
 from features.checking import TableReader
 from features.codes import Coded, coded
 from features.errors import InputError
-from features.log import HISTORY_TYPE, Bool, Events, Int8, Int32, Int64
+from features.event_types import is_click
+from features.log import Bool, Events, Int8, Int32, Int64
 
 CLICK = "click"
-NOT_POSITIVE = ("view", "impression")
 _MOST_TYPES = 127
 
 
@@ -105,12 +105,17 @@ def first_of_each(user: Int32, item: Int32, kind: Int32 | Int8, time: Int64, eve
 
 
 def event_types(found: list[str], positive: tuple[str, ...] | None) -> tuple[tuple[str, ...], Bool]:
-    """All event types, sorted, and which of them count as a click. `history` always does: it has no other use."""
+    """All event types, sorted, and which of them count as a click; see `features.event_types.is_click`."""
     types = tuple(sorted({*found, CLICK}))
-    counts = [
-        name == HISTORY_TYPE or (name not in NOT_POSITIVE if positive is None else name in positive) for name in types
-    ]
-    return types, np.array(counts, np.bool_)
+    return types, np.array([is_click(name, positive) for name in types], np.bool_)
+
+
+def types_found(rows: EventRows, events: Events) -> dict[str, tuple[int, bool]]:
+    """Rows of the events table by type, and whether the type counts as a click. events: the log's."""
+    counts = np.bincount(rows.type.codes, minlength=len(rows.type.values)).tolist()
+    clicks = {events.types[code] for code in np.unique(events.type[events.positive])}
+    found = sorted(zip(rows.type.values.to_pylist(), counts, strict=True))
+    return {name: (count, name in clicks) for name, count in found if count}
 
 
 def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, window: int, n_items: int) -> Matches:

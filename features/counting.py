@@ -6,7 +6,7 @@ category changes, what it counted for is moved: the counters are always those of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from struct import Struct
@@ -14,18 +14,29 @@ from struct import Struct
 import numpy as np
 
 from features.addresses import addressed
-from features.item_records import Item, unpack_item
+from features.item_records import Item, read_items
 from features.ledger import Rule, unpack
 from features.log import HISTORY_TYPE, Bool
 from features.pending import changes_of
-from features.reads import CATALOGUE, CLICK, DATED_CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Key
+from features.reads import (
+    CATALOGUE,
+    CLICK,
+    DATED_CLICK,
+    IMPRESSION,
+    ITEM,
+    USER,
+    USER_ITEM,
+    Key,
+    category_of,
+    of_category,
+    user_of_category,
+)
 from features.records import Changes, Records, Table, tables_for
 from features.store import Snapshot, Transaction, with_prefix
 from features.store_keys import (
     Change,
     counters_key,
     history_key,
-    item_key,
     items_with,
     last_part,
     ledger_key,
@@ -120,9 +131,9 @@ class Counting:
                 if user is not None:
                     found.append((number, (user,)))
             elif item is not None and len(by) == 1:
-                found += [(number, (value,)) for value in item.values(by[0])]
+                found += [(number, (value,)) for value in item.values(str(category_of(by)))]
             elif item is not None and user is not None:
-                found += [(number, (user, value)) for value in item.values(by[1])]
+                found += [(number, (user, value)) for value in item.values(str(category_of(by)))]
         return found
 
     def fold(self, transaction: Transaction, changes: Sequence[tuple[Change, int]], horizon: int) -> None:
@@ -166,9 +177,9 @@ class Counting:
     ) -> None:
         """Move what an item counted for to its present values of a category, which `value_key`s already name."""
         numbers = {table.by: number for number, table in enumerate(self.tables)}
-        if (column,) in numbers:
+        if of_category(column) in numbers:
             self._move_value_counts(transaction, item, column, gone, new)
-        number = numbers.get(("user", column))
+        number = numbers.get(user_of_category(column))
         if number is None:
             return
         history = self._history_of(transaction, item, horizon)
@@ -190,18 +201,19 @@ class Counting:
         items, since a first and a last time cannot be taken away.
         """
         numbers = {table.by: number for number, table in enumerate(self.tables)}
-        source, table = self.tables[numbers[ITEM]], self.tables[numbers[column,]]
+        source, table = self.tables[numbers[ITEM]], self.tables[numbers[of_category(column)]]
         own = transaction.get_many([counters_key(numbers[ITEM], (item,))])
         if own == [None]:
             return
         for value in new:
-            key = counters_key(numbers[column,], (value,))
+            key = counters_key(numbers[of_category(column)], (value,))
             known = np.concatenate([table.decode(transaction.get_many([key])), table.of(source, source.decode(own))])
             transaction.put_many([(key, table.merged(known).tobytes())])
         for value in gone:
             keys = [counters_key(numbers[ITEM], (other,)) for other in self._items_with(transaction, column, value)]
             records = table.of(source, source.decode(transaction.get_many(keys)))
-            transaction.put_many([(counters_key(numbers[column,], (value,)), table.merged(records).tobytes())])
+            key = counters_key(numbers[of_category(column)], (value,))
+            transaction.put_many([(key, table.merged(records).tobytes())])
 
     def _items_with(self, snapshot: Snapshot, column: str, value: str) -> list[str]:
         prefix = items_with(self.settings.categories.index(column), value)
@@ -284,10 +296,3 @@ def unpack_history(value: bytes | None) -> list[tuple[str, int]]:
         history.append((value[start : start + length].decode(), time))
         start += length
     return history
-
-
-def read_items(snapshot: Snapshot, ids: Iterable[str]) -> Mapping[str, Item]:
-    """The items of those ids that were described."""
-    wanted = list(ids)
-    values = snapshot.get_many([item_key(item) for item in wanted])
-    return {item: unpack_item(item, value) for item, value in zip(wanted, values, strict=True) if value is not None}

@@ -29,6 +29,7 @@ from features.reads import (
     Read,
     Reader,
     category_of,
+    of_category,
     user_of_category,
 )
 
@@ -77,7 +78,7 @@ class Measure(Protocol):
 class Feature:
     """A named column. place: its place in the list becomes columns too. monotone: 1 where more is never worse for the
     rank, -1 where less is not, 0 free; its places are bound alike. doc: one sentence for people, shown by
-    `recsys features list`.
+    `recsys features list`. shown: the name for people where an item column in it is called otherwise, else "".
     """
 
     name: str
@@ -85,6 +86,7 @@ class Feature:
     measure: Measure
     place: bool = False
     monotone: int = 0
+    shown: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -218,14 +220,14 @@ class Lift:
 
     def reads(self) -> tuple[Read, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
-        keys = (user_of_category(self.column), USER, (self.column,), CATALOGUE)
+        keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
         return tuple(Count(self.what, by, self.window) for by in keys)
 
     def compute(self, reader: Reader) -> Float64:
         """Ratio, (n_rows,)."""
         part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
         whole = reader.count(Count(self.what, USER, self.window))
-        value = _mean_over_values(reader, Count(self.what, (self.column,), self.window))
+        value = _mean_over_values(reader, Count(self.what, of_category(self.column), self.window))
         usual = ratio(value, reader.count(Count(self.what, CATALOGUE, self.window)).astype(np.float64))
         return ratio((part + self.weight * usual) / (whole + self.weight), usual)
 

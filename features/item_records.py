@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -10,6 +10,8 @@ import numpy as np
 import orjson
 
 from features.log import NO_TIME, Catalog, Categorical, Float32, Int64, Ragged, Strings
+from features.store import Snapshot
+from features.store_keys import item_key
 
 _LENGTH = Struct("<I")
 
@@ -60,6 +62,13 @@ def unpack_item(item_id: str, value: bytes) -> Item:
         start += 4 * width
     categories = {column: tuple(values) for column, values in categories.items()}
     return Item(item_id, title, description, published_at, categories, numbers, vectors, texts)
+
+
+def read_items(snapshot: Snapshot, ids: Iterable[str]) -> Mapping[str, Item]:
+    """The items of those ids that were described."""
+    wanted = list(ids)
+    values = snapshot.get_many([item_key(item) for item in wanted])
+    return {item: unpack_item(item, value) for item, value in zip(wanted, values, strict=True) if value is not None}
 
 
 def local_catalog(

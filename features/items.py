@@ -1,6 +1,6 @@
 """The items table as a catalog: texts, dates, and the further columns that were asked for or that look like categories.
 
-Reads `items` of a data directory in one pass; the first row of an item id counts, later ones are rejected.
+Reads `items` of a data directory in one pass; the last row of an item id counts, as in a log of changes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.checking import DEFAULT_FILES, TableReader
-from features.codes import Origins
 from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME, Catalog, Categorical, Float32, Float64, Int64, Ragged, Strings
-from features.rejects import Reject, Rejects
+from features.rejects import Rejects
 from features.schema import ITEMS, Column, Kind, Schema
 
 CATEGORY = "category"
@@ -52,7 +51,7 @@ class ItemColumns:
 class Items:
     """The items table: one row an item, canonical columns, in the order of the input.
 
-    categories: the columns that hold categories. repeats: rows left out because their item id had come before.
+    categories: the columns that hold categories. repeats: rows left out because their item id comes again later.
     """
 
     data: pa.Table
@@ -95,22 +94,20 @@ def _is_words(kind: pa.DataType) -> bool:
     )
 
 
-def read_items(reader: TableReader, columns: ItemColumns, rejects: Rejects) -> Items:
+def read_items(reader: TableReader, columns: ItemColumns) -> Items:
     """All usable items of a reader whose schema is `item_schema(columns, …)`."""
-    origins, batches = Origins(), []
-    for checked in reader:
-        origins.add(checked.file, checked.rows)
-        batches.append(checked.data)
-    data = pa.Table.from_batches(batches)
-    codes = data.column("item_id").combine_chunks().dictionary_encode()
-    _, first = np.unique(codes.indices.to_numpy(), return_index=True)
-    repeated = np.setdiff1d(np.arange(len(data)), first, assume_unique=True)
-    for index in repeated:
-        file, row = origins.locate(int(index))
-        value = data.column("item_id")[int(index)].as_py()
-        rejects.add("items", Reject(file, row, "duplicate_id", "item_id", value))
-    data = data.take(np.sort(first)) if len(repeated) else data
-    return Items(data, columns, _category_columns(data, columns), len(repeated))
+    data = pa.Table.from_batches([checked.data for checked in reader])
+    kept = last_of_each(data.column("item_id"))
+    repeats = len(data) - len(kept)
+    data = data.take(kept) if repeats else data
+    return Items(data, columns, _category_columns(data, columns), repeats)
+
+
+def last_of_each(ids: pa.ChunkedArray) -> Int64:
+    """Positions of the last row of each id, ascending."""
+    codes = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    _, from_behind = np.unique(codes[::-1], return_index=True)
+    return np.sort(len(codes) - 1 - from_behind)
 
 
 def _category_columns(data: pa.Table, columns: ItemColumns) -> tuple[str, ...]:
@@ -198,8 +195,15 @@ def _categorical(column: pa.ChunkedArray) -> Categorical:
 
 
 def items_reader(
-    path: Path, columns: ItemColumns, *, timezone: str, rejects: Rejects, files: FileOptions = DEFAULT_FILES
+    path: Path,
+    columns: ItemColumns,
+    *,
+    timezone: str,
+    rejects: Rejects,
+    files: FileOptions = DEFAULT_FILES,
+    now: int | None = None,
 ) -> TableReader:
-    """A reader of the items table at `path` that finds the further `columns` in it."""
+    """A reader of the items table at `path` that finds the further `columns` in it. files, now: as in `TableReader`."""
     plain = TableReader(path, ITEMS, timezone=timezone, rejects=rejects, files=files)
-    return TableReader(path, item_schema(columns, plain.columns), timezone=timezone, rejects=rejects, files=files)
+    schema = item_schema(columns, plain.columns)
+    return TableReader(path, schema, timezone=timezone, rejects=rejects, files=files, now=now)

@@ -17,6 +17,9 @@ from features.errors import InputError
 from features.log import Bool, Int8, Int32, Int64, Ragged
 from features.rejects import Reject, Rejects
 
+LONGEST_LIST = 10_000
+"""Candidates of a list that the ranker's library can learn from; `recsys.ranker` takes so many of a longer one."""
+
 
 @dataclass(frozen=True)
 class Lists:

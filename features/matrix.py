@@ -26,6 +26,16 @@ def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
     return (*raw, *(name for pair in placed for name in pair))
 
 
+def shown_names(features: Sequence[Feature]) -> dict[str, str]:
+    """The columns that people see under another name than their own: item_brand_2 of a column Brand as item_Brand."""
+    shown: dict[str, str] = {}
+    for feature in features:
+        if feature.shown:
+            own = (feature.name, *(place_names(feature.name) if feature.place else ()))
+            shown |= {name: feature.shown + name.removeprefix(feature.name) for name in own}
+    return shown
+
+
 def place_names(name: str) -> tuple[str, str]:
     """Names of a column's percentile and z-score."""
     return f"{name}_{PERCENTILE}", f"{name}_{Z_SCORE}"

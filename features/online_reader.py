@@ -222,7 +222,7 @@ def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog
         return [(item,) for item in candidates]
     if by == USER:
         return [(str(user),)]
-    values = catalog.categories[by[-1]].values
+    values = catalog.categories[str(category_of(by))].values
     return [(str(user), value) for value in values] if "user" in by else [(value,) for value in values]
 
 

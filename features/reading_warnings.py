@@ -27,6 +27,7 @@ def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
             *_escaped(reader),
             *_null_words(table, reader),
             *_bracketed(table, reader),
+            *reader.observed.warnings(),
         )
     ]
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from features.event_types import canonical_type
 from features.history import Histories
 from features.log import NO_TIME, Catalog, Float64, Int64, Requests
 
@@ -36,14 +37,22 @@ USER: Key = ("user",)
 USER_ITEM: Key = ("user", "item")
 
 
+_COLUMN = "\0"
+"""Follows a column in a key where its name alone would make another key of it."""
+
+
+def _in_key(column: str) -> str:
+    return column + _COLUMN if column in (*ITEM, *USER) else column
+
+
 def of_category(column: str) -> Key:
     """The key of a categorical item column: the candidate's values of it, added up where it has several."""
-    return (column,)
+    return (_in_key(column),)
 
 
 def user_of_category(column: str) -> Key:
     """The key of a user together with the candidate's values of a categorical item column."""
-    return ("user", column)
+    return ("user", _in_key(column))
 
 
 def category_of(by: Key) -> str | None:
@@ -51,7 +60,7 @@ def category_of(by: Key) -> str | None:
     if by in (CATALOGUE, ITEM, USER, USER_ITEM):
         return None
     if len(by) == 1 or (len(by) == 2 and by[0] == "user"):
-        return by[-1]
+        return by[-1].removesuffix(_COLUMN)
     raise ValueError(
         f"expected a key (), ('item',), ('user',), ('user', 'item'), (column,) or ('user', column), got {by!r}"
     )
@@ -87,9 +96,9 @@ def window_edge(moment: Int64, window: int) -> Int64:
 class Count:
     """How many events before the request. Integer, never missing: 0 for an unknown user or item.
 
-    what: CLICK, DATED_CLICK, IMPRESSION or an event type. by: which of them; a candidate with several values of a
-    category gets the sum over its values. window: microseconds back, a multiple of 24, or None for all time; events
-    without a date count in all time alone.
+    what: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. by: which of them; a
+    candidate with several values of a category gets the sum over its values. window: microseconds back, a multiple of
+    24, or None for all time; events without a date count in all time alone.
     """
 
     what: str
@@ -97,6 +106,7 @@ class Count:
     window: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
         window = self.window
         if window is not None and (not isinstance(window, int) or window <= 0 or window % CELLS_PER_WINDOW):
@@ -114,6 +124,7 @@ class Last:
     by: Key
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
 
 
@@ -125,6 +136,7 @@ class First:
     by: Key
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
         category_of(self.by)
 
 

@@ -160,7 +160,9 @@ class Table:
 
     def counted(self, kinds: Sequence[frozenset[str]]) -> Bool:
         """(n_kinds, n_whats) which of the whats each kind of event counts for."""
-        return np.array([[what in names for what in self.whats] for names in kinds], bool).reshape(-1, len(self.whats))
+        return np.array([[what in names for what in self.whats] for names in kinds], bool).reshape(
+            len(kinds), len(self.whats)
+        )
 
     def place(self, what: str) -> int:
         """Where a `what` stands in the table."""

@@ -3,6 +3,7 @@
 Canonical Arrow types, which every reader of a checked table gets:
 
     id, text, category   large_string, valid UTF-8; several category values are separated by `|`
+    type                 large_string, an event type as `features.event_types` compares it
     time                 timestamp[us, UTC]
     number               double, finite or null
     label                int8, 0 to 30
@@ -20,12 +21,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-Kind = Literal["id", "text", "category", "time", "number", "label", "count", "flag", "vector", "any"]
+Kind = Literal["id", "text", "category", "type", "time", "number", "label", "count", "flag", "vector", "any"]
 
 CANONICAL: dict[Kind, pa.DataType] = {
     "id": pa.large_string(),
     "text": pa.large_string(),
     "category": pa.large_string(),
+    "type": pa.large_string(),
     "time": pa.timestamp("us", "UTC"),
     "number": pa.float64(),
     "label": pa.int8(),
@@ -40,7 +42,8 @@ class Column:
     """One column of a table.
 
     required: the file must have it. filled: a row without a value is rejected. moment: it says when something
-    happened, so that its numbers must all be of one unit; a date of publication may be any number. source: the name
+    happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
+    a cell is no date. source: the name
     in the file where that is not `name`. wanted_by: the option that asks for it, for the error that it is missing.
     joiner: stands between the values of a list where text is wanted.
     """
@@ -53,6 +56,11 @@ class Column:
     source: str = ""
     wanted_by: str = ""
     joiner: str = "|"
+
+    @property
+    def optional_date(self) -> bool:
+        """Whether a cell that is no time counts as missing rather than rejects its row."""
+        return self.kind == "time" and not self.moment and not self.filled
 
     @property
     def field(self) -> str:
@@ -103,7 +111,7 @@ EVENTS = Schema(
         _id("user_id", filled=False),
         _id("item_id"),
         _TIMESTAMP,
-        Column("event_type", "text"),
+        Column("event_type", "type"),
         Column("value", "number"),
         _id("impression_id", filled=False, required=False),
         _id("event_id", filled=False, required=False),

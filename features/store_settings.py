@@ -8,11 +8,10 @@ from typing import Any
 import orjson
 
 from features.errors import StoreError
-from features.log import HISTORY_TYPE
+from features.event_types import canonical_type, is_click
 from features.reads import Count, First, Last, Read
 
 FORMAT = 1
-NOT_POSITIVE = ("view", "impression")
 _READS: dict[str, type[Last] | type[First]] = {"last": Last, "first": First}
 
 
@@ -36,11 +35,7 @@ class StoreSettings:
 
     def is_positive(self, event_type: str) -> bool:
         """Whether events of a type count as clicks; `history` always does."""
-        if event_type == HISTORY_TYPE:
-            return True
-        if self.positive_event_types is None:
-            return event_type not in NOT_POSITIVE
-        return event_type in self.positive_event_types
+        return is_click(event_type, self.positive_event_types)
 
     def to_bytes(self) -> bytes:
         """The settings as JSON, for the store."""
@@ -48,7 +43,9 @@ class StoreSettings:
 
     def check_serves(self, wanted: StoreSettings) -> None:
         """Raise StoreError unless a store of these settings answers whatever one of `wanted` would."""
-        for name in ("positive_event_types", "event_delay", "click_window", "history_length", "timezone"):
+        own, other = (_canonical(one.positive_event_types) for one in (self, wanted))
+        self._check_equal("positive_event_types", own, other)
+        for name in ("event_delay", "click_window", "history_length", "timezone"):
             self._check_equal(name, getattr(self, name), getattr(wanted, name))
         for name in ("categories", "numbers", "vectors", "reads"):
             missing = [value for value in getattr(wanted, name) if value not in getattr(self, name)]
@@ -100,6 +97,10 @@ def settings_from(data: bytes) -> StoreSettings:
         tuple(tree["numbers"]),
         tuple((column, width) for column, width in tree["vectors"]),
     )
+
+
+def _canonical(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if types is None else tuple(sorted({canonical_type(one) for one in types}))
 
 
 def _read_as_list(read: Read) -> list[Any]:

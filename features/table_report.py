@@ -17,13 +17,25 @@ from features.log import Log, Strings
 class TableCounts:
     """Rows of one table: rows = kept + the rejected ones + repeats.
 
-    rejected: reason to number of rows. repeats: rows that say again what another row said.
+    rejected: reason to number of rows. repeats: rows that say again what another row said, or that a later row of the
+    same item or user replaces. emptied: optional date column to cells that are no date, and count as missing.
     """
 
     rows: int
     kept: int
     rejected: Mapping[str, int] = field(default_factory=dict)
     repeats: int = 0
+    emptied: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "rejected": dict(self.rejected),
+            "repeats": self.repeats,
+            "emptied": dict(self.emptied),
+        }
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,9 @@ class TableReport:
     items. users: known users. events: events in the log, clicked rows included. clicks: the positive ones.
     impressions, candidates: lists and their rows. matched, added: clicked rows that an event was found for, and
     clicks that came from a list alone. first, last: span of the dated events and lists, microseconds, None without any.
-    time_units: how the times of "table.column" are written. categories: item columns taken as categories. warnings:
-    plain sentences. fingerprint: a hash of the content, the same whatever file format it came in.
+    time_units: how the times of "table.column" are written. categories: item columns taken as categories. event_types:
+    type to its rows in events and whether it counts as a click. warnings: plain sentences. fingerprint: a hash of the
+    content, the same whatever file format it came in.
     """
 
     tables: Mapping[str, TableCounts]
@@ -52,6 +65,7 @@ class TableReport:
     last: int | None = None
     time_units: Mapping[str, str] = field(default_factory=dict)
     categories: tuple[str, ...] = ()
+    event_types: Mapping[str, tuple[int, bool]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     fingerprint: str = ""
 
@@ -76,12 +90,10 @@ class TableReport:
             "fingerprint": self.fingerprint,
             "first": _iso(self.first),
             "last": _iso(self.last),
-            "tables": {
-                name: {"rows": one.rows, "kept": one.kept, "rejected": dict(one.rejected), "repeats": one.repeats}
-                for name, one in self.tables.items()
-            },
+            "tables": {name: one.as_dict() for name, one in self.tables.items()},
             "time_units": dict(self.time_units),
             "categories": list(self.categories),
+            "event_types": {name: {"events": n, "click": click} for name, (n, click) in self.event_types.items()},
             "warnings": list(self.warnings),
         }
 
@@ -103,6 +115,11 @@ class TableReport:
         found.append(f"from {_iso(self.first) or 'no time'} to {_iso(self.last) or 'no time'}")
         if self.time_units:
             found.append("times: " + ", ".join(f"{name} {unit}" for name, unit in sorted(self.time_units.items())))
+        if self.event_types:
+            types = (
+                f"{name} {n:,} ({'click' if click else 'no click'})" for name, (n, click) in self.event_types.items()
+            )
+            found.append("event types: " + ", ".join(types))
         if self.categories:
             found.append("categories: " + ", ".join(self.categories))
         found += [f"warning: {warning}" for warning in self.warnings]

@@ -12,12 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.checking import DEFAULT_FILES, TableReader
-from features.clicks import ClickedRows, EventRows, Matches, event_types, match_clicks, merged, no_events, read_events
+from features.clicks import (
+    ClickedRows,
+    EventRows,
+    Matches,
+    event_types,
+    match_clicks,
+    merged,
+    no_events,
+    read_events,
+    types_found,
+)
 from features.codes import sorted_union
 from features.encodings import FileOptions
 from features.errors import InputError
@@ -29,7 +38,14 @@ from features.reading_warnings import reading_warnings
 from features.rejects import Rejects
 from features.schema import EVENTS, IMPRESSIONS, TABLES, USERS
 from features.table_report import TableCounts, TableReport, fingerprint
-from features.table_warnings import click_warnings, item_warnings, list_warnings
+from features.table_warnings import (
+    click_warnings,
+    item_warnings,
+    list_warnings,
+    repeat_warnings,
+    type_warnings,
+)
+from features.users import attributes, read_users
 
 __all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
 
@@ -43,7 +59,8 @@ class ReadOptions:
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
     categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
-    names a column, where that is not the option of its kind. files: encoding, and how much may be rejected.
+    names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
+    microseconds, by which a time is in the future; None is the clock's.
     """
 
     timezone: str = "UTC"
@@ -56,6 +73,7 @@ class ReadOptions:
     more_categories: tuple[str, ...] = ()
     named_by: Mapping[str, str] = field(default_factory=dict)
     files: FileOptions = DEFAULT_FILES
+    now: int | None = None
 
     @property
     def item_columns(self) -> ItemColumns:
@@ -65,12 +83,14 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Tables:
-    """Everything read, codes not yet joined, and the readers, which know the counts."""
+    """Everything read, codes not yet joined, and the readers, which know the counts. user_repeats: rows of users whose
+    id comes again later."""
 
     items: Items
     events: EventRows
     lists: Lists
     users: pa.Table | None
+    user_repeats: int
     readers: dict[str, TableReader]
 
 
@@ -159,27 +179,25 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
-    timezone, files = options.timezone, options.files
-    items = items_reader(paths["items"], options.item_columns, timezone=timezone, rejects=rejects, files=files)
+    zone, files, now = options.timezone, options.files, options.now
+    items = items_reader(paths["items"], options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
     readers = {"items": items}
     for schema in (EVENTS, IMPRESSIONS, USERS):
         path = paths[schema.table]
         if path is not None:
-            readers[schema.table] = TableReader(path, schema, timezone=timezone, rejects=rejects, files=files)
+            readers[schema.table] = TableReader(path, schema, timezone=zone, rejects=rejects, files=files, now=now)
+    users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = Tables(
-        read_items(readers["items"], options.item_columns, rejects),
+        read_items(readers["items"], options.item_columns),
         read_events(readers["events"]) if "events" in readers else no_events(),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
-        _users(readers["users"]) if "users" in readers else None,
+        users,
+        user_repeats,
         readers,
     )
     for reader in readers.values():
         reader.check_rejects()
     return tables
-
-
-def _users(batches: TableReader) -> pa.Table:
-    return pa.concat_tables([pa.Table.from_batches([one.data]) for one in batches], promote_options="permissive")
 
 
 def join(tables: Tables, options: ReadOptions) -> Joined:
@@ -206,9 +224,9 @@ def joined_log(tables: Tables, joined: Joined) -> tuple[Log, Matches, int]:
     query = lists.query.decoded() if len(lists.query.values) else None
     requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
     impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
-    attributes = None if tables.users is None else _attributes(tables.users, joined.user_ids)
+    known = None if tables.users is None else attributes(tables.users, joined.user_ids)
     catalog = build_catalog(tables.items, joined.item_ids)
-    return Log(catalog, strings(joined.user_ids), happened, impressions, attributes), joined.matches, added
+    return Log(catalog, strings(joined.user_ids), happened, impressions, known), joined.matches, added
 
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
@@ -227,21 +245,16 @@ def _list_of_event(events: EventRows, lists: Lists) -> Int32:
     return place[events.impression.recoded(lists.ids.values)]
 
 
-def _attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:
-    """The users table by user code: row i is user i, missing where the table does not have it."""
-    frame: pd.DataFrame = users.to_pandas().drop_duplicates("user_id").set_index("user_id")
-    return frame.reindex(pd.Index(user_ids.to_pylist(), dtype="str")).reset_index(drop=True)
-
-
 def _report(
     tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
 ) -> TableReport:
     counts, units = {}, {}
     for name, reader in tables.readers.items():
-        repeats = {"events": tables.events.repeats, "impressions": tables.lists.repeats}.get(name, 0)
+        repeats = _repeats(tables)[name]
         by_reason = rejects.by_reason(name)
         kept = reader.n_rows - sum(by_reason.values()) - repeats
-        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats)
+        emptied = {column: one.count for column, one in reader.observed.emptied.items()}
+        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats, emptied)
         for column, unit in reader.units.items():
             naive = f" without a zone, read as {options.timezone}" if column in reader.naive else ""
             units[f"{name}.{column}"] = unit + naive
@@ -262,9 +275,20 @@ def _report(
         last=int(times.max()) if len(times) else None,
         time_units=units,
         categories=tables.items.categories,
+        event_types=types_found(tables.events, log.events),
         warnings=tuple(_warnings(tables, log, matches, added, options)),
         fingerprint=fingerprint(log),
     )
+
+
+def _repeats(tables: Tables) -> dict[str, int]:
+    """Rows of each table that say again what another one says, or that a later one replaces."""
+    return {
+        "items": tables.items.repeats,
+        "events": tables.events.repeats,
+        "impressions": tables.lists.repeats,
+        "users": tables.user_repeats,
+    }
 
 
 def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
@@ -276,6 +300,8 @@ def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: R
     return [
         *reading_warnings(tables.readers),
         *item_warnings(log, np.append(described, False)),
+        *repeat_warnings(_repeats(tables)),
+        *type_warnings(types_found(tables.events, log.events), options.positive_event_types),
         *list_warnings(log, tables.lists.repeats),
         *click_warnings(
             log,

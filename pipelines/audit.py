@@ -89,15 +89,12 @@ def replay(
 
 
 def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> None:
-    """Put the items table into a state; the first row of an item counts, as in training."""
+    """Put the items table into a state; the last row of an item counts, as in training."""
     path = find_table(folder, "items")
     if path is None:
         raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
-    seen: set[str] = set()
     for checked in read_table_rows(path, "items", timezone=options.timezone, options=options):
-        items = {item.item_id: item for item in reversed(list(read_items(checked))) if item.item_id not in seen}
-        seen.update(items)
-        state.add_items(list(items.values()))
+        state.add_items(list({item.item_id: item for item in read_items(checked)}.values()))
 
 
 def audit_version(loaded: versions.Loaded, folder: Path, *, config: Config) -> AuditReport:

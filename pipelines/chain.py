@@ -8,7 +8,9 @@ import torch
 
 from features.log import Log
 from features.offline import LogIndex
+from recsys.column_names import fitted_columns
 from recsys.config import Config
+from recsys.feature_set import check_features
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain
 
@@ -16,8 +18,9 @@ from recsys.stages import Chain
 def open_chain(config: Config, log: Log) -> Chain:
     """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
 
-    Raises TrainingError where a slice would have nothing to rank.
+    Raises TrainingError where a slice would have nothing to rank, InputError where a feature cannot be made of the log.
     """
+    check_features(config, log, fitted_columns(collaborative=True))
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)

@@ -64,11 +64,16 @@ def validate(
     folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
 ) -> None:
     """Check the tables in DIR and say what is wrong with them."""
-    from features.tables import validate as run_validation
+    from features.tables import load_log
     from pipelines.reading import read_options
+    from recsys.column_names import fitted_columns
     from recsys.config import load_config
+    from recsys.feature_set import check_features
 
-    print_report(run_validation(folder, read_options(load_config(config_path, settings)), rejects=rejects), json_path)
+    config = load_config(config_path, settings)
+    log, report = load_log(folder, read_options(config), rejects=rejects)
+    check_features(config, log, fitted_columns(collaborative=True))
+    print_report(report, json_path)
 
 
 @data.command()

@@ -202,10 +202,10 @@ class Moment(_Argument):
 
     def read(self, text: str) -> str:
         """Raises ValueError where it is no time in any zone."""
-        from features.times import moment_of
+        from features.times import EXPECTED, moment_of
 
         if moment_of(text, "UTC") is None:
-            raise ValueError(f"expected ISO 8601 or epoch s, ms or us, got {text!r}")
+            raise ValueError(f"expected {EXPECTED}, got {text!r}")
         return text
 
 

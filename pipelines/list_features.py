@@ -48,7 +48,8 @@ class FeatureList:
         width = max(printed_width(column.name) for column in self.columns)
         lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
         for column in self.columns:
-            lines.append(f"{padded(column.name, width)}  {column.meaning}")
+            also = f" In reports: {column.shown}." if column.shown else ""
+            lines.append(f"{padded(column.name, width)}  {column.meaning}{also}")
             facts = (column.unit, column.range, column.known, column.missing)
             lines.append(f"{'':<{width}}  {' | '.join(facts)}" + (" *" if column.places else ""))
         placed = sum(1 for column in self.columns if column.places)
@@ -70,11 +71,10 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         if path is None:
             raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
         options = read_options(config)
-        rejects = Rejects(None)
         reader = items_reader(
-            path, options.item_columns, timezone=options.timezone, rejects=rejects, files=options.files
+            path, options.item_columns, timezone=options.timezone, rejects=Rejects(None), files=options.files
         )
-        items = read_items(reader, options.item_columns, rejects)
+        items = read_items(reader, options.item_columns)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
     features = feature_set(
         categories=dict.fromkeys(categories, ()),

@@ -8,10 +8,12 @@ run beside a server on the same store: what is loaded is seen by the next reques
 from __future__ import annotations
 
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from features.arrivals import id_problem
 from features.checking import DEFAULT_FILES
@@ -19,7 +21,8 @@ from features.encodings import FileOptions
 from features.lists import read_lists
 from features.online import OnlineState
 from features.reading import columns_of, files_of
-from features.reads import SECOND
+from features.reads import CLICK, SECOND
+from features.table_warnings import type_warnings
 from features.tables import read_table_rows
 from pipelines.load_rows import read_events, read_items, shown_lists
 from pipelines.loading import AT_ONCE, Load, LoadReport
@@ -70,28 +73,30 @@ def load_events(
 def items_into(
     state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
-    """`load_items` with everything open. The first row of an item counts, as in training."""
+    """`load_items` with everything open. The last row of an item counts, as in training."""
     report = LoadReport("items")
     made: list[int] = []
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
+    changed: set[str] = set()
     options = settings_options(unit.settings, files)
     reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
-            items = {}
+            items, refused = {}, 0
             for place, item in enumerate(read_items(checked)):
-                reason = "duplicate_id" if item.item_id in seen else _long_id(item.item_id)
-                if reason:
+                if reason := _long_id(item.item_id):
                     load_.reject(checked, place, reason, "item_id", item.item_id)
+                    refused += 1
                     continue
+                report.repeats += item.item_id in seen
                 seen.add(item.item_id)
                 items[item.item_id] = item
-            report.changed += len(state.add_items(list(items.values())))
+            changed.update(state.add_items(list(items.values())))
             texts.encode(items)
-            load_.done(len(checked.rows), len(items))
-    report.encoded = sum(made)
+            load_.done(len(checked.rows), len(checked.rows) - refused)
+    report.encoded, report.changed = sum(made), len(changed)
     return report
 
 
@@ -103,12 +108,17 @@ def events_into(
         return _lists_into(state, path, rejects, files)
     report = LoadReport("events")
     reading = partial(read_table_rows, path, "events", timezone=state.settings.timezone, files=files)
+    types: Counter[str] = Counter()
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
+            found = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
+            types.update({one["values"]: one["counts"] for one in found})
             rejected = state.add_events(read_events(checked), latest=_latest())
             for one in rejected:
                 load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
             load_.done(len(checked.rows), len(checked.rows) - len(rejected))
+        counted = {name: (rows, state.settings.is_positive(name)) for name, rows in sorted(types.items())}
+        report.warnings += tuple(type_warnings(counted, state.settings.positive_event_types))
     return report
 
 

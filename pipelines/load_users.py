@@ -31,9 +31,13 @@ def users_into(
     """`load_users` with everything open."""
     report = LoadReport("users")
     reading = partial(read_table_rows, path, "users", timezone=state.settings.timezone, files=files)
+    seen: set[str] = set()
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
             rows = checked.data.to_pylist()
-            state.add_users([(row.pop("user_id"), orjson.dumps(row, default=str)) for row in rows])
+            users = [row.pop("user_id") for row in rows]
+            report.repeats += len(users) - len(set(users) - seen)
+            seen.update(users)
+            state.add_users([(user, orjson.dumps(row, default=str)) for user, row in zip(users, rows, strict=True)])
             load_.done(len(rows), len(rows))
     return report

@@ -26,8 +26,8 @@ AT_ONCE = 5_000
 class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
     known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
-    lists, for impressions that the store refused). encoded: texts that no vector was known of. warnings: plain
-    sentences about the table's files.
+    lists, for impressions that the store refused). encoded: texts that no vector was known of. repeats: rows of an item
+    or user whose id came before in the same load; the last row counts. warnings: plain sentences.
     """
 
     table: str
@@ -36,6 +36,7 @@ class LoadReport:
     changed: int = 0
     encoded: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    repeats: int = 0
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -48,6 +49,7 @@ class LoadReport:
             "changed": self.changed,
             "encoded": self.encoded,
             "rejected": dict(self.rejected),
+            "repeats": self.repeats,
             "warnings": list(self.warnings),
             "seconds": round(self.seconds, 3),
         }
@@ -58,6 +60,8 @@ class LoadReport:
         found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
             found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
+        if self.repeats:
+            found.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
         found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
         return found + [f"warning: {warning}" for warning in self.warnings]
 

@@ -5,14 +5,16 @@ Imports nothing that trains or serves, so that a command that only looks at tabl
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from features.checking import DEFAULT_FILES
 from features.encodings import FileOptions
 from features.errors import InputError
+from features.observed import clock, doubt_of_time
 from features.reads import SECOND
 from features.tables import ReadOptions
-from features.times import moment_of
+from features.times import EXPECTED, moment_of
 from recsys.config import Config
 from recsys.encoder.text import Template
 from recsys.feature_set import own_features
@@ -20,6 +22,7 @@ from recsys.feature_set import own_features
 if TYPE_CHECKING:
     from recsys.unit import Settings
 
+log = logging.getLogger(__name__)
 _ALWAYS_READ = ("title", "description")
 
 
@@ -74,5 +77,7 @@ def moment_in(given: int | str | None, timezone: str, name: str) -> int | None:
         return given
     found = moment_of(given, timezone)
     if found is None:
-        raise InputError(f"{name}: expected ISO 8601 or epoch s, ms or us, got {given!r}")
+        raise InputError(f"{name}: expected {EXPECTED}, got {given!r}")
+    if doubt := doubt_of_time(found, clock()):
+        log.warning("warning: %s %r: %s; is its unit meant?", name, given, doubt)
     return found

@@ -169,6 +169,7 @@ class _Batch:
             "unknown_users": counts.unknown_users,
             "unknown_items": counts.unknown_items,
             "top_k": self.top_k,
+            "warnings": [*tables.warnings, *reader.warnings],
             "at": moment_text(self.moment),
         }
 

@@ -24,7 +24,7 @@ from pipelines.chain import open_chain
 from pipelines.reading import read_options
 from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.training_page import training_page
+from pipelines.training_page import shown_gains, training_page
 from recsys import plots
 from recsys.audit.context import AuditContext
 from recsys.audit.rules import CHEAP, audit, require_pass
@@ -198,8 +198,8 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
     points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
     curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
     runs.log_figure(curves, "ranker_learning")
-    gains = plots.feature_importance(ranker.gains(), n_rows=ranked.n_train_rows, n_trees=ranker.booster.num_trees())
-    runs.log_figure(gains, "feature_importance")
+    trees, gains = ranker.booster.num_trees(), shown_gains(ranked)
+    runs.log_figure(plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance")
     return ranked
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from features.matrix import shown_names
 from recsys.calibration import calibrate
 from recsys.contributions import Contributions, contributions
 from recsys.encoder.training import TrainedEncoder
@@ -36,7 +38,7 @@ def training_page(
         compared=lift,
         slices=slice_comparison(evaluation.frame(), lift, resamples=settings.resamples, seed=seed) if lift else (),
         curves=(_encoder_curve(trained), _ranker_curve(ranked)),
-        gains=Gains(ranked.rankers[RANKER].gains(), ranked.n_train_rows, ranked.rankers[RANKER].booster.num_trees()),
+        gains=Gains(shown_gains(ranked), ranked.n_train_rows, ranked.rankers[RANKER].booster.num_trees()),
         contributions=_contributions(chain, ranked),
         calibration=calibrate(scores, ranked.test, resamples=settings.resamples, seed=seed),
         calibrated=RANKER,
@@ -44,6 +46,12 @@ def training_page(
         notes=() if trained.trained else (f"The encoder was not trained: {trained.reason}.",),
     )
     return page(content)
+
+
+def shown_gains(ranked: Ranked) -> dict[str, float]:
+    """Total gain of the full ranker's columns, under the names that people see."""
+    shown = shown_names(ranked.features)
+    return {shown.get(name, name): gain for name, gain in ranked.rankers[RANKER].gains().items()}
 
 
 def _facts(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -72,7 +80,7 @@ def _ranker_curve(ranked: Ranked) -> Curve:
 def _contributions(chain: Chain, ranked: Ranked) -> Contributions:
     requests, columns = ranked.test.requests, ranked.rankers[RANKER].columns
     lists = requests.request_of_row()
-    return contributions(
+    found = contributions(
         ranked.rankers[RANKER],
         ranked.matrix[:, [ranked.columns.index(name) for name in columns]],
         lists=lists,
@@ -81,6 +89,9 @@ def _contributions(chain: Chain, ranked: Ranked) -> Contributions:
         seed=chain.config.seed,
         threads=chain.threads,
     )
+    shown = shown_names(ranked.features)
+    named = tuple(replace(one, column=shown.get(one.column, one.column)) for one in found.columns)
+    return replace(found, columns=named)
 
 
 def _examples(chain: Chain, ranked: Ranked, lift: Lift) -> Examples | None:

@@ -17,7 +17,7 @@ from recsys.encoder.scoring import TEXT_COLUMNS
 class ColumnDoc:
     """One column. low, high: range of its values. known: since when. missing: when it is NaN. places: the names of its
     percentile and z-score among the candidates, where they are columns too. categorical: values are codes. monotone: 1
-    or -1 where the score may only rise or fall with it.
+    or -1 where the score may only rise or fall with it. shown: the name that people see, where it is another.
     """
 
     name: str
@@ -30,6 +30,7 @@ class ColumnDoc:
     places: tuple[str, ...] = ()
     categorical: bool = False
     monotone: int = 0
+    shown: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a range without an end has None there."""
@@ -44,6 +45,7 @@ class ColumnDoc:
             "places": list(self.places),
             "categorical": self.categorical,
             "monotone": self.monotone,
+            "shown": self.shown or self.name,
         }
 
     @property
@@ -150,4 +152,5 @@ def _of_feature(feature: Feature) -> ColumnDoc:
         place_names(feature.name) if feature.place else (),
         measure.categorical,
         feature.monotone,
+        feature.shown,
     )

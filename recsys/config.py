@@ -36,9 +36,9 @@ class Data(Section):
     """How the input tables are read."""
 
     timezone: str = "UTC"
-    """Zone of times without one, and of hour and weekday; an IANA name."""
+    """Zone of times without one, and of hour and weekday; an IANA name. docs/columns.md: times when clocks change."""
     positive_event_types: tuple[str, ...] | None = None
-    """Event types that count as a click; None is all but view and impression."""
+    """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
     click_window_minutes: float = Field(30.0, gt=0)
     """How long after its list an event can be the click of that list's item."""
     event_delay_seconds: float = Field(0.0, ge=0)

@@ -10,7 +10,7 @@ import numpy as np
 from features.catalogue import catalogue
 from features.definitions import Feature
 from features.items import CATEGORY, repeats
-from features.log import Catalog
+from features.log import Catalog, Log
 from features.matrix import column_names
 from features.own_file import OwnFeatures, read_own
 from recsys.config import Config
@@ -39,6 +39,23 @@ def feature_set(
         return built_in
     own.check_names({*column_names(built_in), *reserved})
     return (*built_in, *own.features)
+
+
+def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple[Feature, ...]:
+    """The features that a training on a log would have, without vocabularies: what can be wrong with them is found
+    before anything is trained. reserved: as in `feature_set`. Raises InputError.
+    """
+    own = own_features(config)
+    if own is not None:
+        own.check_events(log.events.types)
+    return feature_set(
+        categories=dict.fromkeys(sorted(catalogue_categories(log.catalog, config.features.categories, own)), ()),
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+        own=own,
+        reserved=reserved,
+    )
 
 
 def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: OwnFeatures | None) -> frozenset[str]:

@@ -14,6 +14,7 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 
+from features.lists import LONGEST_LIST
 from features.log import Float32, Float64, Int8, Int64
 from recsys.config import Ranker as RankerSettings
 from recsys.errors import ModelError, TrainingError
@@ -56,6 +57,33 @@ def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic
     sorted_ids = list_ids[order]
     starts = np.flatnonzero(np.append(True, sorted_ids[1:] != sorted_ids[:-1])) if len(order) else np.zeros(0, np.int64)
     return Lists(np.ascontiguousarray(matrix[order]), label[order], np.append(starts, len(order)).astype(np.int64))
+
+
+def shortened(lists: Lists, most: int = LONGEST_LIST) -> Lists:
+    """The lists with at most `most` rows each, in their order: of a longer one its rows of the largest labels, as far
+    as they go, and of its other rows as many as fit, at even distances over the list.
+    """
+    lengths = np.diff(lists.offsets)
+    if not (lengths > most).any():
+        return lists
+    kept = np.ones(len(lists.label), np.bool_)
+    for place in np.flatnonzero(lengths > most):
+        start, end = int(lists.offsets[place]), int(lists.offsets[place + 1])
+        kept[start:end] = _most_telling(lists.label[start:end], most)
+    ends = np.append(0, np.cumsum(kept))[lists.offsets].astype(np.int64)
+    return Lists(np.ascontiguousarray(lists.matrix[kept]), lists.label[kept], ends)
+
+
+def _most_telling(label: Int8, most: int) -> npt.NDArray[np.bool_]:
+    """(n,) True for `most` rows of a list: see `shortened`."""
+    kept = np.zeros(len(label), np.bool_)
+    clicked = np.flatnonzero(label > 0)
+    best = clicked[np.argsort(-label[clicked].astype(np.int64), kind="stable")][: most - 1]
+    kept[best] = True
+    others = np.flatnonzero(label == 0)
+    left = most - len(best)
+    kept[others[np.arange(left) * len(others) // left] if len(others) > left else others] = True
+    return kept
 
 
 @dataclass(frozen=True)
@@ -119,9 +147,11 @@ def train_ranker(
 ) -> Ranker:
     """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees.
 
-    Every list has a clicked and an unclicked item. on_iteration: called with the iteration and valid's nDCG@10.
+    Every list has a clicked and an unclicked item; long ones are `shortened`. on_iteration: called with the iteration
+    and valid's nDCG@10.
     Raises TrainingError where the scores on valid are constant: such a ranker ranks nothing.
     """
+    train, valid = shortened(train), shortened(valid)
     categorical = [position for position, column in enumerate(columns) if column.categorical]
     datasets: list[lightgbm.Dataset] = []
     for lists in (train, valid):
@@ -170,6 +200,7 @@ def retrain_ranker(
     threads: int = 0,
 ) -> Ranker:
     """Train on all of some lists, oldest first, with a number of trees that is known already."""
+    lists = [shortened(one) for one in lists]
     matrix = np.concatenate([one.matrix for one in lists])
     label = np.concatenate([one.label for one in lists])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one.offsets) for one in lists]))])

@@ -223,15 +223,29 @@ def test_a_table_without_a_usable_row_says_what_the_first_one_was(tmp_path: Path
         table(tmp_path, EVENTS, "user_id,item_id,timestamp\n")
 
 
-def test_the_unit_found_is_reported_and_holds_over_batches_and_files(tmp_path: Path) -> None:
+def test_the_unit_of_times_is_found_for_each_file_and_said(tmp_path: Path) -> None:
     folder = tmp_path / "events"
     folder.mkdir()
-    for name, time in (("a", NOON * 1_000), ("b", NOON)):
+    written = {"a": NOON * 1_000, "b": NOON, "c": 20240101120000, "d": "2024-01-01 12:00", "e": NOON}
+    for name, time in written.items():
         pq.write_table(pa.table({"user_id": ["u"], "item_id": [1], "timestamp": [time]}), folder / f"{name}.parquet")
     rejects = Rejects(None)
     reader = TableReader(folder, EVENTS, timezone="UTC", rejects=rejects)
-    assert sum(len(checked.rows) for checked in reader) == 1
-    assert reader.units == {"timestamp": "epoch ms"}
+    found = [checked.data.column("timestamp").cast("int64").to_pylist() for checked in reader]
+    assert found == [[MICROS]] * 5
+    assert reader.units == {
+        "timestamp": "epoch ms in a.parquet, epoch s in b.parquet, e.parquet, calendar numbers in c.parquet, "
+        "ISO 8601 in d.parquet"
+    }
+
+
+def test_a_number_of_another_unit_than_its_files_is_rejected_in_any_batch(tmp_path: Path) -> None:
+    rows = [f"u,1,{NOON + place}" for place in range(3)] + [f"u,1,{NOON * 1_000}"]
+    (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    rejects = Rejects(None)
+    reader = TableReader(tmp_path / "events.csv", EVENTS, timezone="UTC", rejects=rejects)
+    assert sum(len(checked.rows) for checked in reader) == 3
+    assert reader.units == {"timestamp": "epoch s"}
     assert rejects.by_reason("events") == {"time_unit_mixed": 1}
 
 

@@ -43,6 +43,7 @@ def test_without_a_directory_the_list_is_of_a_table_with_a_category() -> None:
         "places": ["item_click_rate_7d_percentile", "item_click_rate_7d_zscore"],
         "categorical": False,
         "monotone": 0,
+        "shown": "item_click_rate_7d",
     }
     assert found["brand_like_rate_1d"]["unit"] == "like events per view"
     assert (found["item_age"]["known"], found["own_price"]["known"]) == ("publication", "publication")

@@ -13,7 +13,7 @@ from small_unit import SmallSite, small_site
 
 from features.encodings import FileOptions
 from features.errors import InputError, StoreError
-from features.log import Requests
+from features.log import NO_TIME, Requests
 from features.offline import LogIndex
 from features.online import OnlineState
 from features.online_reader import OnlineReader
@@ -98,8 +98,9 @@ def test_events_count_once_however_often_they_are_loaded(site: SmallSite, state:
         "changed": 0,
         "encoded": 0,
         "rejected": {},
-        "warnings": [],
         "seconds": 0,
+        "repeats": 0,
+        "warnings": [],
     }
     assert service.rank(request)["items"] == once
 
@@ -200,12 +201,47 @@ def test_lists_that_the_store_refuses_are_counted_by_rows(state: OnlineState, tm
     assert (report.table, report.rows, report.rejected) == ("impressions", 6, {"time_in_future": 1})
 
 
-def test_the_first_row_of_an_item_counts(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 5_000])
+def test_the_last_row_of_an_item_counts(
+    site: SmallSite, state: OnlineState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("pipelines.load._AT_ONCE", at_once)
     table = write(tmp_path / "items.csv", [item("a", "One"), item("a", "Two"), item("i" * 300, "Three")])
     report = items_into(state, site.unit, table)
-    assert (report.accepted, report.rejected) == (1, {"bad_item_id": 1, "duplicate_id": 1})
+    assert (report.accepted, report.changed, report.repeats, report.rejected) == (2, 1, 1, {"bad_item_id": 1})
+    assert "1 rows repeat an id; the last row of each counts" in report.lines()
     with state.snapshot() as (snapshot, meta):
-        assert state.items(snapshot, meta, ["a"])["a"].title == "One"
+        assert state.items(snapshot, meta, ["a"])["a"].title == "Two"
+
+
+def test_a_date_that_is_none_never_costs_its_item_and_is_said(
+    site: SmallSite, state: OnlineState, tmp_path: Path
+) -> None:
+    rows = [item("a", "One", published_at="0000-00-00"), item("b", "Two", published_at=20200101)]
+    report = items_into(state, site.unit, write(tmp_path / "items.csv", rows))
+    assert (report.accepted, report.rejected) == (2, {})
+    assert report.warnings == (
+        "items.published_at: 1 cells are no date and count as missing, the first in row 1 of items.csv: '0000-00-00'",
+    )
+    with state.snapshot() as (snapshot, meta):
+        found = state.items(snapshot, meta, ["a", "b"])
+    assert [found[name].published_at for name in "ab"] == [NO_TIME, 1_577_836_800_000_000]
+
+
+def test_a_load_says_which_types_seem_no_clicks_and_which_ids_are_words_for_nothing(
+    state: OnlineState, tmp_path: Path
+) -> None:
+    rows = [
+        {"user_id": "nan", "item_id": "a", "timestamp": 1_700_000_000 + place, "event_type": kind}
+        for place, kind in enumerate(("View", "Dislike", "click"))
+    ]
+    report = events_into(state, write(tmp_path / "events.csv", rows))
+    assert [warning.split(",")[0] for warning in report.warnings] == [
+        "events.user_id: 3 of 3 rows (100%) hold a word for nothing ('nan')",
+        "1 events of type 'dislike' count as clicks",
+    ]
+    reader = OnlineReader(state, None, None, ["a"], now=1_700_000_100_000_000)
+    assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
 
 
 def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
@@ -215,8 +251,10 @@ def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state
 
 
 def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable[[], str], tmp_path: Path) -> None:
-    table = write(tmp_path / "users.csv", [{"user_id": "u1", "country": "NZ"}, {"user_id": "", "country": "NZ"}])
-    assert users_into(state, table).rejected == {"missing_value": 1}
+    rows = [("u1", "DE"), ("", "NZ"), ("u1", "NZ")]
+    table = write(tmp_path / "users.csv", [{"user_id": user, "country": country} for user, country in rows])
+    report = users_into(state, table)
+    assert (report.rejected, report.repeats) == ({"missing_value": 1}, 1)
     with state.snapshot() as (snapshot, _):
         assert json.loads(snapshot.get_many([user_key("u1")])[0] or b"") == {"country": "NZ"}
     with pytest.raises(StoreError, match="load-items"):
@@ -236,9 +274,9 @@ def test_a_store_of_another_model_is_refused(site: SmallSite, new_place: Callabl
 
 
 def test_a_report_reads_as_text() -> None:
-    report = LoadReport("items", rows=4, accepted=3, changed=2, encoded=1, rejected={"duplicate_id": 1}, seconds=2.0)
+    report = LoadReport("items", rows=4, accepted=3, changed=2, encoded=1, rejected={"bad_item_id": 1}, seconds=2.0)
     assert report.lines() == [
         "items: 3 of 4 rows in 2.0 s (2 rows/s)",
         "2 items are new or changed, 1 texts were encoded",
-        "rejected: 1 x duplicate_id",
+        "rejected: 1 x bad_item_id",
     ]

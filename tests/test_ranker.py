@@ -12,7 +12,7 @@ from features.reads import ITEM, Count
 from recsys.config import Ranker as Settings
 from recsys.config import load_config
 from recsys.errors import ConfigError, ModelError, TrainingError
-from recsys.ranker import Column, Lists, Ranker, lists_of_rows, load_ranker, train_ranker
+from recsys.ranker import Column, Lists, Ranker, lists_of_rows, load_ranker, retrain_ranker, shortened, train_ranker
 from recsys.unit import ranker_columns
 
 COLUMNS = (Column("signal"), Column("noise"), Column("shelf", categorical=True))
@@ -31,6 +31,32 @@ def lists(n: int, seed: int) -> Lists:
 @pytest.fixture(scope="module")
 def ranker() -> Ranker:
     return train_ranker(lists(400, 0), lists(100, 1), COLUMNS, Settings(max_trees=80), seed=0, threads=1)
+
+
+def test_a_list_longer_than_the_library_takes_is_trained_on_and_evaluated() -> None:
+    one = lists(1_200, 5)
+    clicked = np.zeros(12_000, np.int8)
+    clicked[[3, 11_999]] = 1, 2
+    matrix = np.concatenate([one.matrix, lists(50, 6).matrix])
+    long = Lists(matrix, np.concatenate([clicked, lists(50, 6).label]), np.append(0, 12_000 + 10 * np.arange(51)))
+    settings = Settings(max_trees=5, min_data_in_leaf=5)
+    ranker = train_ranker(long, long, COLUMNS, settings, seed=0, threads=1)
+    assert len(ranker.scores(long.matrix)) == 12_500
+    assert retrain_ranker([long], COLUMNS, settings, trees=2, seed=0, threads=1).booster.num_trees() == 2
+
+
+def test_a_shortened_list_keeps_its_clicks_and_others_from_all_over() -> None:
+    label = np.zeros(30, np.int8)
+    label[[2, 9, 19, 25]] = 1, 3, 1, 2
+    matrix = np.arange(30, dtype=np.float32)[:, None]
+    found = shortened(Lists(matrix, label, np.array([0, 20, 24, 30])), 6)
+    assert found.offsets.tolist() == [0, 6, 10, 16]
+    assert found.matrix.ravel().tolist() == [0, 2, 6, 9, 13, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
+    assert found.label.tolist() == [0, 1, 0, 3, 0, 1, *[0] * 5, 2, *[0] * 4]
+    most_clicked = shortened(Lists(matrix[:8], np.array([1, 1, 2, 1, 0, 3, 1, 0], np.int8), np.array([0, 8])), 3)
+    assert most_clicked.matrix.ravel().tolist() == [2, 4, 5]
+    short = Lists(matrix, label, np.array([0, 30]))
+    assert shortened(short, 30) is short
 
 
 def test_a_planted_signal_is_ranked_first(ranker: Ranker) -> None:

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_unit import SmallSite, small_site
 
+from features.log import NO_TIME
 from features.online import OnlineState
+from features.reads import CLICK, IMPRESSION, ITEM, Count
 from features.store import LmdbStore
 from pipelines.load import items_into
 from recsys.config import Serving
@@ -171,11 +173,16 @@ def test_columns_that_do_not_come_along_stay_as_stored(service: RankService, ids
     assert inline.published_at[0] == stored.published_at[0]
 
 
-def test_of_a_repeated_candidate_the_first_counts(service: RankService, ids: list[str]) -> None:
+def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankService, ids: list[str]) -> None:
     twice = [{"item_id": ids[0], "title": "First"}, ids[1], {"item_id": ids[0], "title": "Second"}]
     assert reader_of(service, twice, []).catalog.title.tolist()[:2] == [
-        "First",
+        "Second",
         reader_of(service, [ids[1]], []).catalog.title[0],
+    ]
+    answer = service.rank(RankRequest.model_validate({"candidates": twice}))
+    assert [item["item_id"] for item in answer["items"]].count(ids[0]) == 1
+    assert answer["warnings"] == [
+        f"1 x comes again, the last row of an item counts; the first is candidates.0.item_id: {ids[0]!r}"
     ]
 
 
@@ -267,6 +274,64 @@ def test_a_posted_item_replaces_the_stored_one(client: TestClient, service: Rank
     assert catalog.published_at[0] == np.datetime64("2024-05-01", "us").astype(np.int64)
 
 
+def test_of_an_item_posted_twice_the_last_row_counts_and_that_is_said(
+    client: TestClient, service: RankService, ids: list[str]
+) -> None:
+    rows = [{"item_id": ids[0], "title": title} for title in ("First", "Second", 5)]
+    answer = post(client, "/v1/items", {"items": rows})
+    assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (2, [2])
+    assert answer["warnings"] == [
+        f"1 x comes again, the last row of an item counts; the first is items.1.item_id: {ids[0]!r}"
+    ]
+    catalog = service._reader(RankRequest.model_validate({"candidates": [ids[0]]})).catalog
+    assert catalog.title[0] == "Second"
+
+
+@pytest.mark.parametrize("date", ["0000-00-00", "soon", "2001-13", 10**18, "nan"])
+def test_a_date_that_is_none_costs_neither_the_posted_item_nor_the_request(
+    client: TestClient, service: RankService, date: object
+) -> None:
+    row = {"item_id": "x", "title": "Cats", "published_at": date}
+    answer = post(client, "/v1/items", {"items": [row]})
+    assert (answer["accepted"], answer["rejected"]) == (1, [])
+    assert answer["warnings"] == [f"1 x is no date and counts as missing; the first is items.0.published_at: {date!r}"]
+    assert service._reader(RankRequest.model_validate({"candidates": ["x"]})).catalog.published_at[0] == NO_TIME
+    answer = post(client, "/v1/rank", {"candidates": ["b", row]})
+    assert len(answer["items"]) == 2
+    assert answer["warnings"] == [
+        f"1 x is no date and counts as missing; the first is candidates.1.published_at: {date!r}"
+    ]
+
+
+def test_events_are_read_as_in_the_tables_and_what_is_odd_is_said(client: TestClient, service: RankService) -> None:
+    events = [
+        click("nan", "a", event_type="View", timestamp=20231114221320),
+        click("u1", "a", event_type=" DISLIKE "),
+        click("u1", "a", timestamp=60),
+        {"event_type": "Impression", "items": ["a", "b"], "timestamp": "2023-11-14T22:13:20Z"},
+    ]
+    answer = post(client, "/v1/events", {"events": events})
+    assert (answer["accepted"], answer["rejected"]) == (4, [])
+    assert answer["warnings"] == [
+        "1 x is a word for nothing, read as an id; leave it out or send null; the first is events.0.user_id: 'nan'",
+        "1 x reads like the opposite of a click but counts as one; see data.positive_event_types; "
+        "the first is events.1.event_type: ' DISLIKE '",
+        "1 x is before 1980, is its unit meant; the first is events.2.timestamp: 60",
+    ]
+    reader = service._reader(RankRequest.model_validate({"candidates": ["a"]}))
+    assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
+    assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1]
+
+
+def test_a_request_of_the_future_is_answered_and_that_is_said(client: TestClient) -> None:
+    answer = post(client, "/v1/rank", {"user_id": "null", "candidates": ["a"], "timestamp": 26110205})
+    assert answer["warnings"] == [
+        "1 x is a word for nothing, read as an id; leave it out or send null; the first is user_id: 'null'",
+        "1 x is in the future, is its unit meant; the first is timestamp: 26110205",
+    ]
+    assert "warnings" not in post(client, "/v1/rank", {"candidates": ["a"]})
+
+
 def test_a_posted_item_is_what_the_table_would_have_made_of_it(
     client: TestClient, state: OnlineState, site: SmallSite
 ) -> None:
@@ -313,7 +378,7 @@ def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids:
 
 
 BODY = {"candidates": ["a"]}
-SOON = {"item_id": "a", "category": 1.5e9, "published_at": "soon"}
+SOON = {"item_id": "a", "category": 1.5e9, "published_at": ["soon"]}
 REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [
     ("POST", "/v1/rank", b"{", 400, "malformed_json", None),
     ("POST", "/v1/rank", b'{"candidates": [NaN]}', 400, "malformed_json", None),

@@ -16,6 +16,7 @@ from features.log import NO_TIME, Log
 from features.tables import ReadOptions, TableReport, load_log, read_table_rows, validate
 
 MINUTE = 60_000_000
+NOON = 1_704_110_400
 ITEMS = "item_id,title\na,Apple\nb,Bread\nc,Cheese\n"
 LISTS = "impression_id,user_id,timestamp,item_id,clicked\n"
 EVENTS = "user_id,item_id,timestamp\n"
@@ -230,13 +231,35 @@ def test_shown_items_without_a_row_stay_as_candidates_and_are_counted(tmp_path: 
     assert "2 of 2 events are on items that are not in items" in report.warnings
 
 
-def test_the_first_of_two_rows_of_an_item_counts_and_empty_titles_are_counted(tmp_path: Path) -> None:
+def test_the_last_of_two_rows_of_an_item_counts_and_empty_titles_are_counted(tmp_path: Path) -> None:
     folder = directory(tmp_path, items="item_id,title\na,First\nb,\na,Second\n", events=EVENTS + "u,a,60\n")
     log, report = load_log(folder, rejects=tmp_path / "r")
-    assert list(log.catalog.title) == ["First", "", ""]
-    assert report.tables["items"].rejected == {"duplicate_id": 1}
-    assert json.loads((tmp_path / "r" / "items.jsonl").read_text())["row"] == 3
+    assert list(log.catalog.title) == ["Second", "", ""]
+    counts = report.tables["items"]
+    assert (counts.rows, counts.kept, counts.rejected, counts.repeats) == (3, 2, {}, 1)
+    assert not (tmp_path / "r" / "items.jsonl").exists()
+    assert "1 rows of items have an id that comes again; the last row of each counts" in report.warnings
     assert "1 items have an empty title, 1 of them no description either" in report.warnings
+
+
+def test_the_last_row_of_an_item_is_that_of_the_last_file_and_a_rejected_row_is_none(tmp_path: Path) -> None:
+    folder = directory(tmp_path, events=EVENTS + "u,a,60\n")
+    (folder / "items.csv").unlink()
+    (folder / "items").mkdir()
+    (folder / "items" / "1.csv").write_text("item_id,title,category\na,Old,x\nb,Bread,x\n")
+    (folder / "items" / "2.csv").write_text("item_id,title,category\na,New,y\n,Lost,z\n")
+    log, report = load_log(folder)
+    assert list(log.catalog.title)[:2] == ["New", "Bread"]
+    assert log.catalog.categories["category"].values == ("x", "y")
+    assert (report.tables["items"].repeats, report.tables["items"].rejected) == (1, {"missing_value": 1})
+
+
+def test_a_list_longer_than_the_ranker_can_learn_is_named(tmp_path: Path) -> None:
+    rows = "".join(f"huge,u,{NOON},x{place},{int(place == 7)}\n" for place in range(10_001))
+    _, report = load(tmp_path, impressions=LISTS + rows + f"short,u,{NOON},a,1\nshort,u,{NOON},b,0\n")
+    (said,) = [warning for warning in report.warnings if "10,000" in warning]
+    assert said.startswith("1 lists have more than 10,000 candidates, the longest is 'huge' with 10,001: ")
+    assert report.rejected == 0
 
 
 def test_item_columns_are_read_as_what_they_are_named(tmp_path: Path) -> None:
@@ -296,9 +319,10 @@ def test_users_attributes_stand_at_the_users_code(tmp_path: Path) -> None:
     log, report = load(tmp_path, events=EVENTS + "v,a,60\n", users="user_id,country\nw,DE\nu,CN\nw,US\n")
     assert list(log.users) == ["u", "v", "w"]
     assert log.attributes is not None
-    assert log.attributes["country"].tolist()[::2] == ["CN", "DE"]
+    assert log.attributes["country"].tolist()[::2] == ["CN", "US"]
     assert log.attributes["country"].isna().tolist() == [False, True, False]
-    assert report.tables["users"].rows == 3
+    assert (report.tables["users"].rows, report.tables["users"].kept, report.tables["users"].repeats) == (3, 2, 1)
+    assert "1 rows of users have an id that comes again; the last row of each counts" in report.warnings
 
 
 def test_queries_belong_to_the_list(tmp_path: Path) -> None:

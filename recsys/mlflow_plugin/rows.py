@@ -6,6 +6,7 @@ read is an error that names the column and an impression.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,8 +17,11 @@ import pyarrow as pa
 
 from features.errors import InputError
 from features.log import Float64, Impressions, Int8, Int32, Int64, Requests, Strings
-from features.times import check_zone, read_times
+from features.observed import clock, doubt_of_time
+from features.times import EXPECTED, check_zone, read_times
 from recsys.mlflow_plugin.settings import COLUMNS, EvaluatorSettings
+
+log = logging.getLogger(__name__)
 
 LARGEST_LABEL = 30
 
@@ -142,10 +146,14 @@ def _times(column: pd.Series | None, settings: EvaluatorSettings, first: Int64) 
     times = read_times(values, timezone=check_zone(settings.timezone), unit=None, moment=True)
     if times is None or times.values.null_count:
         raise InputError(
-            f"column {settings.time!r}: expected a time on every row (timestamp, ISO 8601 text, epoch s, ms or us), "
+            f"column {settings.time!r}: expected a time on every row (a timestamp, {EXPECTED}), "
             f"got {values.type} with {values.null_count if times is None else times.values.null_count} unreadable"
         )
-    return np.asarray(times.values.cast(pa.int64()).to_numpy())
+    found: Int64 = np.asarray(times.values.cast(pa.int64()).to_numpy())
+    for extreme in {int(found.min()), int(found.max())} if len(found) else ():
+        if doubt := doubt_of_time(extreme, clock()):
+            log.warning("column %r: %s; is its unit meant?", settings.time, doubt)
+    return found
 
 
 def _items(columns: Mapping[str, pd.Series], settings: EvaluatorSettings, offsets: Int64, ids: Strings) -> Int32:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from features.item_records import Item
-from features.log import Float32
-from features.times import moment_of
+from features.log import NO_TIME, Float32
+from features.times import EXPECTED, moment_of
 from recsys.encoder.text import Template
 from recsys.serving import schemas
 from recsys.serving.problems import BadRequest
+from recsys.serving.warned import Warned
 from recsys.unit import Settings
 
 _PLAIN = ("title", "description")
@@ -31,16 +32,18 @@ class ItemColumns:
     texts: frozenset[str]
     timezone: str
 
-    def overlay(self, stored: Item | None, row: schemas.Item, field: str = "") -> Item:
-        """The stored item with the columns that came along. field: path of the row, for errors.
+    def overlay(self, stored: Item | None, row: schemas.Item, field: str = "", said: Warned | None = None) -> Item:
+        """The stored item with the columns that came along. field: path of the row, for errors and what is `said`.
 
-        Raises BadRequest where a column that the model reads is not what it has to be; others are not looked at.
+        A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
+        where a column that the model reads is not what it has to be; others are not looked at.
         """
         item = stored or Item(row.item_id)
         given = row.given()
         changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
         if "published_at" in given:
-            changes["published_at"] = _moment(given["published_at"], self.timezone, f"{field}published_at")
+            place = f"{field}published_at"
+            changes["published_at"] = _date(given["published_at"], self.timezone, place, said or Warned())
         for kind, names, read in (
             ("categories", self.categories, _values),
             ("numbers", self.numbers, _number),
@@ -65,12 +68,15 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> ItemColumns:
     )
 
 
-def _moment(value: object, timezone: str, field: str) -> int:
-    if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        found = moment_of(value, timezone)
-        if found is not None:
-            return found
-    raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {_short(value)}", field)
+def _date(value: object, timezone: str, field: str, said: Warned) -> int:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
+    found = moment_of(value, timezone)
+    if found is None:
+        said.add("is no date and counts as missing", field, value)
+        return NO_TIME
+    said.check_date(found, field, value)
+    return found
 
 
 def _values(value: object, field: str) -> tuple[str, ...]:

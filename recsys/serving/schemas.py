@@ -107,6 +107,7 @@ class RankAnswer(BaseModel):
     unknown: list[str] = Field(
         description="Candidates that nothing is known of, neither a description nor an event: their places say little."
     )
+    warnings: list[str] | None = Field(None, description="What is odd in the request, if anything.")
 
 
 class Event(Body):
@@ -147,6 +148,7 @@ class BatchAnswer(BaseModel):
 
     accepted: int
     rejected: list[Rejection]
+    warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 
 class Problem(BaseModel):

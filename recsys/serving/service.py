@@ -22,7 +22,7 @@ from features.log import NO_TIME
 from features.online import OnlineState
 from features.online_reader import OnlineReader
 from features.reads import SECOND
-from features.times import moment_of
+from features.times import EXPECTED, moment_of
 from recsys.config import Serving
 from recsys.errors import StoreError
 from recsys.serving import schemas
@@ -36,6 +36,7 @@ from recsys.serving.rebuilding import Rebuilder, Rebuilt
 from recsys.serving.stored_tables import RequestTables, StoredTables
 from recsys.serving.stored_vectors import StoredVectors
 from recsys.serving.telemetry import Telemetry
+from recsys.serving.warned import Warned
 from recsys.serving.writing import Writer
 from recsys.unit import Unit
 
@@ -70,7 +71,8 @@ class RankService:
         where the store cannot be read.
         """
         started = time.perf_counter()
-        reader = self._reader(request)
+        said = Warned()
+        reader = self._reader(request, said)
         texts, known = self._texts.read(reader.catalog)
         tables = self._read_tables(reader)
         scores = self.unit.scores(reader, known, tables, threads=self.settings.threads)
@@ -85,13 +87,14 @@ class RankService:
             for item, reason in zip(items, reasons, strict=True):
                 item["explanation"] = reason
         self._count(reader, texts, time.perf_counter() - started)
-        return {
+        answer: dict[str, object] = {
             "request_id": request_id or uuid.uuid4().hex,
             "model": self._model,
             "rung": FULL,
             "items": items,
             "unknown": list(reader.unknown),
         }
+        return said.beside(answer)
 
     def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Count posted events and shown lists; see `Writer.add_events`."""
@@ -128,22 +131,26 @@ class RankService:
         ids = [item["item_id"] for item in self.examples()["items"]]
         self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 
-    def _reader(self, request: schemas.RankRequest) -> OnlineReader:
-        """Everything that the store knows for a request."""
+    def _reader(self, request: schemas.RankRequest, said: Warned | None = None) -> OnlineReader:
+        """Everything that the store knows for a request. said: takes what is odd in it."""
+        said = said or Warned()
         limit = self.settings.max_candidates
         if len(request.candidates) > limit:
             raise BadRequest(f"expected at most {limit:,} candidates, got {len(request.candidates):,}", "candidates")
-        rows = _distinct(enumerate(request.candidates), "candidates")
+        rows = _distinct(reversed(list(enumerate(request.candidates))), "candidates")
+        for index, row in enumerate(request.candidates):
+            if rows[row.item_id][1] is not row:
+                said.add("comes again, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
         past = _distinct(reversed(list(enumerate(request.history or ()))), "history")
         latest_first = list(past)[: self.unit.settings.history_length]
         return OnlineReader(
             self._state,
             request.user_id,
-            self._time(request),
-            list(rows),
+            self._time(request, said),
+            list(dict.fromkeys(row.item_id for row in request.candidates)),
             now=time.time_ns() // 1000,
             skew=round(self.settings.clock_skew * SECOND),
-            inline=self._inline({**past, **rows}),
+            inline=self._inline({**past, **rows}, said),
             history=None if request.history is None else latest_first[::-1],
             query=request.query or None,
         )
@@ -157,7 +164,7 @@ class RankService:
         self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
         return tables
 
-    def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]]) -> dict[str, Item]:
+    def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]], said: Warned) -> dict[str, Item]:
         """The items that came with columns of their own: these win over the stored ones."""
         given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
         if not given:
@@ -165,15 +172,19 @@ class RankService:
         with self._state.snapshot() as (snapshot, meta):
             stored = self._state.items(snapshot, meta, given)
         return {
-            item_id: self._columns.overlay(stored.get(item_id), row, field) for item_id, (field, row) in given.items()
+            item_id: self._columns.overlay(stored.get(item_id), row, field, said)
+            for item_id, (field, row) in given.items()
         }
 
-    def _time(self, request: schemas.RankRequest) -> int | None:
+    def _time(self, request: schemas.RankRequest, said: Warned) -> int | None:
+        if request.user_id is not None:
+            said.check_id(request.user_id, "user_id")
         if request.timestamp is None:
             return None
         found = moment_of(request.timestamp, self.unit.settings.timezone)
         if found is None:
-            raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {request.timestamp!r}", "timestamp")
+            raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
+        said.check_time(found, "timestamp", request.timestamp)
         return found
 
     def _count(self, reader: OnlineReader, texts: Sequence[str], seconds: float) -> None:
@@ -193,7 +204,7 @@ def stored_tables(unit: Unit, state: OnlineState) -> StoredTables | None:
 
 
 def _distinct(rows: Iterable[tuple[int, schemas.Item]], name: str) -> dict[str, tuple[str, schemas.Item]]:
-    """Rows by item id, the first of each, with the path of its fields."""
+    """Rows by item id, the first of each in the order given, with the path of its fields."""
     found: dict[str, tuple[str, schemas.Item]] = {}
     for index, row in rows:
         found.setdefault(row.item_id, (f"{name}.{index}.", row))

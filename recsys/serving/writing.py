@@ -9,16 +9,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from features import arrivals
+from features.event_types import canonical_type
 from features.item_records import Item
 from features.online import OnlineState
 from features.reads import IMPRESSION, SECOND
-from features.times import moment_of
+from features.times import EXPECTED, moment_of
 from recsys.config import Serving
 from recsys.serving import schemas
 from recsys.serving.item_rows import ItemColumns
 from recsys.serving.item_texts import ItemTextReader
 from recsys.serving.problems import BadRequest, field_path, telling, told_of
 from recsys.serving.telemetry import Telemetry
+from recsys.serving.warned import Warned
 
 Rejected = dict[int, tuple[str, str]]
 """Code and message by the row's place in the batch."""
@@ -45,43 +47,57 @@ class Writer:
         """Count events and shown lists, each once. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "events")
         rejected: Rejected = {}
+        said = Warned()
         events: list[tuple[int, arrivals.Event]] = []
         lists: list[tuple[int, arrivals.ShownList]] = []
         for index, row in enumerate(rows):
             try:
                 _check_object(row)
-                read = read_event(schemas.Event.model_validate(row), self._columns.timezone)
+                event = schemas.Event.model_validate(row)
+                read = read_event(event, self._columns.timezone)
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Event.model_fields)
                 continue
+            self._warn(event, read, said.within(f"events.{index}."))
             (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         rejected |= _keep(self._state.add_events, events, latest)
         rejected |= _keep(self._state.add_impressions, lists, latest)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
-        return _answer(len(rows), rejected)
+        return said.beside(_answer(len(rows), rejected))
 
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Describe items, or describe them anew: a row replaces what was known of its item. Their texts are encoded
-        before this returns. Raises BadRequest for too many, StoreError where none is kept."""
+        """Describe items, or describe them anew: a row replaces what was known of its item, the last of several. Their
+        texts are encoded before this returns. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "items")
         rejected: Rejected = {}
+        said = Warned()
         items: dict[str, Item] = {}
         for index, row in enumerate(rows):
             try:
-                item = self._read_item(row)
+                item = self._read_item(row, said.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
+            if item.item_id in items:
+                said.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
         self._texts.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
-        return _answer(len(rows), rejected)
+        return said.beside(_answer(len(rows), rejected))
 
-    def _read_item(self, row: Any) -> Item:
+    def _warn(self, event: schemas.Event, read: arrivals.Event | arrivals.ShownList, said: Warned) -> None:
+        """What is odd in an event that is taken."""
+        said.check_ids(event)
+        said.check_time(read.time, "timestamp", event.timestamp)
+        if isinstance(read, arrivals.Event):
+            click = self._state.settings.is_positive(event.event_type)
+            said.check_type(event.event_type, click=click)
+
+    def _read_item(self, row: Any, said: Warned) -> Item:
         _check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
@@ -89,7 +105,8 @@ class Writer:
         problem = arrivals.id_problem("item_id", read.item_id)
         if problem is not None:
             raise BadRequest(problem[1].partition(": ")[2], "item_id")
-        return self._columns.overlay(None, read)
+        said.check_id(read.item_id, "item_id")
+        return self._columns.overlay(None, read, said=said)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:
         if len(rows) > self._settings.max_rows:
@@ -100,8 +117,8 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals
     """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
     moment = moment_of(event.timestamp, timezone)
     if moment is None:
-        raise BadRequest(f"expected ISO 8601 or epoch s, ms or us, got {event.timestamp!r}", "timestamp")
-    if event.event_type == IMPRESSION:
+        raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
+    if canonical_type(event.event_type) == IMPRESSION:
         shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
         return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
     if event.item_id is None:

@@ -1,0 +1,71 @@
+"""What an answer says beside its result: rows that were taken although something in them is odd, a sentence a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from features.event_types import doubt_of
+from features.observed import clock, doubt_of_date, doubt_of_time, is_nothing
+from recsys.serving import schemas
+
+_DOUBTS = {
+    "negative": "reads like the opposite of a click but counts as one; see data.positive_event_types",
+    "seen": "reads like a mere view but counts as a click; see data.positive_event_types",
+    "number": "is a bare number and counts as a click; see data.positive_event_types",
+}
+_IDS = ("user_id", "item_id", "impression_id", "event_id")
+
+
+class Warned:
+    """Counts odd values by kind, and keeps the first of each. path: what the paths of its fields begin with."""
+
+    def __init__(self, path: str = "") -> None:
+        self._path = path
+        self._now = clock()
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def within(self, path: str) -> Warned:
+        """The same for fields of one row; what it is told is counted here."""
+        inner = Warned(self._path + path)
+        inner._found = self._found
+        return inner
+
+    def add(self, kind: str, where: str, value: object) -> None:
+        """One odd value. kind: what is said of it. where: path of its field."""
+        count, example = self._found.get(kind, (0, f"{self._path}{where}: {value!r}"[:120]))
+        self._found[kind] = (count + 1, example)
+
+    def check_time(self, micros: int, where: str, value: object) -> None:
+        """Of an event or a request."""
+        if doubt := doubt_of_time(micros, self._now):
+            self.add(doubt.partition(" ")[2] + ", is its unit meant", where, value)
+
+    def check_date(self, micros: int, where: str, value: object) -> None:
+        """Of a publication."""
+        if doubt := doubt_of_date(micros, value, self._now):
+            self.add(doubt, where, value)
+
+    def check_ids(self, row: schemas.Event) -> None:
+        """The ids of an event, for words for nothing."""
+        for name in _IDS:
+            if (value := getattr(row, name)) is not None:
+                self.check_id(value, name)
+
+    def check_id(self, value: str, where: str) -> None:
+        """An id, for a word for nothing."""
+        if is_nothing(value):
+            self.add("is a word for nothing, read as an id; leave it out or send null", where, value)
+
+    def check_type(self, event_type: str, *, click: bool) -> None:
+        """click: whether the type counts as one."""
+        if click and (doubt := doubt_of(event_type)):
+            self.add(_DOUBTS[doubt], "event_type", event_type)
+
+    def sentences(self) -> list[str]:
+        """What to say, each kind with its number and its first value."""
+        return [f"{count:,} x {kind}; the first is {example}" for kind, (count, example) in self._found.items()]
+
+    def beside(self, answer: dict[str, object]) -> dict[str, object]:
+        """An answer with its `warnings`, where there are any."""
+        said: Sequence[str] = self.sentences()
+        return {**answer, "warnings": said} if said else answer
