@@ -176,6 +176,10 @@ def test_a_batch_of_which_no_request_can_be_ranked_leaves_its_rejects_alone(
         path.write_text(f"request_id,user_id,item_id\n{rows}")
         code, line = run(arguments, capsys)
         assert code == 1
+        assert "of its 2 rows can" in line
+        assert line.endswith(f"the rejected rows are in {str(out / 'rejects')!r}")
+        code, line = run([*arguments, "--max-rejects", "1"], capsys)
+        assert code == 1
         assert "none of its 2 rows can be" in line
         assert line.endswith(f"the rejected rows are in {str(out / 'rejects')!r}")
         assert [found.name for found in out.iterdir()] == ["rejects"]
@@ -190,7 +194,11 @@ def test_a_table_of_which_no_row_is_taken_is_an_error(
 ) -> None:
     (tmp_path / "events.csv").write_text("user_id,item_id,timestamp\nu1,n1,2999-01-01\nu2,n1,2999-01-01\n")
     store = str(tmp_path / "store")
-    code, line = run(["load-events", str(tmp_path / "events.csv"), "--store", store, "--model", MODEL], capsys)
+    arguments = ["load-events", str(tmp_path / "events.csv"), "--store", store, "--model", MODEL]
+    code, line = run(arguments, capsys)
+    assert code == 1
+    assert "2 of its 2 rows cannot be" in line
+    code, line = run([*arguments, "--max-rejects", "1"], capsys)
     assert code == 1
     assert "none of its 2 rows was taken: 2 x time_in_future" in line
 

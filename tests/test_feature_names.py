@@ -24,7 +24,7 @@ from features.store_settings import StoreSettings
 from features.tables import ReadOptions, load_log, read_table_rows
 from pipelines.cli import cli
 from pipelines.load_rows import read_events, read_items
-from pipelines.reading import open_chain
+from pipelines.chain import open_chain
 from recsys.config import load_config
 from recsys.feature_set import check_features
 

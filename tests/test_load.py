@@ -205,7 +205,7 @@ def test_lists_that_the_store_refuses_are_counted_by_rows(state: OnlineState, tm
 def test_the_last_row_of_an_item_counts(
     site: SmallSite, state: OnlineState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("pipelines.load._AT_ONCE", at_once)
+    monkeypatch.setattr("pipelines.loading.AT_ONCE", at_once)
     table = write(tmp_path / "items.csv", [item("a", "One"), item("a", "Two"), item("i" * 300, "Three")])
     report = items_into(state, site.unit, table)
     assert (report.accepted, report.changed, report.repeats, report.rejected) == (2, 1, 1, {"bad_item_id": 1})
