@@ -344,7 +344,7 @@ def test_describing_an_item_anew_reports_what_changed(fresh_state: FreshState) -
 
 def test_a_store_made_for_something_else_is_refused_and_both_sides_are_named(new_place: Callable[[], str]) -> None:
     store = open_store(new_place(), create=True)
-    with pytest.raises(StoreError, match="the online store is empty"):
+    with pytest.raises(StoreError, match="found an empty one"):
         OnlineState.open(store)
     OnlineState.open(store, settings_for())
     assert OnlineState.open(store).settings == settings_for()
