@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+LOWEST := .venv-lowest
 BENCHMARKS := features quality encoder
 TEST_PROCESSES ?= 2
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -11,7 +12,7 @@ PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 TORCH_VERSION := $(BIN)/python -c "from importlib.metadata import version; print(version('torch'))"
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test test-lowest check bench clean
 
 setup: $(INSTALLED)
 
@@ -26,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $(INSTALLED)
 
 # Tests run in several processes with one thread each; whatever else runs has the cores for itself.
-test check: export OMP_NUM_THREADS ?= 1
+test test-lowest check: export OMP_NUM_THREADS ?= 1
 demo bench: export OMP_NUM_THREADS ?= 2
 
 demo: setup
@@ -34,6 +35,17 @@ demo: setup
 
 test: setup
 	$(PYTEST) -m 'not slow'
+
+# The same tests with the lowest versions that pyproject.toml allows, in an environment of their own.
+test-lowest: $(LOWEST)/installed
+	$(subst $(BIN),$(LOWEST)/bin,$(PYTEST)) -m 'not slow'
+
+$(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest_versions.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install -q $$(grep -E '^torch==' constraints.txt) $$(grep -E '^numpy==' $(LOWEST)/constraints.txt)
+	$(LOWEST)/bin/pip install -q -c $(LOWEST)/constraints.txt -e '.[dev,redis,int8,bench]'
+	touch $(LOWEST)/installed
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -47,4 +59,4 @@ bench: setup
 		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
-	rm -rf .venv build *.egg-info demo
+	rm -rf .venv $(LOWEST) build *.egg-info demo

@@ -6,9 +6,13 @@ from pathlib import Path
 
 import conftest
 import pytest
+from lowest_versions import PROJECT, lowest, requirements
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 pytest_plugins = ("pytester",)
 
+CONSTRAINTS = PROJECT.with_name("constraints.txt")
 TESTS = """
 import pytest
 
@@ -84,3 +88,26 @@ def test_at_most_one_test_in_twenty_is_slow(request: pytest.FixtureRequest) -> N
     collected = request.config.stash[conftest.COLLECTED]
     if {item.path for item in collected} >= set(Path(__file__).parent.glob("test_*.py")):  # else it is a part of them
         assert sum(item.get_closest_marker("slow") is not None for item in collected) <= len(collected) / 20
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [
+        ("numpy>=2.0", "numpy==2.0"),
+        ("redis[hiredis]>=8", "redis==8"),
+        ("psutil>=6; sys_platform == 'win32'", "psutil==6"),
+        ("model==0.1.0", "model==0.1.0"),
+    ],
+)
+def test_the_lowest_version_of_a_requirement_is_its_floor(requirement: str, expected: str) -> None:
+    assert lowest(requirement) == expected
+
+
+def test_every_dependency_has_a_floor_and_the_versions_tested_together_are_not_below_it() -> None:
+    pinned = dict(line.split("==") for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if "==" in line)
+    tested = {canonicalize_name(name): Version(version) for name, version in pinned.items()}
+    for requirement in requirements():
+        name, floor = lowest(requirement).split("==")
+        assert tested[canonicalize_name(name)] >= Version(floor), requirement
+    with pytest.raises(ValueError, match=r"requirement 'scipy' of pyproject.toml: expected NAME>=VERSION"):
+        lowest("scipy")
