@@ -94,6 +94,11 @@ class CandidateReader:
         """How the times are written."""
         return self._table.units
 
+    def check(self) -> None:
+        """Read up to the first rows that can be used. Raises InputError where there are none, or a column is of a type
+        of no use; the pass is over then."""
+        next(iter(self._table), None)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What its user should know although it can be read, as far as the pass has come."""
@@ -184,8 +189,9 @@ def read_candidates(
 
 
 def check_candidates(path: Path, *, files: FileOptions = DEFAULT_FILES) -> None:
-    """Raises InputError where the columns of the candidates at `path` are not what they have to be; reads no rows."""
-    CandidateReader(path, files=files)
+    """Raises InputError where the columns of the candidates at `path` are not what they have to be, by their names and
+    by what the first rows hold."""
+    CandidateReader(path, files=files).check()
 
 
 def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:

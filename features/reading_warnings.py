@@ -68,8 +68,8 @@ def _bracketed(table: str, reader: TableReader) -> Iterator[str]:
     for name, cells in reader.bracketed.items():
         if cells:
             yield (
-                f"{table}.{name}: {cells:,} of {reader.n_rows:,} rows have a list written as text, '[…]', which is "
-                "read as one value; separate values by '|'"
+                f"{table}.{name}: {cells:,} of {reader.n_rows:,} rows have a list written as text, '[…]', read "
+                "as one value; separate values by '|'"
             )
 
 

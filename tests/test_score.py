@@ -109,6 +109,9 @@ def test_a_wrong_header_of_the_candidates_is_found_before_tables_and_model(tmp_p
         file.write_text(f"{header}\n")
         with pytest.raises(InputError, match=said):
             score(tmp_path / "no tables", file, tmp_path / "out", model="models:/nothing@champion")
+    pd.DataFrame({"request_id": ["r"], "user_id": ["u"], "item_id": [1.0]}).to_parquet(tmp_path / "candidates.parquet")
+    with pytest.raises(InputError, match="column 'item_id': expected text, whole numbers or 16-byte UUIDs, got double"):
+        score(tmp_path / "no tables", tmp_path / "candidates.parquet", tmp_path / "out", model="models:/nothing")
 
 
 def test_candidates_of_which_most_are_rejected_leave_no_output(trained: TrainedSite, tmp_path: Path) -> None:
