@@ -14,6 +14,7 @@ What was drawn says something of an item's future, so every row is marked `sampl
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from features.outputs import fresh_file
 from features.reading import find_table
 from features.slate_draws import FirstClicks, Slates, first_clicks, slates
 from features.tables import ReadOptions, load_log
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_SIZE = 20
 DEFAULT_WINDOW = 1_000
@@ -111,7 +114,9 @@ def write_slates(
     found = find_table(folder, "impressions")
     if found is not None:
         raise InputError(f"{str(found)!r}: expected no impressions table beside the events; move it away to make lists")
-    log, _ = load_log(folder, options)
+    log, tables = load_log(folder, options)
+    for warning in tables.warnings:
+        logger.info("warning: %s", warning)
     firsts = first_clicks(log.events)
     out = folder / "impressions.parquet"
     tally = _Tally()

@@ -5,6 +5,7 @@ What `recsys evaluate`, `compare --data` and `promote` share: each version reads
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from recsys.evaluation_report import Evaluation, count
 from recsys.registry.versions import Loaded
 from recsys.unit import ItemTexts
 from recsys.unit_evaluation import evaluate_unit
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def open_unseen(
             index, tables = found[-1].index, found[-1].tables
         else:
             log, tables = load_log(folder, options, impressions_required=True)
+            for warning in tables.warnings:
+                logger.info("warning: %s", warning)
             index = LogIndex(log)
         impressions = index.log.impressions
         later = np.ones(len(impressions), np.bool_) if after is None else impressions.requests.time > after

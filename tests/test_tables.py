@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.encodings import FileOptions
 from features.errors import InputError
+from features.items import last_of_each
 from features.log import NO_TIME, Log
 from features.tables import ReadOptions, TableReport, load_log, read_table_rows, validate
 
@@ -252,6 +254,11 @@ def test_the_last_row_of_an_item_is_that_of_the_last_file_and_a_rejected_row_is_
     assert list(log.catalog.title)[:2] == ["New", "Bread"]
     assert log.catalog.categories["category"].values == ("x", "y")
     assert (report.tables["items"].repeats, report.tables["items"].rejected) == (1, {"missing_value": 1})
+
+
+def test_the_last_row_of_each_id_is_found_and_rows_keep_their_order() -> None:
+    ids = pa.chunked_array([["a", "b", "a"], ["c", "b", "b", "d"]], pa.large_string())
+    assert last_of_each(ids).tolist() == [2, 3, 5, 6]
 
 
 def test_a_list_longer_than_the_ranker_can_learn_is_named(tmp_path: Path) -> None:
