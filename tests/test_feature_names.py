@@ -22,9 +22,9 @@ from features.reads import ITEM, USER, Key, category_of, of_category, user_of_ca
 from features.store import LmdbStore
 from features.store_settings import StoreSettings
 from features.tables import ReadOptions, load_log, read_table_rows
+from pipelines.chain import open_chain
 from pipelines.cli import cli
 from pipelines.load_rows import read_events, read_items
-from pipelines.chain import open_chain
 from recsys.config import load_config
 from recsys.feature_set import check_features
 

@@ -78,9 +78,7 @@ def test_the_time_of_an_event_that_is_none_still_rejects_it(tmp_path: Path) -> N
     assert report_of(tmp_path, events=events).tables["events"].rejected == {"unreadable_time": 1}
 
 
-@pytest.mark.parametrize(
-    "word", ["nan", "NaN", "null", "NULL", "None", "NA", "n/a", "-", "undefined", " ", " nan"]
-)
+@pytest.mark.parametrize("word", ["nan", "NaN", "null", "NULL", "None", "NA", "n/a", "-", "undefined", " ", " nan"])
 def test_words_for_nothing_in_ids_are_counted_with_their_share(tmp_path: Path, word: str) -> None:
     rows = [word, "u", "v", word, "Nancy"]
     events = pd.DataFrame({"user_id": rows, "item_id": "a", "timestamp": range(1_600_000_000, 1_600_000_005)})
