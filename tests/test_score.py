@@ -114,12 +114,12 @@ def test_a_wrong_header_of_the_candidates_is_found_before_tables_and_model(tmp_p
         score(tmp_path / "no tables", tmp_path / "candidates.parquet", tmp_path / "out", model="models:/nothing")
 
 
-def test_candidates_of_which_most_are_rejected_leave_no_output(trained: TrainedSite, tmp_path: Path) -> None:
+def test_candidates_of_which_most_are_rejected_leave_their_rejects_alone(trained: TrainedSite, tmp_path: Path) -> None:
     file = tmp_path / "candidates.csv"
     file.write_text("request_id,user_id,item_id\n1,u,a\n2,u,\n3,u,\n")
     with pytest.raises(InputError, match=r"candidates table .* 2 of its 3 rows cannot be used"):
         score(trained.data, file, tmp_path / "out", model=MODEL)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates.csv"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rejects"]
     report = score(trained.data, file, tmp_path / "out", model=MODEL, files=FileOptions(max_rejects=0.7))
     assert report.manifest["rejected"] == {"missing_value": 2}
 
