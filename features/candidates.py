@@ -100,9 +100,9 @@ class CandidateReader:
         next(iter(self._table), None)
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self) -> list[str]:
         """What its user should know although it can be read, as far as the pass has come."""
-        return tuple(reading_warnings({TABLE: self._table}))
+        return reading_warnings({TABLE: self._table})
 
     def __iter__(self) -> Iterator[CandidateChunk]:
         waiting: list[pa.Table] = []

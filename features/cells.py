@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from features.errors import InputError
 from features.event_types import canonical_types
 from features.log import Bool, Float64
-from features.schema import CANONICAL, Column, Kind
+from features.schema import CANONICAL, WORDS, Column, Kind
 
 _FLOAT_ID = r"^[+-]?\d+\.\d*([eE][+-]?\d+)?$|^[+-]?\d+[eE][+-]\d+$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -272,7 +272,7 @@ def read_cells(array: pa.Array, column: Column, *, textual: bool) -> Cells:
     kind: Kind = column.kind
     if kind == "id":
         return read_ids(array, column, textual=textual)
-    if kind in ("text", "category"):
+    if kind in WORDS:
         return read_words(array, column)
     if kind == "type":
         return Cells(canonical_types(read_words(array, column).values))

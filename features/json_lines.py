@@ -20,7 +20,7 @@ from features.encodings import open_text, reason_for
 from features.errors import InputError
 from features.raw import RawBatch
 from features.rejects import Reject
-from features.schema import Kind
+from features.schema import WORDS, Kind
 from features.sources import Source
 
 _JSON_ROWS = 32_768
@@ -108,17 +108,13 @@ def _problem(value: object, kinds: Collection[Kind]) -> str | None:
         return None
     if isinstance(value, list):
         flat = all(part is None or isinstance(part, _SCALARS) for part in value)
-        return None if flat and ("vector" in kinds or _holds_words(kinds)) else "wrong_type"
+        return None if flat and ("vector" in kinds or not WORDS.isdisjoint(kinds)) else "wrong_type"
     return "wrong_type"
-
-
-def _holds_words(kinds: Collection[Kind]) -> bool:
-    return "text" in kinds or "category" in kinds
 
 
 def _column(values: list[Any], kinds: Collection[Kind]) -> pa.Array:
     """A column of values that its kinds can hold: of lists where one is a list, as Arrow sees it where it can."""
-    if _holds_words(kinds):
+    if not WORDS.isdisjoint(kinds):
         if any(type(value) is list for value in values):
             lists = [None if value is None else _words(value) for value in values]
             return pa.array(lists, pa.large_list(pa.large_string()))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.cells import read_text
-from features.schema import Column
+from features.schema import WORDS, Column
 
 MISSING = r"\N"
 _WORDS = pa.array(
@@ -52,7 +52,7 @@ def without_null_words(values: pa.Array, column: Column) -> tuple[pa.Array, pa.A
         without = pc.if_else(missing, pa.scalar(None, values.type), values)
     else:
         found, without = None, values
-    if column.kind in ("text", "category") and pc.any(words := _is_word(values)).as_py():
+    if column.kind in WORDS and pc.any(words := _is_word(values)).as_py():
         found = words
     return without, None if found is None else pc.if_else(found, values, pa.scalar(None, values.type))
 

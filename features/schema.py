@@ -23,6 +23,9 @@ import pyarrow as pa
 
 Kind = Literal["id", "text", "category", "type", "time", "number", "label", "count", "flag", "vector", "any"]
 
+WORDS: frozenset[Kind] = frozenset({"text", "category"})
+"""Kinds whose values are words: of lists joined, of numbers written out."""
+
 CANONICAL: dict[Kind, pa.DataType] = {
     "id": pa.large_string(),
     "text": pa.large_string(),

@@ -88,10 +88,10 @@ def test_candidates_of_which_most_are_rejected_are_an_error(tmp_path: Path) -> N
 def test_a_column_that_is_nearly_named_is_said(tmp_path: Path) -> None:
     reader = read_candidates(write(tmp_path, "request_id,user_id,item_id,time_stamp\n1,u,a,60\n"))
     assert [chunk.time[0] for chunk in reader] == [NO_TIME]
-    assert reader.warnings == (
+    assert reader.warnings == [
         "candidates has no column 'timestamp', and nothing reads its column 'time_stamp'; if that is meant, call it "
         "'timestamp'",
-    )
+    ]
 
 
 def test_candidates_in_another_encoding_are_read(tmp_path: Path) -> None:
