@@ -23,7 +23,7 @@ import pyarrow as pa
 
 Kind = Literal["id", "text", "category", "type", "time", "number", "label", "count", "flag", "vector", "any"]
 
-WORDS: frozenset[Kind] = frozenset({"text", "category"})
+WORDS: frozenset[Kind] = frozenset({"text", "category", "type"})
 """Kinds whose values are words: of lists joined, of numbers written out."""
 
 CANONICAL: dict[Kind, pa.DataType] = {
@@ -46,8 +46,7 @@ class Column:
 
     required: the file must have it. filled: a row without a value is rejected. moment: it says when something
     happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
-    a cell is no date. source: the name
-    in the file where that is not `name`. wanted_by: the option that asks for it, for the error that it is missing.
+    a cell is no date. source: the name in the file where that is not `name`. wanted_by: the option that asks for it, for the error that it is missing.
     joiner: stands between the values of a list where text is wanted.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,10 +53,11 @@ def _fail_if_skipped_in_ci(report: pytest.TestReport | pytest.CollectReport) -> 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files that train come first, so that several processes, which take a file each, end at about the same time."""
+    """Files with most slow tests come first, then those that train: processes that take a file each end together."""
     config.stash[COLLECTED] = tuple(items)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     training = {item.path for item in items if "trained_once" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in training)
+    items.sort(key=lambda item: (-slow[item.path], item.path not in training))
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,7 @@ def _become(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str],
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
     sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1, encoding="utf-8", closefd=False) for one in (1, 2))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a run in the background may have been told to ignore it
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
