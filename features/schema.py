@@ -46,8 +46,8 @@ class Column:
 
     required: the file must have it. filled: a row without a value is rejected. moment: it says when something
     happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
-    a cell is no date. source: the name in the file where that is not `name`. wanted_by: the option that asks for it, for the error that it is missing.
-    joiner: stands between the values of a list where text is wanted.
+    a cell is no date. source: the name in the file where that is not `name`. wanted_by: the option that asks for it,
+    for the error that it is missing. joiner: stands between the values of a list where text is wanted.
     """
 
     name: str
