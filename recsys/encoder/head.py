@@ -4,7 +4,7 @@ A user has several interests, so the weights of the history's items depend on th
 al., Deep Interest Network, KDD 2018): what resembles it counts more, beside what the item is and how long ago it was.
 
 Its map is applied once for each text, and the mapped vectors are what is stored and read; what remains for a request
-is `scoring.text_columns`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-5).
+is `scoring.text_columns`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-4).
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from features.exact import exp
 from features.log import Float32
 from recsys.encoder.lines import mean_line
 from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
@@ -96,10 +98,13 @@ class Head(nn.Module):
             self.bias.add_((wanted - present) / _LOGIT_GAIN)
 
     def export(self) -> HeadWeights:
-        """The weights that `scoring.text_columns` reads."""
+        """The weights that `scoring.text_columns` reads, with the same bits on every machine."""
 
         def array(tensor: Tensor) -> Float32:
             return cast(Float32, tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy())
+
+        def scale(log_scale: Tensor) -> Float32:
+            return np.asarray(exp(_SCALE_GAIN * log_scale.item()), np.float32)
 
         return HeadWeights(
             attention_in=array(_ATTENTION_GAIN * self.attention_in.weight.T),
@@ -110,8 +115,8 @@ class Head(nn.Module):
             prior_logit=array(_LOGIT_GAIN * self.prior_logit),
             resemblance=array(_LOGIT_GAIN * self.resemblance),
             popularity=array(_POPULARITY_GAIN * self.popularity),
-            scale=array((_SCALE_GAIN * self.log_scale).exp()),
-            query_scale=array((_SCALE_GAIN * self.log_query_scale).exp()),
+            scale=scale(self.log_scale),
+            query_scale=scale(self.log_query_scale),
             bias=array(_LOGIT_GAIN * self.bias),
         )
 
