@@ -248,7 +248,7 @@ def shown_at_all(reader: OfflineReader) -> np.ndarray:
 
 def test_an_impression_count_over_sampled_lists_is_found(context: AuditContext) -> None:
     outcome = sampled(with_feature(context, planted("item_shown", shown_at_all)))
-    assert "when sampled lists were added" in found(outcome, "item_shown")
+    assert "after sampled lists were added" in found(outcome, "item_shown")
 
 
 def changing_log(n_lists: int = 1200) -> Log:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from features.log import Requests
+from recsys import ranking_time
 from recsys.ranking_time import median_milliseconds, pooled_requests
 
 REQUESTS = Requests(
@@ -29,14 +31,17 @@ def test_long_lists_are_cut_and_few_items_give_short_ones() -> None:
     assert list(pooled_requests(REQUESTS, lists=9, candidates=100).lengths()) == [5, 5, 5]
 
 
-def test_each_ranker_gets_every_list_and_its_own_time() -> None:
+def test_each_ranker_gets_every_list_and_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
+    clock = SimpleNamespace(now=5.0)
+    monkeypatch.setattr(ranking_time, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def fast(request: Requests) -> None:
+        clock.now += 0.25
 
     def slow(request: Requests) -> None:
         seen.append(int(request.user[0]))
-        time.sleep(0.002)
+        clock.now += {7: 8.0, 8: 2.0, 9: 4.0}[seen[-1]]
 
-    fast, slower = median_milliseconds([(lambda request: None, REQUESTS), (slow, REQUESTS)])
+    assert median_milliseconds([(fast, REQUESTS), (slow, REQUESTS)]) == (250.0, 4000.0)
     assert seen == [7, 7, 8, 9]  # the first twice: once to warm up
-    assert fast < 1.0
-    assert slower >= 2.0
