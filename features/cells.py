@@ -273,9 +273,8 @@ def read_cells(array: pa.Array, column: Column, *, textual: bool) -> Cells:
     if kind == "id":
         return read_ids(array, column, textual=textual)
     if kind in WORDS:
-        return read_words(array, column)
-    if kind == "type":
-        return Cells(canonical_types(read_words(array, column).values))
+        words = read_words(array, column)
+        return Cells(canonical_types(words.values), words.problems) if kind == "type" else words
     if kind == "number":
         return read_numbers(array, column)
     if kind == "label":
