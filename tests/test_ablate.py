@@ -158,10 +158,12 @@ def test_the_command_prints_and_writes_its_report(
         return ablated.report
 
     monkeypatch.setattr("pipelines.ablate.ablate", given)
-    words = ["ablate", "DATA", "--name", "text", "--set", "encoder.fine_tune_epochs=0"]
+    data = tmp_path / "data"
+    data.mkdir()
+    words = ["ablate", str(data), "--name", "text", "--set", "encoder.fine_tune_epochs=0"]
     words += ["--plot", str(tmp_path / "p.png"), "--json", str(tmp_path / "report.json")]
     assert cli.run(lambda: cli.cli(words, standalone_mode=False)) == 0
-    assert asked == [Path("DATA"), 0, "text", tmp_path / "p.png"]
+    assert asked == [data, 0, "text", tmp_path / "p.png"]
     assert "cheapest choice" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.run_id
 

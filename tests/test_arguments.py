@@ -172,18 +172,18 @@ def test_a_batch_of_which_no_request_can_be_ranked_leaves_its_rejects_alone(
 ) -> None:
     path, out = tmp_path / "candidates.csv", tmp_path / "out"
     arguments = ["score", str(trained.data), "--candidates", str(path), "--out", str(out), "--model", MODEL]
-    for rows in ("r1,u1,n1\nr1,u2,n2\n", "r1,u1,\nr2,u2,\n"):
-        path.write_text(f"request_id,user_id,item_id\n{rows}")
-        code, line = run(arguments, capsys)
+    for share, said in (("0.5", "2 of its 2 rows cannot be used"), ("1", "none of its 2 rows can be ranked")):
+        path.write_text("request_id,user_id,item_id\nr1,u1,n1\nr1,u2,n2\n")
+        code, line = run([*arguments, "--max-rejects", share], capsys)
         assert code == 1
-        assert "of its 2 rows can" in line
-        assert line.endswith(f"the rejected rows are in {str(out / 'rejects')!r}")
-        code, line = run([*arguments, "--max-rejects", "1"], capsys)
-        assert code == 1
-        assert "none of its 2 rows can be" in line
+        assert said in line
         assert line.endswith(f"the rejected rows are in {str(out / 'rejects')!r}")
         assert [found.name for found in out.iterdir()] == ["rejects"]
         assert len((out / "rejects" / "candidates.jsonl").read_text().splitlines()) == 2
+    path.write_text("request_id,user_id,item_id\nr1,u1,\nr2,u2,\n")
+    code, line = run(arguments, capsys)
+    assert code == 1
+    assert "none of its 2 rows can be used; the first: row 1, missing_value, field 'item_id'" in line
     path.write_text("request_id,user_id,item_id\nr1,u1,n1\n")
     assert score(trained.data, path, out, model=MODEL).manifest["rows_out"] == 1
     assert sorted(found.name for found in out.iterdir()) == ["_manifest.json", "part-00000.parquet"]

@@ -8,6 +8,7 @@ from small_unit import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.offline import LogIndex
+from recsys.column_names import ENCODER_COLUMNS
 from recsys.encoder.course import Course
 from recsys.encoder.scoring import mean_history_head
 from recsys.encoder.states import BEGINNING, Snapshot, State, of_each, set_aside, split
@@ -16,7 +17,6 @@ from recsys.encoder.training import TrainedEncoder, train_encoder
 from recsys.encoder.vectors import empty_table
 from recsys.over_log import matrix_over_log, matrix_over_states
 from recsys.texts_over_time import TextsOverTime
-from recsys.unit import ENCODER_COLUMNS
 
 SECOND = 1_000_000
 
