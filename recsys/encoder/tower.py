@@ -129,7 +129,9 @@ class Tower:
         if self._engine_weights != weights:
             try:
                 vectors = _Vectors(self.transformer, self.pooling)
-                self._engine = Engine(vectors, bfloat16=self.computes_in == "int8+bfloat16")
+                vocabulary = self.transformer.get_input_embeddings().num_embeddings
+                bfloat16 = self.computes_in == "int8+bfloat16"
+                self._engine = Engine(vectors, vocabulary=vocabulary, bfloat16=bfloat16)
             except (ImportError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
                 self._engine = None
                 self.computes_in = _without_int8(self.computes_in)
