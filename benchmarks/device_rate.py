@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from benchmarks.catalogue_encoding import Encoded
 from benchmarks.fine_tuning_race import Ours
-from benchmarks.matrix_rate import KINDS, MatrixGauge
+from benchmarks.matrix_rate import MatrixGauge
 from benchmarks.report import Result
 from features.log import Int64
 from recsys.encoder.tower import Tower
@@ -36,7 +36,7 @@ def device_results(own: Ours, encode: Tower, *, encoded: Encoded, warm_up: int) 
         Result("gpus", gpus, "" if gpus else "no GPU here: what follows is of the CPU"),
         *(
             Result(f"matrix_rate_{kind}", own.gauge.rate(kind) / 1e9, f"GFLOP/s, {where}, beside steps")
-            for kind in KINDS
+            for kind in own.gauge.seconds
         ),
         *_shares(own, encode, encoded, warm_up),
         *_parts(own, warm_up),
@@ -63,7 +63,7 @@ def _to_rates(name: str, operations: float, tokens: float, gauge: MatrixGauge) -
     what = f"GFLOP/s of layers, {tokens:,.0f} tokens/s"
     return [
         Result(f"{name}_share_of_{kind}_rate", operations / 1e9, what, rate / 1e9, operations / rate)
-        for kind, rate in ((kind, gauge.rate(kind)) for kind in KINDS)
+        for kind, rate in ((kind, gauge.rate(kind)) for kind in gauge.seconds)
     ]
 
 

@@ -1,7 +1,7 @@
 """Time on a device, and the rate at which it multiplies large matrices: what other work is measured against.
 
 The product is timed beside the work, again and again, and its median counts, so that what else the machine does slows
-both alike.
+both alike. bfloat16 is measured only where the hardware multiplies it: emulated, one product takes minutes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from benchmarks.spent import time_of
+from recsys.encoder.tower import has_bfloat16
 
-KINDS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_KINDS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _SIDE = {"cpu": 1536, "cuda": 8192}
 _PRODUCTS = 3
 
@@ -31,14 +32,16 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 class MatrixGauge:
-    """Square matrix products on a device. seconds: of one product, for each kind of number, as often as measured."""
+    """Square matrix products on a device. seconds: of some products, for each kind of number that the device
+    multiplies, as often as measured."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._side = _SIDE.get(device.type, 4096)
         shape = (self._side, self._side)
-        self._matrices = {name: torch.randn(shape, device=device).to(kind) for name, kind in KINDS.items()}
-        self.seconds: dict[str, list[float]] = {name: [] for name in KINDS}
+        kinds = {name: kind for name, kind in _KINDS.items() if name != "bf16" or has_bfloat16(device)}
+        self._matrices = {name: torch.randn(shape, device=device).to(kind) for name, kind in kinds.items()}
+        self.seconds: dict[str, list[float]] = {name: [] for name in kinds}
         self.measure()
         for spent in self.seconds.values():
             spent.clear()

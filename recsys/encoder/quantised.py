@@ -1,9 +1,10 @@
 """Matrix products of a model of OpenVINO in int8: how weights are kept, and what is done so that little is lost.
 
-Weights have an int8 scale for each output and 128 inputs; inputs get theirs as they come, for 128 of a token. A few channels of a layer norm's output are many
-times as large as the others and would take the scale from them, so they are divided by a factor, and the weights that
-read them multiplied by it: max|x|^1/2 / max|w|^1/2 of each channel (SmoothQuant, arXiv:2211.10438). max|x| is found on
-random tokens: which channels are large hardly depends on the text, and so vectors depend on the weights alone.
+Weights have an int8 scale for each output and 128 inputs; inputs get theirs as they come, for 128 of a token. A few
+channels of a layer norm's output are many times as large as the others and would take the scale from them, so they are
+divided by a factor, and the weights that read them multiplied by it: max|x|^1/2 / max|w|^1/2 of each channel
+(SmoothQuant, arXiv:2211.10438). max|x| is found on random tokens, so that vectors depend on the weights alone: which
+channels are large hardly depends on the text.
 """
 
 from __future__ import annotations
