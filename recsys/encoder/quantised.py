@@ -66,17 +66,18 @@ def _sources(model: Any) -> list[_Source]:
 
 
 def _norm_of(output: Any) -> _Norm | None:
-    """The layer norm of which this is the output; None for other outputs."""
-    add = output.get_node()
-    if add.get_type_name() != "Add":
+    """The layer norm of which this is the output; None for other outputs. One that shifts nothing has no addition."""
+    node, shift = output.get_node(), None
+    if node.get_type_name() == "Add":
+        node, shift = (node.input(i).get_source_output().get_node() for i in (0, 1))
+    if node.get_type_name() != "Multiply":
         return None
-    multiply, shift = (add.input(i).get_source_output().get_node() for i in (0, 1))
-    if multiply.get_type_name() != "Multiply" or shift.get_type_name() != "Constant":
+    normed, scale = (node.input(i).get_source_output() for i in (0, 1))
+    constants = [scale.get_node()] if shift is None else [scale.get_node(), shift]
+    if normed.get_node().get_type_name() != "MVN" or any(one.get_type_name() != "Constant" for one in constants):
         return None
-    normed, scale = (multiply.input(i).get_source_output() for i in (0, 1))
-    if normed.get_node().get_type_name() != "MVN" or scale.get_node().get_type_name() != "Constant":
-        return None
-    return _Norm(normed, *(one.get_data().astype(np.float32).reshape(-1) for one in (scale.get_node(), shift)))
+    factor, *added = (one.get_data().astype(np.float32).reshape(-1) for one in constants)
+    return _Norm(normed, factor, added[0] if added else np.zeros_like(factor))
 
 
 def _peaks(ov: Any, model: Any, outputs: list[Any], examples: Int64) -> list[Float32]:
