@@ -1,8 +1,8 @@
 """A catalogue through our tower and through sentence-transformers at its defaults: texts per second, and cosine.
 
 Both read the same weights, cut to the same number of tokens, mean-pool and normalise; both tokenise as a part of their
-time and run on the same threads and device. sentence-transformers computes in float32 in batches of 32. The
-engine of dtype int8 is compiled before.
+time and run on the same threads and device. sentence-transformers computes in float32 in batches of 32. An engine
+is compiled before.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: in
     cosine = (vectors[0] * vectors[1]).sum(axis=1)
     medians = [float(np.median(spent)) for spent in seconds]
     return Encoded(
-        tower.dtype, len(texts), rounds, medians[0], medians[1], float(cosine.mean()), float(cosine.min()), gauge
+        tower.computes_in, len(texts), rounds, medians[0], medians[1], float(cosine.mean()), float(cosine.min()), gauge
     )
 
 
@@ -80,11 +80,13 @@ def _keep(vectors: list[Float32], encode: Encode, texts: Sequence[str]) -> None:
     vectors.append(encode(texts))
 
 
-def encode_results(encoded: Encoded) -> list[Result]:
-    """Texts per second beside theirs, and how alike the vectors are; names say the dtype where it is not int8."""
-    of = "" if encoded.dtype.startswith("int8") else f"_in_{encoded.dtype}"
+def encode_results(encoded: Encoded, *, default: bool) -> list[Result]:
+    """Texts per second beside theirs, and how alike the vectors are. default: in the dtype that is the default here;
+    names say others."""
+    of = "" if default else f"_in_{encoded.dtype}"
     own, theirs = encoded.texts / encoded.seconds, encoded.texts / encoded.their_seconds
-    what = f"texts/s, {encoded.texts:,} texts in {encoded.dtype}, {encoded.rounds} times; asked: 3"
+    asked = "3 with bfloat16, 2 without" if default else "none"
+    what = f"texts/s, {encoded.texts:,} texts in {encoded.dtype}, {encoded.rounds} times; asked: {asked}"
     alike = f"least {encoded.least_cosine:.5f}; asked: .999"
     return [
         Result(f"encode{of}_vs_sentence_transformers", own, what, theirs, own / theirs),

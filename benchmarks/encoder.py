@@ -7,9 +7,11 @@ that trained every layer would be slower. Ours is counted with the lower layers'
 one making of the bank in its seconds (`benchmarks.fine_tuning_race` says how); what both cost is printed apart.
 
 Quality: the text score's nDCG@10 on valid after that pass, ours less the plain float32 loop's, same steps, rates and
-seed. Encoding: the whole catalogue beside sentence-transformers. Last, the device: what share of its measured matrix
-rate is reached, and where a step's time goes. `--quick` takes 6 steps of the pass and 512 texts: each line says of how
-many it is.
+seed. Encoding: the whole catalogue in the default dtype beside sentence-transformers, and in the other dtypes that this
+machine has. Last, the device: what share of its measured matrix rate is reached, and where a step's time goes.
+
+`--quick` takes 5 steps of the pass and 256 texts, encodes in the default dtype only, leaves out what the vectors are
+worth, and cuts the steps of the list by list loop in 4, whose lists share no work: each line says of how many it is.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from benchmarks.report import Result, command_on_data
 from features.log import Float32, Float64
 from recsys.bootstrap import mean_interval
 from recsys.config import Config, load_config
-from recsys.encoder.tower import Dtype, Tower, has_bfloat16, resolve_dtype
+from recsys.encoder.tower import Dtype, Tower, has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.upper import UpperTower
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
@@ -37,8 +39,9 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
 @dataclass(frozen=True)
 class Size:
     """lists: that teach. pass_steps: of a pass over them. steps: taken, the first `warm_up` not timed. texts: most
-    that are encoded, None for all, `rounds` times. shipped_block: race with the block size that ships, too.
-    matrix_rate: measure the device's, beside all that."""
+    that are encoded, None for all, `rounds` times. plain_parts: in how many a step of the list by list loop is cut.
+    everything: race with the block size that ships, too, encode in every dtype, and measure quality. matrix_rate:
+    measure the device's, beside all that."""
 
     lists: int
     pass_steps: int
@@ -46,12 +49,13 @@ class Size:
     warm_up: int
     texts: int | None
     rounds: int
-    shipped_block: bool
+    plain_parts: int
+    everything: bool
     matrix_rate: bool = True
 
 
-FULL = Size(lists=1500, pass_steps=33, steps=33, warm_up=3, texts=None, rounds=3, shipped_block=True)
-QUICK = Size(lists=1500, pass_steps=33, steps=6, warm_up=1, texts=512, rounds=3, shipped_block=False)
+FULL = Size(lists=1500, pass_steps=33, steps=33, warm_up=3, texts=None, rounds=3, plain_parts=1, everything=True)
+QUICK = Size(lists=1500, pass_steps=33, steps=5, warm_up=1, texts=256, rounds=3, plain_parts=4, everything=False)
 
 
 def measure(quick: bool, data: Path, config: Config | None = None, size: Size | None = None) -> list[Result]:
@@ -62,23 +66,23 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
     other = sentence_encoder(config.encoder.base_model, config.encoder.max_tokens)
     lists = read_lists(data, config, tower, size.lists)
     texts = lists.texts.distinct[: size.texts]
-    in_int8, encoded = (_encoded(one, texts, other, size) for one in (_in_int8(tower), tower))
+    others = _other_dtypes(tower) if size.everything else ()
+    by_dtype = [_encoded(one, texts, other, size) for one in (tower, *map(tower.with_dtype, others))]
     upper, base, prepared = _prepared(tower, lists, config)
     began = start(lists, config, tower, base)
     block_size = block_size_for(began, size.pass_steps)
     own = ours(began, upper, prepared, block_size=block_size, n_steps=size.steps, gauge=_gauge(tower, size))
-    slow = plain(own, dtype="float32", distinct=False)
+    slow = plain(own, dtype="float32", distinct=False, parts=size.plain_parts)
     once = plain(own, dtype=_fast_dtype(tower), distinct=True)
     race(own, (slow, once))
     return [
         _speed("fine_tune_vs_plain_fp32", own, slow, size, "8"),
         _speed("fine_tune_vs_deduplicated_bf16", own, once, size, "2.5"),
         *_beside(own, size),
-        *_quality(own, slow),
-        *(_shipped_block(began, config, size) if size.shipped_block else []),
-        *encode_results(in_int8),
-        *encode_results(encoded),
-        *device_results(own, tower, encoded=encoded, warm_up=size.warm_up),
+        *(_quality(own, slow) if size.everything else []),
+        *(_shipped_block(began, config, size) if size.everything else []),
+        *(line for i, one in enumerate(by_dtype) for line in encode_results(one, default=i == 0)),
+        *device_results(own, tower, encoded=by_dtype[0], warm_up=size.warm_up),
     ]
 
 
@@ -99,9 +103,12 @@ def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, F
     return upper, made[0], seconds
 
 
-def _in_int8(tower: Tower) -> Tower:
-    """The same tower encoding with `encoder.dtype: int8`."""
-    return tower.with_dtype(resolve_dtype("int8", tower.device))
+def _other_dtypes(tower: Tower) -> list[Dtype]:
+    """What this machine encodes in beside the default."""
+    found: list[Dtype] = [_fast_dtype(tower), "float32"]
+    if has_int8(tower.device):
+        found.append(resolve_dtype("int8", tower.device))
+    return [dtype for dtype in dict.fromkeys(found) if dtype != tower.computes_in]
 
 
 def _fast_dtype(tower: Tower) -> Dtype:
@@ -115,9 +122,9 @@ def _impressions_per_second(runner: Runner, size: Size) -> float:
 
 def _speed(name: str, own: Ours, other: Plain, size: Size, asked: str) -> Result:
     value, reference = _impressions_per_second(own, size), _impressions_per_second(other, size)
-    batch = len(own.began.lists.examples) / len(own.queue)
+    batch = len(own.began.lists.examples) / len(other.queue)
     timed_steps = len(own.seconds) - size.warm_up
-    what = f"impressions/s, {timed_steps} steps of {batch:.0f}, beside it in {other.tower.dtype}; asked: {asked}"
+    what = f"impressions/s, {timed_steps} steps, of {batch:.0f} lists beside it in {other.tower.dtype}; asked: {asked}"
     return Result(name, value, what, reference, value / reference)
 
 

@@ -144,8 +144,8 @@ class Plain(Runner):
     tower: Tower = field(kw_only=True)
 
     def valid_ndcg(self) -> Float64:
-        """nDCG@10 of each valid list with the weights as they are, in our arithmetic, (n_valid,)."""
-        tower = self.tower.with_dtype(self.began.tower.dtype)
+        """nDCG@10 of each valid list with the weights as they are, in the arithmetic of ours, (n_valid,)."""
+        tower = self.tower.with_dtype("bfloat16" if self.began.tower.computes_in.endswith("bfloat16") else "float32")
         return valid_ndcg(self.began, self.head, tower.encode_tokens(self.began.lists.tokens))
 
 
@@ -168,8 +168,8 @@ def ours(
     )
 
 
-def plain(own: Ours, *, dtype: Dtype, distinct: bool) -> Plain:
-    """A plain fine-tuning of as many upper layers as ours, whose passes have as many steps."""
+def plain(own: Ours, *, dtype: Dtype, distinct: bool, parts: int = 1) -> Plain:
+    """A plain fine-tuning of as many upper layers as ours, whose passes have `parts` times as many steps."""
     began = own.began
     head, tower = began.new_head(), began.tower.copy().with_dtype(dtype)
     phase = PlainFineTuning(
@@ -178,7 +178,7 @@ def plain(own: Ours, *, dtype: Dtype, distinct: bool) -> Plain:
         began.lists.tokens,
         began.lists.examples,
         n_layers=began.settings.fine_tune_layers,
-        n_batches=len(own.queue),
+        n_batches=len(own.queue) * parts,
         negatives=began.settings.negatives,
         distinct=distinct,
     )

@@ -155,7 +155,7 @@ class Encoder(Section):
     """Between two checkpoints within a part of the log, after each of which there is one too; 0: after every update."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it. int8 trains as auto does and
-    encodes on CPUs through OpenVINO (package extra `int8`) with the feed-forward products in int8."""
+    encodes on CPUs through OpenVINO (package extra `int8`) with the products of its layers in int8."""
     pretraining: Pretraining = Pretraining()
 
 

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from small_unit import small_site, tiny_settings
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
+from benchmarks import matrix_rate
 from benchmarks.catalogue_encoding import sentence_encoder
 from benchmarks.device_rate import forward_operations, to_rates
-from benchmarks.encoder import Size, measure
+from benchmarks.encoder import FULL, QUICK, Size, measure
 from benchmarks.fine_tuning_start import base_tower
 from benchmarks.matrix_rate import MatrixGauge, kinds_of
 from benchmarks.plain_fine_tuning import LISTS_AT_ONCE, PlainFineTuning, with_repeats
@@ -25,9 +26,11 @@ from recsys.encoder.batches import Batch, batch_of, batch_scores, click_loss
 from recsys.encoder.dataset import Examples, collect_texts, make_examples, make_lists
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
-from recsys.encoder.tower import Tower, has_bfloat16
+from recsys.encoder.tower import Tower, has_bfloat16, has_int8, resolve_dtype
 
-TINY = Size(lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, shipped_block=True, matrix_rate=False)
+TINY = Size(
+    lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, plain_parts=2, everything=True, matrix_rate=False
+)
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +172,31 @@ def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report
         assert name in ran.output
     difference = results["fast_minus_plain_ndcg"]
     assert difference["low"] <= difference["value"] <= difference["high"]
-    assert results["encode_in_float32_mean_cosine"]["value"] > 0.9999
-    assert results["encode_mean_cosine"]["value"] > 0.99
+    assert results["encode_mean_cosine"]["value"] > 0.9999
+    device = torch.device("cpu")
+    if not torch.cuda.is_available() and has_int8(device):
+        assert results[f"encode_in_{resolve_dtype('int8', device)}_mean_cosine"]["value"] > 0.99
+    assert ("matrix_rate_bf16" in results) == has_bfloat16(base_tower(config).device)
     parts = [results[f"fine_tune_time_{part}"]["ratio"] for part in ("movement", "layers", "scoring")]
     assert sum(parts) == pytest.approx(1.0)
+
+
+def test_the_quick_benchmark_does_less_by_counts_alone() -> None:
+    assert (QUICK.lists, QUICK.pass_steps) == (FULL.lists, FULL.pass_steps)  # a step is worth the same
+    assert QUICK.steps < FULL.steps
+    assert QUICK.texts == 256
+    assert QUICK.plain_parts == 4
+    assert not QUICK.everything
+
+
+def test_the_matrix_rate_of_bfloat16_is_measured_only_in_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix_rate, "_SIDE", {"cpu": 8})
+    for there, kinds in ((True, ["bf16", "fp32"]), (False, ["fp32"])):
+        monkeypatch.setattr(matrix_rate, "has_bfloat16", lambda device, there=there: there)
+        gauge = MatrixGauge(torch.device("cpu"))
+        gauge.measure()
+        assert list(gauge.seconds) == kinds
+        assert all(len(spent) == 1 for spent in gauge.seconds.values())
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:

@@ -1,6 +1,7 @@
-"""A transformer compiled by OpenVINO for encoding on CPUs, with its feed-forward products in int8.
+"""A transformer compiled by OpenVINO for encoding on CPUs, with the products of its layers in int8.
 
-One stream for each thread, so that no core waits for another within a batch.
+One stream for each thread, so that no core waits for another within a batch. `recsys.encoder.quantised` says how the
+weights are kept.
 """
 
 from __future__ import annotations
@@ -18,37 +19,28 @@ from torch import Tensor, nn
 from transformers.utils import logging as hf_logging
 
 from features.log import Float32, Int64
+from recsys.encoder.quantised import INT8_GROUP, quantise
 
 logger = logging.getLogger(__name__)
 ENGINE_TOKENS_PER_BATCH = 2048
-INT8_GROUP = 128
-"""Inputs of a feed-forward product that share one int8 scale."""
+_EXAMPLES, _EXAMPLE_TOKENS = 16, 32
 
 
 class Engine:
     """`vectors`, which maps token ids and mask, (n, t) int64 each, to (n, d), compiled with its weights as they are.
 
-    Feed-forward weights have one int8 scale for each output and their inputs one for every 128, found as they come.
-    bfloat16: arithmetic of the other products, else float32. Compiling takes seconds and is for one thread at a time;
-    raises what torch's tracing and OpenVINO raise, RuntimeError most often, where it is not possible.
+    vocabulary: token ids are below it. bfloat16: arithmetic of what is not int8, else float32. Compiling takes seconds
+    and is for one thread at a time; raises what torch's tracing and OpenVINO raise, RuntimeError most often, where it
+    is not possible or what is compiled cannot run.
     """
 
-    def __init__(self, vectors: nn.Module, *, bfloat16: bool) -> None:
+    def __init__(self, vectors: nn.Module, *, vocabulary: int, bfloat16: bool) -> None:
         ov = _openvino()
         started = time.monotonic()
         self._streams = torch.get_num_threads()
-        ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
-        mask[1, 4:] = 0
-        verbosity = hf_logging.get_verbosity()
-        hf_logging.set_verbosity_error()
-        try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")
-                shape = ov.PartialShape([-1, -1])
-                model = ov.convert_model(vectors.eval(), example_input=(ids, mask), input=[shape, shape])
-        finally:
-            hf_logging.set_verbosity(verbosity)
-        _quantise_feed_forward(ov, model)
+        model = _converted(ov, vectors)
+        examples = _examples(vocabulary)
+        quantise(ov, model, examples)
         self._queue = ov.AsyncInferQueue
         self._compiled = ov.Core().compile_model(
             model,
@@ -61,6 +53,7 @@ class Engine:
                 "ENABLE_CPU_PINNING": False,
             },
         )
+        self._check(examples)
         logger.debug("the transformer is compiled for encoding: %.1f s", time.monotonic() - started)
 
     def run(self, batches: Iterable[tuple[Int64, Tensor, Tensor]], found: Float32) -> None:
@@ -75,6 +68,13 @@ class Engine:
             queue.start_async([ids.numpy(), mask.numpy()], rows)
         queue.wait_all()
 
+    def _check(self, examples: Int64) -> None:
+        """Raise RuntimeError where the plugin has chosen a kernel that this CPU, or what it is limited to, lacks: it
+        finds out when it runs. Not in a queue, which does not end once a request has failed."""
+        for ids in (examples[:1], examples):
+            if not np.isfinite(self._compiled([ids, np.ones_like(ids)])[0]).all():
+                raise RuntimeError("expected finite vectors of the compiled transformer, got others")
+
 
 def _openvino() -> Any:
     """The package, without the usage reports that it would send from the moment that it is imported."""
@@ -84,19 +84,21 @@ def _openvino() -> Any:
     return openvino
 
 
-def _quantise_feed_forward(ov: Any, model: Any) -> None:
-    """Keep every weight matrix that is not square in int8, (n_out, n_in), with one scale for each output."""
-    from openvino import opset13 as ops
+def _converted(ov: Any, vectors: nn.Module) -> Any:
+    """The model of OpenVINO that computes what `vectors` does."""
+    ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
+    mask[1, 4:] = 0
+    verbosity = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            shape = ov.PartialShape([-1, -1])
+            return ov.convert_model(vectors.eval(), example_input=(ids, mask), input=[shape, shape])
+    finally:
+        hf_logging.set_verbosity(verbosity)
 
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "MatMul" or not node.get_attributes()["transpose_b"]:
-            continue
-        source = node.input(1).get_source_output().get_node()
-        if source.get_type_name() != "Constant":
-            continue
-        weight = source.get_data().astype(np.float32)
-        if weight.ndim != 2 or weight.shape[0] == weight.shape[1]:
-            continue
-        scale = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-12) / 127
-        stored = ops.convert(ops.constant(np.round(weight / scale).astype(np.int8), ov.Type.i8), "f32")
-        node.input(1).replace_source_output(ops.multiply(stored, ops.constant(scale)).output(0))
+
+def _examples(vocabulary: int) -> Int64:
+    """Token ids to find the range of inner channels with: any tokens, the same ones for the same vocabulary."""
+    return np.random.default_rng(0).integers(0, vocabulary, (_EXAMPLES, _EXAMPLE_TOKENS))

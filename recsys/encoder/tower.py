@@ -28,7 +28,7 @@ from recsys.errors import ModelError
 DtypeSetting = Literal["auto", "float32", "bfloat16", "int8"]
 """What a training may ask for."""
 Dtype = Literal["float32", "bfloat16", "int8+float32", "int8+bfloat16"]
-"""Arithmetic of a transformer. int8: of the feed-forward products, beside that of the others."""
+"""Arithmetic of a transformer. int8: of the products of its layers, beside that of everything else."""
 Pooling = Literal["mean", "cls"]
 _TOKENS_PER_BATCH = 4096
 _GPU_TOKENS_PER_BATCH = 32768
@@ -129,7 +129,9 @@ class Tower:
         if self._engine_weights != weights:
             try:
                 vectors = _Vectors(self.transformer, self.pooling)
-                self._engine = Engine(vectors, bfloat16=self.computes_in == "int8+bfloat16")
+                vocabulary = self.transformer.get_input_embeddings().num_embeddings
+                bfloat16 = self.computes_in == "int8+bfloat16"
+                self._engine = Engine(vectors, vocabulary=vocabulary, bfloat16=bfloat16)
             except (ImportError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
                 self._engine = None
                 self.computes_in = _without_int8(self.computes_in)
@@ -231,6 +233,13 @@ def has_bfloat16(device: torch.device) -> bool:
     return features.startswith("AVX512") and (
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def has_int8(device: torch.device) -> bool:
+    """True for a CPU that multiplies int8 matrices in hardware (AVX-512 VNNI), where OpenVINO is installed."""
+    if device.type != "cpu" or not _has_openvino():
+        return False
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and torch.cpu._is_vnni_supported()
 
 
 def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
