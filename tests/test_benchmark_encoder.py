@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from small_unit import small_site, tiny_settings
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
-from benchmarks import matrix_rate
 from benchmarks.catalogue_encoding import sentence_encoder
 from benchmarks.device_rate import forward_operations, to_rates
 from benchmarks.encoder import FULL, QUICK, Size, measure
@@ -187,16 +186,6 @@ def test_the_quick_benchmark_does_less_by_counts_alone() -> None:
     assert QUICK.texts == 256
     assert QUICK.plain_parts == 4
     assert not QUICK.everything
-
-
-def test_the_matrix_rate_of_bfloat16_is_measured_only_in_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix_rate, "_SIDE", {"cpu": 8})
-    for there, kinds in ((True, ["bf16", "fp32"]), (False, ["fp32"])):
-        monkeypatch.setattr(matrix_rate, "has_bfloat16", lambda device, there=there: there)
-        gauge = MatrixGauge(torch.device("cpu"))
-        gauge.measure()
-        assert list(gauge.seconds) == kinds
-        assert all(len(spent) == 1 for spent in gauge.seconds.values())
 
 
 def test_a_folder_that_is_not_there_is_named() -> None:
