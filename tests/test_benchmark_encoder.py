@@ -175,7 +175,7 @@ def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report
     device = torch.device("cpu")
     if not torch.cuda.is_available() and has_int8(device):
         assert results[f"encode_in_{resolve_dtype('int8', device)}_mean_cosine"]["value"] > 0.99
-    assert ("matrix_rate_bf16" in results) == has_bfloat16(base_tower(config).device)
+    assert not [name for name in results if name.startswith("matrix_rate")]  # no test measures a rate
     parts = [results[f"fine_tune_time_{part}"]["ratio"] for part in ("movement", "layers", "scoring")]
     assert sum(parts) == pytest.approx(1.0)
 
