@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from features.exact import to_grid
-from features.log import Float32, Float64, Int64, Requests
+from features.log import Float32, Float64, Requests
 from features.offline import LogIndex
 from features.tables import load_log
 from pipelines.reading import read_options, settings_options
@@ -31,6 +31,7 @@ from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
 from recsys.lexical import fit_lexical, load_lexical
 from recsys.ranker import Lists, load_ranker, retrain_ranker
+from recsys.serving.stored_tables import RequestTables
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, chain_features, table_settings
 from recsys.unit import ItemTexts, Settings, candidate_matrix, ranker_columns, read_settings
@@ -48,20 +49,6 @@ SETTINGS = (
 
 
 @dataclass(frozen=True)
-class OneMaking:
-    """`TableSource` of tables that were made once."""
-
-    edge: int
-    made: Tables
-
-    def edges(self, moments: Int64) -> Int64:
-        return np.full(len(moments), self.edge)
-
-    def tables(self, edge: int) -> Tables:
-        return self.made
-
-
-@dataclass(frozen=True)
 class Golden:
     """The files as they are read. requests: the latest lists, 200 rows or a few more."""
 
@@ -70,7 +57,7 @@ class Golden:
     requests: Requests
     texts: ItemTexts
     head: HeadWeights
-    source: OneMaking
+    source: RequestTables
 
     @cached_property
     def matrix(self) -> Float32:
@@ -106,7 +93,7 @@ def read_golden() -> Golden:
         latest(log.impressions.requests),
         ItemTexts(arrays["vectors"], terms),
         head,
-        OneMaking(int(arrays["edge"][0]), tables),
+        RequestTables(int(arrays["edge"][0]), tables),
     )
 
 
@@ -177,7 +164,7 @@ def write_golden() -> None:
         requests,
         ItemTexts(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
         random_head(2),
-        OneMaking(edge, made),
+        RequestTables(edge, made),
     )
     lexical.save(FOLDER / "lexical.json")
     (FOLDER / "unit.json").write_text(settings.model_dump_json(indent=1), encoding="utf-8")
