@@ -23,10 +23,9 @@ from recsys.encoder.fine_tune_phase import FineTunePhase
 from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
 from recsys.encoder.head import Head
 from recsys.encoder.head_phase import HeadPhase
-from recsys.encoder.model import make_tower
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower
-from recsys.encoder.training import encoder_settings
+from recsys.encoder.training import base_encoder
 from recsys.encoder.upper import UpperTower
 from recsys.slicing import slice_impressions
 
@@ -126,7 +125,7 @@ def our_phase(began: Start, head: Head, upper: UpperTower, block_size: int) -> F
 
 def base_tower(config: Config) -> Tower:
     """The frozen base model, on the GPU where there is one."""
-    return make_tower(config.encoder.base_model, encoder_settings(config.encoder))
+    return base_encoder(config.encoder).tower
 
 
 def _lists(log: Log, texts: Texts, config: Config, chosen: Int64) -> ListSet:

@@ -31,11 +31,9 @@ from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.rules import audit as run_rules
 from recsys.config import Config, Data, Encoder, Features
-from recsys.encoder.model import Encoder as TextEncoder
-from recsys.encoder.model import make_tower
 from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import encoder_settings, train_encoder
+from recsys.encoder.training import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.registry import tracking, versions
 from recsys.slicing import slice_after
@@ -123,9 +121,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
         course = encoder_course(chain.log.impressions, chain.sliced, config)
         known = TextsOverTime(train_encoder(chain.log, course, config).states, texts, terms, tables)
     else:
-        settings = encoder_settings(config.encoder)
-        encoder = TextEncoder(settings, make_tower(config.encoder.base_model, settings), None).with_table(texts)
-        known = one_state(encoder, texts, terms, tables)
+        known = one_state(base_encoder(config.encoder).with_table(texts), texts, terms, tables)
     return AuditContext(chain, features, lexical, known, permuted=permuting(folder, config), train_text=full)
 
 

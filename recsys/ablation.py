@@ -19,10 +19,9 @@ from features.reads import CLICK, ITEM, USER, Count
 from recsys.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.config import Config
 from recsys.config import Encoder as EncoderConfig
-from recsys.encoder.model import Encoder, make_tower
 from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import encoder_settings, train_encoder
+from recsys.encoder.training import base_encoder, train_encoder
 from recsys.evaluation import Lift, evaluate, random_scores
 from recsys.ledger import Cost, Ledger, Measured
 from recsys.lexical import Lexical
@@ -61,9 +60,9 @@ class Line:
 
 def frozen(chain: Chain) -> Made:
     """The base model as it comes, with the mean-history cosine as score."""
-    settings = encoder_settings(chain.config.encoder)
-    encoder = Encoder(settings, make_tower(settings.base_model, settings), None)
-    return Made((State(BEGINNING, None, encoder.with_table(item_texts(chain.log.catalog, settings.template))),))
+    encoder = base_encoder(chain.config.encoder)
+    texts = item_texts(chain.log.catalog, encoder.settings.template)
+    return Made((State(BEGINNING, None, encoder.with_table(texts)),))
 
 
 def trained_with(changes: Mapping[str, object]) -> Maker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +20,10 @@ from features.tables import load_log
 from pipelines.reading import read_options
 from pipelines.simulate import simulate
 from recsys.config import Config, load_config
-from recsys.encoder.model import Encoder, make_tower
+from recsys.encoder.model import Encoder
 from recsys.encoder.states import BEGINNING, State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import encoder_settings
+from recsys.encoder.training import base_encoder
 from recsys.slicing import slice_impressions
 from recsys.stages import Chain, Ranked, lexical_stage, ranker_stage
 from recsys.unit import Settings, Unit
@@ -85,8 +85,7 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
     torch.manual_seed(7)
     BertModel(shape).save_pretrained(folder)
     fast.save_pretrained(folder)
-    settings = replace(encoder_settings(config.encoder), base_model=str(folder))
-    return Encoder(settings, make_tower(str(folder), settings), None)
+    return base_encoder(config.encoder.model_copy(update={"base_model": str(folder)}))
 
 
 def always(encoder: Encoder) -> tuple[State, ...]:

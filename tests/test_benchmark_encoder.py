@@ -35,7 +35,7 @@ TINY = Size(
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
     folder = save_tiny_bert(tmp_path_factory.mktemp("base"))
-    return base_tower(tiny_config(folder, "encoder.dtype=float32"))
+    return base_tower(tiny_config(folder))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_bfloat16_products_are_timed_only_where_the_hardware_computes_them(monke
 
 def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Path) -> None:
     folder = save_tiny_bert(tmp_path / "base")
-    tower = base_tower(tiny_config(folder, "encoder.dtype=float32"))
+    tower = base_tower(tiny_config(folder))
     texts = ["the new football goal", "bread oven flour recipe butter " * 9, "moon"]
     np.testing.assert_allclose(tower.encode(texts), sentence_encoder(str(folder), 16)(texts), atol=1e-5)
 

@@ -10,9 +10,9 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 from recsys.encoder.course import Course
 from recsys.encoder.head import Head
 from recsys.encoder.lines import lines_of, side_by_side
-from recsys.encoder.model import Encoder, load_encoder, make_tower
+from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
-from recsys.encoder.training import encoder_settings, train_encoder
+from recsys.encoder.training import base_encoder, train_encoder
 from recsys.encoder.upper import UpperTower
 from recsys.errors import ConfigError
 
@@ -27,8 +27,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(base: Path) -> Encoder:
-    settings = encoder_settings(tiny_config(base, TWO, "encoder.dtype=float32").encoder)
-    return Encoder(settings, make_tower(str(base), settings), None)
+    return base_encoder(tiny_config(base, TWO).encoder)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from recsys.encoder.dataset import collect_texts
 from recsys.encoder.material import read_material
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
-from recsys.encoder.training import encoder_settings
+from recsys.encoder.training import base_encoder
 from recsys.errors import ConfigError
 from recsys.unit import query_vectors
 
@@ -177,7 +177,7 @@ def test_a_base_model_that_does_not_read_the_language_is_told(
     config = tiny_config(save_tiny_bert(tmp_path / "bert"))
     log = topic_log(n_impressions=20)
     log = replace(log, catalog=catalog_of([f"{title} {i % 2}" if said else title for i in range(len(log.catalog))]))
-    tower = make_tower(config.encoder.base_model, encoder_settings(config.encoder))
+    tower = base_encoder(config.encoder).tower
     material = read_material(log, log.impressions, (), config, tower)
     assert (material.counts.tokens_unknown > 0) is said
     assert ("unknown to base model" in caplog.text) is said

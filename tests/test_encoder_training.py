@@ -36,11 +36,12 @@ from recsys.encoder.fitting import Stretch
 from recsys.encoder.head import Head
 from recsys.encoder.head_phase import HeadPhase
 from recsys.encoder.learner import Learner
-from recsys.encoder.model import Encoder, item_vectors, make_tower
+from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
-from recsys.encoder.training import TrainedEncoder, encoder_settings, train_encoder
+from recsys.encoder.tower import has_int8
+from recsys.encoder.training import TrainedEncoder, base_encoder, train_encoder
 from recsys.encoder.upper import UpperTower
 from recsys.encoder.watch import EpochRecord
 from recsys.metrics import list_metrics
@@ -75,6 +76,23 @@ def test_a_planted_taste_is_learnt_by_the_head_and_better_by_the_layers(base: Pa
     assert trained.trained
     assert head > frozen + 0.1
     assert full > head + 0.03
+
+
+@pytest.mark.parametrize("every", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_text_of_the_training_has_the_vector_that_a_new_text_gets(base: Path, dtype: str, every: int) -> None:
+    """Vectors of trained layers, too, are the engine's where there is one, not those that torch trained them with."""
+    if dtype == "int8" and (torch.cuda.is_available() or not has_int8(torch.device("cpu"))):
+        pytest.skip("needs AVX-512 with VNNI, and no GPU")
+    log = topic_log(800)
+    settings = (f"encoder.dtype={dtype}", "encoder.fine_tune_epochs=4", f"encoder.fine_tune_every={every}")
+    trained = train_encoder(log, Course(log.impressions, (400, 600), 1), tiny_config(base, *settings))
+    assert trained.full.fingerprint != trained.head.fingerprint
+    for encoder in (trained.frozen, trained.head, trained.full, trained.live):
+        texts = [text for text in item_texts(log.catalog, encoder.settings.template) if text]
+        assert min(encoder.table.find(texts)) >= 0
+        anew = Encoder(encoder.settings, encoder.tower, encoder.head).encode_texts(texts)
+        assert np.abs(anew - encoder.encode_texts(texts)).max() <= (1e-5 if dtype == "float32" else 0)
 
 
 def test_the_records_tell_each_phase_and_the_best_weights_are_kept(trained: TrainedEncoder) -> None:
@@ -248,7 +266,7 @@ def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layer
     lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
     graded = replace(lists, label=lists.label * (1 + np.repeat(np.arange(40) % 2, 6)))
     examples = make_examples(graded, {2: 7.0})
-    tower = make_tower(str(base), encoder_settings(tiny_config(base, "encoder.dtype=float32").encoder))
+    tower = base_encoder(tiny_config(base).encoder).tower
     tokens = tower.tokenise(texts.distinct)
     torch.manual_seed(0)
     head, vectors = Head(32).to(tower.device), torch.from_numpy(tower.encode_tokens(tokens)).to(tower.device)
@@ -276,7 +294,7 @@ def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, mo
     lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
     fewer = replace(lists, candidates=np.where(np.arange(360) % 6 > np.arange(360) // 90, lists.candidates, -1))
     examples = make_examples(replace(fewer, label=lists.label * (1 + np.arange(360) // 6 % 2)), {2: 7.0})
-    tower = make_tower(str(base), encoder_settings(tiny_config(base, "encoder.dtype=float32").encoder))
+    tower = base_encoder(tiny_config(base).encoder).tower
     tokens = tower.tokenise(texts.distinct)
     every = np.arange(len(tokens))
     upper = UpperTower(tower, tokens, every[:, None], 2)
@@ -362,7 +380,7 @@ def test_activations_beyond_the_budget_are_computed_again_and_large_ones_lie_on_
         assert part.kept == kept
         part.fill()
         hidden, mask = part.padded(np.array([2, 0]))
-        assert mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+        assert mask.tolist() == [[1] * 5 + [0] * 3, [1] * 4 + [0] * 4]
         found.append(hidden[mask.bool()])
     for other in found[1:]:
         assert other == pytest.approx(found[0], abs=1e-6)

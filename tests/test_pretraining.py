@@ -29,12 +29,11 @@ from features.log import Float32
 from recsys.config import Pretraining, load_config
 from recsys.encoder.course import Course
 from recsys.encoder.masking import Masked, Masking
-from recsys.encoder.model import make_tower
 from recsys.encoder.occurring import occurring_tokens, small_embeddings
 from recsys.encoder.pretraining import PretrainingRecord, pretrain
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import Tower, length_batches, pad_batch
-from recsys.encoder.training import encoder_settings, train_encoder
+from recsys.encoder.training import base_encoder, train_encoder
 from recsys.errors import ModelError
 
 # every word of a topic is always followed by the same one: 3 topics x 5 first words x 7 lengths
@@ -59,8 +58,8 @@ def tower(base: Path) -> Tower:
 
 
 def tower_of(base: Path) -> Tower:
-    config = tiny_config(base, "encoder.dtype=float32")
-    return make_tower(str(base), encoder_settings(config.encoder))
+    config = tiny_config(base)
+    return base_encoder(config.encoder).tower
 
 
 def weights(tower: Tower) -> dict[str, torch.Tensor]:
@@ -315,7 +314,7 @@ def test_other_encoders_are_pretrained_too(kind: type[PreTrainedModel], config: 
     torch.manual_seed(0)
     model = kind(config).eval().requires_grad_(requires_grad=False)
     tower = Tower(model, tiny_tokenizer(), limit=64, max_tokens=16, pooling="mean", dtype="float32")
-    records = pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=12, masked_learning_rate=2e-3), seed=0)
+    records = pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=24, masked_learning_rate=1e-3), seed=0)
     losses = [record.loss for record in records if record.phase == "masked"]
     assert losses[-1] < losses[1] - 0.1
 
@@ -345,7 +344,7 @@ def test_a_training_with_pretraining_starts_from_other_vectors_and_reports_the_b
     log, base = topic_log(400), save_tiny_bert(tmp_path / "base")
     plain, pretrained = (
         train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *settings))
-        for settings in ((), ("encoder.pretraining.masked_epochs=1", "encoder.fine_tune_epochs=0"))
+        for settings in ((), ("encoder.pretraining.masked_epochs=4", "encoder.fine_tune_epochs=0"))
     )
     assert pretrained.frozen.fingerprint == plain.frozen.fingerprint
     assert np.array_equal(pretrained.frozen.table.vectors, plain.frozen.table.vectors)

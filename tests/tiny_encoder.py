@@ -64,6 +64,7 @@ def tiny_config(folder: Path, *settings: str) -> Config:
     defaults = (
         f"encoder.base_model={folder}",
         "encoder.max_tokens=16",
+        "encoder.dtype=float32",
         "encoder.head_epochs=3",
         "encoder.head_learning_rate=1e-2",
         "encoder.head_batch_size=64",

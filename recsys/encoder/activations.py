@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from features.log import Float32, Int64
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Dtype, arithmetic, length_batches, pad_batch, tokens_per_batch
+from recsys.encoder.tower import Dtype, arithmetic, encoding_batches, pad_batch, tokens_per_batch
 
 MEMORY_BYTES = 768 * 2**20
 DISK_BYTES = 16 * 2**30
@@ -59,8 +59,8 @@ class LowerActivations:
 
     def fill(self, *, progress: Callable[[int], None] | None = None) -> None:
         """Compute what is kept; `progress` is called with the number of texts done after every batch."""
-        lengths = self._tokens.lengths()
-        for index in length_batches(lengths[: self._kept], tokens_per_batch(self._lower.device)):
+        lengths = self._tokens.padded_lengths()
+        for index in encoding_batches(lengths[: self._kept], tokens_per_batch(self._lower.device)):
             hidden, mask = self._compute(index)
             self._states[self._positions(index)] = hidden[mask.bool()].cpu().numpy()
             if progress is not None:
@@ -70,8 +70,7 @@ class LowerActivations:
         """Hidden states (n, t, d) and mask (n, t) of some texts."""
         if len(index) and index.max() >= self._kept:
             return self._compute(index)
-        lengths = self._tokens.lengths()[index]
-        mask = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        mask = self._tokens.mask(index)
         hidden = np.zeros((*mask.shape, self._states.shape[1]), np.float32)
         hidden[mask] = self._states[self._positions(index)]
         device = self._lower.device

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Int64
+from features.log import Float32, Int64
 from recsys.encoder.batches import Batch, Loss, batch_of, batch_scores, click_loss, loss_count, validation_ndcg
 from recsys.encoder.dataset import Examples, ListSet
 from recsys.encoder.head import Head
@@ -58,10 +58,15 @@ class FineTunePhase:
         self._negatives = negatives
         self._loss: Loss = loss
         self._drawn: Int64 = np.zeros(0, np.int64)
-        self._stale = False
+        self._stale = self.encodes_otherwise
         self._candidates: Int64 = np.zeros((0, 0), np.int64)
         self._order: Int64 = np.zeros(0, np.int64)
         self._starts: Int64 = np.zeros(0, np.int64)
+
+    @property
+    def encodes_otherwise(self) -> bool:
+        """Whether texts are encoded in other arithmetic than the layers are trained in."""
+        return self._tower.tower.uses_int8
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """Every text that a list of the examples shows once, in random blocks; negatives drawn anew."""
@@ -127,4 +132,12 @@ class FineTunePhase:
     def refresh(self) -> None:
         """Make the vectors that anything reads anew with the present weights."""
         self._stale = False
-        self._bank[self._read] = torch.from_numpy(self._tower.frozen_vectors(self._read.numpy())).to(self._bank.device)
+        self._take_up(self._tower.frozen_vectors(self._read.numpy()))
+
+    def encode(self) -> None:
+        """Make them as the tower encodes texts: what the head sees from here on is what new texts get."""
+        self._stale = self.encodes_otherwise
+        self._take_up(self._tower.encoded(self._read.numpy()))
+
+    def _take_up(self, vectors: Float32) -> None:
+        self._bank[self._read] = torch.from_numpy(vectors).to(self._bank.device)

@@ -9,6 +9,7 @@ is `scoring.text_columns`, in NumPy, which computes the same score as `Head.scor
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import cast
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.exact import exp
+from features.exact import exp, to_grid
 from features.log import Float32
 from recsys.encoder.lines import mean_line
 from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
@@ -96,6 +97,13 @@ class Head(nn.Module):
         """Shift all scores by a constant, so that a mean that is `present` becomes `wanted`."""
         with torch.no_grad():
             self.bias.add_((wanted - present) / _LOGIT_GAIN)
+
+    def grid_vectors(self, vectors: Float32) -> Float32:
+        """`mapped` as it is stored, on the grid of `features.exact`, which takes away the rounding of float64: a vector
+        does not depend on those that are mapped with it."""
+        exact = copy.deepcopy(self).to("cpu", torch.float64).eval()
+        with torch.inference_mode():
+            return to_grid(exact.mapped(torch.from_numpy(vectors).double()).numpy())
 
     def export(self) -> HeadWeights:
         """The weights that `scoring.text_columns` reads, with the same bits on every machine."""

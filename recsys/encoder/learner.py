@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.exact import to_grid
 from features.log import Float32
 from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.batches import validation_ndcg
@@ -90,12 +89,14 @@ class Learner:
         return Learner(self.settings, self.material, head, vectors, self._generator, upper, self._after_update)
 
     def fit_layers(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
-        """The first stretch: the layers under the head as it is, until they validate no better."""
+        """The first stretch: the layers under the head as it is, until they validate no better. Where no pass did, this
+        learner is of no use."""
         if self._layers_phase is None:
             raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
         records = self._layers_fitting.fit(stretch, self.settings.fine_tune_epochs, on_record)
-        if not records[-1].kept:
-            self._layers_phase.refresh()
+        kept = [record.kept for record in records]
+        if any(kept[1:]) and (self._layers_phase.encodes_otherwise or not kept[-1]):
+            self._layers_phase.encode()
         return records
 
     def learn(self, stretch: Stretch) -> float:
@@ -111,7 +112,7 @@ class Learner:
             return
         everything = stretch.and_all_before()
         self._layers_fitting.learn(everything, self.settings.fine_tune_epochs)
-        self._layers_phase.refresh()
+        self._layers_phase.encode()
         self._head_fitting.learn(everything, self.settings.chunk_epochs)
 
     def ndcg(self, lists: ListSet) -> float:
@@ -122,9 +123,7 @@ class Learner:
 
     def mapped(self) -> Float32:
         """The vectors of all texts as they are compared, (n_texts, d) on the grid of `features.exact`."""
-        self.head.eval()
-        with torch.inference_mode():
-            return to_grid(self.head.mapped(self.vectors).cpu().numpy())
+        return self.head.grid_vectors(self.vectors.cpu().numpy())
 
     def kept(self) -> Kept:
         """What `restore` needs: of frozen layers no vectors, which the base model gives again."""

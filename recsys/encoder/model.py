@@ -110,9 +110,7 @@ class Encoder:
         by side, (n, k * d)."""
         if self.head is None:
             return to_grid(unit_mean_line(base, self.n_lines))
-        with torch.inference_mode():
-            device = self.head.recency.device
-            return to_grid(self.head.mapped(torch.from_numpy(base).to(device)).cpu().numpy())
+        return self.head.grid_vectors(base)
 
     def with_table(self, texts: Sequence[str], vectors: Float32 | None = None) -> Encoder:
         """The same encoder whose table also holds `texts`; their vectors, if known already, are (n, d)."""

@@ -209,7 +209,7 @@ class Passage:
         """An encoder with a learner's present weights, whose table holds every text."""
         tower = self._frozen.tower if learner.upper is None else learner.upper.tower.copy()
         n = len(self._material.texts.distinct)
-        vectors = learner.vectors.cpu().numpy() if learner.upper is None else learner.upper.frozen_vectors(np.arange(n))
+        vectors = learner.vectors.cpu().numpy() if learner.upper is None else learner.upper.encoded(np.arange(n))
         head = self._new_head()
         head.load_state_dict(learner.head.state_dict())
         encoder = Encoder(self._frozen.settings, tower, head.to(learner.head.recency.device))

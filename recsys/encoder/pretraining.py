@@ -191,4 +191,5 @@ def _distinct(tokens: Tokens) -> Tokens:
     rows = {tokens.ids[a:b].tobytes(): tokens.ids[a:b] for a, b in itertools.pairwise(tokens.offsets)}
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows.values()], out=offsets[1:])
-    return Tokens(offsets, np.concatenate([*rows.values(), np.zeros(0, np.int32)]), tokens.truncated, tokens.unknown)
+    ids = np.concatenate([*rows.values(), np.zeros(0, np.int32)])
+    return Tokens(offsets, ids, tokens.truncated, tokens.unknown, tokens.limit)

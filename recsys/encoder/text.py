@@ -12,13 +12,13 @@ import re
 import string
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from features.log import Catalog, Int32, Int64
+from features.log import Bool, Catalog, Int32, Int64, Ragged
 from recsys.errors import ConfigError
 
 ITEM_COLUMNS = ("title", "description", "category")
@@ -184,18 +184,23 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[l
     return [one.ids for one in found], [i for i, one in enumerate(found) if one.overflowing]
 
 
+PADDED_TO = 4
+"""Padding of a text depends on its own length alone: sums over tokens are made in an order that their number sets."""
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Token ids of n texts, special tokens included. offsets: (n + 1,) int64; text i is ids[offsets[i]:offsets[i + 1]].
 
-    truncated: how many of the texts were cut to the token limit. unknown: tokens that stand for what the tokenizer's
-    vocabulary does not have.
+    truncated: how many of the texts were cut to `limit` tokens, which none exceeds. unknown: tokens that stand for what
+    the tokenizer's vocabulary does not have.
     """
 
     offsets: Int64
     ids: Int32
     truncated: int
     unknown: int
+    limit: int
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -203,6 +208,20 @@ class Tokens:
     def lengths(self) -> Int64:
         """Tokens of each text, (n,)."""
         return np.diff(self.offsets)
+
+    def take(self, index: Int64) -> Tokens:
+        """The tokens of some texts, in that order. What is counted is still of all."""
+        chosen = Ragged(self.offsets, self.ids).take(index)
+        return replace(self, offsets=chosen.offsets, ids=chosen.codes)
+
+    def padded_lengths(self) -> Int64:
+        """Tokens that each text is padded to, (n,): a multiple of `PADDED_TO`, or the limit."""
+        return np.minimum(-(-self.lengths() // PADDED_TO) * PADDED_TO, self.limit)
+
+    def mask(self, index: Int64) -> Bool:
+        """Where some texts have tokens, (len(index), t), with t the longest padded length among them."""
+        t = int(self.padded_lengths()[index].max(initial=0))
+        return np.asarray(np.arange(t) < self.lengths()[index][:, None])
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
@@ -216,4 +235,4 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     offsets = np.zeros(len(ids) + 1, np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
     flat = np.fromiter((token for row in ids for token in row), np.int32, offsets[-1])
-    return Tokens(offsets, flat, len(too_long), int((flat == unknown).sum()))
+    return Tokens(offsets, flat, len(too_long), int((flat == unknown).sum()), max_tokens)

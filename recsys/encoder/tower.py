@@ -88,8 +88,8 @@ class Tower:
     def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
         """Unit vectors of the texts, (n, d). progress: called with the number of texts done after every batch.
 
-        A text's vector may differ by rounding with the texts beside it: its dot product with another by about 1e-8 in
-        float32, 4e-5 in bfloat16, at most 3e-7 and 1e-3 among 600 texts.
+        On a CPU a text's vector does not depend on the texts beside it. On a GPU, whose kernels depend on the size of a
+        batch, it may differ by rounding.
         """
         return self.encode_tokens(self.tokenise(texts), progress=progress)
 
@@ -112,20 +112,33 @@ class Tower:
         self, tokens: Tokens, size: int, progress: Callable[[int], None] | None
     ) -> Iterator[tuple[Int64, Tensor, Tensor]]:
         """Positions, token ids and mask of batches of texts; tells `progress` of each once the next is asked for."""
-        for index in length_batches(tokens.lengths(), size):
+        for index in encoding_batches(tokens.padded_lengths(), size):
             yield index, *pad_batch(tokens, index, self.pad_id, self.device)
             if progress is not None:
                 progress(len(index))
 
+    @property
+    def uses_int8(self) -> bool:
+        """Whether texts are encoded by an engine in int8, not by torch."""
+        return self.computes_in.startswith("int8")
+
+    def prepare(self) -> None:
+        """Compile the engine where there is one to be used; `computes_in` then says what texts are encoded in."""
+        self._compiled()
+
     def _compiled(self) -> Engine | None:
         """The engine with the weights as they are; None for other dtypes and devices, and where it can't be had."""
-        if not self.computes_in.startswith("int8"):
+        if not self.uses_int8:
             return None
         with _COMPILING:
             return self._engine_as_it_is()
 
+    def _weights(self) -> tuple[Any, ...]:
+        """Where the weights are and how often they have been changed."""
+        return tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
+
     def _engine_as_it_is(self) -> Engine | None:
-        weights = tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
+        weights = self._weights()
         if self._engine_weights != weights:
             try:
                 vectors = _Vectors(self.transformer, self.pooling)
@@ -142,8 +155,12 @@ class Tower:
         return self._engine
 
     def copy(self) -> Tower:
-        """The same tower with weights of its own."""
-        return self._alike(copy.deepcopy(self.transformer), self.dtype)
+        """The same tower with weights of its own; what is compiled is shared until they change."""
+        twin = self._alike(copy.deepcopy(self.transformer), self.dtype)
+        twin.computes_in = self.computes_in
+        if self._engine is not None and self._engine_weights == self._weights():
+            twin._engine, twin._engine_weights = self._engine, twin._weights()
+        return twin
 
     def with_dtype(self, dtype: Dtype) -> Tower:
         """A tower of the same weights, shared, that encodes in another arithmetic."""
@@ -184,9 +201,10 @@ def arithmetic(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any
 
 
 def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
-    """The arithmetic that a training records: auto is bfloat16 where the device computes in it, else float32.
+    """The arithmetic that a training records: auto is int8 on a CPU that has it, and beside it, or without it, bfloat16
+    where the device computes in it, else float32.
 
-    On a GPU int8 is auto. Raises ModelError for bfloat16 where it would be emulated, and for int8 without OpenVINO.
+    On a GPU int8 is auto. Raises ModelError where the device lacks what is asked for, or OpenVINO is not installed.
     """
     fast: Dtype = "bfloat16" if has_bfloat16(device) else "float32"
     if setting == "float32":
@@ -196,19 +214,21 @@ def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
             f"encoder.dtype bfloat16: expected a device that multiplies bfloat16 matrices, got {device.type} without; "
             "choose encoder.dtype auto or float32"
         )
-    if setting != "int8" or device.type != "cpu":
+    if setting == "bfloat16" or device.type != "cpu":
         return fast
-    if not _has_openvino():
-        raise ModelError(
-            "expected the package openvino for encoder.dtype int8, found none; pip install 'recsys[int8]', or "
-            "choose encoder.dtype auto"
-        )
-    return "int8+bfloat16" if fast == "bfloat16" else "int8+float32"
+    if has_int8(device):
+        return "int8+bfloat16" if fast == "bfloat16" else "int8+float32"
+    if setting == "int8":
+        expected, got = "a CPU that multiplies int8 matrices (AVX-512 VNNI)", "one without"
+        if not _has_openvino():
+            expected, got = "the package openvino", "none; pip install openvino"
+        raise ModelError(f"encoder.dtype int8: expected {expected}, got {got}; choose encoder.dtype auto")
+    return fast
 
 
 def available_dtype(dtype: Dtype, device: torch.device) -> Dtype:
     """`dtype` where the device and what is installed have it, else the nearest arithmetic that they have."""
-    if dtype.startswith("int8") and (device.type != "cpu" or not _has_openvino()):
+    if dtype.startswith("int8") and not has_int8(device):
         dtype = _without_int8(dtype)
     if dtype.endswith("bfloat16") and not has_bfloat16(device):
         return "int8+float32" if dtype == "int8+bfloat16" else "float32"
@@ -256,6 +276,18 @@ def tokens_per_batch(device: torch.device, on_cpu: int = _TOKENS_PER_BATCH) -> i
     return _GPU_TOKENS_PER_BATCH if device.type == "cuda" else on_cpu
 
 
+def encoding_batches(padded_lengths: Int64, most_tokens: int) -> Iterator[Int64]:
+    """Positions of texts in batches of one padded length each, shortest first.
+
+    A batch has at most `most_tokens` tokens, or one text.
+    """
+    for length in np.unique(padded_lengths):
+        alike = np.flatnonzero(padded_lengths == length)
+        size = max(1, most_tokens // max(1, int(length)))
+        for start in range(0, len(alike), size):
+            yield alike[start : start + size]
+
+
 def length_batches(lengths: Int64, most_tokens: int) -> Iterator[Int64]:
     """Positions of texts in batches of similar length, shortest first.
 
@@ -274,7 +306,7 @@ def length_batches(lengths: Int64, most_tokens: int) -> Iterator[Int64]:
 def pad_batch(tokens: Tokens, index: Int64, pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and mask of some texts, (n, t) each, int64."""
     lengths = tokens.lengths()[index]
-    within = np.arange(lengths.max(initial=0)) < lengths[:, None]
+    within = tokens.mask(index)
     ids = np.full(within.shape, pad_id, np.int64)
     ids[within] = tokens.ids[np.repeat(tokens.offsets[index], lengths) + _ramps(lengths)]
     return torch.from_numpy(ids).to(device), torch.from_numpy(within.astype(np.int64)).to(device)

@@ -12,7 +12,7 @@ import gc
 import logging
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm import tqdm
@@ -90,8 +90,8 @@ def _train(
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
-    base = make_tower(settings.base_model, encoder_settings(settings))
-    tower = _pretrained(base, log, course, config)
+    base = base_encoder(settings)
+    tower = _pretrained(base.tower, log, course, config)
     material = read_material(log, course.shown, course.chunks, config, tower)
     texts = material.texts.distinct
     reason = material.counts.too_few()
@@ -99,10 +99,10 @@ def _train(
     upper = UpperTower(tower.copy(), material.tokens, material.lines, settings.fine_tune_layers) if fine_tunes else None
     started = time.monotonic()
     vectors = _encode_all(tower, material, upper)
-    start = frozen = Encoder(encoder_settings(settings), tower, None)
+    start = frozen = Encoder(base.settings, tower, None)
     start = frozen = frozen.with_table(texts, frozen.map_vectors(vectors))
-    if tower is not base:
-        frozen = Encoder(encoder_settings(settings), base, None).with_table(texts)
+    if tower is not base.tower:
+        frozen = base.with_table(texts)
     seconds = {"encode": time.monotonic() - started}
     if reason:
         logger.warning("the encoder is not trained: %s; the frozen base model is used", reason)
@@ -142,12 +142,12 @@ def _pretrained(base: Tower, log: Log, course: Course, config: Config) -> Tower:
     return tower
 
 
-def encoder_settings(config: EncoderConfig) -> EncoderSettings:
-    """The part of the configuration that a saved encoder keeps, with the dtype that is computed in here.
+def base_encoder(config: EncoderConfig) -> Encoder:
+    """The base model as an encoder without a head. Its settings hold the dtype that it is computed in here.
 
-    Raises ModelError where this machine does not have the dtype that is asked for.
+    Raises ModelError where it cannot be loaded, or this machine does not have the dtype that is asked for.
     """
-    return EncoderSettings(
+    settings = EncoderSettings(
         base_model=config.base_model,
         template=config.template,
         max_tokens=config.max_tokens,
@@ -155,6 +155,11 @@ def encoder_settings(config: EncoderConfig) -> EncoderSettings:
         pooling=config.pooling,
         dtype=resolve_dtype(config.dtype, encoding_device()),
     )
+    tower = make_tower(settings.base_model, settings)
+    tower.prepare()
+    if tower.computes_in != settings.dtype:
+        settings, tower = replace(settings, dtype=tower.computes_in), tower.with_dtype(tower.computes_in)
+    return Encoder(settings, tower, None)
 
 
 def _encode_all(tower: Tower, material: Material, upper: UpperTower | None) -> Float32:

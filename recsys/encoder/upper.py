@@ -20,7 +20,7 @@ from recsys.encoder.attention import trained_attention
 from recsys.encoder.lines import side_by_side
 from recsys.encoder.split import split_transformer
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower, length_batches, pad_batch, pool, tokens_per_batch
+from recsys.encoder.tower import Tower, encoding_batches, length_batches, pad_batch, pool, tokens_per_batch
 
 logger = logging.getLogger(__name__)
 _TRAINED_TOKENS_PER_BATCH = 2048
@@ -55,15 +55,24 @@ class UpperTower:
         progress: called with the number of lines done after every batch."""
         if self.lower is not None:
             self.lower.fill(progress=progress)
-        return self.frozen_vectors(np.arange(len(self._lines)))
+        return self.encoded(np.arange(len(self._lines)))
+
+    def encoded(self, index: Int64) -> Float32:
+        """Vectors of some texts as the tower encodes them with the weights as they are, (len(index), k * d)."""
+        if not self.tower.uses_int8:
+            return self.frozen_vectors(index)
+        read, place = np.unique(self._lines[index], return_inverse=True)
+        found = self.tower.encode_tokens(self._tokens.take(read))
+        return side_by_side(found, place.reshape(len(index), self._lines.shape[1]))
 
     def frozen_vectors(self, index: Int64) -> Float32:
-        """Vectors of some texts with the weights as they are, (len(index), k * d)."""
+        """Vectors of some texts from what the lower layers made, in torch, with the weights as they are,
+        (len(index), k * d)."""
         read, place = np.unique(self._lines[index], return_inverse=True)
         found = np.zeros((len(read), self.tower.dim), np.float32)
         self._upper.eval()
         with torch.no_grad():
-            for batch in length_batches(self._tokens.lengths()[read], tokens_per_batch(self.tower.device)):
+            for batch in encoding_batches(self._tokens.padded_lengths()[read], tokens_per_batch(self.tower.device)):
                 found[batch] = self._run(read[batch]).cpu().numpy()
         return side_by_side(found, place.reshape(len(index), self._lines.shape[1]))
 

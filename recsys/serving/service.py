@@ -128,6 +128,7 @@ class RankService:
 
     def warm_up(self) -> None:
         """Rank once what is in the store, so that the first caller does not wait for what is made on first use."""
+        self._encoder.tower.prepare()
         ids = [item["item_id"] for item in self.examples()["items"]]
         self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 
