@@ -126,6 +126,10 @@ class Tower:
         """Compile the engine where there is one to be used; `computes_in` then says what texts are encoded in."""
         self._compiled()
 
+    def release(self) -> None:
+        """Give back the engine's memory; what is encoded next compiles one again."""
+        self._engine, self._engine_weights = None, ()
+
     def _compiled(self) -> Engine | None:
         """The engine with the weights as they are; None for other dtypes and devices, and where it can't be had."""
         if not self.uses_int8:

@@ -103,6 +103,8 @@ def _train(
     start = frozen = frozen.with_table(texts, frozen.map_vectors(vectors))
     if tower is not base.tower:
         frozen = base.with_table(texts)
+    for one in (tower, base.tower):
+        one.release()
     seconds = {"encode": time.monotonic() - started}
     if reason:
         logger.warning("the encoder is not trained: %s; the frozen base model is used", reason)

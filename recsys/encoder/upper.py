@@ -63,6 +63,7 @@ class UpperTower:
             return self.frozen_vectors(index)
         read, place = np.unique(self._lines[index], return_inverse=True)
         found = self.tower.encode_tokens(self._tokens.take(read))
+        self.tower.release()
         return side_by_side(found, place.reshape(len(index), self._lines.shape[1]))
 
     def frozen_vectors(self, index: Int64) -> Float32:
