@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spent import Spent, time_of
-from features.counters import asked_keys, occurrences
-from features.definitions import Feature
+from features.definitions.aggregates import CATALOGUE, USER, Count, Key, kind_of, window_edge
+from features.definitions.event_measures import Feature
 from features.log import Log, Requests
-from features.reads import CATALOGUE, USER, Count, Key, kind_of, window_edge
+from features.offline.sorted_events import asked_keys, occurrences
 
 
 @dataclass(frozen=True, order=True)

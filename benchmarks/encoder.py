@@ -28,10 +28,10 @@ from benchmarks.fine_tuning_start import Lists, Start, base_tower, read_lists, s
 from benchmarks.matrix_rate import MatrixGauge, kinds_of, timed
 from benchmarks.report import Result, command_on_data
 from features.log import Float32, Float64
-from recsys.bootstrap import mean_interval
 from recsys.config import Config, load_config
 from recsys.encoder.tower import Dtype, Tower, has_bfloat16, has_int8, resolve_dtype
-from recsys.encoder.upper import UpperTower
+from recsys.encoder.training.upper_layers import UpperTower
+from recsys.metrics.bootstrap import mean_interval
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
 

@@ -20,20 +20,20 @@ from benchmarks.bare_lookups import lookups_of, time_of_merges
 from benchmarks.report import Result, command
 from benchmarks.simulated_log import COLUMN, LIST_SIZE, simulated_log
 from benchmarks.spent import best_of, time_of
-from features.catalogue import catalogue
 from features.chunks import part_of
-from features.definitions import Feature
+from features.definitions.builtin import catalogue
+from features.definitions.event_measures import Feature
 from features.log import Log, Requests
-from features.log_matrix import log_matrix
-from features.matrix import column_names
-from features.offline import LogIndex
+from features.matrix.columns import column_names
+from features.offline.matrix import log_matrix
+from features.offline.reader import LogIndex
 from pipelines.stopwatch import peak_rss_mb
 from recsys.collaborative.columns import collaborative_matrix
-from recsys.collaborative.over_log import LoggedTables
-from recsys.collaborative.tables import TableSettings
+from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.snapshot import TableSettings
 from recsys.config import Collaborative
 from recsys.encoder.scoring import mean_history_head, text_matrix
-from recsys.lexical import lexical_column
+from recsys.ranker.tfidf import lexical_column
 
 SEED = 1
 ENOUGH = 250_000

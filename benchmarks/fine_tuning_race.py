@@ -20,12 +20,12 @@ from benchmarks.fine_tuning_start import Start, our_phase
 from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.plain_fine_tuning import PlainFineTuning
 from features.log import Float32, Float64, Int64
-from recsys.encoder.batches import list_scores
-from recsys.encoder.fitting import parameter_groups
 from recsys.encoder.head import Head
 from recsys.encoder.tower import Dtype, Tower
-from recsys.encoder.upper import UpperTower, trained_batches
-from recsys.metrics import list_metrics
+from recsys.encoder.training.batches import list_scores
+from recsys.encoder.training.loop import parameter_groups
+from recsys.encoder.training.upper_layers import UpperTower, trained_batches
+from recsys.metrics.ranking import list_metrics
 
 
 class Steps(Protocol):

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 
 from features.log import Float32, Int64, Log
-from features.tables import load_log
-from pipelines.reading import read_options
+from features.tables.load import load_log
+from pipelines.data_options import read_options
 from recsys.config import Config, Slices
 from recsys.config import Encoder as EncoderConfig
-from recsys.encoder.dataset import Examples, ListSet, Texts, collect_texts, make_examples, make_lists
-from recsys.encoder.fine_tune_phase import FineTunePhase
-from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
 from recsys.encoder.head import Head
-from recsys.encoder.head_phase import HeadPhase
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower
-from recsys.encoder.training import base_encoder
-from recsys.encoder.upper import UpperTower
-from recsys.slicing import slice_impressions
+from recsys.encoder.training.examples import Examples, ListSet, Texts, collect_texts, make_examples, make_lists
+from recsys.encoder.training.fine_tune_phase import FineTunePhase
+from recsys.encoder.training.head_phase import HeadPhase
+from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.training.train import base_encoder
+from recsys.encoder.training.upper_layers import UpperTower
+from recsys.training.time_split import slice_impressions
 
 SLICES = Slices(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
 _NEWEST = 0.1

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.report import Result, command
 from features.log import Float64, Int64
-from recsys.bootstrap import mean_interval, mean_intervals
+from recsys.metrics.bootstrap import mean_interval, mean_intervals
 
 REPETITIONS, USERS, RESAMPLES = 1000, 200, 1000
 LISTS, READERS, COLUMNS = 5000, 1341, 44

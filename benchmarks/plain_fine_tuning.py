@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from features.log import Int64
-from recsys.encoder.batches import Batch, Loss, batch_of, batch_scores, click_loss
-from recsys.encoder.dataset import Examples
 from recsys.encoder.head import Head
-from recsys.encoder.split import split_transformer
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower, pad_batch, pool
-from recsys.encoder.upper import trained_batches
+from recsys.encoder.training.batches import Batch, Loss, batch_of, batch_scores, click_loss
+from recsys.encoder.training.examples import Examples
+from recsys.encoder.training.split_layers import split_transformer
+from recsys.encoder.training.upper_layers import trained_batches
 
 LISTS_AT_ONCE = 4
 

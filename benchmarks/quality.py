@@ -18,18 +18,18 @@ import numpy as np
 
 from benchmarks import intervals
 from benchmarks.report import Result, command
+from features.definitions.aggregates import CLICK, ITEM, Count
 from features.log import Float64
-from features.offline import LogIndex
-from features.reads import CLICK, ITEM, Count
-from features.tables import load_log
-from pipelines.reading import read_options
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options
 from pipelines.simulate import simulate
-from pipelines.simulated_check import UnbiasedTest, unbiased_test
-from pipelines.simulated_truth import read_truth
+from pipelines.simulation.truth import read_truth
+from pipelines.simulation.unbiased_test import UnbiasedTest, unbiased_test
 from pipelines.train import train
 from recsys.config import load_config
-from recsys.evaluation import Lift, evaluate
-from recsys.over_log import scores_over_log
+from recsys.evaluation.evaluate import Lift, evaluate
+from recsys.ranker.offline_matrix import scores_over_log
 from recsys.registry import versions
 
 SIMULATED, DRAWN = 11, 12

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from features.definitions.aggregates import DAY
 from features.log import Catalog, Categorical, Events, Impressions, Int32, Log, Ragged, Requests
-from features.reads import DAY
 
 COLUMN = "section"
 LIST_SIZE = 20

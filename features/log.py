@@ -1,6 +1,6 @@
 """The click log in memory: integer codes, microsecond times, sorted once, read by everything after.
 
-A `Log` is built from checked tables by `features.tables`. Codes are positions in sorted ids, so that comparing two
+A `Log` is built from checked tables by `features.tables.load`. Codes are positions in sorted ids, so that comparing two
 item codes compares their ids: events at one time are ordered by (time, item id) everywhere.
 """
 

@@ -16,19 +16,19 @@ from typing import Any
 import mlflow
 from matplotlib.figure import Figure
 
-from features.outputs import replaced_file
-from features.table_report import TableReport
-from features.tables import load_log
+from features.atomic_files import replaced_file
+from features.tables.load import load_log
+from features.tables.report import TableReport
 from pipelines.chain import open_chain
-from pipelines.reading import read_options
+from pipelines.data_options import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from recsys import plots
-from recsys.ablation import lines_of, run_lines
+from recsys.ablation.report import Ledger
+from recsys.ablation.variants import lines_of, run_lines
 from recsys.config import Config
-from recsys.evaluation import Lift
-from recsys.evaluation_report import LIFT_METRIC
-from recsys.ledger import Ledger
-from recsys.registry import runs, tracking
+from recsys.evaluation import plots
+from recsys.evaluation.evaluate import Lift
+from recsys.evaluation.report import LIFT_METRIC
+from recsys.registry import run_logging, tracking
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
             log.info("%s", line)
         chain = open_chain(config, data)
         with tracking.run(experiment, name, parent=True) as run:
-            runs.log_config(config)
-            runs.log_dataset(folder, tables.fingerprint, "ablation")
+            run_logging.log_config(config)
+            run_logging.log_dataset(folder, tables.fingerprint, "ablation")
             mlflow.log_artifacts(rejects, "rejects")
             with watch.stage("ablation"):
                 ledger = run_lines(chain, lines_of(config))
@@ -117,7 +117,7 @@ def _log_report(report: AblateReport, figure: Figure) -> None:
     seconds = {f"seconds.{name}": value for name, value in report.seconds.items()}
     mlflow.log_metrics(ledger.metrics() | seconds | {"peak_rss_mb": report.peak_rss_mb})
     mlflow.set_tag(CHOICE, ledger.choice.line)
-    runs.log_frame(ledger.evaluation.frame(), "lines")
-    runs.log_figure(figure, "ledger")
+    run_logging.log_frame(ledger.evaluation.frame(), "lines")
+    run_logging.log_figure(figure, "ledger")
     mlflow.log_dict(report.as_dict(), "report.json")
     mlflow.log_text("\n".join(report.lines()), "report.txt")

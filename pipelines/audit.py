@@ -14,32 +14,32 @@ from pathlib import Path
 
 import numpy as np
 
+from features.clock import moment_text
 from features.log import Log
-from features.moments import moment_text
-from features.online import OnlineState
-from features.permuted import permuted_log
-from features.reading import find_table
-from features.store import LmdbStore
-from features.tables import ReadOptions, load_log, read_table_rows
-from pipelines.arriving import arriving
+from features.online.state import OnlineState
+from features.stores.base import LmdbStore
+from features.tables.formats import find_table
+from features.tables.load import ReadOptions, load_log, read_table_rows
+from features.tables.permuted_clicks import permuted_log
 from pipelines.chain import open_chain
-from pipelines.load_rows import read_items
-from pipelines.reading import moment_in, read_options
+from pipelines.data_options import moment_in, read_options
+from pipelines.online_rows import read_items
+from pipelines.replay_feed import arriving
 from recsys.audit.context import AuditContext
 from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
-from recsys.audit.rules import audit as run_rules
+from recsys.audit.run import audit as run_rules
 from recsys.config import Config, Data, Encoder, Features
-from recsys.encoder.states import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import base_encoder, train_encoder
+from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
+from recsys.ranker.model import Settings, Unit
+from recsys.ranker.text_snapshots import TextsOverTime, one_state
 from recsys.registry import tracking, versions
-from recsys.slicing import slice_after
-from recsys.stages import SECOND, Chain, chain_features, encoder_course, lexical_stage, table_settings
-from recsys.texts_over_time import TextsOverTime, one_state
-from recsys.unit import Settings, Unit
+from recsys.training.stages import SECOND, Chain, chain_features, encoder_course, lexical_stage, table_settings
+from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
 

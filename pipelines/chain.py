@@ -7,12 +7,12 @@ import os
 import torch
 
 from features.log import Log
-from features.offline import LogIndex
-from recsys.column_names import fitted_columns
+from features.offline.reader import LogIndex
 from recsys.config import Config
-from recsys.feature_set import check_features
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain
+from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.features import check_features
+from recsys.training.stages import Chain
+from recsys.training.time_split import slice_impressions
 
 
 def open_chain(config: Config, log: Log) -> Chain:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from features.encodings import FileOptions
+from features.tables.encodings import FileOptions
 from pipelines import cli_data, cli_versions
 from pipelines.blas import one_blas_thread
 from pipelines.cli_options import (
@@ -282,7 +282,7 @@ def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions,
 @json_option
 def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | None) -> None:
     """Make a model's collaborative tables in an online store anew, from the clicks that it holds."""
-    from pipelines.rebuild import rebuild_tables as run_rebuild
+    from pipelines.refresh_collaborative import rebuild_tables as run_rebuild
 
     print_report(run_rebuild(store, model, at=at), json_path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from features.encodings import FileOptions
+from features.tables.encodings import FileOptions
 from pipelines.cli_options import (
     FOLDER,
     OUT_FOLDER,
@@ -32,7 +32,7 @@ def data() -> None:
 @json_option
 def data_import(layout: str, source: Path, out: Path, files: FileOptions, json_path: Path | None) -> None:
     """Turn a data set in another LAYOUT into the native tables."""
-    from features.mind import import_mind
+    from features.tables.mind import import_mind
 
     print_report(import_mind(source, out, files), json_path)
 
@@ -64,11 +64,11 @@ def validate(
     folder: Path, rejects: Path | None, config_path: Path | None, settings: tuple[str, ...], json_path: Path | None
 ) -> None:
     """Check the tables in DIR and say what is wrong with them."""
-    from features.tables import load_log
-    from pipelines.reading import read_options
-    from recsys.column_names import fitted_columns
+    from features.tables.load import load_log
+    from pipelines.data_options import read_options
     from recsys.config import load_config
-    from recsys.feature_set import check_features
+    from recsys.ranker.column_names import fitted_columns
+    from recsys.ranker.features import check_features
 
     config = load_config(config_path, settings)
     log, report = load_log(folder, read_options(config), rejects=rejects)
@@ -91,8 +91,8 @@ def slates(
     json_path: Path | None,
 ) -> None:
     """Make lists with sampled negatives from the events in DIR, where none were logged."""
-    from features.slates import write_slates
-    from features.tables import ReadOptions
+    from features.tables.load import ReadOptions
+    from features.tables.sampled_impressions import write_slates
     from recsys.config import load_config
 
     read = load_config(config_path, settings).data

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import click
 
-from features.outputs import replaced_file
+from features.atomic_files import replaced_file
 from pipelines.cli_types import InputFolder, InputPath, ModelUri, Moment, NewName, OutputFile, OutputFolder, Store
 
 FOLDER = InputFolder("folder")
@@ -44,8 +44,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _encoding(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    from features.encodings import check_encoding
     from features.errors import InputError
+    from features.tables.encodings import check_encoding
 
     try:
         return None if value is None else check_encoding(value)
@@ -84,7 +84,7 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_files(*args: Any, encoding: str | None, max_rejects: float | None, **rest: Any) -> Any:
-        from features.encodings import FileOptions
+        from features.tables.encodings import FileOptions
 
         given = {"encoding": encoding, "max_rejects": max_rejects}
         files = FileOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

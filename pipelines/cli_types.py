@@ -202,7 +202,7 @@ class Moment(_Argument):
 
     def read(self, text: str) -> str:
         """Raises ValueError where it is no time in any zone."""
-        from features.times import EXPECTED, moment_of
+        from features.tables.timestamps import EXPECTED, moment_of
 
         if moment_of(text, "UTC") is None:
             raise ValueError(f"expected {EXPECTED}, got {text!r}")

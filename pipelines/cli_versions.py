@@ -11,7 +11,7 @@ from pipelines.cli_options import FOLDER, NEW_NAME, json_option, model_option, p
 from pipelines.cli_types import CheckedCommand, Side, VersionOrUri
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
-"""As `recsys.metrics` has them."""
+"""As `recsys.metrics.ranking` has them."""
 
 
 @click.command(cls=CheckedCommand)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from recsys.comparison import Comparison, Side
-from recsys.comparison import compare as compare_sides
 from recsys.config import Config
 from recsys.errors import ComparisonError
+from recsys.evaluation.comparison import Comparison, Side
+from recsys.evaluation.comparison import compare as compare_sides
 from recsys.registry import tracking
 from recsys.registry.names import is_version
-from recsys.registry.recorded import ranker_of_run, recorded_lists
+from recsys.registry.run_queries import ranker_of_run, recorded_lists
 
 
 def compare(
@@ -51,8 +51,8 @@ def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[i
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    from pipelines.reading import file_options
-    from pipelines.unseen import learnt_until, open_unseen
+    from pipelines.data_options import file_options
+    from pipelines.unseen_data import learnt_until, open_unseen
     from recsys.registry.versions import load
 
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]

@@ -22,10 +22,10 @@ from pipelines.score import score
 from pipelines.simulate import simulate
 from pipelines.train import train
 from recsys.config import load_config
+from recsys.online.open_state import open_state
 from recsys.registry.versions import load
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state
 
 FOLDER = Path("demo")
 NAME = "demo"

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import click
 
+from features.atomic_files import NO_SPACE
 from features.errors import RecsysError
-from features.outputs import NO_SPACE
 
 _NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
 

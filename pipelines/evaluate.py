@@ -14,17 +14,17 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from features.moments import moment_text
-from features.table_report import TableReport
-from pipelines.reading import file_options
+from features.clock import moment_text
+from features.tables.report import TableReport
+from pipelines.data_options import file_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.unseen import learnt_until, open_unseen
+from pipelines.unseen_data import learnt_until, open_unseen
 from recsys.config import Config
-from recsys.evaluation_report import LIFT_METRIC, Evaluation, aligned, format_interval
-from recsys.registry import runs, tracking
-from recsys.registry.recorded import RANKER, TRAINED_UNTIL
+from recsys.evaluation.report import LIFT_METRIC, Evaluation, aligned, format_interval
+from recsys.evaluation.slices import COLD_ITEMS, Measured, measure_slices
+from recsys.registry import run_logging, tracking
+from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
 from recsys.registry.versions import load
-from recsys.slices import COLD_ITEMS, Measured, measure_slices
 
 SEEN = (
     "warning: these lists include labels that the version learnt from (--all): the figures are too good, "
@@ -123,9 +123,9 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             peak_rss_mb=peak_rss_mb(),
             run_id=run.info.run_id,
         )
-        runs.log_dataset(folder, opened.tables.fingerprint, "evaluation")
+        run_logging.log_dataset(folder, opened.tables.fingerprint, "evaluation")
         mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(until)})
-        runs.log_evaluation(evaluation)
+        run_logging.log_evaluation(evaluation)
         mlflow.log_dict(report.as_dict(), "report.json")
         mlflow.log_text("\n".join(report.lines()), "report.txt")
     return report

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
-from features.items import CATEGORY, build_catalog, items_reader, read_items
-from features.reading import find_table
-from features.rejects import Rejects
-from pipelines.reading import read_options
-from recsys.column_docs import ColumnDoc, column_docs
-from recsys.column_names import fitted_columns
+from features.tables.formats import find_table
+from features.tables.items import CATEGORY, build_catalog, items_reader, read_items
+from features.tables.rejects import Rejects
+from pipelines.data_options import read_options
 from recsys.config import Config
-from recsys.feature_set import catalogue_categories, feature_set, own_features
-from recsys.printed import padded, printed_width
+from recsys.evaluation.text_table import padded, printed_width
+from recsys.ranker.column_docs import ColumnDoc, column_docs
+from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.features import catalogue_categories, feature_set, own_features
 
 
 @dataclass(frozen=True)

@@ -15,27 +15,27 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from features.arrivals import id_problem
-from features.checking import DEFAULT_FILES
-from features.encodings import FileOptions
-from features.lists import read_lists
-from features.online import OnlineState
-from features.reading import columns_of, files_of
-from features.reads import CLICK, SECOND
-from features.table_warnings import type_warnings
-from features.tables import read_table_rows
-from pipelines.load_rows import read_events, read_items, shown_lists
+from features.definitions.aggregates import CLICK, SECOND
+from features.online.events import id_problem
+from features.online.state import OnlineState
+from features.tables.encodings import FileOptions
+from features.tables.formats import columns_of, files_of
+from features.tables.impressions import read_lists
+from features.tables.load import read_table_rows
+from features.tables.table_reader import DEFAULT_FILES
+from features.tables.table_warnings import type_warnings
+from pipelines.data_options import settings_options
 from pipelines.loading import AT_ONCE, Load, LoadReport
-from pipelines.reading import settings_options
-from pipelines.rebuild import rebuild_in
+from pipelines.online_rows import read_events, read_items, shown_lists
+from pipelines.refresh_collaborative import rebuild_in
 from recsys.config import Serving
+from recsys.online.cached_encoder import CachedEncoder
+from recsys.online.item_texts import ItemTextReader
+from recsys.online.open_state import open_state
+from recsys.online.vector_store import StoredVectors
+from recsys.ranker.model import Settings, Unit
 from recsys.registry import tracking
 from recsys.registry.versions import load
-from recsys.serving.cached_encoder import CachedEncoder
-from recsys.serving.item_texts import ItemTextReader
-from recsys.serving.states import open_state
-from recsys.serving.stored_vectors import StoredVectors
-from recsys.unit import Settings, Unit
 
 _CACHED_TEXTS = 20_000
 

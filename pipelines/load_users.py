@@ -7,12 +7,12 @@ from pathlib import Path
 
 import orjson
 
-from features.checking import DEFAULT_FILES
-from features.encodings import FileOptions
-from features.online import OnlineState
-from features.tables import read_table_rows
+from features.online.state import OnlineState
+from features.tables.encodings import FileOptions
+from features.tables.load import read_table_rows
+from features.tables.table_reader import DEFAULT_FILES
 from pipelines.loading import Load, LoadReport
-from recsys.serving.states import open_filled_state
+from recsys.online.open_state import open_filled_state
 
 
 def load_users(

@@ -11,12 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from features.arrivals import Rejection, ShownList
-from features.checking import Checked, TableReader
-from features.encodings import FileOptions
 from features.errors import InputError
-from features.reading_warnings import reading_warnings
-from features.rejects import Reject, Rejects
+from features.online.events import Rejection, ShownList
+from features.tables.encodings import FileOptions
+from features.tables.reading_warnings import reading_warnings
+from features.tables.rejects import Reject, Rejects
+from features.tables.table_reader import Checked, TableReader
 
 AT_ONCE = 5_000
 """Rows, or lists, that go into the store together."""

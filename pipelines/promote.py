@@ -12,21 +12,21 @@ from pathlib import Path
 
 import mlflow
 
+from features.clock import moment_text
 from features.log import Requests
-from features.moments import moment_text
-from pipelines.reading import file_options
-from pipelines.unseen import Opened, learnt_until, open_unseen
-from recsys.bootstrap import count_clusters
-from recsys.comparison import Comparison, Side, compare
+from pipelines.data_options import file_options
+from pipelines.unseen_data import Opened, learnt_until, open_unseen
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
-from recsys.over_log import scores_over_log, unit_tables
-from recsys.promotion import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
-from recsys.ranking_time import Rank, median_milliseconds, pooled_requests
-from recsys.registry import champions, runs, tracking
+from recsys.evaluation.comparison import Comparison, Side, compare
+from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
+from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
+from recsys.metrics.bootstrap import count_clusters
+from recsys.ranker.offline_matrix import scores_over_log, unit_tables
+from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version, ranker_name
-from recsys.registry.recorded import data_folder, run_of_version
+from recsys.registry.run_queries import data_folder, run_of_version
 from recsys.registry.versions import Loaded, artifact_bytes, load
 
 Audit = Callable[[Loaded, Path], AuditVerdict]
@@ -52,7 +52,7 @@ def promote(
     """
     experiment = tracking.connect()
     challenger = resolve(version if is_version(version) else f"models:/{ranker_name(name)}/{version}")
-    champion = champions.champion_of(challenger.name)
+    champion = aliases.champion_of(challenger.name)
     if champion is None:
         raise PromotionError(f"{challenger.name} has no champion to compare with; set that alias in MLflow first")
     if champion == challenger:
@@ -72,7 +72,7 @@ def promote(
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             run_id=run.info.run_id,
         )
-        runs.log_dataset(folder, decision.fingerprint, "promotion")
+        run_logging.log_dataset(folder, decision.fingerprint, "promotion")
         _decide(decision, challenger, champion)
     return decision
 
@@ -83,14 +83,14 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
     mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
     mlflow.log_dict(decision.as_dict(), "decision.json")
     mlflow.log_text("\n".join(decision.lines()), "decision.txt")
-    champions.record(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
+    aliases.record(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
     if decision.promoted:
         try:
-            champions.promote(challenger, over=champion)
+            aliases.promote(challenger, over=champion)
         except PromotionError as error:
-            champions.record(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
+            aliases.record(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
             raise
-        champions.record(challenger, {OUTCOME: decision.outcome})
+        aliases.record(challenger, {OUTCOME: decision.outcome})
 
 
 def _evidence(opened: tuple[Opened, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recsys.encoder.checkpoint import PLACE
+from recsys.encoder.training.checkpoint import PLACE
 from recsys.errors import TrainingError
 
 log = logging.getLogger(__name__)

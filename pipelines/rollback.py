@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys.registry import champions, tracking
+from recsys.registry import aliases, tracking
 from recsys.registry.names import Version, ranker_name
 
 
@@ -32,6 +32,6 @@ class Rollback:
 def rollback(*, name: str = "recsys") -> Rollback:
     """Give the alias `champion` of NAME-ranker back to the version that had it before the latest promotion."""
     tracking.connect()
-    undone, champion = champions.rollback(ranker_name(name))
-    champions.record(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
+    undone, champion = aliases.rollback(ranker_name(name))
+    aliases.record(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
     return Rollback(undone, champion)

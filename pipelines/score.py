@@ -22,21 +22,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from features.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
-from features.checking import DEFAULT_FILES
-from features.encodings import FileOptions
+from features.atomic_files import fresh_folder, require_fresh_folder
+from features.clock import moment_text
 from features.errors import InputError
 from features.log import NO_TIME, Log, Requests
-from features.moments import moment_text
-from features.offline import LogIndex
-from features.outputs import fresh_folder, require_fresh_folder
-from features.rejects import Rejects
-from features.tables import load_log
-from pipelines.reading import moment_in, settings_options
-from recsys.ordering import ordered
-from recsys.over_log import scores_over_log, unit_tables
+from features.offline.reader import LogIndex
+from features.tables.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
+from features.tables.encodings import FileOptions
+from features.tables.load import load_log
+from features.tables.rejects import Rejects
+from features.tables.table_reader import DEFAULT_FILES
+from pipelines.data_options import moment_in, settings_options
+from recsys.metrics.rank_order import ordered
+from recsys.ranker.model import ItemTexts
+from recsys.ranker.offline_matrix import scores_over_log, unit_tables
 from recsys.registry import tracking, versions
-from recsys.unit import ItemTexts
 
 log = logging.getLogger(__name__)
 

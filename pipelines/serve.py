@@ -19,12 +19,12 @@ import uvicorn
 
 from recsys.config import Config, Serving
 from recsys.errors import ServerError, StoreError, StoreMissing
+from recsys.online.open_state import open_filled_state, open_state
+from recsys.ranker.model import Unit
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
-from recsys.serving.states import open_filled_state, open_state
-from recsys.unit import Unit
 
 log = logging.getLogger(__name__)
 

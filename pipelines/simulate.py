@@ -17,14 +17,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.atomic_files import fresh_folder
 from features.log import Float64, Int32, Int64, Strings
-from features.outputs import fresh_folder
-from pipelines.simulated_chinese import chinese
-from pipelines.simulated_pages import Pages, show
-from pipelines.simulated_site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares
-from pipelines.simulated_tables import TIME, SiteTables, ids, microseconds
-from pipelines.simulated_texts import Language, english, write_texts
-from pipelines.simulated_truth import write_truth
+from pipelines.simulation.chinese import chinese
+from pipelines.simulation.pages import Pages, show
+from pipelines.simulation.site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares
+from pipelines.simulation.tables import TIME, SiteTables, ids, microseconds
+from pipelines.simulation.texts import Language, english, write_texts
+from pipelines.simulation.truth import write_truth
 
 MIN_ITEMS = 60
 """Fewer leave too little on the site at a time to fill a list."""

@@ -15,34 +15,34 @@ from typing import Any
 
 import mlflow
 
+from features.atomic_files import replaced_file
+from features.clock import moment_text
 from features.errors import InputError
-from features.moments import moment_text
-from features.outputs import replaced_file
-from features.table_report import TableReport
-from features.tables import load_log
+from features.tables.load import load_log
+from features.tables.report import TableReport
 from pipelines.chain import open_chain
-from pipelines.reading import read_options
+from pipelines.data_options import read_options
 from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.training_page import shown_gains, training_page
-from recsys import plots
+from pipelines.training_report import shown_gains, training_page
 from recsys.audit.context import AuditContext
-from recsys.audit.rules import CHEAP, audit, require_pass
+from recsys.audit.run import CHEAP, audit, require_pass
 from recsys.config import Config
-from recsys.encoder.checkpoint import Checkpoints
-from recsys.encoder.states import BEGINNING
+from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import TrainedEncoder, train_encoder
-from recsys.evaluation_report import Evaluation
-from recsys.feature_set import own_features
-from recsys.lexical import Lexical
-from recsys.registry import runs, tracking
-from recsys.registry.golden import golden_rows, golden_texts
-from recsys.registry.interrupted import Interrupted, checkpoint_folder, interrupted
+from recsys.encoder.training.checkpoint import Checkpoints
+from recsys.encoder.training.train import TrainedEncoder, train_encoder
+from recsys.evaluation import plots
+from recsys.evaluation.report import Evaluation
+from recsys.ranker.features import own_features
+from recsys.ranker.model import Settings, Unit
+from recsys.ranker.tfidf import Lexical
+from recsys.registry import run_logging, tracking
+from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import Version, name_problem
+from recsys.registry.resume import Interrupted, checkpoint_folder, interrupted
 from recsys.registry.versions import log_encoder, log_ranker, withdrawn_on_failure
-from recsys.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
-from recsys.unit import Settings, Unit
+from recsys.training.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 
 log = logging.getLogger(__name__)
 
@@ -160,8 +160,8 @@ def train(
 def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, resumed: Interrupted | None) -> None:
     """Log what the open run starts from, or clear away what it had half made; say how to go on with it."""
     if resumed is None:
-        runs.log_config(config)
-        runs.log_dataset(folder, tables.fingerprint, "training")
+        run_logging.log_config(config)
+        run_logging.log_dataset(folder, tables.fingerprint, "training")
         mlflow.log_artifacts(str(rejects), "rejects")
     else:
         resumed.withdraw_parts()
@@ -174,11 +174,11 @@ def _encoder_run(chain: Chain, checkpoints: Checkpoints) -> tuple[TrainedEncoder
     course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
     trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
     points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
-    runs.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
+    run_logging.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
     figure = plots.learning_curves(
         points, title="Encoder", n_train=trained.counts.used, n_valid=trained.counts.validated
     )
-    runs.log_figure(figure, "encoder_learning")
+    run_logging.log_figure(figure, "encoder_learning")
     return trained, lexical_stage(chain)
 
 
@@ -189,7 +189,7 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
 def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Ranked:
     ranked = ranker_stage(chain, trained.states, lexical)
     ranker = ranked.rankers["ranker"]
-    runs.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
+    run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
     mlflow.log_metric("trees", ranker.booster.num_trees())
     if ranked.selection is not None:
         mlflow.log_dict(ranked.selection.as_dict(), "selection.json")
@@ -197,15 +197,17 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
             log.info("%s", line)
     points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
     curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
-    runs.log_figure(curves, "ranker_learning")
+    run_logging.log_figure(curves, "ranker_learning")
     trees, gains = ranker.booster.num_trees(), shown_gains(ranked)
-    runs.log_figure(plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance")
+    run_logging.log_figure(
+        plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance"
+    )
     return ranked
 
 
 def _evaluation_run(chain: Chain, trained: TrainedEncoder, ranked: Ranked) -> Evaluation:
     evaluation = evaluation_stage(chain, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
-    runs.log_evaluation(evaluation)
+    run_logging.log_evaluation(evaluation)
     return evaluation
 
 
@@ -213,7 +215,7 @@ def _audit_run(chain: Chain, lexical: Lexical, ranked: Ranked) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
     context = AuditContext(chain, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS)
     report = audit(context, CHEAP)
-    runs.log_audit(report)
+    run_logging.log_audit(report)
     require_pass(report)
 
 
@@ -287,7 +289,7 @@ def _log_report(report: TrainReport) -> None:
         | {f"seconds.{name}": value for name, value in report.seconds.items()}
         | {"peak_rss_mb": report.peak_rss_mb}
     )
-    runs.log_figure(plots.method_intervals(test), "methods")
-    runs.log_figure(plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users), "lifts")
+    run_logging.log_figure(plots.method_intervals(test), "methods")
+    run_logging.log_figure(plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users), "lifts")
     mlflow.log_dict(report.as_dict(), "report.json")
     mlflow.log_text("\n".join(report.lines()), "report.txt")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from features.encodings import check_encoding
+from features.tables.encodings import check_encoding
 from recsys.errors import ConfigError
 
 
@@ -173,7 +173,7 @@ class Features(Section):
     max_category_values: int = Field(200, ge=1)
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
     file: str | None = None
-    """Python file with features of your own, in the words of `features.own`; see docs/features.md."""
+    """Python file with features of your own, in the words of `features.definitions.custom`; see docs/features.md."""
     known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
     """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
     allow_known_after: tuple[str, ...] = ()

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from small_unit import small_encoder, tiny_settings
 
-from features.definitions import REQUEST_TIME, Feature
+from features.definitions.aggregates import Read
+from features.definitions.event_measures import REQUEST_TIME, Feature
 from features.log import Float64, Log, Requests
-from features.offline import OfflineReader
-from features.reads import Read
+from features.offline.reader import OfflineReader
 from pipelines.audit import training_context
 from pipelines.simulate import simulate
 from recsys.audit.context import AuditContext

@@ -20,21 +20,21 @@ from safetensors.numpy import load_file, save_file
 
 from features.exact import to_grid
 from features.log import Float32, Float64, Requests
-from features.offline import LogIndex
-from features.tables import load_log
-from pipelines.reading import read_options, settings_options
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options, settings_options
 from pipelines.simulate import simulate
-from recsys.collaborative.over_log import LoggedTables
-from recsys.collaborative.tables import Neighbours, Tables
+from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.online import RequestTables
+from recsys.collaborative.snapshot import Neighbours, Tables
 from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
-from recsys.lexical import fit_lexical, load_lexical
-from recsys.ranker import Lists, load_ranker, retrain_ranker
-from recsys.serving.stored_tables import RequestTables
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain, chain_features, table_settings
-from recsys.unit import ItemTexts, Settings, candidate_matrix, ranker_columns, read_settings
+from recsys.ranker.lightgbm_ranker import Lists, load_ranker, retrain_ranker
+from recsys.ranker.model import ItemTexts, Settings, candidate_matrix, ranker_columns, read_settings
+from recsys.ranker.tfidf import fit_lexical, load_lexical
+from recsys.training.stages import Chain, chain_features, table_settings
+from recsys.training.time_split import slice_impressions
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
 ROWS = 200

@@ -1,6 +1,7 @@
-"""A features file for tests: every measure in the words of `features.own`, on the columns of `small_logs`."""
+"""A features file for tests: every measure in the words of `features.definitions.custom`, on the columns of
+`small_logs`."""
 
-from features.own import (
+from features.definitions.custom import (
     CATALOGUE,
     ITEM,
     USER,

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipelines.serve import listen, serve_unit
 from recsys.config import Serving
 from recsys.encoder.model import load_encoder
-from recsys.unit import load_unit
+from recsys.ranker.model import load_unit
 
 
 def main(folder: Path, store: str, port: int) -> None:

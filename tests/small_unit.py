@@ -15,18 +15,18 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from features.log import Log
-from features.offline import LogIndex
-from features.tables import load_log
-from pipelines.reading import read_options
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options
 from pipelines.simulate import simulate
 from recsys.config import Config, load_config
 from recsys.encoder.model import Encoder
-from recsys.encoder.states import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import base_encoder
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain, Ranked, lexical_stage, ranker_stage
-from recsys.unit import Settings, Unit
+from recsys.encoder.training.train import base_encoder
+from recsys.ranker.model import Settings, Unit
+from recsys.training.stages import Chain, Ranked, lexical_stage, ranker_stage
+from recsys.training.time_split import slice_impressions
 
 SETTINGS = (
     "ranker.max_trees=20",

@@ -15,21 +15,21 @@ from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny
 from trained_site import TrainedSite
 
 from features.log import Events, Float32, Impressions, Log, Requests
-from features.offline import LogIndex, OfflineReader
+from features.offline.reader import LogIndex, OfflineReader
 from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
-from recsys import ablation
-from recsys.ablation import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
-from recsys.bootstrap import Interval
-from recsys.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
+from recsys.ablation import variants
+from recsys.ablation.latency import Timed
+from recsys.ablation.report import Cost, choose, difference
+from recsys.ablation.variants import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
 from recsys.config import Config, load_config
-from recsys.encoder.states import State
+from recsys.encoder.snapshots import State
 from recsys.errors import TrainingError
-from recsys.ledger import Cost, choose, difference
-from recsys.line_timing import Timed
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain, ranker_stage
+from recsys.metrics.bootstrap import Interval
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
+from recsys.training.stages import Chain, ranker_stage
+from recsys.training.time_split import slice_impressions
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
 
@@ -230,7 +230,7 @@ def site() -> SmallSite:
 @pytest.mark.parametrize("ranker", [NO_TEXT, LEXICAL, "ranker"])
 def test_a_timed_line_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, ranker: str) -> None:
     ranked, chain = site.ranked, site.chain
-    timed = ablation._timed(ranked, Line("a", "a", ranker, frozen), chain)
+    timed = variants._timed(ranked, Line("a", "a", ranker, frozen), chain)
     left_out = {NO_TEXT: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, LEXICAL: set(ENCODER_COLUMNS), "ranker": set()}[ranker]
     assert set(ranked.columns) - set(timed.ranker.columns) == left_out
     assert (timed.reads_terms, timed.reads_vectors) == (ranker != NO_TEXT, ranker == "ranker")
@@ -244,7 +244,7 @@ def read(timed: Timed, requests: Requests, chain: Chain) -> Float32:
 
 
 def test_a_line_without_text_asks_no_text_model(site: SmallSite) -> None:
-    timed = ablation._timed(site.ranked, Line("a", "a", NO_TEXT), site.chain)
+    timed = variants._timed(site.ranked, Line("a", "a", NO_TEXT), site.chain)
     blind = replace(timed, texts=None, model=None)  # type: ignore[arg-type]
     assert read(blind, site.ranked.test.requests, site.chain).shape[1] == len(timed.ranker.columns)
 

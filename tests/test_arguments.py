@@ -12,20 +12,20 @@ import pytest
 from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError, StoreMissing
-from features.store import LmdbStore
-from pipelines import audit, cli, rebuild, serve
+from features.stores.base import LmdbStore
+from pipelines import audit, cli, refresh_collaborative, serve
 from pipelines import train as training
-from pipelines.reading import moment_in
+from pipelines.data_options import moment_in
 from pipelines.resuming import resumption_told
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import Data, load_config
-from recsys.encoder.checkpoint import PLACE
+from recsys.encoder.training.checkpoint import PLACE
 from recsys.errors import ModelNotFound, TrainingError
+from recsys.online.open_state import open_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
 from recsys.registry.names import LONGEST_NAME, name_problem
-from recsys.serving.states import open_state
 
 HALF_PAST_NINE = "2023-11-20 09:30:00"
 IN_NEW_YORK = 1_700_490_600_000_000
@@ -133,10 +133,10 @@ def test_the_time_of_a_making_of_tables_is_in_the_time_zone_of_the_model(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     moments: list[int | None] = []
-    monkeypatch.setattr(rebuild, "rebuild_in", lambda state, unit, at: moments.append(at))
+    monkeypatch.setattr(refresh_collaborative, "rebuild_in", lambda state, unit, at: moments.append(at))
     in_new_york(trained, monkeypatch)
-    monkeypatch.setattr(rebuild, "open_state", lambda store, settings, create: nullcontext())
-    rebuild.rebuild_tables(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
+    monkeypatch.setattr(refresh_collaborative, "open_state", lambda store, settings, create: nullcontext())
+    refresh_collaborative.rebuild_tables(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
     assert moments == [IN_NEW_YORK]
 
 

@@ -12,32 +12,32 @@ import pytest
 from audited_site import clicks_of_item, planted, site_context, site_folder, tiny_base, with_feature
 from tiny_encoder import PLAIN, TOPICS, catalog_of, save_tiny_bert, tiny_config
 
-from features.attributes import ItemNumber
-from features.catalogue import catalogue
-from features.definitions import AFTERWARDS, Feature
+from features.definitions.aggregates import HOUR
+from features.definitions.attribute_measures import ItemNumber
+from features.definitions.builtin import catalogue
+from features.definitions.event_measures import AFTERWARDS, Feature
 from features.log import Events, Impressions, Log, Requests
-from features.mind import import_mind
-from features.offline import LogIndex, OfflineReader
-from features.reads import HOUR
+from features.offline.reader import LogIndex, OfflineReader
+from features.tables.mind import import_mind
 from pipelines.audit import training_context
-from recsys.audit.columns import columns
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Checked
-from recsys.audit.injection import forbidden_times, injection
-from recsys.audit.known import known
-from recsys.audit.lone import lone_auc, odd_slice
-from recsys.audit.order import encoder_order
-from recsys.audit.permutation import permutation
-from recsys.audit.rules import AUDIT, CHEAP, audit, require_pass
-from recsys.audit.sampled import sampled
-from recsys.bootstrap import Interval
-from recsys.encoder.states import State
+from recsys.audit.rules.declared_availability import known
+from recsys.audit.rules.encoder_order import encoder_order
+from recsys.audit.rules.future_injection import forbidden_times, injection
+from recsys.audit.rules.permuted_labels import permutation
+from recsys.audit.rules.sampled_impressions import sampled
+from recsys.audit.rules.single_column_auc import lone_auc, odd_slice
+from recsys.audit.rules.static_columns import columns
+from recsys.audit.run import AUDIT, CHEAP, audit, require_pass
+from recsys.encoder.snapshots import State
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import train_encoder
+from recsys.encoder.training.train import train_encoder
 from recsys.errors import AuditFailed
-from recsys.slicing import slice_impressions
-from recsys.stages import Chain, encoder_course, lexical_stage
-from recsys.texts_over_time import TextsOverTime
+from recsys.metrics.bootstrap import Interval
+from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.training.stages import Chain, encoder_course, lexical_stage
+from recsys.training.time_split import slice_impressions
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
 

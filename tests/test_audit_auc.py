@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.audit.auc import list_aucs, log_chance
-from recsys.metrics import list_metrics
+from recsys.metrics.ranking import list_metrics
 
 
 @settings(max_examples=60, deadline=None)

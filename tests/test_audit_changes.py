@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recsys.audit.changed_columns import changes
 from recsys.audit.finding import Row
-from recsys.audit.moved import changes
 
 
 def column(*values: float) -> np.ndarray:

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from audited_site import planted, site_folder, tiny_base
 
-from features.arrivals import Event, ShownList
+from features.definitions.aggregates import SECOND
 from features.log import Float64
-from features.online_reader import OnlineReader
-from features.reads import SECOND
-from features.tables import ReadOptions
+from features.online.events import Event, ShownList
+from features.online.reader import OnlineReader
+from features.tables.load import ReadOptions
 from pipelines import audit as commands
-from pipelines.arriving import arriving
 from pipelines.audit import replay, training_context
+from pipelines.replay_feed import arriving
 from recsys.audit.context import AuditContext
 
 START = 1_000_000

@@ -21,11 +21,11 @@ from benchmarks.matrix_rate import MatrixGauge, kinds_of
 from benchmarks.plain_fine_tuning import LISTS_AT_ONCE, PlainFineTuning, with_repeats
 from benchmarks.report import command_on_data
 from recsys.config import load_config
-from recsys.encoder.batches import Batch, batch_of, batch_scores, click_loss
-from recsys.encoder.dataset import Examples, collect_texts, make_examples, make_lists
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower, has_bfloat16, has_int8, resolve_dtype
+from recsys.encoder.training.batches import Batch, batch_of, batch_scores, click_loss
+from recsys.encoder.training.examples import Examples, collect_texts, make_examples, make_lists
 
 TINY = Size(
     lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, plain_parts=2, everything=True, matrix_rate=False

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.bootstrap import Interval, count_clusters, mean_interval, mean_intervals
+from recsys.metrics.bootstrap import Interval, count_clusters, mean_interval, mean_intervals
 
 NAN = float("nan")
 
@@ -94,7 +94,7 @@ def test_the_seed_decides_the_interval() -> None:
 def test_resamples_in_several_chunks_equal_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     values, users = np.random.default_rng(8).random((500, 2)), np.arange(500)
     whole = mean_intervals(values, users, resamples=300, seed=0)
-    monkeypatch.setattr("recsys.bootstrap._CHUNK_CELLS", 500 * 7)
+    monkeypatch.setattr("recsys.metrics.bootstrap._CHUNK_CELLS", 500 * 7)
     for chunked, expected in zip(mean_intervals(values, users, resamples=300, seed=0), whole, strict=True):
         assert (chunked.low, chunked.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
 

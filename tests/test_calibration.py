@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from features.log import Impressions, Requests
-from recsys.calibration import calibrate
+from recsys.metrics.calibration import calibrate
 
 
 def lists_of(label: np.ndarray, *, time: np.ndarray | None = None, user: np.ndarray | None = None) -> Impressions:

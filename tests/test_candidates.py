@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import check_candidates, read_candidates
-from features.encodings import FileOptions
 from features.errors import InputError
 from features.log import NO_TIME
+from features.tables.candidates import check_candidates, read_candidates
+from features.tables.encodings import FileOptions
 
 HEAD = "request_id,user_id,item_id\n"
 

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.checking import TableReader
-from features.encodings import FileOptions, check_encoding, open_text
 from features.errors import InputError
-from features.rejects import Rejects
-from features.schema import EVENTS, IMPRESSIONS, ITEMS, USERS
-from features.tables import ReadOptions, load_log, validate
+from features.tables.encodings import FileOptions, check_encoding, open_text
+from features.tables.load import ReadOptions, load_log, validate
+from features.tables.rejects import Rejects
+from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, USERS
+from features.tables.table_reader import TableReader
 
 NOON = 1_704_110_400
 EVENT_HEAD = "user_id,item_id,timestamp\n"

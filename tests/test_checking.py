@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.cells import read_cells, read_text
-from features.checking import TableReader
-from features.encodings import FileOptions
 from features.errors import InputError, RecsysError
-from features.rejects import Rejects
-from features.schema import EVENTS, IMPRESSIONS, ITEMS, Column, Kind, Schema
-from features.times import read_times
+from features.tables.cells import read_cells, read_text
+from features.tables.encodings import FileOptions
+from features.tables.rejects import Rejects
+from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, Column, Kind, Schema
+from features.tables.table_reader import TableReader
+from features.tables.timestamps import read_times
 
 NOON = 1_704_110_400  # 2024-01-01 12:00 UTC
 MICROS = NOON * 1_000_000

@@ -13,18 +13,18 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.log import Log
 from recsys.config import Config
-from recsys.encoder import checkpoint
-from recsys.encoder.checkpoint import PLACE, Checkpoints
-from recsys.encoder.course import Course
-from recsys.encoder.dataset import collect_texts, make_examples, make_lists
-from recsys.encoder.fine_tune_phase import FineTunePhase
-from recsys.encoder.fitting import Fitting, Schedule, Stretch, parameter_groups
 from recsys.encoder.head import Head
-from recsys.encoder.head_phase import HeadPhase
-from recsys.encoder.passage import Passage
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import TrainedEncoder, train_encoder
-from recsys.encoder.weights import trained
+from recsys.encoder.training import checkpoint
+from recsys.encoder.training.checkpoint import PLACE, Checkpoints
+from recsys.encoder.training.examples import collect_texts, make_examples, make_lists
+from recsys.encoder.training.fine_tune_phase import FineTunePhase
+from recsys.encoder.training.head_phase import HeadPhase
+from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.training.progressive import Passage
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.train import TrainedEncoder, train_encoder
+from recsys.encoder.training.weights import trained
 from recsys.errors import ModelError
 
 CHUNKS = (240, 320)

@@ -14,23 +14,23 @@ from small_unit import tiny_settings
 from trained_site import TrainedSite, tables_until
 
 from features.log import Impressions, Log
-from features.offline import LogIndex
-from features.tables import load_log
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
 from pipelines import simulate as simulation
+from pipelines.data_options import read_options, settings_options
 from pipelines.load import events_into, items_into
-from pipelines.reading import read_options, settings_options
 from pipelines.score import score
-from pipelines.simulated_chinese import chinese
-from pipelines.simulated_texts import Language
+from pipelines.simulation.chinese import chinese
+from pipelines.simulation.texts import Language
 from pipelines.train import train
 from recsys.config import load_config
 from recsys.encoder.text import item_texts
-from recsys.over_log import scores_over_log
+from recsys.online.open_state import open_state
+from recsys.ranker.offline_matrix import scores_over_log
 from recsys.registry import tracking, versions
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state
-from recsys.slicing import slice_impressions
+from recsys.training.time_split import slice_impressions
 
 pytestmark = pytest.mark.slow
 

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requests, ragged
 from small_unit import SmallSite, small_site
 
-from features.arrivals import Event
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import NO_TIME, Float32, Log, Requests
-from features.offline import LogIndex
-from features.online import OnlineState
-from features.online_clicks import clicked_before as clicked_online
+from features.offline.reader import LogIndex
+from features.online.events import Event
+from features.online.state import OnlineState
+from features.online.user_clicks import clicked_before as clicked_online
 from pipelines.load import items_into
 from recsys.collaborative.columns import collaborative_matrix
-from recsys.collaborative.over_log import LoggedTables
-from recsys.collaborative.tables import Tables, TableSettings, build_tables
-from recsys.column_names import COLLABORATIVE_COLUMNS
-from recsys.over_log import matrix_over_log, unit_tables
+from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.online import StoredTables
+from recsys.collaborative.snapshot import Tables, TableSettings, build_tables
+from recsys.online.open_state import open_state
+from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
+from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables
-from recsys.serving.states import open_state
-from recsys.serving.stored_tables import StoredTables
 
 SETTINGS = TableSettings(origin=0, period=10 * MINUTE, user_items=50, neighbours=10, shrinkage=0.0, factors=2)
 TEXTS = np.array([[1, 0], [0, 1], [0, 1], [np.nan, np.nan]], np.float32)

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.bootstrap import Interval
-from recsys.comparison import Comparison, Side, compare
 from recsys.errors import ComparisonError
+from recsys.evaluation.comparison import Comparison, Side, compare
+from recsys.metrics.bootstrap import Interval
 
 HOUR = pd.Timedelta(hours=1)
 START = pd.Timestamp("2026-01-01", tz="UTC")

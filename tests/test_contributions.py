@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from recsys.config import Ranker as Settings
-from recsys.contributions import Contributions, contributions
-from recsys.ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker.shap import Contributions, contributions
 
 N_LISTS, SIZE = 80, 6
 

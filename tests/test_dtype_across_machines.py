@@ -13,18 +13,18 @@ from small_unit import SmallSite, small_site
 from trained_site import TrainedSite
 
 import recsys.encoder.tower as tower_module
-from features.online import OnlineState
+from features.online.state import OnlineState
 from pipelines.load import events_into, items_into
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
 from recsys.encoder.tower import Dtype
+from recsys.online.open_state import open_state
+from recsys.online.vector_store import StoredVectors
+from recsys.ranker.model import Unit
 from recsys.registry import tracking, versions
-from recsys.registry.golden import golden_rows, golden_texts
+from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state
-from recsys.serving.stored_vectors import StoredVectors
-from recsys.unit import Unit
 
 NAME = "half"
 NEW = {"item_id": "new", "title": "A storm nears the capital"}

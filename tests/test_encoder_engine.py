@@ -11,8 +11,8 @@ from torch import nn
 
 from features.log import Float32
 from recsys.encoder import quantised
-from recsys.encoder.engine import Engine
 from recsys.encoder.model import EncoderSettings, make_tower
+from recsys.encoder.openvino import Engine
 from recsys.encoder.tower import Tower, has_bfloat16, has_int8
 
 pytestmark = pytest.mark.skipif(

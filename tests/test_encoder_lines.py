@@ -7,13 +7,13 @@ import pytest
 import torch
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
-from recsys.encoder.course import Course
 from recsys.encoder.head import Head
-from recsys.encoder.lines import lines_of, side_by_side
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
-from recsys.encoder.training import base_encoder, train_encoder
-from recsys.encoder.upper import UpperTower
+from recsys.encoder.text_fields import lines_of, side_by_side
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.train import base_encoder, train_encoder
+from recsys.encoder.training.upper_layers import UpperTower
 from recsys.errors import ConfigError
 
 TWO = r'encoder.template="{title}\n{description}"'

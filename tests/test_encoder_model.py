@@ -16,14 +16,14 @@ from transformers import T5Config, T5Model
 
 import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
-from recsys.encoder.engine import Engine
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, make_tower
+from recsys.encoder.openvino import Engine
 from recsys.encoder.scoring import text_columns
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import encoding_batches, has_bfloat16, has_int8, length_batches, resolve_dtype
-from recsys.encoder.training import base_encoder
-from recsys.encoder.vectors import empty_table, load_table
+from recsys.encoder.training.train import base_encoder
+from recsys.encoder.vector_table import empty_table, load_table
 from recsys.errors import ModelError
 
 on_vnni = pytest.mark.skipif(

@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerFast
 
 from features.log import Categorical, Ragged
 from recsys.encoder.base_model import load_base_model
-from recsys.encoder.dataset import collect_texts
-from recsys.encoder.material import read_material
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
-from recsys.encoder.training import base_encoder
+from recsys.encoder.training.data import read_material
+from recsys.encoder.training.examples import collect_texts
+from recsys.encoder.training.train import base_encoder
 from recsys.errors import ConfigError
-from recsys.unit import query_vectors
+from recsys.ranker.model import query_vectors
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 

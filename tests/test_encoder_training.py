@@ -27,24 +27,24 @@ from transformers import (
 
 from features.history import clicks_by_user, histories
 from features.log import Int64, Log
-from recsys.encoder.activations import LowerActivations
-from recsys.encoder.batches import Loss
-from recsys.encoder.course import Course
-from recsys.encoder.dataset import ListSet, collect_texts, make_examples, make_lists, split_by_time
-from recsys.encoder.fine_tune_phase import FineTunePhase
-from recsys.encoder.fitting import Stretch
 from recsys.encoder.head import Head
-from recsys.encoder.head_phase import HeadPhase
-from recsys.encoder.learner import Learner
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix
-from recsys.encoder.split import split_transformer
 from recsys.encoder.text import item_texts, tokenise
 from recsys.encoder.tower import has_int8
-from recsys.encoder.training import TrainedEncoder, base_encoder, train_encoder
-from recsys.encoder.upper import UpperTower
-from recsys.encoder.watch import EpochRecord
-from recsys.metrics import list_metrics
+from recsys.encoder.training.batches import Loss
+from recsys.encoder.training.early_stopping import EpochRecord
+from recsys.encoder.training.examples import ListSet, collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.training.fine_tune_phase import FineTunePhase
+from recsys.encoder.training.head_phase import HeadPhase
+from recsys.encoder.training.layer_cache import LowerActivations
+from recsys.encoder.training.loop import Stretch
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.split_layers import split_transformer
+from recsys.encoder.training.train import TrainedEncoder, base_encoder, train_encoder
+from recsys.encoder.training.trainer import Learner
+from recsys.encoder.training.upper_layers import UpperTower
+from recsys.metrics.ranking import list_metrics
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, mo
     upper = UpperTower(tower, tokens, every[:, None], 2)
     found = []
     for at_once in (7, 1000):
-        monkeypatch.setattr("recsys.encoder.fine_tune_phase._LISTS_AT_ONCE", at_once)
+        monkeypatch.setattr("recsys.encoder.training.fine_tune_phase._LISTS_AT_ONCE", at_once)
         torch.manual_seed(0)
         head, vectors = Head(32).to(tower.device), torch.from_numpy(upper.prepare()).to(tower.device)
         settings = {"block_size": len(tokens), "negatives": 5, "loss": loss}

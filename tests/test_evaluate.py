@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite, tables_until
 
-from features.moments import moment_text
+from features.clock import moment_text
 from pipelines import cli
 from pipelines.compare import compare
 from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
-from recsys.metrics import METRICS
-from recsys.registry.recorded import data_folder, recorded_lists
+from recsys.metrics.ranking import METRICS
+from recsys.registry.run_queries import data_folder, recorded_lists
 from recsys.registry.versions import load
 
 CONFIG = load_config(None, ("evaluation.resamples=100", "threads=1"))

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from features.log import Impressions, Requests
-from recsys.beyond_accuracy import Beyond
-from recsys.bootstrap import Interval
 from recsys.config import Evaluation as Settings
-from recsys.evaluation import LIFTS, METHODS, Lift, evaluate, random_scores
-from recsys.evaluation_report import Evaluation, Slice, format_interval
-from recsys.list_facts import ListFacts
-from recsys.metrics import METRICS
+from recsys.evaluation.evaluate import LIFTS, METHODS, Lift, evaluate, random_scores
+from recsys.evaluation.report import Evaluation, Slice, format_interval
+from recsys.metrics.beyond_accuracy import Beyond
+from recsys.metrics.bootstrap import Interval
+from recsys.metrics.list_facts import ListFacts
+from recsys.metrics.ranking import METRICS
 
 SETTINGS = Settings(resamples=200)
 USERS = np.array(["ann", "bob", "eve"], object)

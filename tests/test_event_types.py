@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from features.arrivals import Event
-from features.event_types import canonical_type, doubt_of, is_click
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.reads import CLICK, ITEM, Count, Last
-from features.store import LmdbStore
-from features.store_settings import StoreSettings
-from features.tables import ReadOptions, load_log
+from features.definitions.aggregates import CLICK, ITEM, Count, Last
+from features.online.events import Event
+from features.online.reader import OnlineReader
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.base import LmdbStore
+from features.tables.event_types import canonical_type, doubt_of, is_click
+from features.tables.load import ReadOptions, load_log
 
 EVENTS = "user_id,item_id,timestamp,event_type\n"
 SECOND = 1_000_000

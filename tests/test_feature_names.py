@@ -10,23 +10,23 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from features.catalogue import catalogue, reads_of
+from features.definitions.aggregates import ITEM, USER, Key, category_of, of_category, user_of_category
+from features.definitions.builtin import catalogue, reads_of
+from features.definitions.feature_names import safe_name
 from features.errors import InputError
-from features.feature_names import safe_name
 from features.log import Log
-from features.matrix import column_names, feature_matrix, shown_names
-from features.offline import LogIndex
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.reads import ITEM, USER, Key, category_of, of_category, user_of_category
-from features.store import LmdbStore
-from features.store_settings import StoreSettings
-from features.tables import ReadOptions, load_log, read_table_rows
+from features.matrix.columns import column_names, feature_matrix, shown_names
+from features.offline.reader import LogIndex
+from features.online.reader import OnlineReader
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.base import LmdbStore
+from features.tables.load import ReadOptions, load_log, read_table_rows
 from pipelines.chain import open_chain
 from pipelines.cli import cli
-from pipelines.load_rows import read_events, read_items
+from pipelines.online_rows import read_events, read_items
 from recsys.config import load_config
-from recsys.feature_set import check_features
+from recsys.ranker.features import check_features
 
 ODD = (
     "Brand",
@@ -154,7 +154,7 @@ def test_validate_takes_any_column_and_finds_a_feature_that_cannot_be_made(tmp_p
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     own = tmp_path / "own.py"
     own.write_text(
-        "from features.own import ITEM, Count, CountOf, Feature\n"
+        "from features.definitions.custom import ITEM, Count, CountOf, Feature\n"
         'FEATURES = (Feature("likes", "Mine.", CountOf(Count("like", ITEM))),)\n'
     )
     found = CliRunner().invoke(cli, [*arguments, "--set", f"features.file={own}"])
@@ -166,7 +166,7 @@ def test_a_feature_of_ones_own_that_cannot_be_made_is_found_before_anything_is_t
     log = log_of(tmp_path / "data", "brand")
     own = tmp_path / "own.py"
     own.write_text(
-        "from features.own import ITEM, Count, CountOf, Feature\n"
+        "from features.definitions.custom import ITEM, Count, CountOf, Feature\n"
         'FEATURES = (Feature("item_brand", "Mine.", CountOf(Count("like", ITEM))),)\n'
     )
     config = load_config(None, (f"features.file={own}", "features.categories=[brand]"))

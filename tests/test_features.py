@@ -7,14 +7,33 @@ import numpy as np
 import pytest
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 
-from features.attributes import Age, HistoryLength, Hour, ItemCategory, ItemNumber, VectorSimilarity, Weekday
-from features.catalogue import catalogue, reads_of
-from features.definitions import CountOf, Feature, Lift, Measure, Rate, Recency, Share
+from features.definitions.aggregates import (
+    CLICK,
+    DATED_CLICK,
+    IMPRESSION,
+    ITEM,
+    USER_ITEM,
+    Count,
+    First,
+    Last,
+    days,
+    hours,
+)
+from features.definitions.attribute_measures import (
+    Age,
+    HistoryLength,
+    Hour,
+    ItemCategory,
+    ItemNumber,
+    VectorSimilarity,
+    Weekday,
+)
+from features.definitions.builtin import catalogue, reads_of
+from features.definitions.custom_file import read_own
+from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share
 from features.log import NO_TIME, UNKNOWN, Log
-from features.matrix import column_names, feature_matrix
-from features.offline import LogIndex, OfflineReader
-from features.own_file import read_own
-from features.reads import CLICK, DATED_CLICK, IMPRESSION, ITEM, USER_ITEM, Count, First, Last, days, hours
+from features.matrix.columns import column_names, feature_matrix
+from features.offline.reader import LogIndex, OfflineReader
 
 NOON = 12 * 60
 A, B, C, D = range(4)  # brands: acme, acme and bolt, none, bolt

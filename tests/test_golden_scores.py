@@ -8,7 +8,7 @@ from golden_scores import ROWS, Golden, random_head, random_vectors, read_expect
 from threadpoolctl import threadpool_limits
 
 from features.log import Float32
-from recsys.collaborative.over_log import LoggedTables
+from recsys.collaborative.offline import LoggedTables
 from recsys.encoder.scoring import text_columns
 
 pytestmark = pytest.mark.kernels

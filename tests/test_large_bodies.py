@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI, Request
 
 from pipelines.serve import listen
-from recsys.serving import envelope
-from recsys.serving.envelope import Envelope
-from recsys.serving.telemetry import Telemetry
+from recsys.serving import middleware
+from recsys.serving.middleware import Envelope
+from recsys.serving.prometheus import Telemetry
 
 MIB = 2**20
 PIECE = b" " * 65_536
@@ -85,7 +85,7 @@ def test_a_client_that_waits_to_be_asked_for_its_body_is_answered_at_once(port: 
 
 
 def test_a_client_that_never_ends_is_cut_off(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelope, "REST_SECONDS", 0.2)
+    monkeypatch.setattr(middleware, "REST_SECONDS", 0.2)
     head = f"POST /v1/rank HTTP/1.1\r\ncontent-length: {320 * len(PIECE)}"
     status, error, connection = answered(port, head, 1)
     assert (status, error["code"], connection) == (413, "body_too_large", "close")

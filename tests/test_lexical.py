@@ -12,7 +12,7 @@ from features.history import Histories
 from features.log import Ragged, Requests
 from recsys.config import Lexical as LexicalConfig
 from recsys.errors import ModelError
-from recsys.lexical import Lexical, fit_lexical, lexical_column, load_lexical, terms_of
+from recsys.ranker.tfidf import Lexical, fit_lexical, lexical_column, load_lexical, terms_of
 
 pytestmark = pytest.mark.kernels
 

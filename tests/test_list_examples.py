@@ -8,7 +8,7 @@ from test_calibration import lists_of
 from tiny_encoder import catalog_of
 
 from features.log import Ragged
-from recsys.list_examples import Examples, Item, list_examples
+from recsys.evaluation.examples import Examples, Item, list_examples
 
 TITLES = ["one", "two", "", "four", "five", "six"]
 LABEL = np.array([[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from features.definitions.aggregates import HOUR
 from features.history import Histories
 from features.log import Catalog, Categorical, Impressions, Ragged, Requests
-from features.reads import HOUR
-from recsys.list_facts import list_facts
+from recsys.metrics.list_facts import list_facts
 
 
 class FourLists:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from small_unit import small_site
 
-from features.catalogue import catalogue
+from features.definitions.builtin import catalogue
 from features.errors import InputError
 from pipelines.list_features import list_features
-from recsys.column_docs import column_docs
 from recsys.config import load_config
-from recsys.unit import ranker_columns
+from recsys.ranker.column_docs import column_docs
+from recsys.ranker.model import ranker_columns
 
 OWN = Path(__file__).with_name("own_features.py")
 

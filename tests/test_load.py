@@ -11,22 +11,22 @@ import pandas as pd
 import pytest
 from small_unit import SmallSite, small_site
 
-from features.encodings import FileOptions
+from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.errors import InputError, StoreError
 from features.log import NO_TIME, Requests
-from features.offline import LogIndex
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.reads import CLICK, IMPRESSION, ITEM, Count
-from features.store import open_store
-from features.store_keys import user_key
+from features.offline.reader import LogIndex
+from features.online.keys import user_key
+from features.online.reader import OnlineReader
+from features.online.state import OnlineState
+from features.stores.base import open_store
+from features.tables.encodings import FileOptions
 from pipelines.load import events_into, items_into
 from pipelines.load_users import load_users, users_into
 from pipelines.loading import LoadReport
-from recsys.over_log import scores_over_log
+from recsys.online.open_state import open_state, wanted_settings
+from recsys.ranker.offline_matrix import scores_over_log
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state, wanted_settings
 
 HOUR = 3_600_000_000
 

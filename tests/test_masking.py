@@ -5,8 +5,8 @@ import pytest
 import torch
 from tiny_encoder import TOPICS, tiny_tokenizer
 
-from recsys.encoder.masking import Masking, make_masking
-from recsys.encoder.occurring import occurring_tokens
+from recsys.encoder.pretraining.masking import Masking, make_masking
+from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import pad_batch
 

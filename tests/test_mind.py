@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.encodings import FileOptions
 from features.errors import InputError
-from features.mind import import_mind
-from features.tables import load_log
+from features.tables.encodings import FileOptions
+from features.tables.load import load_log
+from features.tables.mind import import_mind
 
 NEWS = 'N1\tsports\tgolf\tA "title\tAn abstract\turl\t[]\t[]\nN2\tnews\tworld\tB\t\turl\t[]\t[]\n'
 FIRST = "1\tU1\t11/9/2019 12:00:01 AM\tN3 N1 N2\tN1-1 N9-0\n"
@@ -109,7 +109,7 @@ def test_an_interrupted_import_leaves_nothing_behind(tmp_path: Path, monkeypatch
     def interrupted(state: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("features.mind._history_events", interrupted)
+    monkeypatch.setattr("features.tables.mind._history_events", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_mind(source(tmp_path / "mind", FIRST), tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["mind"]

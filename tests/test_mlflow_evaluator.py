@@ -20,16 +20,16 @@ from mlflow.models.evaluation.evaluator_registry import _model_evaluation_regist
 from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError
-from features.offline import LogIndex
-from features.tables import load_log
-from pipelines.reading import read_options
-from recsys.bootstrap import mean_intervals
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options
 from recsys.errors import ConfigError
-from recsys.metrics import METRICS, list_metrics
-from recsys.mlflow_plugin.evaluator import RankerEvaluator
-from recsys.over_log import matrix_over_log, unit_tables
+from recsys.metrics.bootstrap import mean_intervals
+from recsys.metrics.ranking import METRICS, list_metrics
+from recsys.mlflow_evaluator.evaluator import RankerEvaluator
+from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
 from recsys.registry import versions
-from recsys.slicing import slice_impressions
+from recsys.training.time_split import slice_impressions
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = "mlflow.model_evaluator"

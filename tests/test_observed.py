@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features.candidates import read_candidates
 from features.errors import InputError
 from features.log import NO_TIME
-from features.observed import is_nothing
-from features.tables import ReadOptions, TableReport, load_log
-from pipelines.reading import moment_in
+from features.tables.candidates import read_candidates
+from features.tables.load import ReadOptions, TableReport, load_log
+from features.tables.observed import is_nothing
+from pipelines.data_options import moment_in
 
 NOW = 1_700_000_000 * 1_000_000
 ITEMS = pd.DataFrame({"item_id": ["a", "b", "c"], "title": ["Apple", "Bread", "Cheese"]})

@@ -5,14 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
-from features.catalogue import catalogue
 from features.chunks import row_chunks
-from features.errors import InputError
-from features.log import NO_TIME, UNKNOWN, Log
-from features.log_matrix import log_matrix
-from features.matrix import feature_matrix
-from features.offline import LogIndex, OfflineReader
-from features.reads import (
+from features.definitions.aggregates import (
     CATALOGUE,
     CLICK,
     DATED_CLICK,
@@ -27,6 +21,12 @@ from features.reads import (
     days,
     hours,
 )
+from features.definitions.builtin import catalogue
+from features.errors import InputError
+from features.log import NO_TIME, UNKNOWN, Log
+from features.matrix.columns import feature_matrix
+from features.offline.matrix import log_matrix
+from features.offline.reader import LogIndex, OfflineReader
 
 KEYS: tuple[Key, ...] = (CATALOGUE, ITEM, USER, USER_ITEM, ("brand",), ("user", "brand"))
 EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",))

@@ -18,23 +18,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
-from features.arrivals import Event, ShownList
-from features.catalogue import catalogue, reads_of
-from features.clicks import ClickedRows, match_clicks, merged
-from features.definitions import CountOf, Feature
+from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
+from features.definitions.builtin import catalogue, reads_of
+from features.definitions.custom_file import read_own
+from features.definitions.event_measures import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
-from features.item_records import Item
 from features.log import NO_TIME, Catalog, Float32, Log
-from features.log_matrix import log_matrix
-from features.matrix import feature_matrix
-from features.offline import LogIndex
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.own_file import read_own
-from features.reads import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
-from features.store import LmdbStore, open_store
-from features.store_settings import StoreSettings
-from features.tables import ReadOptions, load_log
+from features.matrix.columns import feature_matrix
+from features.offline.matrix import log_matrix
+from features.offline.reader import LogIndex
+from features.online.events import Event, ShownList
+from features.online.items import Item
+from features.online.reader import OnlineReader
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.base import LmdbStore, open_store
+from features.tables.events import ClickedRows, match_clicks, merged
+from features.tables.load import ReadOptions, load_log
 
 EVERYTHING = (
     *catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",)),
@@ -204,7 +204,7 @@ named_events = st.lists(
 
 
 def matched_log(events: list[tuple[Happening, int | None]], shown: list[tuple[Shown, tuple[int, ...]]]) -> Log:
-    """The log as the tables are read: clicked rows matched with events by `features.clicks`."""
+    """The log as the tables are read: clicked rows matched with events by `features.tables.events`."""
     events = sorted(events, key=lambda one: (one[0].minute, one[0].item))
     log = make_log([one for one, _ in events], [one for one, _ in shown])
     rows = [
@@ -377,9 +377,9 @@ def test_two_states_on_one_store_see_each_others_events(new_place: Callable[[], 
 
 WRITER = """
 import sys
-from features.arrivals import Event
-from features.online import OnlineState
-from features.store import open_store
+from features.online.events import Event
+from features.online.state import OnlineState
+from features.stores.base import open_store
 state = OnlineState.open(open_store(sys.argv[1], create=False))
 if len(sys.argv) > 2:
     import resource

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from features.atomic_files import fresh_file, fresh_folder, replaced_file
 from features.errors import InputError, RecsysError
-from features.outputs import fresh_file, fresh_folder, replaced_file
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from features.outputs import fresh_folder
+from features.atomic_files import fresh_folder
 with fresh_folder(Path(sys.argv[1])) as partial:
     (partial / "part").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)

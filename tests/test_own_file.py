@@ -10,24 +10,24 @@ import pytest
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 from small_unit import SETTINGS, SmallSite, always, small_site
 
-from features.definitions import Feature, Measure
+from features.definitions.aggregates import ITEM, days
+from features.definitions.custom_file import read_own, run_own
+from features.definitions.event_measures import Feature, Measure
+from features.definitions.weighted import Weighted
 from features.errors import InputError
 from features.log import Log
-from features.log_matrix import log_matrix
-from features.offline import LogIndex
-from features.own_file import read_own, run_own
-from features.reads import ITEM, days
-from features.tables import load_log
-from features.weighted import Weighted
-from pipelines.reading import read_options, settings_options
+from features.offline.matrix import log_matrix
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options, settings_options
 from recsys.config import load_config
 from recsys.errors import ModelError
-from recsys.over_log import scores_over_log
-from recsys.stages import Chain, ranker_stage
-from recsys.unit import Unit, load_unit, read_settings
+from recsys.ranker.model import Unit, load_unit, read_settings
+from recsys.ranker.offline_matrix import scores_over_log
+from recsys.training.stages import Chain, ranker_stage
 
 EXAMPLE = Path(__file__).with_name("own_features.py")
-HEAD = "from features.own import *\n"
+HEAD = "from features.definitions.custom import *\n"
 
 
 def written(folder: Path, body: str) -> Path:
@@ -77,7 +77,7 @@ def test_the_example_of_the_documentation_is_a_features_file() -> None:
         ("WRONG = ()\n", r"mine.py': expected a tuple FEATURES of at least one feature, got None"),
         ("FEATURES = [1]\n", r"expected a tuple FEATURES"),
         ("FEATURES = (1,)\n", r"expected FEATURES\[0\] to be a Feature, got 1"),
-        (one("x", "3"), r"feature 'x' of .*mine.py': expected a measure of features.own, got 3"),
+        (one("x", "3"), r"feature 'x' of .*mine.py': expected a measure of features.definitions.custom, got 3"),
         (one("x", "CountOf(Count('click', ITEM, 25))"), r"mine.py', line 2: .*positive multiple of 24"),
         (one("x", "CountOf(Count('click', ITEM, hours(0.5)))"), r"line 2: .*whole microseconds"),
         (one("x", "CountOf(Count('click', ('item', 'user')))"), r"line 2: .*expected a key"),

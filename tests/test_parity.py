@@ -14,26 +14,26 @@ from fastapi.testclient import TestClient
 from small_unit import small_encoder, tiny_settings
 
 from features.log import Log, Requests
-from features.offline import LogIndex
-from features.tables import load_log
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import settings_options
 from pipelines.load import items_into
-from pipelines.reading import settings_options
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import load_config
-from recsys.metrics import list_metrics
-from recsys.over_log import scores_over_log
+from recsys.metrics.ranking import list_metrics
+from recsys.online.open_state import open_state
+from recsys.ranker.offline_matrix import scores_over_log
 from recsys.registry import versions
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
-from recsys.serving.states import open_state
-from recsys.slicing import slice_impressions
+from recsys.training.time_split import slice_impressions
 
 pytestmark = pytest.mark.slow
 
 IMPRESSIONS = 1000
 TOLERANCE = 1e-6
-OWN_FEATURES = """from features.own import ITEM, Count, CountOf, Feature, Weighted, days, of_category
+OWN_FEATURES = """from features.definitions.custom import ITEM, Count, CountOf, Feature, Weighted, days, of_category
 
 FEATURES = (
     Feature("brand_clicks_1d", "Of the brand.", CountOf(Count("click", of_category("brand"), days(1))), place=True),

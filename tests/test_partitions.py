@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from features.candidates import read_candidates
 from features.errors import InputError
-from features.reading import columns_of, files_of
-from features.sources import partition_of
-from features.tables import load_log, read_table_rows
+from features.tables.candidates import read_candidates
+from features.tables.formats import columns_of, files_of
+from features.tables.load import load_log, read_table_rows
+from features.tables.sources import partition_of
 
 NOON = 1_704_110_400
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.permuted import permuted_log, shuffled_within
-from features.tables import ReadOptions, load_log
+from features.tables.load import ReadOptions, load_log
+from features.tables.permuted_clicks import permuted_log, shuffled_within
 
 ITEMS = ("a", "b", "c", "d")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
 from features.log import Float32, Int64
-from features.place import places
+from features.matrix.within_list import places
 
 pytestmark = pytest.mark.kernels
 

@@ -7,9 +7,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from recsys.bootstrap import Interval
-from recsys.evaluation_report import Slice
-from recsys.plots import (
+from recsys.evaluation.plots import (
     WIDE_FONTS,
     CurvePoint,
     feature_importance,
@@ -19,6 +17,8 @@ from recsys.plots import (
     method_intervals,
     slice_intervals,
 )
+from recsys.evaluation.report import Slice
+from recsys.metrics.bootstrap import Interval
 
 NAN = float("nan")
 NOTHING = Interval(NAN, NAN, NAN)

@@ -27,13 +27,13 @@ from transformers import (
 
 from features.log import Float32
 from recsys.config import Pretraining, load_config
-from recsys.encoder.course import Course
-from recsys.encoder.masking import Masked, Masking
-from recsys.encoder.occurring import occurring_tokens, small_embeddings
-from recsys.encoder.pretraining import PretrainingRecord, pretrain
+from recsys.encoder.pretraining.masking import Masked, Masking
+from recsys.encoder.pretraining.pretrain import PretrainingRecord, pretrain
+from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens, small_embeddings
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import Tower, length_batches, pad_batch
-from recsys.encoder.training import base_encoder, train_encoder
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import ModelError
 
 # every word of a topic is always followed by the same one: 3 topics x 5 first words x 7 lengths
@@ -106,7 +106,7 @@ def test_the_loss_is_that_of_the_hidden_places_alone(tower: Tower, monkeypatch: 
         return cross_entropy(logits, targets, **named)
 
     monkeypatch.setattr(Masking, "apply", told)
-    monkeypatch.setattr("recsys.encoder.masked_phase.functional.cross_entropy", counted)
+    monkeypatch.setattr("recsys.encoder.pretraining.masked_lm.functional.cross_entropy", counted)
     pretrain(tower, CYCLES, replace_of(MASKED, masked_epochs=1), seed=0)
     assert rows == [len(masked.positions) for masked in shown]
     n_tokens = sum(masked.ids.size for masked in shown)
@@ -138,7 +138,7 @@ def test_the_two_views_of_a_text_differ_by_dropout_in_training(tower: Tower, mon
         cosines.extend((logits.diagonal() * 0.05).tolist())
         return cross_entropy(logits, targets, **named)
 
-    monkeypatch.setattr("recsys.encoder.contrastive_phase.functional.cross_entropy", told)
+    monkeypatch.setattr("recsys.encoder.pretraining.simcse.functional.cross_entropy", told)
     pretrain(tower, CYCLES, replace_of(CONTRASTIVE, contrastive_epochs=1), seed=0)
     assert min(cosines) > 0.5
     assert max(cosines) < 0.9999

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recsys.evaluation_report import aligned
-from recsys.printed import padded, printed_width
+from recsys.evaluation.report import aligned
+from recsys.evaluation.text_table import padded, printed_width
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from trained_site import TrainedSite, tables_until
 
-from features.tables import load_log
+from features.tables.load import load_log
 from pipelines import cli
 from pipelines.audit import audit_version
 from pipelines.promote import promote
@@ -22,9 +22,9 @@ from pipelines.rollback import rollback
 from pipelines.train import train
 from recsys.config import Config, load_config
 from recsys.errors import InputError, ModelNotFound, PromotionError
-from recsys.promotion import Decision
-from recsys.registry import champions, runs, tracking, versions
-from recsys.registry.golden import golden_rows
+from recsys.evaluation.promotion_gate import Decision
+from recsys.registry import aliases, run_logging, tracking, versions
+from recsys.registry.golden_requests import golden_rows
 from recsys.registry.versions import CHALLENGER, CHAMPION, Loaded, Version
 
 NAME = "gate"
@@ -82,7 +82,7 @@ def register_again(uri: str, data: Path) -> None:
     unit = versions.load(uri).unit
     rows = np.zeros((2, len(unit.settings.columns)), np.float32)
     with tracking.run(tracking.connect(), "again", parent=True):
-        runs.log_dataset(data, unit.settings.data_fingerprint, "training")
+        run_logging.log_dataset(data, unit.settings.data_fingerprint, "training")
         versions.log_ranker(unit, NAME, golden_rows(unit.ranker, rows), rows)
 
 
@@ -92,7 +92,7 @@ def data(home: Path, trained: TrainedSite) -> Iterator[Path]:
     client = mlflow.MlflowClient()
     client.set_registered_model_alias(MODEL, CHAMPION, WEAK)
     client.set_registered_model_alias(MODEL, CHALLENGER, STRONG)
-    client.set_registered_model_tag(MODEL, champions.PREVIOUS, "")
+    client.set_registered_model_tag(MODEL, aliases.PREVIOUS, "")
     yield home
 
 
@@ -269,7 +269,7 @@ def test_a_rollback_killed_after_the_alias_moved_is_not_made_twice(data: Path, m
 
 def test_the_second_of_two_promotions_sees_the_first(data: Path) -> None:
     def meanwhile(loaded: Loaded, folder: Path) -> Verdict:
-        champions.promote(Version(MODEL, EQUAL), over=Version(MODEL, WEAK))
+        aliases.promote(Version(MODEL, EQUAL), over=Version(MODEL, WEAK))
         return Verdict(True)
 
     with pytest.raises(PromotionError, match=rf"was {MODEL}/1 when {MODEL}/2 was measured and is {MODEL}/3 now"):
@@ -316,7 +316,7 @@ def test_the_commands_refuse_with_1_promote_by_force_and_roll_back(
 
 
 def make_champion(number: str) -> None:
-    champions.promote(Version(MODEL, number), over=champions.champion_of(MODEL))
+    aliases.promote(Version(MODEL, number), over=aliases.champion_of(MODEL))
 
 
 def killed(*, after: bool) -> Callable[..., None]:

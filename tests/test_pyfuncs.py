@@ -20,15 +20,15 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite
 
-from features.offline import LogIndex
-from features.tables import load_log
-from pipelines.reading import settings_options
-from recsys.column_names import TEXT_SCORE
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import settings_options
 from recsys.encoder.scoring import text_columns
 from recsys.encoder.text import Template, item_texts
-from recsys.over_log import unit_matrix
+from recsys.ranker.column_names import TEXT_SCORE
+from recsys.ranker.offline_matrix import unit_matrix
 from recsys.registry import versions
-from recsys.registry.golden import load_golden
+from recsys.registry.golden_requests import load_golden
 
 ENCODER = "models:/tiny-encoder/1"
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import features.quoting
-from features.reading import raw_batches
-from features.rejects import Reject
-from features.sources import Source
+import features.tables.quoting
+from features.tables.formats import raw_batches
+from features.tables.rejects import Reject
+from features.tables.sources import Source
 
 HEAD = "user_id,item_id,timestamp,event_type,event_id\n"
 
@@ -34,7 +34,7 @@ def read(file: Path, columns: str) -> tuple[list[list[str | None]], list[int], l
 
 @pytest.fixture(params=[8 << 20, 64], ids=["one block", "blocks of 64 bytes"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(features.quoting, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(features.tables.quoting, "_BLOCK_BYTES", request.param)
     return int(request.param)
 
 
@@ -172,8 +172,8 @@ def test_what_the_standard_library_writes_is_read_as_it_was(
     csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows([("x", "y", "z"), *rows])
     file.write_text(out.getvalue())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features.quoting, "_BLOCK_BYTES", block)
-        patch.setattr(features.quoting._Walk, "_swallowed", lambda *_: False)
+        patch.setattr(features.tables.quoting, "_BLOCK_BYTES", block)
+        patch.setattr(features.tables.quoting._Walk, "_swallowed", lambda *_: False)
         cells, numbers, rejects, escaped = read(file, "x,y,z")
     assert (rejects, escaped) == ([], 0)
     assert numbers == list(range(1, len(rows) + 1))

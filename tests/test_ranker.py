@@ -5,15 +5,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.attributes import ItemCategory
-from features.definitions import CountOf, Feature
-from features.matrix import column_names
-from features.reads import ITEM, Count
+from features.definitions.aggregates import ITEM, Count
+from features.definitions.attribute_measures import ItemCategory
+from features.definitions.event_measures import CountOf, Feature
+from features.matrix.columns import column_names
 from recsys.config import Ranker as Settings
 from recsys.config import load_config
 from recsys.errors import ConfigError, ModelError, TrainingError
-from recsys.ranker import Column, Lists, Ranker, lists_of_rows, load_ranker, retrain_ranker, shortened, train_ranker
-from recsys.unit import ranker_columns
+from recsys.ranker.lightgbm_ranker import (
+    Column,
+    Lists,
+    Ranker,
+    lists_of_rows,
+    load_ranker,
+    retrain_ranker,
+    shortened,
+    train_ranker,
+)
+from recsys.ranker.model import ranker_columns
 
 COLUMNS = (Column("signal"), Column("noise"), Column("shelf", categorical=True))
 

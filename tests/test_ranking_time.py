@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from features.log import Requests
-from recsys import ranking_time
-from recsys.ranking_time import median_milliseconds, pooled_requests
+from recsys.evaluation import latency
+from recsys.evaluation.latency import median_milliseconds, pooled_requests
 
 REQUESTS = Requests(
     np.array([7, 8, 9], np.int32),
@@ -34,7 +34,7 @@ def test_long_lists_are_cut_and_few_items_give_short_ones() -> None:
 def test_each_ranker_gets_every_list_and_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     clock = SimpleNamespace(now=5.0)
-    monkeypatch.setattr(ranking_time, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: clock.now))
 
     def fast(request: Requests) -> None:
         clock.now += 0.25

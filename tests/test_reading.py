@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.delimited import Delimited, delimited_batches
 from features.errors import InputError
-from features.reading import columns_of, files_of, find_table, raw_batches
-from features.schema import Kind
-from features.sources import Source
+from features.tables.delimited import Delimited, delimited_batches
+from features.tables.formats import columns_of, files_of, find_table, raw_batches
+from features.tables.schema import Kind
+from features.tables.sources import Source
 
 ROWS = [{"item_id": "007", "title": 'A "quoted", title'}, {"item_id": "8", "title": "zwei\nZeilen"}]
 CSV = 'item_id,title\n007,"A ""quoted"", title"\n8,"zwei\nZeilen"\n'

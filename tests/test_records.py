@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.definitions.aggregates import CLICK, ITEM, Count, Last, hours
 from features.log import NO_TIME
-from features.pending import changes_of
-from features.reads import CLICK, ITEM, Count, Last, hours
-from features.records import NEVER_FIRST, Records, Table, tables_for
-from features.store_keys import Change
+from features.online.counter_records import NEVER_FIRST, Records, Table, tables_for
+from features.online.delayed_changes import changes_of
+from features.online.keys import Change
 
 CELL = hours(1) // 24
 TABLE = tables_for((Count(CLICK, ITEM, hours(1)), Count(CLICK, ITEM), Last(CLICK, ITEM)))[0]

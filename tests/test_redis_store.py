@@ -22,16 +22,16 @@ from redis_server import RedisServer, redis_running
 
 pytest.importorskip("redis", reason="the package redis is not installed: pip install '.[redis]'")
 
-from features.arrivals import Event
-from features.catalogue import catalogue, reads_of
+from features.definitions.builtin import catalogue, reads_of
 from features.errors import StoreError
-from features.item_records import Item
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.redis_link import address_of
-from features.redis_store import RedisStore
-from features.store import Transaction, open_store
-from features.store_settings import StoreSettings
+from features.online.events import Event
+from features.online.items import Item
+from features.online.reader import OnlineReader
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.base import Transaction, open_store
+from features.stores.redis_client import address_of
+from features.stores.redis_store import RedisStore
 
 NUMBER = Struct("<q")
 KEYS = [b"i%d" % number for number in range(50)]
@@ -62,7 +62,7 @@ def total(store: RedisStore) -> int:
 WRITER = """
 import sys, time
 from test_redis_store import KEYS, add, added
-from features.redis_store import RedisStore
+from features.stores.redis_store import RedisStore
 what, place, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = RedisStore(place, lease=1.0)
 def dawdle(change):
@@ -462,9 +462,9 @@ def test_an_unusable_url_is_an_error_without_its_password(url: str, message: str
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "features.redis_store")
-    monkeypatch.delitem(sys.modules, "features.redis_link")
-    monkeypatch.delitem(sys.modules, "features.redis_checks")
+    monkeypatch.delitem(sys.modules, "features.stores.redis_store")
+    monkeypatch.delitem(sys.modules, "features.stores.redis_client")
+    monkeypatch.delitem(sys.modules, "features.stores.redis_checks")
     with pytest.raises(StoreError, match=r"expected the package redis, found none; install it with `pip install"):
         open_store("redis://127.0.0.1", create=True)
 

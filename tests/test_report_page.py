@@ -16,17 +16,17 @@ import pytest
 from trained_site import TrainedSite
 
 from features.log import Impressions, Requests
-from recsys.bootstrap import Interval
-from recsys.calibration import Bin, Calibration
 from recsys.config import Evaluation as EvaluationSettings
-from recsys.contributions import Contribution, Contributions
-from recsys.evaluation import evaluate
-from recsys.evaluation_report import Evaluation, format_interval
-from recsys.list_examples import Example, Examples, Item, Moved
-from recsys.plots import CurvePoint
+from recsys.evaluation.evaluate import evaluate
+from recsys.evaluation.examples import Example, Examples, Item, Moved
+from recsys.evaluation.plots import CurvePoint
+from recsys.evaluation.report import Evaluation, format_interval
+from recsys.metrics.bootstrap import Interval
+from recsys.metrics.calibration import Bin, Calibration
+from recsys.ranker.shap import Contribution, Contributions
 from recsys.report.charts import Series, Strip, bars, line_chart, reliability_chart, strips
 from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
-from recsys.report.markup import breakable, element, table, words
+from recsys.report.html import breakable, element, table, words
 from recsys.report.page import SECTIONS, page
 
 NAN = float("nan")

@@ -20,9 +20,9 @@ from features.log import Log
 from pipelines import cli
 from pipelines.train import train
 from recsys.config import Config
-from recsys.encoder.checkpoint import Checkpoints
+from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.registry import tracking, versions
-from recsys.registry.interrupted import CHECKPOINTS, _held
+from recsys.registry.resume import CHECKPOINTS, _held
 
 BEGAN = 1_700_000_000_000_000
 """Microseconds of the first list."""
@@ -30,8 +30,8 @@ BEGAN = 1_700_000_000_000_000
 CHILD = """
 import os, signal, sys
 from pipelines import cli
-from recsys.encoder.fine_tune_phase import FineTunePhase
-from recsys.encoder.passage import Passage
+from recsys.encoder.training.fine_tune_phase import FineTunePhase
+from recsys.encoder.training.progressive import Passage
 train_layers, backward, at = Passage._train_layers, FineTunePhase.backward, [0, 0]
 def entering(self, parts):
     at[:] = parts, 0

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trained_site import MODEL, TrainedSite
 
-from features.encodings import FileOptions
 from features.errors import InputError
-from features.offline import LogIndex
-from features.tables import load_log
-from pipelines.reading import settings_options
+from features.offline.reader import LogIndex
+from features.tables.encodings import FileOptions
+from features.tables.load import load_log
+from pipelines.data_options import settings_options
 from pipelines.score import score
-from recsys.ordering import ordered
-from recsys.over_log import scores_over_log
+from recsys.metrics.rank_order import ordered
+from recsys.ranker.offline_matrix import scores_over_log
 from recsys.registry import versions
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from tiny_encoder import SECOND, catalog_of, topic_log
 
 from features.log import Log, Requests
-from recsys.seen_items import items_before, texts_before
+from features.seen_items import items_before, texts_before
 
 
 def log_of(shown: list[list[int]], acted: list[tuple[int, int]]) -> Log:

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from small_unit import always, small_site
 
-from features.attributes import Age, Hour
-from features.definitions import Feature
+from features.definitions.attribute_measures import Age, Hour
+from features.definitions.event_measures import Feature
 from features.log import Int32
-from features.offline import LogIndex
+from features.offline.reader import LogIndex
 from recsys.config import Ranker as Settings
-from recsys.over_log import scores_over_log
-from recsys.ranker import Column, Lists, Ranker, train_ranker
-from recsys.selection import Selection, select_features
-from recsys.stages import ranker_stage
-from recsys.unit import Unit
+from recsys.ranker.feature_selection import Selection, select_features
+from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker.model import Unit
+from recsys.ranker.offline_matrix import scores_over_log
+from recsys.training.stages import ranker_stage
 
 NAMES = ("signal", "weaker", "noise", "more_noise")
 FEATURES = tuple(Feature(name, "It.", Age() if name == "noise" else Hour(), place=name == "noise") for name in NAMES)

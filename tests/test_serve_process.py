@@ -17,14 +17,14 @@ from small_unit import small_site
 from trained_site import MODEL, TrainedSite
 from warm_process import Warm, run_warm
 
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.reads import CLICK, USER, Count
-from features.store import open_store
+from features.definitions.aggregates import CLICK, USER, Count
+from features.online.reader import OnlineReader
+from features.online.state import OnlineState
+from features.stores.base import open_store
 from pipelines.load import items_into
 from pipelines.serve import listen
 from recsys.errors import ServerError
-from recsys.serving.states import open_state
+from recsys.online.open_state import open_state
 
 STARTED = 1_700_000_000
 LATER = STARTED + 3600

@@ -19,17 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_unit import SmallSite, small_site
 
+from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.log import NO_TIME
-from features.online import OnlineState
-from features.reads import CLICK, IMPRESSION, ITEM, Count
-from features.store import LmdbStore
+from features.online.state import OnlineState
+from features.stores.base import LmdbStore
 from pipelines.load import items_into
 from recsys.config import Serving
+from recsys.online.lru import Lru
+from recsys.online.open_state import wanted_settings
 from recsys.serving.app import create_app
-from recsys.serving.lru import Lru
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
-from recsys.serving.states import wanted_settings
 
 LIMITS = Serving(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
 

@@ -9,15 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import InputError
-from features.tables import load_log
+from features.tables.load import load_log
 from pipelines.simulate import SimulationReport, simulate
-from pipelines.simulated_check import clicks_before, unbiased_test
-from pipelines.simulated_chinese import chinese
-from pipelines.simulated_pages import examination
-from pipelines.simulated_texts import english, write_texts
-from pipelines.simulated_truth import read_truth, redraw_clicks
+from pipelines.simulation.chinese import chinese
+from pipelines.simulation.pages import examination
+from pipelines.simulation.texts import english, write_texts
+from pipelines.simulation.truth import read_truth, redraw_clicks
+from pipelines.simulation.unbiased_test import clicks_before, unbiased_test
 from recsys.config import Evaluation
-from recsys.evaluation import evaluate
+from recsys.evaluation.evaluate import evaluate
 
 Site = tuple[Path, SimulationReport]
 

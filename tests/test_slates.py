@@ -7,12 +7,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from features.atomic_files import fresh_file
 from features.errors import InputError
 from features.log import NO_TIME, Catalog, Events, Impressions, Strings
-from features.outputs import fresh_file
-from features.slates import make_slates, write_slates
-from features.tables import load_log
-from recsys.metrics import list_metrics
+from features.tables.load import load_log
+from features.tables.sampled_impressions import make_slates, write_slates
+from recsys.metrics.ranking import list_metrics
 
 MINUTE = 60_000_000
 

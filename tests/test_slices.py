@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.slices import MAX_CATEGORIES, OTHER, list_slices, measure_slices
+from recsys.evaluation.slices import MAX_CATEGORIES, OTHER, list_slices, measure_slices
 
 NAN = float("nan")
 LISTS = pd.DataFrame(

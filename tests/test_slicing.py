@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from features.log import Impressions, Requests
 from recsys.config import Slices
 from recsys.errors import TrainingError
-from recsys.slicing import chunk_starts, slice_after, slice_impressions
+from recsys.training.time_split import chunk_starts, slice_after, slice_impressions
 
 
 def impressions_at(times: list[int], *, clicked: bool = True) -> Impressions:

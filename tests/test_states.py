@@ -7,16 +7,16 @@ import pytest
 from small_unit import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
-from features.offline import LogIndex
-from recsys.column_names import ENCODER_COLUMNS
-from recsys.encoder.course import Course
+from features.offline.reader import LogIndex
 from recsys.encoder.scoring import mean_history_head
-from recsys.encoder.states import BEGINNING, Snapshot, State, of_each, set_aside, split
+from recsys.encoder.snapshots import BEGINNING, Snapshot, State, of_each, set_aside, split
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import TrainedEncoder, train_encoder
-from recsys.encoder.vectors import empty_table
-from recsys.over_log import matrix_over_log, matrix_over_states
-from recsys.texts_over_time import TextsOverTime
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.train import TrainedEncoder, train_encoder
+from recsys.encoder.vector_table import empty_table
+from recsys.ranker.column_names import ENCODER_COLUMNS
+from recsys.ranker.offline_matrix import matrix_over_log, matrix_over_states
+from recsys.ranker.text_snapshots import TextsOverTime
 
 SECOND = 1_000_000
 
@@ -41,7 +41,7 @@ def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() ->
 def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
     for most in (10**6, 0):
-        monkeypatch.setattr("recsys.encoder.states._MEMORY_BYTES", most)
+        monkeypatch.setattr("recsys.encoder.snapshots._MEMORY_BYTES", most)
         kept = set_aside(vectors)
         assert isinstance(kept, np.memmap) == (most == 0)
         before = vectors.tolist()

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.encodings import FileOptions
 from features.errors import InputError
-from features.items import last_of_each
 from features.log import NO_TIME, Log
-from features.tables import ReadOptions, TableReport, load_log, read_table_rows, validate
+from features.tables.encodings import FileOptions
+from features.tables.items import last_of_each
+from features.tables.load import ReadOptions, TableReport, load_log, read_table_rows, validate
 
 MINUTE = 60_000_000
 NOON = 1_704_110_400

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.times import moment_of, read_times
-from features.zones import utc_of_local
+from features.tables.time_zones import utc_of_local
+from features.tables.timestamps import moment_of, read_times
 
 BERLIN = "Europe/Berlin"
 

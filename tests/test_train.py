@@ -11,21 +11,21 @@ import pytest
 from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
-from features.moments import moment_text
-from features.offline import LogIndex
-from features.tables import load_log
+from features.clock import moment_text
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
 from pipelines.audit import unit_context
-from pipelines.reading import read_options
+from pipelines.data_options import read_options
 from pipelines.train import train
-from recsys.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.encoder.text import item_texts
-from recsys.encoder.training import train_encoder
+from recsys.encoder.training.train import train_encoder
 from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
+from recsys.ranker.model import load_unit
 from recsys.registry import versions
-from recsys.registry.golden import check_ranker
-from recsys.slicing import slice_impressions
-from recsys.stages import RANKERS, Chain, check_order, encoder_course, ranker_stage
-from recsys.unit import load_unit
+from recsys.registry.golden_requests import check_ranker
+from recsys.training.stages import RANKERS, Chain, check_order, encoder_course, ranker_stage
+from recsys.training.time_split import slice_impressions
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.log import Float32, Float64, Int64
-from features.place import places
+from features.matrix.within_list import places
 
 
 @dataclass(frozen=True)

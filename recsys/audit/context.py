@@ -8,15 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from features.definitions import Feature
+from features.definitions.event_measures import Feature
 from features.log import Float32, Impressions, Int64, Log, Requests
-from features.offline import LogIndex
-from features.place import PERCENTILE, Z_SCORE
+from features.matrix.within_list import PERCENTILE, Z_SCORE
+from features.offline.reader import LogIndex
 from recsys.audit.finding import Row
-from recsys.lexical import Lexical
-from recsys.over_log import matrix_over_states
-from recsys.stages import Chain
-from recsys.texts_over_time import TextsOverTime
+from recsys.ranker.offline_matrix import matrix_over_states
+from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.tfidf import Lexical
+from recsys.training.stages import Chain
 
 SLICES = ("ranker", "valid", "test")
 """The slices whose rows the ranker sees, in time order."""

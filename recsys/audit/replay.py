@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from features.arrivals import Event, ShownList
-from features.catalogue import reads_of
+from features.definitions.builtin import reads_of
 from features.errors import StoreError
 from features.log import Float32, Impressions, Int64
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.store_settings import StoreSettings
+from features.online.events import Event, ShownList
+from features.online.reader import OnlineReader
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row, moment_text
-from recsys.audit.moved import LIKE_ROUNDING, changes
+from recsys.collaborative.online import RequestTables, StoredTables
 from recsys.encoder.model import Encoder
-from recsys.serving.cached_encoder import CachedEncoder
-from recsys.serving.item_texts import ItemTextReader
-from recsys.serving.rebuilding import Rebuilder
-from recsys.serving.stored_tables import RequestTables, StoredTables
-from recsys.serving.stored_vectors import StoredVectors
-from recsys.unit import candidate_matrix, query_vectors
+from recsys.online.cached_encoder import CachedEncoder
+from recsys.online.collaborative_refresh import Rebuilder
+from recsys.online.item_texts import ItemTextReader
+from recsys.online.vector_store import StoredVectors
+from recsys.ranker.model import candidate_matrix, query_vectors
 
 _AT_ONCE = 2000
 _FED_AT_ONCE = 5000

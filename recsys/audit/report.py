@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recsys.audit.finding import Checked, Finding
-from recsys.bootstrap import Interval
+from recsys.metrics.bootstrap import Interval
 
 
 @dataclass(frozen=True)

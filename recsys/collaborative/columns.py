@@ -11,10 +11,10 @@ import numpy as np
 
 from features.chunks import part_of
 from features.history import Histories
+from features.history_cosine import history_cosines
 from features.log import Float32, Float64, Int64, Requests
-from features.vectors import history_cosines
-from recsys.collaborative.tables import Neighbours, Tables
-from recsys.column_names import COLLABORATIVE_COLUMNS
+from recsys.collaborative.snapshot import Neighbours, Tables
+from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
 
 _PAIRS = 1 << 20
 

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from features.exact import exp, to_grid
 from features.log import Float32
-from recsys.encoder.lines import mean_line
 from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
+from recsys.encoder.text_fields import mean_line
 
 HIDDEN = 384
 ATTENTION = 32

@@ -24,11 +24,11 @@ from features.exact import to_grid
 from features.log import Catalog, Float32
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.head import Head
-from recsys.encoder.lines import lines_of, side_by_side, unit_mean_line
 from recsys.encoder.scoring import HeadWeights, mean_history_head
 from recsys.encoder.text import Template, item_texts
+from recsys.encoder.text_fields import lines_of, side_by_side, unit_mean_line
 from recsys.encoder.tower import Dtype, Pooling, Tower
-from recsys.encoder.vectors import VectorTable, empty_table, load_table
+from recsys.encoder.vector_table import VectorTable, empty_table, load_table
 from recsys.errors import ModelError
 
 logger = logging.getLogger(__name__)

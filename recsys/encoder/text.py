@@ -36,7 +36,7 @@ _LIST_SEPARATOR = ", "
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed text template. Each of its lines makes one line of the text; see `recsys.encoder.lines`."""
+    """A parsed text template. Each of its lines makes one line of the text; see `recsys.encoder.text_fields`."""
 
     lines: tuple[_Line, ...]
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from features.log import Float32, Int64
-from recsys.encoder.engine import ENGINE_TOKENS_PER_BATCH, Engine
+from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, Engine
 from recsys.encoder.text import Tokens, tokenise
 from recsys.errors import ModelError
 

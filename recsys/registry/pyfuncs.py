@@ -19,9 +19,9 @@ from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import text_columns
 from recsys.encoder.text import Template, clean_text
 from recsys.errors import InputError
-from recsys.ranker import Ranker, load_ranker
-from recsys.serving.item_rows import cell_text
-from recsys.unit import read_settings
+from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
+from recsys.ranker.model import read_settings
+from recsys.serving.item_parsing import cell_text
 
 ENCODER_ARTIFACT = "encoder"
 RANKER_ARTIFACT = "unit"

@@ -18,7 +18,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
-from features.outputs import waited_for
+from features.atomic_files import waited_for
 
 EXPERIMENT = "recsys"
 

@@ -24,11 +24,11 @@ from features.log import Float32
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
-from recsys.registry.golden import Golden, check_encoder, check_ranker
+from recsys.ranker.model import Unit, load_unit, read_settings
+from recsys.registry.golden_requests import Golden, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
-from recsys.unit import Unit, load_unit, read_settings
 
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
 _CODE = Path(__file__).parent

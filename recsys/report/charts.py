@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from recsys.bootstrap import Interval
-from recsys.report.markup import Html, breakable, element
+from recsys.metrics.bootstrap import Interval
+from recsys.report.html import Html, breakable, element
 
 _EDGE = 3.0  # per cent of a strip's width left free at both ends, so that the last tick's number is not cut
 

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from features.log import Float64
-from recsys.calibration import Calibration
-from recsys.contributions import Contributions
-from recsys.evaluation import Lift
-from recsys.evaluation_report import LIFT_METRIC, Evaluation
-from recsys.list_examples import Examples
-from recsys.plots import CurvePoint
-from recsys.slices import COLD_ITEMS, Measured, measure_slices
+from recsys.evaluation.evaluate import Lift
+from recsys.evaluation.examples import Examples
+from recsys.evaluation.plots import CurvePoint
+from recsys.evaluation.report import LIFT_METRIC, Evaluation
+from recsys.evaluation.slices import COLD_ITEMS, Measured, measure_slices
+from recsys.metrics.calibration import Calibration
+from recsys.ranker.shap import Contributions
 
 
 @dataclass(frozen=True)

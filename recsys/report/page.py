@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.report.content import Content
-from recsys.report.learnt import contributions_section, curves_section, gains_section
-from recsys.report.lists import calibration_section, examples_section, slices_section
-from recsys.report.markup import Html, element, paragraph, together
-from recsys.report.results import cold_section, data_section, headline, lifts_section, results_section
+from recsys.report.html import Html, element, paragraph, together
+from recsys.report.list_sections import calibration_section, examples_section, slices_section
+from recsys.report.model_sections import contributions_section, curves_section, gains_section
+from recsys.report.result_sections import cold_section, data_section, headline, lifts_section, results_section
 
 _STYLE = Path(__file__).with_name("page.css")
 

@@ -20,10 +20,9 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
-from recsys.serving.api_page import add_api_page
-from recsys.serving.envelope import Envelope
-from recsys.serving.gate import Gate
-from recsys.serving.problems import (
+from recsys.serving.admission import Gate
+from recsys.serving.docs_page import add_api_page
+from recsys.serving.errors import (
     CODES,
     INVALID,
     STORE,
@@ -34,6 +33,7 @@ from recsys.serving.problems import (
     telling,
     told_of,
 )
+from recsys.serving.middleware import Envelope
 from recsys.serving.schemas import (
     BatchAnswer,
     Event,

@@ -17,28 +17,28 @@ from typing import Any
 
 import numpy as np
 
-from features.item_records import Item
+from features.definitions.aggregates import SECOND
 from features.log import NO_TIME
-from features.online import OnlineState
-from features.online_reader import OnlineReader
-from features.reads import SECOND
-from features.times import EXPECTED, moment_of
+from features.online.items import Item
+from features.online.reader import OnlineReader
+from features.online.state import OnlineState
+from features.tables.timestamps import EXPECTED, moment_of
+from recsys.collaborative.online import RequestTables, StoredTables
 from recsys.config import Serving
 from recsys.errors import StoreError
+from recsys.online.cached_encoder import CachedEncoder
+from recsys.online.collaborative_refresh import Rebuilder, Rebuilt
+from recsys.online.item_texts import ItemTextReader
+from recsys.online.vector_store import StoredVectors
+from recsys.ranker.explaining import contributions
+from recsys.ranker.model import Unit
 from recsys.serving import schemas
-from recsys.serving.cached_encoder import CachedEncoder
-from recsys.serving.examples import examples
-from recsys.serving.explaining import contributions
-from recsys.serving.item_rows import item_columns
-from recsys.serving.item_texts import ItemTextReader
-from recsys.serving.problems import BadRequest, NotReady
-from recsys.serving.rebuilding import Rebuilder, Rebuilt
-from recsys.serving.stored_tables import RequestTables, StoredTables
-from recsys.serving.stored_vectors import StoredVectors
-from recsys.serving.telemetry import Telemetry
+from recsys.serving.errors import BadRequest, NotReady
+from recsys.serving.event_writer import Writer
+from recsys.serving.item_parsing import item_columns
+from recsys.serving.prometheus import Telemetry
+from recsys.serving.sample_ids import examples
 from recsys.serving.warned import Warned
-from recsys.serving.writing import Writer
-from recsys.unit import Unit
 
 FULL = "full"
 """The rung of an answer that everything took part in."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from features.event_types import doubt_of
-from features.observed import clock, doubt_of_date, doubt_of_time, is_nothing
+from features.tables.event_types import doubt_of
+from features.tables.observed import clock, doubt_of_date, doubt_of_time, is_nothing
 from recsys.serving import schemas
 
 _DOUBTS = {

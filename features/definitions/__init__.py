@@ -1,0 +1,1 @@
+"""What a feature is: aggregates of the past, measures, the built-in features, custom ones."""

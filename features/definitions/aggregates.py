@@ -1,0 +1,198 @@
+"""The questions a feature may ask of the past, and who can answer them.
+
+A read names what is counted, by which key, over which window. Two readers answer: `features.offline.reader` over the
+sorted log, `features.online.state` from the counters of a store. Both give the same integers, since window edges move
+in cells of window / CELLS_PER_WINDOW, which is all that a counter can know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from features.history import Histories
+from features.log import NO_TIME, Catalog, Float64, Int64, Requests
+from features.tables.event_types import canonical_type
+
+CELLS_PER_WINDOW = 24
+"""A window's edge moves in steps of window / 24: a counter keeps at most 25 cells of it."""
+
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
+CLICK = "click"
+"""Events of any positive type, as `Events.positive` marks them."""
+DATED_CLICK = "dated click"
+"""The same without events of type history, of which only the order is known."""
+IMPRESSION = "impression"
+"""Candidates of shown lists; lists made by sampling are none."""
+
+Key = tuple[str, ...]
+CATALOGUE: Key = ()
+ITEM: Key = ("item",)
+USER: Key = ("user",)
+USER_ITEM: Key = ("user", "item")
+
+
+_COLUMN = "\0"
+"""Follows a column in a key where its name alone would make another key of it."""
+
+
+def _in_key(column: str) -> str:
+    return column + _COLUMN if column in (*ITEM, *USER) else column
+
+
+def of_category(column: str) -> Key:
+    """The key of a categorical item column: the candidate's values of it, added up where it has several."""
+    return (_in_key(column),)
+
+
+def user_of_category(column: str) -> Key:
+    """The key of a user together with the candidate's values of a categorical item column."""
+    return ("user", _in_key(column))
+
+
+def category_of(by: Key) -> str | None:
+    """The categorical column in a key, or None; raises ValueError for a key that is none of the six kinds."""
+    if by in (CATALOGUE, ITEM, USER, USER_ITEM):
+        return None
+    if len(by) == 1 or (len(by) == 2 and by[0] == "user"):
+        return by[-1].removesuffix(_COLUMN)
+    raise ValueError(
+        f"expected a key (), ('item',), ('user',), ('user', 'item'), (column,) or ('user', column), got {by!r}"
+    )
+
+
+def kind_of(what: str) -> str:
+    """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
+    return CLICK if what == DATED_CLICK else what
+
+
+def hours(n: int) -> int:
+    """Microseconds in n hours."""
+    return n * HOUR
+
+
+def days(n: int) -> int:
+    """Microseconds in n days."""
+    return n * DAY
+
+
+def cell_width(window: int) -> int:
+    """Microseconds of one cell of a window."""
+    return window // CELLS_PER_WINDOW
+
+
+def window_edge(moment: Int64, window: int) -> Int64:
+    """First microsecond inside the window that ends before `moment`; same shape, on a cell's edge."""
+    width = cell_width(window)
+    return (moment // width - CELLS_PER_WINDOW) * width
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many events before the request. Integer, never missing: 0 for an unknown user or item.
+
+    what: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. by: which of them; a
+    candidate with several values of a category gets the sum over its values. window: microseconds back, a multiple of
+    24, or None for all time; events without a date count in all time alone.
+    """
+
+    what: str
+    by: Key
+    window: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
+        category_of(self.by)
+        window = self.window
+        if window is not None and (not isinstance(window, int) or window <= 0 or window % CELLS_PER_WINDOW):
+            raise ValueError(
+                f"expected a window of whole microseconds, a positive multiple of {CELLS_PER_WINDOW} as hours(1) and "
+                f"days(7) are, got {window!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Last:
+    """Time of the latest dated event before the request, in microseconds; NO_TIME where there is none."""
+
+    what: str
+    by: Key
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
+        category_of(self.by)
+
+
+@dataclass(frozen=True)
+class First:
+    """Time of the first dated event before the request, in microseconds; NO_TIME where there is none."""
+
+    what: str
+    by: Key
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
+        category_of(self.by)
+
+
+Read = Count | Last | First
+
+
+class Reader(Protocol):
+    """What is known at the times of a batch of requests: every value reads only events before time minus delay."""
+
+    @property
+    def requests(self) -> Requests:
+        """The lists to rank, with item codes of `catalog`."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """The items that `requests` and `histories` speak of."""
+
+    @property
+    def histories(self) -> Histories:
+        """Each request's latest clicked items before its time."""
+
+    @property
+    def timezone(self) -> str:
+        """IANA name of the zone of hour and weekday."""
+
+    def n_values(self, column: str) -> Float64:
+        """How many values of a categorical column each candidate row's item has, (n_rows,)."""
+
+    def count(self, read: Count) -> Int64:
+        """Events counted for each candidate row, (n_rows,)."""
+
+    def last(self, read: Last) -> Int64:
+        """Microseconds for each candidate row, (n_rows,); NO_TIME where nothing happened."""
+
+    def first(self, read: First) -> Int64:
+        """Microseconds for each candidate row, (n_rows,); NO_TIME where nothing happened."""
+
+
+def segment_sums(values: Int64, offsets: Int64) -> Int64:
+    """Exact sum of each segment values[offsets[i]:offsets[i + 1]], (n,); 0 for an empty one."""
+    running = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=running[1:])
+    return running[offsets[1:]] - running[offsets[:-1]]
+
+
+def segment_latest(times: Int64, offsets: Int64) -> Int64:
+    """Largest of each segment, (n,); NO_TIME, the smallest of all, for an empty one."""
+    lowest = NO_TIME
+    padded = np.append(times, lowest)
+    found = np.maximum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where(np.diff(offsets) > 0, found, lowest)
+
+
+def segment_first(times: Int64, offsets: Int64) -> Int64:
+    """Smallest of each segment that is not NO_TIME, (n,); NO_TIME where there is none."""
+    missing, highest = NO_TIME, np.iinfo(np.int64).max
+    padded = np.append(np.where(times == missing, highest, times), highest)
+    found = np.minimum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where((np.diff(offsets) > 0) & (found < highest), found, missing)

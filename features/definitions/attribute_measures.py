@@ -1,0 +1,207 @@
+"""Measures that count nothing: age, the history's length, hour and weekday, and the columns of the items table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import ClassVar
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from features.definitions.aggregates import DAY, SECOND, Read, Reader
+from features.definitions.event_measures import PUBLICATION, REQUEST_TIME, elapsed
+from features.history_cosine import history_cosines
+from features.log import Float64, Int64, Ragged
+
+MINUTE = 60 * SECOND
+_MONDAY = 3
+"""Days from the Monday before to 1 January 1970, a Thursday."""
+
+
+@dataclass(frozen=True)
+class Age:
+    """Time since the item was published; 0 for an item shown before its stated publication."""
+
+    unit: ClassVar[str] = "days"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    missing: ClassVar[str] = "the item has no published_at"
+    known: ClassVar[str] = PUBLICATION
+    categorical: ClassVar[bool] = False
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing that happened."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Days, (n_rows,)."""
+        published = reader.catalog.published_at[reader.requests.item]
+        return np.maximum(elapsed(reader.requests.row_time(), published), 0.0) / DAY
+
+
+@dataclass(frozen=True)
+class HistoryLength:
+    """How many distinct items the user's history holds, at most as many as the encoder reads."""
+
+    unit: ClassVar[str] = "items"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 50.0
+    missing: ClassVar[str] = "never"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing but the history."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Items, (n_rows,)."""
+        return np.repeat(reader.histories.items.lengths(), reader.requests.lengths()).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Hour:
+    """Hour of the request in the configured time zone, with its fraction."""
+
+    unit: ClassVar[str] = "hours since midnight"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 24.0
+    missing: ClassVar[str] = "never"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing that happened."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Hours, (n_rows,)."""
+        return _to_rows(reader, _local_times(reader) % DAY // MINUTE / 60)
+
+
+@dataclass(frozen=True)
+class Weekday:
+    """Day of the week of the request in the configured time zone, Monday 0."""
+
+    unit: ClassVar[str] = "days since Monday"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 6.0
+    missing: ClassVar[str] = "never"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing that happened."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Days, (n_rows,)."""
+        return _to_rows(reader, ((_local_times(reader) // DAY + _MONDAY) % 7).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class ItemNumber:
+    """A numeric column of the items table."""
+
+    unit: ClassVar[str] = "as in the items table"
+    low: ClassVar[float] = -np.inf
+    high: ClassVar[float] = np.inf
+    missing: ClassVar[str] = "the item has no such number"
+    known: ClassVar[str] = PUBLICATION
+    categorical: ClassVar[bool] = False
+    column: str
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing that happened."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """The number, (n_rows,)."""
+        return reader.catalog.numbers[self.column][reader.requests.item]
+
+
+@dataclass(frozen=True)
+class ItemCategory:
+    """A categorical column of the items table as a position in `vocabulary`, which is stored with the model.
+
+    Of several values the one that stands first in the vocabulary counts.
+    """
+
+    unit: ClassVar[str] = "position in the vocabulary"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    missing: ClassVar[str] = "the item has no value, or none of the vocabulary"
+    known: ClassVar[str] = PUBLICATION
+    categorical: ClassVar[bool] = True
+    column: str
+    vocabulary: tuple[str, ...]
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing that happened."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Position, (n_rows,)."""
+        positions = _positions(self.vocabulary)
+        column = reader.catalog.categories[self.column]
+        position_of_value = np.array([positions.get(value, np.inf) for value in column.values] or [np.inf])
+        values = _row_values(reader, self.column)
+        padded = np.append(position_of_value[values.codes], np.inf)
+        first = np.minimum.reduceat(padded, values.offsets[:-1]) if len(values) else padded[:0]
+        return np.where((values.lengths() > 0) & np.isfinite(first), first, np.nan)
+
+
+@dataclass(frozen=True)
+class VectorSimilarity:
+    """Cosine of the item's vector with the mean vector of the history's items, from a vector column of the items."""
+
+    unit: ClassVar[str] = "cosine"
+    low: ClassVar[float] = -1.0
+    high: ClassVar[float] = 1.0
+    missing: ClassVar[str] = "the item has no vector, or no item of the history has one"
+    known: ClassVar[str] = PUBLICATION
+    categorical: ClassVar[bool] = False
+    column: str
+
+    def reads(self) -> tuple[Read, ...]:
+        """Nothing but the history."""
+        return ()
+
+    def compute(self, reader: Reader) -> Float64:
+        """Cosine, (n_rows,)."""
+        return history_cosines(reader.catalog.vectors[self.column], reader.histories.items, reader.requests)
+
+
+def _row_values(reader: Reader, column: str) -> Ragged:
+    return reader.catalog.categories[column].codes.take(reader.requests.item)
+
+
+def _local_times(reader: Reader) -> Int64:
+    """Microseconds since 1970 on the local clock at each request, (n,)."""
+    time = reader.requests.time
+    days, day = np.unique(time // DAY, return_inverse=True)
+    offsets = _offsets(days * DAY, reader.timezone)
+    changing = offsets != _offsets((days + 1) * DAY, reader.timezone)
+    found = offsets[day]
+    rows = np.flatnonzero(changing[day])
+    minutes, minute = np.unique(time[rows] // MINUTE, return_inverse=True)
+    found[rows] = _offsets(minutes * MINUTE, reader.timezone)[minute]
+    return time + found
+
+
+def _offsets(times: Int64, timezone: str) -> Int64:
+    """Microseconds by which the local clock is ahead of UTC at each time, (n,)."""
+    zone = ZoneInfo(timezone)
+    local = [datetime.fromtimestamp(second, zone).utcoffset() or timedelta() for second in (times // SECOND).tolist()]
+    return np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
+
+
+def _to_rows(reader: Reader, values: Float64) -> Float64:
+    return np.repeat(values, reader.requests.lengths())
+
+
+@lru_cache(maxsize=64)
+def _positions(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    return {value: position for position, value in enumerate(vocabulary)}

@@ -1,0 +1,182 @@
+"""The built-in catalogue of features: a tuple; to add one, add a line.
+
+Names are <entity>_<measure>[_<window>]. Position is never a feature: it is not known when a list is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from features.definitions.aggregates import (
+    CLICK,
+    DATED_CLICK,
+    IMPRESSION,
+    ITEM,
+    USER,
+    USER_ITEM,
+    Count,
+    First,
+    Last,
+    Read,
+    days,
+    hours,
+    of_category,
+    user_of_category,
+)
+from features.definitions.attribute_measures import (
+    Age,
+    HistoryLength,
+    Hour,
+    ItemCategory,
+    ItemNumber,
+    VectorSimilarity,
+    Weekday,
+)
+from features.definitions.event_measures import CountOf, Feature, Lift, Rate, Recency, Share
+from features.definitions.feature_names import Make, in_words, named_features
+from features.matrix.columns import column_names
+
+ALL_TIME = "all"
+WINDOWS: tuple[tuple[str, int | None], ...] = (
+    ("1h", hours(1)),
+    ("1d", days(1)),
+    ("7d", days(7)),
+    ("30d", days(30)),
+    (ALL_TIME, None),
+)
+AFFINITY_SMOOTHING = 5.0
+
+
+def catalogue(
+    *,
+    categories: Mapping[str, tuple[str, ...]],
+    numbers: Sequence[str] = (),
+    vectors: Sequence[str] = (),
+    smoothing: float = 20.0,
+) -> tuple[Feature, ...]:
+    """Every feature of the built-in catalogue for a data set's item columns.
+
+    categories: categorical column to the vocabulary of its code. numbers, vectors: names of item columns, which may be
+    anything; see `features.definitions.feature_names` for what they become. smoothing: impressions that the catalogue's
+    rate counts for in a smoothed rate.
+    """
+    fixed = (*_item_features(smoothing), *_user_features())
+    columns: list[tuple[str, Make]] = [
+        *((column, partial(_category_features, column, vocabulary)) for column, vocabulary in categories.items()),
+        *((column, partial(_number_features, column)) for column in numbers),
+        *((column, partial(_vector_features, column)) for column in vectors),
+    ]
+    return (*fixed, *named_features(columns, column_names(fixed)))
+
+
+def reads_of(features: Sequence[Feature]) -> tuple[Read, ...]:
+    """Every distinct read of the features, in a fixed order: what a store must be able to answer."""
+    return tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads()))
+
+
+def _item_features(smoothing: float) -> tuple[Feature, ...]:
+    return (
+        *(
+            Feature(
+                f"item_clicks_{name}",
+                f"Clicks on the item, {_words(name)}.",
+                CountOf(Count(CLICK, ITEM, window)),
+                place=True,
+            )
+            for name, window in WINDOWS
+        ),
+        *(
+            Feature(
+                f"item_impressions_{name}",
+                f"Lists that showed the item, {_words(name)}.",
+                CountOf(Count(IMPRESSION, ITEM, window)),
+                place=True,
+            )
+            for name, window in WINDOWS
+        ),
+        *(
+            Feature(
+                f"item_click_rate_{name}",
+                f"Clicks per impression of the item, {_words(name)}, smoothed towards the catalogue's rate.",
+                Rate(Count(DATED_CLICK, ITEM, window), Count(IMPRESSION, ITEM, window), smoothing),
+                place=True,
+            )
+            for name, window in WINDOWS
+        ),
+        Feature("item_age", "Time since the item was published.", Age(), place=True),
+        Feature("item_click_recency", "Time since the item's latest click.", Recency(Last(CLICK, ITEM)), place=True),
+        Feature("item_click_age", "Time since the item's first click.", Recency(First(CLICK, ITEM)), place=True),
+    )
+
+
+def _user_features() -> tuple[Feature, ...]:
+    return (
+        *(
+            Feature(f"user_clicks_{name}", f"Clicks of the user, {_words(name)}.", CountOf(Count(CLICK, USER, window)))
+            for name, window in WINDOWS
+            if name != "1h"
+        ),
+        Feature("user_click_recency", "Time since the user's latest click.", Recency(Last(CLICK, USER))),
+        Feature("user_history_length", "Distinct items in the user's history.", HistoryLength()),
+        Feature("user_item_clicks", "Clicks of the user on this item.", CountOf(Count(CLICK, USER_ITEM)), place=True),
+        Feature("request_hour", "Hour of the day.", Hour()),
+        Feature("request_weekday", "Day of the week.", Weekday()),
+    )
+
+
+def _number_features(column: str, name: str) -> tuple[Feature, ...]:
+    return (Feature(f"item_{name}", f"The item's {in_words(column)}.", ItemNumber(column), place=True),)
+
+
+def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
+    words = in_words(column)
+    doc = f"Cosine of the item's {words} with the mean {words} of the history."
+    return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), place=True),)
+
+
+def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
+    by_user, words = user_of_category(column), in_words(column)
+    return (
+        Feature(f"item_{name}", f"The item's {words}.", ItemCategory(column, vocabulary)),
+        *(
+            Feature(
+                f"{name}_clicks_{window}",
+                f"Clicks on items of the same {words}, {_words(window)}.",
+                CountOf(Count(CLICK, of_category(column), length)),
+                place=True,
+            )
+            for window, length in WINDOWS
+            if window in ("7d", ALL_TIME)
+        ),
+        Feature(
+            f"user_{name}_clicks",
+            f"Clicks of the user on items of the same {words}.",
+            CountOf(Count(CLICK, by_user)),
+            place=True,
+        ),
+        Feature(
+            f"user_{name}_share",
+            f"Share of the user's clicks that went to the same {words}.",
+            Share(CLICK, column),
+            place=True,
+        ),
+        Feature(
+            f"user_{name}_affinity",
+            f"The user's share of clicks on the same {words}, smoothed, by everybody's share.",
+            Lift(CLICK, column, AFFINITY_SMOOTHING),
+            place=True,
+        ),
+        Feature(
+            f"user_{name}_recency",
+            f"Time since the user's latest click on the same {words}.",
+            Recency(Last(CLICK, by_user)),
+            place=True,
+        ),
+    )
+
+
+def _words(window: str) -> str:
+    return {ALL_TIME: "ever", "1h": "in the last hour", "1d": "in the last day"}.get(
+        window, f"in the last {window.removesuffix('d')} days"
+    )

@@ -1,0 +1,292 @@
+"""The vocabulary of features: what a column measures, from which reads, in which unit, and what missing means.
+
+A feature is declared once and computed by either reader (`features.definitions.aggregates.Reader`): the arithmetic here
+is the same pure NumPy function of the same integers offline and online, so that values agree to the last bit. No value
+depends on what else is in the batch. Where a candidate has several values of a category, counts by it are means over
+them. Measures that count nothing are in `features.definitions.attribute_measures`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from features.definitions.aggregates import (
+    CATALOGUE,
+    CLICK,
+    DATED_CLICK,
+    IMPRESSION,
+    SECOND,
+    USER,
+    Count,
+    First,
+    Key,
+    Last,
+    Read,
+    Reader,
+    category_of,
+    of_category,
+    user_of_category,
+)
+from features.log import NO_TIME, Float64, Int64
+
+REQUEST_TIME = "request time"
+PUBLICATION = "publication"
+AFTERWARDS = "afterwards"
+"""Known only once its list is history, as an item's total sales: the audit refuses it unless it is asked for."""
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class Measure(Protocol):
+    """What a feature computes. unit, low, high: of its values. missing: when it is NaN. known: since when."""
+
+    @property
+    def unit(self) -> str:
+        """Of the values."""
+
+    @property
+    def low(self) -> float:
+        """Smallest possible value."""
+
+    @property
+    def high(self) -> float:
+        """Largest possible value."""
+
+    @property
+    def missing(self) -> str:
+        """When the value is NaN."""
+
+    @property
+    def known(self) -> str:
+        """Since when the value is known: REQUEST_TIME or PUBLICATION."""
+
+    @property
+    def categorical(self) -> bool:
+        """Whether values are codes of a vocabulary."""
+
+    def reads(self) -> tuple[Read, ...]:
+        """Every question that `compute` asks of the reader."""
+
+    def compute(self, reader: Reader) -> Float64:
+        """The value of each candidate row, (n_rows,)."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A named column. place: its place in the list becomes columns too. monotone: 1 where more is never worse for the
+    rank, -1 where less is not, 0 free; its places are bound alike. doc: one sentence for people, shown by
+    `recsys features list`. shown: the name for people where an item column in it is called otherwise, else "".
+    """
+
+    name: str
+    doc: str
+    measure: Measure
+    place: bool = False
+    monotone: int = 0
+    shown: str = ""
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"feature name: expected lower case letters, digits and underscores, got {self.name!r}")
+        if self.monotone not in (-1, 0, 1):
+            raise ValueError(f"feature {self.name!r}: expected monotone -1, 0 or 1, got {self.monotone!r}")
+        if self.monotone and self.measure.categorical:
+            raise ValueError(f"feature {self.name!r}: a category is never more or less; drop monotone={self.monotone}")
+        if self.place and self.measure.categorical:
+            raise ValueError(f"feature {self.name!r}: a category has no place among the candidates; drop place=True")
+
+
+@dataclass(frozen=True)
+class CountOf:
+    """A count as it is, or its mean over the candidate's values where the key is a category."""
+
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+    read: Count
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return _plural(self.read.what)
+
+    @property
+    def missing(self) -> str:
+        """Only where a mean is over nothing."""
+        return without_value(self.read.by)
+
+    def reads(self) -> tuple[Read, ...]:
+        """The count."""
+        return (self.read,)
+
+    def compute(self, reader: Reader) -> Float64:
+        """Events, (n_rows,)."""
+        return _mean_over_values(reader, self.read)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Clicks per impression, smoothed towards the catalogue's rate: (clicks + weight * prior) / (impressions + weight).
+
+    The prior is the catalogue's clicks per impression before the request, in the same window, from the same counters.
+    Of other events likewise: likes per view. Above 1 where clicks come from beyond the logged lists. weight:
+    impressions that the prior counts for.
+    """
+
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+    clicks: Count
+    impressions: Count
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"expected a weight of the prior above 0, got {self.weight!r}")
+
+    @property
+    def unit(self) -> str:
+        """What is counted by what."""
+        return f"{_plural(self.clicks.what)} per {self.impressions.what}"
+
+    @property
+    def missing(self) -> str:
+        """Where the prior has nothing to go by."""
+        lists = ", or only sampled lists exist" if self.impressions.what == IMPRESSION else ""
+        return f"the catalogue has no {self.impressions.what} in the window{lists}"
+
+    def reads(self) -> tuple[Read, ...]:
+        """Both counts by their key and over the catalogue."""
+        return (self.clicks, self.impressions, _of_catalogue(self.clicks), _of_catalogue(self.impressions))
+
+    def compute(self, reader: Reader) -> Float64:
+        """Ratio, (n_rows,)."""
+        clicks, shown = reader.count(self.clicks), reader.count(self.impressions)
+        all_clicks, all_shown = reader.count(_of_catalogue(self.clicks)), reader.count(_of_catalogue(self.impressions))
+        prior = ratio(all_clicks.astype(np.float64), all_shown.astype(np.float64))
+        return (clicks + self.weight * prior) / (shown + self.weight)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of the user's events that went to items with the candidate's category value."""
+
+    unit: ClassVar[str] = "ratio"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = 1.0
+    missing: ClassVar[str] = "the user has no such event, or the item no value of the category"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+    what: str
+    column: str
+    window: int | None = None
+
+    def reads(self) -> tuple[Read, ...]:
+        """The user's events with the category value, and all of them."""
+        return (
+            Count(self.what, user_of_category(self.column), self.window),
+            Count(self.what, USER, self.window),
+        )
+
+    def compute(self, reader: Reader) -> Float64:
+        """Ratio, (n_rows,)."""
+        part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
+        return ratio(part, reader.count(Count(self.what, USER, self.window)).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Lift:
+    """How much more of the user's events than of everybody's go to the candidate's category value.
+
+    ((part + weight * usual) / (whole + weight)) / usual, where usual is the catalogue's share of the value: 1 for a
+    user of whom nothing is known. weight: events that the usual share counts for.
+    """
+
+    unit: ClassVar[str] = "ratio of shares"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    missing: ClassVar[str] = "nobody has such an event with the category value, or the item has no value"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+    what: str
+    column: str
+    weight: float
+    window: int | None = None
+
+    def reads(self) -> tuple[Read, ...]:
+        """The events with the category value and all of them, of the user and of the catalogue."""
+        keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
+        return tuple(Count(self.what, by, self.window) for by in keys)
+
+    def compute(self, reader: Reader) -> Float64:
+        """Ratio, (n_rows,)."""
+        part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
+        whole = reader.count(Count(self.what, USER, self.window))
+        value = _mean_over_values(reader, Count(self.what, of_category(self.column), self.window))
+        usual = ratio(value, reader.count(Count(self.what, CATALOGUE, self.window)).astype(np.float64))
+        return ratio((part + self.weight * usual) / (whole + self.weight), usual)
+
+
+@dataclass(frozen=True)
+class Recency:
+    """Time since the latest event, or since the first one, at the request."""
+
+    unit: ClassVar[str] = "seconds"
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    missing: ClassVar[str] = "there is no such event with a date"
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
+    read: Last | First
+
+    def reads(self) -> tuple[Read, ...]:
+        """The time of the event."""
+        return (self.read,)
+
+    def compute(self, reader: Reader) -> Float64:
+        """Seconds, (n_rows,)."""
+        time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
+        return elapsed(reader.requests.row_time(), time) / SECOND
+
+
+def without_value(by: Key) -> str:
+    """When a mean over the candidate's values of a category is missing; never for a key without one."""
+    column = category_of(by)
+    return "never" if column is None else f"the item has no {column}"
+
+
+def _plural(what: str) -> str:
+    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(what, f"{what} events")
+
+
+def _of_catalogue(read: Count) -> Count:
+    return Count(read.what, CATALOGUE, read.window)
+
+
+def ratio(numerator: Float64, denominator: Float64) -> Float64:
+    """Quotient, NaN where the denominator is 0 or either is NaN."""
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
+
+
+def elapsed(now: Int64, since: Int64) -> Float64:
+    """Microseconds from `since` to `now`, NaN where `since` is NO_TIME."""
+    return np.where(since == NO_TIME, np.nan, (now - np.where(since == NO_TIME, now, since)).astype(np.float64))
+
+
+def _mean_over_values(reader: Reader, read: Count) -> Float64:
+    return mean_of_values(reader, reader.count(read), read.by)
+
+
+def mean_of_values(reader: Reader, counts: Int64, by: Key) -> Float64:
+    """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
+    column = category_of(by)
+    if column is None:
+        return counts.astype(np.float64)
+    return ratio(counts.astype(np.float64), reader.n_values(column))

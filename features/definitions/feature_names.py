@@ -1,0 +1,68 @@
+"""Names of features made from names of item columns, which may be anything: "Brand", "Marque d'origine", "品牌", "age".
+
+A name that lower case letters, digits and underscores can hold stays as it is. Any other becomes such a name, and where
+features of another column, or of the catalogue itself, have that name already, a number follows: brand_2. The doc of a
+feature has the column as people wrote it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import count
+
+from features.definitions.event_measures import Feature
+from features.matrix.columns import column_names
+
+Make = Callable[[str], tuple[Feature, ...]]
+"""The features of a column under the name that stands for it in theirs."""
+_PLAIN = re.compile(r"[a-z][a-z0-9_]*")
+_NAMELESS = "column"
+_PLACEHOLDER = "name_to_be_replaced"
+
+
+def safe_name(column: str) -> str:
+    """A column's name in lower case letters, digits and underscores, a letter first: not distinct of itself."""
+    if _PLAIN.fullmatch(column):
+        return column
+    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+    return words if _PLAIN.fullmatch(words) else f"{_NAMELESS}_{words}".rstrip("_")
+
+
+def in_words(column: str) -> str:
+    """A column in a sentence: quoted where it is not a plain name."""
+    return column if _PLAIN.fullmatch(column) else repr(column)
+
+
+def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) -> tuple[Feature, ...]:
+    """The features of every column, in the order given, under names that differ from each other and from `taken`.
+
+    Plain names come first, then the others by name, so that a column keeps its name when another one comes along.
+    """
+    used = set(taken)
+    made: dict[int, tuple[Feature, ...]] = {}
+    for place in sorted(range(len(columns)), key=lambda one: _rank(columns[one][0])):
+        column, make = columns[place]
+        features = _first_free(safe_name(column), make, used)
+        used |= set(column_names(features))
+        made[place] = tuple(map(partial(_shown, column), features, make(_PLACEHOLDER)))
+    return tuple(feature for place in range(len(columns)) for feature in made[place])
+
+
+def _shown(column: str, feature: Feature, pattern: Feature) -> Feature:
+    """A feature with the name that people see. pattern: the same under the placeholder's name."""
+    shown = pattern.name.replace(_PLACEHOLDER, column)
+    return feature if shown == feature.name else replace(feature, shown=shown)
+
+
+def _rank(column: str) -> tuple[bool, str]:
+    return safe_name(column) != column, column
+
+
+def _first_free(name: str, make: Make, used: Collection[str]) -> tuple[Feature, ...]:
+    candidates = (make(name if number == 1 else f"{name}_{number}") for number in count(1))
+    return next(features for features in candidates if not set(column_names(features)) & set(used))

@@ -1,0 +1,228 @@
+"""The offline reader: every count before the time of every candidate row, columnar over the sorted log.
+
+A `LogIndex` sorts the log once by each key that is asked for; readers over chunks of requests share it and are cheap.
+`features.offline.matrix` goes through the chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from features.definitions.aggregates import (
+    CATALOGUE,
+    DATED_CLICK,
+    USER,
+    Count,
+    First,
+    Key,
+    Last,
+    Read,
+    category_of,
+    kind_of,
+    segment_first,
+    segment_latest,
+    segment_sums,
+    window_edge,
+)
+from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
+from features.log import NO_TIME, Catalog, Float64, Int64, Log, Ragged, Requests
+from features.offline.sorted_events import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
+
+
+@dataclass
+class LogIndex:
+    """A log and its sorted counters, each built when first asked for and kept; `prepare` before sharing by threads."""
+
+    log: Log
+    _occurrences: dict[tuple[str, bool], Occurrences] = field(default_factory=dict)
+    _counters: dict[tuple[str, Key, bool], Counters] = field(default_factory=dict)
+    _clicks: Clicks | None = None
+
+    def reader(self, requests: Requests, history: Histories, *, delay: int = 0, timezone: str = "UTC") -> OfflineReader:
+        """A reader for `requests` and their histories. delay: microseconds that an event needs to become known.
+        timezone: IANA name, of hour and weekday.
+        """
+        return OfflineReader(self, requests, history, delay, timezone)
+
+    def histories(self, requests: Requests, *, length: int = 50, delay: int = 0) -> Histories:
+        """The histories of `requests`: the latest `length` distinct items their users clicked before."""
+        return histories(self.clicks(), requests, length=length, delay=delay)
+
+    def clicked_before(self, moment: int, *, length: int) -> Ragged:
+        """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
+        return clicked_before(self.clicks(), moment, length=length)
+
+    def clicks(self) -> Clicks:
+        """The log's clicks by user."""
+        if self._clicks is None:
+            self._clicks = clicks_by_user(self.log.events, len(self.log.users))
+        return self._clicks
+
+    def prepare(self, reads: Sequence[Read], *, threads: int = 1) -> None:
+        """Build what `reads` need, so that threads only look up."""
+        tables = {(kind_of(read.what), read.by, True) for read in reads}
+        tables |= {
+            (kind_of(read.what), read.by, False)
+            for read in reads
+            if isinstance(read, Count) and read.window is None and self.has_undated(read.what)
+        }
+        for what, _, dated in sorted(tables):
+            self.occurrences(what, dated=dated)
+        slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            jobs: list[Future[Clicks] | Future[Counters]] = [pool.submit(self.clicks)]
+            jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
+            for job in jobs:
+                job.result()
+
+    def has_undated(self, what: str) -> bool:
+        """Whether `what` counts any event of which only the order is known."""
+        return what != DATED_CLICK and len(self.occurrences(what, dated=False)) > 0
+
+    def occurrences(self, what: str, *, dated: bool) -> Occurrences:
+        """The events (or shown candidates) of one kind, with a date or without, in time order."""
+        kind = kind_of(what)
+        if (kind, dated) not in self._occurrences:
+            self._occurrences[kind, dated] = occurrences(self.log, kind, dated=dated)
+        return self._occurrences[kind, dated]
+
+    def counters(self, what: str, by: Key, *, dated: bool) -> Counters:
+        """The same, sorted by a key."""
+        kind = kind_of(what)
+        if (kind, by, dated) not in self._counters:
+            self._counters[kind, by, dated] = counters(self.occurrences(kind, dated=dated), by, self.log)
+        return self._counters[kind, by, dated]
+
+
+@dataclass
+class OfflineReader:
+    """`features.definitions.aggregates.Reader` over a log, for one batch of requests in that log's codes.
+
+    Every probe is put in order once for each key, and every moment searched once for each kind of event; windows share
+    both.
+    """
+
+    index: LogIndex
+    requests: Requests
+    histories: Histories
+    delay: int
+    timezone: str
+    _probes: dict[Key, Probes] = field(default_factory=dict)
+    _probes_of: dict[tuple[str, Key, bool], Probes] = field(default_factory=dict)
+    _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
+    _n_values: dict[str, Float64] = field(default_factory=dict)
+    _counts: dict[Count, Int64] = field(default_factory=dict)
+    _ends: dict[tuple[str, Key], Int64] = field(default_factory=dict)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The log's items."""
+        return self.index.log.catalog
+
+    def n_values(self, column: str) -> Float64:
+        """How many values of a categorical column each candidate row's item has, (n_rows,)."""
+        if column not in self._n_values:
+            lengths = self.catalog.categories[column].codes.lengths()
+            self._n_values[column] = lengths[self.requests.item].astype(np.float64)
+        return self._n_values[column]
+
+    def count(self, read: Count) -> Int64:
+        """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
+        if read not in self._counts:
+            self._counts[read] = self._count(read)
+        return self._counts[read]
+
+    def _count(self, read: Count) -> Int64:
+        probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
+        table = self.index.counters(read.what, read.by, dated=True)
+        if read.window is None:
+            answers = table.n_of_key(probes.key, end)
+        else:
+            opens = self._position(read.what, read.window, dated=True)
+            answers = table.since(probes.key, opens[probes.request], end)
+        found = self._to_rows(probes.unsorted(answers), read.by)
+        if read.window is None and self.index.has_undated(read.what):
+            found = found + self._count_undated(read)
+        return found
+
+    def _count_undated(self, read: Count) -> Int64:
+        probes = self._probes_in(read.what, read.by, dated=False)
+        end = self._before(read.what, read.by, dated=False)
+        answers = self.index.counters(read.what, read.by, dated=False).n_of_key(probes.key, end)
+        return self._to_rows(probes.unsorted(answers), read.by)
+
+    def last(self, read: Last) -> Int64:
+        """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
+        return self._times(read.what, read.by, latest=True)
+
+    def first(self, read: First) -> Int64:
+        """Microseconds of the first dated event for each candidate row, (n_rows,)."""
+        return self._times(read.what, read.by, latest=False)
+
+    def _times(self, what: str, by: Key, *, latest: bool) -> Int64:
+        probes, end = self._probes_in(what, by, dated=True), self._end(what, by)
+        table = self.index.counters(what, by, dated=True)
+        n = table.n_of_key(probes.key, end)
+        times = probes.unsorted(table.times(end - 1 if latest else end - n, n > 0), NO_TIME)
+        if probes.offsets is None:
+            return self._to_rows(times, by)
+        return segment_latest(times, probes.offsets) if latest else segment_first(times, probes.offsets)
+
+    def _end(self, what: str, by: Key) -> Int64:
+        """Places after the dated occurrences before each probe's request, kept for all windows of one key."""
+        kind = kind_of(what)
+        if (kind, by) not in self._ends:
+            self._ends[kind, by] = self._before(kind, by, dated=True)
+        return self._ends[kind, by]
+
+    def _before(self, what: str, by: Key, *, dated: bool) -> Int64:
+        """Places after the occurrences of each probe's key strictly before its request."""
+        probes, position = self._probes_in(what, by, dated=dated), self._position(what, None, dated=dated)
+        return self.index.counters(what, by, dated=dated).before(probes.key, position[probes.request])
+
+    def _position(self, what: str, window: int | None, *, dated: bool) -> Int64:
+        """How many occurrences are strictly before each request, or before a window of it, (n,)."""
+        asked = (kind_of(what), window, dated)
+        if asked not in self._positions:
+            moments = self.requests.time - self.delay
+            if window is not None:
+                moments = window_edge(moments, window)
+            self._positions[asked] = np.searchsorted(self.index.occurrences(what, dated=dated).time, moments)
+        return self._positions[asked]
+
+    def _probes_in(self, what: str, by: Key, *, dated: bool) -> Probes:
+        """The probes of a key that a table of counters can answer."""
+        asked = (kind_of(what), by, dated)
+        if asked not in self._probes_of:
+            self._probes_of[asked] = self._probes_by(by).of(self.index.counters(what, by, dated=dated))
+        return self._probes_of[asked]
+
+    def _probes_by(self, by: Key) -> Probes:
+        if by not in self._probes:
+            self._probes[by] = self._make_probes(by)
+        return self._probes[by]
+
+    def _make_probes(self, by: Key) -> Probes:
+        requests, log = self.requests, self.index.log
+        if by in (CATALOGUE, USER):
+            asked = asked_keys(requests.user, requests.user, by, log)
+            return ascending(asked, np.arange(len(requests), dtype=np.int32), None)
+        request = requests.request_of_row()
+        asked = asked_keys(requests.row_user(), requests.item, by, log)
+        if asked.owner is None:
+            return ascending(asked, request, None)
+        column = self.catalog.categories[str(category_of(by))]
+        lengths = column.codes.lengths()[requests.item]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return ascending(asked, request[asked.owner], offsets)
+
+    def _to_rows(self, answers: Int64, by: Key) -> Int64:
+        """From an answer a probe to one a candidate row."""
+        if by in (CATALOGUE, USER):
+            return np.repeat(answers, self.requests.lengths())
+        offsets = self._probes_by(by).offsets
+        return answers if offsets is None else segment_sums(answers, offsets)

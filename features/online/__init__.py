@@ -1,0 +1,1 @@
+"""The answers over a store: counters, events as they come, the reader of one request."""

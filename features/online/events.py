@@ -1,0 +1,159 @@
+"""What arrives at the online state: events and shown lists, checked one by one and taken apart into single arrivals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from features.clock import moment_text
+from features.definitions.aggregates import CLICK, IMPRESSION
+from features.online.click_ledger import CLICKED_ROW, EVENT, SHOWN
+from features.online.keys import MAX_ID_BYTES
+from features.tables.event_types import canonical_type
+
+LARGEST_TIME = 253_402_000_000_000_000
+"""Microseconds from 1970 to the end of the year 9999, about; the calendar goes no further."""
+_MAX_TYPE_LENGTH = 64
+CLICKED_ROW_TYPE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row of the events table. user_id None: nobody we know. time: microseconds since the epoch."""
+
+    user_id: str | None
+    item_id: str
+    time: int
+    event_type: str = CLICK
+    impression_id: str | None = None
+    event_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShownList:
+    """One shown list. clicked: those of its items that are known to be clicked. sampled: made up, so that its clicks
+    count but nothing was shown.
+    """
+
+    user_id: str | None
+    items: tuple[str, ...]
+    time: int
+    impression_id: str | None = None
+    clicked: tuple[str, ...] = ()
+    sampled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why something was not taken. index: its place in what was handed in. code: for programs. message: for people."""
+
+    index: int
+    code: str
+    message: str
+
+
+class Arrival(NamedTuple):
+    """One thing about one item. kind: name of the event type. list_id: the list it belongs to. once: what counts once,
+    all arrivals of one `group` together; None where the ledger tells repeats.
+    """
+
+    user: str | None
+    item: str
+    time: int
+    kind: str
+    source: int
+    list_id: str | None
+    once: str | None
+    group: int
+
+
+def event_arrivals(events: Sequence[Event], *, latest: int | None) -> tuple[list[Arrival], list[Rejection]]:
+    """The arrivals of events, and those that are not usable."""
+    arrivals, rejected = [], []
+    for index, event in enumerate(events):
+        kind = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
+        problem = _event_problem(event, kind) or _time_problem(event.time, latest)
+        if problem is not None:
+            rejected.append(Rejection(index, *problem))
+            continue
+        once = None if event.event_id is None else f"event\0{event.event_id}"
+        arrivals.append(
+            Arrival(event.user_id, event.item_id, event.time, kind, EVENT, event.impression_id, once, index)
+        )
+    return arrivals, rejected
+
+
+def list_arrivals(lists: Sequence[ShownList], *, latest: int | None) -> tuple[list[Arrival], list[Rejection]]:
+    """The arrivals of shown lists, and the lists that are not usable."""
+    arrivals: list[Arrival] = []
+    rejected = []
+    for index, shown in enumerate(lists):
+        problem = _list_problem(shown) or _time_problem(shown.time, latest)
+        if problem is not None:
+            rejected.append(Rejection(index, *problem))
+            continue
+        arrivals += _rows(shown, index)
+    return arrivals, rejected
+
+
+def id_problem(field: str, value: object) -> tuple[str, str] | None:
+    """Code and message of what is wrong with an id, None if it can be stored."""
+    if not isinstance(value, str) or not value or value.startswith("\0"):
+        return f"bad_{field}", f"{field}: expected a text that is not empty, got {value!r}"
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return f"bad_{field}", f"{field}: expected valid Unicode, got {value!r}"
+    if size > MAX_ID_BYTES:
+        return f"bad_{field}", f"{field}: expected at most {MAX_ID_BYTES} bytes of UTF-8, got {size}"
+    return None
+
+
+def _rows(shown: ShownList, group: int) -> Iterator[Arrival]:
+    """A list's arrivals: its items once each, and its clicks."""
+    items = tuple(dict.fromkeys(shown.items))
+    list_id = shown.impression_id
+    if list_id is None:
+        list_id = "\0".join(("", shown.user_id or "", str(shown.time), *items))
+    if not shown.sampled:
+        once = f"list\0{list_id}"
+        for item in items:
+            yield Arrival(shown.user_id, item, shown.time, IMPRESSION, SHOWN, list_id, once, group)
+    for item in dict.fromkeys(shown.clicked):
+        yield Arrival(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
+
+
+def _event_problem(event: Event, kind: object) -> tuple[str, str] | None:
+    """kind: the event's type as it is compared."""
+    if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_TYPE_LENGTH or kind == IMPRESSION:
+        return (
+            "bad_event_type",
+            f"event_type: expected 1 to {_MAX_TYPE_LENGTH} characters and, for one item, not {IMPRESSION!r}, "
+            f"got {event.event_type!r}",
+        )
+    if event.user_id is not None and (problem := id_problem("user_id", event.user_id)):
+        return problem
+    return id_problem("item_id", event.item_id)
+
+
+def _list_problem(shown: ShownList) -> tuple[str, str] | None:
+    if shown.user_id is not None and (problem := id_problem("user_id", shown.user_id)):
+        return problem
+    if not shown.items:
+        return "bad_items", "items: expected at least one item id, got none"
+    if not set(shown.clicked) <= set(shown.items):
+        missing = sorted(set(shown.clicked) - set(shown.items))
+        return "bad_items", f"clicked: expected items of the list, got {missing} beside them"
+    return next((problem for item in shown.items if (problem := id_problem("item_id", item))), None)
+
+
+def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:
+    if not isinstance(time, int) or isinstance(time, bool) or not -LARGEST_TIME // 5 < time < LARGEST_TIME:
+        return "bad_timestamp", f"timestamp: expected microseconds since 1970 as an integer, got {time!r}"
+    if latest is not None and time > latest:
+        return (
+            "time_in_future",
+            f"timestamp: expected {moment_text(latest)} or earlier, got {moment_text(time)}; is a clock wrong?",
+        )
+    return None

@@ -1,0 +1,120 @@
+"""What the online state knows of an item beside its events: texts, date, categories, numbers and vectors, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+
+import numpy as np
+import orjson
+
+from features.log import NO_TIME, Catalog, Categorical, Float32, Int64, Ragged, Strings
+from features.online.keys import item_key
+from features.stores.base import Snapshot
+
+_LENGTH = Struct("<I")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row of the items table. published_at: microseconds, NO_TIME where missing. categories: column to its values;
+    what is missing stands in none of the mappings. vectors: column to (d,) float32.
+    """
+
+    item_id: str
+    title: str = ""
+    description: str = ""
+    published_at: int = NO_TIME
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    vectors: Mapping[str, Float32] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def values(self, column: str) -> tuple[str, ...]:
+        """The distinct values of a categorical column, sorted; none where missing."""
+        values = self.categories.get(column, ())
+        return values if len(values) < 2 else tuple(sorted(set(values)))
+
+    def pack(self) -> bytes:
+        """The item as bytes, equal for equal items; its id is not among them."""
+        parts = (
+            self.title,
+            self.description,
+            self.published_at,
+            {column: self.values(column) for column in sorted(self.categories)},
+            {column: self.numbers[column] for column in sorted(self.numbers)},
+            {column: self.texts[column] for column in sorted(self.texts)},
+            {column: len(self.vectors[column]) for column in sorted(self.vectors)},
+        )
+        text = orjson.dumps(parts)
+        vectors = [np.asarray(self.vectors[column], np.float32).tobytes() for column in sorted(self.vectors)]
+        return b"".join((_LENGTH.pack(len(text)), text, *vectors))
+
+
+def unpack_item(item_id: str, value: bytes) -> Item:
+    """The item that `Item.pack` made bytes of."""
+    start = _LENGTH.size + _LENGTH.unpack_from(value)[0]
+    title, description, published_at, categories, numbers, texts, widths = orjson.loads(value[_LENGTH.size : start])
+    vectors = {}
+    for column, width in widths.items():
+        vectors[column] = np.frombuffer(value, np.float32, width, start)
+        start += 4 * width
+    categories = {column: tuple(values) for column, values in categories.items()}
+    return Item(item_id, title, description, published_at, categories, numbers, vectors, texts)
+
+
+def read_items(snapshot: Snapshot, ids: Iterable[str]) -> Mapping[str, Item]:
+    """The items of those ids that were described."""
+    wanted = list(ids)
+    values = snapshot.get_many([item_key(item) for item in wanted])
+    return {item: unpack_item(item, value) for item, value in zip(wanted, values, strict=True) if value is not None}
+
+
+def local_catalog(
+    ids: Sequence[str],
+    items: Mapping[str, Item],
+    *,
+    categories: Sequence[str],
+    numbers: Sequence[str],
+    vectors: Mapping[str, int],
+) -> Catalog:
+    """A catalog of a few items. ids: sorted and distinct; one that is not in `items` is described by nothing.
+
+    categories, numbers: the columns it has to have. vectors: vector column to its width.
+    """
+    rows = [items.get(item_id) or Item(item_id) for item_id in ids]
+    rows.append(Item(""))
+    texts = sorted({column for row in rows for column in row.texts})
+    return Catalog(
+        _strings(ids),
+        _strings([row.title for row in rows]),
+        _strings([row.description for row in rows]),
+        np.array([row.published_at for row in rows], np.int64),
+        {column: _categorical([row.values(column) for row in rows]) for column in categories},
+        {column: np.array([row.numbers.get(column, np.nan) for row in rows], np.float64) for column in numbers},
+        {column: _matrix([row.vectors.get(column) for row in rows], width) for column, width in vectors.items()},
+        {column: _strings([row.texts.get(column, "") for row in rows]) for column in texts},
+    )
+
+
+def _strings(values: Sequence[str]) -> Strings:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _categorical(rows: Sequence[tuple[str, ...]]) -> Categorical:
+    values = tuple(sorted({value for row in rows for value in row}))
+    code = {value: place for place, value in enumerate(values)}
+    offsets: Int64 = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return Categorical(values, Ragged(offsets, np.array([code[value] for row in rows for value in row], np.int32)))
+
+
+def _matrix(rows: Sequence[Float32 | None], width: int) -> Float32:
+    matrix = np.full((len(rows), width), np.nan, np.float32)
+    for place, row in enumerate(rows):
+        if row is not None and len(row) == width:
+            matrix[place] = row
+    return matrix

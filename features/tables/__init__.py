@@ -1,0 +1,1 @@
+"""Input files to the log: formats, checks, rejected rows, click matching, sampled impressions, MIND."""

@@ -1,0 +1,233 @@
+"""A candidates file for batch scoring, streamed: requests of any number, each with its rows together.
+
+Columns: impression_id or request_id, user_id, item_id; optional timestamp or time, and query; the same ones in every
+file of a folder. The rows of one request have to stand next to each other; that is what lets a file larger than memory
+be ranked in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from features.errors import InputError
+from features.log import NO_TIME, Bool, Int64, Strings
+from features.tables.encodings import FileOptions
+from features.tables.formats import columns_of, files_of
+from features.tables.items import strings
+from features.tables.reading_warnings import reading_warnings
+from features.tables.rejects import Reject, Rejects
+from features.tables.schema import Column, Schema
+from features.tables.table_reader import DEFAULT_FILES, TableReader
+
+TABLE = "candidates"
+_REQUEST_IDS = ("impression_id", "request_id")
+_TIMES = ("timestamp", "time")
+
+
+@dataclass(frozen=True)
+class CandidateChunk:
+    """Whole requests. ids, user, time, query: one for each of n requests; user and query None where null, time NO_TIME
+    where the file has none. offsets: (n + 1,) int64. item: (offsets[-1],) item ids, distinct in a request."""
+
+    ids: Strings
+    user: Strings
+    time: Int64
+    query: Strings
+    offsets: Int64
+    item: Strings
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class CandidateReader:
+    """One pass over a candidates file. Iterate it once, for `CandidateChunk`s of about `rows` rows.
+
+    id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
+    because their item stood in the request already; both stand when the pass is through. Raises InputError where a
+    needed column is missing or given in two spellings, nothing can be used, more rows are rejected than `files` allows,
+    or a request comes back after another one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timezone: str = "UTC",
+        rejects: Rejects | None = None,
+        files: FileOptions = DEFAULT_FILES,
+        rows: int = 50_000,
+    ) -> None:
+        self.id_column, when = _spellings(Path(path), files)
+        self.rejects = rejects or Rejects(None)
+        self.n_repeats = 0
+        self._wanted = rows
+        self._seen: set[int] = set()
+        columns = (
+            Column("request", "id", required=True, filled=True, source=self.id_column),
+            Column("user_id", "id", required=True),
+            Column("item_id", "id", required=True, filled=True),
+            Column("timestamp", "time", moment=True, source=when),
+            Column("query", "text"),
+        )
+        schema = Schema(TABLE, columns)
+        self._table = TableReader(Path(path), schema, timezone=timezone, rejects=self.rejects, files=files)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows seen so far, rejected ones included."""
+        return self._table.n_rows
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows rejected so far, by reason."""
+        return self.rejects.by_reason(TABLE)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """How the times are written."""
+        return self._table.units
+
+    def check(self) -> None:
+        """Read up to the first rows that can be used. Raises InputError where there are none, or a column is of a type
+        of no use; the pass is over then."""
+        next(iter(self._table), None)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its user should know although it can be read, as far as the pass has come."""
+        return reading_warnings({TABLE: self._table})
+
+    def __iter__(self) -> Iterator[CandidateChunk]:
+        waiting: list[pa.Table] = []
+        n_waiting = 0
+        for checked in self._table:
+            origin = pa.array([str(checked.file)] * len(checked.rows)).dictionary_encode()
+            table = pa.Table.from_batches([checked.data])
+            table = table.append_column("row", pa.array(checked.rows)).append_column("file", origin)
+            waiting.append(table)
+            n_waiting += len(table)
+            if n_waiting < self._wanted:
+                continue
+            together = pa.concat_tables(waiting).unify_dictionaries()
+            cut = _last_start(together.column("request"))
+            yield from self._chunks(together.slice(0, cut))
+            waiting = [together.slice(cut)]
+            n_waiting = len(together) - cut
+        if n_waiting:
+            yield from self._chunks(pa.concat_tables(waiting).unify_dictionaries())
+        self._table.check_rejects()
+
+    def _chunks(self, table: pa.Table) -> Iterator[CandidateChunk]:
+        """`table`, which holds whole requests, in chunks of about the wanted size."""
+        while len(table):
+            cut = len(table)
+            if cut > 2 * self._wanted:
+                cut = _last_start(table.column("request").slice(0, self._wanted)) or _first_end(table.column("request"))
+            chunk = self._chunk(table.slice(0, cut))
+            if len(chunk):
+                yield chunk
+            table = table.slice(cut)
+
+    def _chunk(self, table: pa.Table) -> CandidateChunk:
+        self._remember(table.column("request"))
+        table = table.filter(pa.array(self._agreeing(table)))
+        request = table.column("request").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        item = table.column("item_id").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        _, first = np.unique(request * (1 + item.max(initial=0)) + item, return_index=True)
+        self.n_repeats += len(table) - len(first)
+        table = table.take(np.sort(first)) if len(first) < len(table) else table
+        starts = _starts(table.column("request"))
+        heads = table.take(starts)
+        time = heads.column("timestamp").cast(pa.int64()).fill_null(NO_TIME).to_numpy()
+        offsets = np.append(starts, len(table)).astype(np.int64)
+        ids, user, query = (strings(heads.column(name)) for name in ("request", "user_id", "query"))
+        return CandidateChunk(ids, user, time, query, offsets, strings(table.column("item_id")))
+
+    def _remember(self, request: pa.ChunkedArray) -> None:
+        heads = strings(request.take(_starts(request)))
+        for hashed, name in zip(pd.util.hash_array(heads).tolist(), heads, strict=True):
+            if hashed in self._seen:
+                raise InputError(
+                    f"candidates {str(self._table.path)!r}: expected the rows of a request together, but request "
+                    f"{name!r} comes back after another one; sort the file by {self.id_column}"
+                )
+            self._seen.add(hashed)
+
+    def _agreeing(self, table: pa.Table) -> Bool:
+        """(n,) False for the rows of requests that name two users, times or queries; they are rejected."""
+        starts = _starts(table.column("request"))
+        lengths = np.diff(np.append(starts, len(table)))
+        differs = np.zeros(len(table), np.bool_)
+        for name in ("user_id", "timestamp", "query"):
+            codes = table.column(name).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+            differs |= codes != np.repeat(codes[starts], lengths)
+        wrong = np.repeat(np.logical_or.reduceat(differs, starts), lengths) if len(starts) else differs
+        for index in np.flatnonzero(wrong):
+            row, file, request = (table.column(name)[int(index)].as_py() for name in ("row", "file", "request"))
+            self.rejects.add(TABLE, Reject(file, row, "conflicting_request", self.id_column, request))
+        return ~wrong
+
+
+def read_candidates(
+    path: Path,
+    *,
+    timezone: str = "UTC",
+    rejects: Rejects | None = None,
+    files: FileOptions = DEFAULT_FILES,
+    rows: int = 50_000,
+) -> CandidateReader:
+    """A reader of the candidates at `path`, a file or a folder of files; see `CandidateReader`. rows: about how many
+    candidate rows a chunk holds; a request is never split."""
+    return CandidateReader(path, timezone=timezone, rejects=rejects, files=files, rows=rows)
+
+
+def check_candidates(path: Path, *, files: FileOptions = DEFAULT_FILES) -> None:
+    """Raises InputError where the columns of the candidates at `path` are not what they have to be, by their names and
+    by what the first rows hold."""
+    CandidateReader(path, files=files).check()
+
+
+def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
+    """What a candidates table calls its request ids and its times. Raises InputError where it calls them twice, in one
+    file or in several, since one of the columns would have to be ignored, and where there is no request id."""
+    found = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
+    chosen = []
+    for names, what in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
+        given = [name for name in names if name in found]
+        if len(given) > 1:
+            places = " and ".join(f"{name!r} in {str(found[name])!r}" for name in given)
+            raise InputError(
+                f"candidates {str(path)!r}: expected one column of {what}, got both {places}; take one away or give it "
+                "another name"
+            )
+        chosen.append(given[0] if given else names[0])
+    if chosen[0] not in found:
+        raise InputError(
+            f"file {str(path)!r}: expected a column 'impression_id' or 'request_id' in candidates, "
+            f"found {sorted(found)}"
+        )
+    return chosen[0], chosen[1]
+
+
+def _starts(request: pa.ChunkedArray) -> Int64:
+    """Positions of the rows whose request is another than the row's before."""
+    codes = request.combine_chunks().dictionary_encode().indices.to_numpy()
+    return np.flatnonzero(np.diff(codes, prepend=-1) != 0).astype(np.int64)
+
+
+def _last_start(request: pa.ChunkedArray) -> int:
+    """Where the last request begins."""
+    return int(_starts(request)[-1])
+
+
+def _first_end(request: pa.ChunkedArray) -> int:
+    """Where the first request ends."""
+    starts = _starts(request)
+    return int(starts[1]) if len(starts) > 1 else len(request)

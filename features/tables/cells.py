@@ -1,0 +1,288 @@
+"""Cells of one kind out of whatever type a file gave them: each function returns the canonical array and, for the rows
+whose cell cannot be read, why.
+
+A cell that cannot be read becomes null and carries a reason; a column whose type can hold nothing of the kind
+(ids as floats in Parquet) raises InputError, since every row would be the same mistake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.log import Bool, Float64
+from features.tables.event_types import canonical_types
+from features.tables.schema import CANONICAL, WORDS, Column, Kind
+
+_FLOAT_ID = r"^[+-]?\d+\.\d*([eE][+-]?\d+)?$|^[+-]?\d+[eE][+-]\d+$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_MISSING_NUMBER = pa.array(["nan", "na", "n/a", "null", "none"], pa.large_string())
+_TRUE = pa.array(["true", "t", "yes", "1"], pa.large_string())
+_FALSE = pa.array(["false", "f", "no", "0"], pa.large_string())
+_LARGEST_LABEL = 30
+_TEXT_TYPES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_large_binary,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """values: (n,) canonical array. problems: pairs of an (n,) mask of unreadable cells and their reason."""
+
+    values: pa.Array
+    problems: tuple[tuple[Bool, str], ...] = ()
+
+
+def read_text(array: pa.Array) -> Cells:
+    """`array` as UTF-8 text where it is text or bytes, and as it is otherwise; dictionaries are resolved."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array = array.cast(kind.value_type)
+        kind = array.type
+    if is_text(kind):
+        array = array.cast(pa.large_binary())
+    if not pa.types.is_large_binary(array.type):
+        return Cells(array)
+    try:
+        return Cells(array.cast(pa.large_string()))
+    except pa.ArrowInvalid:
+        texts = [None if value is None else _decoded(value) for value in array.to_pylist()]
+        values = pa.array(texts, pa.large_string())
+        bad = np.array([text is None for text in texts]) & ~mask_of(array.is_null())
+        return Cells(values, ((bad, "invalid_utf8"),))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type is text or bytes."""
+    return any(test(kind) for test in _TEXT_TYPES)
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def mask_of(array: pa.Array | pa.BooleanScalar) -> Bool:
+    """A boolean array as NumPy, null being False."""
+    found: Bool = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def read_ids(array: pa.Array, column: Column, *, textual: bool) -> Cells:
+    """Ids as text; whole numbers, decimals among them, become decimal text, an empty one is null. Floats raise
+    InputError, or are rejected one by one where the format writes everything as text; there an id that goes on over
+    several lines is rejected too, since it is the work of a quote that was not closed."""
+    kind = array.type
+    if pa.types.is_null(kind) or pa.types.is_integer(kind):
+        return Cells(array.cast(pa.large_string()))
+    if pa.types.is_decimal(kind):
+        return _decimal_ids(array)
+    if not pa.types.is_large_string(kind):
+        raise _wrong_type(column, "text, whole numbers or 16-byte UUIDs", kind, "write ids as text")
+    values = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
+    if not textual:
+        return Cells(values)
+    floats = mask_of(pc.match_substring_regex(values, _FLOAT_ID))
+    lines = mask_of(pc.match_substring_regex(values, r"[\r\n]"))
+    problems = ((floats, "float_id"), (lines, "line_break_in_id"))
+    return Cells(values, tuple((bad, why) for bad, why in problems if bad.any()))
+
+
+def _decimal_ids(array: pa.Array) -> Cells:
+    coded = array.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    texts = [f"{value:.0f}" if value == value.to_integral_value() else None for value in distinct]
+    values = pa.array(texts, pa.large_string()).take(coded.indices)
+    fraction = mask_of(values.is_null()) & ~mask_of(array.is_null())
+    return Cells(values, ((fraction, "float_id"),) if fraction.any() else ())
+
+
+def uuids_as_text(array: pa.Array) -> pa.Array:
+    """UUIDs of 16 bytes in their usual form, other arrays as they are.
+
+    A column holds UUIDs where its type says so, and where every value has 16 bytes and some is no text: in a column of
+    fixed size, printable ASCII; in another one, UTF-8.
+    """
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = array.storage
+    kind = array.type
+    fixed = pa.types.is_fixed_size_binary(kind)
+    if not (fixed and kind.byte_width == 16) and not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return array
+    if not fixed and not pc.all(pc.equal(pc.binary_length(array), 16)).as_py():
+        return array
+    coded = array.dictionary_encode()
+    distinct = coded.dictionary.to_pylist()
+    if all(_printable(value) if fixed else _decoded(value) is not None for value in distinct):
+        return array
+    return pa.array([str(UUID(bytes=value)) for value in distinct], pa.large_string()).take(coded.indices)
+
+
+def _printable(value: bytes) -> bool:
+    return value.isascii() and value.decode("ascii").isprintable()
+
+
+def read_words(array: pa.Array, column: Column) -> Cells:
+    """Text; numbers and flags are written out, and the values of a list are joined by the column's joiner, those that
+    are null left out."""
+    kind = array.type
+    if pa.types.is_large_string(kind):
+        return Cells(array)
+    if _is_list(kind):
+        try:
+            return Cells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
+        except pa.ArrowException:
+            pass
+    if _is_list(kind) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
+        raise _wrong_type(column, "text or lists of text", kind, "write it as text")
+    return Cells(array.cast(pa.large_string()))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (
+        pa.types.is_list,
+        pa.types.is_large_list,
+        pa.types.is_fixed_size_list,
+        pa.types.is_list_view,
+        pa.types.is_large_list_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _joined(lists: pa.Array, joiner: str) -> pa.Array:
+    """The present values of each list as one text, null where the list is null."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    flat, rows = lists.flatten(), np.repeat(np.arange(len(lists)), lengths)
+    present = mask_of(flat.is_valid())
+    offsets = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum(np.bincount(rows[present], minlength=len(lists)), out=offsets[1:])
+    values = pa.LargeListArray.from_arrays(pa.array(offsets), flat.filter(pa.array(present)))
+    joined = pc.binary_join(values, pa.scalar(joiner, pa.large_string()))
+    return pc.if_else(lists.is_null(), pa.scalar(None, joined.type), joined)
+
+
+def read_numbers(array: pa.Array, column: Column) -> Cells:
+    """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
+    kind = array.type
+    problems: tuple[tuple[Bool, str], ...] = ()
+    if pa.types.is_large_string(kind):
+        array = pc.utf8_trim_whitespace(array)
+        numeric = mask_of(pc.match_substring_regex(array, _NUMBER))
+        nothing = mask_of(pc.or_(pc.is_in(pc.utf8_lower(array), _MISSING_NUMBER), pc.equal(array, "")))
+        bad = ~numeric & ~nothing & ~mask_of(array.is_null())
+        problems = ((bad, "wrong_type"),) if bad.any() else ()
+        array = pc.if_else(pa.array(numeric), array, None)
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+            raise _wrong_type(column, "numbers", kind, "write it as numbers")
+        array = array.cast(pa.int8())
+    numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        problems += ((infinite, "wrong_type"),)
+    return Cells(pa.array(numbers, mask=~np.isfinite(numbers)), problems)
+
+
+def read_whole(array: pa.Array, column: Column, largest: int) -> Cells:
+    """Whole numbers from 0 to `largest` in the column's canonical type; flags are 0 and 1."""
+    if pa.types.is_large_string(array.type):
+        flags = read_flags(array, column)
+        array = pc.if_else(flags.values.is_valid(), pc.if_else(flags.values, "1", "0").cast(array.type), array)
+    cells = read_numbers(array, column)
+    numbers: Float64 = cells.values.to_numpy(zero_copy_only=False)
+    present = ~np.isnan(numbers)
+    fraction = present & (numbers != np.floor(numbers))
+    outside = present & ~fraction & ((numbers < 0) | (numbers > largest))
+    problems = list(cells.problems)
+    problems += [(bad, why) for bad, why in ((fraction, "wrong_type"), (outside, "out_of_range")) if bad.any()]
+    usable = present & ~fraction & ~outside
+    whole = np.where(usable, numbers, 0).astype(np.int64)
+    return Cells(pa.array(whole, mask=~usable).cast(CANONICAL[column.kind]), tuple(problems))
+
+
+def read_flags(array: pa.Array, column: Column) -> Cells:
+    """True and False, of booleans, of 0 and 1, and of the usual words."""
+    if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
+        return Cells(array.cast(pa.bool_()))
+    if pa.types.is_large_string(array.type):
+        lower = pc.utf8_lower(pc.utf8_trim_whitespace(array))
+        yes, no = pc.is_in(lower, _TRUE), pc.is_in(lower, _FALSE)
+        values = pc.if_else(yes, True, pc.if_else(no, False, pa.scalar(None, pa.bool_())))
+        bad = ~mask_of(values.is_valid()) & ~mask_of(pc.equal(lower, "")) & mask_of(array.is_valid())
+    else:
+        numbers: Float64 = read_numbers(array, column).values.to_numpy(zero_copy_only=False)
+        values = pa.array(numbers == 1.0, mask=~np.isin(numbers, (0.0, 1.0)))
+        bad = ~np.isnan(numbers) & ~np.isin(numbers, (0.0, 1.0))
+    return Cells(values, ((bad, "wrong_type"),) if bad.any() else ())
+
+
+def read_vectors(array: pa.Array, column: Column) -> Cells:
+    """Lists of finite float32; text such as `[0.5, 1]` is read too. Their length is for the caller to compare."""
+    kind = array.type
+    bad = np.zeros(len(array), np.bool_)
+    if pa.types.is_null(kind):
+        return Cells(array.cast(pa.list_(pa.float32())))
+    if pa.types.is_large_string(kind):
+        texts = array.to_pylist()
+        read = [None if text is None else _vector_of(text) for text in texts]
+        bad = np.array([a is not None and b is None for a, b in zip(texts, read, strict=True)], np.bool_)
+        array = pa.array(read, pa.list_(pa.float64()))
+    try:
+        values = array.cast(pa.list_(pa.float32()), safe=False)
+    except pa.ArrowException as error:
+        raise _wrong_type(column, "lists of numbers", kind, "write vectors as lists of numbers") from error
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    if not np.isfinite(flat).all():
+        rows = pc.list_parent_indices(values).to_numpy()
+        bad[np.unique(rows[~np.isfinite(flat)])] = True
+        values = pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
+    return Cells(values, ((bad, "wrong_type"),) if bad.any() else ())
+
+
+def _vector_of(text: str) -> list[float] | None:
+    try:
+        parts = (
+            orjson.loads(text) if text.lstrip().startswith("[") else text.replace(",", " ").replace("|", " ").split()
+        )
+        return [float(part) for part in parts]
+    except (ValueError, TypeError):
+        return None
+
+
+def _wrong_type(column: Column, expected: str, found: pa.DataType, advice: str) -> InputError:
+    return InputError(f"column {column.field!r}: expected {expected}, got {found}; {advice}")
+
+
+def read_cells(array: pa.Array, column: Column, *, textual: bool) -> Cells:
+    """The canonical cells of a column of any kind but time; `array` has been through `read_text`."""
+    kind: Kind = column.kind
+    if kind == "id":
+        return read_ids(array, column, textual=textual)
+    if kind in WORDS:
+        words = read_words(array, column)
+        return Cells(canonical_types(words.values), words.problems) if kind == "type" else words
+    if kind == "number":
+        return read_numbers(array, column)
+    if kind == "label":
+        return read_whole(array, column, _LARGEST_LABEL)
+    if kind == "count":
+        return read_whole(array, column, np.iinfo(np.int32).max)
+    if kind == "flag":
+        return read_flags(array, column)
+    if kind == "vector":
+        return read_vectors(array, column)
+    return Cells(array)

@@ -1,0 +1,126 @@
+"""Delimited text, streamed: CSV, TSV and their kin, every cell as bytes, so that ids keep their zeros.
+
+An empty cell is null; a byte order mark is skipped. A line with more or fewer cells than the header is a reject, and so
+is a row whose quotes break the rules of `features.tables.quoting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from features.errors import InputError
+from features.log import Int64
+from features.tables.encodings import open_text
+from features.tables.quoting import Block, Broken, WholeRows
+from features.tables.raw_batch import RawBatch, explained
+from features.tables.rejects import Reject
+from features.tables.sources import Source
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """Delimited text. names: of the columns, where the file has no header. quoted: cells may stand in double quotes,
+    and then hold delimiters and line ends."""
+
+    delimiter: str
+    names: tuple[str, ...] = ()
+    quoted: bool = True
+
+    @property
+    def format(self) -> str:
+        """What people call it."""
+        return "CSV" if self.delimiter == "," else "TSV"
+
+
+def delimited_columns(source: Source, layout: Delimited) -> pa.Schema:
+    """Names of the header, and the types that the first block looks like."""
+    with open_text(source.path, source.encoding) as stream:
+        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
+        names = _names(source, rows, layout)
+        first = next(iter(rows), Block(b""))
+        return _parsed(first.text, names, None, layout, [])[0].schema
+
+
+def delimited_batches(source: Source, columns: list[str], layout: Delimited) -> Iterator[RawBatch]:
+    """The rows of a file of delimited text as large_binary cells; ragged lines and broken quotes are rejects."""
+    done = 0
+    with explained(source, layout.format), open_text(source.path, source.encoding) as stream:
+        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
+        names = _names(source, rows, layout)
+        for block in rows:
+            ragged: list[arrow_csv.InvalidRow] = []
+            data, places = _parsed(block.text, names, columns, layout, ragged)
+            first, after = done + 1, done + 1 + len(data) + len(ragged)
+            rejects = [_ragged(source, done + one.number, one) for one in ragged]
+            rejects += [_broken(source, after + place, one) for place, one in enumerate(block.broken)]
+            yield RawBatch(source, first + places, data, tuple(rejects), textual=True, escaped=block.escaped)
+            done = after - 1 + len(block.broken)
+
+
+def _names(source: Source, rows: WholeRows, layout: Delimited) -> list[str]:
+    if layout.names:
+        return list(layout.names)
+    found: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
+    if any("\n" in name or "\r" in name for name in found):
+        raise InputError(
+            f"file {str(source.path)!r}: expected the names of the columns in the first row, got a quoted cell that "
+            f"goes on over several lines: {next(name for name in found if len(name.splitlines()) > 1)[:60]!r}; close it"
+        )
+    return found
+
+
+def _parsed(
+    text: bytes,
+    names: list[str] | None,
+    columns: list[str] | None,
+    layout: Delimited,
+    ragged: list[arrow_csv.InvalidRow],
+) -> tuple[pa.RecordBatch, Int64]:
+    """The rows of `text` with `columns`, all without conversion; None: all columns, with the types they look like.
+
+    names: None where the first row holds them. Lines with another number of cells are added to `ragged`. The second
+    value are the places of the rows that are left, from 0.
+    """
+
+    def on_ragged(row: arrow_csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "skip"
+
+    if names is not None and not text.strip(b"\r\n"):
+        chosen = names if columns is None else columns
+        kind = pa.null() if columns is None else pa.large_binary()
+        return pa.RecordBatch.from_arrays([pa.array([], kind)] * len(chosen), chosen), np.zeros(0, np.int64)
+    table = arrow_csv.read_csv(
+        pa.BufferReader(text),
+        read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=layout.delimiter,
+            quote_char=layout.quoted and '"',
+            newlines_in_values=layout.quoted,
+            invalid_row_handler=on_ragged,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types={name: pa.large_binary() for name in columns or []},
+            include_columns=columns,
+            null_values=[""],
+            strings_can_be_null=True,
+        ),
+    )
+    data = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
+    left = np.ones(len(data) + len(ragged), np.bool_)
+    left[[row.number - 1 for row in ragged]] = False
+    return data, np.flatnonzero(left).astype(np.int64)
+
+
+def _broken(source: Source, number: int, one: Broken) -> Reject:
+    return Reject(str(source.path), number, one.reason, "", one.line.decode("utf-8", "backslashreplace"))
+
+
+def _ragged(source: Source, number: int, row: arrow_csv.InvalidRow) -> Reject:
+    found = f"{row.actual_columns} cells, not {row.expected_columns}: {row.text}"
+    return Reject(str(source.path), number, "ragged_line", "", found)

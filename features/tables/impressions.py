@@ -1,0 +1,196 @@
+"""The impressions table as lists: the rows of each impression id together, wherever they stand in the input.
+
+An id whose rows name different users or times is rejected whole. An item twice in one list stands once, at its first
+place, with its largest label.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from features.errors import InputError
+from features.log import Bool, Int8, Int32, Int64, Ragged
+from features.tables.rejects import Reject, Rejects
+from features.tables.string_codes import Coded, Origins, coded
+from features.tables.table_reader import Checked, TableReader
+
+LONGEST_LIST = 10_000
+"""Candidates of a list that the ranker's library can learn from; `recsys.ranker.lightgbm_ranker` takes so many of a
+longer one."""
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Shown lists, sorted by (time, first appearance), codes still in vocabularies of their own.
+
+    ids, user, time, sampled, query: one for each list. offsets: (n + 1,). item, label, position: one for each row.
+    repeats: rows left out because their item stood in the list already.
+    """
+
+    ids: Coded
+    user: Coded
+    time: Int64
+    sampled: Bool
+    query: Coded
+    offsets: Int64
+    item: Coded
+    label: Int8
+    position: Int32
+    repeats: int
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The impressions table as it came. list: codes in order of first appearance."""
+
+    list: Coded
+    user: Coded
+    item: Coded
+    query: Coded
+    time: Int64
+    label: Int8
+    position: Int32
+    sampled: Bool
+
+    def take(self, rows: Int64 | Bool) -> _Rows:
+        return _Rows(
+            self.list.take(rows),
+            self.user.take(rows),
+            self.item.take(rows),
+            self.query.take(rows),
+            self.time[rows],
+            self.label[rows],
+            self.position[rows],
+            self.sampled[rows],
+        )
+
+
+def no_lists() -> Lists:
+    """The lists of a data set without an impressions table."""
+    none, zero = coded([]), np.zeros(1, np.int64)
+    empty = np.zeros(0, np.int64)
+    return Lists(
+        none, none, empty, empty.astype(bool), none, zero, none, empty.astype(np.int8), empty.astype(np.int32), 0
+    )
+
+
+def read_lists(reader: TableReader, rejects: Rejects) -> Lists:
+    """All usable lists of an impressions table."""
+    rows, origins = _read_rows(reader)
+    wrong = _conflicting(rows)
+    if wrong.any():
+        _reject(rows, wrong, origins, rejects)
+        if wrong.all():
+            raise InputError(
+                f"impressions table {str(reader.path)!r}: expected one user and one timestamp for every impression_id, "
+                "found none that agrees with itself"
+            )
+        rows = rows.take(~wrong)
+    if np.any(np.diff(rows.list.codes) < 0):
+        rows = rows.take(np.argsort(rows.list.codes, kind="stable"))
+    before = len(rows.time)
+    rows = _without_repeats(rows)
+    starts = np.flatnonzero(np.diff(rows.list.codes, prepend=-1) != 0)
+    sampled = np.logical_or.reduceat(rows.sampled, starts) if len(starts) else np.zeros(0, np.bool_)
+    lists = Lists(
+        rows.list.take(starts),
+        rows.user.take(starts),
+        rows.time[starts],
+        sampled,
+        rows.query.take(starts),
+        np.append(starts, len(rows.time)).astype(np.int64),
+        rows.item,
+        rows.label,
+        rows.position,
+        before - len(rows.time),
+    )
+    return _by_time(lists)
+
+
+def _read_rows(reader: TableReader) -> tuple[_Rows, Origins]:
+    origins = Origins()
+    texts: dict[str, list[pa.Array]] = {name: [] for name in ("impression_id", "user_id", "item_id", "query")}
+    numbers: list[tuple[Int64, Int8, Int32, Bool]] = []
+    for checked in reader:
+        origins.add(checked.file, checked.rows)
+        for name, chunks in texts.items():
+            chunks.append(checked.data.column(name).dictionary_encode())
+        numbers.append(_numbers(checked))
+    time, label, position, sampled = (np.concatenate(column) for column in zip(*numbers, strict=True))
+    columns = {name: coded(chunks) for name, chunks in texts.items()}
+    return _Rows(
+        columns["impression_id"],
+        columns["user_id"],
+        columns["item_id"],
+        columns["query"],
+        time,
+        label,
+        position,
+        sampled,
+    ), origins
+
+
+def _numbers(checked: Checked) -> tuple[Int64, Int8, Int32, Bool]:
+    data = checked.data
+    return (
+        data.column("timestamp").cast(pa.int64()).to_numpy(),
+        data.column("clicked").to_numpy(),
+        data.column("position").fill_null(0).to_numpy(zero_copy_only=False),
+        data.column("sampled").fill_null(False).to_numpy(zero_copy_only=False),
+    )
+
+
+def _conflicting(rows: _Rows) -> Bool:
+    """(n,) True for every row of an id whose rows name different users or times."""
+    first = np.zeros(len(rows.list.values), np.int64)
+    first[rows.list.codes[::-1]] = np.arange(len(rows.time))[::-1]
+    own = first[rows.list.codes]
+    differs = (rows.user.codes != rows.user.codes[own]) | (rows.time != rows.time[own])
+    wrong = np.zeros(len(rows.list.values), np.bool_)
+    wrong[rows.list.codes[differs]] = True
+    return wrong[rows.list.codes]
+
+
+def _reject(rows: _Rows, wrong: Bool, origins: Origins, rejects: Rejects) -> None:
+    for index in np.flatnonzero(wrong):
+        file, row = origins.locate(int(index))
+        value = rows.list.values[int(rows.list.codes[index])].as_py()
+        rejects.add("impressions", Reject(file, row, "conflicting_impression", "impression_id", value))
+
+
+def _without_repeats(rows: _Rows) -> _Rows:
+    key = rows.list.codes.astype(np.int64) * max(1, len(rows.item.values)) + rows.item.codes
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1) != 0)
+    if len(starts) == len(key):
+        return rows
+    label = rows.label.copy()
+    label[order[starts]] = np.maximum.reduceat(rows.label[order], starts)
+    return replace(rows, label=label).take(np.sort(order[starts]))
+
+
+def _by_time(lists: Lists) -> Lists:
+    if np.all(np.diff(lists.time) >= 0):
+        return lists
+    order = np.argsort(lists.time, kind="stable")
+    moved = Ragged(lists.offsets, np.arange(len(lists.label), dtype=np.int32)).take(order)
+    rows = moved.codes
+    return Lists(
+        lists.ids.take(order),
+        lists.user.take(order),
+        lists.time[order],
+        lists.sampled[order],
+        lists.query.take(order),
+        moved.offsets,
+        lists.item.take(rows),
+        lists.label[rows],
+        lists.position[rows],
+        lists.repeats,
+    )

@@ -1,0 +1,209 @@
+"""The items table as a catalog: texts, dates, and the further columns that were asked for or that look like categories.
+
+Reads `items` of a data directory in one pass; the last row of an item id counts, as in a log of changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.log import NO_TIME, Catalog, Categorical, Float32, Float64, Int64, Ragged, Strings
+from features.tables.encodings import FileOptions
+from features.tables.rejects import Rejects
+from features.tables.schema import ITEMS, Column, Kind, Schema
+from features.tables.table_reader import DEFAULT_FILES, TableReader
+
+CATEGORY = "category"
+_PLAIN = ("item_id", "title", "description", "published_at")
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """Which further columns of the items table are read. categories None: every text column whose values repeat.
+
+    more_categories: read as categories beside those. named_by: what names a column, where that is not the option of its
+    kind, for the error that it is missing.
+    """
+
+    categories: tuple[str, ...] | None
+    numbers: tuple[str, ...]
+    vectors: tuple[str, ...]
+    texts: tuple[str, ...]
+    more_categories: tuple[str, ...] = ()
+    named_by: Mapping[str, str] = field(default_factory=dict)
+
+    def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[Column]:
+        """Columns that the file must have. option: what names them unless `named_by` says otherwise."""
+        named_by = self.named_by
+        return [
+            Column(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option)) for name in names
+        ]
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items table: one row an item, canonical columns, in the order of the input.
+
+    categories: the columns that hold categories. repeats: rows left out because their item id comes again later.
+    """
+
+    data: pa.Table
+    columns: ItemColumns
+    categories: tuple[str, ...]
+    repeats: int
+
+    @property
+    def ids(self) -> pa.Array:
+        """Item ids, distinct, large_string."""
+        return self.data.column("item_id").combine_chunks()
+
+
+def item_schema(columns: ItemColumns, found: Sequence[Mapping[str, pa.DataType]]) -> Schema:
+    """The items table with the further columns. found: names and types of the columns of each file."""
+    further = columns.required("number", "numbers", columns.numbers)
+    further += columns.required("vector", "vectors", columns.vectors)
+    further += [
+        Column(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
+        for name in columns.texts
+        if name not in _PLAIN
+    ]
+    named = dict.fromkeys((*(columns.categories or ()), *columns.more_categories))
+    further += columns.required("category", "categories", named)
+    if columns.categories is None:
+        words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
+        taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY, *named}
+        further += [Column(f"category {name}", "category", source=name) for name in words if name not in taken]
+    if CATEGORY not in named:
+        further.append(Column(f"category {CATEGORY}", "category", source=CATEGORY))
+    return ITEMS.with_columns(further)
+
+
+def _is_words(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return any(
+        test(kind)
+        for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
+    )
+
+
+def read_items(reader: TableReader, columns: ItemColumns) -> Items:
+    """All usable items of a reader whose schema is `item_schema(columns, …)`."""
+    data = pa.Table.from_batches([checked.data for checked in reader])
+    kept = last_of_each(data.column("item_id"))
+    repeats = len(data) - len(kept)
+    data = data.take(kept) if repeats else data
+    return Items(data, columns, _category_columns(data, columns), repeats)
+
+
+def last_of_each(ids: pa.ChunkedArray) -> Int64:
+    """Positions of the last row of each id, ascending."""
+    codes = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    _, from_behind = np.unique(codes[::-1], return_index=True)
+    return np.sort(len(codes) - 1 - from_behind)
+
+
+def _category_columns(data: pa.Table, columns: ItemColumns) -> tuple[str, ...]:
+    """Names of the columns that are categories: those named, or those whose distinct values are fewer than half the
+    rows that have one; `category` is always one where it exists."""
+    read = [name.removeprefix("category ") for name in data.column_names if name.startswith("category ")]
+    chosen = []
+    for name in read:
+        column = data.column(f"category {name}")
+        filled = len(column) - column.null_count
+        named = name in (columns.categories or ()) or name in columns.more_categories
+        if named or (filled and (name == CATEGORY or repeats(_distinct(column), filled))):
+            chosen.append(name)
+    return tuple(sorted(chosen))
+
+
+def repeats(distinct: int, filled: int) -> bool:
+    """Whether a text column of so many distinct values in so many rows holds categories, rather than texts or ids."""
+    return 2 * distinct < filled
+
+
+def _distinct(column: pa.ChunkedArray) -> int:
+    parts = pc.utf8_trim_whitespace(pc.list_flatten(pc.split_pattern(column, "|")))
+    return int(pc.count_distinct(parts).as_py())
+
+
+def build_catalog(items: Items, vocabulary: pa.Array) -> Catalog:
+    """The catalog over the sorted ids `vocabulary`, in which some may have no row in the items table."""
+    position = pc.index_in(vocabulary, value_set=items.ids)
+    rows = pa.concat_arrays([position, pa.nulls(1, position.type)])
+    data = items.data.take(rows)
+    published = data.column("published_at").combine_chunks().cast(pa.int64()).fill_null(NO_TIME)
+    return Catalog(
+        strings(vocabulary),
+        _texts(data, "title"),
+        _texts(data, "description"),
+        published.to_numpy(zero_copy_only=False),
+        {name: _categorical(data.column(f"category {name}")) for name in items.categories},
+        {name: _numbers(data, f"number {name}") for name in items.columns.numbers},
+        {name: _vectors(data, name) for name in items.columns.vectors},
+        {name: _texts(data, f"text {name}") for name in items.columns.texts if f"text {name}" in data.column_names},
+    )
+
+
+def strings(array: pa.Array | pa.ChunkedArray) -> Strings:
+    """An Arrow text column as an object array of Python strings."""
+    found: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return found.astype(object)
+
+
+def _texts(data: pa.Table, name: str) -> Strings:
+    return strings(data.column(name).fill_null(""))
+
+
+def _numbers(data: pa.Table, name: str) -> Float64:
+    numbers: Float64 = data.column(name).to_numpy()
+    return numbers.astype(np.float64)
+
+
+def _vectors(data: pa.Table, name: str) -> Float32:
+    column = data.column(f"vector {name}").combine_chunks()
+    present = column.is_valid().to_numpy(zero_copy_only=False)
+    if not present.any():
+        raise InputError(f"items column {name!r} (named in vectors): expected vectors, found none in any row")
+    flat = column.drop_null().flatten().to_numpy(zero_copy_only=False)
+    vectors = np.full((len(column), len(flat) // int(present.sum())), np.nan, np.float32)
+    vectors[present] = flat.reshape(int(present.sum()), -1)
+    return vectors
+
+
+def _categorical(column: pa.ChunkedArray) -> Categorical:
+    lists = pc.split_pattern(column.combine_chunks(), "|")
+    rows: Int64 = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
+    parts = pc.utf8_trim_whitespace(lists.flatten())
+    filled = pc.not_equal(parts, "")
+    rows, parts = rows[filled.to_numpy(zero_copy_only=False)], parts.filter(filled)
+    values = parts.unique().drop_null()
+    values = values.take(pc.sort_indices(values))
+    codes = pc.index_in(parts, value_set=values).to_numpy(zero_copy_only=False)
+    size = max(1, len(values))
+    pairs = np.unique(rows.astype(np.int64) * size + codes)
+    offsets = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(np.bincount(pairs // size, minlength=len(column)), out=offsets[1:])
+    return Categorical(tuple(values.to_pylist()), Ragged(offsets, (pairs % size).astype(np.int32)))
+
+
+def items_reader(
+    path: Path,
+    columns: ItemColumns,
+    *,
+    timezone: str,
+    rejects: Rejects,
+    files: FileOptions = DEFAULT_FILES,
+    now: int | None = None,
+) -> TableReader:
+    """A reader of the items table at `path` that finds the further `columns` in it. files, now: as in `TableReader`."""
+    plain = TableReader(path, ITEMS, timezone=timezone, rejects=rejects, files=files)
+    schema = item_schema(columns, plain.columns)
+    return TableReader(path, schema, timezone=timezone, rejects=rejects, files=files, now=now)

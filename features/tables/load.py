@@ -1,0 +1,313 @@
+"""The input tables of a data directory, read into a `Log`: the one way in for training, scoring and the checks.
+
+Reads `items`, `events`, `impressions` and `users` (each a file or a folder; the latter three where they exist), one
+pass each, batch by batch. What is held for a row of events or impressions is its integer codes and its time, about
+25 bytes; texts are held for items only. Writes nothing but reject files, and those only where a folder is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
+from features.tables.encodings import FileOptions
+from features.tables.events import (
+    ClickedRows,
+    EventRows,
+    Matches,
+    event_types,
+    match_clicks,
+    merged,
+    no_events,
+    read_events,
+    types_found,
+)
+from features.tables.formats import find_table
+from features.tables.impressions import Lists, no_lists, read_lists
+from features.tables.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
+from features.tables.reading_warnings import reading_warnings
+from features.tables.rejects import Rejects
+from features.tables.report import TableCounts, TableReport, fingerprint
+from features.tables.schema import EVENTS, IMPRESSIONS, TABLES, USERS
+from features.tables.string_codes import sorted_union
+from features.tables.table_reader import DEFAULT_FILES, TableReader
+from features.tables.table_warnings import (
+    click_warnings,
+    item_warnings,
+    list_warnings,
+    repeat_warnings,
+    type_warnings,
+)
+from features.tables.users import attributes, read_users
+
+__all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
+
+MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How the tables are read.
+
+    timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
+    but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
+    categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
+    names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
+    microseconds, by which a time is in the future; None is the clock's.
+    """
+
+    timezone: str = "UTC"
+    positive_event_types: tuple[str, ...] | None = None
+    click_window: int = 30 * MINUTE
+    categories: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    more_categories: tuple[str, ...] = ()
+    named_by: Mapping[str, str] = field(default_factory=dict)
+    files: FileOptions = DEFAULT_FILES
+    now: int | None = None
+
+    @property
+    def item_columns(self) -> ItemColumns:
+        """The further item columns."""
+        return ItemColumns(self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.named_by)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything read, codes not yet joined, and the readers, which know the counts. user_repeats: rows of users whose
+    id comes again later."""
+
+    items: Items
+    events: EventRows
+    lists: Lists
+    users: pa.Table | None
+    user_repeats: int
+    readers: dict[str, TableReader]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The tables in the log's codes, while a clicked row and its event are still two things.
+
+    item_ids, user_ids: sorted. user: (n_lists,). item: (n_rows,) of the lists. events: in the table's order, unsorted.
+    clicked: the clicked rows of lists, in order. matches: the event of each.
+    """
+
+    item_ids: pa.Array
+    user_ids: pa.Array
+    user: Int32
+    item: Int32
+    events: Events
+    clicked: ClickedRows
+    matches: Matches
+
+
+def load_log(
+    folder: Path,
+    options: ReadOptions | None = None,
+    *,
+    rejects: Path | None = None,
+    impressions_required: bool = False,
+) -> tuple[Log, TableReport]:
+    """The log of a data directory and the report of its reading.
+
+    rejects: folder for `<table>.jsonl` files of rows left out; None counts them only. impressions_required: a
+    directory with events alone is an error. Raises InputError where the tables cannot be used: one line that names
+    the file or field, what was expected and what was found.
+    """
+    options = options or ReadOptions()
+    folder = Path(folder)
+    with Rejects(rejects) as bin_:
+        bin_.clear(tuple(TABLES))
+        tables = read_tables(folder, options, bin_, impressions_required=impressions_required)
+        log, matches, added = joined_log(tables, join(tables, options))
+        if not log.events.positive.any():
+            raise InputError(
+                f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
+                f"above 0 and no event is of a positive type (found {list(log.events.types)})"
+            )
+        return log, _report(tables, log, matches, added, options, bin_)
+
+
+def validate(folder: Path, options: ReadOptions | None = None, *, rejects: Path | None = None) -> TableReport:
+    """The report of a reading: the same pass, counts, fingerprint and InputError as `load_log`."""
+    return load_log(folder, options, rejects=rejects)[1]
+
+
+def read_table_rows(
+    path: Path,
+    table: str,
+    *,
+    timezone: str = "UTC",
+    rejects: Rejects | None = None,
+    options: ReadOptions | None = None,
+    files: FileOptions = DEFAULT_FILES,
+) -> TableReader:
+    """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `Checked` batches.
+
+    table: items, events, impressions or users. Items come with the further columns of `options`, named as
+    `category NAME`, `number NAME`, `vector NAME` and `text NAME`, or without options with every column as it came.
+    files: how the files are read, where no options say it. Raises InputError for an unusable file, and ValueError for
+    another table name.
+    """
+    if table not in TABLES:
+        raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
+    bin_ = rejects or Rejects(None)
+    files = files if options is None else options.files
+    if table == "items" and options is not None:
+        return items_reader(Path(path), options.item_columns, timezone=timezone, rejects=bin_, files=files)
+    schema = TABLES[table].with_extras() if table == "items" else TABLES[table]
+    return TableReader(Path(path), schema, timezone=timezone, rejects=bin_, files=files)
+
+
+def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool = False) -> Tables:
+    """The tables of a data directory, read and checked row by row. Raises InputError where they cannot be used."""
+    paths = {table: find_table(folder, table) for table in TABLES}
+    if paths["items"] is None:
+        raise InputError(
+            f"data directory {str(folder)!r}: expected an items table (items.parquet, .csv, …), found none"
+        )
+    if paths["impressions"] is None and (impressions_required or paths["events"] is None):
+        found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
+        raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
+    zone, files, now = options.timezone, options.files, options.now
+    items = items_reader(paths["items"], options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
+    readers = {"items": items}
+    for schema in (EVENTS, IMPRESSIONS, USERS):
+        path = paths[schema.table]
+        if path is not None:
+            readers[schema.table] = TableReader(path, schema, timezone=zone, rejects=rejects, files=files, now=now)
+    users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
+    tables = Tables(
+        read_items(readers["items"], options.item_columns),
+        read_events(readers["events"]) if "events" in readers else no_events(),
+        read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
+        users,
+        user_repeats,
+        readers,
+    )
+    for reader in readers.values():
+        reader.check_rejects()
+    return tables
+
+
+def join(tables: Tables, options: ReadOptions) -> Joined:
+    """The tables in the log's codes, and which event is the click of which clicked row."""
+    items, events, lists = tables.items, tables.events, tables.lists
+    known = [] if tables.users is None else tables.users.column("user_id").chunks
+    item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
+    user_ids = sorted_union([*known, events.user.used(), lists.user.used()])
+    happened = _events(events, item_ids, user_ids, options)
+    user, item = lists.user.recoded(user_ids), lists.item.recoded(item_ids)
+    rows = np.flatnonzero(lists.label > 0)
+    owner = np.searchsorted(lists.offsets, rows, side="right") - 1
+    clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
+    matches = match_clicks(
+        happened, _list_of_event(events, lists), clicked, window=options.click_window, n_items=len(item_ids)
+    )
+    return Joined(item_ids, user_ids, user, item, happened, clicked, matches)
+
+
+def joined_log(tables: Tables, joined: Joined) -> tuple[Log, Matches, int]:
+    """The log of joined tables, its matches, and how many clicks came from a list alone."""
+    lists = tables.lists
+    happened, added = merged(joined.events, joined.clicked, joined.matches)
+    query = lists.query.decoded() if len(lists.query.values) else None
+    requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
+    impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
+    known = None if tables.users is None else attributes(tables.users, joined.user_ids)
+    catalog = build_catalog(tables.items, joined.item_ids)
+    return Log(catalog, strings(joined.user_ids), happened, impressions, known), joined.matches, added
+
+
+def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
+    names = rows.type.values.to_pylist()
+    types, positive = event_types(names, options.positive_event_types)
+    kind = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
+    dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
+    user, item = rows.user.recoded(user_ids), rows.item.recoded(item_ids)
+    return Events(user, item, rows.time, kind, types, positive[kind], dated[kind])
+
+
+def _list_of_event(events: EventRows, lists: Lists) -> Int32:
+    """(n_events,) which list each event names, -1 for none and for one that is not there."""
+    place = np.full(len(lists.ids.values) + 1, -1, np.int32)
+    place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
+    return place[events.impression.recoded(lists.ids.values)]
+
+
+def _report(
+    tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
+) -> TableReport:
+    counts, units = {}, {}
+    for name, reader in tables.readers.items():
+        repeats = _repeats(tables)[name]
+        by_reason = rejects.by_reason(name)
+        kept = reader.n_rows - sum(by_reason.values()) - repeats
+        emptied = {column: one.count for column, one in reader.observed.emptied.items()}
+        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats, emptied)
+        for column, unit in reader.units.items():
+            naive = f" without a zone, read as {options.timezone}" if column in reader.naive else ""
+            units[f"{name}.{column}"] = unit + naive
+    times = np.concatenate([log.events.time[log.events.dated], log.impressions.requests.time])
+    described = len(tables.items.ids)
+    return TableReport(
+        counts,
+        items=described,
+        undescribed=len(log.catalog) - described,
+        users=len(log.users),
+        events=len(log.events),
+        clicks=int(log.events.positive.sum()),
+        impressions=len(log.impressions),
+        candidates=log.impressions.requests.n_rows,
+        matched=int((matches.event >= 0).sum()),
+        added=added,
+        first=int(times.min()) if len(times) else None,
+        last=int(times.max()) if len(times) else None,
+        time_units=units,
+        categories=tables.items.categories,
+        event_types=types_found(tables.events, log.events),
+        warnings=tuple(_warnings(tables, log, matches, added, options)),
+        fingerprint=fingerprint(log),
+    )
+
+
+def _repeats(tables: Tables) -> dict[str, int]:
+    """Rows of each table that say again what another one says, or that a later one replaces."""
+    return {
+        "items": tables.items.repeats,
+        "events": tables.events.repeats,
+        "impressions": tables.lists.repeats,
+        "users": tables.user_repeats,
+    }
+
+
+def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
+    ids = pa.array(log.catalog.ids, pa.large_string())
+    described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
+    clicks = int((log.events.positive & log.events.dated).sum())
+    in_lists = len(np.unique(matches.event[matches.event >= 0]))
+    unknown = (tables.events.impression.codes >= 0) & (_list_of_event(tables.events, tables.lists) < 0)
+    return [
+        *reading_warnings(tables.readers),
+        *item_warnings(log, np.append(described, False)),
+        *repeat_warnings(_repeats(tables)),
+        *type_warnings(types_found(tables.events, log.events), options.positive_event_types),
+        *list_warnings(log, tables.lists.repeats),
+        *click_warnings(
+            log,
+            alone=clicks - added - in_lists,
+            unknown_lists=int(unknown.sum()) if len(log.impressions) else 0,
+            early=matches.early,
+            positive=options.positive_event_types,
+        ),
+    ]

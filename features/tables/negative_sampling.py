@@ -1,0 +1,188 @@
+"""Which clicks make a made-up list, and which items stand beside the clicked one; `features.tables.sampled_impressions`
+says why.
+
+Clicks are positive, dated events. Lists are drawn in blocks that share one stretch of the clicks that follow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from features.log import Bool, Catalog, Events, Float64, Int32, Int64
+
+MINUTE = 60_000_000
+_BLOCK = 64
+_DRAWS = 4
+_NEARBY = 250
+
+
+@dataclass(frozen=True)
+class FirstClicks:
+    """The clicks that make a list, sorted by time: n of them, and how many others do not."""
+
+    user: Int32
+    item: Int32
+    time: Int64
+    touched_before: int
+    unknown_user: int
+
+
+@dataclass(frozen=True)
+class Slates:
+    """Lists in the order of time. item: (n, size) codes in shown order, -1 beyond a shorter list's end.
+
+    clicked: (n,) column of the clicked item. never_seen: (n, size) True for items without an earlier click.
+    """
+
+    user: Int32
+    time: Int64
+    item: Int32
+    clicked: Int64
+    never_seen: Bool
+
+
+def first_clicks(events: Events, *, near: int = 30 * MINUTE) -> FirstClicks:
+    """Each known user's first click on each item, dated at the user's first event on it.
+
+    near: microseconds; where that event is longer before, the click makes no list. Undated events make none either,
+    but they were a touch.
+    """
+    known = np.flatnonzero(events.user >= 0)
+    order = known[np.lexsort((events.time[known], events.item[known], events.user[known]))]
+    user, item, time = events.user[order], events.item[order], events.time[order]
+    starts = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])]) if len(order) else order
+    pair = np.cumsum(np.isin(np.arange(len(order)), starts)) - 1
+    clicks = np.flatnonzero(events.positive[order])
+    pairs, first = np.unique(pair[clicks], return_index=True)
+    click, touch = clicks[first], starts[pairs]
+    made = (time[click] - time[touch] <= near) & events.dated[order[touch]]
+    kept = touch[made][np.lexsort((item[touch[made]], time[touch[made]]))]
+    unknown = int((events.positive & (events.user < 0)).sum())
+    return FirstClicks(user[kept], item[kept], time[kept], int((~made).sum()), unknown)
+
+
+def slates(
+    events: Events, catalog: Catalog, firsts: FirstClicks, *, size: int, seed: int, window: int, block: int = 1
+) -> Iterator[Slates]:
+    """The lists for `firsts` in their order, `block` or more at a time; a click with nothing beside it makes none.
+
+    size: candidates of a list. window: clicks that follow a list's moment and give its negatives.
+    """
+    if size < 2 or window < 1:
+        raise ValueError(f"expected a size from 2 and a window from 1, got size {size} and window {window}")
+    rng = np.random.default_rng(seed)
+    clicks = Clicks(events, len(catalog))
+    touched = np.unique(_pairs(events.user, events.item, len(catalog)))
+    share = _moving_mean(clicks.born[firsts.item] >= firsts.time, _NEARBY)
+    parts: list[Slates] = []
+    for start in range(0, len(firsts.user), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        user, item, time = firsts.user[part], firsts.item[part], firsts.time[part]
+        n_new = rng.binomial(size - 1, share[part])
+        drawn, new = clicks.following(int(time[0]), window).draw(time, n_draws=_DRAWS * size, rng=rng)
+        usable = (drawn >= 0) & ~repeated_in_row(drawn) & (catalog.published_at[drawn] <= time[:, None])
+        usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), touched)
+        others = _choose(drawn, usable, new, n_new, size - 1)
+        parts.append(_shuffled(user, time, np.column_stack([item, others]), clicks.born, rng))
+        if sum(len(one.user) for one in parts) >= block:
+            yield _joined(parts)
+            parts = []
+    if parts:
+        yield _joined(parts)
+
+
+def repeated_in_row(values: npt.NDArray[np.integer]) -> Bool:
+    """(n, k) True where a value of (n, k) stands further left in its row."""
+    order = np.argsort(values, axis=1, kind="stable")
+    in_order = np.take_along_axis(values, order, axis=1)
+    repeated = np.zeros(values.shape, bool)
+    np.put_along_axis(repeated, order[:, 1:], in_order[:, 1:] == in_order[:, :-1], axis=1)
+    return repeated
+
+
+class Clicks:
+    """All clicks in the order of time. born: (n_items,) time of each item's first click, the largest int64 for none."""
+
+    def __init__(self, events: Events, n_items: int) -> None:
+        dated = events.positive & events.dated
+        self._item, self._time = events.item[dated], events.time[dated]
+        self.born = np.full(n_items, np.iinfo(np.int64).max)
+        np.minimum.at(self.born, events.item[events.positive], events.time[events.positive])
+
+    def following(self, time: int, window: int) -> Pool:
+        """Items of the `window` clicks from `time` on; of the last ones where fewer follow."""
+        start = max(0, min(int(np.searchsorted(self._time, time)), len(self._time) - window))
+        item, count = np.unique(self._item[start : start + window], return_counts=True)
+        order = np.argsort(self.born[item], kind="stable")
+        return Pool(item[order], self.born[item[order]], np.concatenate([[0], np.cumsum(count[order])]))
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Distinct items of a stretch of clicks, the longest known ones first. born: (k,). cumulative: (k + 1,)
+    occurrences."""
+
+    item: Int32
+    born: Int64
+    cumulative: Int64
+
+    def draw(self, time: Int64, *, n_draws: int, rng: np.random.Generator) -> tuple[Int32, Bool]:
+        """(n, 2 n_draws) items for lists at `time` (n,), -1 for none, and which were never clicked before it.
+
+        The first half of the columns are such items, the second half are others; in each half every other column is
+        drawn by occurrence, the rest evenly.
+        """
+        n_old = np.searchsorted(self.born, time, side="left")[:, None]
+        found = []
+        for low, high in ((n_old, np.full_like(n_old, len(self.item))), (np.zeros_like(n_old), n_old)):
+            chance = rng.random((len(time), n_draws))
+            first, last = self.cumulative[low], self.cumulative[high]
+            place = np.searchsorted(self.cumulative, first + chance * (last - first), side="right") - 1
+            place[:, ::2] = (low + chance * (high - low)).astype(np.int64)[:, ::2]
+            found.append(np.where(high > low, self.item[np.minimum(place, len(self.item) - 1)], -1))
+        new = np.arange(2 * n_draws) < n_draws
+        return np.hstack(found).astype(np.int32), np.broadcast_to(new, (len(time), 2 * n_draws))
+
+
+def _pairs(user: Int32, item: Int32, n_items: int) -> Int64:
+    return np.asarray(user.astype(np.int64) * n_items + item)
+
+
+def _among(values: Int64, ordered: Int64) -> Bool:
+    """Where `values` occur in the sorted `ordered`, which holds one value or more; same shape as `values`."""
+    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[place] == values)
+
+
+def _moving_mean(values: Bool, reach: int) -> Float64:
+    """(n,) mean over up to `reach` values on either side."""
+    total = np.concatenate([[0], np.cumsum(values)])
+    low = np.maximum(np.arange(len(values)) - reach, 0)
+    high = np.minimum(np.arange(len(values)) + reach + 1, len(values))
+    return np.asarray((total[high] - total[low]) / (high - low))
+
+
+def _choose(drawn: Int32, usable: Bool, new: Bool, n_new: Int64, n_others: int) -> Int32:
+    """(n, n_others) items: n_new (n,) new ones and old ones beside them, or what there is; -1 beyond."""
+    wanted = usable & new & (np.cumsum(usable & new, axis=1) <= n_new[:, None])
+    wanted |= usable & ~new & (np.cumsum(usable & ~new, axis=1) <= n_others - n_new[:, None])
+    choice = np.argsort(np.where(wanted, 0, np.where(usable, 1, 2)), axis=1, kind="stable")[:, :n_others]
+    return np.asarray(np.take_along_axis(np.where(usable, drawn, -1), choice, axis=1))
+
+
+def _shuffled(user: Int32, time: Int64, item: Int32, born: Int64, rng: np.random.Generator) -> Slates:
+    """Lists whose first column is the clicked item, in random order; those without another item are left out."""
+    kept = item[:, 1] >= 0
+    user, time, item = user[kept], time[kept], item[kept]
+    order = np.argsort(np.where(item >= 0, rng.random(item.shape), 2.0), axis=1)
+    item = np.take_along_axis(item, order, axis=1)
+    never_seen = (item >= 0) & (born[item] >= time[:, None])
+    return Slates(user, time, item, np.argmin(order, axis=1), never_seen)
+
+
+def _joined(parts: list[Slates]) -> Slates:
+    return Slates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Slates)))

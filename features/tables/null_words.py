@@ -1,0 +1,71 @@
+r"""Words that stand for nothing, such as `\N` and NULL, in columns that hold text.
+
+`\N`, as databases write it, is a missing value in every column. The others are text like any other, since a title or a
+brand may be called so; they are counted, so that a report can list them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.tables.cells import read_text
+from features.tables.schema import WORDS, Column
+
+MISSING = r"\N"
+_WORDS = pa.array(
+    [MISSING.lower(), "null", "none", "nan", "nat", "na", "n/a", "#n/a", "nil", "(null)", "<null>", "undefined"],
+    pa.large_string(),
+)
+_LONGEST = 12
+
+
+class NullWords:
+    """How often each word for nothing stands in each column of a table, as it is spelled there."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Counter[str]] = {}
+        self._read_as: dict[str, str] = {}
+
+    def add(self, column: Column, words: pa.Array | None) -> None:
+        """Count the words that are not null. A field that is read as several columns counts as one of them."""
+        if words is None or self._read_as.setdefault(column.field, column.name) != column.name:
+            return
+        counted = self.counts.setdefault(column.field, Counter())
+        for pair in pc.value_counts(words.drop_null()).to_pylist():
+            counted[pair["values"]] += pair["counts"]
+
+
+def without_null_words(values: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+    r"""The cells of a column with null in place of `\N`, and its words for nothing, null where there is none.
+
+    The second value is None where no cell has one. In columns of numbers and times only `\N` counts, since those read
+    the other words in ways of their own; in columns of ids too, whose users are counted by `features.tables.load`.
+    """
+    if not pa.types.is_large_string(values.type):
+        return values, None
+    missing = pc.equal(values, MISSING)
+    if pc.any(missing).as_py():
+        found = missing
+        without = pc.if_else(missing, pa.scalar(None, values.type), values)
+    else:
+        found, without = None, values
+    if column.kind in WORDS and pc.any(words := _is_word(values)).as_py():
+        found = words
+    return without, None if found is None else pc.if_else(found, values, pa.scalar(None, values.type))
+
+
+def has_words(array: pa.Array) -> bool:
+    """Whether a column has a value at all, blanks and words for nothing not counted."""
+    values = read_text(array).values
+    if not pa.types.is_large_string(values.type):
+        return not pc.all(values.is_null(nan_is_null=True)).as_py()
+    filled = pc.not_equal(pc.utf8_trim_whitespace(values), "")
+    return bool(pc.any(pc.and_not(filled, _is_word(values))).as_py())
+
+
+def _is_word(values: pa.Array) -> pa.Array:
+    short = pc.if_else(pc.less_equal(pc.binary_length(values), _LONGEST), values, pa.scalar(None, values.type))
+    return pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(short)), value_set=_WORDS)

@@ -1,0 +1,184 @@
+"""What stands out in the cells of a table while it is read: times of the future or long ago, words for nothing in ids,
+optional dates that are none. Nothing of it stops the reading; `Observed.warnings` says it, with counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.log import Int64
+from features.tables.schema import Column, Schema
+
+DAY = 86_400_000_000
+YEAR_1971 = 31_536_000_000_000
+YEAR_1980 = 315_532_800_000_000
+YEAR_1000 = -30_610_224_000_000_000
+"""Microseconds from 1970 to the beginning of each year."""
+_NOTHING = ("nan", "null", "none", "na", "n/a", "<na>", "nil", "nat", "undefined", "unknown", "-", "--", "\\n", "#n/a")
+_SHOWN = 4
+
+
+def clock() -> int:
+    """Now, microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def is_nothing(text: str) -> bool:
+    """Whether an id is a word for nothing ("nan", "NULL", "-") or blank."""
+    return text.strip().lower() in ("", *_NOTHING)
+
+
+def doubt_of_time(micros: int, now: int) -> str | None:
+    """What is odd about the time of something that happened or is asked for, None for nothing: more than a day from
+    now, or before 1980."""
+    if YEAR_1980 <= micros <= now + DAY:
+        return None
+    return f"{iso(micros)} is {'in the future' if micros > now else 'before 1980'}"
+
+
+def doubt_of_date(micros: int, value: object, now: int) -> str | None:
+    """What is odd about a date, of publication say, that came as `value`; None for nothing."""
+    number = isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().isdigit())
+    if micros > now + DAY:
+        return "is in the future"
+    if micros < YEAR_1000 or (number and 0 <= micros < YEAR_1971):
+        return "is a date of 1970 or before the year 1000, is its unit meant"
+    return None
+
+
+def iso(micros: int) -> str:
+    """A time in ISO 8601, to the second."""
+    return f"{np.datetime64(micros, 'us').astype('datetime64[s]')}Z"
+
+
+@dataclass
+class _Times:
+    """Of one column: how many times there are, how many are odd, and the first and the last of all."""
+
+    n: int = 0
+    old: int = 0
+    future: int = 0
+    first: int = np.iinfo(np.int64).max
+    last: int = np.iinfo(np.int64).min
+
+
+@dataclass
+class _Emptied:
+    """Of one optional date column: cells that are no date, and the first of them."""
+
+    count: int
+    where: str
+    value: str | None
+
+
+@dataclass
+class Observed:
+    """Collects what stands out in the rows of one table that are kept. now: microseconds."""
+
+    schema: Schema
+    now: int
+    rows: int = 0
+    emptied: dict[str, _Emptied] = field(default_factory=dict)
+    _times: dict[str, _Times] = field(default_factory=dict)
+    _nothing: dict[str, Counter[str]] = field(default_factory=dict)
+    _missing: Counter[str] = field(default_factory=Counter)
+
+    def add(self, data: pa.RecordBatch, numeric: Collection[str]) -> None:
+        """The next rows that are kept. numeric: time columns that this file writes as numbers since 1970."""
+        self.rows += len(data)
+        for column in self.schema.columns:
+            array = data.column(column.name)
+            if column.kind == "time":
+                micros: Int64 = array.drop_null().cast(pa.int64()).to_numpy(zero_copy_only=False)
+                self._add_times(column, micros, column.name in numeric)
+            elif column.kind == "id":
+                found = pc.value_counts(array.filter(pc.is_in(array, value_set=_SPELLINGS)))
+                words = {one["values"]: one["counts"] for one in found.to_pylist()}
+                self._nothing.setdefault(column.name, Counter()).update(words)
+                self._missing[column.name] += array.null_count
+
+    def empty(self, column: Column, count: int, where: str, value: str | None) -> None:
+        """Cells of an optional date that are none and count as missing. where, value: of the first of them."""
+        known = self.emptied.setdefault(column.field, _Emptied(0, where, value))
+        known.count += count
+
+    def _add_times(self, column: Column, micros: Int64, numeric: bool) -> None:
+        if not len(micros):
+            return
+        seen = self._times.setdefault(column.name, _Times())
+        if column.moment:
+            old = micros < YEAR_1980
+        else:
+            old = micros < YEAR_1000
+            if numeric:
+                old |= (micros >= 0) & (micros < YEAR_1971)
+        seen.n += len(micros)
+        seen.old += int(old.sum())
+        seen.future += int((micros > self.now + DAY).sum())
+        seen.first, seen.last = min(seen.first, int(micros.min())), max(seen.last, int(micros.max()))
+
+    def warnings(self) -> list[str]:
+        """Everything that stands out, a sentence each."""
+        fields = {column.name: f"{self.schema.table}.{column.field}" for column in self.schema.columns}
+        moments = {column.name for column in self.schema.columns if column.moment}
+        found = []
+        for name, seen in self._times.items():
+            span = f"{seen.n:,} times are"
+            if seen.old:
+                when = "before 1980" if name in moments else "of 1970 or before the year 1000"
+                found.append(
+                    f"{fields[name]}: {seen.old:,} of {span} {when}, the first {iso(seen.first)}; are they dates or "
+                    "numbers of another unit than epoch s, ms or us?"
+                )
+            if seen.future:
+                found.append(
+                    f"{fields[name]}: {seen.future:,} of {span} in the future, the last {iso(seen.last)}; is the unit, "
+                    "the time zone or a clock wrong?"
+                )
+        for name, emptied in self.emptied.items():
+            found.append(
+                f"{self.schema.table}.{name}: {emptied.count:,} cells are no date and count as missing, the first in "
+                f"{emptied.where}: {emptied.value!r}"
+            )
+        found += [self._sentence(fields[name], words) for name, words in self._nothing.items() if words]
+        found += [
+            f"{fields[name]}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) are empty: nobody is known "
+            "there, and each row is a user without history"
+            for name, count in self._missing.items()
+            if count and name == "user_id"
+        ]
+        return found
+
+    def _sentence(self, name: str, words: Mapping[str, int]) -> str:
+        count = sum(words.values())
+        most = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))
+        shown = ", ".join(repr(word) for word, _ in most[:_SHOWN]) + (", …" if len(most) > _SHOWN else "")
+        what = "one user" if name.endswith(".user_id") else "one id"
+        return (
+            f"{name}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) hold a word for nothing ({shown}), "
+            f"which is read as an id: all rows of a word are {what}; leave such cells empty, or the rows out"
+        )
+
+
+def _spellings() -> list[str]:
+    """The words for nothing as files have them: in their usual cases, and with a blank before or behind."""
+    cases = {case for word in _NOTHING for case in (word, word.upper(), word.capitalize(), word.title())}
+    cases |= {"NaN", "NaT", ""}
+    return sorted(
+        {f"{before}{word}{behind}" for word in cases for before in ("", " ") for behind in ("", " ")} | {"\t"}
+    )
+
+
+_SPELLINGS = pa.array(_spellings(), pa.large_string())
+
+
+def _share(count: int, rows: int) -> str:
+    share = 100 * count / rows
+    return f"{share:.1f}%" if share < 10 else f"{share:.0f}%"

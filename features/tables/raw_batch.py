@@ -1,0 +1,61 @@
+"""Rows as a file gave them, and one way to say that a file is broken."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from features.errors import InputError
+from features.log import Int64
+from features.tables.encodings import encoding_advice, is_utf8
+from features.tables.rejects import Reject
+from features.tables.sources import Source
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the columns asked for
+    that the file has. textual: True where every cell is text only because the format knows nothing else. escaped: how
+    many cells had quotes escaped by backslashes."""
+
+    source: Source
+    rows: Int64
+    data: pa.RecordBatch
+    rejects: tuple[Reject, ...] = ()
+    textual: bool = False
+    escaped: int = 0
+
+    @property
+    def file(self) -> Path:
+        """Where the rows stand."""
+        return self.source.path
+
+
+@contextmanager
+def explained(source: Source, kind: str) -> Iterator[None]:
+    """Turns what Arrow, gzip and the system say of a bad file into one line that names it."""
+    file = str(source.path)
+    try:
+        yield
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x}" if is_utf8(source.encoding) else "other bytes"
+        raise InputError(
+            f"file {file!r}: expected {source.encoding.upper()} text, got {found} among the names of its columns; "
+            f"{encoding_advice(source.encoding)}"
+        ) from error
+    except UnicodeError as error:
+        raise InputError(
+            f"file {file!r}: expected {source.encoding.upper()} text, got: {error}; {encoding_advice(source.encoding)}"
+        ) from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        detail = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]
+        raise InputError(
+            f"file {file!r}: expected a readable {kind} file, got {detail!r}; write it again or take it away"
+        ) from error

@@ -1,0 +1,180 @@
+"""`recsys data slates`: impressions made from events alone, one list for each user's first click on an item.
+
+A list is that item and items the user never touches. Two things must not give the clicked item away:
+
+- A repeat. The user touched none of the list's items before. Where something else came just before the click (a view),
+  the list is dated at that; where it came longer before, no list is made, and the report counts it.
+- A count, zero above all. Negatives are items of the clicks that follow the list's moment: the item of the next clicks
+  has the same past as the item of this one. Half are drawn as often as they occur there, half evenly over the items
+  there; and as many items that were never clicked before are among the negatives as among the clicked, in expectation
+  and at each time. Items published later than the list are never drawn.
+
+What was drawn says something of an item's future, so every row is marked `sampled`: a list that nobody saw.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.atomic_files import fresh_file
+from features.errors import InputError
+from features.log import Catalog, Events, Impressions, Log, Requests, Strings
+from features.tables.formats import find_table
+from features.tables.load import ReadOptions, load_log
+from features.tables.negative_sampling import FirstClicks, Slates, first_clicks, slates
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIZE = 20
+DEFAULT_WINDOW = 1_000
+_SCHEMA = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("item_id", pa.string()),
+        ("position", pa.int32()),
+        ("clicked", pa.int8()),
+        ("sampled", pa.bool_()),
+    ]
+)
+_TOGETHER = 20_000
+
+
+@dataclass(frozen=True)
+class SlateReport:
+    """What was written. lists_shorter: lists for which too few items were left. never_seen_*: share of the clicked and
+    of the other candidates without an earlier click. skipped_*: first clicks that make no list."""
+
+    file: str
+    impressions: int
+    rows: int
+    lists_shorter: int
+    never_seen_clicked: float
+    never_seen_unclicked: float
+    skipped_touched_before: int
+    skipped_unknown_user: int
+    skipped_nothing_else: int
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures by name, for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """The same for a person, a line each."""
+        return [
+            f"made {self.impressions:,} lists with {self.rows:,} candidates: {self.file}",
+            f"never clicked before: {self.never_seen_clicked:.1%} of the clicked, "
+            f"{self.never_seen_unclicked:.1%} of the other candidates; {self.lists_shorter:,} lists are shorter",
+            f"no list for {self.skipped_touched_before:,} clicks on items touched before, "
+            f"{self.skipped_unknown_user:,} of unknown users, {self.skipped_nothing_else:,} with nothing else to show",
+        ]
+
+
+def make_slates(
+    events: Events, catalog: Catalog, *, size: int = DEFAULT_SIZE, seed: int = 0, window: int = DEFAULT_WINDOW
+) -> Impressions:
+    """Made-up lists of `size` candidates for every first click; see the module.
+
+    window: clicks that follow a list's moment and give its negatives. Raises ValueError for sizes out of range,
+    InputError where no list can be made.
+    """
+    parts = list(slates(events, catalog, first_clicks(events), size=size, seed=seed, window=window))
+    if not sum(len(part.user) for part in parts):
+        raise InputError("events: expected clicks of known users on two items or more, found none that makes a list")
+    user, time, item, clicked = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "time", "item", "clicked")
+    )
+    shown = item >= 0
+    row, column = np.nonzero(shown)
+    offsets = np.concatenate([[0], np.cumsum(shown.sum(axis=1))]).astype(np.int64)
+    requests = Requests(user, time, offsets, item[row, column])
+    label = (column == clicked[row]).astype(np.int8)
+    return Impressions(requests, _ids(0, len(user)), np.ones(len(user), bool), label, (column + 1).astype(np.int32))
+
+
+def write_slates(
+    folder: Path,
+    *,
+    size: int = DEFAULT_SIZE,
+    seed: int = 0,
+    window: int = DEFAULT_WINDOW,
+    options: ReadOptions | None = None,
+) -> SlateReport:
+    """Makes lists from the events in `folder` and writes them there as impressions.parquet, a part at a time.
+
+    Raises InputError where there is an impressions table already, and where no list can be made.
+    """
+    found = find_table(folder, "impressions")
+    if found is not None:
+        raise InputError(f"{str(found)!r}: expected no impressions table beside the events; move it away to make lists")
+    log, tables = load_log(folder, options)
+    for warning in tables.warnings:
+        logger.info("warning: %s", warning)
+    firsts = first_clicks(log.events)
+    out = folder / "impressions.parquet"
+    tally = _Tally()
+    with fresh_file(out) as path:
+        with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+            for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
+                writer.write_table(_table(part, tally.impressions, log))
+                tally.add(part)
+        if not tally.impressions:
+            raise InputError(
+                f"events of {str(folder)!r}: expected clicks of known users on two items or more, "
+                "found none that makes a list"
+            )
+    return tally.report(out, firsts)
+
+
+def _ids(first: int, n: int) -> Strings:
+    return np.array([f"s{number:09d}" for number in range(first, first + n)], object)
+
+
+def _table(part: Slates, first: int, log: Log) -> pa.Table:
+    row, column = np.nonzero(part.item >= 0)
+    ids = pa.array(_ids(first, len(part.user)), pa.string())
+    columns = [
+        ids.take(pa.array(row)),
+        pa.array(log.users[part.user[row]], pa.string()),
+        pa.array(part.time[row], pa.timestamp("us", tz="UTC")),
+        pa.array(log.catalog.ids[part.item[row, column]], pa.string()),
+        pa.array((column + 1).astype(np.int32)),
+        pa.array((column == part.clicked[row]).astype(np.int8)),
+        pa.array(np.ones(len(row), bool)),
+    ]
+    return pa.table(columns, schema=_SCHEMA)
+
+
+class _Tally:
+    """Counts what was written."""
+
+    def __init__(self) -> None:
+        self.impressions = self.rows = self.shorter = self.new_clicked = self.new_rows = 0
+
+    def add(self, part: Slates) -> None:
+        shown = part.item >= 0
+        self.impressions += len(part.user)
+        self.rows += int(shown.sum())
+        self.shorter += int((~shown.all(axis=1)).sum())
+        self.new_rows += int(part.never_seen.sum())
+        self.new_clicked += int(part.never_seen[np.arange(len(part.user)), part.clicked].sum())
+
+    def report(self, out: Path, firsts: FirstClicks) -> SlateReport:
+        return SlateReport(
+            file=str(out),
+            impressions=self.impressions,
+            rows=self.rows,
+            lists_shorter=self.shorter,
+            never_seen_clicked=self.new_clicked / self.impressions,
+            never_seen_unclicked=(self.new_rows - self.new_clicked) / (self.rows - self.impressions),
+            skipped_touched_before=firsts.touched_before,
+            skipped_unknown_user=firsts.unknown_user,
+            skipped_nothing_else=len(firsts.user) - self.impressions,
+        )

@@ -1,0 +1,137 @@
+"""The columns of the input tables: what each is called, what it holds, and whether it has to be there.
+
+Canonical Arrow types, which every reader of a checked table gets:
+
+    id, text, category   large_string, valid UTF-8; several category values are separated by `|`
+    type                 large_string, an event type as `features.tables.event_types` compares it
+    time                 timestamp[us, UTC]
+    number               double, finite or null
+    label                int8, 0 to 30
+    count                int32, from 0
+    flag                 bool
+    vector               list<float>, all of one length
+    any                  as it came
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["id", "text", "category", "type", "time", "number", "label", "count", "flag", "vector", "any"]
+
+WORDS: frozenset[Kind] = frozenset({"text", "category", "type"})
+"""Kinds whose values are words: of lists joined, of numbers written out."""
+
+CANONICAL: dict[Kind, pa.DataType] = {
+    "id": pa.large_string(),
+    "text": pa.large_string(),
+    "category": pa.large_string(),
+    "type": pa.large_string(),
+    "time": pa.timestamp("us", "UTC"),
+    "number": pa.float64(),
+    "label": pa.int8(),
+    "count": pa.int32(),
+    "flag": pa.bool_(),
+    "vector": pa.list_(pa.float32()),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    required: the file must have it. filled: a row without a value is rejected. moment: it says when something
+    happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
+    a cell is no date. source: the name in the file where that is not `name`. wanted_by: the option that asks for it,
+    for the error that it is missing. joiner: stands between the values of a list where text is wanted.
+    """
+
+    name: str
+    kind: Kind
+    required: bool = False
+    filled: bool = False
+    moment: bool = False
+    source: str = ""
+    wanted_by: str = ""
+    joiner: str = "|"
+
+    @property
+    def optional_date(self) -> bool:
+        """Whether a cell that is no time counts as missing rather than rejects its row."""
+        return self.kind == "time" and not self.moment and not self.filled
+
+    @property
+    def field(self) -> str:
+        """The column's name in the file."""
+        return self.source or self.name
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A table: its name and its columns. extras: hand on whatever other columns there are, as they came."""
+
+    table: str
+    columns: tuple[Column, ...]
+    extras: bool = False
+
+    def with_columns(self, columns: Iterable[Column]) -> Schema:
+        """The same table with further columns."""
+        return replace(self, columns=(*self.columns, *columns))
+
+    def with_extras(self) -> Schema:
+        """The same table, with every further column handed on."""
+        return replace(self, extras=True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns, as a checked batch has them."""
+        return tuple(column.name for column in self.columns)
+
+
+def _id(name: str, *, filled: bool = True, required: bool = True) -> Column:
+    return Column(name, "id", required=required, filled=filled)
+
+
+_TIMESTAMP = Column("timestamp", "time", required=True, filled=True, moment=True)
+
+ITEMS = Schema(
+    "items",
+    (
+        _id("item_id"),
+        Column("title", "text", required=True, joiner=" "),
+        Column("description", "text", joiner=" "),
+        Column("published_at", "time"),
+    ),
+)
+EVENTS = Schema(
+    "events",
+    (
+        _id("user_id", filled=False),
+        _id("item_id"),
+        _TIMESTAMP,
+        Column("event_type", "type"),
+        Column("value", "number"),
+        _id("impression_id", filled=False, required=False),
+        _id("event_id", filled=False, required=False),
+    ),
+)
+IMPRESSIONS = Schema(
+    "impressions",
+    (
+        _id("impression_id"),
+        _id("user_id", filled=False),
+        _TIMESTAMP,
+        _id("item_id"),
+        Column("clicked", "label", required=True, filled=True),
+        Column("position", "count"),
+        Column("query", "text"),
+        Column("sampled", "flag"),
+    ),
+)
+USERS = Schema("users", (_id("user_id"),), extras=True)
+
+TABLES: dict[str, Schema] = {schema.table: schema for schema in (ITEMS, EVENTS, IMPRESSIONS, USERS)}

@@ -1,0 +1,263 @@
+"""A table's rows, checked: canonical Arrow batches of what can be used, and a count of what cannot.
+
+`TableReader` makes one pass over a file or folder, batch by batch. A row is rejected when a cell that it needs is
+missing or a cell cannot be read; the reason, the field and the value go to `Rejects`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.log import Bool, Int64
+from features.tables.cells import is_text, mask_of, read_cells, read_text, uuids_as_text
+from features.tables.encodings import FileOptions, reason_for
+from features.tables.formats import columns_of, files_of, raw_batches
+from features.tables.null_words import NullWords, has_words, without_null_words
+from features.tables.observed import Observed, clock
+from features.tables.raw_batch import RawBatch
+from features.tables.rejects import Reject, Rejects
+from features.tables.schema import CANONICAL, Column, Kind, Schema
+from features.tables.time_units import TimeUnits
+from features.tables.timestamps import EXPECTED, check_zone, read_times
+
+DEFAULT_FILES = FileOptions()
+_WITHOUT_TIMES = (
+    "only what came before a list may be known when it is ranked, so every row needs its time; if the rows stand in "
+    "the order in which they happened, number them and give the numbers as epoch seconds: 1700000001, 1700000002, …; "
+    "hours, weekdays and ages then mean nothing"
+)
+_LIST = r"^\s*\[.*\]\s*$"
+_Read = tuple[pa.Array, tuple[tuple[Bool, str], ...]]
+"""Canonical values, and masks of the rows that cannot be read, each with its reason."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Good rows of one file. data: canonical columns in the order of the schema; a column that the file does not have
+    is null. rows: (n,) int64, each row's number in `file`, from 1."""
+
+    file: Path
+    rows: Int64
+    data: pa.RecordBatch
+
+
+class TableReader:
+    """One pass over a table. Iterate it once; the counts stand when it is through.
+
+    n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
+    columns of each file. rejects: where rows that cannot be used go. words: what the table's text columns hold of words
+    for nothing. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
+    are lists written as text. observed: what stands out in the rows that are kept. now: microseconds, by which a time
+    is in the future; None is the clock's.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: Schema,
+        *,
+        timezone: str,
+        rejects: Rejects,
+        files: FileOptions = DEFAULT_FILES,
+        now: int | None = None,
+    ) -> None:
+        self.path = path
+        self.schema = schema
+        self.n_rows = 0
+        self.n_kept = 0
+        self.naive: set[str] = set()
+        self.words = NullWords()
+        self.escaped: Counter[Path] = Counter()
+        self.bracketed: Counter[str] = Counter()
+        self._timezone = check_zone(timezone)
+        self.rejects = rejects
+        self._options = files
+        self.observed = Observed(schema, clock() if now is None else now)
+        self._units = TimeUnits()
+        self._lengths: dict[str, int] = {}
+        self._pending: list[Reject] = []
+        self._files = files_of(path, files.encoding)
+        self.columns = [columns_of(file) for file in self._files]
+        for file, found in zip(self._files, self.columns, strict=True):
+            self._check_columns(file.path, list(found))
+
+    @property
+    def units(self) -> dict[str, str]:
+        """How the times of each column are written."""
+        return self._units.said()
+
+    def __iter__(self) -> Iterator[Checked]:
+        """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
+        the end where there was no good row, or more bad ones than the options allow."""
+        self._require_times()
+        for file, found in zip(self._files, self.columns, strict=True):
+            wanted: dict[str, set[Kind]] = {}
+            for column in self.schema.columns:
+                wanted.setdefault(column.field, set()).add(column.kind)
+            if self.schema.extras:
+                wanted |= {name: {"any"} for name in found if name not in wanted}
+            for raw in raw_batches(file, wanted):
+                checked = self._checked(raw)
+                self.n_kept += len(checked.rows)
+                if len(checked.rows):
+                    yield checked
+        self.check_rejects()
+
+    def check_rejects(self) -> None:
+        """Raises InputError where more rows are rejected, or have been since, than the options allow."""
+        self.rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=self.n_kept == 0)
+
+    def _check_columns(self, file: Path, found: list[str]) -> None:
+        for column in self.schema.columns:
+            if column.required and column.field not in found:
+                why = f" (named in {column.wanted_by})" if column.wanted_by else ""
+                advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else _other_delimiter(found)
+                raise InputError(
+                    f"file {str(file)!r}: expected a column {column.field!r} in {self.schema.table}{why}, "
+                    f"found {sorted(found)}{advice}"
+                )
+
+    def _require_times(self) -> None:
+        for column in self.schema.columns:
+            if column.kind != "time" or not column.filled:
+                continue
+            n_rows = 0
+            for raw in (raw for file in self._files for raw in raw_batches(file, {column.field: {column.kind}})):
+                if has_words(raw.data.column(column.field)):
+                    break
+                n_rows += len(raw.rows)
+            else:
+                self._fail_without_times(column, n_rows)
+
+    def _fail_without_times(self, column: Column, n_rows: int) -> None:
+        if n_rows:
+            raise InputError(
+                f"{self.schema.table} table {str(self.path)!r}: expected times in column {column.field!r}, found none "
+                f"in any of its {n_rows:,} rows; {_WITHOUT_TIMES}"
+            )
+
+    def _checked(self, raw: RawBatch) -> Checked:
+        self.n_rows += len(raw.rows) + len(raw.rejects)
+        self._pending = list(raw.rejects)
+        self.escaped[raw.file] += raw.escaped
+        kept = np.ones(len(raw.rows), np.bool_)
+        arrays = [self._column(raw, column, kept) for column in self.schema.columns]
+        names = list(self.schema.names)
+        if self.schema.extras:
+            further = [name for name in raw.data.schema.names if name not in {c.field for c in self.schema.columns}]
+            arrays += [read_text(raw.data.column(name)).values for name in further]
+            names += further
+        for reject in sorted(self._pending, key=lambda one: one.row):
+            self.rejects.add(self.schema.table, reject)
+        data = pa.RecordBatch.from_arrays(arrays, names)
+        rows = raw.rows
+        if not kept.all():
+            rows, data = rows[kept], data.filter(pa.array(kept))
+        self.observed.add(data, self._units.numeric(raw.file))
+        return Checked(raw.file, rows, data)
+
+    def _column(self, raw: RawBatch, column: Column, kept: Bool) -> pa.Array:
+        """The canonical column; rows that it spoils are cleared from `kept`, once each, and reported."""
+        if column.field not in raw.data.schema.names:
+            values = pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null()))
+            if column.filled:
+                self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", kept)
+            return values
+        values, problems = self._distinct(raw, raw.data.column(column.field), column)
+        if column.optional_date:
+            self._empty(raw, column, problems, kept)
+            return values
+        for bad, reason in problems:
+            self._reject(raw, column, bad, reason, kept)
+        if column.kind == "category":
+            self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(values, _LIST)).sum())
+        if column.filled and values.null_count:
+            self._reject(raw, column, mask_of(values.is_null()), "missing_value", kept)
+        return values
+
+    def _distinct(self, raw: RawBatch, array: pa.Array, column: Column) -> _Read:
+        """The values of a column; of text, whose parsing is slow, each distinct cell is read once."""
+        if not pa.types.is_dictionary(array.type):
+            if column.kind in ("text", "any") or not is_text(array.type):
+                values, problems, words = self._values(raw, array, column)
+                self.words.add(column, words)
+                return values, problems
+            array = array.dictionary_encode()
+        values, problems, words = self._values(raw, array.dictionary, column)
+        self.words.add(column, None if words is None else words.take(array.indices))
+        rows = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)
+        spread = tuple((np.append(bad, False)[rows], reason) for bad, reason in problems if bad.any())
+        return values.take(array.indices), spread
+
+    def _values(self, raw: RawBatch, array: pa.Array, column: Column) -> tuple[*_Read, pa.Array | None]:
+        """As `_Read`, and what the cells hold of words for nothing, null elsewhere; None where there is none."""
+        text = read_text(uuids_as_text(array) if column.kind == "id" else array)
+        given, words = without_null_words(text.values, column)
+        values, problems = self._read(raw.file, given, column, textual=raw.textual)
+        undecoded = tuple((bad, reason_for(raw.source.encoding) if raw.textual else why) for bad, why in text.problems)
+        return values, (*undecoded, *problems), words
+
+    def _read(self, file: Path, array: pa.Array, column: Column, *, textual: bool) -> _Read:
+        try:
+            if column.kind == "time":
+                return self._times(file, array, column)
+            cells = read_cells(array, column, textual=textual)
+        except (InputError, pa.ArrowException) as error:
+            raise InputError(f"file {str(file)!r}, {self.schema.table}: {' '.join(str(error).split())}") from error
+        if column.kind == "vector":
+            wrong = self._wrong_length(cells.values, column)
+            return cells.values, (*cells.problems, (wrong, "vector_length"))
+        return cells.values, cells.problems
+
+    def _times(self, file: Path, array: pa.Array, column: Column) -> _Read:
+        unit = self._units.of(file, column.name)
+        times = read_times(array, timezone=self._timezone, unit=unit, moment=column.moment)
+        if times is None:
+            raise InputError(f"column {column.field!r}: expected times as timestamps, {EXPECTED}, got {array.type}")
+        self._units.add(file, column.name, times, text=pa.types.is_large_string(array.type))
+        if times.naive:
+            self.naive.add(column.name)
+        return times.values, ((times.mixed, "time_unit_mixed"), (times.unreadable, "unreadable_time"))
+
+    def _wrong_length(self, values: pa.Array, column: Column) -> Bool:
+        lengths = pc.list_value_length(values)
+        present = lengths.drop_null()
+        if column.name not in self._lengths and len(present):
+            self._lengths[column.name] = present[0].as_py()
+        return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
+
+    def _empty(self, raw: RawBatch, column: Column, problems: tuple[tuple[Bool, str], ...], kept: Bool) -> None:
+        """Count the cells of an optional date that are none, which are null already; their rows are kept."""
+        rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(mask for mask, _ in problems)]) & kept)
+        if len(rows):
+            value = _shown(raw.data.column(column.field)[int(rows[0])].as_py())
+            self.observed.empty(column, len(rows), f"row {raw.rows[rows[0]]} of {raw.file.name}", value)
+
+    def _reject(self, raw: RawBatch, column: Column, bad: Bool, reason: str, kept: Bool) -> None:
+        given = raw.data.column(column.field) if column.field in raw.data.schema.names else None
+        for index in np.flatnonzero(bad & kept):
+            value = None if given is None else _shown(given[int(index)].as_py())
+            self._pending.append(Reject(str(raw.file), int(raw.rows[index]), reason, column.field, value))
+        kept &= ~bad
+
+
+def _other_delimiter(found: list[str]) -> str:
+    """What to do about a file whose one column seems to be several, for an error."""
+    other = next((one for one in (";", "\t", "|", ",") if one in found[0]), None) if len(found) == 1 else None
+    return (
+        "" if other is None else f"; its columns seem to be separated by {other!r}, expected ',' in .csv, tabs in .tsv"
+    )
+
+
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,55 @@
+"""How the times of a table's columns are written, found for each file by itself: the files of a folder may differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from features.tables.timestamps import Times, Unit
+
+_SHOWN = 3
+_WORDS = {"calendar": "calendar numbers", "s": "epoch s", "ms": "epoch ms", "us": "epoch us"}
+
+
+class TimeUnits:
+    """What has been found of each column in each file so far."""
+
+    def __init__(self) -> None:
+        self._units: dict[tuple[str, Path], Unit] = {}
+        self._written: dict[str, dict[Path, str]] = {}
+
+    def of(self, file: Path, column: str) -> Unit | None:
+        """The unit of a file's numbers, None while none was seen."""
+        return self._units.get((column, file))
+
+    def add(self, file: Path, column: str, times: Times, *, text: bool) -> None:
+        """Remember what a batch of a file was read as. text: whether the column came as text."""
+        if times.unit is not None:
+            self._units[column, file] = times.unit
+        if times.values.null_count < len(times.values):
+            self._written.setdefault(column, {}).setdefault(file, "ISO 8601" if text else "timestamps")
+
+    def numeric(self, file: Path) -> set[str]:
+        """Columns that a file writes as numbers since 1970."""
+        return {column for (column, where), unit in self._units.items() if where == file and unit != "calendar"}
+
+    def said(self) -> dict[str, str]:
+        """How each column is written, for people; where files differ, which of them is how."""
+        return {column: _joined(self._of_files(column)) for column in self._written}
+
+    def _of_files(self, column: str) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for file, how in self._written[column].items():
+            unit = self._units.get((column, file))
+            found.setdefault(how if unit is None else _WORDS[unit], []).append(file)
+        return found
+
+
+def _joined(files: dict[str, list[Path]]) -> str:
+    if len(files) == 1:
+        return next(iter(files))
+    return ", ".join(f"{how} in {_names(where)}" for how, where in files.items())
+
+
+def _names(files: list[Path]) -> str:
+    names = ", ".join(file.name for file in files[:_SHOWN])
+    return names if len(files) <= _SHOWN else f"{names} and {len(files) - _SHOWN} more files"

@@ -1,0 +1,255 @@
+"""Times as people write them, read as microseconds since the epoch, UTC.
+
+Timestamps and dates of any unit, ISO 8601 text with or without a zone, year first dates such as 2001/2/3 and 2001-2,
+and, as numbers or as text, calendar numbers such as 2016 and 20231114221320 (see `features.tables.calendar_numbers`) or
+epoch seconds, milliseconds or microseconds. Which epoch unit a file uses is told by the size of its numbers: below 1e11
+seconds (until the year 5138), below 1e14 milliseconds (from 1973), below 1e17 microseconds (from 1973). Times without a
+zone become UTC by the one rule of `features.tables.time_zones`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from features.errors import InputError
+from features.log import Bool, Float64, Int64
+from features.tables.calendar_numbers import are_dates, has_form, local_times
+from features.tables.time_zones import EARLIEST, LATEST, utc_of_local
+
+Epoch = Literal["s", "ms", "us"]
+Unit = Literal["s", "ms", "us", "calendar"]
+
+CANONICAL_TIME = pa.timestamp("us", "UTC")
+EXPECTED = "ISO 8601, epoch s, ms or us, or a calendar number such as 20231114 or 20231114221320"
+"""What a time may be, for messages."""
+_SCALE: dict[Epoch, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_BELOW: tuple[tuple[Epoch, float], ...] = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
+_OF_AN_EPOCH = 5e8
+"""A column with a number of seconds above this (November 1985) does count from 1970: a 2016 in it is a year."""
+_LONGEST_WHOLE = 30
+_NUMBER = r"^\s*[+-]?\d+(\.\d*)?\s*$"
+_ISO = r"^\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?)?$"
+_YEAR_FIRST = re.compile(r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2}))?(?:[ T]+(\d.*))?")
+_ISO_ZONE = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})$"
+
+
+@dataclass(frozen=True)
+class Times:
+    """values: (n,) timestamp[us, UTC], null where there is none or it is wrong. unreadable: (n,) True where there was
+    something that is no time. mixed: (n,) True for numbers of another unit than the file's. unit: of the numbers, None
+    while none was seen. naive: whether a time without a zone was read."""
+
+    values: pa.Array
+    unreadable: Bool
+    mixed: Bool
+    unit: Unit | None
+    naive: bool = False
+
+
+def check_zone(name: str) -> str:
+    """`name`, if it is an IANA time zone; InputError otherwise."""
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, LookupError) as error:
+        raise InputError(f"timezone: expected an IANA name such as 'Europe/Berlin' or 'UTC', got {name!r}") from error
+    return name
+
+
+def moment_of(value: str | int | float, timezone: str) -> int | None:
+    """Microseconds since the epoch of one time as people write it, None where it is none; see `read_times`.
+
+    timezone: IANA name for a time without a zone. What a number is, its digits and its size tell alone.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if not re.match(_NUMBER, text):
+            parsed = _parse(text, ZoneInfo(timezone))
+            return None if parsed is None else parsed[0]
+        value = float(text) if "." in text or len(text) > _LONGEST_WHOLE else int(text)
+    unit = _unit_of(abs(value))
+    if unit is None:
+        return None
+    if value == int(value):
+        local, valid = local_times(np.array([int(value)], np.int64))
+        if valid[0]:
+            return int(utc_of_local(local, timezone)[0])
+    micros = value * _SCALE[unit] if isinstance(value, int) else round(value * _SCALE[unit])
+    return micros if EARLIEST <= micros <= LATEST else None
+
+
+def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, moment: bool) -> Times | None:
+    """The times of a column of one file, None where its type holds no times.
+
+    timezone: IANA name for times without a zone. unit: of the numbers found earlier in this file. moment: the column
+    says when something happened, so that a number of another unit is a mistake rather than a date long ago.
+    """
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _from_timestamps(array, timezone, unit)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _from_numbers(array, timezone, unit, moment)
+    if pa.types.is_large_string(kind):
+        return _from_text(array, timezone, unit, moment)
+    if pa.types.is_null(kind):
+        nothing = np.zeros(len(array), np.bool_)
+        return Times(pa.nulls(len(array), CANONICAL_TIME), nothing, nothing, unit)
+    return None
+
+
+def _mask(array: pa.Array) -> Bool:
+    found: Bool = array.fill_null(False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _from_timestamps(array: pa.Array, timezone: str, unit: Unit | None) -> Times:
+    zone = getattr(array.type, "tz", None)
+    try:
+        micros = array.cast(pa.timestamp("us", zone), safe=False)
+        values = _utc(micros, timezone) if zone is None else micros.cast(CANONICAL_TIME)
+    except pa.ArrowException as error:
+        raise InputError(f"times of type {array.type}: expected times between the years 1 and 9999: {error}") from error
+    nothing = np.zeros(len(array), np.bool_)
+    outside = _out_of_range(values)
+    if outside.any():
+        values = pc.if_else(pa.array(outside), pa.scalar(None, CANONICAL_TIME), values)
+    return Times(values, outside, nothing, unit, zone is None and array.null_count < len(array))
+
+
+def _utc(local: pa.Array, timezone: str) -> pa.Array:
+    """timestamp[us, UTC] of a timestamp[us] on the local clock."""
+    micros = local.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    missing = local.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(utc_of_local(micros, timezone), mask=missing).cast(CANONICAL_TIME)
+
+
+def _out_of_range(values: pa.Array) -> Bool:
+    micros = values.cast(pa.int64())
+    return _mask(pc.or_(pc.less(micros, EARLIEST), pc.greater(micros, LATEST)))
+
+
+def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) -> Times:
+    numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    present = np.isfinite(numbers)
+    whole = _whole(array, numbers)
+    local, dated = local_times(whole)
+    if unit is None and present.any():
+        dates = are_dates(whole[dated], int((numbers[present] != 0).sum()))
+        unit = "calendar" if dates else _unit_of(float(np.median(np.abs(numbers[present]))))
+    if unit is None:
+        unreadable = present | np.isinf(numbers)
+        return Times(pa.nulls(len(array), CANONICAL_TIME), unreadable, np.zeros(len(array), np.bool_), None)
+    if unit == "calendar":
+        values = pa.array(utc_of_local(local, timezone), mask=~dated).cast(CANONICAL_TIME)
+        mixed = present & ~dated & (whole != 0) & ~has_form(whole)
+        return Times(values, ~np.isnan(numbers) & ~dated & ~mixed, mixed, unit, bool(dated.any()))
+    return _from_epoch(array, numbers, whole, dated, unit, moment)
+
+
+def _whole(array: pa.Array, numbers: Float64) -> Int64:
+    """The numbers that are whole and fit, exactly; 0 for others."""
+    fits = np.isfinite(numbers) & (np.abs(numbers) < dict(_BELOW)["us"]) & (numbers == np.rint(numbers))
+    if pa.types.is_integer(array.type):
+        exact: Int64 = pc.cast(array, pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+        return np.where(fits, exact, 0)
+    return np.where(fits, numbers, 0.0).astype(np.int64)
+
+
+def _from_epoch(array: pa.Array, numbers: Float64, whole: Int64, dated: Bool, unit: Epoch, moment: bool) -> Times:
+    """dated: (n,) where a number is a calendar number too: a mistake beside numbers that do count from 1970."""
+    present = np.isfinite(numbers)
+    size = np.where(present, np.abs(numbers), 0.0)
+    mixed = size >= dict(_BELOW)[unit]
+    if moment:
+        mixed |= (size > 0) & (size < _lower_bound(unit))
+    if unit != "s" or (present.any() and float(size[present].max()) > _OF_AN_EPOCH):
+        mixed |= dated & ~((whole >= 10**11) & (whole < 10**12))
+    usable = present & ~mixed
+    if pa.types.is_integer(array.type):
+        micros = np.where(usable, whole, 0) * _SCALE[unit]
+    else:
+        micros = np.rint(np.where(usable, numbers, 0.0) * _SCALE[unit]).astype(np.int64)
+    outside = (micros < EARLIEST) | (micros > LATEST)
+    values = pa.array(micros, mask=~usable | outside).cast(CANONICAL_TIME)
+    return Times(values, np.isinf(numbers) | (present & outside), present & mixed, unit)
+
+
+def _unit_of(size: float) -> Epoch | None:
+    return next((unit for unit, below in _BELOW if size < below), None)
+
+
+def _lower_bound(unit: Epoch) -> float:
+    return {"s": 0.0, "ms": 1e11, "us": 1e14}[unit]
+
+
+def _from_text(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) -> Times:
+    array = pc.utf8_trim_whitespace(array)
+    array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
+    numeric = pc.match_substring_regex(array, _NUMBER)
+    parts: list[Times] = []
+    if pc.any(numeric).as_py():
+        chosen = pc.if_else(numeric, array, None)
+        whole = not pc.any(pc.match_substring(chosen, ".")).as_py()
+        parts.append(_from_numbers(_cast_numbers(chosen, whole=whole), timezone, unit, moment))
+    written = _from_written(pc.if_else(pc.fill_null(numeric, False), None, array), timezone)
+    if not parts:
+        return Times(written.values, written.unreadable, written.mixed, unit, written.naive)
+    counted = parts[0]
+    values = pc.coalesce(counted.values, written.values)
+    naive = counted.naive or written.naive
+    return Times(values, counted.unreadable | written.unreadable, counted.mixed, counted.unit, naive)
+
+
+def _cast_numbers(texts: pa.Array, *, whole: bool) -> pa.Array:
+    try:
+        return texts.cast(pa.int64() if whole else pa.float64())
+    except pa.ArrowException:
+        return pa.array([None if text is None else float(text) for text in texts.to_pylist()], pa.float64())
+
+
+def _from_written(array: pa.Array, timezone: str) -> Times:
+    """ISO 8601 text: the usual forms at once, any other through the standard library."""
+    naive = pc.match_substring_regex(array, _ISO)
+    zoned = pc.match_substring_regex(array, _ISO_ZONE)
+    found = pc.fill_null(pc.or_(naive, zoned), True)
+    nothing = np.zeros(len(array), np.bool_)
+    if pc.all(found).as_py():
+        try:
+            local = _utc(pc.if_else(naive, array, None).cast(pa.timestamp("us")), timezone)
+            values = pc.coalesce(pc.if_else(zoned, array, None).cast(CANONICAL_TIME), local)
+            return Times(values, nothing, nothing, None, bool(pc.any(naive).as_py()))
+        except pa.ArrowException:
+            pass
+    zone = ZoneInfo(timezone)
+    texts = array.to_pylist()
+    read = [None if text is None else _parse(text, zone) for text in texts]
+    unreadable = np.array([a is not None and b is None for a, b in zip(texts, read, strict=True)], np.bool_)
+    values = pa.array([None if found is None else found[0] for found in read], pa.int64()).cast(CANONICAL_TIME)
+    return Times(values, unreadable, nothing, None, any(found is not None and found[1] for found in read))
+
+
+def _parse(text: str, zone: ZoneInfo) -> tuple[int, bool] | None:
+    """Microseconds and whether the text had no zone; None where it is no time."""
+    try:
+        time = datetime.fromisoformat(_padded(text))
+        naive = time.tzinfo is None
+        since = (time.replace(tzinfo=zone) if naive else time) - datetime(1970, 1, 1, tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds, naive
+
+
+def _padded(text: str) -> str:
+    """A date with its year first as ISO 8601 has it: 2001/2/3 as 2001-02-03, and 2001-2 as the first of that month."""
+    found = re.fullmatch(_YEAR_FIRST, text)
+    if found is None:
+        return text
+    year, month, day, time = found.groups()
+    return f"{year}-{int(month):02}-{int(day or 1):02}" + (f"T{time}" if time else "")

@@ -1,0 +1,76 @@
+"""Rows of checked tables as the online state takes them: items, events, shown lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from features.definitions.aggregates import CLICK
+from features.log import NO_TIME
+from features.online.events import Event, ShownList
+from features.online.items import Item
+from features.tables.impressions import Lists
+from features.tables.table_reader import Checked
+
+
+def read_items(checked: Checked) -> Iterator[Item]:
+    """The items of a checked batch whose further columns are named as `features.tables.items.item_schema` names
+    them."""
+    data = checked.data
+    published = data.column("published_at").cast("int64").fill_null(NO_TIME).to_pylist()
+    columns = {name: data.column(name).to_pylist() for name in data.schema.names if name != "published_at"}
+    further = {kind: _named(columns, kind) for kind in ("category ", "number ", "vector ", "text ")}
+    for place, item_id in enumerate(columns["item_id"]):
+        given = {
+            kind: {name: values[place] for name, values in found.items() if values[place] is not None}
+            for kind, found in further.items()
+        }
+        yield Item(
+            item_id,
+            columns["title"][place] or "",
+            columns["description"][place] or "",
+            published[place],
+            {name: _values(text) for name, text in given["category "].items()},
+            given["number "],
+            {name: np.array(vector, np.float32) for name, vector in given["vector "].items()},
+            given["text "],
+        )
+
+
+def read_events(checked: Checked) -> list[Event]:
+    """The events of a checked batch."""
+    data = checked.data
+    time = data.column("timestamp").cast("int64").to_pylist()
+    kind = data.column("event_type").fill_null(CLICK).to_pylist()
+    user, item, list_id, event_id = (
+        data.column(name).to_pylist() for name in ("user_id", "item_id", "impression_id", "event_id")
+    )
+    return list(map(Event, user, item, time, kind, list_id, event_id))
+
+
+def shown_lists(lists: Lists, start: int, end: int) -> Iterator[ShownList]:
+    """Lists `start` to `end` as the online state takes them."""
+    ids, user = lists.ids.take(np.arange(start, end)).decoded(), lists.user.take(np.arange(start, end)).decoded()
+    first, last = lists.offsets[start], lists.offsets[end]
+    item = lists.item.take(np.arange(first, last)).decoded()
+    for place in range(start, end):
+        rows = slice(lists.offsets[place] - first, lists.offsets[place + 1] - first)
+        clicked = item[rows][lists.label[first:last][rows] > 0]
+        yield ShownList(
+            user[place - start],
+            tuple(item[rows]),
+            int(lists.time[place]),
+            ids[place - start],
+            tuple(clicked),
+            bool(lists.sampled[place]),
+        )
+
+
+def _named(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Sequence[Any]]:
+    return {name.removeprefix(kind): values for name, values in columns.items() if name.startswith(kind)}
+
+
+def _values(text: str) -> tuple[str, ...]:
+    return tuple(part for part in (piece.strip() for piece in text.split("|")) if part)

@@ -1,0 +1,66 @@
+"""The rows of a data directory in the order in which they would have reached an online store.
+
+An event arrives at its time, or, where it names a list that is stamped later, with that list. A shown list arrives at
+its time, without its clicks; a clicked row of it arrives when its click happened: with the event that is the click, or
+at the list's own time where there is none. The rows go out as the tables hold them; only when is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from features.log import Int64
+from features.online.events import Event, ShownList
+from features.tables.formats import find_table
+from features.tables.impressions import Lists
+from features.tables.load import Joined, ReadOptions, join, read_table_rows, read_tables
+from features.tables.rejects import Rejects
+from pipelines.online_rows import read_events, shown_lists
+from recsys.audit.replay import Feed
+
+
+def arriving(folder: Path, options: ReadOptions) -> Feed:
+    """Everything in the events and impressions tables of a data directory, by time of arrival."""
+    with Rejects(None) as rejects:
+        tables = read_tables(folder, options, rejects, impressions_required=True)
+    arrivals: list[tuple[int, Event | ShownList]] = list(_lists(tables.lists, join(tables, options)))
+    arrivals += _events(folder, options, tables.lists)
+    arrivals.sort(key=lambda pair: pair[0])
+    return Feed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
+
+
+def _events(folder: Path, options: ReadOptions, lists: Lists) -> Iterator[tuple[int, Event]]:
+    path = find_table(folder, "events")
+    if path is None:
+        return
+    shown_at = dict(zip(lists.ids.decoded().tolist(), lists.time.tolist(), strict=True))
+    for checked in read_table_rows(path, "events", timezone=options.timezone, files=options.files):
+        for event in read_events(checked):
+            shown = shown_at.get(event.impression_id, event.time) if event.impression_id else event.time
+            yield max(event.time, shown), event
+
+
+def _lists(lists: Lists, joined: Joined) -> Iterator[tuple[int, ShownList]]:
+    """Lists as they are shown, sampled ones left out, and again with each click that is known at a time."""
+    known_at = _click_times(joined)
+    first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))
+    for place, shown in enumerate(shown_lists(lists, 0, len(lists))):
+        if not shown.sampled:
+            yield shown.time, replace(shown, clicked=())
+        times = known_at[first[place] : first[place + 1]]
+        for time in np.unique(times).tolist():
+            clicked = tuple(item for item, at in zip(shown.clicked, times.tolist(), strict=True) if at == time)
+            yield time, replace(shown, clicked=clicked)
+
+
+def _click_times(joined: Joined) -> Int64:
+    """When each clicked row is known, microseconds: at its event's time, and not before its list."""
+    event = joined.matches.event
+    if not len(joined.events):
+        return joined.clicked.time
+    times = np.where(event >= 0, joined.events.time[event], joined.clicked.time)
+    return np.asarray(np.maximum(times, joined.clicked.time))

@@ -1,0 +1,215 @@
+"""The tables of a simulated site: arrays in, Parquet out, a row group at a time and in the order of time."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from features.log import Float64, Int32, Int64, Strings
+from pipelines.simulation.pages import Shown
+
+START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)
+"""When the impression log begins, microseconds since the epoch: a Monday."""
+HOUR = 3_600_000_000
+
+TIME = pa.timestamp("us", tz="UTC")
+_IMPRESSIONS = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", TIME),
+        ("item_id", pa.string()),
+        ("position", pa.int32()),
+        ("clicked", pa.int8()),
+        ("sampled", pa.bool_()),
+    ]
+)
+_TRUTH = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("item_id", pa.string()),
+        ("interest", pa.float64()),
+        ("examination", pa.float64()),
+    ]
+)
+_EVENTS = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", TIME),
+        ("event_type", pa.string()),
+        ("value", pa.float64()),
+        ("impression_id", pa.string()),
+    ]
+)
+_CLICK, _VIEW, _SHARE, _LIKE = 0, 1, 2, 3
+_TYPES = pa.array(["click", "view", "share", "like"])
+_VIEWED, _SHARED = 0.6, 0.04
+_ROW_GROUP = 400_000
+_TOGETHER = 5_000
+
+
+def microseconds(hours: Float64) -> Int64:
+    """Microseconds since the epoch of hours since the log began; same shape."""
+    return START + np.round(hours * HOUR).astype(np.int64)
+
+
+def ids(letter: str, n: int) -> Strings:
+    """(n,) ids whose order is that of their codes."""
+    return np.array([f"{letter}{code:0{len(str(n - 1))}d}" for code in range(n)], object)
+
+
+class SiteTables:
+    """Writers of the tables that grow with the log. Use as a context; `add` takes lists in the order of time.
+
+    impressions, rows, clicks, events, without_click: how many were taken so far.
+    """
+
+    def __init__(self, folder: Path, *, user_ids: Strings, item_ids: Strings, rng: np.random.Generator) -> None:
+        self._user_ids = pa.array(user_ids, pa.string())
+        self._item_ids = pa.array(item_ids, pa.string())
+        self._rng = rng
+        self._impressions = _Growing(folder / "impressions.parquet", _IMPRESSIONS)
+        self._truth = _Growing(folder / "truth" / "impressions.parquet", _TRUTH)
+        self._events = _Growing(folder / "events.parquet", _EVENTS)
+        self._waiting: list[Shown] = []
+        self._late: pd.DataFrame | None = None
+        self.impressions = self.rows = self.clicks = self.events = self.without_click = 0
+
+    def __enter__(self) -> SiteTables:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write_waiting()
+            self._add_events(None, before=int(np.iinfo(np.int64).max))
+        for table in (self._impressions, self._truth, self._events):
+            table.close(complete=kind is None)
+
+    def add_likes(self, reader: Int32, item: Int32, hours: Float64) -> None:
+        """Takes likes from before the first list, all (n,), in the order of time."""
+        self._add_events(
+            pd.DataFrame(
+                {
+                    "time": microseconds(hours),
+                    "item": item,
+                    "user": reader,
+                    "type": _LIKE,
+                    "value": np.nan,
+                    "list": None,
+                }
+            ),
+            before=START,
+        )
+
+    def add(self, shown: Shown) -> None:
+        """Takes lists that were shown after all that came before, in the order of time."""
+        self._waiting.append(shown)
+        if sum(len(part.time) for part in self._waiting) >= _TOGETHER:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        parts, self._waiting = self._waiting, []
+        if not parts:
+            return
+        shown = Shown(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Shown)))
+        row, column = np.nonzero(shown.item >= 0)
+        numbers = np.arange(self.impressions, self.impressions + len(shown.time))
+        list_ids = pa.array([f"i{number:09d}" for number in numbers], pa.string())
+        time = microseconds(shown.time)
+        clicked = shown.clicked[row, column]
+        list_id, item_id = list_ids.take(pa.array(row)), self._item_ids.take(pa.array(shown.item[row, column]))
+        self._impressions.add(
+            list_id,
+            self._users(shown.reader[row]),
+            pa.array(time[row], TIME),
+            item_id,
+            pa.array((column + 1).astype(np.int32)),
+            pa.array(clicked.astype(np.int8)),
+            pa.array(np.zeros(len(row), bool)),
+        )
+        truth = (shown.interest[row, column], shown.examination[row, column])
+        self._truth.add(list_id, item_id, pa.array(truth[0]), pa.array(truth[1]))
+        self._add_events(self._actions(shown, time, list_ids), before=int(time[-1]))
+        self.impressions += len(shown.time)
+        self.rows += len(row)
+        self.clicks += int(clicked.sum())
+        self.without_click += int((~shown.clicked.any(axis=1)).sum())
+
+    def _actions(self, shown: Shown, time: Int64, list_ids: pa.StringArray) -> pd.DataFrame:
+        """Clicks some seconds after the list; of those, some are views with the seconds read, and a few are shares."""
+        row, column = np.nonzero(shown.clicked)
+        n = len(row)
+        delay = np.clip(self._rng.lognormal(np.log(15.0), 0.9, n), 1.0, 600.0)
+        click = time[row] + (delay * 1e6).astype(np.int64)
+        seconds_read = np.round(self._rng.lognormal(np.log(30.0) + shown.interest[row, column], 0.8), 1)
+        viewed = np.flatnonzero(self._rng.random(n) < _VIEWED)
+        shared = np.flatnonzero(self._rng.random(n) < _SHARED)
+        which = np.concatenate([np.arange(n), viewed, shared])
+        kind = np.repeat([_CLICK, _VIEW, _SHARE], [n, len(viewed), len(shared)])
+        read = (seconds_read[which] * 1e6).astype(np.int64)
+        return pd.DataFrame(
+            {
+                "time": click[which] + np.select([kind == _VIEW, kind == _SHARE], [1_000_000, read], 0),
+                "item": shown.item[row, column][which],
+                "user": shown.reader[row][which],
+                "type": kind,
+                "value": np.where(kind == _VIEW, seconds_read[which], np.nan),
+                "list": pd.array(list_ids.take(pa.array(row[which])).to_numpy(zero_copy_only=False), dtype=object),
+            }
+        )
+
+    def _add_events(self, actions: pd.DataFrame | None, *, before: int) -> None:
+        """Writes what happened before the time `before`, and keeps the rest until later lists have come."""
+        found = pd.concat([part for part in (self._late, actions) if part is not None])
+        found = found.sort_values(["time", "item", "user", "type"])
+        early = (found["time"] < before).to_numpy()
+        self._late, done = found[~early], found[early]
+        kind = done["type"].to_numpy()
+        self._events.add(
+            self._users(done["user"].to_numpy()),
+            self._item_ids.take(pa.array(done["item"].to_numpy())),
+            pa.array(done["time"].to_numpy(), TIME),
+            _TYPES.take(pa.array(kind)),
+            pa.array(done["value"].to_numpy(), from_pandas=True),
+            pa.array(done["list"].to_numpy(), pa.string(), mask=kind != _CLICK),
+        )
+        self.events += len(done)
+
+    def _users(self, reader: npt.NDArray[np.integer]) -> pa.StringArray:
+        return self._user_ids.take(pa.array(reader.astype(np.int64), mask=reader < 0))
+
+
+class _Growing:
+    """A Parquet file that takes columns in parts and writes them in row groups."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd")
+        self._schema = schema
+        self._parts: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, *columns: pa.Array) -> None:
+        self._parts.append(pa.table(list(columns), schema=self._schema))
+        self._rows += len(columns[0])
+        if self._rows >= _ROW_GROUP:
+            self._write()
+
+    def close(self, *, complete: bool) -> None:
+        if complete:
+            self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.concat_tables(self._parts).combine_chunks(), row_group_size=2 * _ROW_GROUP)
+        self._parts, self._rows = [], 0

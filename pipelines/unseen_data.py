@@ -1,0 +1,110 @@
+"""Registered versions on the lists of a data directory that none of them has learnt from.
+
+What `recsys evaluate`, `compare --data` and `promote` share: each version reads the tables as its own training did.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from features.clock import moment_text
+from features.log import Impressions, Int64
+from features.offline.reader import LogIndex
+from features.tables.encodings import FileOptions
+from features.tables.load import load_log
+from features.tables.report import TableReport
+from pipelines.data_options import settings_options
+from recsys.config import Config
+from recsys.errors import InputError
+from recsys.evaluation.model_evaluation import evaluate_unit
+from recsys.evaluation.report import Evaluation, count
+from recsys.ranker.model import ItemTexts
+from recsys.registry.versions import Loaded
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A version and a data directory as that version reads it.
+
+    after: microseconds; None for lists at any time. lists: positions of the lists after it that have a clicked and an
+    unclicked item. n_later: all lists after it, with or without both.
+    """
+
+    loaded: Loaded
+    folder: Path
+    index: LogIndex
+    tables: TableReport
+    after: int | None
+    lists: Int64
+    n_later: int
+
+    @property
+    def impressions(self) -> Impressions:
+        """All lists of the directory."""
+        return self.index.log.impressions
+
+    @cached_property
+    def texts(self) -> ItemTexts:
+        """What the version's text models know of the items."""
+        return self.loaded.unit.texts(self.index.log.catalog)
+
+    def evaluate(self, config: Config) -> Evaluation:
+        """The version on `lists`. Raises InputError where there is none."""
+        if not len(self.lists):
+            raise InputError(self._none_left())
+        return evaluate_unit(
+            self.loaded.unit,
+            self.index,
+            self.impressions.take(self.lists),
+            self.texts,
+            settings=config.evaluation,
+            seed=config.seed,
+            threads=config.threads or os.cpu_count() or 1,
+        )
+
+    def _none_left(self) -> str:
+        where = f"data directory {str(self.folder)!r}"
+        if self.after is None:
+            return f"{where}: expected lists with a clicked and an unclicked item, found none"
+        newest = moment_text(int(self.impressions.requests.time.max())) if len(self.impressions) else "none"
+        return (
+            f"{where}: expected lists with a clicked and an unclicked item later than every label that was learnt "
+            f"from, the newest of {moment_text(self.after)}; the newest list is of {newest}, "
+            f"{count(self.n_later, 'list')} later, none with both; give newer data"
+        )
+
+
+def learnt_until(versions: Sequence[Loaded]) -> int:
+    """Time of the newest label that any version's training, early stopping or choices used; microseconds."""
+    return max(loaded.unit.settings.trained_until for loaded in versions)
+
+
+def open_unseen(
+    versions: Sequence[Loaded], folder: Path, *, after: int | None, files: FileOptions
+) -> tuple[Opened, ...]:
+    """Each version with the lists of `folder` that are later than `after`; the tables are read again only where a
+    version reads them in another way than the one before. Raises InputError for tables that cannot be used."""
+    found: list[Opened] = []
+    for loaded in versions:
+        options = settings_options(loaded.unit.settings, files)
+        if found and options == settings_options(found[-1].loaded.unit.settings, files):
+            index, tables = found[-1].index, found[-1].tables
+        else:
+            log, tables = load_log(folder, options, impressions_required=True)
+            for warning in tables.warnings:
+                logger.info("warning: %s", warning)
+            index = LogIndex(log)
+        impressions = index.log.impressions
+        later = np.ones(len(impressions), np.bool_) if after is None else impressions.requests.time > after
+        lists = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
+        found.append(Opened(loaded, folder, index, tables, after, lists, int(later.sum())))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""What each kind of text model is worth on the same lists."""

@@ -1,0 +1,81 @@
+"""How long each line of the ledger needs to rank 100 candidates, with the columns that it reads and no others.
+
+Measured in process as `recsys promote` does, texts' vectors and collaborative tables at hand. Where a ranker reads no
+column of a text model, that model is not asked: the columns are those of `unit.candidate_matrix`, without its blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.definitions.event_measures import Feature
+from features.log import Float32, Requests
+from features.matrix.columns import feature_matrix
+from features.matrix.within_list import places
+from features.offline.reader import OfflineReader
+from recsys.collaborative.columns import TableSource, collaborative_matrix
+from recsys.encoder.snapshots import TextModel
+from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
+from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
+from recsys.ranker.lightgbm_ranker import Ranker
+from recsys.ranker.model import ItemTexts, candidate_matrix, query_vectors
+from recsys.ranker.tfidf import lexical_column
+from recsys.training.stages import Chain
+
+_WITHOUT_AUDIENCE = len(COLLABORATIVE_COLUMNS) - 1
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A ranker and all that its columns are made of. features: those that it reads. tables: None where it reads none.
+    reads_terms, reads_vectors: whether it reads TF-IDF and the encoder."""
+
+    ranker: Ranker
+    features: tuple[Feature, ...]
+    model: TextModel
+    texts: ItemTexts
+    tables: TableSource | None
+    reads_terms: bool
+    reads_vectors: bool
+
+    @property
+    def n_trees(self) -> int:
+        """Of the ranker."""
+        return int(self.ranker.booster.num_trees())
+
+    def matrix(self, reader: OfflineReader, *, delay: int) -> Float32:
+        """The columns of the ranker for a reader's candidates, (n_rows, n_columns), to the bit as in training."""
+        if self.reads_vectors:
+            queries = query_vectors(self.model, reader.requests.query)
+            return candidate_matrix(
+                self.features, self.model.weights, reader, self.texts, queries, self.tables, delay=delay
+            )[1]
+        requests, histories = reader.requests, reader.histories
+        blocks = [feature_matrix(self.features, reader)[1]]
+        if self.reads_terms:
+            lexical = lexical_column(self.texts.terms, requests, histories)
+            blocks += [lexical, *(place[0] for place in places(lexical[None], requests.offsets))]
+        if self.tables is not None:
+            blocks.append(collaborative_matrix(self.tables, requests, histories, None, delay=delay))
+            blocks[-1] = blocks[-1][:, :_WITHOUT_AUDIENCE]
+        return np.column_stack(blocks)
+
+
+def milliseconds_of(lines: Sequence[Timed], chain: Chain) -> tuple[float, ...]:
+    """Median milliseconds of each line for one list of 100 candidates, taken in turn on the newest test lists."""
+    requests = pooled_requests(chain.usable(chain.sliced.test).requests)
+    return median_milliseconds([(_ranking(line, chain), requests) for line in lines])
+
+
+def _ranking(line: Timed, chain: Chain) -> Rank:
+    config, delay = chain.config, chain.delay
+
+    def rank(requests: Requests) -> object:
+        histories = chain.index.histories(requests, length=line.model.history_length, delay=delay)
+        reader = chain.index.reader(requests, histories, delay=delay, timezone=config.data.timezone)
+        return line.ranker.scores(line.matrix(reader, delay=delay), threads=config.serving.threads)
+
+    return rank

@@ -1,0 +1,97 @@
+"""Logs with something added or taken away, sorted as every reader expects them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from features.log import HISTORY_TYPE, Events, Impressions, Int8, Int32, Int64, Log, Ragged, Requests
+from features.tables.events import event_types
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Events to add. user, item: (n,) codes, user -1 is unknown. time: microseconds. type: (n,) event type codes."""
+
+    user: Int32
+    item: Int32
+    time: Int64
+    type: Int8
+
+
+def with_events(log: Log, more: Happened, *, positive_event_types: tuple[str, ...] | None) -> Log:
+    """The log with more events, of types that it has. positive_event_types: as in the configuration."""
+    events = log.events
+    positive = event_types(list(events.types), positive_event_types)[1]
+    dated = np.array([name != HISTORY_TYPE for name in events.types])
+    user, item = np.concatenate([events.user, more.user]), np.concatenate([events.item, more.item])
+    time, kind = np.concatenate([events.time, more.time]), np.concatenate([events.type, more.type])
+    flags = (
+        np.concatenate([events.positive, positive[more.type]]),
+        np.concatenate([events.dated, dated[more.type]]),
+    )
+    order = np.lexsort((kind, user, item, time))
+    return replace(
+        log,
+        events=Events(
+            user[order], item[order], time[order], kind[order], events.types, flags[0][order], flags[1][order]
+        ),
+    )
+
+
+def with_lists(log: Log, more: Impressions) -> Log:
+    """The log with more lists."""
+    lists = log.impressions
+    old, new = lists.requests, more.requests
+    user, time = np.concatenate([old.user, new.user]), np.concatenate([old.time, new.time])
+    order = np.argsort(time, kind="stable")
+    offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
+    rows = Ragged(offsets, np.arange(offsets[-1], dtype=np.int32)).take(order)
+    item = np.concatenate([old.item, new.item])[rows.codes]
+    query = None
+    if old.query is not None:
+        blank = np.full(len(new), None, object) if new.query is None else new.query
+        query = np.concatenate([old.query, blank])[order]
+    return replace(
+        log,
+        impressions=Impressions(
+            Requests(user[order], time[order], rows.offsets, item, query),
+            np.concatenate([lists.ids, more.ids])[order],
+            np.concatenate([lists.sampled, more.sampled])[order],
+            np.concatenate([lists.label, more.label])[rows.codes],
+            np.concatenate([lists.position, more.position])[rows.codes],
+        ),
+    )
+
+
+def before(log: Log, time: int) -> Log:
+    """The log of what happened strictly before `time`."""
+    events = log.events
+    end = int(np.searchsorted(events.time, time))
+    kept = Events(
+        events.user[:end],
+        events.item[:end],
+        events.time[:end],
+        events.type[:end],
+        events.types,
+        events.positive[:end],
+        events.dated[:end],
+    )
+    n_lists = int(np.searchsorted(log.impressions.requests.time, time))
+    return replace(log, events=kept, impressions=log.impressions.take(np.arange(n_lists, dtype=np.int64)))
+
+
+def lists_of(
+    user: Int32, time: Int64, like: Requests, *, sampled: bool, label: Int8 | None = None, name: str = "added"
+) -> Impressions:
+    """Lists with the candidates of other requests. user, time: (n,) as many as `like` has. label: (n_rows,), none
+    clicked without one."""
+    n = len(like)
+    return Impressions(
+        Requests(user, time, like.offsets, like.item),
+        np.array([f"{name} {i}" for i in range(n)], object),
+        np.full(n, sampled),
+        np.zeros(like.n_rows, np.int8) if label is None else label,
+        np.zeros(like.n_rows, np.int32),
+    )

@@ -1,0 +1,48 @@
+"""A ranker trained on a context's columns, with or without some features, and what it is worth on test."""
+
+from __future__ import annotations
+
+from features.log import Float32, Float64
+from recsys.audit.context import SLICES, AuditContext
+from recsys.metrics.bootstrap import Interval, mean_interval
+from recsys.metrics.ranking import list_metrics
+from recsys.ranker.lightgbm_ranker import Lists, train_ranker
+from recsys.ranker.model import ranker_columns
+
+
+def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64:
+    """Scores of the test rows, (n_rows,), by a ranker trained on the ranker slice and stopped on valid.
+
+    without: features of which it reads no column. Raises TrainingError where it gives every list of valid one score.
+    """
+    columns = ranker_columns(context.features, collaborative=context.texts.collaborative is not None)
+    kept = [i for i, column in enumerate(columns) if context.feature_of(column.name) not in without]
+    train, valid, test = (
+        Lists(_chosen(rows.matrix, kept), rows.impressions.label, rows.impressions.requests.offsets)
+        for rows in (context.slices[name] for name in SLICES)
+    )
+    config, threads = context.chain.config, context.chain.threads
+    ranker = train_ranker(train, valid, [columns[i] for i in kept], config.ranker, seed=config.seed, threads=threads)
+    return ranker.scores(test.matrix, threads=threads)
+
+
+def ndcg_over(context: AuditContext, scores: Float64, others: Float64) -> Interval:
+    """How much better scores rank the test lists than others do: nDCG@10, paired, over users."""
+    lists, config = context.slices["test"].impressions, context.chain.config
+    one, other = (list_metrics(by, lists.label, lists.requests.offsets).ndcg_at_10 for by in (scores, others))
+    return mean_interval(one - other, lists.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
+
+
+def known_after_gains(context: AuditContext) -> dict[str, Interval]:
+    """nDCG@10 on test that each feature that may be known only afterwards adds to a ranker of all the others."""
+    if not context.allowed:
+        return {}
+    whole = scores_on_test(context, without=frozenset())
+    return {
+        name: ndcg_over(context, whole, scores_on_test(context, without=frozenset((name,))))
+        for name in sorted(context.allowed)
+    }
+
+
+def _chosen(matrix: Float32, columns: list[int]) -> Float32:
+    return matrix if len(columns) == matrix.shape[1] else matrix[:, columns]

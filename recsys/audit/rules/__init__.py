@@ -1,0 +1,1 @@
+"""The rules of the leak audit, one module each."""

@@ -1,0 +1,35 @@
+"""Rule `known`: a feature declares when its value is known, and what is known only afterwards must be asked for."""
+
+from __future__ import annotations
+
+from features.definitions.event_measures import AFTERWARDS, PUBLICATION, REQUEST_TIME, Feature
+from recsys.audit.context import AuditContext, column_of
+from recsys.audit.finding import Checked, Finding
+
+RULE = "known"
+ALLOWED = (REQUEST_TIME, PUBLICATION)
+DECLARED = {"request": REQUEST_TIME, "publication": PUBLICATION, "afterwards": AFTERWARDS}
+"""What the configuration calls each of them."""
+
+
+def known(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    found = tuple(
+        Finding(
+            RULE,
+            feature.name,
+            f"its value is known at {when!r}; expected one of {list(ALLOWED)}",
+            "drop it, or name it in features.allow_known_after: its gain is then reported apart",
+        )
+        for feature in context.features
+        if (when := known_when(feature, context)) not in ALLOWED and feature.name not in context.allowed
+    )
+    return Checked(
+        RULE, f"{len(context.features)} features, {len(context.allowed)} allowed to be known afterwards", found
+    )
+
+
+def known_when(feature: Feature, context: AuditContext) -> str:
+    """Since when a feature's value is known: as the configuration declares its column, else as its measure says."""
+    declared = context.chain.config.features.known_at.get(column_of(feature) or "")
+    return feature.measure.known if declared is None else DECLARED[declared]

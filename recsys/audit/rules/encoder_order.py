@@ -1,0 +1,76 @@
+"""Rule `encoder_order`: no state of the encoder scores a row that it was trained on.
+
+Its labels must all be older than every row that it scores. And since a model of which code or a file says so may still
+have seen them: an encoder ranks the lists it was trained on better than later ones. So the text score's lone AUC falls
+from the encoder slice to the ranker slice, and hardly more to valid. One that saw the ranker's labels falls behind
+them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
+"""
+
+from __future__ import annotations
+
+from features.log import Int64
+from recsys.audit.context import AuditContext, Rows
+from recsys.audit.finding import Checked, Finding
+from recsys.audit.rules.single_column_auc import auc_text, best_row, slice_aucs, standard_error, tells
+from recsys.errors import TrainingError
+from recsys.ranker.column_names import TEXT_SCORE
+from recsys.training.stages import check_order
+
+RULE = "encoder_order"
+DEVIATIONS = 3.0
+"""Standard errors that are taken off the fall before it is held against the bound."""
+MOST_OWN = 2000
+"""Lists of the encoder's own slice that are scored for comparison."""
+
+
+def encoder_order(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    chain, states = context.chain, context.texts.states
+    try:
+        check_order(states, int(chain.log.impressions.requests.time[chain.sliced.ranker[0]]))
+    except TrainingError as error:
+        lists = chain.log.impressions.take(chain.sliced.ranker[:1])
+        advice = "score every part of the log before the encoder learns it"
+        return Checked(
+            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
+        )
+    if all(state.learnt_until is None for state in states):
+        return Checked(RULE, "times of the states; the encoder was trained on no labels")
+    return Checked(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
+
+
+def _by_auc(context: AuditContext) -> list[Finding]:
+    settings = context.chain.config
+    column = context.names.index(TEXT_SCORE)
+    own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
+    if not len(own) or not all(tells(context.slices[name]) for name in ("ranker", "valid")):
+        return []
+    rows = {"encoder": Rows(own, context.columns(own.requests)), **context.slices}
+    resamples, seed = settings.evaluation.resamples, settings.seed
+    aucs = {
+        name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
+        for name in ("encoder", "ranker", "valid")
+    }
+    fall = aucs["ranker"].mean - aucs["valid"].mean
+    least = fall - DEVIATIONS * standard_error(aucs["ranker"], aucs["valid"])
+    before = aucs["encoder"].mean - aucs["ranker"].mean
+    if least <= settings.audit.text_auc_gap or fall <= before:
+        return []
+    return [
+        Finding(
+            RULE,
+            TEXT_SCORE,
+            f"it ranks the ranker slice better than valid by {fall:.3f} (at least {least:.3f}, expected at most "
+            f"{settings.audit.text_auc_gap}) and the encoder's own lists by {before:.3f} only, {auc_text(aucs)}: the "
+            "encoder seems to have been trained on the ranker's labels",
+            "score every part of the log before the encoder learns it; a base model must not have seen any of it",
+            best_row(context, rows["ranker"], column, ""),
+        )
+    ]
+
+
+def own_lists(context: AuditContext) -> Int64:
+    """Positions of the newer half of what trains the encoder: its slice without the newest part, which validates."""
+    slice_ = context.chain.sliced.encoder
+    end = round(len(slice_) * (1 - context.chain.config.encoder.validation_share))
+    return slice_[end // 2 : end]

@@ -1,0 +1,52 @@
+"""Rule `sampled`: lists made by sampling are no impressions, so neither their number nor their items may move a column.
+
+The unclicked items of every sampled list are exchanged for others, and sampled lists with the candidates of a sample of
+lists are added just before each of these. Catches an impression count over sampled lists, which would tell the
+ranker how the sampling was done: which items were drawn says something of their future.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from features.definitions.aggregates import HOUR
+from features.log import Log
+from features.offline.reader import LogIndex
+from recsys.audit.changed_columns import moved
+from recsys.audit.context import AuditContext
+from recsys.audit.finding import Checked, Finding
+from recsys.audit.modified_logs import lists_of, with_lists
+
+RULE = "sampled"
+ADVICE = "count impressions with `features.definitions.aggregates.IMPRESSION`, which leaves sampled lists out"
+
+
+def sampled(context: AuditContext) -> Checked:
+    """The rule; see the module."""
+    sample = context.sample()
+    requests = sample.requests
+    log = _exchanged(context.log, seed=context.chain.config.seed)
+    for earlier in (1, HOUR):
+        time = requests.time - context.chain.delay - earlier
+        log = with_lists(log, lists_of(requests.user, time, requests, sampled=True))
+    by = "after sampled lists were added and the unclicked items of others replaced"
+    index, findings = LogIndex(log), dict[str, Finding]()
+    for rows in context.asked:
+        again = context.columns(rows.impressions.requests, index)
+        for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
+            findings.setdefault(finding.feature, finding)
+    n_sampled = int(context.log.impressions.sampled.sum())
+    looked_at = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
+    return Checked(RULE, looked_at, tuple(findings.values()))
+
+
+def _exchanged(log: Log, *, seed: int) -> Log:
+    lists = log.impressions
+    requests = lists.requests
+    unclicked = np.repeat(lists.sampled, requests.lengths()) & (lists.label == 0)
+    item = requests.item.copy()
+    drawn = np.random.default_rng(seed).integers(0, max(1, len(log.catalog)), len(item), dtype=np.int32)
+    item[unclicked] = drawn[unclicked]
+    return replace(log, impressions=replace(lists, requests=replace(requests, item=item)))

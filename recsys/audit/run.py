@@ -1,0 +1,51 @@
+"""The rules of the audit, a tuple each to add a line to, and the function that runs them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from recsys.audit.context import AuditContext
+from recsys.audit.finding import Checked
+from recsys.audit.probe_ranker import known_after_gains
+from recsys.audit.report import AuditReport
+from recsys.audit.rules.declared_availability import known
+from recsys.audit.rules.encoder_order import encoder_order
+from recsys.audit.rules.future_injection import injection
+from recsys.audit.rules.permuted_labels import permutation
+from recsys.audit.rules.sampled_impressions import sampled
+from recsys.audit.rules.single_column_auc import lone_auc
+from recsys.audit.rules.static_columns import columns
+from recsys.errors import AuditFailed
+
+log = logging.getLogger(__name__)
+
+Rule = Callable[[AuditContext], Checked]
+
+CHEAP: tuple[Rule, ...] = (known, columns, encoder_order, injection, sampled, lone_auc)
+"""Seconds on a sample of lists: what a training runs before it registers anything."""
+
+AUDIT: tuple[Rule, ...] = (*CHEAP, permutation)
+"""All of them: what `recsys audit` runs."""
+
+
+def audit(context: AuditContext, rules: Sequence[Rule] = AUDIT) -> AuditReport:
+    """Run rules over a context. With all of them the gain of features known only afterwards is measured too."""
+    checked, seconds = [], {}
+    for rule in rules:
+        started = time.perf_counter()
+        outcome = rule(context)
+        seconds[outcome.rule] = time.perf_counter() - started
+        checked.append(outcome)
+        log.info("audit: %s in %.1f s, %d found", outcome.rule, seconds[outcome.rule], len(outcome.findings))
+    gains = known_after_gains(context) if permutation in rules else {}
+    return AuditReport(tuple(checked), len(context.names), seconds, gains)
+
+
+def require_pass(report: AuditReport) -> None:
+    """Raise AuditFailed, naming the first finding, where a report has any."""
+    if report.findings:
+        more = len(report.findings) - 1
+        others = f" ({more} more finding{'' if more == 1 else 's'})" if more else ""
+        raise AuditFailed(f"the leak audit failed, nothing is registered: {report.findings[0]}{others}")

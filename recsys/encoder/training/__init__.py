@@ -1,0 +1,1 @@
+"""Training of the text encoder: the head, the upper layers, checkpoints."""

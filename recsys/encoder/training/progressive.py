@@ -1,0 +1,306 @@
+"""The way of the learners through their course, step by step, with checkpoints to go on from.
+
+A step learns a stretch of the log, or keeps the encoder as it stands before the next one. After every step that learns,
+and within it as often as configured, a checkpoint holds all that the later steps depend on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from features.log import Float32
+from recsys.config import Config
+from recsys.encoder.head import Head
+from recsys.encoder.model import Encoder
+from recsys.encoder.snapshots import BEGINNING, Snapshot, State, TextModel, set_aside
+from recsys.encoder.training.checkpoint import (
+    PLACE,
+    Checkpoints,
+    Kept,
+    joined,
+    random_state,
+    set_random_state,
+    unreadable,
+)
+from recsys.encoder.training.data import Material
+from recsys.encoder.training.early_stopping import EpochRecord, Progress, tell
+from recsys.encoder.training.memory import give_back
+from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.trainer import Learner
+from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.vector_table import VectorTable, text_keys
+from recsys.errors import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """stage: what its seconds count for."""
+
+    stage: str
+    work: Callable[[], None]
+    teaches: bool = True
+
+
+class Passage:
+    """The learners of one training: the head alone and, beside it, one whose layers are trained too.
+
+    base: vectors of the base model, (n_texts, k * d). upper: None for layers that stay frozen. states: kept so far.
+    seconds: of each stage, those before an interruption included.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        course: Course,
+        material: Material,
+        frozen: Encoder,
+        base: Float32,
+        upper: UpperTower | None,
+        *,
+        on_record: Progress | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        self.records: list[EpochRecord] = []
+        self.states: list[State] = []
+        self.seconds: dict[str, float] = {}
+        self._settings = config.encoder
+        self._course = course
+        self._material = material
+        self._frozen = frozen
+        self._upper = upper
+        self._on_record = on_record
+        self._checkpoints = checkpoints
+        self._done = 0
+        self._stage = ""
+        self._counted = time.monotonic()
+        self._loss = float("nan")
+        self._reported: tuple[Encoder, Encoder] | None = None
+        head = self._new_head()
+        if torch.cuda.is_available():
+            head.to("cuda")
+        vectors = torch.from_numpy(base.copy()).to(head.recency.device)
+        self._generator = np.random.default_rng(config.seed)
+        self._head = Learner(
+            self._settings, material, head, vectors, self._generator, after_update=self._save_where_due
+        )
+        self._layers: Learner | None = None
+        self._layers_from = 0
+        self._lead = 0.0
+        self._layers_paid = True
+        texts = material.texts.distinct
+        keys = text_keys([texts[i] for i in material.read])
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+
+    def run(self) -> None:
+        """Take all steps, or those after the last checkpoint. Raises ModelError where it cannot be gone on from."""
+        if self._checkpoints is not None and (kept := self._checkpoints.load()) is not None:
+            self._restore(kept, self._checkpoints)
+        self._counted = time.monotonic()
+        for step in self._steps()[self._done :]:
+            self._stage = step.stage
+            step.work()
+            self._count()
+            self._done += 1
+            give_back()
+            if step.teaches:
+                self._save()
+
+    @property
+    def reported(self) -> tuple[Encoder, Encoder]:
+        """Both learners as they are evaluated: had the layers stayed frozen throughout, and the served one."""
+        if self._reported is None:
+            raise RuntimeError("expected a training that has gone through its course")
+        return self._reported
+
+    def live(self) -> Encoder:
+        """The encoder to serve."""
+        learns_on = self._course.reported_after < len(self._course.chunks)
+        return self._encoder(self._full) if learns_on else self.reported[1]
+
+    def learnt_until(self, parts: int) -> int:
+        """Time of the newest list of the encoder slice and so many parts after it, microseconds."""
+        return int(self._course.shown.requests.time[int(self._material.starts[parts + 2]) - 1])
+
+    @property
+    def _full(self) -> Learner:
+        """The learner that is served."""
+        return self._head if self._layers is None else self._layers
+
+    def _steps(self) -> list[_Step]:
+        """The encoder slice: its older part with validation on its newest, then that part. Then every later part."""
+        n_parts = len(self._course.chunks)
+        steps = [_Step("head", self._begin_head)]
+        if self._upper is not None and not self._trains_layers_later:
+            steps.append(_Step("fine_tune", partial(self._begin_layers, self._upper)))
+        steps.append(_Step("progressive", partial(self._learn, 1, both=True)))
+        for number in range(n_parts):
+            both = number < self._course.reported_after
+            steps.append(_Step("progressive", partial(self._arrive, number), teaches=False))
+            if self._may_train_layers(number + 1):
+                steps.append(_Step("progressive", partial(self._train_layers, number + 1)))
+            steps.append(_Step("progressive", partial(self._learn, number + 2, both=both)))
+        return [*steps, _Step("progressive", partial(self._arrive, n_parts), teaches=False)]
+
+    def _begin_head(self) -> None:
+        self.records += self._head.fit_head(self._material.stretches[0], self._on_record)
+
+    def _begin_layers(self, upper: UpperTower) -> None:
+        if self._layers is None:
+            self._layers = self._head.with_layers(upper)
+        records = self._layers.fit_layers(self._material.stretches[0], self._on_record)
+        self.records += records
+        if not any(record.kept for record in records[1:]):
+            self._layers = None
+            logger.info("training the upper layers does not validate better than the head alone: they stay frozen")
+
+    @property
+    def _trains_layers_later(self) -> bool:
+        """Whether the layers are trained as the parts come, rather than on the encoder slice."""
+        return self._settings.fine_tune_every > 0 and self._course.reported_after > 0
+
+    def _learn(self, stretch: int, *, both: bool) -> None:
+        """Let the served learner learn a stretch, and the head alone too where `both`."""
+        chosen = self._material.stretches[stretch]
+        if both and self._layers is not None:
+            self._head.learn(chosen)
+        self._loss = self._full.learn(chosen)
+
+    def _may_train_layers(self, parts: int) -> bool:
+        """Whether it is time to train the layers now that so many parts have been ranked."""
+        last = (self._course.reported_after, len(self._course.chunks))
+        every = self._settings.fine_tune_every
+        return self._upper is not None and self._trains_layers_later and (parts in last or parts % every == 0)
+
+    def _train_layers(self, parts: int) -> None:
+        """Train the layers on all lists so far, as long as they pay: the parts since they were first trained were
+        ranked better by them than by the head alone."""
+        if self._upper is None or not self._layers_paid:
+            return
+        if self._layers is None:
+            self._layers, self._layers_from = self._head.with_layers(self._upper), parts
+        elif self._lead <= 0 and self._layers_from < parts <= self._course.reported_after:
+            self._layers, self._layers_paid = None, False
+            logger.info(
+                "training the upper layers did not rank later lists better than the head alone: they are frozen"
+            )
+            return
+        self._layers.train_layers(self._material.stretches[parts + 1])
+
+    def _arrive(self, number: int) -> None:
+        """Keep what scores a part, or what is evaluated, and tell how well a part is ranked before it is learnt."""
+        if number < self._course.reported_after:
+            vectors = self._full.mapped()[self._material.read[self._order]]
+            table = VectorTable(self._keys, set_aside(vectors))
+            self._add_state(number, Snapshot(self._settings.history_length, self._full.head.export(), table))
+        elif number == self._course.reported_after:
+            full = self._encoder(self._full)
+            self._reported = (full if self._layers is None else self._encoder(self._head), full)
+            self._add_state(number, full)
+        if number < len(self._course.chunks):
+            self._record(number)
+
+    def _add_state(self, number: int, model: TextModel) -> None:
+        until = self.learnt_until(number)
+        self.states.append(State(until + 1 if self.states else BEGINNING, until, model))
+
+    def _encoder(self, learner: Learner) -> Encoder:
+        """An encoder with a learner's present weights, whose table holds every text."""
+        tower = self._frozen.tower if learner.upper is None else learner.upper.tower.copy()
+        n = len(self._material.texts.distinct)
+        vectors = learner.vectors.cpu().numpy() if learner.upper is None else learner.upper.encoded(np.arange(n))
+        head = self._new_head()
+        head.load_state_dict(learner.head.state_dict())
+        encoder = Encoder(self._frozen.settings, tower, head.to(learner.head.recency.device))
+        return encoder.with_table(self._material.texts.distinct, encoder.map_vectors(vectors))
+
+    def _new_head(self) -> Head:
+        tower = self._frozen.tower
+        return Head(tower.dim, self._material.lines.shape[1], self._settings.head_dropout)
+
+    def _record(self, number: int) -> None:
+        """Tell how well the served learner ranks a part before it learns it."""
+        lists = self._material.part(number + 2)
+        ndcg = self._full.ndcg(lists)
+        if self._layers is not None and number < self._course.reported_after:
+            self._lead += len(lists) * (ndcg - self._head.ndcg(lists))
+        seconds, rate = self._count(), self._settings.head_learning_rate
+        record = EpochRecord("progressive", number, self._loss, ndcg, seconds, rate, kept=True)
+        self.records.append(record)
+        tell(record, self._on_record)
+
+    def _count(self) -> float:
+        """Count the time since the last call for the present stage; its seconds so far."""
+        now = time.monotonic()
+        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._counted
+        self._counted = now
+        return self.seconds[self._stage]
+
+    def _save_where_due(self) -> None:
+        if self._checkpoints is not None and self._checkpoints.due():
+            self._save()
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            self._count()
+            snapshots = [state.model for state in self.states if isinstance(state.model, Snapshot)]
+            self._checkpoints.save(self._kept(), snapshots, self._reported)
+
+    def _kept(self) -> Kept:
+        """All that the later steps depend on, without the states, which have files of their own."""
+        facts = {
+            "base": self._frozen.fingerprint,
+            "done": self._done,
+            "snapshots": sum(isinstance(state.model, Snapshot) for state in self.states),
+            "reported": self._reported is not None,
+            "loss": self._loss,
+            "layers_from": self._layers_from,
+            "lead": self._lead,
+            "layers_paid": self._layers_paid,
+            "records": [asdict(record) for record in self.records],
+            "seconds": self.seconds,
+            "generator": self._generator.bit_generator.state,
+        }
+        parts = {"random": Kept({}, random_state()), "head": self._head.kept()}
+        if self._layers is not None:
+            parts["layers"] = self._layers.kept()
+        return joined(facts, parts)
+
+    def _restore(self, kept: Kept, checkpoints: Checkpoints) -> None:
+        """Be as the passage was that kept this."""
+        path = checkpoints.folder / PLACE
+        if kept.facts.get("base") != self._frozen.fingerprint:
+            raise ModelError(
+                f"checkpoint {str(path)!r}: expected a training of base model {self._frozen.fingerprint!r}, got one of "
+                f"{kept.facts.get('base')!r}; train anew without --resume"
+            )
+        try:
+            self._head.restore(kept.part("head"))
+            if "layers" in kept.facts and self._upper is not None:
+                self._layers = self._head.with_layers(self._upper)
+                self._layers.restore(kept.part("layers"))
+            for number in range(kept.facts["snapshots"]):
+                length = self._settings.history_length
+                self._add_state(number, checkpoints.load_snapshot(number, length, self._keys))
+            if kept.facts["reported"]:
+                self._reported = checkpoints.load_reported()
+                self._add_state(self._course.reported_after, self._reported[1])
+            self.records = [EpochRecord(**record) for record in kept.facts["records"]]
+            self.seconds, self._loss, self._done = (kept.facts[name] for name in ("seconds", "loss", "done"))
+            self._layers_from, self._lead, self._layers_paid = (
+                kept.facts[name] for name in ("layers_from", "lead", "layers_paid")
+            )
+            self._generator.bit_generator.state = kept.facts["generator"]
+            set_random_state(kept.part("random").tensors)
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise unreadable(path, error) from error
+        logger.info("the encoder's training goes on from its checkpoint, after %d of its steps", self._done)

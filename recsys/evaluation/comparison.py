@@ -1,0 +1,254 @@
+"""Two evaluations compared list by list, over all lists and by slice, with intervals over users.
+
+Reads tables of per-list metrics as `Evaluation.frame()` makes them. A side may be several runs, trainings of one
+configuration with other seeds: its value for a list is the mean over them, and how far they lie apart is reported
+beside the interval, which covers the choice of users alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.log import Float64
+from recsys.errors import ComparisonError
+from recsys.evaluation.report import LIFT_METRIC, aligned, count, format_interval, verdict
+from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, Measured, measure_slices
+from recsys.metrics.bootstrap import LEVEL, Interval
+from recsys.metrics.ranking import METRICS
+
+SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
+"""Columns that agree where two tables hold the same list."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a comparison. asked: the runs or versions as they were named. tables: of their lists, one each.
+    n_seen: lists left out of each because its labels had been learnt from."""
+
+    asked: tuple[str, ...]
+    tables: tuple[pd.DataFrame, ...]
+    n_seen: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """What was asked for."""
+        return ", ".join(self.asked)
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Means of the runs of one side over the lists compared."""
+
+    means: tuple[float, ...]
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the runs' means; NaN for one run."""
+        return float(np.std(self.means, ddof=1)) if len(self.means) > 1 else np.nan
+
+    def as_dict(self) -> dict[str, Any]:
+        """{"means", "deviation"}, None for NaN."""
+        return {"means": list(self.means), "deviation": _none(self.deviation)}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A against B on the lists that all their runs hold. slices: all lists first; the intervals of each are of A, of B
+    and of A - B. seeds: of A and of B."""
+
+    a: Side
+    b: Side
+    method: str
+    metric: str
+    slices: tuple[Measured, ...]
+    seeds: tuple[Seeds, Seeds]
+
+    @property
+    def difference(self) -> Interval:
+        """A - B over all lists."""
+        return self.slices[0].intervals[2]
+
+    @property
+    def seed_error(self) -> float:
+        """Standard error of the difference from the runs' spread alone; NaN where a side has one run."""
+        return float(np.sqrt(sum(one.deviation**2 / len(one.means) for one in self.seeds)))
+
+    @property
+    def by_luck(self) -> float:
+        """How many of the slices are told apart on average where A and B are equally good."""
+        return (1 - LEVEL) * len(self._judged())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys compare --json`; None for NaN."""
+        whole = self.slices[0]
+        return {
+            "method": self.method,
+            "metric": self.metric,
+            "paired": {"lists": whole.n_lists, "users": whole.n_users},
+            "a": self._side_dict(self.a, self.seeds[0], whole.intervals[0]),
+            "b": self._side_dict(self.b, self.seeds[1], whole.intervals[1]),
+            "difference": self.difference.as_dict(),
+            "verdict": _words(whole),
+            "seed_error": _none(self.seed_error),
+            "slices": [_slice_dict(one) for one in self.slices[1:]],
+            "slices_told_apart": self._told_apart(),
+            "slices_told_apart_by_luck": self.by_luck,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        whole = self.slices[0]
+        rows = [["slice", "lists", "users", "A", "B", "A - B", ""]]
+        for one in self.slices:
+            a, b, difference = one.intervals
+            figures = (format_interval(a), format_interval(b), format_interval(difference, signed=True))
+            rows.append([one.name, f"{one.n_lists:,}", f"{one.n_users:,}", *figures, _words(one)])
+        return [
+            f"A: {self.a.name}",
+            f"B: {self.b.name}",
+            f"{self.method}, {self.metric} on {count(whole.n_lists, 'list')} of {count(whole.n_users, 'user')} "
+            "that both have. Mean [95% over users]",
+            "",
+            aligned(rows),
+            "",
+            *self._seen_lines(),
+            *self._seed_lines(),
+            *self._luck_lines(),
+        ]
+
+    def _judged(self) -> list[Measured]:
+        return [one for one in self.slices[1:] if not np.isnan(one.intervals[2].low)]
+
+    def _told_apart(self) -> int:
+        return sum(verdict(one.intervals[2]) in ("better", "worse") for one in self._judged())
+
+    def _side_dict(self, side: Side, seeds: Seeds, interval: Interval) -> dict[str, Any]:
+        lists = [len(table) for table in side.tables]
+        return {
+            "asked": list(side.asked),
+            "lists": lists,
+            "left_out_as_seen": list(side.n_seen),
+            "value": interval.as_dict(),
+            "seeds": seeds.as_dict(),
+        }
+
+    def _seen_lines(self) -> list[str]:
+        pairs = zip((*self.a.asked, *self.b.asked), (*self.a.n_seen, *self.b.n_seen), strict=True)
+        return [f"{asked}: left out {count(n, 'list')} whose labels it had learnt from" for asked, n in pairs if n]
+
+    def _seed_lines(self) -> list[str]:
+        lines = [
+            f"{name} over {len(one.means)} runs: {' '.join(f'{mean:.4f}' for mean in one.means)}, "
+            f"standard deviation {one.deviation:.4f}"
+            for name, one in zip("AB", self.seeds, strict=True)
+            if len(one.means) > 1
+        ]
+        if np.isnan(self.seed_error):
+            return [
+                *lines,
+                "The interval covers the choice of users, not the luck of a training's seed: name several runs a side, "
+                "A1,A2,A3, to see that too.",
+            ]
+        return [*lines, f"Standard error of A - B from the seeds alone: {self.seed_error:.4f}"]
+
+    def _luck_lines(self) -> list[str]:
+        judged = len(self._judged())
+        if not judged:
+            return []
+        return [
+            f"{judged} slices are as many chances: about {self.by_luck:.1f} would be told apart by luck alone if A and "
+            f"B were equally good; {self._told_apart()} were. Decide on all lists; a slice says where to look."
+        ]
+
+
+def compare(
+    a: Side, b: Side, *, method: str = "ranker", metric: str = LIFT_METRIC, resamples: int, seed: int
+) -> Comparison:
+    """Compare on the lists that every table of both sides has, with a clicked and an unclicked item.
+
+    Slices are made from the first table of A. Raises ComparisonError where a table lacks the metric, or no list is in
+    all of them; the message counts them. resamples, seed: of the intervals.
+    """
+    if metric not in METRICS:
+        raise ComparisonError(f"metric {metric!r}: expected one of {list(METRICS)}")
+    column = f"{method}_{metric}"
+    prefixes = [
+        prefix
+        for prefix in ("", COLD_ITEMS)
+        if all(f"{prefix}{column}" in table for table in chain(a.tables, b.tables)) or not prefix
+    ]
+    paired = _paired(a, b, [f"{prefix}{column}" for prefix in prefixes])
+    n_a, n_b = len(a.tables), len(b.tables)
+    values = {prefix: _sides(paired, f"{prefix}{column}", n_a, n_b) for prefix in prefixes}
+    slices = measure_slices(paired, values, resamples=resamples, seed=seed)
+    if not slices or slices[0].by != ALL:
+        raise ComparisonError(f"none of the {len(paired):,} lists in common has a clicked and an unclicked item")
+    tested = paired[~np.isnan(values[""]).any(axis=1)]
+    means = [float(tested[f"{column} {i}"].mean()) for i in range(n_a + n_b)]
+    return Comparison(a, b, method, metric, slices, (Seeds(tuple(means[:n_a])), Seeds(tuple(means[n_a:]))))
+
+
+def _paired(a: Side, b: Side, columns: Sequence[str]) -> pd.DataFrame:
+    """The lists in all tables: A's first table with each table's columns as `COLUMN i`, i over A's tables, then B's."""
+    numbered = []
+    for i, (asked, table) in enumerate(zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)):
+        missing = [name for name in columns if name not in table]
+        if missing:
+            suffix = f"_{LIFT_METRIC}"
+            methods = [name.removesuffix(suffix) for name in map(str, table) if name.endswith(suffix)]
+            there = sorted(name for name in methods if not name.startswith(COLD_ITEMS))
+            raise ComparisonError(f"{asked!r} has no {missing[0]!r}; its methods are {there}")
+        renamed = {name: f"{name} {i}" for name in columns}
+        kept = table if i == 0 else table[[*SAME_LIST, *columns]]
+        numbered.append(kept.rename(columns=renamed))
+    paired = reduce(lambda left, right: left.merge(right, on=list(SAME_LIST), how="inner"), numbered)
+    if not len(paired):
+        counts = "; ".join(
+            f"{asked}: {count(len(table), 'list')}"
+            + (f" from {table['time'].min():%Y-%m-%d} to {table['time'].max():%Y-%m-%d}" if len(table) else "")
+            for asked, table in zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)
+        )
+        raise ComparisonError(
+            f"no list is in all of them, so there are no pairs to compare ({counts}); "
+            "compare versions on one data directory with --data DIR"
+        )
+    return paired
+
+
+def _sides(paired: pd.DataFrame, column: str, n_a: int, n_b: int) -> Float64:
+    """(n, 3): mean over the tables of A, of B, and A - B."""
+    each = paired[[f"{column} {i}" for i in range(n_a + n_b)]].to_numpy(np.float64)
+    a, b = each[:, :n_a].mean(axis=1), each[:, n_a:].mean(axis=1)
+    return np.column_stack([a, b, a - b])
+
+
+def _slice_dict(one: Measured) -> dict[str, Any]:
+    a, b, difference = (interval.as_dict() for interval in one.intervals)
+    return {
+        "by": one.by,
+        "value": one.value,
+        "lists": one.n_lists,
+        "users": one.n_users,
+        "a": a,
+        "b": b,
+        "difference": difference,
+        "verdict": _words(one),
+    }
+
+
+def _words(one: Measured) -> str:
+    said = {"better": "A better", "worse": "B better"}
+    word = verdict(one.intervals[2])
+    few = ", few users" if one.n_users < FEW_USERS and word in said else ""
+    return said.get(word, word) + few
+
+
+def _none(value: float) -> float | None:
+    return None if np.isnan(value) else value

@@ -1,0 +1,213 @@
+"""The promotion gate: whether a challenger may take the champion's place, from evidence that is already gathered.
+
+Knows no registry and no files: it reads a paired comparison on lists that neither version has learnt from, what either
+costs, and an audit's verdict, and says what speaks against a promotion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from recsys.config import Promotion as Settings
+from recsys.evaluation.comparison import Comparison
+from recsys.evaluation.report import LIFT_METRIC, count, format_interval
+
+PROMOTED, FORCED, REFUSED = "promoted", "forced", "refused"
+
+
+class AuditVerdict(Protocol):
+    """What a leak audit found."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+
+    def lines(self) -> list[str]:
+        """The audit's report for a person."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What serving a version costs. megabytes: artifacts of ranker and encoder, in millions of bytes. milliseconds:
+    median time to rank one list of `candidates` items."""
+
+    megabytes: float
+    milliseconds: float
+    candidates: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"megabytes": self.megabytes, "milliseconds": self.milliseconds, "candidates": self.candidates}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a decision stands on. learnt_until: ISO 8601, the newest label that either version used. n_lists, n_users:
+    later ones with a clicked and an unclicked item. comparison: challenger as A against champion as B on these, None
+    where there are none. audit: None where it was not run."""
+
+    challenger: str
+    champion: str
+    learnt_until: str
+    n_lists: int
+    n_users: int
+    comparison: Comparison | None
+    costs: Mapping[str, Cost]
+    audit: AuditVerdict | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The outcome with everything that it stands on. reasons: what speaks against a promotion; empty for none.
+    folder, fingerprint: the data it was measured on. time: ISO 8601. run_id: where it is recorded."""
+
+    evidence: Evidence
+    settings: Settings
+    reasons: tuple[str, ...]
+    forced: bool
+    folder: str
+    fingerprint: str
+    time: str
+    run_id: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """promoted, forced (promoted in spite of reasons against it) or refused."""
+        if not self.reasons:
+            return PROMOTED
+        return FORCED if self.forced else REFUSED
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the challenger becomes the champion."""
+        return self.outcome != REFUSED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report of `recsys promote --json`."""
+        evidence = self.evidence
+        audit = evidence.audit
+        return {
+            "outcome": self.outcome,
+            "reasons": list(self.reasons),
+            "challenger": evidence.challenger,
+            "champion": evidence.champion,
+            "time": self.time,
+            "data": {"folder": self.folder, "fingerprint": self.fingerprint},
+            "learnt_until": evidence.learnt_until,
+            "lists": evidence.n_lists,
+            "users": evidence.n_users,
+            "comparison": None if evidence.comparison is None else evidence.comparison.as_dict(),
+            "costs": {name: cost.as_dict() for name, cost in evidence.costs.items()},
+            "audit": None if audit is None else {"passed": audit.passed, "lines": audit.lines()},
+            "settings": self.settings.model_dump(mode="json"),
+            "run_id": self.run_id,
+        }
+
+    def tags(self) -> dict[str, str]:
+        """The figures as tags of a model version, without the outcome."""
+        evidence, difference = self.evidence, {}
+        if evidence.comparison is not None:
+            parts = evidence.comparison.difference.as_dict()
+            difference = {f"promotion.difference.{name}": str(value) for name, value in parts.items()}
+        cost = evidence.costs[evidence.challenger]
+        return {
+            "promotion.time": self.time,
+            "promotion.champion": evidence.champion,
+            "promotion.metric": LIFT_METRIC,
+            "promotion.margin": str(self.settings.margin),
+            **difference,
+            "promotion.lists": str(evidence.n_lists),
+            "promotion.users": str(evidence.n_users),
+            "promotion.learnt_until": evidence.learnt_until,
+            "promotion.data": self.folder,
+            "promotion.data_fingerprint": self.fingerprint,
+            "promotion.audit": _audit_word(evidence.audit),
+            "promotion.megabytes": f"{cost.megabytes:.1f}",
+            "promotion.milliseconds": f"{cost.milliseconds:.2f}",
+            "promotion.reasons": "; ".join(self.reasons) or "none",
+            "promotion.forced": str(self.outcome == FORCED).lower(),
+            "promotion.run_id": self.run_id,
+        }
+
+    def lines(self) -> list[str]:
+        """The report for a person."""
+        evidence = self.evidence
+        compared = [] if evidence.comparison is None else [*evidence.comparison.lines(), ""]
+        costs = [
+            f"{name}: {cost.megabytes:.1f} MB, {cost.milliseconds:.1f} ms for {count(cost.candidates, 'candidate')}"
+            for name, cost in evidence.costs.items()
+        ]
+        audit = [] if evidence.audit is None else evidence.audit.lines()
+        verdicts = {
+            PROMOTED: f"promoted: {evidence.challenger} is the champion in place of {evidence.champion}",
+            FORCED: f"forced: {evidence.challenger} is the champion in place of {evidence.champion}, in spite of",
+            REFUSED: f"refused: {evidence.champion} stays the champion, because",
+        }
+        return [*compared, *costs, *audit, verdicts[self.outcome], *(f"  {reason}" for reason in self.reasons)]
+
+
+def reasons_against(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
+    """What speaks against the promotion, in plain words; empty where nothing does."""
+    return (
+        *_too_few(evidence, settings),
+        *_no_gain(evidence, settings),
+        *_audit(evidence),
+        *_too_costly(evidence, settings),
+    )
+
+
+def _too_few(evidence: Evidence, settings: Settings) -> list[str]:
+    if evidence.n_lists >= settings.min_lists and evidence.n_users >= settings.min_users:
+        return []
+    return [
+        f"too little to judge by: {count(evidence.n_lists, 'list')} of {count(evidence.n_users, 'user')} later than "
+        f"every label, validation and early stopping that either version used ({evidence.learnt_until}), expected at "
+        f"least {settings.min_lists} of {settings.min_users} (promotion.min_lists, promotion.min_users); the others "
+        "overlap with what was learnt from"
+    ]
+
+
+def _no_gain(evidence: Evidence, settings: Settings) -> list[str]:
+    if evidence.comparison is None:
+        return []
+    difference = evidence.comparison.difference
+    if difference.low > settings.margin:
+        return []
+    shown = format_interval(difference, signed=True)
+    if np.isnan(difference.low):
+        return [f"the gain in {LIFT_METRIC} is {shown}, without an interval: all lists are one user's"]
+    return [
+        f"the gain in {LIFT_METRIC} is {shown}: the lower end, {difference.low:+.4f}, is not above the margin of "
+        f"{settings.margin:+.4f} (promotion.margin)"
+    ]
+
+
+def _audit(evidence: Evidence) -> list[str]:
+    if evidence.audit is None:
+        return ["the leak audit was not run"]
+    return [] if evidence.audit.passed else ["the leak audit found something: " + "; ".join(evidence.audit.lines())]
+
+
+def _too_costly(evidence: Evidence, settings: Settings) -> list[str]:
+    cost = evidence.costs[evidence.challenger]
+    found = []
+    if cost.megabytes > settings.max_megabytes:
+        found.append(
+            f"it takes {cost.megabytes:.1f} MB, more than {settings.max_megabytes:g} (promotion.max_megabytes)"
+        )
+    if not cost.milliseconds <= settings.max_milliseconds:
+        found.append(
+            f"it takes {cost.milliseconds:.1f} ms to rank {count(cost.candidates, 'candidate')}, more than "
+            f"{settings.max_milliseconds:g} (promotion.max_milliseconds)"
+        )
+    return found
+
+
+def _audit_word(audit: AuditVerdict | None) -> str:
+    if audit is None:
+        return "not run"
+    return "passed" if audit.passed else "failed"

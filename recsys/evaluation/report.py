@@ -1,0 +1,204 @@
+"""The report of an evaluation: as JSON, as text for a terminal, and the metrics of every list as a table.
+
+A value object that `recsys.evaluation.evaluate` fills; printing, files, plots and MLflow read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from features.log import Bool, Impressions, Strings
+from recsys.evaluation.text_table import padded, printed_width
+from recsys.metrics.beyond_accuracy import DEPTH, Beyond
+from recsys.metrics.bootstrap import Interval
+from recsys.metrics.list_facts import ListFacts
+from recsys.metrics.ranking import METRICS, ListMetrics
+
+LIFT_METRIC = "ndcg_at_10"
+"""The metric that methods are compared on."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Metrics of every method on the same lists. methods: method to metric to interval. n_lists, n_users: how many
+    lists that have metrics, and how many users saw them; with 0 every interval is NaN."""
+
+    methods: Mapping[str, Mapping[str, Interval]]
+    n_lists: int
+    n_users: int
+
+    def as_dict(self) -> dict[str, dict[str, dict[str, float | None]]]:
+        """Method to metric to {"mean", "low", "high"}; None for NaN."""
+        return {
+            method: {metric: interval.as_dict() for metric, interval in metrics.items()}
+            for method, metrics in self.methods.items()
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result for n lists.
+
+    test, cold_items, cold_users: methods on all lists, on lists whose every clicked item is cold, ranking their cold
+    candidates alone, and on lists of cold users. lifts: name of a comparison to the paired difference on ndcg_at_10.
+    lists: the metrics of every list by method, (n,) each. cold_lists: the same with cold candidates alone, NaN for
+    lists outside that slice. impressions, users: what was evaluated. cold_user: (n,) True for lists of cold users.
+    cold_item: (n,) True for lists whose every clicked item is cold. facts: what else lists can be sliced by. beyond:
+    coverage, novelty and diversity by method; empty where they were not computed.
+    """
+
+    test: Slice
+    lifts: Mapping[str, Interval]
+    cold_items: Slice
+    cold_users: Slice
+    lists: Mapping[str, ListMetrics]
+    cold_lists: Mapping[str, ListMetrics]
+    impressions: Impressions
+    users: Strings
+    cold_user: Bool
+    cold_item: Bool
+    facts: ListFacts | None = None
+    beyond: Mapping[str, Beyond] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON, without NaN: test, lift, cold_items, cold_users, beyond, and how many lists and users it
+        saw."""
+        return {
+            "test": self.test.as_dict(),
+            "lift": {name: interval.as_dict() for name, interval in self.lifts.items()},
+            "cold_items": {**self.cold_items.as_dict(), "n": self.cold_items.n_lists},
+            "cold_users": {**self.cold_users.as_dict(), "n": self.cold_users.n_lists},
+            "beyond": {method: one.as_dict() for method, one in self.beyond.items()},
+            "tested": {"lists": self.test.n_lists, "users": self.test.n_users},
+        }
+
+    def table(self) -> str:
+        """The report as plain text of at most 100 columns."""
+        parts = [_methods_text(self.test), _lifts_text(self.lifts), _cold_text(self)]
+        if self.beyond:
+            parts.append(_beyond_text(self.beyond))
+        return "\n\n".join(parts)
+
+    def frame(self) -> pd.DataFrame:
+        """Metrics of every list, one row each, for one Parquet file.
+
+        Columns: impression_id, user_id (null if unknown), time (UTC), candidates and clicked (counts), cold_user,
+        cold_item (every clicked item is cold), history_length, hour, category and position as in `ListFacts` where
+        they are known, then METHOD_METRIC and, with cold candidates alone, cold_items_METHOD_METRIC; NaN where a list
+        has no metric.
+        """
+        requests = self.impressions.requests
+        known = requests.user >= 0
+        user = np.full(len(requests), None, object)
+        user[known] = self.users[requests.user[known]]
+        clicked = np.bincount(requests.request_of_row(), weights=self.impressions.label > 0, minlength=len(requests))
+        columns: dict[str, Any] = {
+            "impression_id": self.impressions.ids,
+            "user_id": user,
+            "time": pd.to_datetime(requests.time, unit="us", utc=True),
+            "candidates": requests.lengths(),
+            "clicked": clicked.astype(np.int64),
+            "cold_user": self.cold_user,
+            "cold_item": self.cold_item,
+            **_fact_columns(self.facts),
+        }
+        for prefix, metrics in (("", self.lists), ("cold_items_", self.cold_lists)):
+            for method, values in metrics.items():
+                for metric in METRICS:
+                    columns[f"{prefix}{method}_{metric}"] = getattr(values, metric)
+        return pd.DataFrame(columns)
+
+
+def _fact_columns(facts: ListFacts | None) -> dict[str, Any]:
+    if facts is None:
+        return {}
+    columns: dict[str, Any] = {"history_length": facts.history_length, "hour": facts.hour}
+    if facts.category is not None:
+        columns["category"] = facts.category
+    return columns | {"position": facts.position}
+
+
+def format_interval(interval: Interval, *, signed: bool = False) -> str:
+    """Like `.493 [.470, .520]`; the mean alone where one user has all lists, a dash where there are none."""
+    if np.isnan(interval.mean):
+        return "-"
+    mean = _number(interval.mean, signed=signed)
+    if np.isnan(interval.low):
+        return mean
+    return f"{mean} [{_number(interval.low, signed=signed)}, {_number(interval.high, signed=signed)}]"
+
+
+def count(number: int, noun: str) -> str:
+    """Like `1 list` or `4,952 lists`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _number(value: float, *, signed: bool) -> str:
+    text = f"{value:+.3f}" if signed else f"{value:.3f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
+
+
+def _size(part: Slice) -> str:
+    return f"{count(part.n_lists, 'list')} of {count(part.n_users, 'user')}"
+
+
+def _methods_text(part: Slice) -> str:
+    head = f"Test lists: {_size(part)} with a click and an unclicked item. Mean [95% over users]"
+    if part.n_lists == 0:
+        return "Test lists: none has both a clicked and an unclicked item, so there is nothing to measure"
+    rows = [["method", *METRICS]]
+    rows += [
+        [method, *(format_interval(metrics[name]) for name in METRICS)] for method, metrics in part.methods.items()
+    ]
+    return f"{head}\n\n{aligned(rows)}"
+
+
+def _lifts_text(lifts: Mapping[str, Interval]) -> str:
+    if not lifts:
+        return "Lift: no two methods to compare"
+    rows = [["lift", LIFT_METRIC, ""]]
+    for name, interval in lifts.items():
+        rows.append([name.replace("_over_", " over "), format_interval(interval, signed=True), verdict(interval)])
+    return f"Lift: difference in {LIFT_METRIC}, list by list\n\n{aligned(rows)}"
+
+
+def verdict(interval: Interval) -> str:
+    """What the interval of a difference allows to say: better, worse, not told apart, or no interval."""
+    if np.isnan(interval.low):
+        return "no interval"
+    if interval.low > 0:
+        return "better"
+    return "worse" if interval.high < 0 else "not told apart"
+
+
+def _cold_text(evaluation: Evaluation) -> str:
+    parts = {"cold items": evaluation.cold_items, "cold users": evaluation.cold_users}
+    head = "; ".join(f"{name}: {_size(part)}" for name, part in parts.items())
+    if not any(part.n_lists for part in parts.values()):
+        return f"Cold slices: {head}"
+    rows = [["method", *parts]]
+    for method in evaluation.test.methods:
+        rows.append([method, *(format_interval(part.methods[method][LIFT_METRIC]) for part in parts.values())])
+    return f"Cold slices in {LIFT_METRIC}: {head}\n\n{aligned(rows)}"
+
+
+def _beyond_text(beyond: Mapping[str, Beyond]) -> str:
+    rows = [["method", "coverage", "novelty", "category_diversity", "text_diversity"]]
+    for method, one in beyond.items():
+        coverage = "-" if np.isnan(one.coverage) else _number(one.coverage, signed=False)
+        novelty = "-" if np.isnan(one.novelty.mean) else f"{one.novelty.mean:.2f} bits"
+        diversities = (format_interval(part) for part in (one.category_diversity, one.text_diversity))
+        rows.append([method, coverage, novelty, *diversities])
+    return f"Beyond accuracy, the first {DEPTH} ranks\n\n{aligned(rows)}"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells as text with columns of equal width, two spaces in."""
+    widths = [max(map(printed_width, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,150 @@
+"""Slices of lists by what was known of them, and means with intervals over each: cold and warm users and items, history
+length, category, hour, list size, position.
+
+Reads the columns of `Evaluation.frame()`, as `lists.parquet` holds them; a column that is not there gives no slices.
+A list may lie in several slices, and slices of one column need not cover all lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from features.log import Bool, Float64
+from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
+
+COLD_ITEMS = "cold_items_"
+"""Prefix of metric columns over cold candidates alone."""
+
+ALL = "all lists"
+
+FEW_USERS = 50
+"""Below this many users an interval is too narrow to be read as more than a hint (docs/evaluation.md)."""
+
+MAX_CATEGORIES = 8
+"""Categories that get a slice of their own, those with most lists; the others share one."""
+
+OTHER = "other"
+
+_HISTORY = (0, 1, 5, 20)
+_HOURS = (0, 6, 12, 18)
+_SIZES = (0, 11, 21, 51, 101)
+_POSITIONS = (1, 2, 4, 11)
+
+
+@dataclass(frozen=True)
+class ListSlice:
+    """Some of n lists. by: what they were cut by. value: which part. mask: (n,). prefix: of the metric columns that
+    measure them, "" but for cold items, where cold candidates alone are ranked."""
+
+    by: str
+    value: str
+    mask: Bool
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Intervals over one slice. name: of the slice. n_lists, n_users: that have every value."""
+
+    by: str
+    value: str
+    n_lists: int
+    n_users: int
+    intervals: tuple[Interval, ...]
+
+    @property
+    def name(self) -> str:
+        """Like `history 5 to 19`."""
+        return f"{self.by} {self.value}".strip()
+
+
+def measure_slices(
+    lists: pd.DataFrame, values: Mapping[str, Float64], *, resamples: int, seed: int
+) -> tuple[Measured, ...]:
+    """Means with intervals over all lists and over each slice that has any.
+
+    lists: as in `list_slices`, with user_id, null for a user who is a cluster of their own. values: by prefix of a
+    slice, "" and `cold_items_`, (n, k) columns; a list with a NaN among its columns is left out, and so is a slice
+    whose prefix is not there.
+    """
+    user = pd.factorize(lists["user_id"], sort=True)[0]  # the order of `Log.users`, so that the draws are the same
+    found = []
+    for one in (ListSlice(ALL, "", np.ones(len(lists), np.bool_)), *list_slices(lists)):
+        if one.prefix not in values:
+            continue
+        columns = values[one.prefix]
+        rows = np.flatnonzero(one.mask & ~np.isnan(columns).any(axis=1))
+        if len(rows):
+            intervals = mean_intervals(columns[rows], user[rows], resamples=resamples, seed=seed)
+            found.append(Measured(one.by, one.value, len(rows), count_clusters(user[rows]), intervals))
+    return tuple(found)
+
+
+def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
+    """Every slice that holds some of the lists and not all, in the order of a table.
+
+    lists: one row each, with any of the columns cold_user, cold_item, history_length, category (values joined by
+    `|`), hour (0 to 23), candidates (how many) and position (of the first click from 1, NaN where not logged).
+    """
+    found: list[ListSlice] = []
+    if "cold_user" in lists:
+        found += _cold(lists["cold_user"].to_numpy(bool), "user", "")
+    if "cold_item" in lists:
+        found += _cold(lists["cold_item"].to_numpy(bool), "clicked item", COLD_ITEMS)
+    found += _ranges(lists, "history_length", "history", _HISTORY)
+    if "category" in lists:
+        found += _categories(lists["category"])
+    found += _ranges(lists, "hour", "hour", _HOURS, last=23)
+    found += _ranges(lists, "candidates", "list size", _SIZES)
+    found += _ranges(lists, "position", "clicked position", _POSITIONS)
+    return tuple(one for one in found if one.mask.any() and not one.mask.all())
+
+
+def _cold(cold: Bool, by: str, prefix: str) -> list[ListSlice]:
+    return [ListSlice(by, "cold", cold, prefix), ListSlice(by, "warm", ~cold)]
+
+
+def _ranges(
+    lists: pd.DataFrame, column: str, by: str, starts: Sequence[int], *, last: int | None = None
+) -> list[ListSlice]:
+    """Slices of a number by ranges that begin at `starts`; NaN lies in none. last: where the last range ends."""
+    if column not in lists:
+        return []
+    values: npt.NDArray[np.float64] = lists[column].to_numpy(np.float64)
+    place = np.where(np.isnan(values), 0, np.searchsorted(starts, values, side="right"))
+    ends = [*(start - 1 for start in starts[1:]), last]
+    return [
+        ListSlice(by, _range(start, end), place == i)
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True), start=1)
+    ]
+
+
+def _range(start: int, end: int | None) -> str:
+    if end is None:
+        return f"{start} or more"
+    return str(start) if start == end else f"{start} to {end}"
+
+
+def _categories(column: pd.Series) -> list[ListSlice]:
+    """The values with most lists, then the lists that hold values but none of these."""
+    values = [str(joined).split("|") if joined else [] for joined in column.fillna("")]
+    owner = np.repeat(np.arange(len(values)), [len(one) for one in values])
+    value = pd.Series([name for one in values for name in one], dtype="str")
+    counts = value.value_counts()
+    chosen = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
+    found = [ListSlice("category", name, _holding(owner[value == name], len(values))) for name in chosen]
+    rest = _holding(owner, len(values))
+    for one in found:
+        rest &= ~one.mask
+    return [*found, ListSlice("category", OTHER, rest)]
+
+
+def _holding(lists: npt.NDArray[np.int64], n: int) -> Bool:
+    mask = np.zeros(n, np.bool_)
+    mask[lists] = True
+    return mask

@@ -1,0 +1,1 @@
+"""Metrics of ranked lists, and bootstrap intervals over users."""

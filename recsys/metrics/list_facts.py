@@ -1,0 +1,73 @@
+"""What is known of each shown list beside its scores: what slices and the figures beyond accuracy are made from.
+
+Reads a reader of the lists' past (`features.definitions.aggregates.Reader`), so that every value is of before the
+list's time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from features.definitions.aggregates import Reader
+from features.log import Categorical, Float64, Impressions, Int64, Strings
+
+CATEGORY = "category"
+"""The item column that categories are read from."""
+
+
+@dataclass(frozen=True)
+class ListFacts:
+    """Facts of n lists.
+
+    history_length: (n,) distinct items in the user's history before the list, at most as many as the encoder reads.
+    hour: (n,) of the day, 0 to 23, in the data's timezone. category: (n,) the values of the clicked items, distinct,
+    sorted and joined by `|` as in the input; "" where no clicked item has one; None where items have no such column.
+    position: (n,) shown position of the first clicked item from 1, NaN where none was logged or the list is made up.
+    """
+
+    history_length: Int64
+    hour: Int64
+    category: Strings | None
+    position: Float64
+
+
+def list_facts(reader: Reader, impressions: Impressions) -> ListFacts:
+    """The facts of `impressions`, whose requests are the reader's."""
+    categories = reader.catalog.categories.get(CATEGORY)
+    return ListFacts(
+        history_length=reader.histories.items.lengths(),
+        hour=_hours(impressions.requests.time, reader.timezone),
+        category=None if categories is None else _clicked_values(impressions, categories),
+        position=_first_position(impressions),
+    )
+
+
+def _hours(time: Int64, timezone: str) -> Int64:
+    local = pd.to_datetime(time, unit="us", utc=True).tz_convert(timezone)
+    return local.hour.to_numpy(np.int64)
+
+
+def _clicked_values(impressions: Impressions, categories: Categorical) -> Strings:
+    requests = impressions.requests
+    rows = np.flatnonzero(impressions.label > 0)
+    values = categories.codes.take(requests.item[rows])
+    owner = np.repeat(requests.request_of_row()[rows].astype(np.int64), values.lengths())
+    width = len(categories.values) + 1
+    pairs = np.unique(owner * width + values.codes)
+    joined = np.full(len(requests), "", object)
+    if len(pairs):
+        lists, starts = np.unique(pairs // width, return_index=True)
+        names = np.array(categories.values, object)[pairs % width]
+        joined[lists] = ["|".join(part) for part in np.split(names, starts[1:])]
+    return joined
+
+
+def _first_position(impressions: Impressions) -> Float64:
+    requests = impressions.requests
+    first = np.full(len(requests), np.inf)
+    shown = (impressions.label > 0) & (impressions.position > 0)
+    np.minimum.at(first, requests.request_of_row()[shown], impressions.position[shown])
+    return np.where(np.isinf(first) | impressions.sampled, np.nan, first)

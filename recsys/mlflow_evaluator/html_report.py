@@ -1,0 +1,37 @@
+"""The HTML report of an evaluation through MLflow."""
+
+from __future__ import annotations
+
+from recsys.mlflow_evaluator.measure import MODEL, Measurement
+from recsys.mlflow_evaluator.settings import EvaluatorSettings
+from recsys.report.content import Content, main_lift, slice_comparison
+from recsys.report.page import page
+
+
+def measured_page(measurement: Measurement, settings: EvaluatorSettings, *, run_id: str, data: str) -> str:
+    """One HTML file. data: name of the data set."""
+    evaluation = measurement.evaluation
+    lift, test, impressions = main_lift(evaluation), evaluation.test, evaluation.impressions
+    facts = {
+        "data set": data,
+        "rows": f"{impressions.requests.n_rows:,}",
+        "rows without a score": f"{measurement.unscored:,}",
+        "lists": f"{len(impressions):,}",
+        "lists that test": f"{test.n_lists:,}",
+        "users": f"{test.n_users:,}",
+    }
+    if measurement.coverage == measurement.coverage:
+        facts["items in some first 10"] = f"{measurement.coverage:.1%}"
+    slices = slice_comparison(measurement.lists, lift, resamples=settings.resamples, seed=settings.seed) if lift else ()
+    return page(
+        Content(
+            title="Evaluation of a ranker",
+            subtitle=f"Run {run_id}.",
+            facts=tuple(facts.items()),
+            evaluation=evaluation,
+            compared=lift,
+            slices=slices,
+            calibration=measurement.calibration,
+            calibrated=MODEL,
+        )
+    )

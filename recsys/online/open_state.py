@@ -1,0 +1,73 @@
+"""The online state that a unit needs, in the store that a person names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from features.definitions.builtin import reads_of
+from features.errors import StoreError
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.base import KeyValueStore, open_store
+
+if TYPE_CHECKING:
+    from recsys.ranker.model import Settings
+
+
+@contextmanager
+def open_state(
+    store: str, settings: Settings, *, create: bool, widths: Mapping[str, int] | None = None
+) -> Iterator[OnlineState]:
+    """The state at `store`, a folder or a `redis://` URL, for a unit of these settings; closed at the end.
+
+    create: make the store where there is none, or an empty one. widths: of the vector columns, needed to make one that
+    holds any. Raises StoreError where it cannot be opened or was made for something else.
+    """
+    opened = open_store(store, create=create)
+    try:
+        if not create:
+            OnlineState.open(opened)  # an empty store is none either
+        yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
+    finally:
+        opened.close()
+
+
+@contextmanager
+def open_filled_state(store: str) -> Iterator[OnlineState]:
+    """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
+    opened = open_store(store, create=False)
+    try:
+        yield OnlineState.open(opened)
+    finally:
+        opened.close()
+
+
+def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
+    """What a store has to answer and hold for a unit. widths: of its vector columns."""
+    return StoreSettings(
+        reads=reads_of(settings.features()),
+        positive_event_types=settings.positive_event_types,
+        event_delay=settings.event_delay,
+        click_window=settings.click_window,
+        history_length=settings.history_length,
+        timezone=settings.timezone,
+        categories=settings.item_categories,
+        numbers=settings.item_numbers,
+        vectors=tuple((column, widths[column]) for column in settings.item_vectors),
+    )
+
+
+def _widths(store: KeyValueStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
+    """The width of each vector column: the store's where it has been made already, else as given."""
+    known = dict(widths)
+    if settings.item_vectors and any(column not in known for column in settings.item_vectors):
+        known = dict(OnlineState.open(store).settings.vectors) | known
+    missing = [column for column in settings.item_vectors if column not in known]
+    if missing:
+        raise StoreError(
+            f"online store {store.name!r}: expected vectors of items in columns {missing!r}, which the model "
+            "reads; load items into a new store"
+        )
+    return known

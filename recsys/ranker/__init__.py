@@ -1,0 +1,1 @@
+"""LightGBM, TF-IDF, the ranking model and its matrix."""

@@ -1,0 +1,156 @@
+"""What each column of the ranker's matrix is, for people: features say it themselves, for text columns this file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, isinf
+from typing import Any
+
+from features.definitions.event_measures import REQUEST_TIME, Feature
+from features.matrix.columns import place_names
+from recsys.encoder.scoring import TEXT_COLUMNS
+from recsys.ranker.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN, LEXICAL_COLUMN, TEXT_SCORE
+
+
+@dataclass(frozen=True)
+class ColumnDoc:
+    """One column. low, high: range of its values. known: since when. missing: when it is NaN. places: the names of its
+    percentile and z-score among the candidates, where they are columns too. categorical: values are codes. monotone: 1
+    or -1 where the score may only rise or fall with it. shown: the name that people see, where it is another.
+    """
+
+    name: str
+    meaning: str
+    unit: str
+    low: float
+    high: float
+    known: str
+    missing: str
+    places: tuple[str, ...] = ()
+    categorical: bool = False
+    monotone: int = 0
+    shown: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; a range without an end has None there."""
+        return {
+            "name": self.name,
+            "meaning": self.meaning,
+            "unit": self.unit,
+            "low": None if isinf(self.low) else self.low,
+            "high": None if isinf(self.high) else self.high,
+            "known": self.known,
+            "missing": self.missing,
+            "places": list(self.places),
+            "categorical": self.categorical,
+            "monotone": self.monotone,
+            "shown": self.shown or self.name,
+        }
+
+    @property
+    def range(self) -> str:
+        """The range in words."""
+        if isinf(self.low) and isinf(self.high):
+            return "any number"
+        if isinf(self.high):
+            return f"{self.low:g} or more"
+        return f"{self.low:g} to {self.high:g}"
+
+
+TEXT_DOCS = (
+    ColumnDoc(
+        LEXICAL_COLUMN,
+        "TF-IDF cosine of the item's text with the mean of the history's texts.",
+        "cosine",
+        0.0,
+        1.0,
+        REQUEST_TIME,
+        "the history or the item has no known term",
+        place_names(LEXICAL_COLUMN),
+    ),
+    ColumnDoc(
+        TEXT_SCORE,
+        "The encoder's score of the item for the user, from the texts of the history.",
+        "score",
+        -inf,
+        inf,
+        REQUEST_TIME,
+        "the item has no text",
+        place_names(TEXT_SCORE),
+    ),
+    *(
+        ColumnDoc(
+            name,
+            f"Cosine of the item's text vector with {what}.",
+            "cosine",
+            -1.0,
+            1.0,
+            REQUEST_TIME,
+            "the item has no text, or no item of the history has",
+        )
+        for name, what in zip(
+            TEXT_COLUMNS[1:],
+            ("that of the latest clicked item", "the nearest one of the history", "the mean of the history's"),
+            strict=True,
+        )
+    ),
+)
+"""The columns that read text, in the order of the matrix."""
+
+_CO_CLICK = "of the item to the history's items, by who clicked both"
+COLLABORATIVE_DOCS = (
+    *(
+        ColumnDoc(
+            name,
+            f"{words} similarity {_CO_CLICK}.",
+            "cosine",
+            0.0,
+            1.0,
+            REQUEST_TIME,
+            "the history is empty",
+        )
+        for name, words in zip(CO_CLICK_COLUMNS, ("Mean", "Best", "Latest"), strict=True)
+    ),
+    ColumnDoc(
+        FACTOR_COLUMN,
+        "Cosine of the item's factors with the mean of the history's, in a truncated SVD of past clicks.",
+        "cosine",
+        -1.0,
+        1.0,
+        REQUEST_TIME,
+        "the item, or every item of the history, is not in the tables",
+    ),
+    ColumnDoc(
+        AUDIENCE_COLUMN,
+        "Cosine of the history's mean text vector with the mean text vector of the item's past clickers.",
+        "cosine",
+        -1.0,
+        1.0,
+        REQUEST_TIME,
+        "the item has no audience yet, or no item of the history has a text",
+    ),
+)
+"""The collaborative columns, in the order of the matrix."""
+
+
+def column_docs(features: Sequence[Feature], *, collaborative: bool) -> tuple[ColumnDoc, ...]:
+    """Every feature, then every text column, then the collaborative ones."""
+    return (*(_of_feature(feature) for feature in features), *TEXT_DOCS, *(COLLABORATIVE_DOCS if collaborative else ()))
+
+
+def _of_feature(feature: Feature) -> ColumnDoc:
+    measure = feature.measure
+    return ColumnDoc(
+        feature.name,
+        feature.doc,
+        measure.unit,
+        measure.low,
+        measure.high,
+        measure.known,
+        measure.missing,
+        place_names(feature.name) if feature.place else (),
+        measure.categorical,
+        feature.monotone,
+        feature.shown,
+    )

@@ -1,0 +1,72 @@
+"""Which features a ranker reads: the built-in catalogue for a data set's columns, then those of the user's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from features.definitions.builtin import catalogue
+from features.definitions.custom_file import OwnFeatures, read_own
+from features.definitions.event_measures import Feature
+from features.log import Catalog, Log
+from features.matrix.columns import column_names
+from features.tables.items import CATEGORY, repeats
+from recsys.config import Config
+
+
+def own_features(config: Config) -> OwnFeatures | None:
+    """The features of the file that a configuration names, if it names one. Raises InputError for an unusable file."""
+    return None if config.features.file is None else read_own(Path(config.features.file))
+
+
+def feature_set(
+    *,
+    categories: Mapping[str, tuple[str, ...]],
+    numbers: Sequence[str],
+    vectors: Sequence[str],
+    smoothing: float,
+    own: OwnFeatures | None = None,
+    reserved: Collection[str] = (),
+) -> tuple[Feature, ...]:
+    """The catalogue's features (see `features.definitions.builtin`), then one's own.
+
+    reserved: names that columns beside features have. Raises InputError where a name is given twice.
+    """
+    built_in = catalogue(categories=categories, numbers=numbers, vectors=vectors, smoothing=smoothing)
+    if own is None:
+        return built_in
+    own.check_names({*column_names(built_in), *reserved})
+    return (*built_in, *own.features)
+
+
+def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple[Feature, ...]:
+    """The features that a training on a log would have, without vocabularies: what can be wrong with them is found
+    before anything is trained. reserved: as in `feature_set`. Raises InputError.
+    """
+    own = own_features(config)
+    if own is not None:
+        own.check_events(log.events.types)
+    return feature_set(
+        categories=dict.fromkeys(sorted(catalogue_categories(log.catalog, config.features.categories, own)), ()),
+        numbers=config.features.numbers,
+        vectors=config.features.vectors,
+        smoothing=config.features.smoothing,
+        own=own,
+        reserved=reserved,
+    )
+
+
+def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: OwnFeatures | None) -> frozenset[str]:
+    """Categorical columns that the catalogue has features of: those it would have without one's own file.
+
+    wanted: named in the configuration, or None for every column whose values repeat.
+    """
+    only_own = frozenset(own.categories() if own else ()) - {*(wanted or ()), CATEGORY}
+    return frozenset(
+        name
+        for name, column in catalog.categories.items()
+        if name not in only_own
+        or (wanted is None and repeats(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
+    )

@@ -1,0 +1,95 @@
+"""What each column contributes to a ranker's scores: TreeSHAP values over a sample of rows.
+
+Lundberg et al., From local explanations to global understanding with explainable AI for trees, Nature Machine
+Intelligence 2 (2020), as LightGBM computes them (`pred_contrib`): a row's contributions and the expected score add up
+to its score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from features.log import Float32, Float64
+from recsys.metrics.bootstrap import Interval, mean_intervals
+from recsys.ranker.lightgbm_ranker import Ranker
+
+SAMPLE_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """One column. size: mean of |contribution| in units of the score. direction: rank correlation of the column's value
+    with its contribution where the value is known, -1 to 1; NaN where either is constant. categorical columns have
+    codes for values, whose order says nothing: NaN too."""
+
+    column: str
+    size: Interval
+    direction: float
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Of every column, the largest first, over n_rows rows of n_lists lists."""
+
+    columns: tuple[Contribution, ...]
+    n_rows: int
+    n_lists: int
+
+
+def contributions(
+    ranker: Ranker,
+    matrix: Float32,
+    *,
+    lists: npt.NDArray[np.integer],
+    cluster: npt.NDArray[np.integer],
+    resamples: int,
+    seed: int,
+    threads: int = 0,
+    rows: int = SAMPLE_ROWS,
+) -> Contributions:
+    """Contributions over `rows` rows of `matrix` drawn without replacement, or all where there are fewer.
+
+    matrix: (n_rows, n_columns) in the ranker's order. lists, cluster: (n_rows,) the list of each row, and its user for
+    the intervals, negative for one of its own. seed: of the sample and of the resamples.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(matrix))[:rows]
+    drawn.sort()
+    values = np.asarray(ranker.booster.predict(matrix[drawn], pred_contrib=True, num_threads=threads))[:, :-1]
+    sizes = mean_intervals(np.abs(values), cluster[drawn], resamples=resamples, seed=seed)
+    categorical = _categorical(ranker)
+    found = [
+        Contribution(
+            name, size, np.nan if column in categorical else _direction(matrix[drawn, column], values[:, column])
+        )
+        for column, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
+    ]
+    found.sort(key=lambda one: (-one.size.mean, one.column))
+    return Contributions(tuple(found), len(drawn), len(np.unique(lists[drawn])))
+
+
+def _direction(values: Float32, contribution: Float64) -> float:
+    known = ~np.isnan(values)
+    if known.sum() < 2 or np.ptp(values[known]) == 0 or np.ptp(contribution[known]) == 0:
+        return np.nan
+    return float(np.corrcoef(rankdata(values[known]), rankdata(contribution[known]))[0, 1])
+
+
+def _categorical(ranker: Ranker) -> frozenset[int]:
+    """Columns that a categorical split reads; a categorical column that no tree reads contributes nothing anyway."""
+    found: set[int] = set()
+
+    def walk(node: dict[str, object]) -> None:
+        if node.get("decision_type") == "==":
+            found.add(int(str(node["split_feature"])))
+        for side in ("left_child", "right_child"):
+            child = node.get(side)
+            if isinstance(child, dict):
+                walk(child)
+
+    for tree in ranker.booster.dump_model()["tree_info"]:
+        walk(tree["tree_structure"])
+    return frozenset(found)

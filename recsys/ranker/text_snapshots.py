@@ -1,0 +1,83 @@
+"""What the text models know of a catalog's items at each time: every state of the encoder with what is made from it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scipy.sparse import csr_matrix
+
+from features.log import Float32
+from features.offline.reader import LogIndex
+from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.snapshot import TableSettings
+from recsys.encoder.snapshots import BEGINNING, State, TextModel
+from recsys.ranker.model import ItemTexts
+
+_KEPT_BYTES = 512 * 2**20
+_KEPT_TABLES = 2
+
+
+@dataclass(frozen=True)
+class TextsOverTime:
+    """states: of the encoder, in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
+    collaborative: when and how tables are made, None for none. Vectors are kept while they fit in memory, tables of the
+    two states that were asked for last.
+    """
+
+    states: tuple[State, ...]
+    item_text: Sequence[str]
+    terms: csr_matrix
+    collaborative: TableSettings | None
+    _texts: OrderedDict[int, ItemTexts] = field(default_factory=OrderedDict, compare=False)
+    _tables: OrderedDict[tuple[int, int], tuple[LogIndex, LoggedTables]] = field(
+        default_factory=OrderedDict, compare=False
+    )
+
+    @property
+    def served(self) -> TextModel:
+        """The latest state's model."""
+        return self.states[-1].model
+
+    @property
+    def latest(self) -> ItemTexts:
+        """What the latest state knows."""
+        return self.of(len(self.states) - 1)
+
+    def of(self, number: int) -> ItemTexts:
+        """What one of the states knows of the items."""
+        if number not in self._texts:
+            vectors = self.states[number].model.encode_texts(self.item_text)
+            self._texts[number] = ItemTexts(vectors, self.terms)
+            _forget(self._texts, vectors)
+        self._texts.move_to_end(number)
+        return self._texts[number]
+
+    def tables(self, number: int, index: LogIndex) -> LoggedTables | None:
+        """The collaborative tables over a log that one of the states' vectors go into; None where there are none."""
+        if self.collaborative is None:
+            return None
+        key = (number, id(index))
+        if key not in self._tables:
+            vectors = self.of(number).vectors
+            self._tables[key] = (index, LoggedTables(index, vectors, self.collaborative))
+            while len(self._tables) > _KEPT_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        return self._tables[key][1]
+
+
+def one_state(
+    model: TextModel, item_text: Sequence[str], terms: csr_matrix, collaborative: TableSettings | None
+) -> TextsOverTime:
+    """A model that scores everything, whenever it is asked."""
+    return TextsOverTime((State(BEGINNING, None, model),), item_text, terms, collaborative)
+
+
+def _forget(kept: OrderedDict[Any, Any], vectors: Float32) -> None:
+    """Drop what was used longest ago where more is kept than memory is meant for."""
+    most = max(2, _KEPT_BYTES // max(1, vectors.nbytes))
+    while len(kept) > most:
+        kept.popitem(last=False)

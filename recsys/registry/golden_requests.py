@@ -1,0 +1,94 @@
+"""Golden requests: a few inputs with the scores that training gave them, stored with each version.
+
+Whoever loads a version scores them again; a difference means a damaged artifact or a library that computes otherwise.
+Texts are encoded in float32, whatever the version's dtype, since every machine computes that.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.log import Float32
+from recsys.encoder.model import Encoder
+from recsys.encoder.scoring import text_columns
+from recsys.errors import ModelError
+from recsys.ranker.lightgbm_ranker import Ranker
+
+FILE = "golden.json"
+RANKER_TOLERANCE = 1e-6
+ENCODER_TOLERANCE = 1e-4
+"""Largest difference of a text score between two machines that both encode in float32."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and their scores as JSON values; a missing number is null."""
+
+    requests: list[dict[str, Any]]
+    scores: list[float]
+
+    def save(self, folder: Path) -> None:
+        """Write them beside the version's other files."""
+        content = {"requests": self.requests, "scores": self.scores}
+        (folder / FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+
+
+def load_golden(folder: Path) -> Golden:
+    """The golden requests in a version's folder. Raises ModelError where the file is absent or damaged."""
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return Golden(content["requests"], content["scores"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{str(folder / FILE)!r}: expected golden requests and their scores, got {error!r}") from error
+
+
+def golden_rows(ranker: Ranker, matrix: Float32) -> Golden:
+    """Golden requests of a ranker: rows of its matrix."""
+    rows = [
+        {name: None if np.isnan(value) else float(value) for name, value in zip(ranker.columns, row, strict=True)}
+        for row in matrix
+    ]
+    return Golden(rows, ranker.scores(matrix, threads=1).tolist())
+
+
+def golden_texts(encoder: Encoder, requests: list[tuple[list[str], str]]) -> Golden:
+    """Golden requests of an encoder: pairs of the history's texts, oldest first, and the candidate's text."""
+    rows: list[dict[str, Any]] = [{"history": history, "text": text} for history, text in requests]
+    return Golden(rows, _text_scores(encoder, rows))
+
+
+def check_ranker(ranker: Ranker, folder: Path) -> None:
+    """Raise ModelError where a ranker scores its golden rows otherwise than its training did."""
+    golden = load_golden(folder)
+    rows = [[np.nan if row[name] is None else row[name] for name in ranker.columns] for row in golden.requests]
+    _compare(ranker.scores(np.array(rows, np.float32), threads=1), golden.scores, RANKER_TOLERANCE, folder)
+
+
+def check_encoder(encoder: Encoder, folder: Path) -> None:
+    """Raise ModelError where an encoder scores its golden texts otherwise than its training did."""
+    golden = load_golden(folder)
+    _compare(np.array(_text_scores(encoder, golden.requests)), golden.scores, ENCODER_TOLERANCE, folder)
+
+
+def _text_scores(encoder: Encoder, rows: list[dict[str, Any]]) -> list[float]:
+    """Text score of each row by the weights in float32; no vector that was made before is read."""
+    encoder = encoder.in_float32()
+    scores = []
+    for row in rows:
+        vectors = encoder.encode_texts([*row["history"], row["text"]])
+        scores.append(float(text_columns(encoder.weights, vectors[:-1], vectors[-1:])[0, 0]))
+    return scores
+
+
+def _compare(scores: np.ndarray, expected: list[float], tolerance: float, folder: Path) -> None:
+    worst = float(np.abs(scores - np.array(expected)).max(initial=0.0))
+    if not worst <= tolerance:
+        raise ModelError(
+            f"the model in {str(folder)!r} scores its golden requests up to {worst:.3g} away from its training, more "
+            f"than {tolerance:g}: an artifact is damaged, or a library computes otherwise; fetch or train it again"
+        )

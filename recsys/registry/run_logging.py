@@ -1,0 +1,93 @@
+"""What a run keeps beside its models: the configuration, the data it read, metrics by step, plots and reports."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric
+from mlflow.utils.time import get_current_time_millis
+
+from recsys.audit.report import AuditReport
+from recsys.config import Config
+from recsys.evaluation.report import Evaluation
+
+
+def log_config(config: Config) -> None:
+    """Every setting as a parameter named a.b, and the whole tree as config.json."""
+    tree = config.model_dump(mode="json")
+    mlflow.log_params(dict(_flat(tree)))
+    mlflow.log_dict(tree, "config.json")
+
+
+def log_dataset(folder: Path, fingerprint: str, context: str) -> None:
+    """The data directory as an input of the run, by its path and the fingerprint of its content."""
+    source: FileSystemDatasetSource = LocalArtifactDatasetSource(uri=folder.resolve().as_uri())
+    mlflow.log_input(MetaDataset(source, name=folder.resolve().name, digest=fingerprint[:36]), context=context)
+
+
+def log_steps(columns: Mapping[str, Sequence[float]]) -> None:
+    """Series of a training, one value a step, as metrics with steps from 1; NaN is left out."""
+    now = get_current_time_millis()
+    metrics = [
+        Metric(name, float(value), now, step)
+        for name, values in columns.items()
+        for step, value in enumerate(values, start=1)
+        if value == value
+    ]
+    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    assert run is not None
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
+
+
+def log_figure(figure: Figure, name: str) -> None:
+    """A plot as plots/NAME.png."""
+    mlflow.log_figure(figure, f"plots/{name}.png")
+
+
+def log_frame(frame: pd.DataFrame, name: str) -> None:
+    """A table as NAME.parquet."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.parquet"
+        frame.to_parquet(path, index=False)
+        mlflow.log_artifact(str(path))
+
+
+def log_evaluation(evaluation: Evaluation) -> None:
+    """Every mean, and the interval of every lift, as metrics; the metrics of every list as one Parquet file."""
+    metrics: dict[str, float] = {}
+    for method, values in evaluation.test.methods.items():
+        metrics |= {f"{method}.{name}": interval.mean for name, interval in values.items()}
+    for name, interval in evaluation.lifts.items():
+        metrics |= {f"lift.{name}{part}": value for part, value in _parts(interval.mean, interval.low, interval.high)}
+    for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
+        metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
+    mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
+    log_frame(evaluation.frame(), "lists")
+
+
+def log_audit(report: AuditReport) -> None:
+    """The number of findings as a metric, the report as audit.json and audit.txt."""
+    mlflow.log_metric("audit.findings", len(report.findings))
+    mlflow.log_dict(report.as_dict(), "audit.json")
+    mlflow.log_text("\n".join(report.lines()), "audit.txt")
+
+
+def _parts(mean: float, low: float, high: float) -> tuple[tuple[str, float], ...]:
+    return (("", mean), (".low", low), (".high", high))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return pairs

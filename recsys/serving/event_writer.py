@@ -1,0 +1,153 @@
+"""Events, shown lists and items as they are posted: each row judged alone, the good ones on disk on return."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from features.definitions.aggregates import IMPRESSION, SECOND
+from features.online import events as arrivals
+from features.online.items import Item
+from features.online.state import OnlineState
+from features.tables.event_types import canonical_type
+from features.tables.timestamps import EXPECTED, moment_of
+from recsys.config import Serving
+from recsys.online.item_texts import ItemTextReader
+from recsys.serving import schemas
+from recsys.serving.errors import BadRequest, field_path, telling, told_of
+from recsys.serving.item_parsing import ItemColumns
+from recsys.serving.prometheus import Telemetry
+from recsys.serving.warned import Warned
+
+Rejected = dict[int, tuple[str, str]]
+"""Code and message by the row's place in the batch."""
+
+
+class Writer:
+    """Writes to the online state."""
+
+    def __init__(
+        self,
+        state: OnlineState,
+        settings: Serving,
+        columns: ItemColumns,
+        texts: ItemTextReader,
+        telemetry: Telemetry,
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self._columns = columns
+        self._texts = texts
+        self._telemetry = telemetry
+
+    def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Count events and shown lists, each once. Raises BadRequest for too many, StoreError where none is kept."""
+        self._check_size(rows, "events")
+        rejected: Rejected = {}
+        said = Warned()
+        events: list[tuple[int, arrivals.Event]] = []
+        lists: list[tuple[int, arrivals.ShownList]] = []
+        for index, row in enumerate(rows):
+            try:
+                _check_object(row)
+                event = schemas.Event.model_validate(row)
+                read = read_event(event, self._columns.timezone)
+            except (ValidationError, BadRequest) as error:
+                rejected[index] = _reason(error, schemas.Event.model_fields)
+                continue
+            self._warn(event, read, said.within(f"events.{index}."))
+            (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
+        latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
+        rejected |= _keep(self._state.add_events, events, latest)
+        rejected |= _keep(self._state.add_impressions, lists, latest)
+        self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
+        self._telemetry.events.labels("rejected").inc(len(rejected))
+        return said.beside(_answer(len(rows), rejected))
+
+    def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
+        """Describe items, or describe them anew: a row replaces what was known of its item, the last of several. Their
+        texts are encoded before this returns. Raises BadRequest for too many, StoreError where none is kept."""
+        self._check_size(rows, "items")
+        rejected: Rejected = {}
+        said = Warned()
+        items: dict[str, Item] = {}
+        for index, row in enumerate(rows):
+            try:
+                item = self._read_item(row, said.within(f"items.{index}."))
+            except (ValidationError, BadRequest) as error:
+                rejected[index] = _reason(error, schemas.Item.model_fields)
+                continue
+            if item.item_id in items:
+                said.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
+            items[item.item_id] = item
+        self._state.add_items(list(items.values()))
+        self._texts.encode(items)
+        self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
+        self._telemetry.items.labels("rejected").inc(len(rejected))
+        return said.beside(_answer(len(rows), rejected))
+
+    def _warn(self, event: schemas.Event, read: arrivals.Event | arrivals.ShownList, said: Warned) -> None:
+        """What is odd in an event that is taken."""
+        said.check_ids(event)
+        said.check_time(read.time, "timestamp", event.timestamp)
+        if isinstance(read, arrivals.Event):
+            click = self._state.settings.is_positive(event.event_type)
+            said.check_type(event.event_type, click=click)
+
+    def _read_item(self, row: Any, said: Warned) -> Item:
+        _check_object(row)
+        read = schemas.Item.model_validate(row)
+        if "title" not in read.model_fields_set:
+            raise BadRequest("expected a title, found none; null is an item without one", "title")
+        problem = arrivals.id_problem("item_id", read.item_id)
+        if problem is not None:
+            raise BadRequest(problem[1].partition(": ")[2], "item_id")
+        said.check_id(read.item_id, "item_id")
+        return self._columns.overlay(None, read, said=said)
+
+    def _check_size(self, rows: Sequence[Any], field: str) -> None:
+        if len(rows) > self._settings.max_rows:
+            raise BadRequest(f"expected at most {self._settings.max_rows:,} rows, got {len(rows):,}; send fewer", field)
+
+
+def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals.ShownList:
+    """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
+    moment = moment_of(event.timestamp, timezone)
+    if moment is None:
+        raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
+    if canonical_type(event.event_type) == IMPRESSION:
+        shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
+        return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
+    if event.item_id is None:
+        raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
+    return arrivals.Event(event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id)
+
+
+def _check_object(row: Any) -> None:
+    if not isinstance(row, dict):
+        raise BadRequest(f"expected an object, got {type(row).__name__}")
+
+
+def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
+    """Hand the rows to the state; what it rejects, by their place in the batch."""
+    if not rows:
+        return {}
+    rejected = add([row for _, row in rows], latest=latest)
+    return {rows[one.index][0]: (one.code, one.message) for one in rejected}
+
+
+def _reason(error: ValidationError | BadRequest, known: Iterable[str]) -> tuple[str, str]:
+    """Code and message of a rejected row. known: the keys that it may have."""
+    if isinstance(error, BadRequest):
+        return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
+    found = telling(error.errors(include_url=False))
+    field, told = field_path(found["loc"]), told_of(found, known)
+    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {told}" if field else told
+
+
+def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+    rows = [{"index": index, "code": code, "message": message} for index, (code, message) in sorted(rejected.items())]
+    return {"accepted": n_rows - len(rows), "rejected": rows}

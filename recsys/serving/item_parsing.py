@@ -1,0 +1,128 @@
+"""An item as JSON has it, read as the items table is: which columns there are, and of which kind, the model says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from features.log import NO_TIME, Float32
+from features.online.items import Item
+from features.tables.timestamps import EXPECTED, moment_of
+from recsys.encoder.text import Template
+from recsys.ranker.model import Settings
+from recsys.serving import schemas
+from recsys.serving.errors import BadRequest
+from recsys.serving.warned import Warned
+
+_PLAIN = ("title", "description")
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class ItemColumns:
+    """The item columns that a unit reads. vectors: column to its width. texts: beside title and description."""
+
+    categories: frozenset[str]
+    numbers: frozenset[str]
+    vectors: Mapping[str, int]
+    texts: frozenset[str]
+    timezone: str
+
+    def overlay(self, stored: Item | None, row: schemas.Item, field: str = "", said: Warned | None = None) -> Item:
+        """The stored item with the columns that came along. field: path of the row, for errors and what is `said`.
+
+        A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
+        where a column that the model reads is not what it has to be; others are not looked at.
+        """
+        item = stored or Item(row.item_id)
+        given = row.given()
+        changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
+        if "published_at" in given:
+            place = f"{field}published_at"
+            changes["published_at"] = _date(given["published_at"], self.timezone, place, said or Warned())
+        for kind, names, read in (
+            ("categories", self.categories, _values),
+            ("numbers", self.numbers, _number),
+            ("texts", self.texts, cell_text),
+        ):
+            found = {name: read(given[name], f"{field}{name}") for name in names if name in given}
+            if found:
+                changes[kind] = {**getattr(item, kind), **found}
+        vectors = {
+            name: _vector(given[name], self.vectors[name], f"{field}{name}") for name in self.vectors if name in given
+        }
+        if vectors:
+            changes["vectors"] = {**item.vectors, **vectors}
+        return replace(item, **changes) if changes else item
+
+
+def item_columns(settings: Settings, vectors: Mapping[str, int]) -> ItemColumns:
+    """The columns that a unit of these settings reads. vectors: the width of each vector column."""
+    texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
+    return ItemColumns(
+        frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.timezone
+    )
+
+
+def _date(value: object, timezone: str, field: str, said: Warned) -> int:
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
+    found = moment_of(value, timezone)
+    if found is None:
+        said.add("is no date and counts as missing", field, value)
+        return NO_TIME
+    said.check_date(found, field, value)
+    return found
+
+
+def _values(value: object, field: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return tuple(part for part in (piece.strip() for piece in value.split(_SEPARATOR)) if part)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return _values(_SEPARATOR.join(value), field)
+    if isinstance(value, (int, float)):
+        return (cell_text(value, field),)
+    raise BadRequest(f"expected text, several values separated by '|', got {_short(value)}", field)
+
+
+def _number(value: object, field: str) -> float:
+    try:
+        found = float(value) if isinstance(value, (int, float, str)) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadRequest(f"expected a finite number, got {_short(value)}", field)
+    return found
+
+
+def cell_text(value: object, field: str) -> str:
+    """A value of a text column as the items table would have it. Raises BadRequest where it is no such value."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return _SEPARATOR.join(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise BadRequest(f"expected text, got {_short(value)}", field)
+
+
+def _vector(value: object, width: int, field: str) -> Float32:
+    numeric = isinstance(value, list) and all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in value)
+    if not numeric or len(value) != width:  # type: ignore[arg-type]
+        raise BadRequest(f"expected a list of {width} numbers, got {_short(value)}", field)
+    try:
+        vector = np.array(value, np.float32)
+    except OverflowError:
+        vector = np.array([np.inf], np.float32)
+    if not np.isfinite(vector).all():
+        raise BadRequest("expected finite numbers of at most 3e38", field)
+    return vector
+
+
+def _short(value: object) -> str:
+    text = f"a list of {len(value)}" if isinstance(value, list) else repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -1,0 +1,126 @@
+"""What surrounds every HTTP exchange: request id, size limit, measurements, and the last catch.
+
+Plain ASGI, so that it also sees what fails before a route is found.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+import anyio
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from recsys.serving.errors import CODES, problem
+from recsys.serving.prometheus import Telemetry
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+REST_BYTES = 256 * 2**20
+REST_SECONDS = 20.0
+"""How much of a body that is refused is taken in, and for how long, before its sender is cut off."""
+_USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Envelope:
+    """ASGI middleware. max_body: bytes of a request body."""
+
+    def __init__(self, app: ASGIApp, *, telemetry: Telemetry, max_body: int) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection; all but HTTP passes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send, self._max_body)
+        started = time.perf_counter()
+        try:
+            await self._run(exchange, scope)
+        finally:
+            endpoint = getattr(scope.get("route"), "path", "other")
+            self._telemetry.requests.labels(endpoint, str(exchange.status)).inc()
+            self._telemetry.seconds.labels(endpoint).observe(time.perf_counter() - started)
+
+    async def _run(self, exchange: _Exchange, scope: Scope) -> None:
+        if exchange.announced > self._max_body:
+            await exchange.fail(413, _too_large(self._max_body))
+            return
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.status:
+                raise
+            await exchange.fail(500, f"the server failed; its log tells more about request {exchange.request_id}")
+
+
+class _Exchange:
+    """One request and its answer. status: of the answer, 0 until it has begun.
+
+    A client that is still sending reads no answer, and a connection that is closed under it loses the answer too. So an
+    answer that comes before the body's end waits for the rest, which is thrown away, up to a bound.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        given = headers.get(REQUEST_ID.encode(), "")
+        length = headers.get(b"content-length", "0")
+        self.request_id = given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+        self.announced = int(length) if length.isascii() and length.isdigit() else 0
+        self.status = 0
+        self._receive, self._send, self._max_body, self._received = receive, send, max_body, 0
+        self._unread = self.announced > 0 or b"transfer-encoding" in headers
+        self._waits_for_leave = headers.get(b"expect", "").lower() == "100-continue"
+        scope.setdefault("state", {})["request_id"] = self.request_id
+
+    async def receive(self) -> Message:
+        """The next piece of the body. Raises HTTPException 413 once it is too much."""
+        message = await self._next()
+        if self._received > self._max_body:
+            raise HTTPException(413, _too_large(self._max_body))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """The next piece of the answer, with the request's id among its headers."""
+        if message["type"] == "http.response.start":
+            await self._read_rest()
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), (REQUEST_ID.encode(), self.request_id.encode())]
+            if self._unread:
+                message["headers"].append((b"connection", b"close"))
+        await self._send(message)
+
+    async def fail(self, status: int, text: str) -> None:
+        """A whole error answer."""
+        body = orjson.dumps(problem(CODES[status], text))
+        headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self._unread = bool(message.get("more_body", False))
+        self._waits_for_leave = False  # asking for the body is what grants it
+        return message
+
+    async def _read_rest(self) -> None:
+        """Take in and forget what the client is still sending; one that waits to be asked for it is not asked."""
+        if not self._unread or self._waits_for_leave:
+            return
+        with anyio.move_on_after(REST_SECONDS):
+            while self._unread and self._received < self._max_body + REST_BYTES:
+                await self._next()
+
+
+def _too_large(limit: int) -> str:
+    return f"expected a body of at most {limit:,} bytes; send fewer rows at once"
