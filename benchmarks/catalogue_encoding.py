@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.report import Result
-from features.log import Float32
+from features.arrays import Float32
 from recsys.encoder.base_model import BUILTIN, builtin_folder
 from recsys.encoder.tower import Dtype, Tower
 

@@ -18,7 +18,7 @@ from benchmarks.catalogue_encoding import Encoded
 from benchmarks.fine_tuning_race import Ours
 from benchmarks.matrix_rate import MatrixGauge
 from benchmarks.report import Result
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.tower import Tower
 
 

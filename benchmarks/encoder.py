@@ -27,7 +27,7 @@ from benchmarks.fine_tuning_race import Ours, Plain, Runner, block_size_for, our
 from benchmarks.fine_tuning_start import Lists, Start, base_tower, read_lists, start
 from benchmarks.matrix_rate import MatrixGauge, kinds_of, timed
 from benchmarks.report import Result, command_on_data
-from features.log import Float32, Float64
+from features.arrays import Float32, Float64
 from recsys.config import Config, load_config
 from recsys.encoder.tower import Dtype, Tower, has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.training.upper_layers import UpperTower

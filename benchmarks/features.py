@@ -20,11 +20,10 @@ from benchmarks.bare_lookups import lookups_of, time_of_merges
 from benchmarks.report import Result, command
 from benchmarks.simulated_log import COLUMN, LIST_SIZE, simulated_log
 from benchmarks.spent import best_of, time_of
-from features.chunks import part_of
 from features.definitions.builtin import catalogue
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Log, Requests
-from features.matrix.columns import column_names
+from features.log import Log, Requests, part_of
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
 from pipelines.stopwatch import peak_rss_mb

@@ -19,7 +19,7 @@ from torch import nn
 from benchmarks.fine_tuning_start import Start, our_phase
 from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.plain_fine_tuning import PlainFineTuning
-from features.log import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64
 from recsys.encoder.head import Head
 from recsys.encoder.tower import Dtype, Tower
 from recsys.encoder.training.batches import list_scores

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.log import Float32, Int64, Log
+from features.arrays import Float32, Int64
+from features.log import Log
 from features.tables.load import load_log
 from pipelines.data_options import read_options
 from recsys.config import Config, Slices

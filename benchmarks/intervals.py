@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.report import Result, command
-from features.log import Float64, Int64
+from features.arrays import Float64, Int64
 from recsys.metrics.bootstrap import mean_interval, mean_intervals
 
 REPETITIONS, USERS, RESAMPLES = 1000, 200, 1000

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower, pad_batch, pool

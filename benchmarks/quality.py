@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks import intervals
 from benchmarks.report import Result, command
+from features.arrays import Float64
 from features.definitions.aggregates import CLICK, ITEM, Count
-from features.log import Float64
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options

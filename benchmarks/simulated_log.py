@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.definitions.aggregates import DAY
-from features.log import Catalog, Categorical, Events, Impressions, Int32, Log, Ragged, Requests
+from features.arrays import Int32, Ragged
+from features.clock import DAY
+from features.log import Catalog, Categorical, Events, Impressions, Log, Requests
 
 COLUMN = "section"
 LIST_SIZE = 20

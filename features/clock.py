@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+SECOND = 1_000_000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
 
 def moment_text(microseconds: int) -> str:
     """A time as ISO 8601 in UTC."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Float32, Float64
+from features.arrays import Float32, Float64
 
 GRID_STEP = 2.0**-20
 """Distance between neighbouring values of the grid."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 
-from features.log import Int32, Int64
+from features.arrays import Int32, Int64
 
 Keys = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 _CELLS = 4

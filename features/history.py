@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Int32, Int64, Ragged
 from features.grouping import grouped, grouped_pairs
-from features.log import Events, Int32, Int64, Ragged, Requests
+from features.log import Events, Requests
 
 _FIRST_WINDOW = 64
 _CHUNK = 4096

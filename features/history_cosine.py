@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.log import Bool, Float32, Float64, Ragged, Requests
+from features.arrays import Bool, Float32, Float64, Ragged
+from features.log import Requests
 
 _BLOCK = 4096
 

@@ -13,53 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Int8 = npt.NDArray[np.int8]
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
-Strings = npt.NDArray[np.object_]
-
-NO_TIME: int = int(np.iinfo(np.int64).min)
-"""The time of what never happened or is not known, in place of microseconds since the epoch."""
+from features.arrays import Bool, Float32, Float64, Int8, Int32, Int64, Ragged, Strings
 
 UNKNOWN: int = -1
 """The code of an id that the log does not hold: a user without history, an item without text or events."""
 
 HISTORY_TYPE = "history"
 """Event type of clicks whose order is known and whose time is not: they count, but in no window and no recency."""
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """A list of codes for each of n rows: row i holds `codes[offsets[i]:offsets[i + 1]]`.
-
-    offsets: (n + 1,) int64, from 0. codes: (offsets[-1],) int32.
-    """
-
-    offsets: Int64
-    codes: Int32
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def row(self, index: int) -> Int32:
-        """The codes of one row, (k,)."""
-        return self.codes[self.offsets[index] : self.offsets[index + 1]]
-
-    def lengths(self) -> Int64:
-        """How many codes each row holds, (n,)."""
-        return self.offsets[1:] - self.offsets[:-1]
-
-    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
-        """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
-        starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        places = np.repeat(starts - offsets[:-1], lengths)
-        places += np.arange(offsets[-1], dtype=np.int64)
-        return Ragged(offsets, self.codes[places])
 
 
 @dataclass(frozen=True)
@@ -233,3 +193,25 @@ def codes_of(ids: npt.ArrayLike, vocabulary: Strings) -> Int32:
     """Positions of `ids` in the sorted `vocabulary`, (len(ids),); UNKNOWN for null ids and those not in it."""
     index = pd.Index(vocabulary, dtype="str")
     return index.get_indexer(pd.Index(np.asarray(ids, dtype=object), dtype="str")).astype(np.int32)
+
+
+def row_chunks(offsets: Int64, rows: int) -> list[tuple[int, int]]:
+    """Bounds (first, end) of runs of requests with at most `rows` candidates each, or with one request.
+
+    offsets: (n + 1,) where each request's candidates begin.
+    """
+    bounds, first = [], 0
+    while first < len(offsets) - 1:
+        end = int(np.searchsorted(offsets, offsets[first] + rows, side="right")) - 1
+        end = max(end, first + 1)
+        bounds.append((first, end))
+        first = end
+    return bounds
+
+
+def part_of(requests: Requests, first: int, end: int) -> Requests:
+    """Requests first to end, without copying rows."""
+    rows = requests.offsets[first : end + 1]
+    query = None if requests.query is None else requests.query[first:end]
+    item = requests.item[rows[0] : rows[-1]]
+    return Requests(requests.user[first:end], requests.time[first:end], rows - rows[0], item, query)

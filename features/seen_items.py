@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.log import Bool, Log
+from features.arrays import Bool
+from features.log import Log
 
 
 def items_before(log: Log, time: int) -> Bool:

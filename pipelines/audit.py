@@ -17,7 +17,7 @@ import numpy as np
 from features.clock import moment_text
 from features.log import Log
 from features.online.state import OnlineState
-from features.stores.base import LmdbStore
+from features.stores.lmdb_store import LmdbStore
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from features.tables.permuted_clicks import permuted_log
@@ -38,7 +38,8 @@ from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
 from recsys.ranker.text_snapshots import TextsOverTime, one_state
 from recsys.registry import tracking, versions
-from recsys.training.stages import SECOND, Chain, chain_features, encoder_course, lexical_stage, table_settings
+from recsys.training.context import SECOND, Chain
+from recsys.training.stages import chain_features, encoder_course, lexical_stage, table_settings
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)

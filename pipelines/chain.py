@@ -11,7 +11,7 @@ from features.offline.reader import LogIndex
 from recsys.config import Config
 from recsys.ranker.column_names import fitted_columns
 from recsys.ranker.features import check_features
-from recsys.training.stages import Chain
+from recsys.training.context import Chain
 from recsys.training.time_split import slice_impressions
 
 

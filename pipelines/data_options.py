@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from features.definitions.aggregates import SECOND
+from features.clock import SECOND
 from features.errors import InputError
 from features.tables.encodings import FileOptions
 from features.tables.load import ReadOptions

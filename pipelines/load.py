@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 
-from features.definitions.aggregates import CLICK, SECOND
+from features.clock import SECOND
+from features.definitions.aggregates import CLICK
 from features.online.events import id_problem
 from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
 from features.tables.impressions import read_lists
 from features.tables.load import read_table_rows
+from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
-from features.tables.table_warnings import type_warnings
 from pipelines.data_options import settings_options
 from pipelines.loading import AT_ONCE, Load, LoadReport
 from pipelines.online_rows import read_events, read_items, shown_lists

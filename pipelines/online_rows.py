@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK
-from features.log import NO_TIME
 from features.online.events import Event, ShownList
 from features.online.items import Item
 from features.tables.impressions import Lists

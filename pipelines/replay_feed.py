@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.log import Int64
+from features.arrays import Int64
 from features.online.events import Event, ShownList
 from features.tables.formats import find_table
 from features.tables.impressions import Lists

@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from features.arrays import NO_TIME
 from features.atomic_files import fresh_folder, require_fresh_folder
 from features.clock import moment_text
 from features.errors import InputError
-from features.log import NO_TIME, Log, Requests
+from features.log import Log, Requests
 from features.offline.reader import LogIndex
 from features.tables.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
 from features.tables.encodings import FileOptions
@@ -34,7 +35,7 @@ from features.tables.rejects import Rejects
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, settings_options
 from recsys.metrics.rank_order import ordered
-from recsys.ranker.model import ItemTexts
+from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.offline_matrix import scores_over_log, unit_tables
 from recsys.registry import tracking, versions
 

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.arrays import Float64, Int32, Int64, Strings
 from features.atomic_files import fresh_folder
-from features.log import Float64, Int32, Int64, Strings
 from pipelines.simulation.chinese import chinese
 from pipelines.simulation.pages import Pages, show
 from pipelines.simulation.site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares

@@ -42,7 +42,8 @@ from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import Version, name_problem
 from recsys.registry.resume import Interrupted, checkpoint_folder, interrupted
 from recsys.registry.versions import log_encoder, log_ranker, withdrawn_on_failure
-from recsys.training.stages import Chain, Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 
 log = logging.getLogger(__name__)
 

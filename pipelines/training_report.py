@@ -15,10 +15,11 @@ from recsys.evaluation.examples import Examples, list_examples
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.calibration import calibrate
-from recsys.ranker.shap import Contributions, contributions
+from recsys.ranker.shap import ShapSummary, shap_summary
 from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
 from recsys.report.page import page
-from recsys.training.stages import RANKERS, Chain, Ranked
+from recsys.training.context import Chain
+from recsys.training.stages import RANKERS, Ranked
 
 RANKER = RANKERS[-1]
 
@@ -77,10 +78,10 @@ def _ranker_curve(ranked: Ranked) -> Curve:
     return Curve("Ranker", "tree", points, ranked.n_train, ranked.n_valid)
 
 
-def _contributions(chain: Chain, ranked: Ranked) -> Contributions:
+def _contributions(chain: Chain, ranked: Ranked) -> ShapSummary:
     requests, columns = ranked.test.requests, ranked.rankers[RANKER].columns
     lists = requests.request_of_row()
-    found = contributions(
+    found = shap_summary(
         ranked.rankers[RANKER],
         ranked.matrix[:, [ranked.columns.index(name) for name in columns]],
         lists=lists,

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from features.arrays import Int64
 from features.clock import moment_text
-from features.log import Impressions, Int64
+from features.log import Impressions
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
@@ -25,7 +26,7 @@ from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluation.model_evaluation import evaluate_unit
 from recsys.evaluation.report import Evaluation, count
-from recsys.ranker.model import ItemTexts
+from recsys.ranker.matrix import ItemTexts
 from recsys.registry.versions import Loaded
 
 logger = logging.getLogger(__name__)

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from small_unit import small_encoder, tiny_settings
 
+from features.arrays import Float64
 from features.definitions.aggregates import Read
 from features.definitions.event_measures import REQUEST_TIME, Feature
-from features.log import Float64, Log, Requests
+from features.log import Log, Requests
 from features.offline.reader import OfflineReader
 from pipelines.audit import training_context
 from pipelines.simulate import simulate

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from features.arrays import Float32, Float64
 from features.exact import to_grid
-from features.log import Float32, Float64, Requests
+from features.log import Requests
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options, settings_options
@@ -31,9 +32,11 @@ from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
 from recsys.ranker.lightgbm_ranker import Lists, load_ranker, retrain_ranker
-from recsys.ranker.model import ItemTexts, Settings, candidate_matrix, ranker_columns, read_settings
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
+from recsys.ranker.model import Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
-from recsys.training.stages import Chain, chain_features, table_settings
+from recsys.training.context import Chain
+from recsys.training.stages import chain_features, table_settings
 from recsys.training.time_split import slice_impressions
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"

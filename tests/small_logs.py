@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from features.log import NO_TIME, Catalog, Categorical, Events, Impressions, Log, Ragged, Requests
+from features.arrays import NO_TIME, Ragged
+from features.log import Catalog, Categorical, Events, Impressions, Log, Requests
 
 MINUTE = 60_000_000
 TYPES = ("click", "history", "like", "view")

@@ -25,7 +25,8 @@ from recsys.encoder.snapshots import BEGINNING, State
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.ranker.model import Settings, Unit
-from recsys.training.stages import Chain, Ranked, lexical_stage, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import Ranked, lexical_stage, ranker_stage
 from recsys.training.time_split import slice_impressions
 
 SETTINGS = (

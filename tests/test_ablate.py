@@ -14,7 +14,8 @@ from small_unit import SmallSite, small_site
 from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny_config
 from trained_site import TrainedSite
 
-from features.log import Events, Float32, Impressions, Log, Requests
+from features.arrays import Float32
+from features.log import Events, Impressions, Log, Requests
 from features.offline.reader import LogIndex, OfflineReader
 from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
@@ -28,7 +29,8 @@ from recsys.encoder.snapshots import State
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
-from recsys.training.stages import Chain, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import ranker_stage
 from recsys.training.time_split import slice_impressions
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]

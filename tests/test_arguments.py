@@ -12,7 +12,7 @@ import pytest
 from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError, StoreMissing
-from features.stores.base import LmdbStore
+from features.stores.lmdb_store import LmdbStore
 from pipelines import audit, cli, refresh_collaborative, serve
 from pipelines import train as training
 from pipelines.data_options import moment_in

@@ -12,7 +12,7 @@ import pytest
 from audited_site import clicks_of_item, planted, site_context, site_folder, tiny_base, with_feature
 from tiny_encoder import PLAIN, TOPICS, catalog_of, save_tiny_bert, tiny_config
 
-from features.definitions.aggregates import HOUR
+from features.clock import HOUR
 from features.definitions.attribute_measures import ItemNumber
 from features.definitions.builtin import catalogue
 from features.definitions.event_measures import AFTERWARDS, Feature
@@ -36,7 +36,8 @@ from recsys.encoder.training.train import train_encoder
 from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import TextsOverTime
-from recsys.training.stages import Chain, encoder_course, lexical_stage
+from recsys.training.context import Chain
+from recsys.training.stages import encoder_course, lexical_stage
 from recsys.training.time_split import slice_impressions
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")

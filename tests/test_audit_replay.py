@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from audited_site import planted, site_folder, tiny_base
 
-from features.definitions.aggregates import SECOND
-from features.log import Float64
+from features.arrays import Float64
+from features.clock import SECOND
 from features.online.events import Event, ShownList
 from features.online.reader import OnlineReader
 from features.tables.load import ReadOptions

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.arrays import Ragged
 from features.definitions.aggregates import CATALOGUE, Count
-from features.log import Catalog, Categorical, Ragged, Requests
+from features.log import Catalog, Categorical, Requests
 from recsys.metrics.beyond_accuracy import Beyond, beyond_accuracy, first_ranks
 
 NAN = float("nan")

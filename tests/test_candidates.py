@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.arrays import NO_TIME
 from features.errors import InputError
-from features.log import NO_TIME
 from features.tables.candidates import check_candidates, read_candidates
 from features.tables.encodings import FileOptions
 

@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requests, ragged
 from small_unit import SmallSite, small_site
 
+from features.arrays import NO_TIME, Float32
 from features.history import Histories, clicked_before, clicks_by_user, histories
-from features.log import NO_TIME, Float32, Log, Requests
+from features.log import Log, Requests
 from features.offline.reader import LogIndex
 from features.online.events import Event
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
 from pipelines.load import items_into
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import LoggedTables
 from recsys.collaborative.online import StoredTables
 from recsys.collaborative.snapshot import Tables, TableSettings, build_tables
 from recsys.online.open_state import open_state
-from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
 from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables

@@ -1,4 +1,4 @@
-"""Contributions of columns to a ranker's scores: they add up, have a direction, and the largest stands first."""
+"""ShapSummary of columns to a ranker's scores: they add up, have a direction, and the largest stands first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from recsys.config import Ranker as Settings
 from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
-from recsys.ranker.shap import Contributions, contributions
+from recsys.ranker.shap import ShapSummary, shap_summary
 
 N_LISTS, SIZE = 80, 6
 
@@ -26,9 +26,9 @@ def trained() -> tuple[Ranker, np.ndarray]:
     return train_ranker(lists, lists, columns, settings, seed=0, threads=1), matrix
 
 
-def found(ranker: Ranker, matrix: np.ndarray, *, rows: int = 2000, seed: int = 0) -> Contributions:
+def found(ranker: Ranker, matrix: np.ndarray, *, rows: int = 2000, seed: int = 0) -> ShapSummary:
     owner = np.repeat(np.arange(N_LISTS), SIZE)
-    return contributions(ranker, matrix, lists=owner, cluster=owner, resamples=100, seed=seed, threads=1, rows=rows)
+    return shap_summary(ranker, matrix, lists=owner, cluster=owner, resamples=100, seed=seed, threads=1, rows=rows)
 
 
 def test_the_column_that_decides_comes_first_and_a_lower_price_raises_the_score() -> None:

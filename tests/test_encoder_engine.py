@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.encoder import quantised
 from recsys.encoder.model import EncoderSettings, make_tower
 from recsys.encoder.openvino import Engine

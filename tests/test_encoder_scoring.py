@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from features.arrays import Float32, Ragged
 from features.exact import to_grid
 from features.history import Histories
-from features.log import Float32, Ragged, Requests
+from features.log import Requests
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix
 from recsys.errors import ModelError

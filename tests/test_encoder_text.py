@@ -11,7 +11,8 @@ import pytest
 from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 from transformers import PreTrainedTokenizerFast
 
-from features.log import Categorical, Ragged
+from features.arrays import Ragged
+from features.log import Categorical
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.model import Encoder, EncoderSettings, make_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
@@ -19,7 +20,7 @@ from recsys.encoder.training.data import read_material
 from recsys.encoder.training.examples import collect_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.errors import ConfigError
-from recsys.ranker.model import query_vectors
+from recsys.ranker.matrix import query_vectors
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 

@@ -25,8 +25,9 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from features.arrays import Int64
 from features.history import clicks_by_user, histories
-from features.log import Int64, Log
+from features.log import Log
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_matrix

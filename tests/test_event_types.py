@@ -12,7 +12,7 @@ from features.online.events import Event
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from features.stores.base import LmdbStore
+from features.stores.lmdb_store import LmdbStore
 from features.tables.event_types import canonical_type, doubt_of, is_click
 from features.tables.load import ReadOptions, load_log
 

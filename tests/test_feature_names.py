@@ -12,15 +12,16 @@ from click.testing import CliRunner
 
 from features.definitions.aggregates import ITEM, USER, Key, category_of, of_category, user_of_category
 from features.definitions.builtin import catalogue, reads_of
+from features.definitions.column_names import column_names
 from features.definitions.feature_names import safe_name
 from features.errors import InputError
 from features.log import Log
-from features.matrix.columns import column_names, feature_matrix, shown_names
+from features.matrix.columns import feature_matrix, shown_names
 from features.offline.reader import LogIndex
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from features.stores.base import LmdbStore
+from features.stores.lmdb_store import LmdbStore
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from pipelines.chain import open_chain
 from pipelines.cli import cli

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 
+from features.arrays import NO_TIME
 from features.definitions.aggregates import (
     CLICK,
     DATED_CLICK,
@@ -29,10 +30,11 @@ from features.definitions.attribute_measures import (
     Weekday,
 )
 from features.definitions.builtin import catalogue, reads_of
+from features.definitions.column_names import column_names
 from features.definitions.custom_file import read_own
 from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share
-from features.log import NO_TIME, UNKNOWN, Log
-from features.matrix.columns import column_names, feature_matrix
+from features.log import UNKNOWN, Log
+from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader
 
 NOON = 12 * 60

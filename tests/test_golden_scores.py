@@ -7,7 +7,7 @@ import pytest
 from golden_scores import ROWS, Golden, random_head, random_vectors, read_expected, read_golden
 from threadpoolctl import threadpool_limits
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.collaborative.offline import LoggedTables
 from recsys.encoder.scoring import text_columns
 

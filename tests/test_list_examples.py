@@ -7,7 +7,7 @@ import pytest
 from test_calibration import lists_of
 from tiny_encoder import catalog_of
 
-from features.log import Ragged
+from features.arrays import Ragged
 from recsys.evaluation.examples import Examples, Item, list_examples
 
 TITLES = ["one", "two", "", "four", "five", "six"]

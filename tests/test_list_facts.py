@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.definitions.aggregates import HOUR
+from features.arrays import Ragged
+from features.clock import HOUR
 from features.history import Histories
-from features.log import Catalog, Categorical, Impressions, Ragged, Requests
+from features.log import Catalog, Categorical, Impressions, Requests
 from recsys.metrics.list_facts import list_facts
 
 

@@ -13,7 +13,7 @@ from features.errors import InputError
 from pipelines.list_features import list_features
 from recsys.config import load_config
 from recsys.ranker.column_docs import column_docs
-from recsys.ranker.model import ranker_columns
+from recsys.ranker.matrix import ranker_columns
 
 OWN = Path(__file__).with_name("own_features.py")
 

@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 from small_unit import SmallSite, small_site
 
+from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.errors import InputError, StoreError
-from features.log import NO_TIME, Requests
+from features.log import Requests
 from features.offline.reader import LogIndex
 from features.online.keys import user_key
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
-from features.stores.base import open_store
+from features.stores.open import open_store
 from features.tables.encodings import FileOptions
 from pipelines.load import events_into, items_into
 from pipelines.load_users import load_users, users_into

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from features.arrays import NO_TIME
 from features.errors import InputError
-from features.log import NO_TIME
 from features.tables.candidates import read_candidates
 from features.tables.load import ReadOptions, TableReport, load_log
 from features.tables.observed import is_nothing

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
-from features.chunks import row_chunks
+from features.arrays import NO_TIME
 from features.definitions.aggregates import (
     CATALOGUE,
     CLICK,
@@ -23,7 +23,7 @@ from features.definitions.aggregates import (
 )
 from features.definitions.builtin import catalogue
 from features.errors import InputError
-from features.log import NO_TIME, UNKNOWN, Log
+from features.log import UNKNOWN, Log, row_chunks
 from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex, OfflineReader

@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
+from features.arrays import NO_TIME, Float32
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
 from features.definitions.builtin import catalogue, reads_of
 from features.definitions.custom_file import read_own
 from features.definitions.event_measures import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
-from features.log import NO_TIME, Catalog, Float32, Log
+from features.log import Catalog, Log
 from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
@@ -32,8 +33,9 @@ from features.online.items import Item
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from features.stores.base import LmdbStore, open_store
-from features.tables.events import ClickedRows, match_clicks, merged
+from features.stores.lmdb_store import LmdbStore
+from features.stores.open import open_store
+from features.tables.click_matching import ClickedRows, match_clicks, merged
 from features.tables.load import ReadOptions, load_log
 
 EVERYTHING = (
@@ -379,7 +381,7 @@ WRITER = """
 import sys
 from features.online.events import Event
 from features.online.state import OnlineState
-from features.stores.base import open_store
+from features.stores.open import open_store
 state = OnlineState.open(open_store(sys.argv[1], create=False))
 if len(sys.argv) > 2:
     import resource

@@ -12,8 +12,7 @@ from small_unit import SETTINGS, SmallSite, always, small_site
 
 from features.definitions.aggregates import ITEM, days
 from features.definitions.custom_file import read_own, run_own
-from features.definitions.event_measures import Feature, Measure
-from features.definitions.weighted import Weighted
+from features.definitions.event_measures import Feature, Measure, Weighted
 from features.errors import InputError
 from features.log import Log
 from features.offline.matrix import log_matrix
@@ -24,7 +23,8 @@ from recsys.config import load_config
 from recsys.errors import ModelError
 from recsys.ranker.model import Unit, load_unit, read_settings
 from recsys.ranker.offline_matrix import scores_over_log
-from recsys.training.stages import Chain, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import ranker_stage
 
 EXAMPLE = Path(__file__).with_name("own_features.py")
 HEAD = "from features.definitions.custom import *\n"

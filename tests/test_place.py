@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from features.matrix.within_list import places
 
 pytestmark = pytest.mark.kernels

@@ -25,7 +25,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.config import Pretraining, load_config
 from recsys.encoder.pretraining.masking import Masked, Masking
 from recsys.encoder.pretraining.pretrain import PretrainingRecord, pretrain

@@ -7,8 +7,8 @@ import pytest
 
 from features.definitions.aggregates import ITEM, Count
 from features.definitions.attribute_measures import ItemCategory
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import CountOf, Feature
-from features.matrix.columns import column_names
 from recsys.config import Ranker as Settings
 from recsys.config import load_config
 from recsys.errors import ConfigError, ModelError, TrainingError
@@ -22,7 +22,7 @@ from recsys.ranker.lightgbm_ranker import (
     shortened,
     train_ranker,
 )
-from recsys.ranker.model import ranker_columns
+from recsys.ranker.matrix import ranker_columns
 
 COLUMNS = (Column("signal"), Column("noise"), Column("shelf", categorical=True))
 

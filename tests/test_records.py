@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, ITEM, Count, Last, hours
-from features.log import NO_TIME
 from features.online.counter_records import NEVER_FIRST, Records, Table, tables_for
 from features.online.delayed_changes import changes_of
 from features.online.keys import Change

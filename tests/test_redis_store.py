@@ -29,7 +29,8 @@ from features.online.items import Item
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from features.stores.base import Transaction, open_store
+from features.stores.base import Transaction
+from features.stores.open import open_store
 from features.stores.redis_client import address_of
 from features.stores.redis_store import RedisStore
 

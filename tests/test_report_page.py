@@ -23,7 +23,7 @@ from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation, format_interval
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.calibration import Bin, Calibration
-from recsys.ranker.shap import Contribution, Contributions
+from recsys.ranker.shap import ColumnContribution, ShapSummary
 from recsys.report.charts import Series, Strip, bars, line_chart, reliability_chart, strips
 from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
 from recsys.report.html import breakable, element, table, words
@@ -86,8 +86,10 @@ def full_content() -> Content:
         slices=slice_comparison(lists, lift, resamples=100, seed=0),
         curves=(Curve("Encoder", "epoch", points, 900, 100), Curve("Ranker", "tree", trees, 500, 90)),
         gains=Gains({name: 40.0 - k for k, name in enumerate(names)}, 9000, 400),
-        contributions=Contributions(
-            tuple(Contribution(name, size, (-1) ** k * 0.7 if k else NAN) for k, name in enumerate(names)), 2000, 80
+        contributions=ShapSummary(
+            tuple(ColumnContribution(name, size, (-1) ** k * 0.7 if k else NAN) for k, name in enumerate(names)),
+            2000,
+            80,
         ),
         calibration=Calibration(
             tuple(Bin(p, Interval(p + 0.01, p - 0.02, p + 0.05), 500) for p in (0.01, 0.04, 0.2)),

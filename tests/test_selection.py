@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_unit import always, small_site
 
+from features.arrays import Int32
 from features.definitions.attribute_measures import Age, Hour
 from features.definitions.event_measures import Feature
-from features.log import Int32
 from features.offline.reader import LogIndex
 from recsys.config import Ranker as Settings
 from recsys.ranker.feature_selection import Selection, select_features

@@ -20,7 +20,7 @@ from warm_process import Warm, run_warm
 from features.definitions.aggregates import CLICK, USER, Count
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
-from features.stores.base import open_store
+from features.stores.open import open_store
 from pipelines.load import items_into
 from pipelines.serve import listen
 from recsys.errors import ServerError

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_unit import SmallSite, small_site
 
+from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
-from features.log import NO_TIME
 from features.online.state import OnlineState
-from features.stores.base import LmdbStore
+from features.stores.lmdb_store import LmdbStore
 from pipelines.load import items_into
 from recsys.config import Serving
 from recsys.online.lru import Lru

@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from features.arrays import NO_TIME, Strings
 from features.atomic_files import fresh_file
 from features.errors import InputError
-from features.log import NO_TIME, Catalog, Events, Impressions, Strings
+from features.log import Catalog, Events, Impressions
 from features.tables.load import load_log
 from features.tables.sampled_impressions import make_slates, write_slates
 from recsys.metrics.ranking import list_metrics

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
-from features.online.keys import RANGED
-from features.stores.base import MAX_KEY_BYTES, KeyValueStore, Snapshot, Transaction, open_store, with_prefix
+from features.stores.base import MAX_KEY_BYTES, RANGED, KeyValueStore, Snapshot, Transaction, with_prefix
+from features.stores.open import open_store
 
 NewPlace = Callable[[], str]
 FIRST = b"i"

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from features.arrays import NO_TIME
 from features.errors import InputError
-from features.log import NO_TIME, Log
+from features.log import Log
 from features.tables.encodings import FileOptions
 from features.tables.items import last_of_each
 from features.tables.load import ReadOptions, TableReport, load_log, read_table_rows, validate

@@ -24,7 +24,8 @@ from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
-from recsys.training.stages import RANKERS, Chain, check_order, encoder_course, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import RANKERS, check_order, encoder_course, ranker_stage
 from recsys.training.time_split import slice_impressions
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}

@@ -9,7 +9,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from features.log import NO_TIME, Catalog, Events, Impressions, Log, Requests
+from features.arrays import NO_TIME
+from features.log import Catalog, Events, Impressions, Log, Requests
 from recsys.config import Config, load_config
 
 TOPICS = (

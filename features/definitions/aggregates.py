@@ -10,18 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
+from features.arrays import Float64, Int64
+from features.clock import DAY, HOUR
 from features.history import Histories
-from features.log import NO_TIME, Catalog, Float64, Int64, Requests
+from features.log import Catalog, Requests
 from features.tables.event_types import canonical_type
 
 CELLS_PER_WINDOW = 24
 """A window's edge moves in steps of window / 24: a counter keeps at most 25 cells of it."""
 
-SECOND = 1_000_000
-HOUR = 3600 * SECOND
-DAY = 24 * HOUR
 
 CLICK = "click"
 """Events of any positive type, as `Events.positive` marks them."""
@@ -173,26 +170,3 @@ class Reader(Protocol):
 
     def first(self, read: First) -> Int64:
         """Microseconds for each candidate row, (n_rows,); NO_TIME where nothing happened."""
-
-
-def segment_sums(values: Int64, offsets: Int64) -> Int64:
-    """Exact sum of each segment values[offsets[i]:offsets[i + 1]], (n,); 0 for an empty one."""
-    running = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(values, out=running[1:])
-    return running[offsets[1:]] - running[offsets[:-1]]
-
-
-def segment_latest(times: Int64, offsets: Int64) -> Int64:
-    """Largest of each segment, (n,); NO_TIME, the smallest of all, for an empty one."""
-    lowest = NO_TIME
-    padded = np.append(times, lowest)
-    found = np.maximum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
-    return np.where(np.diff(offsets) > 0, found, lowest)
-
-
-def segment_first(times: Int64, offsets: Int64) -> Int64:
-    """Smallest of each segment that is not NO_TIME, (n,); NO_TIME where there is none."""
-    missing, highest = NO_TIME, np.iinfo(np.int64).max
-    padded = np.append(np.where(times == missing, highest, times), highest)
-    found = np.minimum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
-    return np.where((np.diff(offsets) > 0) & (found < highest), found, missing)

@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features.definitions.aggregates import DAY, SECOND, Read, Reader
+from features.arrays import Float64, Int64, Ragged
+from features.clock import DAY, SECOND
+from features.definitions.aggregates import Read, Reader
 from features.definitions.event_measures import PUBLICATION, REQUEST_TIME, elapsed
 from features.history_cosine import history_cosines
-from features.log import Float64, Int64, Ragged
 
 MINUTE = 60 * SECOND
 _MONDAY = 3

@@ -33,9 +33,9 @@ from features.definitions.attribute_measures import (
     VectorSimilarity,
     Weekday,
 )
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import CountOf, Feature, Lift, Rate, Recency, Share
 from features.definitions.feature_names import Make, in_words, named_features
-from features.matrix.columns import column_names
 
 ALL_TIME = "all"
 WINDOWS: tuple[tuple[str, int | None], ...] = (

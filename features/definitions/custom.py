@@ -37,8 +37,7 @@ from features.definitions.attribute_measures import (
     VectorSimilarity,
     Weekday,
 )
-from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share
-from features.definitions.weighted import Weighted
+from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share, Weighted
 
 MEASURES: tuple[type[Measure], ...] = (
     Age,

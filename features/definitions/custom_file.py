@@ -15,10 +15,10 @@ from pathlib import Path
 
 from features.definitions.aggregates import CLICK, DATED_CLICK, IMPRESSION, category_of
 from features.definitions.attribute_measures import ItemCategory, ItemNumber, VectorSimilarity
+from features.definitions.column_names import column_names
 from features.definitions.custom import MEASURES
 from features.definitions.event_measures import Feature
 from features.errors import InputError
-from features.matrix.columns import column_names
 
 _TUPLE = "FEATURES"
 

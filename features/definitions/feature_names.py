@@ -14,8 +14,8 @@ from dataclasses import replace
 from functools import partial
 from itertools import count
 
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.matrix.columns import column_names
 
 Make = Callable[[str], tuple[Feature, ...]]
 """The features of a column under the name that stands for it in theirs."""

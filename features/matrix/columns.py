@@ -6,24 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.chunks import row_chunks
+from features.arrays import Float32
 from features.definitions.aggregates import Reader
+from features.definitions.column_names import column_names, place_names
 from features.definitions.event_measures import Feature
-from features.log import Float32
-from features.matrix.within_list import PERCENTILE, Z_SCORE, places
+from features.log import row_chunks
+from features.matrix.within_list import places
 
 _BLOCK_ROWS = 4096
 """Rows whose places are found together, few enough to stay in a core's cache."""
-
-
-def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
-    """Names of the matrix's columns: the features in their order, then the places in the same order."""
-    raw = [feature.name for feature in features]
-    twice = sorted({name for name in raw if raw.count(name) > 1})
-    if twice:
-        raise ValueError(f"expected features of distinct names, got more than one of {twice}")
-    placed = [place_names(feature.name) for feature in features if feature.place]
-    return (*raw, *(name for pair in placed for name in pair))
 
 
 def shown_names(features: Sequence[Feature]) -> dict[str, str]:
@@ -34,11 +25,6 @@ def shown_names(features: Sequence[Feature]) -> dict[str, str]:
             own = (feature.name, *(place_names(feature.name) if feature.place else ()))
             shown |= {name: feature.shown + name.removeprefix(feature.name) for name in own}
     return shown
-
-
-def place_names(name: str) -> tuple[str, str]:
-    """Names of a column's percentile and z-score."""
-    return f"{name}_{PERCENTILE}", f"{name}_{Z_SCORE}"
 
 
 def feature_matrix(

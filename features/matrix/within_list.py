@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.log import Bool, Float32, Float64, Int64
+from features.arrays import Bool, Float32, Float64, Int64
 
-PERCENTILE = "percentile"
-Z_SCORE = "zscore"
 _PLACE = np.int64(2**29 - 1)
 _BLOCK = 32_768
 

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from features.chunks import part_of, row_chunks
+from features.arrays import Float32
 from features.definitions.builtin import reads_of
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Float32, Requests
-from features.matrix.columns import column_names, feature_matrix
+from features.log import Requests, part_of, row_chunks
+from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader
 
 CHUNK_ROWS = 262_144

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from features.arrays import NO_TIME, Float64, Int64, Ragged, segment_first, segment_latest, segment_sums
 from features.definitions.aggregates import (
     CATALOGUE,
     DATED_CLICK,
@@ -23,13 +24,10 @@ from features.definitions.aggregates import (
     Read,
     category_of,
     kind_of,
-    segment_first,
-    segment_latest,
-    segment_sums,
     window_edge,
 )
 from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
-from features.log import NO_TIME, Catalog, Float64, Int64, Log, Ragged, Requests
+from features.log import Catalog, Log, Requests
 from features.offline.sorted_events import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import NO_TIME, Bool, Int32, Int64
 from features.definitions.aggregates import (
     CATALOGUE,
     CLICK,
@@ -24,7 +25,7 @@ from features.definitions.aggregates import (
 )
 from features.errors import InputError
 from features.grouping import Keys, grouped, grouped_pairs, ordered
-from features.log import NO_TIME, Bool, Int32, Int64, Log
+from features.log import Log
 
 
 @dataclass(frozen=True)

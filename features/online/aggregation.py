@@ -13,6 +13,7 @@ from struct import Struct
 
 import numpy as np
 
+from features.arrays import Bool
 from features.definitions.aggregates import (
     CATALOGUE,
     CLICK,
@@ -26,7 +27,7 @@ from features.definitions.aggregates import (
     of_category,
     user_of_category,
 )
-from features.log import HISTORY_TYPE, Bool
+from features.log import HISTORY_TYPE
 from features.online.change_batches import addressed
 from features.online.click_ledger import Rule, unpack
 from features.online.counter_records import Changes, Records, Table, tables_for

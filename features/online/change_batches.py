@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Bool, Int32, Int64, Ragged
 from features.definitions.aggregates import CATALOGUE, ITEM, USER, Key, category_of
-from features.log import Bool, Int32, Int64, Ragged
 from features.online.counter_records import Changes
 from features.online.delayed_changes import changes_of
 from features.online.items import Item

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import NO_TIME, Bool, Int32, Int64
 from features.definitions.aggregates import (
     CELLS_PER_WINDOW,
     CLICK,
@@ -28,7 +29,6 @@ from features.definitions.aggregates import (
     cell_width,
     window_edge,
 )
-from features.log import NO_TIME, Bool, Int32, Int64
 
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)

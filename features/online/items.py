@@ -9,7 +9,8 @@ from struct import Struct
 import numpy as np
 import orjson
 
-from features.log import NO_TIME, Catalog, Categorical, Float32, Int64, Ragged, Strings
+from features.arrays import NO_TIME, Float32, Int64, Ragged, Strings
+from features.log import Catalog, Categorical
 from features.online.keys import item_key
 from features.stores.base import Snapshot
 

@@ -25,8 +25,6 @@ from typing import NamedTuple
 
 META, SETTINGS, KINDS = b"m", b"s", b"k"
 PENDING, LEDGERS = b"q", b"l"
-RANGED = b"hilnqv"
-"""First bytes of the keys that are read in ranges: a store may keep no order among the others."""
 MAX_ID_BYTES = 200
 
 _LENGTH = Struct(">H")

@@ -12,22 +12,10 @@ from itertools import islice
 
 import numpy as np
 
-from features.definitions.aggregates import (
-    CATALOGUE,
-    ITEM,
-    USER,
-    USER_ITEM,
-    Count,
-    First,
-    Key,
-    Last,
-    category_of,
-    segment_first,
-    segment_latest,
-    segment_sums,
-)
+from features.arrays import NO_TIME, Bool, Float64, Int64, Ragged, Strings, segment_first, segment_latest, segment_sums
+from features.definitions.aggregates import CATALOGUE, ITEM, USER, USER_ITEM, Count, First, Key, Last, category_of
 from features.history import Histories
-from features.log import NO_TIME, UNKNOWN, Bool, Catalog, Float64, Int64, Ragged, Requests, Strings
+from features.log import UNKNOWN, Catalog, Requests
 from features.online.aggregation import Counting, latest, unpack_history
 from features.online.click_ledger import unpack
 from features.online.counter_records import NEVER_FIRST, Changes, Records, Table, count_changes

@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 import orjson
 
+from features.arrays import NO_TIME
 from features.clock import moment_text
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
-from features.log import NO_TIME
 from features.online.aggregation import Counting
 from features.online.delayed_changes import Overlay, enqueue, take_due, waiting
 from features.online.events import (

@@ -9,7 +9,7 @@ from array import array
 
 import numpy as np
 
-from features.log import Int32, Int64, Ragged
+from features.arrays import Int32, Int64, Ragged
 from features.online.aggregation import NOBODY, Counting
 from features.online.click_ledger import unpack
 from features.online.keys import LEDGERS, ledger_parts

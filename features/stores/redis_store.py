@@ -22,11 +22,18 @@ from threading import Lock
 from typing import Any
 
 from features.errors import StoreError, StoreMissing
-from features.online.keys import RANGED
 from features.stores import redis_scripts
-from features.stores.base import MAX_KEY_BYTES, Result, Snapshot, Transaction
-from features.stores.redis_checks import Server, look_at, warn_of
-from features.stores.redis_client import Command, RedisLink, Script, UnreachableError, address_of
+from features.stores.base import MAX_KEY_BYTES, RANGED, Result, Snapshot, Transaction
+from features.stores.redis_client import (
+    Command,
+    RedisLink,
+    Script,
+    Server,
+    UnreachableError,
+    address_of,
+    look_at,
+    warn_of,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.log import Bool, Int64
+from features.arrays import Bool, Int64
 
 _SHARE, _SHARE_OF_YEARS = 0.5, 0.9
 """More than this share of a file's numbers are calendar numbers where it is read so; of years at least the other share,

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from features.arrays import NO_TIME, Bool, Int64, Strings
 from features.errors import InputError
-from features.log import NO_TIME, Bool, Int64, Strings
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
 from features.tables.items import strings

@@ -15,8 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrays import Bool, Float64
 from features.errors import InputError
-from features.log import Bool, Float64
 from features.tables.event_types import canonical_types
 from features.tables.schema import CANONICAL, WORDS, Column, Kind
 

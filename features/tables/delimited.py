@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from features.arrays import Int64
 from features.errors import InputError
-from features.log import Int64
 from features.tables.encodings import open_text
 from features.tables.quoting import Block, Broken, WholeRows
 from features.tables.raw_batch import RawBatch, explained

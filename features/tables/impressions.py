@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from features.arrays import Bool, Int8, Int32, Int64, Ragged
 from features.errors import InputError
-from features.log import Bool, Int8, Int32, Int64, Ragged
 from features.tables.rejects import Reject, Rejects
 from features.tables.string_codes import Coded, Origins, coded
 from features.tables.table_reader import Checked, TableReader

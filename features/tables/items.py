@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrays import NO_TIME, Float32, Float64, Int64, Ragged, Strings
 from features.errors import InputError
-from features.log import NO_TIME, Catalog, Categorical, Float32, Float64, Int64, Ragged, Strings
+from features.log import Catalog, Categorical
 from features.tables.encodings import FileOptions
 from features.tables.rejects import Rejects
 from features.tables.schema import ITEMS, Column, Kind, Schema

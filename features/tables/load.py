@@ -15,36 +15,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrays import Int32
 from features.errors import InputError
-from features.log import HISTORY_TYPE, Events, Impressions, Int32, Log, Requests
+from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
+from features.tables.click_matching import ClickedRows, Matches, match_clicks, merged
 from features.tables.encodings import FileOptions
-from features.tables.events import (
-    ClickedRows,
-    EventRows,
-    Matches,
-    event_types,
-    match_clicks,
-    merged,
-    no_events,
-    read_events,
-    types_found,
-)
+from features.tables.events import EventRows, event_types, no_events, read_events, types_found
 from features.tables.formats import find_table
 from features.tables.impressions import Lists, no_lists, read_lists
 from features.tables.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Rejects
-from features.tables.report import TableCounts, TableReport, fingerprint
-from features.tables.schema import EVENTS, IMPRESSIONS, TABLES, USERS
-from features.tables.string_codes import sorted_union
-from features.tables.table_reader import DEFAULT_FILES, TableReader
-from features.tables.table_warnings import (
+from features.tables.report import (
+    TableCounts,
+    TableReport,
     click_warnings,
+    fingerprint,
     item_warnings,
     list_warnings,
     repeat_warnings,
     type_warnings,
 )
+from features.tables.schema import EVENTS, IMPRESSIONS, TABLES, USERS
+from features.tables.string_codes import sorted_union
+from features.tables.table_reader import DEFAULT_FILES, TableReader
 from features.tables.users import attributes, read_users
 
 __all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]

@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.arrays import Bool, Int64
 from features.atomic_files import fresh_folder
 from features.errors import InputError
-from features.log import HISTORY_TYPE, Bool, Int64
+from features.log import HISTORY_TYPE
 from features.tables.cells import mask_of, read_text
 from features.tables.delimited import Delimited, delimited_batches
 from features.tables.encodings import FileOptions, reason_for

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Bool, Catalog, Events, Float64, Int32, Int64
+from features.arrays import Bool, Float64, Int32, Int64
+from features.log import Catalog, Events
 
 MINUTE = 60_000_000
 _BLOCK = 64

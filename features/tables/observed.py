@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.log import Int64
+from features.arrays import Int64
 from features.tables.schema import Column, Schema
 
 DAY = 86_400_000_000

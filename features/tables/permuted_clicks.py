@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.log import Int64, Log
+from features.arrays import Int64
+from features.log import Log
 from features.tables.load import Joined, ReadOptions, Tables, join, joined_log, read_tables
 from features.tables.rejects import Rejects
 from features.tables.string_codes import Coded

@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from features.log import Bool, Int64
+from features.arrays import Bool, Int64
 
 UNCLOSED, AFTER_QUOTE, SWALLOWED = "unclosed_quote", "text_after_quote", "rows_in_a_cell"
 _BLOCK_BYTES = 8 << 20

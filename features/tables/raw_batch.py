@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from features.arrays import Int64
 from features.errors import InputError
-from features.log import Int64
 from features.tables.encodings import encoding_advice, is_utf8
 from features.tables.rejects import Reject
 from features.tables.sources import Source

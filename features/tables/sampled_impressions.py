@@ -22,9 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.arrays import Strings
 from features.atomic_files import fresh_file
 from features.errors import InputError
-from features.log import Catalog, Events, Impressions, Log, Requests, Strings
+from features.log import Catalog, Events, Impressions, Log, Requests
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log
 from features.tables.negative_sampling import FirstClicks, Slates, first_clicks, slates

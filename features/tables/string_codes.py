@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.log import Int32, Int64, Strings
+from features.arrays import Int32, Int64, Strings
 
 _DICTIONARY = pa.dictionary(pa.int32(), pa.large_string())
 

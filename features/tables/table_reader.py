@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrays import Bool, Int64
 from features.errors import InputError
-from features.log import Bool, Int64
 from features.tables.cells import is_text, mask_of, read_cells, read_text, uuids_as_text
 from features.tables.encodings import FileOptions, reason_for
 from features.tables.formats import columns_of, files_of, raw_batches

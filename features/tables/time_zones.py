@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features.log import Int64
+from features.arrays import Int64
 
 EARLIEST = -62_135_596_800_000_000
 LATEST = 253_402_300_799_999_999

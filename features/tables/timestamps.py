@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from features.arrays import Bool, Float64, Int64
 from features.errors import InputError
-from features.log import Bool, Float64, Int64
 from features.tables.calendar_numbers import are_dates, has_form, local_times
 from features.tables.time_zones import EARLIEST, LATEST, utc_of_local
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Bool, Float64, Int32, Int64
+from features.arrays import Bool, Float64, Int32, Int64
 from features.tables.negative_sampling import repeated_in_row
 from pipelines.simulation.site import SHELF_HOURS, Items, Readers, interest, presence
 

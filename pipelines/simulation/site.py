@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Float64, Int32
+from features.arrays import Float64, Int32
 
 HOURS = 28 * 24
 """Length of the impression log, hours."""

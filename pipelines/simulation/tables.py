@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.log import Float64, Int32, Int64, Strings
+from features.arrays import Float64, Int32, Int64, Strings
 from pipelines.simulation.pages import Shown
 
 START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)

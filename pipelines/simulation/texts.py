@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Int32, Int64, Strings
+from features.arrays import Int32, Int64, Strings
 from pipelines import simulated_english_hard, simulated_english_soft
 
 

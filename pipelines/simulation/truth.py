@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from features.arrays import Float64, Int8, Int64, Strings
 from features.errors import InputError
-from features.log import Float64, Int8, Int64, Strings
 from pipelines.simulation import pages, site
 from pipelines.simulation.site import Items, Readers
 from pipelines.simulation.tables import TIME, microseconds

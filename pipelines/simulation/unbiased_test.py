@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Float64, Int32, Int64
 from features.history import clicks_by_user, histories
-from features.log import Float64, Impressions, Int32, Int64, Log
+from features.log import Impressions, Log
 from pipelines.simulation.truth import Truth, redraw_clicks
 from recsys.config import Lexical as LexicalSettings
 from recsys.config import Slices

@@ -11,19 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Float32
 from features.definitions.event_measures import Feature
-from features.log import Float32, Requests
+from features.log import Requests
 from features.matrix.columns import feature_matrix
 from features.matrix.within_list import places
 from features.offline.reader import OfflineReader
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.encoder.snapshots import TextModel
 from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
-from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
 from recsys.ranker.lightgbm_ranker import Ranker
-from recsys.ranker.model import ItemTexts, candidate_matrix, query_vectors
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, query_vectors
 from recsys.ranker.tfidf import lexical_column
-from recsys.training.stages import Chain
+from recsys.training.context import Chain
 
 _WITHOUT_AUDIENCE = len(COLLABORATIVE_COLUMNS) - 1
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Float32, Float64
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
-from features.log import Float32, Float64
 from recsys.ablation.latency import Timed, milliseconds_of
 from recsys.ablation.report import Cost, Ledger, Measured
 from recsys.config import Config
@@ -27,7 +27,8 @@ from recsys.evaluation.evaluate import Lift, evaluate, random_scores
 from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.tfidf import Lexical
-from recsys.training.stages import RANKERS, Chain, Ranked, encoder_course, lexical_stage, ranker_stage
+from recsys.training.context import Chain
+from recsys.training.stages import RANKERS, Ranked, encoder_course, lexical_stage, ranker_stage
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64
 from features.matrix.within_list import places
 
 

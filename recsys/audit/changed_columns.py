@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Float32, Impressions
+from features.arrays import Float32
+from features.log import Impressions
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Finding
 

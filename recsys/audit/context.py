@@ -8,15 +8,16 @@ from functools import cached_property
 
 import numpy as np
 
+from features.arrays import Float32, Int64
+from features.definitions.column_names import PERCENTILE, Z_SCORE
 from features.definitions.event_measures import Feature
-from features.log import Float32, Impressions, Int64, Log, Requests
-from features.matrix.within_list import PERCENTILE, Z_SCORE
+from features.log import Impressions, Log, Requests
 from features.offline.reader import LogIndex
 from recsys.audit.finding import Row
 from recsys.ranker.offline_matrix import matrix_over_states
 from recsys.ranker.text_snapshots import TextsOverTime
 from recsys.ranker.tfidf import Lexical
-from recsys.training.stages import Chain
+from recsys.training.context import Chain
 
 SLICES = ("ranker", "valid", "test")
 """The slices whose rows the ranker sees, in time order."""

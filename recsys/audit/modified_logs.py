@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.log import HISTORY_TYPE, Events, Impressions, Int8, Int32, Int64, Log, Ragged, Requests
+from features.arrays import Int8, Int32, Int64, Ragged
+from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.events import event_types
 
 

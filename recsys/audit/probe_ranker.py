@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from features.log import Float32, Float64
+from features.arrays import Float32, Float64
 from recsys.audit.context import SLICES, AuditContext
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
 from recsys.ranker.lightgbm_ranker import Lists, train_ranker
-from recsys.ranker.model import ranker_columns
+from recsys.ranker.matrix import ranker_columns
 
 
 def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64:

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from features.arrays import Float32, Int64
 from features.definitions.builtin import reads_of
 from features.errors import StoreError
-from features.log import Float32, Impressions, Int64
+from features.log import Impressions
 from features.online.events import Event, ShownList
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
@@ -32,7 +33,7 @@ from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.collaborative_refresh import Rebuilder
 from recsys.online.item_texts import ItemTextReader
 from recsys.online.vector_store import StoredVectors
-from recsys.ranker.model import candidate_matrix, query_vectors
+from recsys.ranker.matrix import candidate_matrix, query_vectors
 
 _AT_ONCE = 2000
 _FED_AT_ONCE = 5000

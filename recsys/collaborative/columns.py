@@ -9,12 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from features.chunks import part_of
+from features.arrays import Float32, Float64, Int64
 from features.history import Histories
 from features.history_cosine import history_cosines
-from features.log import Float32, Float64, Int64, Requests
+from features.log import Requests, part_of
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.snapshot import Neighbours, Tables
-from recsys.ranker.column_names import COLLABORATIVE_COLUMNS
 
 _PAIRS = 1 << 20
 

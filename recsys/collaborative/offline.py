@@ -7,7 +7,7 @@ from threading import Lock
 
 import numpy as np
 
-from features.log import Float32, Int64, Ragged
+from features.arrays import Float32, Int64, Ragged
 from features.offline.reader import LogIndex
 from recsys.collaborative.snapshot import Tables, TableSettings, build_tables
 

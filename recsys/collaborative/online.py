@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from features.log import NO_TIME, Float32, Int32, Int64, Strings
+from features.arrays import NO_TIME, Float32, Int32, Int64, Strings
 from features.online.keys import hash64
 from features.stores.base import KeyValueStore, Snapshot
 from recsys.collaborative.snapshot import Neighbours, Tables, TableSettings

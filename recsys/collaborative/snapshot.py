@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
+from features.arrays import Float32, Float64, Int32, Int64, Ragged
 from features.exact import to_grid
-from features.log import Float32, Float64, Int32, Int64, Ragged
 
 _BLOCK = 2048
 _SEED = 0

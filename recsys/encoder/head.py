@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from features.arrays import Float32
 from features.exact import exp, to_grid
-from features.log import Float32
 from recsys.encoder.scoring import MAX_HISTORY, HeadWeights
 from recsys.encoder.text_fields import mean_line
 

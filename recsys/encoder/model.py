@@ -20,8 +20,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from features.arrays import Float32
 from features.exact import to_grid
-from features.log import Catalog, Float32
+from features.log import Catalog
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, mean_history_head

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging as hf_logging
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.quantised import INT8_GROUP, quantise
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 
 INT8_GROUP = 128
 """Inputs of a product that share one int8 scale."""

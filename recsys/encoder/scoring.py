@@ -15,9 +15,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from features.arrays import Float32, Float64
 from features.exact import exp, tanh, to_grid
 from features.history import Histories
-from features.log import Float32, Float64, Requests
+from features.log import Requests
 from recsys.errors import ModelError
 
 TEXT_COLUMNS = ("text_score", "text_similarity_last", "text_similarity_best", "text_similarity_mean")

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.vector_table import VectorTable
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from features.log import Bool, Catalog, Int32, Int64, Ragged
+from features.arrays import Bool, Int32, Int64, Ragged
+from features.log import Catalog
 from recsys.errors import ConfigError
 
 ITEM_COLUMNS = ("title", "description", "category")

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 import numpy as np
 from torch import Tensor
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 
 Vectors = TypeVar("Vectors", Float32, Tensor)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, Engine
 from recsys.encoder.text import Tokens, tokenise
 from recsys.errors import ModelError

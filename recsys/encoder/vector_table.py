@@ -15,7 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.text import text_hash
 from recsys.errors import ModelError
 

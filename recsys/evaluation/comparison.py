@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.log import Float64
+from features.arrays import Float64
 from recsys.errors import ComparisonError
 from recsys.evaluation.report import LIFT_METRIC, aligned, count, format_interval, verdict
 from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, Measured, measure_slices

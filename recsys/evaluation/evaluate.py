@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Bool, Float32, Float64, Impressions, Strings
+from features.arrays import Bool, Float32, Float64, Strings
+from features.log import Impressions
 from recsys.config import Evaluation as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
 from recsys.metrics.beyond_accuracy import Beyond

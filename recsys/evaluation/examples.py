@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Catalog, Float64, Impressions, Int32, Int64, Ragged
+from features.arrays import Float64, Int32, Int64, Ragged
+from features.log import Catalog, Impressions
 from recsys.metrics.rank_order import ordered
 from recsys.metrics.ranking import list_metrics
 

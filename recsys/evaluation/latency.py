@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from features.log import Float64, Requests
+from features.arrays import Float64
+from features.log import Requests
 
 CANDIDATES = 100
 LISTS = 30

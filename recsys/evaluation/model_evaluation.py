@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from features.arrays import Float32, Float64
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
-from features.log import Float32, Float64, Impressions
+from features.log import Impressions
 from features.offline.reader import LogIndex
+from recsys.collaborative.column_names import CO_CLICK_COLUMNS
 from recsys.config import Evaluation as Settings
 from recsys.evaluation.evaluate import Lift, evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
-from recsys.ranker.column_names import CO_CLICK_COLUMNS, LEXICAL_COLUMN, TEXT_SCORE
-from recsys.ranker.model import ItemTexts, Unit
+from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
+from recsys.ranker.matrix import ItemTexts
+from recsys.ranker.model import Unit
 from recsys.ranker.offline_matrix import unit_matrix
 
 LIFTS = (Lift("ranker", "text"), Lift("ranker", "tfidf"), Lift("ranker", "popularity"))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.log import Bool, Impressions, Strings
+from features.arrays import Bool, Strings
+from features.log import Impressions
 from recsys.evaluation.text_table import padded, printed_width
 from recsys.metrics.beyond_accuracy import DEPTH, Beyond
 from recsys.metrics.bootstrap import Interval

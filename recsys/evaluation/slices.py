@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.log import Bool, Float64
+from features.arrays import Bool, Float64
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
 
 COLD_ITEMS = "cold_items_"

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from features.arrays import Float32, Float64, Int64
 from features.definitions.aggregates import CATALOGUE, CLICK, ITEM, Count, Reader
-from features.log import Categorical, Float32, Float64, Int64
+from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
 from recsys.metrics.list_facts import CATEGORY
 from recsys.metrics.rank_order import ordered

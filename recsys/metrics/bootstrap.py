@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Bool, Float64, Int64
+from features.arrays import Bool, Float64, Int64
 
 LEVEL = 0.95
 """Share of resampled means that lie in an interval, half of the rest on either side."""

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 
-from features.log import Float64, Impressions
+from features.arrays import Float64
+from features.log import Impressions
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
 
 BINS = 10

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from features.arrays import Float64, Int64, Strings
 from features.definitions.aggregates import Reader
-from features.log import Categorical, Float64, Impressions, Int64, Strings
+from features.log import Categorical, Impressions
 
 CATEGORY = "category"
 """The item column that categories are read from."""

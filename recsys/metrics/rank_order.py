@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.log import Float64, Int64
+from features.arrays import Float64, Int64
 
 
 def ordered(scores: Float64, tie: Int64, offsets: Int64) -> tuple[Int64, Int64]:

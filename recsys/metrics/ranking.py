@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Bool, Float64, Int64
+from features.arrays import Bool, Float64, Int64
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """Names of the metrics, in the order of every table. They are the fields of `ListMetrics`."""

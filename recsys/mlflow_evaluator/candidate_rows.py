@@ -15,8 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from features.arrays import Float64, Int8, Int32, Int64, Strings
 from features.errors import InputError
-from features.log import Float64, Impressions, Int8, Int32, Int64, Requests, Strings
+from features.log import Impressions, Requests
 from features.tables.observed import clock, doubt_of_time
 from features.tables.timestamps import EXPECTED, check_zone, read_times
 from recsys.mlflow_evaluator.settings import COLUMNS, EvaluatorSettings

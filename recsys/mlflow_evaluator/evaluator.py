@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
 
+from features.arrays import Float64
 from features.errors import InputError
-from features.log import Float64
 from recsys.mlflow_evaluator.artifacts import log_artifacts, log_metrics
 from recsys.mlflow_evaluator.candidate_rows import read_rows
 from recsys.mlflow_evaluator.html_report import measured_page

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from features.arrays import Float64
 from features.errors import InputError
-from features.log import Float64
 from recsys.evaluation.evaluate import Lift, evaluate, random_scores
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
 from recsys.evaluation.slices import ALL, COLD_ITEMS, Measured, measure_slices

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from features.arrays import Float64
 from features.errors import InputError
-from features.log import Float64
 
 SCORE = "score"
 

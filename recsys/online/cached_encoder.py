@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
 from recsys.encoder.tower import Dtype

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from features.log import Catalog, Float32, Float64, Int32
+from features.arrays import Float32, Float64, Int32
+from features.log import Catalog
 from features.online.items import Item, local_catalog
 from recsys.encoder.text import Template, column_rows
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.lru import Lru
-from recsys.ranker.model import ItemTexts
+from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.tfidf import Lexical
 
 Row = tuple[Int32, Float64]
@@ -22,7 +23,7 @@ _PLAIN = ("title", "description")
 
 
 class ItemTextReader:
-    """Vectors and TF-IDF rows of items; the same numbers as `recsys.ranker.model.read_texts` gives for a whole
+    """Vectors and TF-IDF rows of items; the same numbers as `recsys.ranker.matrix.read_texts` gives for a whole
     catalog."""
 
     def __init__(self, encoder: CachedEncoder, lexical: Lexical, capacity: int) -> None:

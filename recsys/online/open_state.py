@@ -10,7 +10,8 @@ from features.definitions.builtin import reads_of
 from features.errors import StoreError
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from features.stores.base import KeyValueStore, open_store
+from features.stores.base import KeyValueStore
+from features.stores.open import open_store
 
 if TYPE_CHECKING:
     from recsys.ranker.model import Settings

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.log import Float32
+from features.arrays import Float32
 from features.stores.base import KeyValueStore
 from recsys.encoder.tower import Dtype
 

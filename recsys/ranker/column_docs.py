@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import inf, isinf
 from typing import Any
 
+from features.definitions.column_names import place_names
 from features.definitions.event_measures import REQUEST_TIME, Feature
-from features.matrix.columns import place_names
+from recsys.collaborative.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN
 from recsys.encoder.scoring import TEXT_COLUMNS
-from recsys.ranker.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN, LEXICAL_COLUMN, TEXT_SCORE
+from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 
 
 @dataclass(frozen=True)

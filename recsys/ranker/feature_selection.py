@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from features.arrays import Float64, Int32
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Float64, Int32
-from features.matrix.columns import column_names
 from recsys.config import Ranker as RankerSettings
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from features.arrays import Int32
 from features.definitions.builtin import catalogue
+from features.definitions.column_names import column_names
 from features.definitions.custom_file import OwnFeatures, read_own
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Log
-from features.matrix.columns import column_names
 from features.tables.items import CATEGORY, repeats
 from recsys.config import Config
 
@@ -70,3 +71,18 @@ def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: Ow
         if name not in only_own
         or (wanted is None and repeats(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
     )
+
+
+def category_vocabularies(catalog: Catalog, shown: Int32, *, most: int) -> dict[str, tuple[str, ...]]:
+    """Of each categorical column the values of the items in `shown`, most frequent first, at most `most` of them.
+
+    shown: (n,) item codes, an item as often as it was a candidate of the lists that train.
+    """
+    times_shown = np.bincount(shown[shown >= 0], minlength=len(catalog))
+    vocabularies = {}
+    for name, column in catalog.categories.items():
+        weight = np.repeat(np.append(times_shown, 0), column.codes.lengths())
+        frequency = np.bincount(column.codes.codes, weights=weight, minlength=len(column.values))
+        order = np.lexsort((np.arange(len(frequency)), -frequency))[:most]
+        vocabularies[name] = tuple(column.values[i] for i in order if frequency[i] > 0)
+    return vocabularies

@@ -14,7 +14,7 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 
-from features.log import Float32, Float64, Int8, Int64
+from features.arrays import Float32, Float64, Int8, Int64
 from features.tables.impressions import LONGEST_LIST
 from recsys.config import Ranker as RankerSettings
 from recsys.errors import ModelError, TrainingError

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from features.arrays import Float32, Float64
 from features.definitions.event_measures import Feature
-from features.log import Float32, Float64, Requests
+from features.log import Requests
 from features.offline.matrix import CHUNK_ROWS, read_in_chunks
 from features.offline.reader import LogIndex, OfflineReader
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import LoggedTables
 from recsys.encoder.snapshots import TextModel, split
-from recsys.ranker.model import ItemTexts, Unit, candidate_matrix, query_vectors, ranker_columns
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, query_vectors, ranker_columns
+from recsys.ranker.model import Unit
 from recsys.ranker.text_snapshots import TextsOverTime
 
 

@@ -1,4 +1,4 @@
-"""What each column contributes to a ranker's scores: TreeSHAP values over a sample of rows.
+"""What each column contributes to a ranker's scores: TreeSHAP values of single rows, and over a sample of rows.
 
 Lundberg et al., From local explanations to global understanding with explainable AI for trees, Nature Machine
 Intelligence 2 (2020), as LightGBM computes them (`pred_contrib`): a row's contributions and the expected score add up
@@ -8,20 +8,23 @@ to its score.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from features.log import Float32, Float64
+from features.arrays import Float32, Float64
 from recsys.metrics.bootstrap import Interval, mean_intervals
 from recsys.ranker.lightgbm_ranker import Ranker
 
 SAMPLE_ROWS = 2000
+SHOWN = 8
+"""Columns told for each item, those of the largest effect."""
 
 
 @dataclass(frozen=True)
-class Contribution:
+class ColumnContribution:
     """One column. size: mean of |contribution| in units of the score. direction: rank correlation of the column's value
     with its contribution where the value is known, -1 to 1; NaN where either is constant. categorical columns have
     codes for values, whose order says nothing: NaN too."""
@@ -32,15 +35,15 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Contributions:
+class ShapSummary:
     """Of every column, the largest first, over n_rows rows of n_lists lists."""
 
-    columns: tuple[Contribution, ...]
+    columns: tuple[ColumnContribution, ...]
     n_rows: int
     n_lists: int
 
 
-def contributions(
+def shap_summary(
     ranker: Ranker,
     matrix: Float32,
     *,
@@ -50,8 +53,8 @@ def contributions(
     seed: int,
     threads: int = 0,
     rows: int = SAMPLE_ROWS,
-) -> Contributions:
-    """Contributions over `rows` rows of `matrix` drawn without replacement, or all where there are fewer.
+) -> ShapSummary:
+    """ShapSummary over `rows` rows of `matrix` drawn without replacement, or all where there are fewer.
 
     matrix: (n_rows, n_columns) in the ranker's order. lists, cluster: (n_rows,) the list of each row, and its user for
     the intervals, negative for one of its own. seed: of the sample and of the resamples.
@@ -62,13 +65,13 @@ def contributions(
     sizes = mean_intervals(np.abs(values), cluster[drawn], resamples=resamples, seed=seed)
     categorical = _categorical(ranker)
     found = [
-        Contribution(
+        ColumnContribution(
             name, size, np.nan if column in categorical else _direction(matrix[drawn, column], values[:, column])
         )
         for column, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
     ]
     found.sort(key=lambda one: (-one.size.mean, one.column))
-    return Contributions(tuple(found), len(drawn), len(np.unique(lists[drawn])))
+    return ShapSummary(tuple(found), len(drawn), len(np.unique(lists[drawn])))
 
 
 def _direction(values: Float32, contribution: Float64) -> float:
@@ -93,3 +96,25 @@ def _categorical(ranker: Ranker) -> frozenset[int]:
     for tree in ranker.booster.dump_model()["tree_info"]:
         walk(tree["tree_structure"])
     return frozenset(found)
+
+
+def explain_rows(ranker: Ranker, matrix: Float32) -> list[list[dict[str, Any]]]:
+    """For each row of the matrix, (n_rows, n_columns), its columns of the largest effect, largest first.
+
+    A missing value is None; columns without effect are left out.
+    """
+    effects = np.asarray(ranker.booster.predict(matrix, pred_contrib=True, num_threads=1))[:, :-1]
+    return [_largest_effects(ranker.columns, values, effect) for values, effect in zip(matrix, effects, strict=True)]
+
+
+def _largest_effects(columns: tuple[str, ...], values: Float32, effects: np.ndarray) -> list[dict[str, Any]]:
+    order = np.argsort(-np.abs(effects), kind="stable")[:SHOWN]
+    return [
+        {
+            "column": columns[i],
+            "value": float(values[i]) if np.isfinite(values[i]) else None,
+            "contribution": float(effects[i]),
+        }
+        for i in order
+        if effects[i]
+    ]

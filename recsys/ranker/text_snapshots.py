@@ -9,12 +9,12 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
-from features.log import Float32
+from features.arrays import Float32
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import LoggedTables
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.snapshots import BEGINNING, State, TextModel
-from recsys.ranker.model import ItemTexts
+from recsys.ranker.matrix import ItemTexts
 
 _KEPT_BYTES = 512 * 2**20
 _KEPT_TABLES = 2

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from features.arrays import Float32, Float64, Int64
 from features.exact import log
 from features.history import Histories
-from features.log import Float32, Float64, Int64, Requests
+from features.log import Requests
 from recsys.config import Lexical as LexicalConfig
 from recsys.errors import ModelError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_columns
 from recsys.errors import ModelError

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from features.log import Float64
+from features.arrays import Float64
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import text_columns
 from recsys.encoder.text import Template, clean_text

@@ -20,7 +20,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound

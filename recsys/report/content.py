@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from features.log import Float64
+from features.arrays import Float64
 from recsys.evaluation.evaluate import Lift
 from recsys.evaluation.examples import Examples
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
 from recsys.evaluation.slices import COLD_ITEMS, Measured, measure_slices
 from recsys.metrics.calibration import Calibration
-from recsys.ranker.shap import Contributions
+from recsys.ranker.shap import ShapSummary
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Content:
     slices: tuple[Measured, ...] = ()
     curves: tuple[Curve, ...] = ()
     gains: Gains | None = None
-    contributions: Contributions | None = None
+    contributions: ShapSummary | None = None
     calibration: Calibration | None = None
     calibrated: str = ""
     examples: Examples | None = None

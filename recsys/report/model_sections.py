@@ -8,7 +8,7 @@ import numpy as np
 
 from recsys.evaluation.report import count
 from recsys.metrics.bootstrap import Interval
-from recsys.ranker.shap import Contribution
+from recsys.ranker.shap import ColumnContribution
 from recsys.report.charts import Series, Strip, bars, line_chart, strips
 from recsys.report.content import Content, Curve
 from recsys.report.html import Html, element, paragraph, together
@@ -107,7 +107,7 @@ def _size(interval: Interval, decimals: int) -> str:
     return mean if interval.low != interval.low else f"{mean} [{low}, {high}]"
 
 
-def _direction(one: Contribution) -> str:
+def _direction(one: ColumnContribution) -> str:
     if one.direction != one.direction:
         return "no direction"
     if one.direction >= CLEAR_DIRECTION:

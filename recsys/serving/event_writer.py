@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from features.definitions.aggregates import IMPRESSION, SECOND
+from features.clock import SECOND
+from features.definitions.aggregates import IMPRESSION
 from features.online import events as arrivals
 from features.online.items import Item
 from features.online.state import OnlineState

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from features.log import NO_TIME, Float32
+from features.arrays import NO_TIME, Float32
 from features.online.items import Item
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.encoder.text import Template

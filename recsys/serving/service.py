@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from features.definitions.aggregates import SECOND
-from features.log import NO_TIME
+from features.arrays import NO_TIME
+from features.clock import SECOND
 from features.online.items import Item
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
@@ -30,8 +30,8 @@ from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.collaborative_refresh import Rebuilder, Rebuilt
 from recsys.online.item_texts import ItemTextReader
 from recsys.online.vector_store import StoredVectors
-from recsys.ranker.explaining import contributions
 from recsys.ranker.model import Unit
+from recsys.ranker.shap import explain_rows
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, NotReady
 from recsys.serving.event_writer import Writer
@@ -83,7 +83,7 @@ class RankService:
             for rank, (item_id, score) in enumerate(zip(ids, scores[order].tolist(), strict=True), start=1)
         ]
         if request.explain:
-            reasons = contributions(self.unit.ranker, self.unit.matrix(reader, known, tables)[order])
+            reasons = explain_rows(self.unit.ranker, self.unit.matrix(reader, known, tables)[order])
             for item, reason in zip(items, reasons, strict=True):
                 item["explanation"] = reason
         self._count(reader, texts, time.perf_counter() - started)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Float32, Float64, Int32
 from features.clock import moment_text
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
 from features.definitions.event_measures import Feature
-from features.log import Float32, Float64, Impressions, Int32, Int64, Log
-from features.offline.reader import LogIndex
+from features.log import Impressions
 from features.seen_items import items_before
+from recsys.collaborative.column_names import CO_CLICK_COLUMNS
 from recsys.collaborative.snapshot import TableSettings
 from recsys.config import Config
 from recsys.encoder.model import Encoder
@@ -29,48 +30,19 @@ from recsys.evaluation.evaluate import evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
-from recsys.ranker.column_names import (
-    CO_CLICK_COLUMNS,
-    ENCODER_COLUMNS,
-    LEXICAL_COLUMN,
-    LEXICAL_COLUMNS,
-    TEXT_SCORE,
-    fitted_columns,
-)
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, fitted_columns
 from recsys.ranker.feature_selection import Selection, select_features
-from recsys.ranker.features import catalogue_categories, feature_set, own_features
+from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
 from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, retrain_ranker, train_ranker
-from recsys.ranker.model import ranker_columns
+from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import matrix_over_states
 from recsys.ranker.text_snapshots import TextsOverTime
 from recsys.ranker.tfidf import Lexical, fit_lexical
-from recsys.ranker.vocabulary import category_vocabularies
+from recsys.training.context import Chain
 from recsys.training.time_split import Sliced, chunk_starts
 
-SECOND = 1_000_000
 RANKERS = ("behaviour", "behaviour_lexical", "ranker")
 """The rankers that a training compares, on the same rows and settings: no text, TF-IDF only, everything."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """What every stage needs: the log, its slices, its counters, the settings."""
-
-    config: Config
-    log: Log
-    sliced: Sliced
-    index: LogIndex
-    threads: int
-
-    @property
-    def delay(self) -> int:
-        """Microseconds that an event needs to become known."""
-        return round(self.config.data.event_delay_seconds * SECOND)
-
-    def usable(self, positions: Int64) -> Impressions:
-        """The impressions at `positions` that have both a clicked and an unclicked item."""
-        part = self.log.impressions.take(positions)
-        return part.take(np.flatnonzero(part.has_both()))
 
 
 @dataclass(frozen=True)

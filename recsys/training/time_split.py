@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Impressions, Int64
+from features.arrays import Int64
+from features.log import Impressions
 from recsys.config import Slices
 from recsys.errors import TrainingError
 

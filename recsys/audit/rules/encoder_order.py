@@ -8,7 +8,7 @@ them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by m
 
 from __future__ import annotations
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Checked, Finding
 from recsys.audit.rules.single_column_auc import auc_text, best_row, slice_aucs, standard_error, tells

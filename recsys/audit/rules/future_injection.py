@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.definitions.aggregates import DAY, HOUR
-from features.log import Impressions, Int64, Log
+from features.arrays import Int64
+from features.clock import DAY, HOUR
+from features.log import Impressions, Log
 from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved
 from recsys.audit.context import AuditContext

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from features.definitions.aggregates import HOUR
+from features.clock import HOUR
 from features.log import Log
 from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved

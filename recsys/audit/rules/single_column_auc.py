@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.audit.auc import list_aucs
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Checked, Finding, Row

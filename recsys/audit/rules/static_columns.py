@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from features.log import Float64, Int32, Int64, Log
+from features.arrays import Float64, Int32, Int64
+from features.log import Log
 from recsys.audit.context import SLICES, AuditContext, column_of
 from recsys.audit.finding import Checked, Finding, Row
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.pretraining.masking import Masked, make_masking
 from recsys.encoder.pretraining.reduced_vocabulary import Occurring, SmallEmbeddings
 from recsys.encoder.text import Tokens

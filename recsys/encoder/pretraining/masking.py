@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from features.log import Bool, Int64
+from features.arrays import Bool, Int64
 from recsys.encoder.pretraining.reduced_vocabulary import Occurring
 from recsys.errors import ModelError
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.config import Pretraining
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
 from recsys.encoder.pretraining.reduced_vocabulary import Occurring, SmallEmbeddings, occurring_tokens, small_embeddings

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.text import Tokens
 
 

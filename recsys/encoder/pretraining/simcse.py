@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.pretraining.masked_lm import shuffled_batches
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower, length_batches, pad_batch, pool

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from features.log import Float64, Int64
+from features.arrays import Float64, Int64
 from recsys.encoder.head import Head
 from recsys.encoder.training.examples import Examples, ListSet
 from recsys.metrics.ranking import list_metrics

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.log import Impressions, Int64, Log
+from features.arrays import Int64
+from features.log import Impressions, Log
 from recsys.config import Config
 from recsys.encoder.text import Template, Tokens, item_texts
 from recsys.encoder.text_fields import lines_of

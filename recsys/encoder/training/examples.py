@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from features.arrays import Bool, Float32, Int64, Ragged, Strings
 from features.history import clicks_by_user, histories
-from features.log import Bool, Float32, Impressions, Int64, Log, Ragged, Strings
+from features.log import Impressions, Log
 from recsys.encoder.text import clean_text
 
 

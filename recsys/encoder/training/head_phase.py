@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import Loss, batch_scores, click_loss, make_batch, validation_ndcg
 from recsys.encoder.training.examples import Examples, ListSet

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Dtype, arithmetic, encoding_batches, pad_batch, tokens_per_batch
 

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from features.log import Int64
+from features.arrays import Int64
 from recsys.encoder.training.checkpoint import Kept, joined
 from recsys.encoder.training.early_stopping import EpochRecord, Progress, Watch
-from recsys.encoder.training.memory import give_back
+from recsys.encoder.training.torch_runtime import give_back
 from recsys.encoder.training.weights import copied, copy_into, memory_of, remember, trained
 
 

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder
@@ -31,8 +31,8 @@ from recsys.encoder.training.checkpoint import (
 )
 from recsys.encoder.training.data import Material
 from recsys.encoder.training.early_stopping import EpochRecord, Progress, tell
-from recsys.encoder.training.memory import give_back
 from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.torch_runtime import give_back
 from recsys.encoder.training.trainer import Learner
 from recsys.encoder.training.upper_layers import UpperTower
 from recsys.encoder.vector_table import VectorTable, text_keys

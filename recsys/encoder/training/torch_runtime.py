@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -32,3 +34,14 @@ def deterministic_gpu() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+def give_back() -> None:
+    """Return what the C library's allocator keeps for reuse; a no-op where it has no such call (it is glibc's).
+
+    Tensors of all sizes leave holes that the next ones do not fit, so a training grows without it.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

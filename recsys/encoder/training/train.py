@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from tqdm import tqdm
 
-from features.log import Float32, Log
+from features.arrays import Float32
+from features.log import Log
 from features.seen_items import texts_before
 from recsys.config import Config
 from recsys.config import Encoder as EncoderConfig
@@ -30,10 +31,9 @@ from recsys.encoder.tower import Tower, resolve_dtype
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.data import Material, TrainingCounts, read_material
 from recsys.encoder.training.early_stopping import EpochRecord, Progress
-from recsys.encoder.training.memory import give_back
 from recsys.encoder.training.progressive import Passage
 from recsys.encoder.training.schedule import Course
-from recsys.encoder.training.torch_runtime import deterministic_gpu
+from recsys.encoder.training.torch_runtime import deterministic_gpu, give_back
 from recsys.encoder.training.upper_layers import UpperTower
 
 logger = logging.getLogger(__name__)

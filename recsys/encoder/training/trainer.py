@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Float32
+from features.arrays import Float32
 from recsys.config import Encoder as EncoderConfig
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import validation_ndcg

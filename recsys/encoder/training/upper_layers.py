@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.log import Float32, Int64
+from features.arrays import Float32, Int64
 from recsys.encoder.text import Tokens
 from recsys.encoder.text_fields import side_by_side
 from recsys.encoder.tower import Tower, encoding_batches, length_batches, pad_batch, pool, tokens_per_batch

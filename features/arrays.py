@@ -1,0 +1,72 @@
+"""Array types, lists of codes of different lengths, and sums over segments of an array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+Strings = npt.NDArray[np.object_]
+NO_TIME: int = int(np.iinfo(np.int64).min)
+"""The time of what never happened or is not known, in place of microseconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A list of codes for each of n rows: row i holds `codes[offsets[i]:offsets[i + 1]]`.
+
+    offsets: (n + 1,) int64, from 0. codes: (offsets[-1],) int32.
+    """
+
+    offsets: Int64
+    codes: Int32
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, index: int) -> Int32:
+        """The codes of one row, (k,)."""
+        return self.codes[self.offsets[index] : self.offsets[index + 1]]
+
+    def lengths(self) -> Int64:
+        """How many codes each row holds, (n,)."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
+        """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
+        starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.repeat(starts - offsets[:-1], lengths)
+        places += np.arange(offsets[-1], dtype=np.int64)
+        return Ragged(offsets, self.codes[places])
+
+
+def segment_sums(values: Int64, offsets: Int64) -> Int64:
+    """Exact sum of each segment values[offsets[i]:offsets[i + 1]], (n,); 0 for an empty one."""
+    running = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(values, out=running[1:])
+    return running[offsets[1:]] - running[offsets[:-1]]
+
+
+def segment_latest(times: Int64, offsets: Int64) -> Int64:
+    """Largest of each segment, (n,); NO_TIME, the smallest of all, for an empty one."""
+    lowest = NO_TIME
+    padded = np.append(times, lowest)
+    found = np.maximum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where(np.diff(offsets) > 0, found, lowest)
+
+
+def segment_first(times: Int64, offsets: Int64) -> Int64:
+    """Smallest of each segment that is not NO_TIME, (n,); NO_TIME where there is none."""
+    missing, highest = NO_TIME, np.iinfo(np.int64).max
+    padded = np.append(np.where(times == missing, highest, times), highest)
+    found = np.minimum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where((np.diff(offsets) > 0) & (found < highest), found, missing)

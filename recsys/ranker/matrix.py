@@ -1,0 +1,92 @@
+"""The matrix that a ranker reads, of the candidates of requests, and what it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from features.arrays import Float32
+from features.definitions.aggregates import Reader
+from features.definitions.column_names import column_names
+from features.definitions.event_measures import Feature
+from features.log import Catalog
+from features.matrix.columns import feature_matrix
+from features.matrix.within_list import places
+from recsys.collaborative.columns import TableSource, collaborative_matrix
+from recsys.encoder.model import Encoder
+from recsys.encoder.scoring import HeadWeights, text_matrix
+from recsys.encoder.snapshots import TextModel
+from recsys.encoder.text import clean_text, item_texts
+from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.lightgbm_ranker import Column
+from recsys.ranker.tfidf import Lexical, lexical_column
+
+
+@dataclass(frozen=True)
+class ItemTexts:
+    """What the text models know of a catalog's items, by item code; the last row is the item without text.
+
+    vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
+    without text.
+    """
+
+    vectors: Float32
+    terms: csr_matrix
+
+
+def read_texts(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemTexts:
+    """Encode every item of a catalog, each distinct text once."""
+    texts = item_texts(catalog, encoder.settings.template)
+    return ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
+
+
+def candidate_matrix(
+    features: Sequence[Feature],
+    head: HeadWeights,
+    reader: Reader,
+    texts: ItemTexts,
+    queries: Float32 | None,
+    tables: TableSource | None,
+    *,
+    delay: int,
+) -> tuple[tuple[str, ...], Float32]:
+    """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
+    missing. tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known.
+    """
+    names, behaviour = feature_matrix(features, reader)
+    requests, offsets = reader.requests, reader.requests.offsets
+    lexical = lexical_column(texts.terms, requests, reader.histories)
+    text = text_matrix(head, texts.vectors, requests, reader.histories, queries)
+    percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
+    blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
+    if tables is not None:
+        blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
+    return (*names, *fitted_columns(collaborative=tables is not None)), np.column_stack(blocks)
+
+
+def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[Column, ...]:
+    """The columns of `candidate_matrix` as the ranker's training wants them."""
+    declared = {name: feature for feature in features for name in column_names((feature,))}
+    behaviour = []
+    for name in column_names(features):
+        feature = declared.get(name)
+        categorical = feature is not None and feature.measure.categorical
+        behaviour.append(Column(name, categorical, feature.monotone if feature is not None else 0))
+    return (*behaviour, *(Column(name) for name in fitted_columns(collaborative=collaborative)))
+
+
+def query_vectors(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:
+    """Vectors of query texts, (n, d) with NaN rows where there is none; None where no request has one."""
+    if queries is None:
+        return None
+    cleaned = np.array([clean_text(query or "") for query in queries], object)
+    given = cleaned != ""
+    if not given.any():
+        return None
+    distinct, inverse = np.unique(cleaned[given].astype(str), return_inverse=True)
+    vectors = np.full((len(queries), encoder.dim), np.nan, np.float32)
+    vectors[given] = encoder.encode_texts(list(distinct))[inverse]
+    return vectors
