@@ -52,6 +52,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/class_names.py
 	$(PYTEST)
 
 bench: setup

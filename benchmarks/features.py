@@ -30,7 +30,7 @@ from pipelines.stopwatch import peak_rss_mb
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import LoggedTables
 from recsys.collaborative.snapshot import TableSettings
-from recsys.config import Collaborative
+from recsys.config import CollaborativeConfig
 from recsys.encoder.scoring import mean_history_head, text_matrix
 from recsys.ranker.tfidf import lexical_column
 
@@ -130,7 +130,7 @@ def _collaborative(log: Log, size: Size) -> list[Result]:
     histories = index.histories(requests)
     vectors = np.random.default_rng(SEED).normal(size=(size.items + 1, _DIM)).astype(np.float32)
     settings = TableSettings(
-        origin=int(requests.time[0]), period=1 << 60, **Collaborative().model_dump(exclude={"tables"})
+        origin=int(requests.time[0]), period=1 << 60, **CollaborativeConfig().model_dump(exclude={"tables"})
     )
     source = LoggedTables(index, vectors, settings)
     made = time_of(lambda: source.tables(settings.origin)).wall

@@ -17,12 +17,11 @@ from features.arrays import Float32, Int64
 from features.log import Log
 from features.tables.load import load_log
 from pipelines.data_options import read_options
-from recsys.config import Config, Slices
-from recsys.config import Encoder as EncoderConfig
+from recsys.config import Config, EncoderConfig, SlicesConfig
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower
-from recsys.encoder.training.examples import Examples, ListSet, Texts, collect_texts, make_examples, make_lists
+from recsys.encoder.training.examples import ListSet, Texts, TrainingExamples, collect_texts, make_examples, make_lists
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
 from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
@@ -30,7 +29,7 @@ from recsys.encoder.training.train import base_encoder
 from recsys.encoder.training.upper_layers import UpperTower
 from recsys.training.time_split import slice_impressions
 
-SLICES = Slices(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
+SLICES = SlicesConfig(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
 _NEWEST = 0.1
 ONE_LINE = "{title}. {category}. {description}"
 
@@ -42,7 +41,7 @@ class Lists:
 
     texts: Texts
     tokens: Tokens
-    examples: Examples
+    examples: TrainingExamples
     choosing: ListSet
     valid: ListSet
     valid_user: Int64

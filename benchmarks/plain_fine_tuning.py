@@ -20,7 +20,7 @@ from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens
 from recsys.encoder.tower import Tower, pad_batch, pool
 from recsys.encoder.training.batches import Batch, Loss, batch_of, batch_scores, click_loss
-from recsys.encoder.training.examples import Examples
+from recsys.encoder.training.examples import TrainingExamples
 from recsys.encoder.training.split_layers import split_transformer
 from recsys.encoder.training.upper_layers import trained_batches
 
@@ -39,7 +39,7 @@ class PlainFineTuning:
         head: Head,
         tower: Tower,
         tokens: Tokens,
-        examples: Examples,
+        examples: TrainingExamples,
         *,
         n_layers: int,
         n_batches: int,

@@ -28,12 +28,16 @@ from pipelines.simulation.truth import read_truth
 from pipelines.simulation.unbiased_test import UnbiasedTest, unbiased_test
 from pipelines.train import train
 from recsys.config import load_config
-from recsys.evaluation.evaluate import Lift, evaluate
+from recsys.evaluation.evaluate import MethodComparison, evaluate
 from recsys.ranker.offline_matrix import scores_over_log
 from recsys.registry import versions
 
 SIMULATED, DRAWN = 11, 12
-LIFTS = (Lift("truth", "popularity"), Lift("ranker", "popularity"), Lift("truth", "ranker"))
+LIFTS = (
+    MethodComparison("truth", "popularity"),
+    MethodComparison("ranker", "popularity"),
+    MethodComparison("truth", "ranker"),
+)
 
 
 def measure(quick: bool) -> list[Result]:

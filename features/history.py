@@ -36,7 +36,7 @@ class Histories:
 
 
 @dataclass(frozen=True)
-class Clicks:
+class UserClicks:
     """Positive events of known users, sorted by (user, time, item id).
 
     starts: (n_users + 1,) where each user's clicks begin. next_click: (n,) position of the same user's next click on
@@ -49,7 +49,7 @@ class Clicks:
     next_click: Int32
 
 
-def clicks_by_user(events: Events, n_users: int) -> Clicks:
+def clicks_by_user(events: Events, n_users: int) -> UserClicks:
     """The clicks of each user in time order, with what is needed to skip repeats. Null users have none."""
     kept = np.flatnonzero(events.positive & (events.user >= 0))
     order, starts = grouped(events.user[kept], n_users)
@@ -62,10 +62,10 @@ def clicks_by_user(events: Events, n_users: int) -> Clicks:
     same[starts[(starts > 0) & (starts < n)] - 1] = False
     next_click = np.full(n, n, np.int32)
     next_click[place[:-1][same]] = place[1:][same]
-    return Clicks(starts.astype(np.int64), item, events.time[kept], next_click)
+    return UserClicks(starts.astype(np.int64), item, events.time[kept], next_click)
 
 
-def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
+def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
     """The histories of `requests`: each user's latest `length` distinct clicked items before time minus delay.
 
     delay: microseconds that an event needs to become known. Unknown users have an empty history.
@@ -87,7 +87,7 @@ def histories(clicks: Clicks, requests: Requests, *, length: int, delay: int = 0
     return Histories(Ragged(offsets, clicks.item[positions]), clicks.time[positions])
 
 
-def clicked_before(clicks: Clicks, moment: int, *, length: int) -> Ragged:
+def clicked_before(clicks: UserClicks, moment: int, *, length: int) -> Ragged:
     """The latest `length` distinct items that each user clicked strictly before a moment, oldest first; a row a user.
 
     The same items as the `histories` of requests of all users at that moment, in one pass over all clicks.
@@ -102,7 +102,7 @@ def clicked_before(clicks: Clicks, moment: int, *, length: int) -> Ragged:
     return Ragged(offsets, clicks.item[standing])
 
 
-def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
+def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int64:
     """(n,) position after each user's last click strictly before the request's time minus delay: a binary search of
     all requests at once, each between the first and the last click of its user."""
     known, moment = requests.user >= 0, requests.time - delay
@@ -118,7 +118,7 @@ def _positions_before(clicks: Clicks, requests: Requests, delay: int) -> Int64:
     return low
 
 
-def _latest_distinct(clicks: Clicks, start: Int64, end: Int64, length: int, requests: Int64) -> tuple[Int64, Int64]:
+def _latest_distinct(clicks: UserClicks, start: Int64, end: Int64, length: int, requests: Int64) -> tuple[Int64, Int64]:
     """(request, position) pairs of the clicks that stand in each request's history, in time order for a request."""
     owners, found = [], []
     window = max(_FIRST_WINDOW, length)

@@ -26,7 +26,7 @@ from recsys.ablation.report import Ledger
 from recsys.ablation.variants import lines_of, run_lines
 from recsys.config import Config
 from recsys.evaluation import plots
-from recsys.evaluation.evaluate import Lift
+from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.report import LIFT_METRIC
 from recsys.registry import run_logging, tracking
 
@@ -106,7 +106,7 @@ def ledger_figure(ledger: Ledger) -> Figure:
         chosen = ", the choice" if one.name == ledger.choice.line else ""
         labels[one.name] = f"{one.cost.milliseconds:.1f} ms, {one.cost.seconds:.0f} s{chosen}"
         if one.name != first:
-            lift = Lift(one.name, first).name
+            lift = MethodComparison(one.name, first).name
             lifts[one.name], cold[one.name] = ledger.evaluation.lifts[lift], ledger.cold_lifts[lift]
     quality = {one.name: test.methods[one.name][LIFT_METRIC] for one in ledger.lines}
     return plots.ledger(labels, quality, lifts, cold, over=first, n_lists=test.n_lists, n_users=test.n_users)

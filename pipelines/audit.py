@@ -30,7 +30,7 @@ from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
-from recsys.config import Config, Data, Encoder, Features
+from recsys.config import Config, DataConfig, EncoderConfig, FeaturesConfig
 from recsys.encoder.snapshots import BEGINNING, State
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
@@ -182,7 +182,7 @@ def _permuted(folder: Path, config: Config, seed: int) -> Log:
 
 def config_of(settings: Settings, config: Config) -> Config:
     """A configuration with what a unit's settings record; the rest as given."""
-    data = Data(
+    data = DataConfig(
         timezone=settings.timezone,
         positive_event_types=settings.positive_event_types,
         click_window_minutes=settings.click_window / MINUTE,
@@ -190,7 +190,7 @@ def config_of(settings: Settings, config: Config) -> Config:
         encoding=config.data.encoding,
         max_rejects=config.data.max_rejects,
     )
-    features = Features.model_validate(
+    features = FeaturesConfig.model_validate(
         config.features.model_dump()
         | {
             "categories": settings.item_categories,
@@ -202,7 +202,7 @@ def config_of(settings: Settings, config: Config) -> Config:
             "allow_known_after": (*settings.allow_known_after, *config.features.allow_known_after),
         }
     )
-    encoder = Encoder.model_validate(
+    encoder = EncoderConfig.model_validate(
         config.encoder.model_dump() | {"template": settings.template, "history_length": settings.history_length}
     )
     return config.model_copy(update={"data": data, "features": features, "encoder": encoder})

@@ -12,7 +12,7 @@ import pandas as pd
 
 from recsys.config import Config
 from recsys.errors import ComparisonError
-from recsys.evaluation.comparison import Comparison, Side
+from recsys.evaluation.comparison import ComparedRuns, Comparison
 from recsys.evaluation.comparison import compare as compare_sides
 from recsys.registry import tracking
 from recsys.registry.names import is_version
@@ -32,7 +32,7 @@ def compare(
     first, second = _names(a), _names(b)
     names, n = (*first, *second), len(first)
     tables, n_seen = _recorded(names) if folder is None else _scored(names, folder, config)
-    sides = Side(first, tables[:n], n_seen[:n]), Side(second, tables[n:], n_seen[n:])
+    sides = ComparedRuns(first, tables[:n], n_seen[:n]), ComparedRuns(second, tables[n:], n_seen[n:])
     return compare_sides(*sides, method=method, metric=metric, resamples=config.evaluation.resamples, seed=config.seed)
 
 

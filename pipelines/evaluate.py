@@ -21,7 +21,7 @@ from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.unseen_data import learnt_until, open_unseen
 from recsys.config import Config
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, aligned, format_interval
-from recsys.evaluation.slices import COLD_ITEMS, Measured, measure_slices
+from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.registry import run_logging, tracking
 from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
 from recsys.registry.versions import load
@@ -43,7 +43,7 @@ class EvaluateReport:
     trained_until: int
     seen: bool
     evaluation: Evaluation
-    slices: tuple[Measured, ...]
+    slices: tuple[SliceResult, ...]
     seconds: Mapping[str, float]
     peak_rss_mb: int
     run_id: str
@@ -76,7 +76,7 @@ class EvaluateReport:
             *warning[:1],
         ]
 
-    def _slice_dict(self, one: Measured) -> dict[str, Any]:
+    def _slice_dict(self, one: SliceResult) -> dict[str, Any]:
         methods = zip(self.evaluation.lists, one.intervals, strict=True)
         return {
             "by": one.by,
@@ -131,7 +131,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     return report
 
 
-def _by_slice(evaluation: Evaluation, config: Config) -> tuple[Measured, ...]:
+def _by_slice(evaluation: Evaluation, config: Config) -> tuple[SliceResult, ...]:
     lists, settings = evaluation.frame(), config.evaluation
     values = {
         prefix: lists[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.lists]].to_numpy(np.float64)

@@ -29,7 +29,7 @@ from pipelines.data_options import settings_options
 from pipelines.loading import AT_ONCE, Load, LoadReport
 from pipelines.online_rows import read_events, read_items, shown_lists
 from pipelines.refresh_collaborative import rebuild_in
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.item_texts import ItemTextReader
 from recsys.online.open_state import open_state
@@ -172,4 +172,4 @@ def _long_id(item_id: str) -> str:
 
 def _latest() -> int:
     """The latest time that an event may have, microseconds."""
-    return time.time_ns() // 1000 + round(Serving().future_seconds * SECOND)
+    return time.time_ns() // 1000 + round(ServingConfig().future_seconds * SECOND)

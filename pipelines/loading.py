@@ -12,11 +12,11 @@ from typing import Any
 from tqdm import tqdm
 
 from features.errors import InputError
-from features.online.events import Rejection, ShownList
+from features.online.events import RejectedEvent, ShownList
 from features.tables.encodings import FileOptions
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
-from features.tables.table_reader import Checked, TableReader
+from features.tables.table_reader import CheckedBatch, TableReader
 
 AT_ONCE = 5_000
 """Rows, or lists, that go into the store together."""
@@ -96,7 +96,7 @@ class Load:
         self._report.rejected = self.rejects.by_reason(self._report.table)
         self._report.seconds = time.perf_counter() - self._started
 
-    def batches(self, reading: Callable[..., TableReader]) -> Iterator[Checked]:
+    def batches(self, reading: Callable[..., TableReader]) -> Iterator[CheckedBatch]:
         """The batches of a table, cut to a size that a transaction takes well. reading: makes a reader of it, given
         where its rejects go.
 
@@ -109,7 +109,7 @@ class Load:
         for checked in reader:
             for start in range(0, len(checked.rows), AT_ONCE):
                 part = slice(start, start + AT_ONCE)
-                yield Checked(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
+                yield CheckedBatch(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
         self.check(reader)
 
     def check(self, reader: TableReader) -> None:
@@ -125,12 +125,12 @@ class Load:
         self._report.accepted += accepted
         self._bar.update(rows or accepted)
 
-    def reject(self, checked: Checked, place: int, reason: str, name: str, value: str) -> None:
+    def reject(self, checked: CheckedBatch, place: int, reason: str, name: str, value: str) -> None:
         """Count and write down a row of a batch."""
         row = int(checked.rows[place])
         self.rejects.add(self._report.table, Reject(str(checked.file), row, reason, name, value))
 
-    def reject_list(self, shown: ShownList, why: Rejection) -> None:
+    def reject_list(self, shown: ShownList, why: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
         self._refused += len(shown.items) - 1
         reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")

@@ -9,13 +9,13 @@ import numpy as np
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK
-from features.online.events import Event, ShownList
-from features.online.items import Item
-from features.tables.impressions import Lists
-from features.tables.table_reader import Checked
+from features.online.events import IncomingEvent, ShownList
+from features.online.items import StoredItem
+from features.tables.impressions import ImpressionTable
+from features.tables.table_reader import CheckedBatch
 
 
-def read_items(checked: Checked) -> Iterator[Item]:
+def read_items(checked: CheckedBatch) -> Iterator[StoredItem]:
     """The items of a checked batch whose further columns are named as `features.tables.items.item_schema` names
     them."""
     data = checked.data
@@ -27,7 +27,7 @@ def read_items(checked: Checked) -> Iterator[Item]:
             kind: {name: values[place] for name, values in found.items() if values[place] is not None}
             for kind, found in further.items()
         }
-        yield Item(
+        yield StoredItem(
             item_id,
             columns["title"][place] or "",
             columns["description"][place] or "",
@@ -39,7 +39,7 @@ def read_items(checked: Checked) -> Iterator[Item]:
         )
 
 
-def read_events(checked: Checked) -> list[Event]:
+def read_events(checked: CheckedBatch) -> list[IncomingEvent]:
     """The events of a checked batch."""
     data = checked.data
     time = data.column("timestamp").cast("int64").to_pylist()
@@ -47,10 +47,10 @@ def read_events(checked: Checked) -> list[Event]:
     user, item, list_id, event_id = (
         data.column(name).to_pylist() for name in ("user_id", "item_id", "impression_id", "event_id")
     )
-    return list(map(Event, user, item, time, kind, list_id, event_id))
+    return list(map(IncomingEvent, user, item, time, kind, list_id, event_id))
 
 
-def shown_lists(lists: Lists, start: int, end: int) -> Iterator[ShownList]:
+def shown_lists(lists: ImpressionTable, start: int, end: int) -> Iterator[ShownList]:
     """Lists `start` to `end` as the online state takes them."""
     ids, user = lists.ids.take(np.arange(start, end)).decoded(), lists.user.take(np.arange(start, end)).decoded()
     first, last = lists.offsets[start], lists.offsets[end]

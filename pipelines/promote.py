@@ -18,9 +18,9 @@ from pipelines.data_options import file_options
 from pipelines.unseen_data import Opened, learnt_until, open_unseen
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
-from recsys.evaluation.comparison import Comparison, Side, compare
+from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
-from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Cost, Decision, Evidence, reasons_against
+from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
 from recsys.ranker.offline_matrix import scores_over_log, unit_tables
 from recsys.registry import aliases, run_logging, tracking
@@ -109,18 +109,18 @@ def _evidence(opened: tuple[Opened, ...], folder: Path, config: Config, audit: A
 
 
 def _comparison(opened: tuple[Opened, ...], config: Config) -> Comparison:
-    sides = [Side((one.loaded.ranker.uri,), (one.evaluate(config).frame(),), (0,)) for one in opened]
+    sides = [ComparedRuns((one.loaded.ranker.uri,), (one.evaluate(config).frame(),), (0,)) for one in opened]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)
 
 
-def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, Cost]:
+def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, ServingCost]:
     """Size and time of each version, the times taken in turn on the newest lists filled up to 100 candidates."""
     asked = [pooled_requests(one.impressions.requests) for one in opened]
     spent = median_milliseconds(
         [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
     )
     return {
-        one.loaded.ranker.uri: Cost(_megabytes(one.loaded), milliseconds, int(requests.lengths().max()))
+        one.loaded.ranker.uri: ServingCost(_megabytes(one.loaded), milliseconds, int(requests.lengths().max()))
         for one, requests, milliseconds in zip(opened, asked, spent, strict=True)
     }
 

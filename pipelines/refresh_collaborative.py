@@ -12,7 +12,7 @@ import numpy as np
 
 from features.online.state import OnlineState
 from pipelines.data_options import moment_in
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.online.collaborative_refresh import Rebuilt
 from recsys.online.open_state import open_state
 from recsys.ranker.model import Unit
@@ -32,7 +32,7 @@ def rebuild_tables(store: str, model_uri: str, *, at: int | str | None = None) -
 
 def rebuild_in(state: OnlineState, unit: Unit, at: int | None = None) -> Rebuilt | None:
     """`rebuild_tables` with everything open; None for a model that reads no such tables."""
-    service = RankService(unit, state, Serving(cached_texts=20_000), ranker="", encoder="")
+    service = RankService(unit, state, ServingConfig(cached_texts=20_000), ranker="", encoder="")
     return service.rebuild(at, anew=True)
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Int64
-from features.online.events import Event, ShownList
+from features.online.events import IncomingEvent, ShownList
 from features.tables.formats import find_table
-from features.tables.impressions import Lists
+from features.tables.impressions import ImpressionTable
 from features.tables.load import Joined, ReadOptions, join, read_table_rows, read_tables
 from features.tables.rejects import Rejects
 from pipelines.online_rows import read_events, shown_lists
@@ -27,13 +27,13 @@ def arriving(folder: Path, options: ReadOptions) -> Feed:
     """Everything in the events and impressions tables of a data directory, by time of arrival."""
     with Rejects(None) as rejects:
         tables = read_tables(folder, options, rejects, impressions_required=True)
-    arrivals: list[tuple[int, Event | ShownList]] = list(_lists(tables.lists, join(tables, options)))
+    arrivals: list[tuple[int, IncomingEvent | ShownList]] = list(_lists(tables.lists, join(tables, options)))
     arrivals += _events(folder, options, tables.lists)
     arrivals.sort(key=lambda pair: pair[0])
     return Feed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
 
 
-def _events(folder: Path, options: ReadOptions, lists: Lists) -> Iterator[tuple[int, Event]]:
+def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Iterator[tuple[int, IncomingEvent]]:
     path = find_table(folder, "events")
     if path is None:
         return
@@ -44,7 +44,7 @@ def _events(folder: Path, options: ReadOptions, lists: Lists) -> Iterator[tuple[
             yield max(event.time, shown), event
 
 
-def _lists(lists: Lists, joined: Joined) -> Iterator[tuple[int, ShownList]]:
+def _lists(lists: ImpressionTable, joined: Joined) -> Iterator[tuple[int, ShownList]]:
     """Lists as they are shown, sampled ones left out, and again with each click that is known at a time."""
     known_at = _click_times(joined)
     first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))

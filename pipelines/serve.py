@@ -17,7 +17,7 @@ from threading import Event, Thread
 import torch
 import uvicorn
 
-from recsys.config import Config, Serving
+from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError, StoreError, StoreMissing
 from recsys.online.open_state import open_filled_state, open_state
 from recsys.ranker.model import Unit
@@ -56,7 +56,7 @@ def require_filled(store: str) -> None:
 
 
 def serve_unit(
-    unit: Unit, store: str, listener: socket.socket, settings: Serving, *, ranker: str, encoder: str
+    unit: Unit, store: str, listener: socket.socket, settings: ServingConfig, *, ranker: str, encoder: str
 ) -> None:
     """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
     torch.set_num_threads(settings.threads)

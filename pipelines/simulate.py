@@ -21,7 +21,7 @@ from features.arrays import Float64, Int32, Int64, Strings
 from features.atomic_files import fresh_folder
 from pipelines.simulation.chinese import chinese
 from pipelines.simulation.pages import Pages, show
-from pipelines.simulation.site import HOURS, Items, Readers, make_items, make_readers, sign_up, topic_shares
+from pipelines.simulation.site import HOURS, Readers, SimulatedItems, make_items, make_readers, sign_up, topic_shares
 from pipelines.simulation.tables import TIME, SiteTables, ids, microseconds
 from pipelines.simulation.texts import Language, english, write_texts
 from pipelines.simulation.truth import write_truth
@@ -112,7 +112,7 @@ def _check_sizes(*, users: int, items: int, impressions: int, seed: int) -> None
 
 def _run(
     tables: SiteTables,
-    items: Items,
+    items: SimulatedItems,
     readers: Readers,
     category_of: Int32,
     *,
@@ -144,7 +144,9 @@ def _visits_by_hour(impressions: int, rng: np.random.Generator) -> Int64:
     return np.asarray(rng.multinomial(impressions, weight / weight.sum()), np.int64)
 
 
-def _write_items(folder: Path, language: Language, items: Items, item_ids: Strings, rng: np.random.Generator) -> None:
+def _write_items(
+    folder: Path, language: Language, items: SimulatedItems, item_ids: Strings, rng: np.random.Generator
+) -> None:
     titles, descriptions = write_texts(language, items.topic, rng)
     table = {
         "item_id": pa.array(item_ids, pa.string()),

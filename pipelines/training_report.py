@@ -10,8 +10,8 @@ import numpy as np
 
 from features.matrix.columns import shown_names
 from recsys.encoder.training.train import TrainedEncoder
-from recsys.evaluation.evaluate import Lift
-from recsys.evaluation.examples import Examples, list_examples
+from recsys.evaluation.evaluate import MethodComparison
+from recsys.evaluation.examples import ListExamples, list_examples
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.calibration import calibrate
@@ -95,7 +95,7 @@ def _contributions(chain: Chain, ranked: Ranked) -> ShapSummary:
     return replace(found, columns=named)
 
 
-def _examples(chain: Chain, ranked: Ranked, lift: Lift) -> Examples | None:
+def _examples(chain: Chain, ranked: Ranked, lift: MethodComparison) -> ListExamples | None:
     if lift.method not in RANKERS or lift.over not in RANKERS:
         return None
     length = chain.config.encoder.history_length

@@ -26,13 +26,13 @@ LabelWeights = Annotated[dict[int, float], AfterValidator(_positive)]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the configuration: frozen, and strict about the names of its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Data(Section):
+class DataConfig(ConfigSection):
     """How the input tables are read."""
 
     timezone: str = "UTC"
@@ -49,7 +49,7 @@ class Data(Section):
     """Largest share of a table's rows that may be rejected; more is an error."""
 
 
-class Slices(Section):
+class SlicesConfig(ConfigSection):
     """Shares of the impressions in time order, oldest first. They sum to 1."""
 
     encoder: float = Field(0.25, gt=0, lt=1)
@@ -58,14 +58,14 @@ class Slices(Section):
     test: float = Field(0.15, gt=0, lt=1)
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> Slices:
+    def _sums_to_one(self) -> SlicesConfig:
         total = self.encoder + self.ranker + self.valid + self.test
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"the four shares sum to 1, got {total:.6g}")
         return self
 
 
-class Pretraining(Section):
+class PretrainingConfig(ConfigSection):
     """Self-supervised training of the base model on item texts, before any label; off by default."""
 
     masked_epochs: int = Field(0, ge=0)
@@ -93,7 +93,7 @@ class Pretraining(Section):
     """Updates of a phase over which its learning rate rises from 0; it is constant from there."""
 
 
-class Encoder(Section):
+class EncoderConfig(ConfigSection):
     """The text encoder: base model, text, attention over the history, and its training."""
 
     base_model: str = "builtin"
@@ -156,10 +156,10 @@ class Encoder(Section):
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Arithmetic of the transformer. auto trains in bfloat16 where the hardware computes in it, else in float32; it
     encodes in int8 on CPUs with AVX-512 VNNI, through OpenVINO, elsewhere as it trains. int8: the same, or an error."""
-    pretraining: Pretraining = Pretraining()
+    pretraining: PretrainingConfig = PretrainingConfig()
 
 
-class Features(Section):
+class FeaturesConfig(ConfigSection):
     """Which item columns become features beside the built-in catalogue."""
 
     categories: tuple[str, ...] | None = None
@@ -180,7 +180,7 @@ class Features(Section):
     """Columns or features that may be known only afterwards; the audit reports their gain apart."""
 
 
-class Collaborative(Section):
+class CollaborativeConfig(ConfigSection):
     """What the clicks of others say of an item: tables made anew at regular times, each out of the past alone."""
 
     tables: int = Field(10, ge=0, le=1000)
@@ -195,14 +195,14 @@ class Collaborative(Section):
     """Width of the truncated SVD of the clicks."""
 
 
-class Lexical(Section):
+class LexicalConfig(ConfigSection):
     """TF-IDF similarity of a candidate to the history."""
 
     max_terms: int = Field(50_000, ge=1)
     min_document_count: int = Field(2, ge=1)
 
 
-class Ranker(Section):
+class RankerConfig(ConfigSection):
     """LightGBM lambdarank."""
 
     learning_rate: float = Field(0.03, gt=0)
@@ -224,7 +224,7 @@ class Ranker(Section):
     """Most nDCG@10 on valid that all dropped features together may cost."""
 
 
-class Evaluation(Section):
+class EvaluationConfig(ConfigSection):
     """Metrics and intervals."""
 
     resamples: int = Field(1000, ge=100)
@@ -235,7 +235,7 @@ class Evaluation(Section):
     """A user with fewer clicks before t is cold."""
 
 
-class Promotion(Section):
+class PromotionConfig(ConfigSection):
     """What a version must show before `recsys promote` makes it the champion."""
 
     margin: float = Field(0.0, ge=-1, le=1)
@@ -250,7 +250,7 @@ class Promotion(Section):
     """Longest median time to rank 100 candidates in process, with the texts' vectors at hand."""
 
 
-class Audit(Section):
+class AuditConfig(ConfigSection):
     """What `recsys audit` looks at and from where on it objects; docs/audit.md says what the bounds were chosen by."""
 
     lists: int = Field(300, ge=10)
@@ -267,7 +267,7 @@ class Audit(Section):
     """How well an undeclared numeric column may rank later events, given the earlier ones; a partial correlation."""
 
 
-class Serving(Section):
+class ServingConfig(ConfigSection):
     """The online server."""
 
     max_candidates: int = Field(1000, ge=1)
@@ -294,7 +294,7 @@ class Serving(Section):
     """How long open requests may take to end when the server stops."""
 
 
-class Config(Section):
+class Config(ConfigSection):
     """The whole configuration of a training."""
 
     seed: int = 0
@@ -303,17 +303,17 @@ class Config(Section):
     final_training: bool = False
     """Let encoder and ranker learn valid and test too, after they were evaluated, for the version that is registered.
     No reported figure changes, and the version says so."""
-    data: Data = Data()
-    slices: Slices = Slices()
-    encoder: Encoder = Encoder()
-    features: Features = Features()
-    lexical: Lexical = Lexical()
-    collaborative: Collaborative = Collaborative()
-    ranker: Ranker = Ranker()
-    evaluation: Evaluation = Evaluation()
-    promotion: Promotion = Promotion()
-    audit: Audit = Audit()
-    serving: Serving = Serving()
+    data: DataConfig = DataConfig()
+    slices: SlicesConfig = SlicesConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    lexical: LexicalConfig = LexicalConfig()
+    collaborative: CollaborativeConfig = CollaborativeConfig()
+    ranker: RankerConfig = RankerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    audit: AuditConfig = AuditConfig()
+    serving: ServingConfig = ServingConfig()
 
 
 def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:

@@ -27,11 +27,11 @@ from pipelines.data_options import read_options, settings_options
 from pipelines.simulate import simulate
 from recsys.collaborative.offline import LoggedTables
 from recsys.collaborative.online import RequestTables
-from recsys.collaborative.snapshot import Neighbours, Tables
+from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
-from recsys.ranker.lightgbm_ranker import Lists, load_ranker, retrain_ranker
+from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_ranker
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
 from recsys.ranker.model import Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
@@ -88,7 +88,7 @@ def read_golden() -> Golden:
     arrays = load_file(FOLDER / "arrays.safetensors")
     head = HeadWeights(**{name[5:]: value for name, value in arrays.items() if name.startswith("head.")})
     neighbours = Neighbours(arrays["neighbours.offsets"], arrays["neighbours.item"], arrays["neighbours.similarity"])
-    tables = Tables(neighbours, arrays["factors"], arrays["audience"])
+    tables = CollaborativeSnapshot(neighbours, arrays["factors"], arrays["audience"])
     terms = load_lexical(FOLDER / "lexical.json").transform(item_texts(log.catalog, settings.template))
     return Golden(
         settings,
@@ -220,7 +220,7 @@ def _train(chain: Chain, golden: Golden, config: Config) -> None:
     """A ranker of 30 trees on the ranker slice."""
     columns = ranker_columns(golden.settings.features(), collaborative=True)
     usable = chain.usable(chain.sliced.ranker)
-    lists = Lists(golden.matrix_of(usable.requests), usable.label, usable.requests.offsets)
+    lists = RankingDataset(golden.matrix_of(usable.requests), usable.label, usable.requests.offsets)
     retrain_ranker([lists], columns, config.ranker, trees=30, seed=0, threads=1).save(FOLDER / "ranker.txt")
 
 

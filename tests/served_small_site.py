@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from pipelines.serve import listen, serve_unit
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.encoder.model import load_encoder
 from recsys.ranker.model import load_unit
 
@@ -15,7 +15,9 @@ from recsys.ranker.model import load_unit
 def main(folder: Path, store: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     unit = load_unit(folder, load_encoder(folder / "encoder"))
-    serve_unit(unit, store, listen("127.0.0.1", port), Serving(), ranker="small-ranker/1", encoder="small-encoder/1")
+    serve_unit(
+        unit, store, listen("127.0.0.1", port), ServingConfig(), ranker="small-ranker/1", encoder="small-encoder/1"
+    )
 
 
 if __name__ == "__main__":

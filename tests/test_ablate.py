@@ -22,7 +22,7 @@ from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
 from recsys.ablation import variants
 from recsys.ablation.latency import Timed
-from recsys.ablation.report import Cost, choose, difference
+from recsys.ablation.report import VariantCost, choose, difference
 from recsys.ablation.variants import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
 from recsys.config import Config, load_config
 from recsys.encoder.snapshots import State
@@ -178,8 +178,8 @@ def test_fine_tuning_has_no_line_where_no_layer_is_trained() -> None:
 # The choice
 
 
-def costs(**milliseconds_and_seconds: tuple[float, float]) -> dict[str, Cost]:
-    return {name: Cost(seconds, ms) for name, (ms, seconds) in milliseconds_and_seconds.items()}
+def costs(**milliseconds_and_seconds: tuple[float, float]) -> dict[str, VariantCost]:
+    return {name: VariantCost(seconds, ms) for name, (ms, seconds) in milliseconds_and_seconds.items()}
 
 
 MEANS = {"none": 0.50, "tfidf": 0.53, "head": 0.56, "fine_tuned": 0.57}

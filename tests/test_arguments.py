@@ -19,7 +19,7 @@ from pipelines.data_options import moment_in
 from pipelines.resuming import resumption_told
 from pipelines.score import score
 from pipelines.train import train
-from recsys.config import Data, load_config
+from recsys.config import DataConfig, load_config
 from recsys.encoder.training.checkpoint import PLACE
 from recsys.errors import ModelNotFound, TrainingError
 from recsys.online.open_state import open_state
@@ -146,7 +146,7 @@ def test_the_bounds_of_a_replay_are_in_the_time_zone_of_the_data(
     replayed: list[Any] = []
     monkeypatch.setattr(audit, "run_replay", lambda context, state, feed, lists: replayed.append(lists.requests.time))
     newest = pd.read_parquet(trained.data / "impressions.parquet")["timestamp"].max()
-    config = trained.config.model_copy(update={"data": Data(timezone="America/New_York")})
+    config = trained.config.model_copy(update={"data": DataConfig(timezone="America/New_York")})
     written = newest.tz_convert("America/New_York").tz_localize(None).isoformat(" ")
     audit.replay(trained.data, config, start=written)
     assert (replayed[0] == newest.value // 1000).all()

@@ -21,7 +21,7 @@ from features.offline.reader import LogIndex, OfflineReader
 from features.tables.mind import import_mind
 from pipelines.audit import training_context
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Checked
+from recsys.audit.finding import RuleResult
 from recsys.audit.rules.declared_availability import known
 from recsys.audit.rules.encoder_order import encoder_order
 from recsys.audit.rules.future_injection import forbidden_times, injection
@@ -48,7 +48,7 @@ def context() -> AuditContext:
     return site_context()
 
 
-def found(outcome: Checked, feature: str) -> str:
+def found(outcome: RuleResult, feature: str) -> str:
     """What a rule says of the one feature that it found, whose row it shows."""
     assert [finding.feature for finding in outcome.findings] == [feature]
     assert outcome.findings[0].row is not None

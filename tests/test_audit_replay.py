@@ -13,7 +13,7 @@ from audited_site import planted, site_folder, tiny_base
 
 from features.arrays import Float64
 from features.clock import SECOND
-from features.online.events import Event, ShownList
+from features.online.events import IncomingEvent, ShownList
 from features.online.reader import OnlineReader
 from features.tables.load import ReadOptions
 from pipelines import audit as commands
@@ -41,7 +41,11 @@ def arrivals(folder: Path) -> list[tuple[int, str]]:
     feed = arriving(folder, ReadOptions())
     told = []
     for time, one in zip(feed.time.tolist(), feed.arrivals, strict=True):
-        what = f"event {one.item_id}" if isinstance(one, Event) else f"list {one.impression_id} {''.join(one.clicked)}"
+        what = (
+            f"event {one.item_id}"
+            if isinstance(one, IncomingEvent)
+            else f"list {one.impression_id} {''.join(one.clicked)}"
+        )
         told.append((time // SECOND - START, what.strip()))
     return told
 

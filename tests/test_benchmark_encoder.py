@@ -25,7 +25,7 @@ from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
 from recsys.encoder.tower import Tower, has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.training.batches import Batch, batch_of, batch_scores, click_loss
-from recsys.encoder.training.examples import Examples, collect_texts, make_examples, make_lists
+from recsys.encoder.training.examples import TrainingExamples, collect_texts, make_examples, make_lists
 
 TINY = Size(
     lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, plain_parts=2, everything=True, matrix_rate=False
@@ -39,7 +39,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
 
 
 @pytest.fixture(scope="module")
-def material(tower: Tower) -> tuple[Tokens, Examples]:
+def material(tower: Tower) -> tuple[Tokens, TrainingExamples]:
     log = topic_log(120)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
     lists = make_lists(log, log.impressions, texts, history_length=50, delay=0)
@@ -55,7 +55,7 @@ def head(tower: Tower) -> Head:
     return found
 
 
-def plain(tower: Tower, head: Head, material: tuple[Tokens, Examples], *, distinct: bool) -> PlainFineTuning:
+def plain(tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples], *, distinct: bool) -> PlainFineTuning:
     tokens, examples = material
     return PlainFineTuning(
         copy.deepcopy(head), tower.copy(), tokens, examples, n_layers=2, n_batches=5, negatives=3, distinct=distinct
@@ -67,7 +67,7 @@ def gradients(phase: PlainFineTuning) -> dict[str, torch.Tensor]:
 
 
 def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradients(
-    tower: Tower, head: Head, material: tuple[Tokens, Examples]
+    tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]
 ) -> None:
     found = []
     for distinct in (True, False):
@@ -85,7 +85,7 @@ def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradient
 
 
 def test_the_plain_loss_is_that_of_the_towers_own_vectors(
-    tower: Tower, head: Head, material: tuple[Tokens, Examples]
+    tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]
 ) -> None:
     tokens, examples = material
     phase = plain(tower, head, material, distinct=False)
@@ -98,7 +98,7 @@ def test_the_plain_loss_is_that_of_the_towers_own_vectors(
     assert phase.backward(index, np.random.default_rng(2)) == pytest.approx(wanted.item(), abs=1e-6)
 
 
-def test_only_the_upper_layers_are_trained(tower: Tower, head: Head, material: tuple[Tokens, Examples]) -> None:
+def test_only_the_upper_layers_are_trained(tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]) -> None:
     names = [
         name for name, p in plain(tower, head, material, distinct=True).module.named_parameters() if p.requires_grad
     ]

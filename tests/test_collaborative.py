@@ -15,7 +15,7 @@ from features.arrays import NO_TIME, Float32
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import Log, Requests
 from features.offline.reader import LogIndex
-from features.online.events import Event
+from features.online.events import IncomingEvent
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
 from pipelines.load import items_into
@@ -23,7 +23,7 @@ from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import LoggedTables
 from recsys.collaborative.online import StoredTables
-from recsys.collaborative.snapshot import Tables, TableSettings, build_tables
+from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 from recsys.online.open_state import open_state
 from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
 from recsys.serving.schemas import RankRequest
@@ -33,11 +33,11 @@ SETTINGS = TableSettings(origin=0, period=10 * MINUTE, user_items=50, neighbours
 TEXTS = np.array([[1, 0], [0, 1], [0, 1], [np.nan, np.nan]], np.float32)
 
 
-def tables_of(rows: list[list[int]], **changes: float) -> Tables:
+def tables_of(rows: list[list[int]], **changes: float) -> CollaborativeSnapshot:
     return build_tables(ragged(rows), TEXTS, SETTINGS.model_copy(update=changes))
 
 
-def similarity(tables: Tables, row: int, item: int) -> float:
+def similarity(tables: CollaborativeSnapshot, row: int, item: int) -> float:
     return float(tables.neighbours.of_pairs(np.array([row]), np.array([item]))[0])
 
 
@@ -79,17 +79,17 @@ def test_an_audience_is_the_mean_of_what_its_clickers_read() -> None:
 class Fixed:
     """The same tables at every moment."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: CollaborativeSnapshot) -> None:
         self._tables = tables
 
     def edges(self, moments: np.ndarray) -> np.ndarray:
         return np.zeros(len(moments), np.int64)
 
-    def tables(self, edge: int) -> Tables:
+    def tables(self, edge: int) -> CollaborativeSnapshot:
         return self._tables
 
 
-def columns(tables: Tables, history: list[list[int]], shown: list[list[int]]) -> Float32:
+def columns(tables: CollaborativeSnapshot, history: list[list[int]], shown: list[list[int]]) -> Float32:
     requests = make_requests([Shown(0, 5, tuple(row)) for row in shown])
     past = ragged(history)
     vectors = np.vstack([TEXTS, np.full((1, 2), np.nan)]).astype(np.float32)
@@ -176,10 +176,10 @@ def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState
         yield opened
 
 
-def events_of(log: Log, first: int, end: int) -> list[Event]:
+def events_of(log: Log, first: int, end: int) -> list[IncomingEvent]:
     events = log.events
     return [
-        Event(
+        IncomingEvent(
             log.users[events.user[k]] if events.user[k] >= 0 else None,
             log.catalog.ids[events.item[k]],
             int(events.time[k]),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from recsys.errors import ComparisonError
-from recsys.evaluation.comparison import Comparison, Side, compare
+from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
 from recsys.metrics.bootstrap import Interval
 
 HOUR = pd.Timedelta(hours=1)
@@ -37,11 +37,11 @@ def table(ndcg: list[float], *, first: int = 0, users: list[str | None] | None =
     )
 
 
-def side(*tables: pd.DataFrame, name: str = "run") -> Side:
-    return Side(tuple(f"{name} {i}" for i in range(len(tables))), tables, (0,) * len(tables))
+def side(*tables: pd.DataFrame, name: str = "run") -> ComparedRuns:
+    return ComparedRuns(tuple(f"{name} {i}" for i in range(len(tables))), tables, (0,) * len(tables))
 
 
-def compared(a: Side, b: Side, **options: str) -> Comparison:
+def compared(a: ComparedRuns, b: ComparedRuns, **options: str) -> Comparison:
     return compare(a, b, resamples=200, seed=0, **options)  # type: ignore[arg-type]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.config import Ranker as Settings
-from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
+from recsys.config import RankerConfig as Settings
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 from recsys.ranker.shap import ShapSummary, shap_summary
 
 N_LISTS, SIZE = 80, 6
@@ -20,8 +20,8 @@ def trained() -> tuple[Ranker, np.ndarray]:
     worth = (2 * (1 - price) + (kind == 2) + 0.1 * random.random(len(price))).reshape(N_LISTS, SIZE)
     label = (worth == worth.max(axis=1, keepdims=True)).ravel().astype(np.int8)
     matrix = np.column_stack([price, kind, noise]).astype(np.float32)
-    lists = Lists(matrix, label, np.arange(0, N_LISTS * SIZE + 1, SIZE, dtype=np.int64))
-    columns = (Column("price"), Column("kind", categorical=True), Column("noise"))
+    lists = RankingDataset(matrix, label, np.arange(0, N_LISTS * SIZE + 1, SIZE, dtype=np.int64))
+    columns = (MatrixColumn("price"), MatrixColumn("kind", categorical=True), MatrixColumn("noise"))
     settings = Settings(max_trees=30, min_data_in_leaf=5, num_leaves=7, feature_fraction=1.0)
     return train_ranker(lists, lists, columns, settings, seed=0, threads=1), matrix
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from features.log import Impressions, Requests
-from recsys.config import Evaluation as Settings
-from recsys.evaluation.evaluate import LIFTS, METHODS, Lift, evaluate, random_scores
+from recsys.config import EvaluationConfig as Settings
+from recsys.evaluation.evaluate import LIFTS, METHODS, MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import Evaluation, Slice, format_interval
 from recsys.metrics.beyond_accuracy import Beyond
 from recsys.metrics.bootstrap import Interval
@@ -107,7 +107,7 @@ def test_a_lift_is_the_mean_difference_list_by_list() -> None:
 def test_a_caller_may_ask_for_other_lifts() -> None:
     methods = {"tfidf": GOOD, "popularity": BAD}
     counts = {"item_clicks_before": CLICKS_BEFORE, "user_clicks_before": USER_CLICKS}
-    lifts = (*LIFTS, Lift("tfidf", "popularity"))
+    lifts = (*LIFTS, MethodComparison("tfidf", "popularity"))
     result = evaluate(methods, FIVE, USERS, **counts, settings=SETTINGS, seed=0, lifts=lifts)
     assert list(result.lifts) == ["tfidf_over_popularity"]
 

@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from features.arrays import Ragged
 from features.history import Histories
 from features.log import Requests
-from recsys.config import Lexical as LexicalConfig
+from recsys.config import LexicalConfig
 from recsys.errors import ModelError
 from recsys.ranker.tfidf import Lexical, fit_lexical, lexical_column, load_lexical, terms_of
 

@@ -8,7 +8,7 @@ from test_calibration import lists_of
 from tiny_encoder import catalog_of
 
 from features.arrays import Ragged
-from recsys.evaluation.examples import Examples, Item, list_examples
+from recsys.evaluation.examples import ExampleItem, ListExamples, list_examples
 
 TITLES = ["one", "two", "", "four", "five", "six"]
 LABEL = np.array([[0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
@@ -16,7 +16,7 @@ UP, DOWN = np.arange(6.0), -np.arange(6.0)
 BEFORE, AFTER = np.concatenate([DOWN, DOWN, DOWN, UP]), np.concatenate([UP, UP, UP, UP])
 
 
-def examples(user: list[int], *, most: int = 5) -> Examples:
+def examples(user: list[int], *, most: int = 5) -> ListExamples:
     """Lists 0 and 1 become right, list 2 becomes wrong, list 3 stays."""
     histories = Ragged(np.array([0, 7, 7, 8, 8]), np.array([0, 1, 2, 3, 4, 5, 0, 1], np.int32))
     shown = lists_of(LABEL, user=np.array(user))
@@ -43,7 +43,7 @@ def test_an_example_tells_history_first_ranks_and_where_the_click_went() -> None
     assert [item.title for item in one.recent] == ["one", "six", "five", "four", ""]  # the newest first
     assert one.history_length == 7
     assert [item.title for item in one.top_before] == ["one", "two", "", "four", "five"]
-    assert one.top_after[0] == Item("i00005", "six", clicked=True) and not one.top_before[0].clicked
+    assert one.top_after[0] == ExampleItem("i00005", "six", clicked=True) and not one.top_before[0].clicked
     assert [(moved.item.title, moved.before, moved.after) for moved in one.moved] == [("six", 6, 1)]
     assert one.n_candidates == 6
 

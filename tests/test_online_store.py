@@ -28,8 +28,8 @@ from features.log import Catalog, Log
 from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
-from features.online.events import Event, ShownList
-from features.online.items import Item
+from features.online.events import IncomingEvent, ShownList
+from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -74,10 +74,10 @@ def fresh_state(new_place: Callable[[], str]) -> FreshState:
     return fresh
 
 
-def items_of(catalog: Catalog) -> list[Item]:
+def items_of(catalog: Catalog) -> list[StoredItem]:
     brand = catalog.categories["brand"]
     return [
-        Item(
+        StoredItem(
             str(item_id),
             "title",
             published_at=int(catalog.published_at[code]),
@@ -97,8 +97,8 @@ def item_name(item: int) -> str:
     return chr(ord("a") + item)
 
 
-def event_of(one: Happening, event_id: str | None = None) -> Event:
-    return Event(name_of(one.user), item_name(one.item), one.minute * MINUTE, one.type, event_id=event_id)
+def event_of(one: Happening, event_id: str | None = None) -> IncomingEvent:
+    return IncomingEvent(name_of(one.user), item_name(one.item), one.minute * MINUTE, one.type, event_id=event_id)
 
 
 def list_of(one: Shown, list_id: str) -> ShownList:
@@ -168,15 +168,15 @@ def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
     arrivals += [list_of(one, f"i{place}") for place, one in enumerate(ordered)] * 2
     described = items_of(log.catalog)
     arrivals += described
-    arrivals += [Item(item.item_id, categories={"brand": ("bolt", "other")}) for item in described[::2]]
+    arrivals += [StoredItem(item.item_id, categories={"brand": ("bolt", "other")}) for item in described[::2]]
     random.shuffle(arrivals)  # type: ignore[attr-defined]
     with fresh_state(settings_for(delay=delay)) as state:
         for arrival in arrivals:
-            if isinstance(arrival, Event):
+            if isinstance(arrival, IncomingEvent):
                 state.add_events([arrival])
             elif isinstance(arrival, ShownList):
                 state.add_impressions([arrival])
-            elif isinstance(arrival, Item):
+            elif isinstance(arrival, StoredItem):
                 state.add_items([arrival])
         state.add_items(described)
         found = online_matrix(state, asked)
@@ -232,7 +232,7 @@ def test_a_clicked_row_and_its_event_are_one_click_whichever_comes_first(
     events = [(one, place) for one, place in events if place is None or _same_user(one, place, shown)]
     log = matched_log(events, shown)
     asked = [Shown(one.user, 121 + one.minute, one.items) for one in asked]
-    arrivals: list[Event | ShownList] = [
+    arrivals: list[IncomingEvent | ShownList] = [
         replace(event_of(one), impression_id=None if place is None else f"i{place}") for one, place in events
     ]
     arrivals += [
@@ -243,7 +243,7 @@ def test_a_clicked_row_and_its_event_are_one_click_whichever_comes_first(
     with fresh_state(settings_for()) as state:
         state.add_items(items_of(log.catalog))
         for arrival in arrivals:
-            if isinstance(arrival, Event):
+            if isinstance(arrival, IncomingEvent):
                 state.add_events([arrival])
             else:
                 state.add_impressions([arrival])
@@ -267,8 +267,10 @@ ITEM_CLICKS, PAIR_CLICKS = Count(CLICK, ITEM), Count(CLICK, USER_ITEM)
 def test_an_event_counts_strictly_before_a_request_and_once(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
         for _ in range(2):
-            state.add_events([Event("u0", "a", 5 * MINUTE), Event("u0", "a", 5 * MINUTE)])
-        state.add_events([Event("u0", "b", 4 * MINUTE, event_id="x"), Event("u1", "c", 4 * MINUTE, event_id="x")])
+            state.add_events([IncomingEvent("u0", "a", 5 * MINUTE), IncomingEvent("u0", "a", 5 * MINUTE)])
+        state.add_events(
+            [IncomingEvent("u0", "b", 4 * MINUTE, event_id="x"), IncomingEvent("u1", "c", 4 * MINUTE, event_id="x")]
+        )
         assert counted(state, "u0", "a", 5, ITEM_CLICKS) == 0
         assert counted(state, "u0", "a", 6, ITEM_CLICKS) == 1
         assert counted(state, "u0", "a", 6, PAIR_CLICKS) == 1
@@ -277,7 +279,7 @@ def test_an_event_counts_strictly_before_a_request_and_once(fresh_state: FreshSt
 
 def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
-        state.add_events([Event("u0", "a", 5 * MINUTE)])
+        state.add_events([IncomingEvent("u0", "a", 5 * MINUTE)])
         with pytest.raises(TimeOrderError, match=r"expected 1970-01-01T00:05:00.*or later.*got 1970-01-01T00:04"):
             OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0)
         assert OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0, skew=MINUTE).time == 5 * MINUTE + 1
@@ -291,7 +293,7 @@ def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(
 
 def test_advancing_counts_what_waits_and_refuses_earlier_reads(fresh_state: FreshState) -> None:
     with fresh_state(settings_for(delay=hours(1))) as state:
-        state.add_events([Event("u0", "a", 0)])
+        state.add_events([IncomingEvent("u0", "a", 0)])
         state.advance(200 * MINUTE)
         assert counted(state, "u0", "a", 200, ITEM_CLICKS) == 1
         with pytest.raises(TimeOrderError):
@@ -300,14 +302,14 @@ def test_advancing_counts_what_waits_and_refuses_earlier_reads(fresh_state: Fres
 
 def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept(fresh_state: FreshState) -> None:
     events = [
-        Event("u0", "a", MINUTE),
-        Event("", "a", MINUTE),
-        Event("u0", "x" * 300, MINUTE),
-        Event("u0", "a", 1.5),  # type: ignore[arg-type]
-        Event("u0", "a", 99 * MINUTE),
-        Event("u0", "a", MINUTE, "impression"),
-        Event("u0", "\ud800", MINUTE),
-        Event("u0", "b", MINUTE),
+        IncomingEvent("u0", "a", MINUTE),
+        IncomingEvent("", "a", MINUTE),
+        IncomingEvent("u0", "x" * 300, MINUTE),
+        IncomingEvent("u0", "a", 1.5),  # type: ignore[arg-type]
+        IncomingEvent("u0", "a", 99 * MINUTE),
+        IncomingEvent("u0", "a", MINUTE, "impression"),
+        IncomingEvent("u0", "\ud800", MINUTE),
+        IncomingEvent("u0", "b", MINUTE),
     ]
     with fresh_state(settings_for()) as state:
         rejected = state.add_events(events, latest=10 * MINUTE)
@@ -326,9 +328,12 @@ def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept(
 
 def test_unknown_users_and_items_are_answered_and_items_in_the_request_win(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
-        state.add_items([Item("a", "stored", categories={"brand": ("acme",)})])
-        state.add_events([Event("u0", "a", 1)])
-        inline = {"a": Item("a", "handed in"), "new": Item("new", "inline", categories={"brand": ("acme",)})}
+        state.add_items([StoredItem("a", "stored", categories={"brand": ("acme",)})])
+        state.add_events([IncomingEvent("u0", "a", 1)])
+        inline = {
+            "a": StoredItem("a", "handed in"),
+            "new": StoredItem("new", "inline", categories={"brand": ("acme",)}),
+        }
         reader = OnlineReader(state, "stranger", MINUTE, ["new", "a", "nothing"], now=0, inline=inline)
         titles = [reader.catalog.title[code] for code in reader.requests.item]
         assert titles == ["inline", "handed in", ""]
@@ -340,8 +345,8 @@ def test_unknown_users_and_items_are_answered_and_items_in_the_request_win(fresh
 
 def test_describing_an_item_anew_reports_what_changed(fresh_state: FreshState) -> None:
     with fresh_state(settings_for()) as state:
-        assert state.add_items([Item("a", "one"), Item("b", "two")]) == ["a", "b"]
-        assert state.add_items([Item("a", "one"), Item("b", "three")]) == ["b"]
+        assert state.add_items([StoredItem("a", "one"), StoredItem("b", "two")]) == ["a", "b"]
+        assert state.add_items([StoredItem("a", "one"), StoredItem("b", "three")]) == ["b"]
 
 
 def test_a_store_made_for_something_else_is_refused_and_both_sides_are_named(new_place: Callable[[], str]) -> None:
@@ -370,8 +375,8 @@ def test_two_states_on_one_store_see_each_others_events(new_place: Callable[[], 
     store = open_store(new_place(), create=True)
     first, second = OnlineState.open(store, settings_for()), OnlineState.open(store)
     for minute in range(1, 4):
-        second.add_events([Event("u0", "a", minute * MINUTE)])
-        second.add_items([Item("a", f"title {minute}")])
+        second.add_events([IncomingEvent("u0", "a", minute * MINUTE)])
+        second.add_items([StoredItem("a", f"title {minute}")])
         reader = OnlineReader(first, "u0", None, ["a"], now=0)
         assert (reader.count(ITEM_CLICKS)[0], reader.catalog.title[0]) == (minute, f"title {minute}")
     store.close()
@@ -435,7 +440,7 @@ def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState,
     events, users = log.events, [*log.users, None]
     brand = log.catalog.categories["brand"]
     items = [
-        Item(
+        StoredItem(
             str(item_id),
             published_at=int(log.catalog.published_at[code]),
             categories={"brand": tuple(brand.values[value] for value in brand.codes.row(code))},
@@ -443,7 +448,9 @@ def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState,
         for code, item_id in enumerate(log.catalog.ids)
     ]
     ready = [
-        Event(users[events.user[i]], log.catalog.ids[events.item[i]], int(events.time[i]), events.types[events.type[i]])
+        IncomingEvent(
+            users[events.user[i]], log.catalog.ids[events.item[i]], int(events.time[i]), events.types[events.type[i]]
+        )
         for i in range(int(np.searchsorted(events.time, requests.time[-1])))
     ]
     with fresh_state(wanted) as state:

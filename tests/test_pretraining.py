@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from features.arrays import Float32
-from recsys.config import Pretraining, load_config
+from recsys.config import PretrainingConfig, load_config
 from recsys.encoder.pretraining.masking import Masked, Masking
 from recsys.encoder.pretraining.pretrain import PretrainingRecord, pretrain
 from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens, small_embeddings
@@ -43,8 +43,8 @@ CYCLES = [
     for first in range(5)
     for length in range(4, 11)
 ]
-MASKED = Pretraining(masked_epochs=15, masked_batch_tokens=64, masked_learning_rate=3e-3, held_out_share=0.1)
-CONTRASTIVE = Pretraining(contrastive_epochs=5, contrastive_batch_tokens=512, contrastive_learning_rate=1e-3)
+MASKED = PretrainingConfig(masked_epochs=15, masked_batch_tokens=64, masked_learning_rate=3e-3, held_out_share=0.1)
+CONTRASTIVE = PretrainingConfig(contrastive_epochs=5, contrastive_batch_tokens=512, contrastive_learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +160,11 @@ def views(tower: Tower, seed: int) -> Float32:
     return found
 
 
-def replace_of(settings: Pretraining, **values: float | None) -> Pretraining:
+def replace_of(settings: PretrainingConfig, **values: float | None) -> PretrainingConfig:
     return settings.model_copy(update=values)
 
 
-BOTH = Pretraining(
+BOTH = PretrainingConfig(
     masked_epochs=2,
     masked_batch_tokens=64,
     masked_learning_rate=3e-3,
@@ -193,7 +193,7 @@ def test_the_callers_random_numbers_stay_as_they_were(tower: Tower) -> None:
 
 
 @pytest.mark.parametrize("settings", [MASKED, CONTRASTIVE], ids=["masked", "contrastive"])
-def test_with_upper_layers_alone_the_others_and_the_embeddings_stay(tower: Tower, settings: Pretraining) -> None:
+def test_with_upper_layers_alone_the_others_and_the_embeddings_stay(tower: Tower, settings: PretrainingConfig) -> None:
     before = weights(tower)
     pretrain(tower, CYCLES, replace_of(settings, layers=1), seed=0)
     found = changed(before, tower)
@@ -240,9 +240,9 @@ def test_an_interrupt_leaves_a_whole_frozen_tower(tower: Tower) -> None:
 
 
 def test_it_is_off_by_default_and_then_changes_nothing(tower: Tower) -> None:
-    assert load_config().encoder.pretraining == Pretraining()
+    assert load_config().encoder.pretraining == PretrainingConfig()
     before = weights(tower)
-    assert pretrain(tower, CYCLES, Pretraining(), seed=0) == ()
+    assert pretrain(tower, CYCLES, PretrainingConfig(), seed=0) == ()
     assert not changed(before, tower)
 
 

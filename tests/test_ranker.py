@@ -9,13 +9,13 @@ from features.definitions.aggregates import ITEM, Count
 from features.definitions.attribute_measures import ItemCategory
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import CountOf, Feature
-from recsys.config import Ranker as Settings
+from recsys.config import RankerConfig as Settings
 from recsys.config import load_config
 from recsys.errors import ConfigError, ModelError, TrainingError
 from recsys.ranker.lightgbm_ranker import (
-    Column,
-    Lists,
+    MatrixColumn,
     Ranker,
+    RankingDataset,
     lists_of_rows,
     load_ranker,
     retrain_ranker,
@@ -24,17 +24,17 @@ from recsys.ranker.lightgbm_ranker import (
 )
 from recsys.ranker.matrix import ranker_columns
 
-COLUMNS = (Column("signal"), Column("noise"), Column("shelf", categorical=True))
+COLUMNS = (MatrixColumn("signal"), MatrixColumn("noise"), MatrixColumn("shelf", categorical=True))
 
 
-def lists(n: int, seed: int) -> Lists:
+def lists(n: int, seed: int) -> RankingDataset:
     """Lists of ten candidates: the clicked one has the largest signal, and shelf 2 adds to it."""
     random = np.random.default_rng(seed)
     matrix = random.normal(size=(n * 10, 3)).astype(np.float32)
     matrix[:, 2] = random.integers(0, 4, n * 10)
     worth = (matrix[:, 0] + 3.0 * (matrix[:, 2] == 2)).reshape(n, 10)
     label = (worth == worth.max(axis=1, keepdims=True)).astype(np.int8).ravel()
-    return Lists(matrix, label, np.arange(n + 1, dtype=np.int64) * 10)
+    return RankingDataset(matrix, label, np.arange(n + 1, dtype=np.int64) * 10)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def test_a_list_longer_than_the_library_takes_is_trained_on_and_evaluated() -> N
     clicked = np.zeros(12_000, np.int8)
     clicked[[3, 11_999]] = 1, 2
     matrix = np.concatenate([one.matrix, lists(50, 6).matrix])
-    long = Lists(matrix, np.concatenate([clicked, lists(50, 6).label]), np.append(0, 12_000 + 10 * np.arange(51)))
+    long = RankingDataset(
+        matrix, np.concatenate([clicked, lists(50, 6).label]), np.append(0, 12_000 + 10 * np.arange(51))
+    )
     settings = Settings(max_trees=5, min_data_in_leaf=5)
     ranker = train_ranker(long, long, COLUMNS, settings, seed=0, threads=1)
     assert len(ranker.scores(long.matrix)) == 12_500
@@ -58,13 +60,15 @@ def test_a_shortened_list_keeps_its_clicks_and_others_from_all_over() -> None:
     label = np.zeros(30, np.int8)
     label[[2, 9, 19, 25]] = 1, 3, 1, 2
     matrix = np.arange(30, dtype=np.float32)[:, None]
-    found = shortened(Lists(matrix, label, np.array([0, 20, 24, 30])), 6)
+    found = shortened(RankingDataset(matrix, label, np.array([0, 20, 24, 30])), 6)
     assert found.offsets.tolist() == [0, 6, 10, 16]
     assert found.matrix.ravel().tolist() == [0, 2, 6, 9, 13, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]
     assert found.label.tolist() == [0, 1, 0, 3, 0, 1, *[0] * 5, 2, *[0] * 4]
-    most_clicked = shortened(Lists(matrix[:8], np.array([1, 1, 2, 1, 0, 3, 1, 0], np.int8), np.array([0, 8])), 3)
+    most_clicked = shortened(
+        RankingDataset(matrix[:8], np.array([1, 1, 2, 1, 0, 3, 1, 0], np.int8), np.array([0, 8])), 3
+    )
     assert most_clicked.matrix.ravel().tolist() == [2, 4, 5]
-    short = Lists(matrix, label, np.array([0, 30]))
+    short = RankingDataset(matrix, label, np.array([0, 30]))
     assert shortened(short, 30) is short
 
 
@@ -111,7 +115,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_with_a_monotone_constraint_a_larger_value_never_lowers_the_score() -> None:
-    columns = (Column("signal", monotone=1), Column("noise"), Column("shelf"))
+    columns = (MatrixColumn("signal", monotone=1), MatrixColumn("noise"), MatrixColumn("shelf"))
     trained = train_ranker(lists(300, 0), lists(80, 1), columns, Settings(max_trees=60), seed=0, threads=1)
     rows = np.zeros((50, 3), np.float32)
     rows[:, 0] = np.linspace(-3, 3, 50)
@@ -119,7 +123,11 @@ def test_with_a_monotone_constraint_a_larger_value_never_lowers_the_score() -> N
 
 
 def test_the_declared_constraints_and_categories_reach_the_model() -> None:
-    columns = (Column("signal", monotone=1), Column("noise", monotone=-1), Column("shelf", categorical=True))
+    columns = (
+        MatrixColumn("signal", monotone=1),
+        MatrixColumn("noise", monotone=-1),
+        MatrixColumn("shelf", categorical=True),
+    )
     trained = train_ranker(lists(300, 0), lists(80, 1), columns, Settings(max_trees=30), seed=0, threads=1)
     assert trained.booster.dump_model()["monotone_constraints"] == [1, -1, 0]
     splits = trained.booster.trees_to_dataframe().dropna(subset=["split_feature"])
@@ -160,7 +168,7 @@ def test_a_ranker_of_mixed_rows_is_the_one_of_sorted_rows(ranker: Ranker) -> Non
 @pytest.mark.parametrize("offsets", [[0, 10, 19], [1, 20], [0, 15, 10, 20]])
 def test_lists_that_do_not_add_up_are_refused(offsets: list[int]) -> None:
     with pytest.raises(ValueError, match="rise from 0 to their number, got 20 rows, 20 labels"):
-        Lists(np.zeros((20, 1), np.float32), np.zeros(20, np.int8), np.array(offsets))
+        RankingDataset(np.zeros((20, 1), np.float32), np.zeros(20, np.int8), np.array(offsets))
 
 
 def test_lists_of_a_heavier_label_are_heeded_more() -> None:
@@ -170,9 +178,11 @@ def test_lists_of_a_heavier_label_are_heeded_more() -> None:
     matrix = random.normal(size=(400, 10, 2)).astype(np.float32)
     worth = matrix[:, :, 0] * np.where(kind == 2, -1, 1)[:, None]
     label = np.where(worth == worth.max(axis=1, keepdims=True), kind[:, None], 0).astype(np.int8)
-    train = Lists(matrix.reshape(-1, 2), label.ravel(), np.arange(401, dtype=np.int64) * 10)
-    valid = Lists(matrix[kind == 2].reshape(-1, 2), label[kind == 2].ravel(), np.arange(101, dtype=np.int64) * 10)
-    columns, rows = (Column("signal"), Column("noise")), np.array([[-2, 0], [2, 0]], np.float32)
+    train = RankingDataset(matrix.reshape(-1, 2), label.ravel(), np.arange(401, dtype=np.int64) * 10)
+    valid = RankingDataset(
+        matrix[kind == 2].reshape(-1, 2), label[kind == 2].ravel(), np.arange(101, dtype=np.int64) * 10
+    )
+    columns, rows = (MatrixColumn("signal"), MatrixColumn("noise")), np.array([[-2, 0], [2, 0]], np.float32)
     for weight, follows in ((1.0, True), (20.0, False)):
         settings = Settings(max_trees=20, list_weights={2: weight})
         low, high = train_ranker(train, valid, columns, settings, seed=0, threads=1).scores(rows)

@@ -24,8 +24,8 @@ pytest.importorskip("redis", reason="the package redis is not installed: pip ins
 
 from features.definitions.builtin import catalogue, reads_of
 from features.errors import StoreError
-from features.online.events import Event
-from features.online.items import Item
+from features.online.events import IncomingEvent
+from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -529,8 +529,8 @@ def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidat
     with closing(RedisStore(place)) as store:
         wanted = StoreSettings(reads_of(catalogue(categories={"brand": ("a", "b")})), categories=("brand",))
         state = OnlineState.open(store, wanted)
-        state.add_items([Item(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
-        state.add_events([Event("u0", item_id, number) for number, item_id in enumerate(ids)])
+        state.add_items([StoredItem(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
+        state.add_events([IncomingEvent("u0", item_id, number) for number, item_id in enumerate(ids)])
         calls = counted_calls(store, monkeypatch)
         OnlineReader(state, "u0", None, ids, now=0)
         first = len(calls) - 1  # the server is sent a script once

@@ -16,9 +16,9 @@ import pytest
 from trained_site import TrainedSite
 
 from features.log import Impressions, Requests
-from recsys.config import Evaluation as EvaluationSettings
+from recsys.config import EvaluationConfig as EvaluationSettings
 from recsys.evaluation.evaluate import evaluate
-from recsys.evaluation.examples import Example, Examples, Item, Moved
+from recsys.evaluation.examples import Example, ExampleItem, ListExamples, Moved
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation, format_interval
 from recsys.metrics.bootstrap import Interval
@@ -61,7 +61,9 @@ def small_evaluation() -> Evaluation:
 
 
 def example(change: float) -> Example:
-    titles = [Item(f"i{k}", title, clicked=k == 1) for k, title in enumerate((HOSTILE, CHINESE, ARABIC, "", LONG))]
+    titles = [
+        ExampleItem(f"i{k}", title, clicked=k == 1) for k, title in enumerate((HOSTILE, CHINESE, ARABIC, "", LONG))
+    ]
     moved = (Moved(titles[1], 7, 2),)
     recent, top = tuple(titles[:3]), tuple(titles)
     return Example(HOSTILE, 10**15, 20, 0.5 - change / 2, 0.5 + change / 2, recent, 30, top, top[::-1], moved)
@@ -96,7 +98,7 @@ def full_content() -> Content:
             0.01, 0.05, 40, 40, 15, 1500, 12,
         ),
         calibrated="ranker",
-        examples=Examples((example(0.4),), (example(-0.3),), 20, 10, 30),
+        examples=ListExamples((example(0.4),), (example(-0.3),), 20, 10, 30),
         notes=(HOSTILE,),
     )  # fmt: skip
 

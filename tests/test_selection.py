@@ -12,25 +12,25 @@ from features.arrays import Int32
 from features.definitions.attribute_measures import Age, Hour
 from features.definitions.event_measures import Feature
 from features.offline.reader import LogIndex
-from recsys.config import Ranker as Settings
+from recsys.config import RankerConfig as Settings
 from recsys.ranker.feature_selection import Selection, select_features
-from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 from recsys.ranker.model import Unit
 from recsys.ranker.offline_matrix import scores_over_log
 from recsys.training.stages import ranker_stage
 
 NAMES = ("signal", "weaker", "noise", "more_noise")
 FEATURES = tuple(Feature(name, "It.", Age() if name == "noise" else Hour(), place=name == "noise") for name in NAMES)
-COLUMNS = tuple(Column(name) for name in (*NAMES, "noise_percentile", "noise_zscore", "text_score"))
+COLUMNS = tuple(MatrixColumn(name) for name in (*NAMES, "noise_percentile", "noise_zscore", "text_score"))
 
 
-def lists(n: int, seed: int) -> Lists:
+def lists(n: int, seed: int) -> RankingDataset:
     """Ten candidates a list, the click on the best by signal and half of weaker; all other columns are noise."""
     random = np.random.default_rng(seed)
     matrix = random.normal(size=(n, 10, len(COLUMNS))).astype(np.float32)
     worth = matrix[:, :, 0] + 0.5 * matrix[:, :, 1]
     label = (worth == worth.max(axis=1, keepdims=True)).astype(np.int8)
-    return Lists(matrix.reshape(-1, len(COLUMNS)), label.ravel(), np.arange(n + 1, dtype=np.int64) * 10)
+    return RankingDataset(matrix.reshape(-1, len(COLUMNS)), label.ravel(), np.arange(n + 1, dtype=np.int64) * 10)
 
 
 def users(n: int) -> Int32:

@@ -24,14 +24,14 @@ from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from pipelines.load import items_into
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.online.lru import Lru
 from recsys.online.open_state import wanted_settings
 from recsys.serving.app import create_app
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
-LIMITS = Serving(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
+LIMITS = ServingConfig(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
 
 
 @pytest.fixture(scope="module")
@@ -509,7 +509,7 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
             held.wait(10)
             return super().rank(request, request_id=request_id)
 
-    narrow = Serving(workers=1, queue=0)
+    narrow = ServingConfig(workers=1, queue=0)
     with TestClient(create_app(Slow(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
         answers: list[int] = []
         first = Thread(target=lambda: answers.append(client.post("/v1/rank", json={"candidates": ids[:2]}).status_code))
@@ -524,7 +524,7 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
 
 
 def test_the_place_of_a_finished_request_is_free_again(site: SmallSite, state: OnlineState, ids: list[str]) -> None:
-    narrow = Serving(workers=1, queue=0)
+    narrow = ServingConfig(workers=1, queue=0)
     with TestClient(create_app(RankService(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
         status = [
             client.post("/v1/rank", json={"candidates": candidates}).status_code for candidates in (ids[:2], [1.5]) * 2

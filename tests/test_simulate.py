@@ -16,7 +16,7 @@ from pipelines.simulation.pages import examination
 from pipelines.simulation.texts import english, write_texts
 from pipelines.simulation.truth import read_truth, redraw_clicks
 from pipelines.simulation.unbiased_test import clicks_before, unbiased_test
-from recsys.config import Evaluation
+from recsys.config import EvaluationConfig
 from recsys.evaluation.evaluate import evaluate
 
 Site = tuple[Path, SimulationReport]
@@ -208,7 +208,7 @@ def ndcg(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
         log.users,
         item_clicks_before=test.popularity,
         user_clicks_before=test.user_clicks_before,
-        settings=Evaluation(resamples=100),
+        settings=EvaluationConfig(resamples=100),
         seed=0,
     ).as_dict()
     assert found["cold_items"]["n"] >= 50 and found["cold_users"]["n"] >= 20

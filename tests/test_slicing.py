@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.log import Impressions, Requests
-from recsys.config import Slices
+from recsys.config import SlicesConfig
 from recsys.errors import TrainingError
 from recsys.training.time_split import chunk_starts, slice_after, slice_impressions
 
@@ -29,13 +29,13 @@ def impressions_at(times: list[int], *, clicked: bool = True) -> Impressions:
 
 
 def test_slices_are_the_configured_shares_of_the_impressions() -> None:
-    sliced = slice_impressions(impressions_at(list(range(100))), Slices())
+    sliced = slice_impressions(impressions_at(list(range(100))), SlicesConfig())
     assert sliced.counts() == {"encoder": 25, "ranker": 50, "valid": 10, "test": 15}
 
 
 def test_a_moment_that_straddles_a_cut_goes_whole_to_the_nearer_side() -> None:
     times = [0] * 23 + [1] * 5 + list(range(2, 74))
-    sliced = slice_impressions(impressions_at(times), Slices())
+    sliced = slice_impressions(impressions_at(times), SlicesConfig())
     assert sliced.counts()["encoder"] == 23
 
 
@@ -47,7 +47,9 @@ def test_parts_of_a_slice_are_alike_and_divide_no_moment() -> None:
 
 
 def test_lists_after_a_moment_are_cut_by_the_shares_of_the_later_slices() -> None:
-    sliced = slice_after(impressions_at(list(range(100))), 70, Slices(encoder=0.5, ranker=0.25, valid=0.1, test=0.15))
+    sliced = slice_after(
+        impressions_at(list(range(100))), 70, SlicesConfig(encoder=0.5, ranker=0.25, valid=0.1, test=0.15)
+    )
     assert sliced.counts() == {"encoder": 70, "ranker": 15, "valid": 6, "test": 9}
 
 
@@ -55,7 +57,7 @@ def test_lists_after_a_moment_are_cut_by_the_shares_of_the_later_slices() -> Non
 def test_no_moment_lies_in_two_slices_and_no_impression_is_lost(times: list[int]) -> None:
     impressions = impressions_at(times)
     try:
-        sliced = slice_impressions(impressions, Slices())
+        sliced = slice_impressions(impressions, SlicesConfig())
     except TrainingError:
         return
     parts = [sliced.encoder, sliced.ranker, sliced.valid, sliced.test]
@@ -66,9 +68,9 @@ def test_no_moment_lies_in_two_slices_and_no_impression_is_lost(times: list[int]
 
 def test_one_impression_only_is_an_error_that_says_how_many_there_are() -> None:
     with pytest.raises(TrainingError, match=r"'encoder'.*1 impressions at 1 distinct times"):
-        slice_impressions(impressions_at([5]), Slices())
+        slice_impressions(impressions_at([5]), SlicesConfig())
 
 
 def test_lists_without_a_click_cannot_fill_a_slice() -> None:
     with pytest.raises(TrainingError, match="both a clicked and an unclicked item"):
-        slice_impressions(impressions_at(list(range(100)), clicked=False), Slices())
+        slice_impressions(impressions_at(list(range(100)), clicked=False), SlicesConfig())

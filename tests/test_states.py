@@ -9,7 +9,7 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.offline.reader import LogIndex
 from recsys.encoder.scoring import mean_history_head
-from recsys.encoder.snapshots import BEGINNING, Snapshot, State, of_each, set_aside, split
+from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, State, of_each, set_aside, split
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.schedule import Course
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
@@ -21,8 +21,8 @@ from recsys.ranker.text_snapshots import TextsOverTime
 SECOND = 1_000_000
 
 
-def snapshot() -> Snapshot:
-    return Snapshot(50, mean_history_head(2), empty_table(2))
+def snapshot() -> EncoderSnapshot:
+    return EncoderSnapshot(50, mean_history_head(2), empty_table(2))
 
 
 def test_a_list_is_scored_by_the_latest_state_that_has_started() -> None:
@@ -33,7 +33,7 @@ def test_a_list_is_scored_by_the_latest_state_that_has_started() -> None:
 
 def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() -> None:
     table = empty_table(2).with_texts(["red", "blue"], np.array([[1, 0], [0, 1]], np.float32))
-    found = Snapshot(50, mean_history_head(2), table).encode_texts(["blue", "", "green"])
+    found = EncoderSnapshot(50, mean_history_head(2), table).encode_texts(["blue", "", "green"])
     assert found[0].tolist() == [0, 1]
     assert np.isnan(found[1:]).all()
 
@@ -87,7 +87,9 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     first = site.unit.encoder
     table = first.table
     turned = type(table)(table.keys, np.ascontiguousarray(table.vectors[:, ::-1] * np.float32(-1) ** np.arange(32)))
-    second = Snapshot(first.history_length, mean_history_head(32), type(table)(table.keys, turned.vectors[::-1].copy()))
+    second = EncoderSnapshot(
+        first.history_length, mean_history_head(32), type(table)(table.keys, turned.vectors[::-1].copy())
+    )
     lists = site.log.impressions.take(site.chain.sliced.test).requests
     middle = int(lists.time[len(lists) // 2])
     collaborative = site.unit.settings.collaborative

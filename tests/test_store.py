@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
-from features.stores.base import MAX_KEY_BYTES, RANGED, KeyValueStore, Snapshot, Transaction, with_prefix
+from features.stores.base import MAX_KEY_BYTES, RANGED, KeyValueStore, StoreSnapshot, Transaction, with_prefix
 from features.stores.open import open_store
 
 NewPlace = Callable[[], str]
@@ -111,7 +111,7 @@ def test_a_store_is_a_dict_whose_snapshots_stay_as_they_were(
     model: dict[bytes, bytes] = {}
     every = sorted({key for first, second, _ in changes for key in (*first, *second)} | {MARK})
     with closing(open_store(new_place(), create=True)) as store, ExitStack() as open_snapshots:
-        snapshots: list[tuple[Snapshot, dict[bytes, bytes]]] = []
+        snapshots: list[tuple[StoreSnapshot, dict[bytes, bytes]]] = []
         for number, (first, second, outcome) in enumerate(changes):
             if number in held:
                 snapshot = open_snapshots.enter_context(store.read())
@@ -146,7 +146,7 @@ def apply(
     return 1
 
 
-def check(snapshot: Snapshot, model: dict[bytes, bytes], every: list[bytes]) -> None:
+def check(snapshot: StoreSnapshot, model: dict[bytes, bytes], every: list[bytes]) -> None:
     assert snapshot.get_many(every) == [model.get(key) for key in every]
     for first in RANGED[:2]:
         kind = bytes((first,))

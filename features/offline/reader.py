@@ -26,7 +26,7 @@ from features.definitions.aggregates import (
     kind_of,
     window_edge,
 )
-from features.history import Clicks, Histories, clicked_before, clicks_by_user, histories
+from features.history import Histories, UserClicks, clicked_before, clicks_by_user, histories
 from features.log import Catalog, Log, Requests
 from features.offline.sorted_events import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
 
@@ -38,7 +38,7 @@ class LogIndex:
     log: Log
     _occurrences: dict[tuple[str, bool], Occurrences] = field(default_factory=dict)
     _counters: dict[tuple[str, Key, bool], Counters] = field(default_factory=dict)
-    _clicks: Clicks | None = None
+    _clicks: UserClicks | None = None
 
     def reader(self, requests: Requests, history: Histories, *, delay: int = 0, timezone: str = "UTC") -> OfflineReader:
         """A reader for `requests` and their histories. delay: microseconds that an event needs to become known.
@@ -54,7 +54,7 @@ class LogIndex:
         """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
         return clicked_before(self.clicks(), moment, length=length)
 
-    def clicks(self) -> Clicks:
+    def clicks(self) -> UserClicks:
         """The log's clicks by user."""
         if self._clicks is None:
             self._clicks = clicks_by_user(self.log.events, len(self.log.users))
@@ -72,7 +72,7 @@ class LogIndex:
             self.occurrences(what, dated=dated)
         slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            jobs: list[Future[Clicks] | Future[Counters]] = [pool.submit(self.clicks)]
+            jobs: list[Future[UserClicks] | Future[Counters]] = [pool.submit(self.clicks)]
             jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
             for job in jobs:
                 job.result()

@@ -32,7 +32,7 @@ from features.online.change_batches import addressed
 from features.online.click_ledger import Rule, unpack
 from features.online.counter_records import Changes, Records, Table, tables_for
 from features.online.delayed_changes import changes_of
-from features.online.items import Item, read_items
+from features.online.items import StoredItem, read_items
 from features.online.keys import (
     Change,
     counters_key,
@@ -43,7 +43,7 @@ from features.online.keys import (
     ledgers_of,
 )
 from features.online.settings import StoreSettings
-from features.stores.base import Snapshot, Transaction, with_prefix
+from features.stores.base import StoreSnapshot, Transaction, with_prefix
 
 SHOWN_KIND, ROW_KIND = 0, 1
 NOBODY = "\0"
@@ -119,7 +119,7 @@ class Counting:
             for kind in range(len(self.kinds))
         )
 
-    def keys_of(self, change: Change, item: Item | None) -> list[tuple[int, tuple[str, ...]]]:
+    def keys_of(self, change: Change, item: StoredItem | None) -> list[tuple[int, tuple[str, ...]]]:
         """The (table, key) pairs under which a change is counted. item: as the items table has it."""
         found: list[tuple[int, tuple[str, ...]]] = []
         user = change.user
@@ -162,7 +162,7 @@ class Counting:
                 self._set_extremes(transaction, table, records[row : row + 1], keys[row][0], horizon)
         transaction.put_many(zip(names, table.encode(records), strict=True))
 
-    def _set_extremes(self, snapshot: Snapshot, table: Table, record: Records, item: str, horizon: int) -> None:
+    def _set_extremes(self, snapshot: StoreSnapshot, table: Table, record: Records, item: str, horizon: int) -> None:
         """First and last time of an item from which an event was taken, from the ledgers of all its users; those of
         impressions, which ledgers need not hold and which are never taken, stay.
         """
@@ -216,7 +216,7 @@ class Counting:
             key = counters_key(numbers[of_category(column)], (value,))
             transaction.put_many([(key, table.merged(records).tobytes())])
 
-    def _items_with(self, snapshot: Snapshot, column: str, value: str) -> list[str]:
+    def _items_with(self, snapshot: StoreSnapshot, column: str, value: str) -> list[str]:
         prefix = items_with(self.settings.categories.index(column), value)
         return [last_part(key, prefix) for key, _ in with_prefix(snapshot, prefix)]
 
@@ -236,7 +236,7 @@ class Counting:
             table.add(record, changes_of(changes, horizon), self.counted[table.by])
             transaction.put_many([(counters_key(number, (user, value)), record.tobytes())])
 
-    def _history_of(self, snapshot: Snapshot, item: str, horizon: int) -> list[tuple[Change, int]]:
+    def _history_of(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[tuple[Change, int]]:
         """All that ledgers say of an item before the horizon."""
         prefix = ledgers_of(item)
         found = []

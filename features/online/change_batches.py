@@ -11,7 +11,7 @@ from features.arrays import Bool, Int32, Int64, Ragged
 from features.definitions.aggregates import CATALOGUE, ITEM, USER, Key, category_of
 from features.online.counter_records import Changes
 from features.online.delayed_changes import changes_of
-from features.online.items import Item
+from features.online.items import StoredItem
 from features.online.keys import Change
 
 
@@ -25,7 +25,7 @@ class Addressed:
     item: Int32
     changes: Changes
 
-    def under(self, by: Key, counted: Bool, known: Mapping[str, Item]) -> tuple[list[tuple[str, ...]], Changes]:
+    def under(self, by: Key, counted: Bool, known: Mapping[str, StoredItem]) -> tuple[list[tuple[str, ...]], Changes]:
         """The distinct keys of `by` that changes of the counted kinds fall under, and those changes, row by key.
 
         counted: (n_kinds,). known: the items that were described; the others have no category values.
@@ -63,7 +63,7 @@ def addressed(changes: Sequence[tuple[Change, int]], dated: Sequence[bool]) -> A
     return Addressed(tuple(str(name) for name in users if name is not None), tuple(items), user, item, arrays)
 
 
-def _values(items: Sequence[str], known: Mapping[str, Item], column: str) -> tuple[list[str], Ragged]:
+def _values(items: Sequence[str], known: Mapping[str, StoredItem], column: str) -> tuple[list[str], Ragged]:
     """The category values of some items: their names, and a row of codes for each item."""
     rows = [known[item].values(column) if item in known else () for item in items]
     codes: dict[str, int] = {}

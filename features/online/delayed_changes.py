@@ -14,12 +14,12 @@ import numpy as np
 
 from features.online.counter_records import Changes
 from features.online.keys import PENDING, Change, change_of, pending_before, pending_key
-from features.stores.base import Snapshot, Transaction
+from features.stores.base import StoreSnapshot, Transaction
 
 _COUNT = Struct("<q")
 
 
-def waiting(snapshot: Snapshot, *, start: int | None, end: int) -> list[tuple[Change, int]]:
+def waiting(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[tuple[Change, int]]:
     """The changes that wait, of times from `start` (or ever) to before `end`, and how often each."""
     first = PENDING if start is None else pending_before(start)
     found = snapshot.between(first, pending_before(end))

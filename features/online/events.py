@@ -19,7 +19,7 @@ CLICKED_ROW_TYPE = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class IncomingEvent:
     """One row of the events table. user_id None: nobody we know. time: microseconds since the epoch."""
 
     user_id: str | None
@@ -45,7 +45,7 @@ class ShownList:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class RejectedEvent:
     """Why something was not taken. index: its place in what was handed in. code: for programs. message: for people."""
 
     index: int
@@ -68,14 +68,14 @@ class Arrival(NamedTuple):
     group: int
 
 
-def event_arrivals(events: Sequence[Event], *, latest: int | None) -> tuple[list[Arrival], list[Rejection]]:
+def event_arrivals(events: Sequence[IncomingEvent], *, latest: int | None) -> tuple[list[Arrival], list[RejectedEvent]]:
     """The arrivals of events, and those that are not usable."""
     arrivals, rejected = [], []
     for index, event in enumerate(events):
         kind = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
         problem = _event_problem(event, kind) or _time_problem(event.time, latest)
         if problem is not None:
-            rejected.append(Rejection(index, *problem))
+            rejected.append(RejectedEvent(index, *problem))
             continue
         once = None if event.event_id is None else f"event\0{event.event_id}"
         arrivals.append(
@@ -84,14 +84,14 @@ def event_arrivals(events: Sequence[Event], *, latest: int | None) -> tuple[list
     return arrivals, rejected
 
 
-def list_arrivals(lists: Sequence[ShownList], *, latest: int | None) -> tuple[list[Arrival], list[Rejection]]:
+def list_arrivals(lists: Sequence[ShownList], *, latest: int | None) -> tuple[list[Arrival], list[RejectedEvent]]:
     """The arrivals of shown lists, and the lists that are not usable."""
     arrivals: list[Arrival] = []
     rejected = []
     for index, shown in enumerate(lists):
         problem = _list_problem(shown) or _time_problem(shown.time, latest)
         if problem is not None:
-            rejected.append(Rejection(index, *problem))
+            rejected.append(RejectedEvent(index, *problem))
             continue
         arrivals += _rows(shown, index)
     return arrivals, rejected
@@ -124,7 +124,7 @@ def _rows(shown: ShownList, group: int) -> Iterator[Arrival]:
         yield Arrival(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
 
 
-def _event_problem(event: Event, kind: object) -> tuple[str, str] | None:
+def _event_problem(event: IncomingEvent, kind: object) -> tuple[str, str] | None:
     """kind: the event's type as it is compared."""
     if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_TYPE_LENGTH or kind == IMPRESSION:
         return (

@@ -12,13 +12,13 @@ import orjson
 from features.arrays import NO_TIME, Float32, Int64, Ragged, Strings
 from features.log import Catalog, Categorical
 from features.online.keys import item_key
-from features.stores.base import Snapshot
+from features.stores.base import StoreSnapshot
 
 _LENGTH = Struct("<I")
 
 
 @dataclass(frozen=True)
-class Item:
+class StoredItem:
     """One row of the items table. published_at: microseconds, NO_TIME where missing. categories: column to its values;
     what is missing stands in none of the mappings. vectors: column to (d,) float32.
     """
@@ -53,7 +53,7 @@ class Item:
         return b"".join((_LENGTH.pack(len(text)), text, *vectors))
 
 
-def unpack_item(item_id: str, value: bytes) -> Item:
+def unpack_item(item_id: str, value: bytes) -> StoredItem:
     """The item that `Item.pack` made bytes of."""
     start = _LENGTH.size + _LENGTH.unpack_from(value)[0]
     title, description, published_at, categories, numbers, texts, widths = orjson.loads(value[_LENGTH.size : start])
@@ -62,10 +62,10 @@ def unpack_item(item_id: str, value: bytes) -> Item:
         vectors[column] = np.frombuffer(value, np.float32, width, start)
         start += 4 * width
     categories = {column: tuple(values) for column, values in categories.items()}
-    return Item(item_id, title, description, published_at, categories, numbers, vectors, texts)
+    return StoredItem(item_id, title, description, published_at, categories, numbers, vectors, texts)
 
 
-def read_items(snapshot: Snapshot, ids: Iterable[str]) -> Mapping[str, Item]:
+def read_items(snapshot: StoreSnapshot, ids: Iterable[str]) -> Mapping[str, StoredItem]:
     """The items of those ids that were described."""
     wanted = list(ids)
     values = snapshot.get_many([item_key(item) for item in wanted])
@@ -74,7 +74,7 @@ def read_items(snapshot: Snapshot, ids: Iterable[str]) -> Mapping[str, Item]:
 
 def local_catalog(
     ids: Sequence[str],
-    items: Mapping[str, Item],
+    items: Mapping[str, StoredItem],
     *,
     categories: Sequence[str],
     numbers: Sequence[str],
@@ -84,8 +84,8 @@ def local_catalog(
 
     categories, numbers: the columns it has to have. vectors: vector column to its width.
     """
-    rows = [items.get(item_id) or Item(item_id) for item_id in ids]
-    rows.append(Item(""))
+    rows = [items.get(item_id) or StoredItem(item_id) for item_id in ids]
+    rows.append(StoredItem(""))
     texts = sorted({column for row in rows for column in row.texts})
     return Catalog(
         _strings(ids),

@@ -20,10 +20,10 @@ from features.online.aggregation import Counting, latest, unpack_history
 from features.online.click_ledger import unpack
 from features.online.counter_records import NEVER_FIRST, Changes, Records, Table, count_changes
 from features.online.delayed_changes import Overlay, changes_of
-from features.online.items import Item, local_catalog
+from features.online.items import StoredItem, local_catalog
 from features.online.keys import Change, counters_keys, history_key, ledger_key
 from features.online.state import HISTORY, OnlineState
-from features.stores.base import Snapshot
+from features.stores.base import StoreSnapshot
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class OnlineReader:
         *,
         now: int,
         skew: int = 0,
-        inline: Mapping[str, Item] | None = None,
+        inline: Mapping[str, StoredItem] | None = None,
         history: Sequence[str] | None = None,
         query: str | None = None,
     ) -> None:
@@ -157,7 +157,7 @@ class OnlineReader:
         return np.repeat(values, self.requests.n_rows) if by in (CATALOGUE, USER) else values
 
     def _fetch(
-        self, snapshot: Snapshot, overlay: Overlay, counting: Counting, user: str | None, candidates: Sequence[str]
+        self, snapshot: StoreSnapshot, overlay: Overlay, counting: Counting, user: str | None, candidates: Sequence[str]
     ) -> dict[Key, _Known]:
         """What is known for a request under the keys of every table, all of it fetched at once."""
         keys = [_keys(table.by, user, candidates, self.catalog) for table in counting.tables]
@@ -194,7 +194,7 @@ class OnlineReader:
         return _Known(table, len(keys), records, windows, changes, counting.counted[table.by])
 
 
-def _in_groups(snapshot: Snapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
+def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
     """The values of groups of keys, read together: a store on another machine is asked once."""
     values = iter(snapshot.get_many([key for group in groups for key in group]))
     return [list(islice(values, len(group))) for group in groups]
@@ -236,7 +236,7 @@ def _pairs(
 
 
 def _history(
-    snapshot: Snapshot, overlay: Overlay, counting: Counting, user: str | None, moment: int
+    snapshot: StoreSnapshot, overlay: Overlay, counting: Counting, user: str | None, moment: int
 ) -> list[tuple[str, int]]:
     if user is None:
         return []
@@ -265,7 +265,7 @@ def _requests(
     )
 
 
-def _catalog(state: OnlineState, ids: Sequence[str], items: Mapping[str, Item]) -> Catalog:
+def _catalog(state: OnlineState, ids: Sequence[str], items: Mapping[str, StoredItem]) -> Catalog:
     columns = state.settings
     return local_catalog(
         ids, items, categories=columns.categories, numbers=columns.numbers, vectors=dict(columns.vectors)

@@ -37,14 +37,14 @@ from features.online.events import (
     CLICKED_ROW_TYPE,
     LARGEST_TIME,
     Arrival,
-    Event,
-    Rejection,
+    IncomingEvent,
+    RejectedEvent,
     ShownList,
     event_arrivals,
     list_arrivals,
 )
 from features.online.ingest import entered
-from features.online.items import Item, unpack_item
+from features.online.items import StoredItem, unpack_item
 from features.online.keys import (
     KINDS,
     META,
@@ -55,7 +55,7 @@ from features.online.keys import (
     value_key,
 )
 from features.online.settings import StoreSettings, settings_from
-from features.stores.base import KeyValueStore, Snapshot, Transaction
+from features.stores.base import KeyValueStore, StoreSnapshot, Transaction
 
 _META = Struct("<qQQ")
 _BATCH = 20_000
@@ -86,7 +86,7 @@ class OnlineState:
         self._lock, self._overlay_lock = threading.Lock(), threading.Lock()
         self._counting = Counting(settings, _FIRST_KINDS)
         self._overlay = Overlay(-1)
-        self._items: dict[str, Item | None] = {}
+        self._items: dict[str, StoredItem | None] = {}
         self._items_of = -1
 
     @classmethod
@@ -110,35 +110,35 @@ class OnlineState:
         store.update(lambda transaction: transaction.put_many([(SETTINGS, data)]))
         return cls(store, settings)
 
-    def add_events(self, events: Sequence[Event], *, latest: int | None = None) -> list[Rejection]:
+    def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count events, each once; what cannot be counted comes back with its place in `events`, a code and a reason.
 
         latest: microseconds; an event of a later time is rejected, for it would make every read before it impossible.
         """
-        rejected: list[Rejection] = []
+        rejected: list[RejectedEvent] = []
         for start in range(0, len(events), _BATCH):
             arrivals, wrong = event_arrivals(events[start : start + _BATCH], latest=latest)
             self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
-    def add_impressions(self, lists: Sequence[ShownList], *, latest: int | None = None) -> list[Rejection]:
+    def add_impressions(self, lists: Sequence[ShownList], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count shown lists, each once, and the clicks that are known with them; rejected as for `add_events`."""
-        rejected: list[Rejection] = []
+        rejected: list[RejectedEvent] = []
         for start in range(0, len(lists), _LISTS):
             arrivals, wrong = list_arrivals(lists[start : start + _LISTS], latest=latest)
             self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
-    def add_together(self, events: Sequence[Event], lists: Sequence[ShownList]) -> list[Rejection]:
+    def add_together(self, events: Sequence[IncomingEvent], lists: Sequence[ShownList]) -> list[RejectedEvent]:
         """Count events and shown lists in one transaction, for a few of each; rejected as for either, events first."""
         arrivals, rejected = event_arrivals(events, latest=None)
         shown, rejected_lists = list_arrivals(lists, latest=None)
         self.store.update(partial(self._arrive, arrivals=[*arrivals, *shown]))
         return rejected + rejected_lists
 
-    def add_items(self, items: Sequence[Item]) -> list[str]:
+    def add_items(self, items: Sequence[StoredItem]) -> list[str]:
         """Describe items, or describe them anew; the ids of those of which anything changed. Counts by category move
         with an item whose category changes: at once for one first described after its events, at the cost of counting
         the category anew for one that had another.
@@ -163,7 +163,7 @@ class OnlineState:
         self.store.update(partial(self._apply, changes=(), newest=time))
 
     @contextmanager
-    def snapshot(self) -> Iterator[tuple[Snapshot, Meta]]:
+    def snapshot(self) -> Iterator[tuple[StoreSnapshot, Meta]]:
         """One consistent view of everything for the reads of a request."""
         with self.store.read() as snapshot:
             yield snapshot, _meta(snapshot)
@@ -197,7 +197,7 @@ class OnlineState:
             self._counting = Counting(self.settings, meta.kinds)
         return self._counting
 
-    def items(self, snapshot: Snapshot, meta: Meta, ids: Iterable[str]) -> dict[str, Item]:
+    def items(self, snapshot: StoreSnapshot, meta: Meta, ids: Iterable[str]) -> dict[str, StoredItem]:
         """The items of those ids that were described; kept in memory between calls."""
         with self._lock:
             if self._items_of < meta.items:
@@ -217,7 +217,7 @@ class OnlineState:
                 self._items.update(fresh)
         return {item: known for item in wanted if (known := fresh.get(item) or cached.get(item)) is not None}
 
-    def overlay(self, snapshot: Snapshot, meta: Meta, moment: int) -> Overlay:
+    def overlay(self, snapshot: StoreSnapshot, meta: Meta, moment: int) -> Overlay:
         """The changes that wait, at least those before a moment (already shifted by the delay)."""
         end = min(moment, meta.newest + 1)
         with self._overlay_lock:
@@ -259,7 +259,7 @@ class OnlineState:
         enqueue(transaction, [(change, count) for change, count in total.items() if count and change.time >= horizon])
         _put_meta(transaction, meta._replace(newest=newest, sequence=meta.sequence + 1))
 
-    def _put_items(self, transaction: Transaction, items: Sequence[Item]) -> tuple[list[str], int]:
+    def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
         """The ids of items of which something is new, and how often items have changed."""
         meta, counting = _meta(transaction), self._counting_with(transaction, ())
         keys = [item_key(item.item_id) for item in items]
@@ -273,7 +273,7 @@ class OnlineState:
             changed.append(item.item_id)
             known[key] = after
             transaction.put_many([(key, after)])
-            old = Item(item.item_id) if before is None else unpack_item(item.item_id, before)
+            old = StoredItem(item.item_id) if before is None else unpack_item(item.item_id, before)
             for number, column in enumerate(self.settings.categories):
                 gone = [value for value in old.values(column) if value not in item.values(column)]
                 new = [value for value in item.values(column) if value not in old.values(column)]
@@ -297,7 +297,7 @@ class OnlineState:
         return Counting(self.settings, (*known, *new))
 
 
-def _meta(snapshot: Snapshot) -> Meta:
+def _meta(snapshot: StoreSnapshot) -> Meta:
     meta, kinds = snapshot.get_many([META, KINDS])
     newest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
     return Meta(newest, sequence, items, _FIRST_KINDS if kinds is None else tuple(orjson.loads(kinds)))

@@ -13,11 +13,11 @@ from features.arrays import Int32, Int64, Ragged
 from features.online.aggregation import NOBODY, Counting
 from features.online.click_ledger import unpack
 from features.online.keys import LEDGERS, ledger_parts
-from features.stores.base import Snapshot, with_prefix
+from features.stores.base import StoreSnapshot, with_prefix
 
 
 def clicked_before(
-    snapshot: Snapshot, counting: Counting, moment: int, *, length: int
+    snapshot: StoreSnapshot, counting: Counting, moment: int, *, length: int
 ) -> tuple[tuple[str, ...], Ragged]:
     """Item ids, sorted, and for each user in the order of their ids the codes of the latest `length` distinct items
     clicked strictly before a moment, oldest first.

@@ -17,7 +17,7 @@ RANGED = b"hilnqv"
 """First bytes of the keys that are read in ranges: a store may keep no order among the others."""
 
 
-class Snapshot(Protocol):
+class StoreSnapshot(Protocol):
     """A consistent view of the store."""
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -29,7 +29,7 @@ class Snapshot(Protocol):
         """
 
 
-class Transaction(Snapshot, Protocol):
+class Transaction(StoreSnapshot, Protocol):
     """A view that sees its own changes, which the store keeps all together or not at all."""
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
@@ -44,7 +44,7 @@ class KeyValueStore(Protocol):
 
     name: str
 
-    def read(self) -> AbstractContextManager[Snapshot]:
+    def read(self) -> AbstractContextManager[StoreSnapshot]:
         """A snapshot, for as long as the context lasts."""
 
     def update(self, change: Callable[[Transaction], Result]) -> Result:
@@ -58,6 +58,6 @@ class KeyValueStore(Protocol):
         """Let go of the store; nothing that was acknowledged is lost without it either."""
 
 
-def with_prefix(snapshot: Snapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def with_prefix(snapshot: StoreSnapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys that start with `prefix`, and their values, ascending."""
     return snapshot.between(prefix, prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix)))

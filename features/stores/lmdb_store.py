@@ -11,7 +11,7 @@ from typing import cast
 import lmdb
 
 from features.errors import StoreError, StoreMissing
-from features.stores.base import Result, Snapshot, Transaction
+from features.stores.base import Result, StoreSnapshot, Transaction
 
 _LARGEST_MAP = 2**38
 _SMALLEST_MAP = 2**30
@@ -72,7 +72,7 @@ class LmdbStore:
             ) from error
 
     @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> Iterator[StoreSnapshot]:
         """A snapshot of the last finished change."""
         try:
             transaction = self._environment.begin(buffers=False)

@@ -23,7 +23,7 @@ from typing import Any
 
 from features.errors import StoreError, StoreMissing
 from features.stores import redis_scripts
-from features.stores.base import MAX_KEY_BYTES, RANGED, Result, Snapshot, Transaction
+from features.stores.base import MAX_KEY_BYTES, RANGED, Result, StoreSnapshot, Transaction
 from features.stores.redis_client import (
     Command,
     RedisLink,
@@ -178,7 +178,7 @@ class RedisStore:
             raise
 
     @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> Iterator[StoreSnapshot]:
         """A snapshot of the last finished change at its first read."""
         yield _View(self._link, self._names)
 

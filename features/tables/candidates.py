@@ -22,7 +22,7 @@ from features.tables.formats import columns_of, files_of
 from features.tables.items import strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
-from features.tables.schema import Column, Schema
+from features.tables.schema import ColumnSpec, Schema
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 
 TABLE = "candidates"
@@ -70,11 +70,11 @@ class CandidateReader:
         self._wanted = rows
         self._seen: set[int] = set()
         columns = (
-            Column("request", "id", required=True, filled=True, source=self.id_column),
-            Column("user_id", "id", required=True),
-            Column("item_id", "id", required=True, filled=True),
-            Column("timestamp", "time", moment=True, source=when),
-            Column("query", "text"),
+            ColumnSpec("request", "id", required=True, filled=True, source=self.id_column),
+            ColumnSpec("user_id", "id", required=True),
+            ColumnSpec("item_id", "id", required=True, filled=True),
+            ColumnSpec("timestamp", "time", moment=True, source=when),
+            ColumnSpec("query", "text"),
         )
         schema = Schema(TABLE, columns)
         self._table = TableReader(Path(path), schema, timezone=timezone, rejects=self.rejects, files=files)

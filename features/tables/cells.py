@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from features.arrays import Bool, Float64
 from features.errors import InputError
 from features.tables.event_types import canonical_types
-from features.tables.schema import CANONICAL, WORDS, Column, Kind
+from features.tables.schema import CANONICAL, WORDS, ColumnSpec, Kind
 
 _FLOAT_ID = r"^[+-]?\d+\.\d*([eE][+-]?\d+)?$|^[+-]?\d+[eE][+-]\d+$"
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -82,7 +82,7 @@ def mask_of(array: pa.Array | pa.BooleanScalar) -> Bool:
     return found
 
 
-def read_ids(array: pa.Array, column: Column, *, textual: bool) -> Cells:
+def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> Cells:
     """Ids as text; whole numbers, decimals among them, become decimal text, an empty one is null. Floats raise
     InputError, or are rejected one by one where the format writes everything as text; there an id that goes on over
     several lines is rejected too, since it is the work of a quote that was not closed."""
@@ -136,7 +136,7 @@ def _printable(value: bytes) -> bool:
     return value.isascii() and value.decode("ascii").isprintable()
 
 
-def read_words(array: pa.Array, column: Column) -> Cells:
+def read_words(array: pa.Array, column: ColumnSpec) -> Cells:
     """Text; numbers and flags are written out, and the values of a list are joined by the column's joiner, those that
     are null left out."""
     kind = array.type
@@ -175,7 +175,7 @@ def _joined(lists: pa.Array, joiner: str) -> pa.Array:
     return pc.if_else(lists.is_null(), pa.scalar(None, joined.type), joined)
 
 
-def read_numbers(array: pa.Array, column: Column) -> Cells:
+def read_numbers(array: pa.Array, column: ColumnSpec) -> Cells:
     """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
     kind = array.type
     problems: tuple[tuple[Bool, str], ...] = ()
@@ -197,7 +197,7 @@ def read_numbers(array: pa.Array, column: Column) -> Cells:
     return Cells(pa.array(numbers, mask=~np.isfinite(numbers)), problems)
 
 
-def read_whole(array: pa.Array, column: Column, largest: int) -> Cells:
+def read_whole(array: pa.Array, column: ColumnSpec, largest: int) -> Cells:
     """Whole numbers from 0 to `largest` in the column's canonical type; flags are 0 and 1."""
     if pa.types.is_large_string(array.type):
         flags = read_flags(array, column)
@@ -214,7 +214,7 @@ def read_whole(array: pa.Array, column: Column, largest: int) -> Cells:
     return Cells(pa.array(whole, mask=~usable).cast(CANONICAL[column.kind]), tuple(problems))
 
 
-def read_flags(array: pa.Array, column: Column) -> Cells:
+def read_flags(array: pa.Array, column: ColumnSpec) -> Cells:
     """True and False, of booleans, of 0 and 1, and of the usual words."""
     if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
         return Cells(array.cast(pa.bool_()))
@@ -230,7 +230,7 @@ def read_flags(array: pa.Array, column: Column) -> Cells:
     return Cells(values, ((bad, "wrong_type"),) if bad.any() else ())
 
 
-def read_vectors(array: pa.Array, column: Column) -> Cells:
+def read_vectors(array: pa.Array, column: ColumnSpec) -> Cells:
     """Lists of finite float32; text such as `[0.5, 1]` is read too. Their length is for the caller to compare."""
     kind = array.type
     bad = np.zeros(len(array), np.bool_)
@@ -263,11 +263,11 @@ def _vector_of(text: str) -> list[float] | None:
         return None
 
 
-def _wrong_type(column: Column, expected: str, found: pa.DataType, advice: str) -> InputError:
+def _wrong_type(column: ColumnSpec, expected: str, found: pa.DataType, advice: str) -> InputError:
     return InputError(f"column {column.field!r}: expected {expected}, got {found}; {advice}")
 
 
-def read_cells(array: pa.Array, column: Column, *, textual: bool) -> Cells:
+def read_cells(array: pa.Array, column: ColumnSpec, *, textual: bool) -> Cells:
     """The canonical cells of a column of any kind but time; `array` has been through `read_text`."""
     kind: Kind = column.kind
     if kind == "id":

@@ -15,7 +15,7 @@ from features.arrays import Bool, Int8, Int32, Int64, Ragged
 from features.errors import InputError
 from features.tables.rejects import Reject, Rejects
 from features.tables.string_codes import Coded, Origins, coded
-from features.tables.table_reader import Checked, TableReader
+from features.tables.table_reader import CheckedBatch, TableReader
 
 LONGEST_LIST = 10_000
 """Candidates of a list that the ranker's library can learn from; `recsys.ranker.lightgbm_ranker` takes so many of a
@@ -23,7 +23,7 @@ longer one."""
 
 
 @dataclass(frozen=True)
-class Lists:
+class ImpressionTable:
     """Shown lists, sorted by (time, first appearance), codes still in vocabularies of their own.
 
     ids, user, time, sampled, query: one for each list. offsets: (n + 1,). item, label, position: one for each row.
@@ -71,16 +71,16 @@ class _Rows:
         )
 
 
-def no_lists() -> Lists:
+def no_lists() -> ImpressionTable:
     """The lists of a data set without an impressions table."""
     none, zero = coded([]), np.zeros(1, np.int64)
     empty = np.zeros(0, np.int64)
-    return Lists(
+    return ImpressionTable(
         none, none, empty, empty.astype(bool), none, zero, none, empty.astype(np.int8), empty.astype(np.int32), 0
     )
 
 
-def read_lists(reader: TableReader, rejects: Rejects) -> Lists:
+def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
     """All usable lists of an impressions table."""
     rows, origins = _read_rows(reader)
     wrong = _conflicting(rows)
@@ -98,7 +98,7 @@ def read_lists(reader: TableReader, rejects: Rejects) -> Lists:
     rows = _without_repeats(rows)
     starts = np.flatnonzero(np.diff(rows.list.codes, prepend=-1) != 0)
     sampled = np.logical_or.reduceat(rows.sampled, starts) if len(starts) else np.zeros(0, np.bool_)
-    lists = Lists(
+    lists = ImpressionTable(
         rows.list.take(starts),
         rows.user.take(starts),
         rows.time[starts],
@@ -136,7 +136,7 @@ def _read_rows(reader: TableReader) -> tuple[_Rows, Origins]:
     ), origins
 
 
-def _numbers(checked: Checked) -> tuple[Int64, Int8, Int32, Bool]:
+def _numbers(checked: CheckedBatch) -> tuple[Int64, Int8, Int32, Bool]:
     data = checked.data
     return (
         data.column("timestamp").cast(pa.int64()).to_numpy(),
@@ -176,13 +176,13 @@ def _without_repeats(rows: _Rows) -> _Rows:
     return replace(rows, label=label).take(np.sort(order[starts]))
 
 
-def _by_time(lists: Lists) -> Lists:
+def _by_time(lists: ImpressionTable) -> ImpressionTable:
     if np.all(np.diff(lists.time) >= 0):
         return lists
     order = np.argsort(lists.time, kind="stable")
     moved = Ragged(lists.offsets, np.arange(len(lists.label), dtype=np.int32)).take(order)
     rows = moved.codes
-    return Lists(
+    return ImpressionTable(
         lists.ids.take(order),
         lists.user.take(order),
         lists.time[order],

@@ -18,7 +18,7 @@ from features.errors import InputError
 from features.log import Catalog, Categorical
 from features.tables.encodings import FileOptions
 from features.tables.rejects import Rejects
-from features.tables.schema import ITEMS, Column, Kind, Schema
+from features.tables.schema import ITEMS, ColumnSpec, Kind, Schema
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 
 CATEGORY = "category"
@@ -26,7 +26,7 @@ _PLAIN = ("item_id", "title", "description", "published_at")
 
 
 @dataclass(frozen=True)
-class ItemColumns:
+class CatalogColumns:
     """Which further columns of the items table are read. categories None: every text column whose values repeat.
 
     more_categories: read as categories beside those. named_by: what names a column, where that is not the option of its
@@ -40,23 +40,24 @@ class ItemColumns:
     more_categories: tuple[str, ...] = ()
     named_by: Mapping[str, str] = field(default_factory=dict)
 
-    def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[Column]:
+    def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
         """Columns that the file must have. option: what names them unless `named_by` says otherwise."""
         named_by = self.named_by
         return [
-            Column(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option)) for name in names
+            ColumnSpec(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option))
+            for name in names
         ]
 
 
 @dataclass(frozen=True)
-class Items:
+class ItemsTable:
     """The items table: one row an item, canonical columns, in the order of the input.
 
     categories: the columns that hold categories. repeats: rows left out because their item id comes again later.
     """
 
     data: pa.Table
-    columns: ItemColumns
+    columns: CatalogColumns
     categories: tuple[str, ...]
     repeats: int
 
@@ -66,12 +67,12 @@ class Items:
         return self.data.column("item_id").combine_chunks()
 
 
-def item_schema(columns: ItemColumns, found: Sequence[Mapping[str, pa.DataType]]) -> Schema:
+def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataType]]) -> Schema:
     """The items table with the further columns. found: names and types of the columns of each file."""
     further = columns.required("number", "numbers", columns.numbers)
     further += columns.required("vector", "vectors", columns.vectors)
     further += [
-        Column(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
+        ColumnSpec(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
         for name in columns.texts
         if name not in _PLAIN
     ]
@@ -80,9 +81,9 @@ def item_schema(columns: ItemColumns, found: Sequence[Mapping[str, pa.DataType]]
     if columns.categories is None:
         words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
         taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY, *named}
-        further += [Column(f"category {name}", "category", source=name) for name in words if name not in taken]
+        further += [ColumnSpec(f"category {name}", "category", source=name) for name in words if name not in taken]
     if CATEGORY not in named:
-        further.append(Column(f"category {CATEGORY}", "category", source=CATEGORY))
+        further.append(ColumnSpec(f"category {CATEGORY}", "category", source=CATEGORY))
     return ITEMS.with_columns(further)
 
 
@@ -95,13 +96,13 @@ def _is_words(kind: pa.DataType) -> bool:
     )
 
 
-def read_items(reader: TableReader, columns: ItemColumns) -> Items:
+def read_items(reader: TableReader, columns: CatalogColumns) -> ItemsTable:
     """All usable items of a reader whose schema is `item_schema(columns, …)`."""
     data = pa.Table.from_batches([checked.data for checked in reader])
     kept = last_of_each(data.column("item_id"))
     repeats = len(data) - len(kept)
     data = data.take(kept) if repeats else data
-    return Items(data, columns, _category_columns(data, columns), repeats)
+    return ItemsTable(data, columns, _category_columns(data, columns), repeats)
 
 
 def last_of_each(ids: pa.ChunkedArray) -> Int64:
@@ -111,7 +112,7 @@ def last_of_each(ids: pa.ChunkedArray) -> Int64:
     return np.sort(len(codes) - 1 - from_behind)
 
 
-def _category_columns(data: pa.Table, columns: ItemColumns) -> tuple[str, ...]:
+def _category_columns(data: pa.Table, columns: CatalogColumns) -> tuple[str, ...]:
     """Names of the columns that are categories: those named, or those whose distinct values are fewer than half the
     rows that have one; `category` is always one where it exists."""
     read = [name.removeprefix("category ") for name in data.column_names if name.startswith("category ")]
@@ -135,7 +136,7 @@ def _distinct(column: pa.ChunkedArray) -> int:
     return int(pc.count_distinct(parts).as_py())
 
 
-def build_catalog(items: Items, vocabulary: pa.Array) -> Catalog:
+def build_catalog(items: ItemsTable, vocabulary: pa.Array) -> Catalog:
     """The catalog over the sorted ids `vocabulary`, in which some may have no row in the items table."""
     position = pc.index_in(vocabulary, value_set=items.ids)
     rows = pa.concat_arrays([position, pa.nulls(1, position.type)])
@@ -197,7 +198,7 @@ def _categorical(column: pa.ChunkedArray) -> Categorical:
 
 def items_reader(
     path: Path,
-    columns: ItemColumns,
+    columns: CatalogColumns,
     *,
     timezone: str,
     rejects: Rejects,

@@ -22,8 +22,8 @@ from features.tables.click_matching import ClickedRows, Matches, match_clicks, m
 from features.tables.encodings import FileOptions
 from features.tables.events import EventRows, event_types, no_events, read_events, types_found
 from features.tables.formats import find_table
-from features.tables.impressions import Lists, no_lists, read_lists
-from features.tables.items import ItemColumns, Items, build_catalog, items_reader, read_items, strings
+from features.tables.impressions import ImpressionTable, no_lists, read_lists
+from features.tables.items import CatalogColumns, ItemsTable, build_catalog, items_reader, read_items, strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Rejects
 from features.tables.report import (
@@ -70,19 +70,21 @@ class ReadOptions:
     now: int | None = None
 
     @property
-    def item_columns(self) -> ItemColumns:
+    def item_columns(self) -> CatalogColumns:
         """The further item columns."""
-        return ItemColumns(self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.named_by)
+        return CatalogColumns(
+            self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.named_by
+        )
 
 
 @dataclass(frozen=True)
-class Tables:
+class InputTables:
     """Everything read, codes not yet joined, and the readers, which know the counts. user_repeats: rows of users whose
     id comes again later."""
 
-    items: Items
+    items: ItemsTable
     events: EventRows
-    lists: Lists
+    lists: ImpressionTable
     users: pa.Table | None
     user_repeats: int
     readers: dict[str, TableReader]
@@ -146,7 +148,7 @@ def read_table_rows(
     options: ReadOptions | None = None,
     files: FileOptions = DEFAULT_FILES,
 ) -> TableReader:
-    """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `Checked` batches.
+    """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `CheckedBatch`es.
 
     table: items, events, impressions or users. Items come with the further columns of `options`, named as
     `category NAME`, `number NAME`, `vector NAME` and `text NAME`, or without options with every column as it came.
@@ -163,7 +165,9 @@ def read_table_rows(
     return TableReader(Path(path), schema, timezone=timezone, rejects=bin_, files=files)
 
 
-def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool = False) -> Tables:
+def read_tables(
+    folder: Path, options: ReadOptions, rejects: Rejects, *, impressions_required: bool = False
+) -> InputTables:
     """The tables of a data directory, read and checked row by row. Raises InputError where they cannot be used."""
     paths = {table: find_table(folder, table) for table in TABLES}
     if paths["items"] is None:
@@ -181,7 +185,7 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
         if path is not None:
             readers[schema.table] = TableReader(path, schema, timezone=zone, rejects=rejects, files=files, now=now)
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
-    tables = Tables(
+    tables = InputTables(
         read_items(readers["items"], options.item_columns),
         read_events(readers["events"]) if "events" in readers else no_events(),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
@@ -194,7 +198,7 @@ def read_tables(folder: Path, options: ReadOptions, rejects: Rejects, *, impress
     return tables
 
 
-def join(tables: Tables, options: ReadOptions) -> Joined:
+def join(tables: InputTables, options: ReadOptions) -> Joined:
     """The tables in the log's codes, and which event is the click of which clicked row."""
     items, events, lists = tables.items, tables.events, tables.lists
     known = [] if tables.users is None else tables.users.column("user_id").chunks
@@ -211,7 +215,7 @@ def join(tables: Tables, options: ReadOptions) -> Joined:
     return Joined(item_ids, user_ids, user, item, happened, clicked, matches)
 
 
-def joined_log(tables: Tables, joined: Joined) -> tuple[Log, Matches, int]:
+def joined_log(tables: InputTables, joined: Joined) -> tuple[Log, Matches, int]:
     """The log of joined tables, its matches, and how many clicks came from a list alone."""
     lists = tables.lists
     happened, added = merged(joined.events, joined.clicked, joined.matches)
@@ -232,7 +236,7 @@ def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: Re
     return Events(user, item, rows.time, kind, types, positive[kind], dated[kind])
 
 
-def _list_of_event(events: EventRows, lists: Lists) -> Int32:
+def _list_of_event(events: EventRows, lists: ImpressionTable) -> Int32:
     """(n_events,) which list each event names, -1 for none and for one that is not there."""
     place = np.full(len(lists.ids.values) + 1, -1, np.int32)
     place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
@@ -240,7 +244,7 @@ def _list_of_event(events: EventRows, lists: Lists) -> Int32:
 
 
 def _report(
-    tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
+    tables: InputTables, log: Log, matches: Matches, added: int, options: ReadOptions, rejects: Rejects
 ) -> TableReport:
     counts, units = {}, {}
     for name, reader in tables.readers.items():
@@ -275,7 +279,7 @@ def _report(
     )
 
 
-def _repeats(tables: Tables) -> dict[str, int]:
+def _repeats(tables: InputTables) -> dict[str, int]:
     """Rows of each table that say again what another one says, or that a later one replaces."""
     return {
         "items": tables.items.repeats,
@@ -285,7 +289,7 @@ def _repeats(tables: Tables) -> dict[str, int]:
     }
 
 
-def _warnings(tables: Tables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
+def _warnings(tables: InputTables, log: Log, matches: Matches, added: int, options: ReadOptions) -> list[str]:
     ids = pa.array(log.catalog.ids, pa.large_string())
     described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
     clicks = int((log.events.positive & log.events.dated).sum())

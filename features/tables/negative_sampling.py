@@ -76,7 +76,7 @@ def slates(
     if size < 2 or window < 1:
         raise ValueError(f"expected a size from 2 and a window from 1, got size {size} and window {window}")
     rng = np.random.default_rng(seed)
-    clicks = Clicks(events, len(catalog))
+    clicks = ClickTimeline(events, len(catalog))
     touched = np.unique(_pairs(events.user, events.item, len(catalog)))
     share = _moving_mean(clicks.born[firsts.item] >= firsts.time, _NEARBY)
     parts: list[Slates] = []
@@ -105,7 +105,7 @@ def repeated_in_row(values: npt.NDArray[np.integer]) -> Bool:
     return repeated
 
 
-class Clicks:
+class ClickTimeline:
     """All clicks in the order of time. born: (n_items,) time of each item's first click, the largest int64 for none."""
 
     def __init__(self, events: Events, n_items: int) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.tables.cells import read_text
-from features.tables.schema import WORDS, Column
+from features.tables.schema import WORDS, ColumnSpec
 
 MISSING = r"\N"
 _WORDS = pa.array(
@@ -29,7 +29,7 @@ class NullWords:
         self.counts: dict[str, Counter[str]] = {}
         self._read_as: dict[str, str] = {}
 
-    def add(self, column: Column, words: pa.Array | None) -> None:
+    def add(self, column: ColumnSpec, words: pa.Array | None) -> None:
         """Count the words that are not null. A field that is read as several columns counts as one of them."""
         if words is None or self._read_as.setdefault(column.field, column.name) != column.name:
             return
@@ -38,7 +38,7 @@ class NullWords:
             counted[pair["values"]] += pair["counts"]
 
 
-def without_null_words(values: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, pa.Array | None]:
     r"""The cells of a column with null in place of `\N`, and its words for nothing, null where there is none.
 
     The second value is None where no cell has one. In columns of numbers and times only `\N` counts, since those read

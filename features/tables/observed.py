@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.arrays import Int64
-from features.tables.schema import Column, Schema
+from features.tables.schema import ColumnSpec, Schema
 
 DAY = 86_400_000_000
 YEAR_1971 = 31_536_000_000_000
@@ -104,12 +104,12 @@ class Observed:
                 self._nothing.setdefault(column.name, Counter()).update(words)
                 self._missing[column.name] += array.null_count
 
-    def empty(self, column: Column, count: int, where: str, value: str | None) -> None:
+    def empty(self, column: ColumnSpec, count: int, where: str, value: str | None) -> None:
         """Cells of an optional date that are none and count as missing. where, value: of the first of them."""
         known = self.emptied.setdefault(column.field, _Emptied(0, where, value))
         known.count += count
 
-    def _add_times(self, column: Column, micros: Int64, numeric: bool) -> None:
+    def _add_times(self, column: ColumnSpec, micros: Int64, numeric: bool) -> None:
         if not len(micros):
             return
         seen = self._times.setdefault(column.name, _Times())

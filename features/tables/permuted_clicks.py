@@ -17,7 +17,7 @@ import numpy as np
 
 from features.arrays import Int64
 from features.log import Log
-from features.tables.load import Joined, ReadOptions, Tables, join, joined_log, read_tables
+from features.tables.load import InputTables, Joined, ReadOptions, join, joined_log, read_tables
 from features.tables.rejects import Rejects
 from features.tables.string_codes import Coded
 
@@ -30,7 +30,7 @@ def permuted_log(folder: Path, options: ReadOptions, *, seed: int) -> Log:
     return joined_log(tables, join(tables, options))[0]
 
 
-def permuted(tables: Tables, joined: Joined, *, seed: int) -> Tables:
+def permuted(tables: InputTables, joined: Joined, *, seed: int) -> InputTables:
     """The same tables with clicks permuted within lists, and matching events moved with them."""
     source = shuffled_within(tables.lists.offsets, seed=seed)
     label = tables.lists.label[source]

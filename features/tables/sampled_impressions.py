@@ -120,7 +120,7 @@ def write_slates(
         logger.info("warning: %s", warning)
     firsts = first_clicks(log.events)
     out = folder / "impressions.parquet"
-    tally = _Tally()
+    tally = _SlateTally()
     with fresh_file(out) as path:
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
@@ -153,7 +153,7 @@ def _table(part: Slates, first: int, log: Log) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-class _Tally:
+class _SlateTally:
     """Counts what was written."""
 
     def __init__(self) -> None:

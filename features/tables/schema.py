@@ -41,7 +41,7 @@ CANONICAL: dict[Kind, pa.DataType] = {
 
 
 @dataclass(frozen=True)
-class Column:
+class ColumnSpec:
     """One column of a table.
 
     required: the file must have it. filled: a row without a value is rejected. moment: it says when something
@@ -75,10 +75,10 @@ class Schema:
     """A table: its name and its columns. extras: hand on whatever other columns there are, as they came."""
 
     table: str
-    columns: tuple[Column, ...]
+    columns: tuple[ColumnSpec, ...]
     extras: bool = False
 
-    def with_columns(self, columns: Iterable[Column]) -> Schema:
+    def with_columns(self, columns: Iterable[ColumnSpec]) -> Schema:
         """The same table with further columns."""
         return replace(self, columns=(*self.columns, *columns))
 
@@ -92,19 +92,19 @@ class Schema:
         return tuple(column.name for column in self.columns)
 
 
-def _id(name: str, *, filled: bool = True, required: bool = True) -> Column:
-    return Column(name, "id", required=required, filled=filled)
+def _id(name: str, *, filled: bool = True, required: bool = True) -> ColumnSpec:
+    return ColumnSpec(name, "id", required=required, filled=filled)
 
 
-_TIMESTAMP = Column("timestamp", "time", required=True, filled=True, moment=True)
+_TIMESTAMP = ColumnSpec("timestamp", "time", required=True, filled=True, moment=True)
 
 ITEMS = Schema(
     "items",
     (
         _id("item_id"),
-        Column("title", "text", required=True, joiner=" "),
-        Column("description", "text", joiner=" "),
-        Column("published_at", "time"),
+        ColumnSpec("title", "text", required=True, joiner=" "),
+        ColumnSpec("description", "text", joiner=" "),
+        ColumnSpec("published_at", "time"),
     ),
 )
 EVENTS = Schema(
@@ -113,8 +113,8 @@ EVENTS = Schema(
         _id("user_id", filled=False),
         _id("item_id"),
         _TIMESTAMP,
-        Column("event_type", "type"),
-        Column("value", "number"),
+        ColumnSpec("event_type", "type"),
+        ColumnSpec("value", "number"),
         _id("impression_id", filled=False, required=False),
         _id("event_id", filled=False, required=False),
     ),
@@ -126,10 +126,10 @@ IMPRESSIONS = Schema(
         _id("user_id", filled=False),
         _TIMESTAMP,
         _id("item_id"),
-        Column("clicked", "label", required=True, filled=True),
-        Column("position", "count"),
-        Column("query", "text"),
-        Column("sampled", "flag"),
+        ColumnSpec("clicked", "label", required=True, filled=True),
+        ColumnSpec("position", "count"),
+        ColumnSpec("query", "text"),
+        ColumnSpec("sampled", "flag"),
     ),
 )
 USERS = Schema("users", (_id("user_id"),), extras=True)

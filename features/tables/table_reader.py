@@ -24,7 +24,7 @@ from features.tables.null_words import NullWords, has_words, without_null_words
 from features.tables.observed import Observed, clock
 from features.tables.raw_batch import RawBatch
 from features.tables.rejects import Reject, Rejects
-from features.tables.schema import CANONICAL, Column, Kind, Schema
+from features.tables.schema import CANONICAL, ColumnSpec, Kind, Schema
 from features.tables.time_units import TimeUnits
 from features.tables.timestamps import EXPECTED, check_zone, read_times
 
@@ -40,7 +40,7 @@ _Read = tuple[pa.Array, tuple[tuple[Bool, str], ...]]
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedBatch:
     """Good rows of one file. data: canonical columns in the order of the schema; a column that the file does not have
     is null. rows: (n,) int64, each row's number in `file`, from 1."""
 
@@ -94,7 +94,7 @@ class TableReader:
         """How the times of each column are written."""
         return self._units.said()
 
-    def __iter__(self) -> Iterator[Checked]:
+    def __iter__(self) -> Iterator[CheckedBatch]:
         """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
         the end where there was no good row, or more bad ones than the options allow."""
         self._require_times()
@@ -137,14 +137,14 @@ class TableReader:
             else:
                 self._fail_without_times(column, n_rows)
 
-    def _fail_without_times(self, column: Column, n_rows: int) -> None:
+    def _fail_without_times(self, column: ColumnSpec, n_rows: int) -> None:
         if n_rows:
             raise InputError(
                 f"{self.schema.table} table {str(self.path)!r}: expected times in column {column.field!r}, found none "
                 f"in any of its {n_rows:,} rows; {_WITHOUT_TIMES}"
             )
 
-    def _checked(self, raw: RawBatch) -> Checked:
+    def _checked(self, raw: RawBatch) -> CheckedBatch:
         self.n_rows += len(raw.rows) + len(raw.rejects)
         self._pending = list(raw.rejects)
         self.escaped[raw.file] += raw.escaped
@@ -162,9 +162,9 @@ class TableReader:
         if not kept.all():
             rows, data = rows[kept], data.filter(pa.array(kept))
         self.observed.add(data, self._units.numeric(raw.file))
-        return Checked(raw.file, rows, data)
+        return CheckedBatch(raw.file, rows, data)
 
-    def _column(self, raw: RawBatch, column: Column, kept: Bool) -> pa.Array:
+    def _column(self, raw: RawBatch, column: ColumnSpec, kept: Bool) -> pa.Array:
         """The canonical column; rows that it spoils are cleared from `kept`, once each, and reported."""
         if column.field not in raw.data.schema.names:
             values = pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null()))
@@ -183,7 +183,7 @@ class TableReader:
             self._reject(raw, column, mask_of(values.is_null()), "missing_value", kept)
         return values
 
-    def _distinct(self, raw: RawBatch, array: pa.Array, column: Column) -> _Read:
+    def _distinct(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> _Read:
         """The values of a column; of text, whose parsing is slow, each distinct cell is read once."""
         if not pa.types.is_dictionary(array.type):
             if column.kind in ("text", "any") or not is_text(array.type):
@@ -197,7 +197,7 @@ class TableReader:
         spread = tuple((np.append(bad, False)[rows], reason) for bad, reason in problems if bad.any())
         return values.take(array.indices), spread
 
-    def _values(self, raw: RawBatch, array: pa.Array, column: Column) -> tuple[*_Read, pa.Array | None]:
+    def _values(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> tuple[*_Read, pa.Array | None]:
         """As `_Read`, and what the cells hold of words for nothing, null elsewhere; None where there is none."""
         text = read_text(uuids_as_text(array) if column.kind == "id" else array)
         given, words = without_null_words(text.values, column)
@@ -205,7 +205,7 @@ class TableReader:
         undecoded = tuple((bad, reason_for(raw.source.encoding) if raw.textual else why) for bad, why in text.problems)
         return values, (*undecoded, *problems), words
 
-    def _read(self, file: Path, array: pa.Array, column: Column, *, textual: bool) -> _Read:
+    def _read(self, file: Path, array: pa.Array, column: ColumnSpec, *, textual: bool) -> _Read:
         try:
             if column.kind == "time":
                 return self._times(file, array, column)
@@ -217,7 +217,7 @@ class TableReader:
             return cells.values, (*cells.problems, (wrong, "vector_length"))
         return cells.values, cells.problems
 
-    def _times(self, file: Path, array: pa.Array, column: Column) -> _Read:
+    def _times(self, file: Path, array: pa.Array, column: ColumnSpec) -> _Read:
         unit = self._units.of(file, column.name)
         times = read_times(array, timezone=self._timezone, unit=unit, moment=column.moment)
         if times is None:
@@ -227,21 +227,21 @@ class TableReader:
             self.naive.add(column.name)
         return times.values, ((times.mixed, "time_unit_mixed"), (times.unreadable, "unreadable_time"))
 
-    def _wrong_length(self, values: pa.Array, column: Column) -> Bool:
+    def _wrong_length(self, values: pa.Array, column: ColumnSpec) -> Bool:
         lengths = pc.list_value_length(values)
         present = lengths.drop_null()
         if column.name not in self._lengths and len(present):
             self._lengths[column.name] = present[0].as_py()
         return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
 
-    def _empty(self, raw: RawBatch, column: Column, problems: tuple[tuple[Bool, str], ...], kept: Bool) -> None:
+    def _empty(self, raw: RawBatch, column: ColumnSpec, problems: tuple[tuple[Bool, str], ...], kept: Bool) -> None:
         """Count the cells of an optional date that are none, which are null already; their rows are kept."""
         rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(mask for mask, _ in problems)]) & kept)
         if len(rows):
             value = _shown(raw.data.column(column.field)[int(rows[0])].as_py())
             self.observed.empty(column, len(rows), f"row {raw.rows[rows[0]]} of {raw.file.name}", value)
 
-    def _reject(self, raw: RawBatch, column: Column, bad: Bool, reason: str, kept: Bool) -> None:
+    def _reject(self, raw: RawBatch, column: ColumnSpec, bad: Bool, reason: str, kept: Bool) -> None:
         given = raw.data.column(column.field) if column.field in raw.data.schema.names else None
         for index in np.flatnonzero(bad & kept):
             value = None if given is None else _shown(given[int(index)].as_py())

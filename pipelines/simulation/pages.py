@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from features.arrays import Bool, Float64, Int32, Int64
 from features.tables.negative_sampling import repeated_in_row
-from pipelines.simulation.site import SHELF_HOURS, Items, Readers, interest, presence
+from pipelines.simulation.site import SHELF_HOURS, Readers, SimulatedItems, interest, presence
 
 POSITION_POWER = 0.25
 """A reader looks at position p with probability p ** -POSITION_POWER."""
@@ -58,7 +58,7 @@ class Pages:
     table of fixed size in which a newer entry may push out an older one.
     """
 
-    def __init__(self, items: Items, category_of: Int32, rng: np.random.Generator) -> None:
+    def __init__(self, items: SimulatedItems, category_of: Int32, rng: np.random.Generator) -> None:
         self._items = items
         self._category = category_of[items.topic]
         self._n_sections = int(category_of.max()) + 1
@@ -134,7 +134,7 @@ def sections(readers: Readers, category_of: Int32, *, reader: Int32, time: Float
 
 def show(
     pages: Pages,
-    items: Items,
+    items: SimulatedItems,
     readers: Readers,
     category_of: Int32,
     *,

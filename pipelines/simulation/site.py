@@ -47,7 +47,7 @@ SIGN_UP_HOURS = 96.0
 
 
 @dataclass(frozen=True)
-class Items:
+class SimulatedItems:
     """n items. published: (n,) hours since the log began, sorted. topic: (n,) codes. quality: (n,) standard normal."""
 
     published: Float64
@@ -78,11 +78,11 @@ def topic_shares(n_topics: int, rng: np.random.Generator) -> Float64:
     return np.asarray(raw / raw.sum())
 
 
-def make_items(n: int, share: Float64, rng: np.random.Generator) -> Items:
+def make_items(n: int, share: Float64, rng: np.random.Generator) -> SimulatedItems:
     """Items that arrive evenly from one shelf life before the log until its end, on topics by their `share`."""
     arrival = (np.arange(n) + rng.random(n)) / n
     topic = rng.choice(len(share), n, p=share).astype(np.int32)
-    return Items(arrival * (HOURS + SHELF_HOURS) - SHELF_HOURS, topic, rng.standard_normal(n))
+    return SimulatedItems(arrival * (HOURS + SHELF_HOURS) - SHELF_HOURS, topic, rng.standard_normal(n))
 
 
 def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Generator) -> Readers:
@@ -107,7 +107,7 @@ def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Gene
     )
 
 
-def sign_up(items: Items, readers: Readers, rng: np.random.Generator) -> tuple[Int32, Int32, Float64]:
+def sign_up(items: SimulatedItems, readers: Readers, rng: np.random.Generator) -> tuple[Int32, Int32, Float64]:
     """(reader, item, hours): what readers marked as liked when they signed up, shortly before the log, by time.
 
     Each reader who takes part marks LIKES items for each taste, of its topic if the site has any at that time; a wrong
@@ -137,7 +137,7 @@ def presence(readers: Readers, reader: Int32, time: Float64) -> Float64:
 
 
 def interest(
-    items: Items, readers: Readers, category_of: Int32, *, reader: Int32, time: Float64, item: Int32
+    items: SimulatedItems, readers: Readers, category_of: Int32, *, reader: Int32, time: Float64, item: Int32
 ) -> Float64:
     """P(click | looked at) of `item` (n, width) for `reader` (n,) at `time` (n,), same shape as `item`.
 

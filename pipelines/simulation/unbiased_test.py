@@ -10,8 +10,8 @@ from features.arrays import Float64, Int32, Int64
 from features.history import clicks_by_user, histories
 from features.log import Impressions, Log
 from pipelines.simulation.truth import Truth, redraw_clicks
-from recsys.config import Lexical as LexicalSettings
-from recsys.config import Slices
+from recsys.config import LexicalConfig as LexicalSettings
+from recsys.config import SlicesConfig
 from recsys.ranker.tfidf import fit_lexical, lexical_column
 from recsys.training.time_split import slice_impressions
 
@@ -35,13 +35,13 @@ class UnbiasedTest:
     user_clicks_before: Int64
 
 
-def unbiased_test(log: Log, truth: Truth, *, seed: int, slices: Slices | None = None) -> UnbiasedTest:
+def unbiased_test(log: Log, truth: Truth, *, seed: int, slices: SlicesConfig | None = None) -> UnbiasedTest:
     """The newest share of a simulated log; the texts' vocabulary is of all items, as a search engine's would be.
 
     Raises ValueError where the log holds candidates that the truth does not.
     """
     shown = log.impressions
-    lists = slice_impressions(shown, slices or Slices()).test
+    lists = slice_impressions(shown, slices or SlicesConfig()).test
     part = shown.take(lists)
     requests = part.requests
     row = truth.rows_of(np.repeat(part.ids, requests.lengths()), log.catalog.ids[requests.item])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys.evaluation.evaluate import Lift
+from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.latency import CANDIDATES
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, aligned, count, format_interval
 from recsys.metrics.bootstrap import Interval, mean_intervals
@@ -24,7 +24,7 @@ ALIKE = 0.1
 
 
 @dataclass(frozen=True)
-class Cost:
+class VariantCost:
     """seconds: training of the text models that a line reads. milliseconds: median time to rank 100 candidates."""
 
     seconds: float
@@ -32,12 +32,12 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Measured:
+class VariantResult:
     """A line of the ledger. trees: of its ranker. note: what a reader has to know of its encoder; empty for nothing."""
 
     name: str
     what: str
-    cost: Cost
+    cost: VariantCost
     trees: int
     note: str = ""
 
@@ -52,7 +52,7 @@ class Choice:
     within: tuple[str, ...]
 
 
-def choose(costs: Mapping[str, Cost], means: Mapping[str, float], lifts: Mapping[str, Interval]) -> Choice:
+def choose(costs: Mapping[str, VariantCost], means: Mapping[str, float], lifts: Mapping[str, Interval]) -> Choice:
     """The cheapest line within the interval of the best: of those over which the best's paired lift has a low end not
     above 0, the one of fewest milliseconds, and where these are alike (`ALIKE`), of fewest seconds.
 
@@ -67,9 +67,9 @@ def choose(costs: Mapping[str, Cost], means: Mapping[str, float], lifts: Mapping
 
 def difference(lifts: Mapping[str, Interval], method: str, over: str) -> Interval:
     """How much better `method` is than `over`, from the lift of either over the other."""
-    if (found := lifts.get(Lift(method, over).name)) is not None:
+    if (found := lifts.get(MethodComparison(method, over).name)) is not None:
         return found
-    turned = lifts[Lift(over, method).name]
+    turned = lifts[MethodComparison(over, method).name]
     return Interval(-turned.mean, -turned.high, -turned.low)
 
 
@@ -78,9 +78,9 @@ class Ledger:
     """lines: from the plainest on. evaluation: of the lines and `BASELINES`. compared: every line over all before it.
     resamples, seed: of the intervals on cold items."""
 
-    lines: tuple[Measured, ...]
+    lines: tuple[VariantResult, ...]
     evaluation: Evaluation
-    compared: Sequence[Lift]
+    compared: Sequence[MethodComparison]
     resamples: int
     seed: int
 

@@ -17,13 +17,12 @@ import numpy as np
 from features.arrays import Float32, Float64
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
 from recsys.ablation.latency import Timed, milliseconds_of
-from recsys.ablation.report import Cost, Ledger, Measured
-from recsys.config import Config
-from recsys.config import Encoder as EncoderConfig
+from recsys.ablation.report import Ledger, VariantCost, VariantResult
+from recsys.config import Config, EncoderConfig
 from recsys.encoder.snapshots import BEGINNING, State
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
-from recsys.evaluation.evaluate import Lift, evaluate, random_scores
+from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.tfidf import Lexical
@@ -115,7 +114,9 @@ def run_lines(chain: Chain, lines: Sequence[Line]) -> Ledger:
     ordered = {line.name: ran[line.name] for line in lines}
     spent = milliseconds_of([one.timed for one in ordered.values()], chain)
     measured = tuple(
-        Measured(line.name, line.what, Cost(one.seconds, spent[i]), one.timed.ranker.booster.num_trees(), one.note)
+        VariantResult(
+            line.name, line.what, VariantCost(one.seconds, spent[i]), one.timed.ranker.booster.num_trees(), one.note
+        )
         for i, (line, one) in enumerate(zip(lines, ordered.values(), strict=True))
     )
     return _ledger(chain, measured, {name: one.scores for name, one in ordered.items()})
@@ -162,7 +163,7 @@ def _timed(ranked: Ranked, line: Line, chain: Chain) -> Timed:
     )
 
 
-def _ledger(chain: Chain, measured: tuple[Measured, ...], scores: Mapping[str, Float64]) -> Ledger:
+def _ledger(chain: Chain, measured: tuple[VariantResult, ...], scores: Mapping[str, Float64]) -> Ledger:
     """The lines on the test lists, beside a random order and popularity."""
     config, test = chain.config, chain.usable(chain.sliced.test)
     requests = test.requests
@@ -175,7 +176,7 @@ def _ledger(chain: Chain, measured: tuple[Measured, ...], scores: Mapping[str, F
         **scores,
     }
     names = [one.name for one in measured]
-    lifts = [Lift(name, before) for place, name in enumerate(names) for before in names[:place]]
+    lifts = [MethodComparison(name, before) for place, name in enumerate(names) for before in names[:place]]
     evaluation = evaluate(
         methods,
         test,

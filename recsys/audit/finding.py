@@ -77,7 +77,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
+class RuleResult:
     """The outcome of one rule. looked_at: what it examined, in a few words with counts."""
 
     rule: str

@@ -6,7 +6,7 @@ from features.arrays import Float32, Float64
 from recsys.audit.context import SLICES, AuditContext
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import Lists, train_ranker
+from recsys.ranker.lightgbm_ranker import RankingDataset, train_ranker
 from recsys.ranker.matrix import ranker_columns
 
 
@@ -18,7 +18,7 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
     columns = ranker_columns(context.features, collaborative=context.texts.collaborative is not None)
     kept = [i for i, column in enumerate(columns) if context.feature_of(column.name) not in without]
     train, valid, test = (
-        Lists(_chosen(rows.matrix, kept), rows.impressions.label, rows.impressions.requests.offsets)
+        RankingDataset(_chosen(rows.matrix, kept), rows.impressions.label, rows.impressions.requests.offsets)
         for rows in (context.slices[name] for name in SLICES)
     )
     config, threads = context.chain.config, context.chain.threads

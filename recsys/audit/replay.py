@@ -20,7 +20,7 @@ from features.arrays import Float32, Int64
 from features.definitions.builtin import reads_of
 from features.errors import StoreError
 from features.log import Impressions
-from features.online.events import Event, ShownList
+from features.online.events import IncomingEvent, ShownList
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -45,7 +45,7 @@ class Feed:
     """What reaches the store, in order of arrival. time: (n,) ascending, microseconds. arrivals: n of them."""
 
     time: Int64
-    arrivals: Sequence[Event | ShownList]
+    arrivals: Sequence[IncomingEvent | ShownList]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class ReplayReport:
 
 
 @dataclass
-class _Tally:
+class _DifferenceTally:
     """Differences so far, by position of the column."""
 
     found: dict[int, Difference] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class OnlinePath:
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
             lists = [one for one in due if isinstance(one, ShownList)]
-            events = [one for one in due if isinstance(one, Event)]
+            events = [one for one in due if isinstance(one, IncomingEvent)]
             for one in self._state.add_together(events, lists):
                 self.refused[one.code] = self.refused.get(one.code, 0) + 1
         self.fed = max(end, self.fed)
@@ -206,7 +206,7 @@ def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impress
     state: an empty one that knows the items. Raises StoreError where it cannot be read or written.
     """
     started = time.perf_counter()
-    online, tally = OnlinePath(context, state, feed), _Tally()
+    online, tally = OnlinePath(context, state, feed), _DifferenceTally()
     n = len(lists)
     with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, n, _AT_ONCE):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 from recsys.metrics.bootstrap import Interval
 
 
@@ -18,7 +18,7 @@ class AuditReport:
     test; such a gain is not had online.
     """
 
-    checked: tuple[Checked, ...]
+    checked: tuple[RuleResult, ...]
     n_columns: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     gains: Mapping[str, Interval] = field(default_factory=dict)

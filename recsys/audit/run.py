@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Checked
+from recsys.audit.finding import RuleResult
 from recsys.audit.probe_ranker import known_after_gains
 from recsys.audit.report import AuditReport
 from recsys.audit.rules.declared_availability import known
@@ -21,7 +21,7 @@ from recsys.errors import AuditFailed
 
 log = logging.getLogger(__name__)
 
-Rule = Callable[[AuditContext], Checked]
+Rule = Callable[[AuditContext], RuleResult]
 
 CHEAP: tuple[Rule, ...] = (known, columns, encoder_order, injection, sampled, lone_auc)
 """Seconds on a sample of lists: what a training runs before it registers anything."""

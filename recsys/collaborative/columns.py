@@ -14,7 +14,7 @@ from features.history import Histories
 from features.history_cosine import history_cosines
 from features.log import Requests, part_of
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
-from recsys.collaborative.snapshot import Neighbours, Tables
+from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 
 _PAIRS = 1 << 20
 
@@ -25,7 +25,7 @@ class TableSource(Protocol):
     def edges(self, moments: Int64) -> Int64:
         """When the tables were made that a request at each moment reads, (n,); never after the moment."""
 
-    def tables(self, edge: int) -> Tables:
+    def tables(self, edge: int) -> CollaborativeSnapshot:
         """The tables made at an edge."""
 
 

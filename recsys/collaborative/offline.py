@@ -9,7 +9,7 @@ import numpy as np
 
 from features.arrays import Float32, Int64, Ragged
 from features.offline.reader import LogIndex
-from recsys.collaborative.snapshot import Tables, TableSettings, build_tables
+from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 
 _KEPT = 4
 
@@ -21,14 +21,14 @@ class LoggedTables:
         self._index = index
         self._vectors = text_vectors
         self._settings = settings
-        self._made: OrderedDict[int, Tables] = OrderedDict()
+        self._made: OrderedDict[int, CollaborativeSnapshot] = OrderedDict()
         self._making = Lock()
 
     def edges(self, moments: Int64) -> Int64:
         """When the tables of each moment were made, (n,)."""
         return self._settings.edges(moments)
 
-    def tables(self, edge: int) -> Tables:
+    def tables(self, edge: int) -> CollaborativeSnapshot:
         """The tables of the clicks strictly before an edge, by the log's item codes."""
         with self._making:
             if edge not in self._made:
@@ -38,7 +38,7 @@ class LoggedTables:
             self._made.move_to_end(edge)
             return self._made[edge]
 
-    def _make(self, edge: int) -> Tables:
+    def _make(self, edge: int) -> CollaborativeSnapshot:
         clicked = self._index.clicked_before(edge, length=self._settings.user_items)
         items, codes = np.unique(clicked.codes, return_inverse=True)
         compact = build_tables(Ragged(clicked.offsets, codes.astype(np.int32)), self._vectors[items], self._settings)

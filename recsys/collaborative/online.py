@@ -18,8 +18,8 @@ import numpy as np
 
 from features.arrays import NO_TIME, Float32, Int32, Int64, Strings
 from features.online.keys import hash64
-from features.stores.base import KeyValueStore, Snapshot
-from recsys.collaborative.snapshot import Neighbours, Tables, TableSettings
+from features.stores.base import KeyValueStore, StoreSnapshot
+from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours, TableSettings
 
 _TABLES = b"n"
 _EDGES, _NEIGHBOURS, _VECTORS = b"e", b"n", b"v"
@@ -37,13 +37,13 @@ class RequestTables:
     """`TableSource` of one request. edge: when its tables were made, NO_TIME where none were made before it."""
 
     edge: int
-    made: Tables
+    made: CollaborativeSnapshot
 
     def edges(self, moments: Int64) -> Int64:
         """The same for every moment, (n,)."""
         return np.full(len(moments), self.edge)
 
-    def tables(self, edge: int) -> Tables:
+    def tables(self, edge: int) -> CollaborativeSnapshot:
         """The tables, by the codes of the request's catalog."""
         return self.made
 
@@ -78,9 +78,9 @@ class StoredTables:
         vectors = self._vectors(values[: len(names)])
         neighbours = _neighbours(names, rows, values[len(names) :])
         split = self.settings.factors
-        return RequestTables(edge, Tables(neighbours, vectors[:, :split], vectors[:, split:]))
+        return RequestTables(edge, CollaborativeSnapshot(neighbours, vectors[:, :split], vectors[:, split:]))
 
-    def save(self, edge: int, ids: Sequence[str], tables: Tables) -> None:
+    def save(self, edge: int, ids: Sequence[str], tables: CollaborativeSnapshot) -> None:
         """Keep tables made at an edge, whole or not at all, and let go of all but the newest two.
 
         ids: of the tables' items, in the order of their codes.
@@ -99,7 +99,7 @@ class StoredTables:
         for part in _parts(gone):
             self._store.update(lambda transaction, part=part: transaction.delete_many(part))  # type: ignore[misc]
 
-    def _records(self, edge: int, ids: Sequence[str], tables: Tables) -> Iterable[tuple[bytes, bytes]]:
+    def _records(self, edge: int, ids: Sequence[str], tables: CollaborativeSnapshot) -> Iterable[tuple[bytes, bytes]]:
         """Keys and values of all items' records."""
         hashes = np.array([hash64(item) for item in ids], "<u8")
         neighbours = tables.neighbours
@@ -117,7 +117,7 @@ class StoredTables:
         joined = b"".join([missing if value is None else value for value in (*values, None)])
         return np.frombuffer(joined, "<f4").reshape(-1, width)
 
-    def _edges(self, snapshot: Snapshot) -> tuple[int, ...]:
+    def _edges(self, snapshot: StoreSnapshot) -> tuple[int, ...]:
         value = snapshot.get_many([self._prefix + _EDGES])[0] or b""
         return tuple(edge - _TIME_OFFSET for (edge,) in _EDGE.iter_unpack(value))
 

@@ -73,7 +73,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Tables:
+class CollaborativeSnapshot:
     """What one making gave, by code of n items. factors: (n, k) and audience: (n, d), float32, NaN rows where there is
     nothing to say."""
 
@@ -81,21 +81,21 @@ class Tables:
     factors: Float32
     audience: Float32
 
-    def spread(self, items: Int32, n: int) -> Tables:
+    def spread(self, items: Int32, n: int) -> CollaborativeSnapshot:
         """The same for items whose codes are 0 to n - 1. items: (len(self),) the new code of each, ascending."""
         own = self.neighbours
         lengths = np.zeros(n, np.int64)
         lengths[items] = np.diff(own.offsets)
         offsets = np.zeros(n + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        return Tables(
+        return CollaborativeSnapshot(
             Neighbours(offsets, items[own.item], own.similarity),
             _spread_rows(self.factors, items, n),
             _spread_rows(self.audience, items, n),
         )
 
 
-def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings) -> Tables:
+def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings) -> CollaborativeSnapshot:
     """The tables of some users' clicks on n items.
 
     clicked: for each user, in the order of their ids, the codes of the distinct items clicked before the moment, from 0
@@ -107,7 +107,9 @@ def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings
     by_user.sort_indices()
     by_item = by_user.T.tocsr()
     factors = _factors(by_user, settings.factors)
-    return Tables(_neighbours(by_user, by_item, settings), factors, _audiences(by_user, by_item, text_vectors))
+    return CollaborativeSnapshot(
+        _neighbours(by_user, by_item, settings), factors, _audiences(by_user, by_item, text_vectors)
+    )
 
 
 def _neighbours(by_user: csr_matrix, by_item: csr_matrix, settings: TableSettings) -> Neighbours:

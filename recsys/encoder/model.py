@@ -39,7 +39,7 @@ _SETTINGS, _HEAD, _TRANSFORMER, _VECTORS = "encoder.json", "head.safetensors", "
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What has to be known to encode a text and a history as in training; the fields are those of `config.Encoder`, but
+    """What has to be known to encode a text and a history as in training; the fields are those of `config.EncoderConfig`, but
     dtype, which is the arithmetic that was computed in."""
 
     base_model: str

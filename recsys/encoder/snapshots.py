@@ -43,7 +43,7 @@ class TextModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class EncoderSnapshot:
     """A past state. table: the vectors of every text that the lists it scores read; others have none."""
 
     history_length: int

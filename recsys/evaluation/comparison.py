@@ -19,7 +19,7 @@ import pandas as pd
 from features.arrays import Float64
 from recsys.errors import ComparisonError
 from recsys.evaluation.report import LIFT_METRIC, aligned, count, format_interval, verdict
-from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, Measured, measure_slices
+from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, SliceResult, measure_slices
 from recsys.metrics.bootstrap import LEVEL, Interval
 from recsys.metrics.ranking import METRICS
 
@@ -28,7 +28,7 @@ SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRuns:
     """One side of a comparison. asked: the runs or versions as they were named. tables: of their lists, one each.
     n_seen: lists left out of each because its labels had been learnt from."""
 
@@ -63,11 +63,11 @@ class Comparison:
     """A against B on the lists that all their runs hold. slices: all lists first; the intervals of each are of A, of B
     and of A - B. seeds: of A and of B."""
 
-    a: Side
-    b: Side
+    a: ComparedRuns
+    b: ComparedRuns
     method: str
     metric: str
-    slices: tuple[Measured, ...]
+    slices: tuple[SliceResult, ...]
     seeds: tuple[Seeds, Seeds]
 
     @property
@@ -123,13 +123,13 @@ class Comparison:
             *self._luck_lines(),
         ]
 
-    def _judged(self) -> list[Measured]:
+    def _judged(self) -> list[SliceResult]:
         return [one for one in self.slices[1:] if not np.isnan(one.intervals[2].low)]
 
     def _told_apart(self) -> int:
         return sum(verdict(one.intervals[2]) in ("better", "worse") for one in self._judged())
 
-    def _side_dict(self, side: Side, seeds: Seeds, interval: Interval) -> dict[str, Any]:
+    def _side_dict(self, side: ComparedRuns, seeds: Seeds, interval: Interval) -> dict[str, Any]:
         lists = [len(table) for table in side.tables]
         return {
             "asked": list(side.asked),
@@ -169,7 +169,7 @@ class Comparison:
 
 
 def compare(
-    a: Side, b: Side, *, method: str = "ranker", metric: str = LIFT_METRIC, resamples: int, seed: int
+    a: ComparedRuns, b: ComparedRuns, *, method: str = "ranker", metric: str = LIFT_METRIC, resamples: int, seed: int
 ) -> Comparison:
     """Compare on the lists that every table of both sides has, with a clicked and an unclicked item.
 
@@ -195,7 +195,7 @@ def compare(
     return Comparison(a, b, method, metric, slices, (Seeds(tuple(means[:n_a])), Seeds(tuple(means[n_a:]))))
 
 
-def _paired(a: Side, b: Side, columns: Sequence[str]) -> pd.DataFrame:
+def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.DataFrame:
     """The lists in all tables: A's first table with each table's columns as `COLUMN i`, i over A's tables, then B's."""
     numbered = []
     for i, (asked, table) in enumerate(zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)):
@@ -229,7 +229,7 @@ def _sides(paired: pd.DataFrame, column: str, n_a: int, n_b: int) -> Float64:
     return np.column_stack([a, b, a - b])
 
 
-def _slice_dict(one: Measured) -> dict[str, Any]:
+def _slice_dict(one: SliceResult) -> dict[str, Any]:
     a, b, difference = (interval.as_dict() for interval in one.intervals)
     return {
         "by": one.by,
@@ -243,7 +243,7 @@ def _slice_dict(one: Measured) -> dict[str, Any]:
     }
 
 
-def _words(one: Measured) -> str:
+def _words(one: SliceResult) -> str:
     said = {"better": "A better", "worse": "B better"}
     word = verdict(one.intervals[2])
     few = ", few users" if one.n_users < FEW_USERS and word in said else ""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from features.arrays import Bool, Float32, Float64, Strings
 from features.log import Impressions
-from recsys.config import Evaluation as Settings
+from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
 from recsys.metrics.beyond_accuracy import Beyond
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
@@ -41,7 +41,7 @@ METHODS = (
 
 
 @dataclass(frozen=True)
-class Lift:
+class MethodComparison:
     """A comparison: how much better `method` orders a list than `over` does."""
 
     method: str
@@ -54,11 +54,11 @@ class Lift:
 
 
 LIFTS = (
-    Lift("ranker", "behaviour"),
-    Lift("ranker", "behaviour_lexical"),
-    Lift("ranker", "text"),
-    Lift("text", "text_frozen"),
-    Lift("text", "text_head"),
+    MethodComparison("ranker", "behaviour"),
+    MethodComparison("ranker", "behaviour_lexical"),
+    MethodComparison("ranker", "text"),
+    MethodComparison("text", "text_frozen"),
+    MethodComparison("text", "text_head"),
 )
 """The comparisons of a report, each made where both methods are present."""
 
@@ -72,7 +72,7 @@ def evaluate(
     user_clicks_before: npt.NDArray[np.number],
     settings: Settings,
     seed: int,
-    lifts: Sequence[Lift] = LIFTS,
+    lifts: Sequence[MethodComparison] = LIFTS,
     facts: ListFacts | None = None,
     beyond: Mapping[str, Beyond] | None = None,
 ) -> Evaluation:
@@ -97,7 +97,7 @@ def evaluate(
     cold_lists, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
     compared = [lift for lift in lifts if lift.method in lists and lift.over in lists]
 
-    def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[Lift] = ()) -> _Summary:
+    def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[MethodComparison] = ()) -> _Summary:
         return _summarise(metrics, cluster, mask, compared, resamples=settings.resamples, seed=seed)
 
     test, paired = summary(lists, tested, compared)
@@ -175,7 +175,7 @@ def _summarise(
     metrics: Mapping[str, ListMetrics],
     cluster: npt.NDArray[np.integer],
     mask: Bool,
-    lifts: Sequence[Lift],
+    lifts: Sequence[MethodComparison],
     *,
     resamples: int,
     seed: int,

@@ -17,7 +17,7 @@ RECENT = 5
 
 
 @dataclass(frozen=True)
-class Item:
+class ExampleItem:
     """One item of a list or history. title: "" where it has none."""
 
     item_id: str
@@ -29,7 +29,7 @@ class Item:
 class Moved:
     """A clicked item and its rank, from 1, before and after."""
 
-    item: Item
+    item: ExampleItem
     before: int
     after: int
 
@@ -44,10 +44,10 @@ class Example:
     n_candidates: int
     before: float
     after: float
-    recent: tuple[Item, ...]
+    recent: tuple[ExampleItem, ...]
     history_length: int
-    top_before: tuple[Item, ...]
-    top_after: tuple[Item, ...]
+    top_before: tuple[ExampleItem, ...]
+    top_after: tuple[ExampleItem, ...]
     moved: tuple[Moved, ...]
 
     @property
@@ -57,7 +57,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Examples:
+class ListExamples:
     """The lists that changed most of n_lists tested ones. better, worse, same: how many did what at all."""
 
     improved: tuple[Example, ...]
@@ -80,7 +80,7 @@ def list_examples(
     catalog: Catalog,
     *,
     most: int = EXAMPLES,
-) -> Examples:
+) -> ListExamples:
     """The `most` lists of distinct users that became better, and worse, by most; equal changes in the lists' order.
 
     before, after: (n_rows,) scores of the two methods, each ordered as an answer is: equal scores by item id.
@@ -111,7 +111,7 @@ def list_examples(
         )
 
     user = impressions.requests.user
-    return Examples(
+    return ListExamples(
         improved=tuple(describe(one) for one in _largest(change, user, most)),
         worsened=tuple(describe(one) for one in _largest(-change, user, most)),
         better=int((change > 0).sum()),
@@ -142,6 +142,6 @@ def _ranks(scores: Float64, impressions: Impressions) -> Int64:
     return ranks
 
 
-def _item(catalog: Catalog, code: np.integer | int, *, clicked: bool = False) -> Item:
+def _item(catalog: Catalog, code: np.integer | int, *, clicked: bool = False) -> ExampleItem:
     known = code >= 0
-    return Item(str(catalog.ids[code]) if known else "", str(catalog.title[code]), clicked)
+    return ExampleItem(str(catalog.ids[code]) if known else "", str(catalog.title[code]), clicked)

@@ -13,8 +13,8 @@ from features.definitions.aggregates import CLICK, ITEM, USER, Count
 from features.log import Impressions
 from features.offline.reader import LogIndex
 from recsys.collaborative.column_names import CO_CLICK_COLUMNS
-from recsys.config import Evaluation as Settings
-from recsys.evaluation.evaluate import Lift, evaluate, random_scores
+from recsys.config import EvaluationConfig as Settings
+from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
@@ -23,7 +23,11 @@ from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.model import Unit
 from recsys.ranker.offline_matrix import unit_matrix
 
-LIFTS = (Lift("ranker", "text"), Lift("ranker", "tfidf"), Lift("ranker", "popularity"))
+LIFTS = (
+    MethodComparison("ranker", "text"),
+    MethodComparison("ranker", "tfidf"),
+    MethodComparison("ranker", "popularity"),
+)
 
 
 def evaluate_unit(

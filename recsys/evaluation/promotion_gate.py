@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from recsys.config import Promotion as Settings
+from recsys.config import PromotionConfig as Settings
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
 
@@ -31,7 +31,7 @@ class AuditVerdict(Protocol):
 
 
 @dataclass(frozen=True)
-class Cost:
+class ServingCost:
     """What serving a version costs. megabytes: artifacts of ranker and encoder, in millions of bytes. milliseconds:
     median time to rank one list of `candidates` items."""
 
@@ -56,7 +56,7 @@ class Evidence:
     n_lists: int
     n_users: int
     comparison: Comparison | None
-    costs: Mapping[str, Cost]
+    costs: Mapping[str, ServingCost]
     audit: AuditVerdict | None
 
 

@@ -48,7 +48,7 @@ class ListSlice:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SliceResult:
     """Intervals over one slice. name: of the slice. n_lists, n_users: that have every value."""
 
     by: str
@@ -65,7 +65,7 @@ class Measured:
 
 def measure_slices(
     lists: pd.DataFrame, values: Mapping[str, Float64], *, resamples: int, seed: int
-) -> tuple[Measured, ...]:
+) -> tuple[SliceResult, ...]:
     """Means with intervals over all lists and over each slice that has any.
 
     lists: as in `list_slices`, with user_id, null for a user who is a cluster of their own. values: by prefix of a
@@ -81,7 +81,7 @@ def measure_slices(
         rows = np.flatnonzero(one.mask & ~np.isnan(columns).any(axis=1))
         if len(rows):
             intervals = mean_intervals(columns[rows], user[rows], resamples=resamples, seed=seed)
-            found.append(Measured(one.by, one.value, len(rows), count_clusters(user[rows]), intervals))
+            found.append(SliceResult(one.by, one.value, len(rows), count_clusters(user[rows]), intervals))
     return tuple(found)
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from features.arrays import Float64
 from features.errors import InputError
-from recsys.evaluation.evaluate import Lift, evaluate, random_scores
+from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
-from recsys.evaluation.slices import ALL, COLD_ITEMS, Measured, measure_slices
+from recsys.evaluation.slices import ALL, COLD_ITEMS, SliceResult, measure_slices
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.calibration import Calibration, calibrate
 from recsys.metrics.rank_order import ordered
@@ -41,7 +41,7 @@ class Measurement:
 
     evaluation: Evaluation
     lists: pd.DataFrame
-    slices: tuple[Measured, ...]
+    slices: tuple[SliceResult, ...]
     slice_columns: tuple[str, ...]
     coverage: float
     unscored: int
@@ -78,7 +78,7 @@ class Measurement:
         place = self.slice_columns.index(LIFT_METRIC)
         return {one.name: (one.intervals[place], one.n_lists) for one in self._named_slices()}
 
-    def _named_slices(self) -> tuple[Measured, ...]:
+    def _named_slices(self) -> tuple[SliceResult, ...]:
         """Slices whose names are this project's; those in the data's own words may hold any character."""
         return tuple(one for one in self.slices if one.by not in _DATA_NAMED)
 
@@ -99,7 +99,7 @@ def measure(frame: pd.DataFrame, rows: CandidateRows, scores: Float64, settings:
     frame: the data, for the baselines' columns. scores: (n_rows,) in the order of the data.
     """
     methods = _methods(frame, rows, scores, settings)
-    lifts = [Lift(MODEL, name) for name in (*settings.baselines, POPULARITY, RANDOM) if name in methods]
+    lifts = [MethodComparison(MODEL, name) for name in (*settings.baselines, POPULARITY, RANDOM) if name in methods]
     evaluation = evaluate(
         methods,
         rows.impressions,
@@ -147,7 +147,7 @@ def _lists(evaluation: Evaluation, rows: CandidateRows, settings: EvaluatorSetti
     return frame.drop(columns=untold)
 
 
-def _slice_values(lists: pd.DataFrame, prefix: str, lifts: Sequence[Lift]) -> Float64:
+def _slice_values(lists: pd.DataFrame, prefix: str, lifts: Sequence[MethodComparison]) -> Float64:
     """The model's metrics and its lifts, list by list, (n, k) in the order of the slice table's columns."""
     metrics = [lists[f"{prefix}{MODEL}_{name}"] for name in METRICS]
     gains = [

@@ -7,14 +7,14 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from recsys.config import Evaluation, Section
+from recsys.config import ConfigSection, EvaluationConfig
 from recsys.errors import ConfigError
 
 COLUMNS = ("user_id", "time", "category", "position", "item_id", "history_length", "item_clicks", "user_clicks")
 """Fields that name a column which may be absent, unless the configuration names it."""
 
 
-class EvaluatorSettings(Section):
+class EvaluatorSettings(ConfigSection):
     """Names of the data's columns, and how intervals and slices are made; a column not named may be absent."""
 
     impression_id: str = "impression_id"
@@ -41,20 +41,20 @@ class EvaluatorSettings(Section):
     """Columns that hold scores to compare the model with, list by list."""
     timezone: str = "UTC"
     """IANA name; of hours, and of times without a zone."""
-    resamples: int = Evaluation.model_fields["resamples"].get_default()
+    resamples: int = EvaluationConfig.model_fields["resamples"].get_default()
     """Bootstrap resamples of the users."""
-    cold_item_clicks: int = Evaluation.model_fields["cold_item_clicks"].get_default()
+    cold_item_clicks: int = EvaluationConfig.model_fields["cold_item_clicks"].get_default()
     """An item with fewer clicks before its list is cold."""
-    cold_user_clicks: int = Evaluation.model_fields["cold_user_clicks"].get_default()
+    cold_user_clicks: int = EvaluationConfig.model_fields["cold_user_clicks"].get_default()
     """A user with fewer clicks before the list is cold."""
     seed: int = Field(0, ge=0)
     """Of the resamples and of the method `random`."""
     metric_prefix: str = ""
     """Put before every metric's and file's name, for several evaluations in one run."""
 
-    def evaluation(self) -> Evaluation:
+    def evaluation(self) -> EvaluationConfig:
         """The settings of `recsys.evaluation.evaluate`. Raises ValidationError for a value out of range."""
-        return Evaluation(
+        return EvaluationConfig(
             resamples=self.resamples,
             cold_item_clicks=self.cold_item_clicks,
             cold_user_clicks=self.cold_user_clicks,

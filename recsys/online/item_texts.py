@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from features.arrays import Float32, Float64, Int32
 from features.log import Catalog
-from features.online.items import Item, local_catalog
+from features.online.items import StoredItem, local_catalog
 from recsys.encoder.text import Template, column_rows
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.lru import Lru
@@ -64,7 +64,7 @@ class ItemTextReader:
     def _fill(self, row: tuple[str, ...]) -> str:
         return self._template.fill(dict(zip(self._columns, row, strict=True)))
 
-    def encode(self, items: Mapping[str, Item]) -> None:
+    def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Make the vectors of the items' texts where they are not known, a few at a time, so that rankings get in
         between."""
         ids = sorted(items)

@@ -16,10 +16,10 @@ import numpy as np
 from features.arrays import Float64, Int32
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from recsys.config import Ranker as RankerSettings
+from recsys.config import RankerConfig as RankerSettings
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 
 RESAMPLES = 1000
 
@@ -64,9 +64,9 @@ class Selection:
 def select_features(
     full: Ranker,
     features: Sequence[Feature],
-    columns: Sequence[Column],
-    train: Lists,
-    valid: Lists,
+    columns: Sequence[MatrixColumn],
+    train: RankingDataset,
+    valid: RankingDataset,
     users: Int32,
     settings: RankerSettings,
     *,
@@ -106,12 +106,12 @@ def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
 
 
-def _narrowed(lists: Lists, columns: Sequence[Column], chosen: Sequence[str]) -> Lists:
+def _narrowed(lists: RankingDataset, columns: Sequence[MatrixColumn], chosen: Sequence[str]) -> RankingDataset:
     place = {column.name: i for i, column in enumerate(columns)}
     matrix = np.ascontiguousarray(lists.matrix[:, [place[name] for name in chosen]])
-    return Lists(matrix, lists.label, lists.offsets)
+    return RankingDataset(matrix, lists.label, lists.offsets)
 
 
-def _ndcg(ranker: Ranker, columns: Sequence[Column], lists: Lists) -> Float64:
+def _ndcg(ranker: Ranker, columns: Sequence[MatrixColumn], lists: RankingDataset) -> Float64:
     scores = ranker.scores(_narrowed(lists, columns, ranker.columns).matrix)
     return list_metrics(scores, lists.label, lists.offsets).ndcg_at_10

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from features.arrays import Float32, Float64, Int8, Int64
 from features.tables.impressions import LONGEST_LIST
-from recsys.config import Ranker as RankerSettings
+from recsys.config import RankerConfig as RankerSettings
 from recsys.errors import ModelError, TrainingError
 
 EVALUATED_AT = 10
 
 
 @dataclass(frozen=True)
-class Lists:
+class RankingDataset:
     """Candidate rows of n lists. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,).
 
     Raises ValueError where the rows of the lists do not add up; rows in another order are for `lists_of_rows`.
@@ -48,7 +48,7 @@ class Lists:
         return np.where(np.diff(self.offsets) > 0, largest, 0).astype(np.int8)
 
 
-def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic]) -> Lists:
+def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic]) -> RankingDataset:
     """Rows in any order put together by the list they belong to, so that nothing is trained on half a list.
 
     list_ids: (n_rows,) of any sortable kind. Lists come in order of their ids, rows of a list in the order given.
@@ -56,10 +56,12 @@ def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic
     order = np.argsort(list_ids, kind="stable")
     sorted_ids = list_ids[order]
     starts = np.flatnonzero(np.append(True, sorted_ids[1:] != sorted_ids[:-1])) if len(order) else np.zeros(0, np.int64)
-    return Lists(np.ascontiguousarray(matrix[order]), label[order], np.append(starts, len(order)).astype(np.int64))
+    return RankingDataset(
+        np.ascontiguousarray(matrix[order]), label[order], np.append(starts, len(order)).astype(np.int64)
+    )
 
 
-def shortened(lists: Lists, most: int = LONGEST_LIST) -> Lists:
+def shortened(lists: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     """The lists with at most `most` rows each, in their order: of a longer one its rows of the largest labels, as far
     as they go, and of its other rows as many as fit, at even distances over the list.
     """
@@ -71,7 +73,7 @@ def shortened(lists: Lists, most: int = LONGEST_LIST) -> Lists:
         start, end = int(lists.offsets[place]), int(lists.offsets[place + 1])
         kept[start:end] = _most_telling(lists.label[start:end], most)
     ends = np.append(0, np.cumsum(kept))[lists.offsets].astype(np.int64)
-    return Lists(np.ascontiguousarray(lists.matrix[kept]), lists.label[kept], ends)
+    return RankingDataset(np.ascontiguousarray(lists.matrix[kept]), lists.label[kept], ends)
 
 
 def _most_telling(label: Int8, most: int) -> npt.NDArray[np.bool_]:
@@ -87,7 +89,7 @@ def _most_telling(label: Int8, most: int) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class Column:
+class MatrixColumn:
     """A column of the ranker's matrix. monotone: 1 or -1 where the score may only rise or fall with it, else 0."""
 
     name: str
@@ -136,9 +138,9 @@ def load_ranker(path: Path, columns: Sequence[str]) -> Ranker:
 
 
 def train_ranker(
-    train: Lists,
-    valid: Lists,
-    columns: Sequence[Column],
+    train: RankingDataset,
+    valid: RankingDataset,
+    columns: Sequence[MatrixColumn],
     settings: RankerSettings,
     *,
     seed: int,
@@ -191,8 +193,8 @@ def train_ranker(
 
 
 def retrain_ranker(
-    lists: Sequence[Lists],
-    columns: Sequence[Column],
+    lists: Sequence[RankingDataset],
+    columns: Sequence[MatrixColumn],
     settings: RankerSettings,
     *,
     trees: int,
@@ -204,7 +206,7 @@ def retrain_ranker(
     matrix = np.concatenate([one.matrix for one in lists])
     label = np.concatenate([one.label for one in lists])
     offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one.offsets) for one in lists]))])
-    whole = Lists(matrix, label, offsets)
+    whole = RankingDataset(matrix, label, offsets)
     data = lightgbm.Dataset(
         matrix,
         label=label,
@@ -218,7 +220,7 @@ def retrain_ranker(
     return Ranker(booster, tuple(column.name for column in columns))
 
 
-def _row_weights(lists: Lists, settings: RankerSettings) -> Float64 | None:
+def _row_weights(lists: RankingDataset, settings: RankerSettings) -> Float64 | None:
     """What each row of a list counts, (n_rows,); None where all count alike."""
     if not settings.list_weights:
         return None
@@ -228,12 +230,12 @@ def _row_weights(lists: Lists, settings: RankerSettings) -> Float64 | None:
     return np.repeat(of_label[lists.largest_label()], np.diff(lists.offsets))
 
 
-def _largest_label(train: Lists, valid: Lists) -> int:
+def _largest_label(train: RankingDataset, valid: RankingDataset) -> int:
     return int(max(train.label.max(initial=0), valid.label.max(initial=0)))
 
 
 def _parameters(
-    settings: RankerSettings, columns: Sequence[Column], largest_label: int, seed: int, threads: int
+    settings: RankerSettings, columns: Sequence[MatrixColumn], largest_label: int, seed: int, threads: int
 ) -> dict[str, object]:
     return {
         "objective": "lambdarank",

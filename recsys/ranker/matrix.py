@@ -21,7 +21,7 @@ from recsys.encoder.scoring import HeadWeights, text_matrix
 from recsys.encoder.snapshots import TextModel
 from recsys.encoder.text import clean_text, item_texts
 from recsys.ranker.column_names import fitted_columns
-from recsys.ranker.lightgbm_ranker import Column
+from recsys.ranker.lightgbm_ranker import MatrixColumn
 from recsys.ranker.tfidf import Lexical, lexical_column
 
 
@@ -67,15 +67,15 @@ def candidate_matrix(
     return (*names, *fitted_columns(collaborative=tables is not None)), np.column_stack(blocks)
 
 
-def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[Column, ...]:
+def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:
     """The columns of `candidate_matrix` as the ranker's training wants them."""
     declared = {name: feature for feature in features for name in column_names((feature,))}
     behaviour = []
     for name in column_names(features):
         feature = declared.get(name)
         categorical = feature is not None and feature.measure.categorical
-        behaviour.append(Column(name, categorical, feature.monotone if feature is not None else 0))
-    return (*behaviour, *(Column(name) for name in fitted_columns(collaborative=collaborative)))
+        behaviour.append(MatrixColumn(name, categorical, feature.monotone if feature is not None else 0))
+    return (*behaviour, *(MatrixColumn(name) for name in fitted_columns(collaborative=collaborative)))
 
 
 def query_vectors(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:

@@ -24,7 +24,7 @@ from features.arrays import Float32, Float64, Int64
 from features.exact import log
 from features.history import Histories
 from features.log import Requests
-from recsys.config import Lexical as LexicalConfig
+from recsys.config import LexicalConfig
 from recsys.errors import ModelError
 
 FORMAT = 1

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from features.arrays import Float64
-from recsys.evaluation.evaluate import Lift
-from recsys.evaluation.examples import Examples
+from recsys.evaluation.evaluate import MethodComparison
+from recsys.evaluation.examples import ListExamples
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
-from recsys.evaluation.slices import COLD_ITEMS, Measured, measure_slices
+from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.metrics.calibration import Calibration
 from recsys.ranker.shap import ShapSummary
 
@@ -51,27 +51,29 @@ class Content:
     subtitle: str
     facts: tuple[tuple[str, str], ...]
     evaluation: Evaluation
-    compared: Lift | None = None
-    slices: tuple[Measured, ...] = ()
+    compared: MethodComparison | None = None
+    slices: tuple[SliceResult, ...] = ()
     curves: tuple[Curve, ...] = ()
     gains: Gains | None = None
     contributions: ShapSummary | None = None
     calibration: Calibration | None = None
     calibrated: str = ""
-    examples: Examples | None = None
+    examples: ListExamples | None = None
     notes: tuple[str, ...] = ()
 
 
-def main_lift(evaluation: Evaluation) -> Lift | None:
+def main_lift(evaluation: Evaluation) -> MethodComparison | None:
     """The first comparison of an evaluation, the one that slices and examples follow; None where it has none."""
     name = next(iter(evaluation.lifts), None)
     if name is None:
         return None
     method, _, over = name.partition("_over_")
-    return Lift(method, over)
+    return MethodComparison(method, over)
 
 
-def slice_comparison(lists: pd.DataFrame, lift: Lift, *, resamples: int, seed: int) -> tuple[Measured, ...]:
+def slice_comparison(
+    lists: pd.DataFrame, lift: MethodComparison, *, resamples: int, seed: int
+) -> tuple[SliceResult, ...]:
     """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
 
     lists: one row each, as `Evaluation.frame`.

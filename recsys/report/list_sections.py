@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from recsys.evaluation.examples import Example, Item, Moved
+from recsys.evaluation.examples import Example, ExampleItem, Moved
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
 from recsys.evaluation.slices import FEW_USERS
 from recsys.metrics.calibration import Calibration
@@ -138,14 +138,14 @@ def _example(one: Example, over: str, method: str) -> Html:
     return element("article", {"class": "example"}, head, element("small", None, about), *recent, sides, title, moved)
 
 
-def _titles(kind: str, items: Sequence[Item]) -> Html:
+def _titles(kind: str, items: Sequence[ExampleItem]) -> Html:
     lines = []
     for item in items:
         lines.append(element("li", {"class": "clicked"} if item.clicked else None, _name(item)))
     return element(kind, None, *lines)
 
 
-def _name(item: Item) -> Html:
+def _name(item: ExampleItem) -> Html:
     return words(item.title or f"item {item.item_id} (no title)")
 
 

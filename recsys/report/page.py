@@ -19,7 +19,7 @@ _STYLE = Path(__file__).with_name("page.css")
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A part of the page. key: its anchor. render: its markup, None where the content has nothing for it."""
 
     key: str
@@ -28,16 +28,16 @@ class Section:
 
 
 SECTIONS = (
-    Section("results", "Results", results_section),
-    Section("lifts", "Lifts", lifts_section),
-    Section("slices", "Slices", slices_section),
-    Section("cold", "Cold items and users", cold_section),
-    Section("curves", "Learning curves", curves_section),
-    Section("gains", "What the trees split on", gains_section),
-    Section("contributions", "What moves the scores", contributions_section),
-    Section("calibration", "Scores as probabilities", calibration_section),
-    Section("examples", "Lists that changed", examples_section),
-    Section("data", "Data, slices and models", data_section),
+    ReportSection("results", "Results", results_section),
+    ReportSection("lifts", "Lifts", lifts_section),
+    ReportSection("slices", "Slices", slices_section),
+    ReportSection("cold", "Cold items and users", cold_section),
+    ReportSection("curves", "Learning curves", curves_section),
+    ReportSection("gains", "What the trees split on", gains_section),
+    ReportSection("contributions", "What moves the scores", contributions_section),
+    ReportSection("calibration", "Scores as probabilities", calibration_section),
+    ReportSection("examples", "Lists that changed", examples_section),
+    ReportSection("data", "Data, slices and models", data_section),
 )
 """The sections in their order; to add one, add a line."""
 

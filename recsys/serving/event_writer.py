@@ -11,15 +11,15 @@ from pydantic import ValidationError
 from features.clock import SECOND
 from features.definitions.aggregates import IMPRESSION
 from features.online import events as arrivals
-from features.online.items import Item
+from features.online.items import StoredItem
 from features.online.state import OnlineState
 from features.tables.event_types import canonical_type
 from features.tables.timestamps import EXPECTED, moment_of
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.online.item_texts import ItemTextReader
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, field_path, telling, told_of
-from recsys.serving.item_parsing import ItemColumns
+from recsys.serving.item_parsing import RequestItemColumns
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.warned import Warned
 
@@ -33,8 +33,8 @@ class Writer:
     def __init__(
         self,
         state: OnlineState,
-        settings: Serving,
-        columns: ItemColumns,
+        settings: ServingConfig,
+        columns: RequestItemColumns,
         texts: ItemTextReader,
         telemetry: Telemetry,
     ) -> None:
@@ -49,15 +49,15 @@ class Writer:
         self._check_size(rows, "events")
         rejected: Rejected = {}
         said = Warned()
-        events: list[tuple[int, arrivals.Event]] = []
+        events: list[tuple[int, arrivals.IncomingEvent]] = []
         lists: list[tuple[int, arrivals.ShownList]] = []
         for index, row in enumerate(rows):
             try:
                 _check_object(row)
-                event = schemas.Event.model_validate(row)
+                event = schemas.EventPayload.model_validate(row)
                 read = read_event(event, self._columns.timezone)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Event.model_fields)
+                rejected[index] = _reason(error, schemas.EventPayload.model_fields)
                 continue
             self._warn(event, read, said.within(f"events.{index}."))
             (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
@@ -74,12 +74,12 @@ class Writer:
         self._check_size(rows, "items")
         rejected: Rejected = {}
         said = Warned()
-        items: dict[str, Item] = {}
+        items: dict[str, StoredItem] = {}
         for index, row in enumerate(rows):
             try:
                 item = self._read_item(row, said.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Item.model_fields)
+                rejected[index] = _reason(error, schemas.ItemPayload.model_fields)
                 continue
             if item.item_id in items:
                 said.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
@@ -90,17 +90,19 @@ class Writer:
         self._telemetry.items.labels("rejected").inc(len(rejected))
         return said.beside(_answer(len(rows), rejected))
 
-    def _warn(self, event: schemas.Event, read: arrivals.Event | arrivals.ShownList, said: Warned) -> None:
+    def _warn(
+        self, event: schemas.EventPayload, read: arrivals.IncomingEvent | arrivals.ShownList, said: Warned
+    ) -> None:
         """What is odd in an event that is taken."""
         said.check_ids(event)
         said.check_time(read.time, "timestamp", event.timestamp)
-        if isinstance(read, arrivals.Event):
+        if isinstance(read, arrivals.IncomingEvent):
             click = self._state.settings.is_positive(event.event_type)
             said.check_type(event.event_type, click=click)
 
-    def _read_item(self, row: Any, said: Warned) -> Item:
+    def _read_item(self, row: Any, said: Warned) -> StoredItem:
         _check_object(row)
-        read = schemas.Item.model_validate(row)
+        read = schemas.ItemPayload.model_validate(row)
         if "title" not in read.model_fields_set:
             raise BadRequest("expected a title, found none; null is an item without one", "title")
         problem = arrivals.id_problem("item_id", read.item_id)
@@ -114,7 +116,7 @@ class Writer:
             raise BadRequest(f"expected at most {self._settings.max_rows:,} rows, got {len(rows):,}; send fewer", field)
 
 
-def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals.ShownList:
+def read_event(event: schemas.EventPayload, timezone: str) -> arrivals.IncomingEvent | arrivals.ShownList:
     """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
     moment = moment_of(event.timestamp, timezone)
     if moment is None:
@@ -124,7 +126,9 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.Event | arrivals
         return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
     if event.item_id is None:
         raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
-    return arrivals.Event(event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id)
+    return arrivals.IncomingEvent(
+        event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id
+    )
 
 
 def _check_object(row: Any) -> None:
@@ -132,7 +136,7 @@ def _check_object(row: Any) -> None:
         raise BadRequest(f"expected an object, got {type(row).__name__}")
 
 
-def _keep(add: Callable[..., list[arrivals.Rejection]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
+def _keep(add: Callable[..., list[arrivals.RejectedEvent]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
     """Hand the rows to the state; what it rejects, by their place in the batch."""
     if not rows:
         return {}

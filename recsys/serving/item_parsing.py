@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from features.arrays import NO_TIME, Float32
-from features.online.items import Item
+from features.online.items import StoredItem
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.encoder.text import Template
 from recsys.ranker.model import Settings
@@ -23,7 +23,7 @@ _SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
-class ItemColumns:
+class RequestItemColumns:
     """The item columns that a unit reads. vectors: column to its width. texts: beside title and description."""
 
     categories: frozenset[str]
@@ -32,13 +32,15 @@ class ItemColumns:
     texts: frozenset[str]
     timezone: str
 
-    def overlay(self, stored: Item | None, row: schemas.Item, field: str = "", said: Warned | None = None) -> Item:
+    def overlay(
+        self, stored: StoredItem | None, row: schemas.ItemPayload, field: str = "", said: Warned | None = None
+    ) -> StoredItem:
         """The stored item with the columns that came along. field: path of the row, for errors and what is `said`.
 
         A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
         where a column that the model reads is not what it has to be; others are not looked at.
         """
-        item = stored or Item(row.item_id)
+        item = stored or StoredItem(row.item_id)
         given = row.given()
         changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
         if "published_at" in given:
@@ -60,10 +62,10 @@ class ItemColumns:
         return replace(item, **changes) if changes else item
 
 
-def item_columns(settings: Settings, vectors: Mapping[str, int]) -> ItemColumns:
+def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemColumns:
     """The columns that a unit of these settings reads. vectors: the width of each vector column."""
     texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
-    return ItemColumns(
+    return RequestItemColumns(
         frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.timezone
     )
 

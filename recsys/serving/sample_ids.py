@@ -9,7 +9,7 @@ from features.online.aggregation import unpack_history
 from features.online.items import unpack_item
 from features.online.keys import last_part
 from features.online.state import OnlineState
-from features.stores.base import Snapshot, with_prefix
+from features.stores.base import StoreSnapshot, with_prefix
 
 USERS, ITEMS = 12, 60
 _LOOKED_AT = 300
@@ -27,5 +27,5 @@ def examples(state: OnlineState) -> dict[str, Any]:
     return {"users": users, "items": shown}
 
 
-def _first(snapshot: Snapshot, prefix: bytes) -> list[tuple[str, bytes]]:
+def _first(snapshot: StoreSnapshot, prefix: bytes) -> list[tuple[str, bytes]]:
     return [(last_part(key, prefix), value) for key, value in islice(with_prefix(snapshot, prefix), _LOOKED_AT)]

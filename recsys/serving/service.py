@@ -19,12 +19,12 @@ import numpy as np
 
 from features.arrays import NO_TIME
 from features.clock import SECOND
-from features.online.items import Item
+from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.collaborative.online import RequestTables, StoredTables
-from recsys.config import Serving
+from recsys.config import ServingConfig
 from recsys.errors import StoreError
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.collaborative_refresh import Rebuilder, Rebuilt
@@ -48,9 +48,9 @@ class RankService:
     """A unit and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION."""
 
     def __init__(
-        self, unit: Unit, state: OnlineState, settings: Serving | None = None, *, ranker: str, encoder: str
+        self, unit: Unit, state: OnlineState, settings: ServingConfig | None = None, *, ranker: str, encoder: str
     ) -> None:
-        self.settings = settings or Serving()
+        self.settings = settings or ServingConfig()
         self.telemetry = Telemetry()
         self.version = metadata.version("recsys")
         self._state = state
@@ -130,7 +130,9 @@ class RankService:
         """Rank once what is in the store, so that the first caller does not wait for what is made on first use."""
         self._encoder.tower.prepare()
         ids = [item["item_id"] for item in self.examples()["items"]]
-        self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
+        self.rank(
+            schemas.RankRequest(candidates=[schemas.ItemPayload(item_id=item_id) for item_id in (*ids, "warm-up")])
+        )
 
     def _reader(self, request: schemas.RankRequest, said: Warned | None = None) -> OnlineReader:
         """Everything that the store knows for a request. said: takes what is odd in it."""
@@ -165,7 +167,7 @@ class RankService:
         self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
         return tables
 
-    def _inline(self, rows: Mapping[str, tuple[str, schemas.Item]], said: Warned) -> dict[str, Item]:
+    def _inline(self, rows: Mapping[str, tuple[str, schemas.ItemPayload]], said: Warned) -> dict[str, StoredItem]:
         """The items that came with columns of their own: these win over the stored ones."""
         given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
         if not given:
@@ -204,9 +206,9 @@ def stored_tables(unit: Unit, state: OnlineState) -> StoredTables | None:
     return StoredTables(state.store, settings, encoder=unit.encoder.fingerprint, dim=unit.encoder.dim)
 
 
-def _distinct(rows: Iterable[tuple[int, schemas.Item]], name: str) -> dict[str, tuple[str, schemas.Item]]:
+def _distinct(rows: Iterable[tuple[int, schemas.ItemPayload]], name: str) -> dict[str, tuple[str, schemas.ItemPayload]]:
     """Rows by item id, the first of each in the order given, with the path of its fields."""
-    found: dict[str, tuple[str, schemas.Item]] = {}
+    found: dict[str, tuple[str, schemas.ItemPayload]] = {}
     for index, row in rows:
         found.setdefault(row.item_id, (f"{name}.{index}.", row))
     return found

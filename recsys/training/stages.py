@@ -33,7 +33,7 @@ from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, fitted_columns
 from recsys.ranker.feature_selection import Selection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
-from recsys.ranker.lightgbm_ranker import Column, Lists, Ranker, retrain_ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, retrain_ranker, train_ranker
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import matrix_over_states
 from recsys.ranker.text_snapshots import TextsOverTime
@@ -123,7 +123,7 @@ def ranker_stage(
             timezone=config.data.timezone,
             threads=chain.threads,
         )
-        lists.append(Lists(matrix, part.label, part.requests.offsets))
+        lists.append(RankingDataset(matrix, part.label, part.requests.offsets))
     valid_ndcg: list[float] = []
 
     def on_iteration(tree: int, ndcg: float) -> None:
@@ -287,7 +287,11 @@ def check_order(states: Sequence[State], oldest: int) -> None:
 
 
 def _live_ranker(
-    chain: Chain, reported: Ranker, lists: Sequence[Lists], names: tuple[str, ...], columns: Sequence[Column]
+    chain: Chain,
+    reported: Ranker,
+    lists: Sequence[RankingDataset],
+    names: tuple[str, ...],
+    columns: Sequence[MatrixColumn],
 ) -> Ranker:
     """The reported ranker trained again on the lists of all slices, with as many trees.
 
@@ -310,9 +314,9 @@ def _without(method: str) -> frozenset[str]:
     return frozenset(left_out[method])
 
 
-def _narrowed(lists: Lists, names: tuple[str, ...], columns: tuple[Column, ...]) -> Lists:
+def _narrowed(lists: RankingDataset, names: tuple[str, ...], columns: tuple[MatrixColumn, ...]) -> RankingDataset:
     chosen = tuple(column.name for column in columns)
-    return Lists(_columns_of(lists.matrix, names, chosen), lists.label, lists.offsets)
+    return RankingDataset(_columns_of(lists.matrix, names, chosen), lists.label, lists.offsets)
 
 
 def _columns_of(matrix: Float32, names: tuple[str, ...], chosen: tuple[str, ...]) -> Float32:

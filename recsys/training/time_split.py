@@ -13,7 +13,7 @@ import numpy as np
 
 from features.arrays import Int64
 from features.log import Impressions
-from recsys.config import Slices
+from recsys.config import SlicesConfig
 from recsys.errors import TrainingError
 
 
@@ -31,7 +31,7 @@ class Sliced:
         return {name: len(getattr(self, name)) for name in ("encoder", "ranker", "valid", "test")}
 
 
-def slice_impressions(impressions: Impressions, shares: Slices) -> Sliced:
+def slice_impressions(impressions: Impressions, shares: SlicesConfig) -> Sliced:
     """Cut impressions, sorted by time, at the moments nearest to the cumulated shares.
 
     Raises TrainingError where a slice would hold no list with both a clicked and an unclicked item: too few
@@ -42,7 +42,7 @@ def slice_impressions(impressions: Impressions, shares: Slices) -> Sliced:
     return _sliced(impressions, edges)
 
 
-def slice_after(impressions: Impressions, n: int, shares: Slices) -> Sliced:
+def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> Sliced:
     """The first `n` impressions as the encoder slice, the others cut by the shares of the other slices.
 
     Raises TrainingError as `slice_impressions`.

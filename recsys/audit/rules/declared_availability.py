@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from features.definitions.event_measures import AFTERWARDS, PUBLICATION, REQUEST_TIME, Feature
 from recsys.audit.context import AuditContext, column_of
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 
 RULE = "known"
 ALLOWED = (REQUEST_TIME, PUBLICATION)
@@ -12,7 +12,7 @@ DECLARED = {"request": REQUEST_TIME, "publication": PUBLICATION, "afterwards": A
 """What the configuration calls each of them."""
 
 
-def known(context: AuditContext) -> Checked:
+def known(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     found = tuple(
         Finding(
@@ -24,7 +24,7 @@ def known(context: AuditContext) -> Checked:
         for feature in context.features
         if (when := known_when(feature, context)) not in ALLOWED and feature.name not in context.allowed
     )
-    return Checked(
+    return RuleResult(
         RULE, f"{len(context.features)} features, {len(context.allowed)} allowed to be known afterwards", found
     )
 

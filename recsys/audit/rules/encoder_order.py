@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from features.arrays import Int64
 from recsys.audit.context import AuditContext, Rows
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.rules.single_column_auc import auc_text, best_row, slice_aucs, standard_error, tells
 from recsys.errors import TrainingError
 from recsys.ranker.column_names import TEXT_SCORE
@@ -23,7 +23,7 @@ MOST_OWN = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
 
-def encoder_order(context: AuditContext) -> Checked:
+def encoder_order(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     chain, states = context.chain, context.texts.states
     try:
@@ -31,12 +31,12 @@ def encoder_order(context: AuditContext) -> Checked:
     except TrainingError as error:
         lists = chain.log.impressions.take(chain.sliced.ranker[:1])
         advice = "score every part of the log before the encoder learns it"
-        return Checked(
+        return RuleResult(
             RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
         )
     if all(state.learnt_until is None for state in states):
-        return Checked(RULE, "times of the states; the encoder was trained on no labels")
-    return Checked(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
+        return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
+    return RuleResult(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
 
 
 def _by_auc(context: AuditContext) -> list[Finding]:

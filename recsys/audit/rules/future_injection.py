@@ -16,14 +16,14 @@ from features.log import Impressions, Log
 from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.modified_logs import Happened, before, lists_of, with_events, with_lists
 
 RULE = "injection"
 ADVICE = "count only what happened strictly before the request's time minus the event delay"
 
 
-def injection(context: AuditContext) -> Checked:
+def injection(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     findings: dict[str, Finding] = {}
     by = "after events and lists at or after the request time were replaced"
@@ -33,7 +33,7 @@ def injection(context: AuditContext) -> Checked:
             findings.setdefault(finding.feature, finding)
     n = sum(len(rows.impressions) for rows in context.asked)
     looked_at = f"{n:,} lists at {len(context.asked)} moments, events and lists injected at and after each"
-    return Checked(RULE, looked_at, tuple(findings.values()))
+    return RuleResult(RULE, looked_at, tuple(findings.values()))
 
 
 def injected(context: AuditContext, asked: Impressions) -> Log:

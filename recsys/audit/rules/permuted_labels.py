@@ -22,7 +22,7 @@ from features.log import Log
 from features.offline.reader import LogIndex
 from recsys.audit.auc import list_aucs, log_chance
 from recsys.audit.context import SLICES, AuditContext
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.probe_ranker import ndcg_over, scores_on_test
 from recsys.audit.rules.single_column_auc import PRESENCE, best_row, with_presence
 from recsys.encoder.text import item_texts
@@ -48,7 +48,7 @@ class Outcome:
     lift: Interval
 
 
-def permutation(context: AuditContext) -> Checked:
+def permutation(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     if context.permuted is None:
         raise ValueError("expected a context that can permute its tables, got none; give `permuted`")
@@ -65,7 +65,7 @@ def permutation(context: AuditContext) -> Checked:
         f"clicks permuted, {text}; the ranker beats random by {lift.mean:+.4f} [{lift.low:+.4f}, {lift.high:+.4f}] "
         "nDCG@10 on test"
     )
-    return Checked(RULE, looked_at, tuple(findings))
+    return RuleResult(RULE, looked_at, tuple(findings))
 
 
 def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> Outcome:

@@ -16,14 +16,14 @@ from features.log import Log
 from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Checked, Finding
+from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.modified_logs import lists_of, with_lists
 
 RULE = "sampled"
 ADVICE = "count impressions with `features.definitions.aggregates.IMPRESSION`, which leaves sampled lists out"
 
 
-def sampled(context: AuditContext) -> Checked:
+def sampled(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     sample = context.sample()
     requests = sample.requests
@@ -39,7 +39,7 @@ def sampled(context: AuditContext) -> Checked:
             findings.setdefault(finding.feature, finding)
     n_sampled = int(context.log.impressions.sampled.sum())
     looked_at = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
-    return Checked(RULE, looked_at, tuple(findings.values()))
+    return RuleResult(RULE, looked_at, tuple(findings.values()))
 
 
 def _exchanged(log: Log, *, seed: int) -> Log:

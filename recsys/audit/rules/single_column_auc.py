@@ -21,7 +21,7 @@ import numpy as np
 from features.arrays import Float32, Int64
 from recsys.audit.auc import list_aucs
 from recsys.audit.context import AuditContext, Rows
-from recsys.audit.finding import Checked, Finding, Row
+from recsys.audit.finding import Finding, Row, RuleResult
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
 
 RULE = "lone_auc"
@@ -43,7 +43,7 @@ class Gap:
     low: float
 
 
-def lone_auc(context: AuditContext) -> Checked:
+def lone_auc(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     settings = context.chain.config
     columns = context.raw_columns()
@@ -63,7 +63,7 @@ def lone_auc(context: AuditContext) -> Checked:
             subject = f"{kind} says too much: {what}" if kind else what
             findings.append(Finding(RULE, column, subject, _ADVICE, row))
     lists = ", ".join(f"{len(rows.impressions):,} of {name}" for name, rows in context.slices.items())
-    return Checked(RULE, f"{len(columns)} columns alone on lists: {lists}", tuple(findings))
+    return RuleResult(RULE, f"{len(columns)} columns alone on lists: {lists}", tuple(findings))
 
 
 _ADVICE = (

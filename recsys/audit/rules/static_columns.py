@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 from features.arrays import Float64, Int32, Int64
 from features.log import Log
 from recsys.audit.context import SLICES, AuditContext, column_of
-from recsys.audit.finding import Checked, Finding, Row
+from recsys.audit.finding import Finding, Row, RuleResult
 
 RULE = "columns"
 FEWEST = 30
@@ -38,13 +38,13 @@ class Subject:
     owner: Int32
 
 
-def columns(context: AuditContext) -> Checked:
+def columns(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     subjects = undeclared(context)
     findings = [finding for subject in subjects if (finding := _finding(context, subject)) is not None]
     declared = len(context.chain.config.features.known_at)
     looked_at = f"{len(subjects)} undeclared numeric columns of items and users, {declared} declared"
-    return Checked(RULE, looked_at, tuple(findings))
+    return RuleResult(RULE, looked_at, tuple(findings))
 
 
 def undeclared(context: AuditContext) -> list[Subject]:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from features.arrays import Int64
-from recsys.config import Pretraining
+from recsys.config import PretrainingConfig
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
 from recsys.encoder.pretraining.reduced_vocabulary import Occurring, SmallEmbeddings, occurring_tokens, small_embeddings
 from recsys.encoder.pretraining.simcse import ContrastivePhase
@@ -61,7 +61,7 @@ Progress = Callable[[PretrainingRecord], None]
 
 
 def pretrain(
-    tower: Tower, texts: Sequence[str], settings: Pretraining, *, seed: int, on_record: Progress | None = None
+    tower: Tower, texts: Sequence[str], settings: PretrainingConfig, *, seed: int, on_record: Progress | None = None
 ) -> tuple[PretrainingRecord, ...]:
     """Train the tower's transformer, in place, on `texts`; it ends frozen, in evaluation mode, with the best weights.
 
@@ -114,7 +114,7 @@ class _Material:
 
 
 def _phases(
-    tower: Tower, material: _Material, settings: Pretraining, seed: int
+    tower: Tower, material: _Material, settings: PretrainingConfig, seed: int
 ) -> list[tuple[_Phase, list[dict[str, Any]], int]]:
     """The phases that are on, in order, with their weights and epochs; all are checked before any of them runs."""
     found: list[tuple[_Phase, list[dict[str, Any]], int]] = []

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from features.arrays import Float64, Int64
 from recsys.encoder.head import Head
-from recsys.encoder.training.examples import Examples, ListSet
+from recsys.encoder.training.examples import ListSet, TrainingExamples
 from recsys.metrics.ranking import list_metrics
 
 Loss = Literal["listwise", "binary"]
@@ -42,7 +42,7 @@ class Batch:
 
 
 def make_batch(
-    examples: Examples, index: Int64, *, negatives: int, generator: np.random.Generator, device: torch.device
+    examples: TrainingExamples, index: Int64, *, negatives: int, generator: np.random.Generator, device: torch.device
 ) -> Batch:
     """The examples `index` with negatives drawn anew."""
     lists = examples.of_list[index]

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import HeadWeights
-from recsys.encoder.snapshots import Snapshot, set_aside
+from recsys.encoder.snapshots import EncoderSnapshot, set_aside
 from recsys.encoder.vector_table import Keys, VectorTable
 from recsys.errors import ModelError
 
@@ -72,7 +72,7 @@ class Checkpoints:
         """Whether the last one is old enough for another."""
         return time.monotonic() - self._last >= self._seconds
 
-    def save(self, kept: Kept, snapshots: Sequence[Snapshot], reported: tuple[Encoder, Encoder] | None) -> None:
+    def save(self, kept: Kept, snapshots: Sequence[EncoderSnapshot], reported: tuple[Encoder, Encoder] | None) -> None:
         """Write a checkpoint. Where the disk does not take it, a warning says so, and the one before stays.
 
         snapshots: every state set aside so far. reported: head and full, once they are made; may be the same.
@@ -112,7 +112,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise unreadable(path, error) from error
 
-    def load_snapshot(self, number: int, history_length: int, keys: Keys) -> Snapshot:
+    def load_snapshot(self, number: int, history_length: int, keys: Keys) -> EncoderSnapshot:
         """A state that was set aside. keys: of its table. Raises ModelError where it cannot be read."""
         path = self.folder / f"state-{number}.safetensors"
         try:
@@ -125,7 +125,7 @@ class Checkpoints:
         if len(vectors) != len(keys):
             raise ModelError(f"checkpoint {str(path)!r}: expected vectors of {len(keys)} texts, got {len(vectors)}")
         self._written.add(path.name)
-        return Snapshot(history_length, weights, VectorTable(keys, set_aside(vectors)))
+        return EncoderSnapshot(history_length, weights, VectorTable(keys, set_aside(vectors)))
 
     def load_reported(self) -> tuple[Encoder, Encoder]:
         """Head and full as they were saved. Raises ModelError where they cannot be read."""
@@ -133,7 +133,7 @@ class Checkpoints:
         self._written |= {"head", "full"}
         return (full if head.fingerprint == full.fingerprint else head), full
 
-    def _save_snapshot(self, name: str, snapshot: Snapshot) -> None:
+    def _save_snapshot(self, name: str, snapshot: EncoderSnapshot) -> None:
         if name in self._written:
             return
         partial = self._partial(name)

@@ -16,9 +16,9 @@ from recsys.encoder.text import Template, Tokens, item_texts
 from recsys.encoder.text_fields import lines_of
 from recsys.encoder.tower import Tower
 from recsys.encoder.training.examples import (
-    Examples,
     ListSet,
     Texts,
+    TrainingExamples,
     collect_texts,
     make_examples,
     make_lists,
@@ -85,7 +85,7 @@ class Material:
     tokens: Tokens
     lines: Int64
     lists: ListSet
-    examples: Examples
+    examples: TrainingExamples
     stretches: tuple[Stretch, ...]
     starts: Int64
     validation: ListSet

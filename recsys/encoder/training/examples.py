@@ -100,7 +100,7 @@ def _latest_first(items: Ragged, text_of_item: Int64, width: int) -> Int64:
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingExamples:
     """Clicked items to learn from, each against the unclicked items of its list.
 
     lists: where histories and queries are. of_list: (n,) the list of each example. clicked: (n,) its text. weight: (n,)
@@ -134,7 +134,7 @@ class Examples:
         return np.column_stack([self.clicked[index], matrix])
 
 
-def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = None) -> Examples:
+def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = None) -> TrainingExamples:
     """One example for each clicked item with text whose list has an unclicked item with text.
 
     click_weights: what an item counts by its label; 1 where the label is not named.
@@ -150,7 +150,7 @@ def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = No
     weight = np.ones(int(usable.sum()), np.float32)
     for label, value in (click_weights or {}).items():
         weight[lists.label[usable] == label] = value
-    return Examples(lists, of_row[usable], lists.candidates[usable], weight, unclicked, without)
+    return TrainingExamples(lists, of_row[usable], lists.candidates[usable], weight, unclicked, without)
 
 
 def split_by_time(impressions: Impressions, share: float) -> tuple[Int64, Int64]:

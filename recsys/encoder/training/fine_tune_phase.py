@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from features.arrays import Float32, Int64
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import Batch, Loss, batch_of, batch_scores, click_loss, loss_count, validation_ndcg
-from recsys.encoder.training.examples import Examples, ListSet
+from recsys.encoder.training.examples import ListSet, TrainingExamples
 from recsys.encoder.training.torch_runtime import give_back
 from recsys.encoder.training.upper_layers import UpperTower
 from recsys.encoder.training.weights import trained
@@ -39,7 +39,7 @@ class FineTunePhase:
         tower: UpperTower,
         vectors: Tensor,
         read: Int64,
-        examples: Examples,
+        examples: TrainingExamples,
         validation: ListSet,
         *,
         block_size: int,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from features.arrays import Int64
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import Loss, batch_scores, click_loss, make_batch, validation_ndcg
-from recsys.encoder.training.examples import Examples, ListSet
+from recsys.encoder.training.examples import ListSet, TrainingExamples
 
 
 class HeadPhase:
@@ -23,7 +23,7 @@ class HeadPhase:
         self,
         head: Head,
         vectors: Tensor,
-        examples: Examples,
+        examples: TrainingExamples,
         validation: ListSet,
         *,
         batch_size: int,

@@ -96,7 +96,7 @@ def parameter_groups(rates: Iterable[tuple[nn.Module, float]], weight_decay: flo
 
 
 @dataclass
-class _Place:
+class _LoopPosition:
     """Where a fitting stands in its latest stretch. epoch: whole passes. update: updates of the pass after them;
     losses: of its steps; drawn_from: the generator's state before it. loss: mean of the last whole pass.
     """
@@ -141,7 +141,7 @@ class Fitting:
         self._average = copied(phase.module)
         self._followed = copied(phase.module)
         self._updates = 0
-        self._place = _Place()
+        self._place = _LoopPosition()
         self._watch = Watch(phase)
         self._resumes = False
         self._within = False
@@ -194,7 +194,7 @@ class Fitting:
             for name, tensor in self._average.items()
         }
         self._updates = kept.facts["updates"]
-        self._place = _Place(**kept.facts["place"])
+        self._place = _LoopPosition(**kept.facts["place"])
         self._watch = Watch(self._phase, kept.part("watch"))
         self._resumes = True
 
@@ -203,7 +203,7 @@ class Fitting:
         goes_on = self._resumes and self._place.stretch == stretch.span
         self._resumes = False
         if not goes_on:
-            self._place = _Place(stretch.span)
+            self._place = _LoopPosition(stretch.span)
         return goes_on
 
     def _run_epoch(self, stretch: Stretch) -> float:

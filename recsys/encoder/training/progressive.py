@@ -19,7 +19,7 @@ from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder
-from recsys.encoder.snapshots import BEGINNING, Snapshot, State, TextModel, set_aside
+from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, State, TextModel, set_aside
 from recsys.encoder.training.checkpoint import (
     PLACE,
     Checkpoints,
@@ -201,7 +201,7 @@ class Passage:
         if number < self._course.reported_after:
             vectors = self._full.mapped()[self._material.read[self._order]]
             table = VectorTable(self._keys, set_aside(vectors))
-            self._add_state(number, Snapshot(self._settings.history_length, self._full.head.export(), table))
+            self._add_state(number, EncoderSnapshot(self._settings.history_length, self._full.head.export(), table))
         elif number == self._course.reported_after:
             full = self._encoder(self._full)
             self._reported = (full if self._layers is None else self._encoder(self._head), full)
@@ -252,7 +252,7 @@ class Passage:
     def _save(self) -> None:
         if self._checkpoints is not None:
             self._count()
-            snapshots = [state.model for state in self.states if isinstance(state.model, Snapshot)]
+            snapshots = [state.model for state in self.states if isinstance(state.model, EncoderSnapshot)]
             self._checkpoints.save(self._kept(), snapshots, self._reported)
 
     def _kept(self) -> Kept:
@@ -260,7 +260,7 @@ class Passage:
         facts = {
             "base": self._frozen.fingerprint,
             "done": self._done,
-            "snapshots": sum(isinstance(state.model, Snapshot) for state in self.states),
+            "snapshots": sum(isinstance(state.model, EncoderSnapshot) for state in self.states),
             "reported": self._reported is not None,
             "loss": self._loss,
             "layers_from": self._layers_from,

@@ -20,8 +20,7 @@ from tqdm import tqdm
 from features.arrays import Float32
 from features.log import Log
 from features.seen_items import texts_before
-from recsys.config import Config
-from recsys.config import Encoder as EncoderConfig
+from recsys.config import Config, EncoderConfig
 from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, make_tower
 from recsys.encoder.pretraining.pretrain import pretrain
 from recsys.encoder.snapshots import BEGINNING, State

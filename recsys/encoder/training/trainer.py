@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from features.arrays import Float32
-from recsys.config import Encoder as EncoderConfig
+from recsys.config import EncoderConfig
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import validation_ndcg
 from recsys.encoder.training.checkpoint import Kept, joined
