@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spent import Spent, time_of
-from features.definitions.aggregates import CATALOGUE, USER, Count, Key, kind_of, window_edge
+from features.definitions.aggregates import CATALOGUE, USER, Count, Key, event_table_of, window_edge
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests
 from features.offline.sorted_events import asked_keys, occurrences
@@ -36,9 +36,9 @@ def lookups_of(features: Sequence[Feature]) -> list[Lookup]:
     found = set()
     for feature in features:
         for read in feature.measure.reads():
-            found.add(Lookup(kind_of(read.what), read.by))
+            found.add(Lookup(event_table_of(read.what), read.by))
             if isinstance(read, Count) and read.window is not None:
-                found.add(Lookup(kind_of(read.what), read.by, read.window))
+                found.add(Lookup(event_table_of(read.what), read.by, read.window))
     return sorted(found)
 
 

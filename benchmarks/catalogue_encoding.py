@@ -20,7 +20,7 @@ from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.report import Result
 from features.arrays import Float32
 from recsys.encoder.base_model import BUILTIN, builtin_folder
-from recsys.encoder.tower import Dtype, Tower
+from recsys.encoder.tower import Dtype, TextTower
 
 Encode = Callable[[Sequence[str]], Float32]
 
@@ -57,7 +57,7 @@ def sentence_encoder(base_model: str, max_tokens: int) -> Encode:
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
-def encode_both(tower: Tower, texts: Sequence[str], other: Encode, *, rounds: int, gauge: MatrixGauge) -> Encoded:
+def encode_both(tower: TextTower, texts: Sequence[str], other: Encode, *, rounds: int, gauge: MatrixGauge) -> Encoded:
     """All texts through both `rounds` times in turns, after one time to warm up, in which our engine is compiled."""
     encoders: tuple[Encode, Encode] = (tower.encode, other)
     for encode in encoders:

@@ -19,7 +19,7 @@ from benchmarks.fine_tuning_race import Ours
 from benchmarks.matrix_rate import MatrixGauge
 from benchmarks.report import Result
 from features.arrays import Int64
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import TextTower
 
 
 def forward_operations(config: PretrainedConfig, n_layers: int, lengths: Int64) -> float:
@@ -28,7 +28,7 @@ def forward_operations(config: PretrainedConfig, n_layers: int, lengths: Int64) 
     return float(n_layers * (lengths * (8 * d * d + 4 * d * f + 4 * lengths * d)).sum())
 
 
-def device_results(own: Ours, encode: Tower, *, encoded: Encoded, warm_up: int) -> list[Result]:
+def device_results(own: Ours, encode: TextTower, *, encoded: Encoded, warm_up: int) -> list[Result]:
     """Lines on this device, of what was raced and encoded on it. warm_up: steps at the beginning that do not count."""
     gpus = torch.cuda.device_count()
     where = "CPU" if encode.device.type == "cpu" else torch.cuda.get_device_name(encode.device)
@@ -43,7 +43,7 @@ def device_results(own: Ours, encode: Tower, *, encoded: Encoded, warm_up: int) 
     ]
 
 
-def _shares(own: Ours, encode: Tower, encoded: Encoded, warm_up: int) -> list[Result]:
+def _shares(own: Ours, encode: TextTower, encoded: Encoded, warm_up: int) -> list[Result]:
     """Operations a second of encoding, tokenisation included, and of steps of fine-tuning, to the measured rates."""
     config, lengths = encode.transformer.config, own.began.lists.tokens.lengths()
     read = lengths[: encoded.texts]

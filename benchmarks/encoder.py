@@ -29,8 +29,8 @@ from benchmarks.matrix_rate import MatrixGauge, kinds_of, timed
 from benchmarks.report import Result, command_on_data
 from features.arrays import Float32, Float64
 from recsys.config import Config, load_config
-from recsys.encoder.tower import Dtype, Tower, has_bfloat16, has_int8, resolve_dtype
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.tower import Dtype, TextTower, has_bfloat16, has_int8, resolve_dtype
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.metrics.bootstrap import mean_interval
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-office"
@@ -86,24 +86,24 @@ def measure(quick: bool, data: Path, config: Config | None = None, size: Size | 
     ]
 
 
-def _gauge(tower: Tower, size: Size) -> MatrixGauge:
+def _gauge(tower: TextTower, size: Size) -> MatrixGauge:
     """What measures the matrix rate beside the work on a tower's device."""
     return MatrixGauge(tower.device, kinds_of(tower.device) if size.matrix_rate else {})
 
 
-def _encoded(tower: Tower, texts: list[str], other: Encode, size: Size) -> Encoded:
+def _encoded(tower: TextTower, texts: list[str], other: Encode, size: Size) -> Encoded:
     return encode_both(tower, texts, other, rounds=size.rounds, gauge=_gauge(tower, size))
 
 
-def _prepared(tower: Tower, lists: Lists, config: Config) -> tuple[UpperTower, Float32, float]:
+def _prepared(tower: TextTower, lists: Lists, config: Config) -> tuple[TrainableLayers, Float32, float]:
     """The trained part on what the lower layers made of all texts, all vectors, (n_texts, d), and the seconds of it."""
-    upper = UpperTower(tower.copy(), lists.tokens, lists.lines, config.encoder.fine_tune_layers)
+    upper = TrainableLayers(tower.copy(), lists.tokens, lists.lines, config.encoder.fine_tune_layers)
     made: list[Float32] = []
     seconds = timed(lambda: made.append(upper.prepare()), tower.device)
     return upper, made[0], seconds
 
 
-def _other_dtypes(tower: Tower) -> list[Dtype]:
+def _other_dtypes(tower: TextTower) -> list[Dtype]:
     """What this machine encodes in beside the default."""
     found: list[Dtype] = [_fast_dtype(tower), "float32"]
     if has_int8(tower.device):
@@ -111,7 +111,7 @@ def _other_dtypes(tower: Tower) -> list[Dtype]:
     return [dtype for dtype in dict.fromkeys(found) if dtype != tower.computes_in]
 
 
-def _fast_dtype(tower: Tower) -> Dtype:
+def _fast_dtype(tower: TextTower) -> Dtype:
     """bfloat16 where the hardware computes in it; emulated it would be slower than float32."""
     return "bfloat16" if has_bfloat16(tower.device) else "float32"
 

@@ -23,15 +23,15 @@ from benchmarks.spent import best_of, time_of
 from features.definitions.builtin import catalogue
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Log, Requests, part_of
+from features.log import Log, Requests, slice_requests
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
 from pipelines.stopwatch import peak_rss_mb
 from recsys.collaborative.columns import collaborative_matrix
-from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
 from recsys.config import CollaborativeConfig
-from recsys.encoder.scoring import mean_history_head, text_matrix
+from recsys.encoder.scoring import text_features, untrained_head
 from recsys.ranker.tfidf import lexical_column
 
 SEED = 1
@@ -88,7 +88,7 @@ def measure(quick: bool) -> list[Result]:
 
 def _index(features: tuple[Feature, ...], log: Log) -> LogIndex:
     index = LogIndex(log)
-    log_matrix(features, index, part_of(log.impressions.requests, 0, 1), threads=2)
+    log_matrix(features, index, slice_requests(log.impressions.requests, 0, 1), threads=2)
     return index
 
 
@@ -112,10 +112,10 @@ def _text(log: Log, size: Size) -> list[Result]:
     vectors[-1] = np.nan
     terms = csr_matrix(random_array((size.items + 1, _TERMS), density=_TERMS_A_TEXT / _TERMS, format="csr", rng=rng))
     n = len(log.impressions)
-    requests = part_of(log.impressions.requests, n - size.text_lists, n)
+    requests = slice_requests(log.impressions.requests, n - size.text_lists, n)
     histories = LogIndex(log).histories(requests)
-    head, rows = mean_history_head(_DIM), size.text_lists * LIST_SIZE
-    text = _best(lambda: text_matrix(head, vectors, requests, histories))
+    head, rows = untrained_head(_DIM), size.text_lists * LIST_SIZE
+    text = _best(lambda: text_features(head, vectors, requests, histories))
     lexical = _best(lambda: lexical_column(terms, requests, histories))
     return [
         Result("text_rows_per_second", rows / text, f"rows a second on one thread, {_DIM} wide"),
@@ -126,13 +126,13 @@ def _text(log: Log, size: Size) -> list[Result]:
 def _collaborative(log: Log, size: Size) -> list[Result]:
     """Seconds of one making of the collaborative tables, and rows a second of their columns for the latest lists."""
     n = len(log.impressions)
-    index, requests = LogIndex(log), part_of(log.impressions.requests, n - size.text_lists, n)
+    index, requests = LogIndex(log), slice_requests(log.impressions.requests, n - size.text_lists, n)
     histories = index.histories(requests)
     vectors = np.random.default_rng(SEED).normal(size=(size.items + 1, _DIM)).astype(np.float32)
     settings = TableSettings(
         origin=int(requests.time[0]), period=1 << 60, **CollaborativeConfig().model_dump(exclude={"tables"})
     )
-    source = LoggedTables(index, vectors, settings)
+    source = OfflineSnapshots(index, vectors, settings)
     made = time_of(lambda: source.tables(settings.origin)).wall
     columns = _best(lambda: collaborative_matrix(source, requests, histories, vectors, delay=0))
     rows = size.text_lists * LIST_SIZE

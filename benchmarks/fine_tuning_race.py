@@ -21,10 +21,10 @@ from benchmarks.matrix_rate import MatrixGauge, timed
 from benchmarks.plain_fine_tuning import PlainFineTuning
 from features.arrays import Float32, Float64, Int64
 from recsys.encoder.head import Head
-from recsys.encoder.tower import Dtype, Tower
+from recsys.encoder.tower import Dtype, TextTower
 from recsys.encoder.training.batches import list_scores
 from recsys.encoder.training.loop import parameter_groups
-from recsys.encoder.training.upper_layers import UpperTower, trained_batches
+from recsys.encoder.training.upper_layers import TrainableLayers, trained_batches
 from recsys.metrics.ranking import list_metrics
 
 
@@ -97,7 +97,7 @@ class Ours(Runner):
     outputs of its texts, and that with the trained layers forward and backward. gauge: measured beside each step.
     blocks: the texts of each."""
 
-    upper: UpperTower = field(kw_only=True)
+    upper: TrainableLayers = field(kw_only=True)
     make_bank: Callable[[], None] = field(kw_only=True)
     prepared: float = field(kw_only=True)
     gauge: MatrixGauge = field(kw_only=True)
@@ -141,7 +141,7 @@ class Ours(Runner):
 class Plain(Runner):
     """A plain fine-tuning and the tower that it trains."""
 
-    tower: Tower = field(kw_only=True)
+    tower: TextTower = field(kw_only=True)
 
     def valid_ndcg(self) -> Float64:
         """nDCG@10 of each valid list with the weights as they are, in the arithmetic of ours, (n_valid,)."""
@@ -150,7 +150,7 @@ class Plain(Runner):
 
 
 def ours(
-    began: Start, upper: UpperTower, prepared: float, *, block_size: int, n_steps: int, gauge: MatrixGauge
+    began: Start, upper: TrainableLayers, prepared: float, *, block_size: int, n_steps: int, gauge: MatrixGauge
 ) -> Ours:
     """Our fine-tuning with blocks of so many texts. prepared: seconds that `upper.prepare` took."""
     head = began.new_head()

@@ -20,13 +20,13 @@ from pipelines.data_options import read_options
 from recsys.config import Config, EncoderConfig, SlicesConfig
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import TextTower
 from recsys.encoder.training.examples import ListSet, Texts, TrainingExamples, collect_texts, make_examples, make_lists
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.training.loop import Schedule, TrainingChunk, TrainingLoop, parameter_groups
 from recsys.encoder.training.train import base_encoder
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.training.time_split import slice_impressions
 
 SLICES = SlicesConfig(encoder=0.50, ranker=0.25, valid=0.10, test=0.15)
@@ -59,7 +59,7 @@ class Start:
     settings: EncoderConfig
     seed: int
     lists: Lists
-    tower: Tower
+    tower: TextTower
     base: Float32
     head: Head
 
@@ -68,7 +68,7 @@ class Start:
         return copy.deepcopy(self.head)
 
 
-def read_lists(data: Path, config: Config, tower: Tower, n_lists: int) -> Lists:
+def read_lists(data: Path, config: Config, tower: TextTower, n_lists: int) -> Lists:
     """The lists of a data directory, `n_lists` of them to teach. Raises InputError where it cannot be read."""
     log, _ = load_log(data, read_options(config), impressions_required=True)
     sliced = slice_impressions(log.impressions, SLICES)
@@ -84,7 +84,7 @@ def read_lists(data: Path, config: Config, tower: Tower, n_lists: int) -> Lists:
     )
 
 
-def start(lists: Lists, config: Config, tower: Tower, base: Float32) -> Start:
+def start(lists: Lists, config: Config, tower: TextTower, base: Float32) -> Start:
     """The head phase of a training, on these lists. base: (n_texts, d), vectors of the frozen tower."""
     settings = config.encoder
     torch.manual_seed(config.seed)
@@ -103,12 +103,12 @@ def start(lists: Lists, config: Config, tower: Tower, base: Float32) -> Start:
         settings.warmup_updates, settings.gradient_clip, settings.average, settings.accumulate, settings.patience
     )
     everything = np.arange(len(lists.examples))
-    fitting = Fitting(phase, groups, schedule, np.random.default_rng(config.seed))
-    fitting.fit(Stretch(everything, everything[:0], 0.0), settings.head_epochs)
+    fitting = TrainingLoop(phase, groups, schedule, np.random.default_rng(config.seed))
+    fitting.fit(TrainingChunk(everything, everything[:0], 0.0), settings.head_epochs)
     return Start(settings, config.seed, lists, tower, base, head)
 
 
-def our_phase(began: Start, head: Head, upper: UpperTower, block_size: int) -> FineTunePhase:
+def our_phase(began: Start, head: Head, upper: TrainableLayers, block_size: int) -> FineTunePhase:
     """Our fine-tuning, ready for its first step."""
     return FineTunePhase(
         head,
@@ -123,7 +123,7 @@ def our_phase(began: Start, head: Head, upper: UpperTower, block_size: int) -> F
     )
 
 
-def base_tower(config: Config) -> Tower:
+def base_tower(config: Config) -> TextTower:
     """The frozen base model, on the GPU where there is one."""
     return base_encoder(config.encoder).tower
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from features.arrays import Int64
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower, pad_batch, pool
+from recsys.encoder.tower import TextTower, pad_batch, pool
 from recsys.encoder.training.batches import Batch, Loss, batch_of, batch_scores, click_loss
 from recsys.encoder.training.examples import TrainingExamples
 from recsys.encoder.training.split_layers import split_transformer
@@ -37,7 +37,7 @@ class PlainFineTuning:
     def __init__(
         self,
         head: Head,
-        tower: Tower,
+        tower: TextTower,
         tokens: Tokens,
         examples: TrainingExamples,
         *,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import Int32, Ragged
+from features.arrays import CsrLists, Int32
 from features.clock import DAY
 from features.log import Catalog, Categorical, Events, Impressions, Log, Requests
 
@@ -61,7 +61,7 @@ def _catalog(rng: np.random.Generator, items: int) -> Catalog:
     text = np.full(items + 1, "", dtype=object)
     published = rng.integers(_START - 30 * DAY, _START + 30 * DAY, items + 1)
     return Catalog(
-        _names(items), text, text, published, categories={COLUMN: Categorical(values, Ragged(offsets, codes))}
+        _names(items), text, text, published, categories={COLUMN: Categorical(values, CsrLists(offsets, codes))}
     )
 
 

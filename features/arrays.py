@@ -19,7 +19,7 @@ NO_TIME: int = int(np.iinfo(np.int64).min)
 
 
 @dataclass(frozen=True)
-class Ragged:
+class CsrLists:
     """A list of codes for each of n rows: row i holds `codes[offsets[i]:offsets[i + 1]]`.
 
     offsets: (n + 1,) int64, from 0. codes: (offsets[-1],) int32.
@@ -39,14 +39,14 @@ class Ragged:
         """How many codes each row holds, (n,)."""
         return self.offsets[1:] - self.offsets[:-1]
 
-    def take(self, rows: npt.NDArray[np.integer]) -> Ragged:
+    def take(self, rows: npt.NDArray[np.integer]) -> CsrLists:
         """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
         starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         places = np.repeat(starts - offsets[:-1], lengths)
         places += np.arange(offsets[-1], dtype=np.int64)
-        return Ragged(offsets, self.codes[places])
+        return CsrLists(offsets, self.codes[places])
 
 
 def segment_sums(values: Int64, offsets: Int64) -> Int64:

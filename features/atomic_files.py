@@ -37,7 +37,7 @@ def require_fresh_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Non
 
 
 @contextmanager
-def fresh_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[Path]:
+def atomic_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[Path]:
     """A folder to write into, which becomes `out` when the block ends; nothing stays when the block fails.
 
     replaceable: names in `out` that may be there and go when the block ends well. Raises InputError where `out` is a
@@ -63,7 +63,7 @@ def require_fresh_file(out: Path) -> None:
 
 
 @contextmanager
-def fresh_file(out: Path) -> Iterator[Path]:
+def atomic_file(out: Path) -> Iterator[Path]:
     """A file name to write to, which becomes `out` when the block ends; nothing stays when the block fails.
 
     Raises InputError where `out` exists or is being written by another command, RecsysError where it cannot be written.

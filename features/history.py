@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Int32, Int64, Ragged
+from features.arrays import CsrLists, Int32, Int64
 from features.grouping import grouped, grouped_pairs
 from features.log import Events, Requests
 
@@ -22,7 +22,7 @@ _CHUNK = 4096
 class Histories:
     """Histories of n requests. items: n rows of item codes, oldest first. times: (items.offsets[-1],) microseconds."""
 
-    items: Ragged
+    items: CsrLists
     times: Int64
 
     def __len__(self) -> int:
@@ -32,7 +32,7 @@ class Histories:
         """Those of requests first to end, without copying."""
         offsets = self.items.offsets[first : end + 1]
         codes = slice(offsets[0], offsets[-1])
-        return Histories(Ragged(offsets - offsets[0], self.items.codes[codes]), self.times[codes])
+        return Histories(CsrLists(offsets - offsets[0], self.items.codes[codes]), self.times[codes])
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int
     positions = positions[order]
     offsets = np.zeros(len(requests) + 1, np.int64)
     np.cumsum(np.bincount(owner, minlength=len(requests)), out=offsets[1:])
-    return Histories(Ragged(offsets, clicks.item[positions]), clicks.time[positions])
+    return Histories(CsrLists(offsets, clicks.item[positions]), clicks.time[positions])
 
 
-def clicked_before(clicks: UserClicks, moment: int, *, length: int) -> Ragged:
+def clicked_before(clicks: UserClicks, moment: int, *, length: int) -> CsrLists:
     """The latest `length` distinct items that each user clicked strictly before a moment, oldest first; a row a user.
 
     The same items as the `histories` of requests of all users at that moment, in one pass over all clicks.
@@ -99,7 +99,7 @@ def clicked_before(clicks: UserClicks, moment: int, *, length: int) -> Ragged:
     ends = np.searchsorted(user, user, side="right")
     standing, user = (values[ends - np.arange(len(user)) <= length] for values in (standing, user))
     offsets = np.searchsorted(user, np.arange(len(clicks.starts))).astype(np.int64)
-    return Ragged(offsets, clicks.item[standing])
+    return CsrLists(offsets, clicks.item[standing])
 
 
 def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int64:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import Bool, Float32, Float64, Ragged
+from features.arrays import Bool, CsrLists, Float32, Float64
 from features.log import Requests
 
 _BLOCK = 4096
 
 
 def history_cosines(
-    vectors: Float32, history: Ragged, requests: Requests, *, of_history: Float32 | None = None
+    vectors: Float32, history: CsrLists, requests: Requests, *, of_history: Float32 | None = None
 ) -> Float64:
     """Cosine of each candidate's vector with the mean of its request's history vectors, (n_rows,).
 
@@ -31,7 +31,7 @@ def history_cosines(
     return cosines
 
 
-def _history_means(vectors: Float32, known: Bool, history: Ragged) -> Float64:
+def _history_means(vectors: Float32, known: Bool, history: CsrLists) -> Float64:
     """(n, d) mean vector of each history, added up oldest first; NaN for a history without vectors."""
     means = np.full((len(history), vectors.shape[1]), np.nan)
     request = np.repeat(np.arange(len(history)), history.lengths())

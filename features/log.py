@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.arrays import Bool, Float32, Float64, Int8, Int32, Int64, Ragged, Strings
+from features.arrays import Bool, CsrLists, Float32, Float64, Int8, Int32, Int64, Strings
 
 UNKNOWN: int = -1
 """The code of an id that the log does not hold: a user without history, an item without text or events."""
@@ -31,7 +31,7 @@ class Categorical:
     """
 
     values: tuple[str, ...]
-    codes: Ragged
+    codes: CsrLists
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class Requests:
 
     def rows_of(self, index: npt.NDArray[np.integer]) -> Int64:
         """Row numbers of the requests `index`, in that order."""
-        ragged = Ragged(self.offsets, np.arange(self.n_rows, dtype=np.int32)).take(index)
+        ragged = CsrLists(self.offsets, np.arange(self.n_rows, dtype=np.int32)).take(index)
         return ragged.codes.astype(np.int64)
 
     def take(self, index: npt.NDArray[np.integer]) -> Requests:
         """The requests `index`, in that order."""
-        items = Ragged(self.offsets, self.item).take(index)
+        items = CsrLists(self.offsets, self.item).take(index)
         query = None if self.query is None else self.query[index]
         return Requests(self.user[index], self.time[index], items.offsets, items.codes, query)
 
@@ -195,7 +195,7 @@ def codes_of(ids: npt.ArrayLike, vocabulary: Strings) -> Int32:
     return index.get_indexer(pd.Index(np.asarray(ids, dtype=object), dtype="str")).astype(np.int32)
 
 
-def row_chunks(offsets: Int64, rows: int) -> list[tuple[int, int]]:
+def chunk_bounds(offsets: Int64, rows: int) -> list[tuple[int, int]]:
     """Bounds (first, end) of runs of requests with at most `rows` candidates each, or with one request.
 
     offsets: (n + 1,) where each request's candidates begin.
@@ -209,7 +209,7 @@ def row_chunks(offsets: Int64, rows: int) -> list[tuple[int, int]]:
     return bounds
 
 
-def part_of(requests: Requests, first: int, end: int) -> Requests:
+def slice_requests(requests: Requests, first: int, end: int) -> Requests:
     """Requests first to end, without copying rows."""
     rows = requests.offsets[first : end + 1]
     query = None if requests.query is None else requests.query[first:end]

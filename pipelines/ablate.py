@@ -19,11 +19,11 @@ from matplotlib.figure import Figure
 from features.atomic_files import replaced_file
 from features.tables.load import load_log
 from features.tables.report import TableReport
-from pipelines.chain import open_chain
+from pipelines.chain import open_training_context
 from pipelines.data_options import read_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from recsys.ablation.report import Ledger
-from recsys.ablation.variants import lines_of, run_lines
+from recsys.ablation.report import AblationReport
+from recsys.ablation.variants import lines_of, run_variants
 from recsys.config import Config
 from recsys.evaluation import plots
 from recsys.evaluation.evaluate import MethodComparison
@@ -41,7 +41,7 @@ class AblateReport:
 
     tables: TableReport
     slices: Mapping[str, int]
-    ledger: Ledger
+    ledger: AblationReport
     seconds: Mapping[str, float]
     peak_rss_mb: int
     run_id: str
@@ -75,13 +75,13 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
             data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
         for line in tables.lines():
             log.info("%s", line)
-        chain = open_chain(config, data)
+        chain = open_training_context(config, data)
         with tracking.run(experiment, name, parent=True) as run:
             run_logging.log_config(config)
             run_logging.log_dataset(folder, tables.fingerprint, "ablation")
             mlflow.log_artifacts(rejects, "rejects")
             with watch.stage("ablation"):
-                ledger = run_lines(chain, lines_of(config))
+                ledger = run_variants(chain, lines_of(config))
             report = AblateReport(
                 tables=tables,
                 slices=chain.sliced.counts(),
@@ -98,7 +98,7 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
     return report
 
 
-def ledger_figure(ledger: Ledger) -> Figure:
+def ledger_figure(ledger: AblationReport) -> Figure:
     """The plot of a ledger."""
     test, first = ledger.evaluation.test, ledger.lines[0].name
     labels, lifts, cold = {}, {}, {}
@@ -117,7 +117,7 @@ def _log_report(report: AblateReport, figure: Figure) -> None:
     seconds = {f"seconds.{name}": value for name, value in report.seconds.items()}
     mlflow.log_metrics(ledger.metrics() | seconds | {"peak_rss_mb": report.peak_rss_mb})
     mlflow.set_tag(CHOICE, ledger.choice.line)
-    run_logging.log_frame(ledger.evaluation.frame(), "lines")
+    run_logging.log_frame(ledger.evaluation.per_impression_frame(), "lines")
     run_logging.log_figure(figure, "ledger")
     mlflow.log_dict(report.as_dict(), "report.json")
     mlflow.log_text("\n".join(report.lines()), "report.txt")

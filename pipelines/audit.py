@@ -21,7 +21,7 @@ from features.stores.lmdb_store import LmdbStore
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from features.tables.permuted_clicks import permuted_log
-from pipelines.chain import open_chain
+from pipelines.chain import open_training_context
 from pipelines.data_options import moment_in, read_options
 from pipelines.online_rows import read_items
 from pipelines.replay_feed import arriving
@@ -31,15 +31,15 @@ from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
 from recsys.config import Config, DataConfig, EncoderConfig, FeaturesConfig
-from recsys.encoder.snapshots import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
-from recsys.ranker.text_snapshots import TextsOverTime, one_state
+from recsys.ranker.text_snapshots import RepresentationSchedule, single_encoder
 from recsys.registry import tracking, versions
-from recsys.training.context import SECOND, Chain
-from recsys.training.stages import chain_features, encoder_course, lexical_stage, table_settings
+from recsys.training.context import SECOND, TrainingContext
+from recsys.training.stages import encoder_course, lexical_stage, resolve_features, table_settings
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
         state.add_items(list({item.item_id: item for item in read_items(checked)}.values()))
 
 
-def audit_version(loaded: versions.Loaded, folder: Path, *, config: Config) -> AuditReport:
+def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config) -> AuditReport:
     """Run every rule on a registered version, as the gate of promotion does: what its training was allowed to know only
     afterwards is not allowed here unless `config` says so too."""
     settings = loaded.unit.settings.model_copy(update={"allow_known_after": ()})
@@ -114,43 +114,43 @@ def open_context(folder: Path, config: Config, *, model: str | None = None, full
 def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:
     """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
     chain = read_chain(folder, config)
-    features, _ = chain_features(chain, chain.usable(chain.sliced.ranker).requests.item)
+    features, _ = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     texts = item_texts(chain.log.catalog, config.encoder.template)
     lexical, tables = lexical_stage(chain), table_settings(chain)
     terms = lexical.transform(texts)
     if full:
         course = encoder_course(chain.log.impressions, chain.sliced, config)
-        known = TextsOverTime(train_encoder(chain.log, course, config).states, texts, terms, tables)
+        known = RepresentationSchedule(train_encoder(chain.log, course, config).states, texts, terms, tables)
     else:
-        known = one_state(base_encoder(config.encoder).with_table(texts), texts, terms, tables)
-    return AuditContext(chain, features, lexical, known, permuted=permuting(folder, config), train_text=full)
+        known = single_encoder(base_encoder(config.encoder).with_table(texts), texts, terms, tables)
+    return AuditContext(chain, features, lexical, known, permuted=permuted_log_factory(folder, config), train_text=full)
 
 
 def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
-    config = config_of(unit.settings, config)
+    config = config_from_model(unit.settings, config)
     chain = _later_than(read_chain(folder, config), unit.settings.encoder_learnt_until)
     texts = item_texts(chain.log.catalog, config.encoder.template)
-    state = State(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
+    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
     return AuditContext(
         chain,
         unit.features,
         unit.lexical,
-        TextsOverTime((state,), texts, unit.lexical.transform(texts), unit.settings.collaborative),
-        permuted=permuting(folder, config),
+        RepresentationSchedule((state,), texts, unit.lexical.transform(texts), unit.settings.collaborative),
+        permuted=permuted_log_factory(folder, config),
         train_text=full,
     )
 
 
-def read_chain(folder: Path, config: Config) -> Chain:
+def read_chain(folder: Path, config: Config) -> TrainingContext:
     """The log of a data directory with its slices and counters."""
     data, tables = load_log(folder, read_options(config), impressions_required=True)
     for warning in tables.warnings:
         log.info("warning: %s", warning)
-    return open_chain(config, data)
+    return open_training_context(config, data)
 
 
-def _later_than(chain: Chain, learnt_until: int | None) -> Chain:
+def _later_than(chain: TrainingContext, learnt_until: int | None) -> TrainingContext:
     """The chain with slices of the lists after everything that an encoder learnt, which are the encoder slice.
 
     Raises InputError where too few are later to be sliced.
@@ -171,7 +171,7 @@ def _later_than(chain: Chain, learnt_until: int | None) -> Chain:
     return replace(chain, sliced=sliced)
 
 
-def permuting(folder: Path, config: Config) -> partial[Log]:
+def permuted_log_factory(folder: Path, config: Config) -> partial[Log]:
     """A function that reads the tables again with clicks permuted within lists, by a seed."""
     return partial(_permuted, folder, config)
 
@@ -180,7 +180,7 @@ def _permuted(folder: Path, config: Config, seed: int) -> Log:
     return permuted_log(folder, read_options(config), seed=seed)
 
 
-def config_of(settings: Settings, config: Config) -> Config:
+def config_from_model(settings: Settings, config: Config) -> Config:
     """A configuration with what a unit's settings record; the rest as given."""
     data = DataConfig(
         timezone=settings.timezone,

@@ -9,18 +9,18 @@ import torch
 from features.log import Log
 from features.offline.reader import LogIndex
 from recsys.config import Config
-from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import check_features
-from recsys.training.context import Chain
+from recsys.training.context import TrainingContext
 from recsys.training.time_split import slice_impressions
 
 
-def open_chain(config: Config, log: Log) -> Chain:
+def open_training_context(config: Config, log: Log) -> TrainingContext:
     """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
 
     Raises TrainingError where a slice would have nothing to rank, InputError where a feature cannot be made of the log.
     """
-    check_features(config, log, fitted_columns(collaborative=True))
+    check_features(config, log, model_columns(collaborative=True))
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
+    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)

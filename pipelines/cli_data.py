@@ -67,12 +67,12 @@ def validate(
     from features.tables.load import load_log
     from pipelines.data_options import read_options
     from recsys.config import load_config
-    from recsys.ranker.column_names import fitted_columns
+    from recsys.ranker.column_names import model_columns
     from recsys.ranker.features import check_features
 
     config = load_config(config_path, settings)
     log, report = load_log(folder, read_options(config), rejects=rejects)
-    check_features(config, log, fitted_columns(collaborative=True))
+    check_features(config, log, model_columns(collaborative=True))
     print_report(report, json_path)
 
 

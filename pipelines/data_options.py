@@ -39,7 +39,7 @@ def read_options(config: Config) -> ReadOptions:
         vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
         texts=_template_columns(config.encoder.template),
         more_categories=tuple(more),
-        named_by={**numbers, **vectors, **more},
+        requested_by={**numbers, **vectors, **more},
         files=file_options(config),
     )
 
@@ -49,7 +49,7 @@ def file_options(config: Config) -> FileOptions:
     return FileOptions(config.data.encoding, config.data.max_rejects)
 
 
-def settings_options(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
+def read_options_of_model(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
     """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
     return ReadOptions(
         timezone=settings.timezone,

@@ -18,9 +18,9 @@ from features.clock import moment_text
 from features.tables.report import TableReport
 from pipelines.data_options import file_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.unseen_data import learnt_until, open_unseen
+from pipelines.unseen_data import learnt_until, load_unseen
 from recsys.config import Config
-from recsys.evaluation.report import LIFT_METRIC, Evaluation, aligned, format_interval
+from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval, text_table
 from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.registry import run_logging, tracking
 from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
@@ -92,7 +92,7 @@ class EvaluateReport:
         for one in self.slices:
             shown = (format_interval(one.intervals[methods.index(method)]) for method in SHOWN)
             rows.append([one.name, f"{one.n_lists:,}", f"{one.n_users:,}", *shown])
-        return f"{LIFT_METRIC} by slice\n\n{aligned(rows)}"
+        return f"{LIFT_METRIC} by slice\n\n{text_table(rows)}"
 
 
 def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = False) -> EvaluateReport:
@@ -107,7 +107,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     with watch.stage("read"):
         loaded = load(model)
         until = learnt_until([loaded])
-        (opened,) = open_unseen([loaded], folder, after=None if all_lists else until, files=file_options(config))
+        (opened,) = load_unseen([loaded], folder, after=None if all_lists else until, files=file_options(config))
     with watch.stage("evaluation"):
         evaluation = opened.evaluate(config)
         slices = _by_slice(evaluation, config)
@@ -132,7 +132,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
 
 
 def _by_slice(evaluation: Evaluation, config: Config) -> tuple[SliceResult, ...]:
-    lists, settings = evaluation.frame(), config.evaluation
+    lists, settings = evaluation.per_impression_frame(), config.evaluation
     values = {
         prefix: lists[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.lists]].to_numpy(np.float64)
         for prefix in ("", COLD_ITEMS)

@@ -17,9 +17,9 @@ from features.tables.items import CATEGORY, build_catalog, items_reader, read_it
 from features.tables.rejects import Rejects
 from pipelines.data_options import read_options
 from recsys.config import Config
-from recsys.evaluation.text_table import padded, printed_width
+from recsys.evaluation.text_table import display_width, padded
 from recsys.ranker.column_docs import ColumnDoc, column_docs
-from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import catalogue_categories, feature_set, own_features
 
 
@@ -45,7 +45,7 @@ class FeatureList:
 
     def lines(self) -> list[str]:
         """The table for a person: two lines a feature, since seven columns fit no screen."""
-        width = max(printed_width(column.name) for column in self.columns)
+        width = max(display_width(column.name) for column in self.columns)
         lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
         for column in self.columns:
             also = f" In reports: {column.shown}." if column.shown else ""
@@ -82,7 +82,7 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         vectors=config.features.vectors,
         smoothing=config.features.smoothing,
         own=own,
-        reserved=fitted_columns(collaborative=True),
+        reserved=model_columns(collaborative=True),
     )
     docs = column_docs(features, collaborative=config.collaborative.tables > 0)
     return FeatureList(docs, "a table with a column category" if folder is None else str(folder))

@@ -25,7 +25,7 @@ from features.tables.impressions import read_lists
 from features.tables.load import read_table_rows
 from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
-from pipelines.data_options import settings_options
+from pipelines.data_options import read_options_of_model
 from pipelines.loading import AT_ONCE, Load, LoadReport
 from pipelines.online_rows import read_events, read_items, shown_lists
 from pipelines.refresh_collaborative import rebuild_in
@@ -51,7 +51,7 @@ def load_items(
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings, files)) as state:
-        report = items_into(state, unit, path, rejects=rejects, files=files)
+        report = load_items_into(state, unit, path, rejects=rejects, files=files)
     report.require_any(path)
     return report
 
@@ -71,7 +71,7 @@ def load_events(
         return report
 
 
-def items_into(
+def load_items_into(
     state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
@@ -81,7 +81,7 @@ def items_into(
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
     changed: set[str] = set()
-    options = settings_options(unit.settings, files)
+    options = read_options_of_model(unit.settings, files)
     reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
@@ -150,7 +150,7 @@ def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_F
     widths: dict[str, int] = {}
     if not settings.item_vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=settings_options(settings, files)):
+    for checked in read_table_rows(path, "items", options=read_options_of_model(settings, files)):
         for name in settings.item_vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):

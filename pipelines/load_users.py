@@ -12,14 +12,14 @@ from features.tables.encodings import FileOptions
 from features.tables.load import read_table_rows
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.loading import Load, LoadReport
-from recsys.online.open_state import open_filled_state
+from recsys.online.open_state import open_existing_state
 
 
 def load_users(
     path: Path, store: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
     """Keep the attributes of a users table in a store that `load_items` has made; as `load_items`."""
-    with open_filled_state(store) as state:
+    with open_existing_state(store) as state:
         report = users_into(state, path, rejects=rejects, files=files)
     report.require_any(path)
     return report

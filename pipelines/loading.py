@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from features.errors import InputError
-from features.online.events import RejectedEvent, ShownList
+from features.online.events import Impression, RejectedEvent
 from features.tables.encodings import FileOptions
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
@@ -130,7 +130,7 @@ class Load:
         row = int(checked.rows[place])
         self.rejects.add(self._report.table, Reject(str(checked.file), row, reason, name, value))
 
-    def reject_list(self, shown: ShownList, why: RejectedEvent) -> None:
+    def reject_list(self, shown: Impression, why: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
         self._refused += len(shown.items) - 1
         reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")

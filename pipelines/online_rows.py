@@ -9,7 +9,7 @@ import numpy as np
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK
-from features.online.events import IncomingEvent, ShownList
+from features.online.events import Impression, IncomingEvent
 from features.online.items import StoredItem
 from features.tables.impressions import ImpressionTable
 from features.tables.table_reader import CheckedBatch
@@ -50,7 +50,7 @@ def read_events(checked: CheckedBatch) -> list[IncomingEvent]:
     return list(map(IncomingEvent, user, item, time, kind, list_id, event_id))
 
 
-def shown_lists(lists: ImpressionTable, start: int, end: int) -> Iterator[ShownList]:
+def shown_lists(lists: ImpressionTable, start: int, end: int) -> Iterator[Impression]:
     """Lists `start` to `end` as the online state takes them."""
     ids, user = lists.ids.take(np.arange(start, end)).decoded(), lists.user.take(np.arange(start, end)).decoded()
     first, last = lists.offsets[start], lists.offsets[end]
@@ -58,7 +58,7 @@ def shown_lists(lists: ImpressionTable, start: int, end: int) -> Iterator[ShownL
     for place in range(start, end):
         rows = slice(lists.offsets[place] - first, lists.offsets[place + 1] - first)
         clicked = item[rows][lists.label[first:last][rows] > 0]
-        yield ShownList(
+        yield Impression(
             user[place - start],
             tuple(item[rows]),
             int(lists.time[place]),

@@ -15,11 +15,11 @@ import mlflow
 from features.clock import moment_text
 from features.log import Requests
 from pipelines.data_options import file_options
-from pipelines.unseen_data import Opened, learnt_until, open_unseen
+from pipelines.unseen_data import UnseenData, learnt_until, load_unseen
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
 from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
-from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
+from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
 from recsys.ranker.offline_matrix import scores_over_log, unit_tables
@@ -27,9 +27,9 @@ from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version, ranker_name
 from recsys.registry.run_queries import data_folder, run_of_version
-from recsys.registry.versions import Loaded, artifact_bytes, load
+from recsys.registry.versions import LoadedModel, artifact_bytes, load
 
-Audit = Callable[[Loaded, Path], AuditVerdict]
+Audit = Callable[[LoadedModel, Path], AuditVerdict]
 """Looks for leaks of a version on a data directory."""
 
 OUTCOME = "promotion.outcome"
@@ -59,7 +59,7 @@ def promote(
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
     versions = [load(challenger.uri), load(champion.uri)]
-    opened = open_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
+    opened = load_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
         decision = Decision(
@@ -93,7 +93,7 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
         aliases.record(challenger, {OUTCOME: decision.outcome})
 
 
-def _evidence(opened: tuple[Opened, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
+def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
     challenger, champion = opened
     unseen = challenger.impressions.take(challenger.lists)
     return Evidence(
@@ -108,14 +108,16 @@ def _evidence(opened: tuple[Opened, ...], folder: Path, config: Config, audit: A
     )
 
 
-def _comparison(opened: tuple[Opened, ...], config: Config) -> Comparison:
-    sides = [ComparedRuns((one.loaded.ranker.uri,), (one.evaluate(config).frame(),), (0,)) for one in opened]
+def _comparison(opened: tuple[UnseenData, ...], config: Config) -> Comparison:
+    sides = [
+        ComparedRuns((one.loaded.ranker.uri,), (one.evaluate(config).per_impression_frame(),), (0,)) for one in opened
+    ]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)
 
 
-def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, ServingCost]:
+def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingCost]:
     """Size and time of each version, the times taken in turn on the newest lists filled up to 100 candidates."""
-    asked = [pooled_requests(one.impressions.requests) for one in opened]
+    asked = [latency_requests(one.impressions.requests) for one in opened]
     spent = median_milliseconds(
         [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
     )
@@ -125,7 +127,7 @@ def _costs(opened: tuple[Opened, ...], config: Config) -> dict[str, ServingCost]
     }
 
 
-def _ranking(opened: Opened, config: Config) -> Rank:
+def _ranking(opened: UnseenData, config: Config) -> Rank:
     unit, texts = opened.loaded.unit, opened.texts
     tables = unit_tables(unit, opened.index, texts)
 
@@ -135,7 +137,7 @@ def _ranking(opened: Opened, config: Config) -> Rank:
     return rank
 
 
-def _megabytes(loaded: Loaded) -> float:
+def _megabytes(loaded: LoadedModel) -> float:
     return (artifact_bytes(loaded.ranker) + artifact_bytes(loaded.encoder)) / 1e6
 
 

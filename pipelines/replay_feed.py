@@ -14,23 +14,23 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Int64
-from features.online.events import IncomingEvent, ShownList
+from features.online.events import Impression, IncomingEvent
 from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable
-from features.tables.load import Joined, ReadOptions, join, read_table_rows, read_tables
+from features.tables.load import EncodedTables, ReadOptions, join, read_table_rows, read_tables
 from features.tables.rejects import Rejects
 from pipelines.online_rows import read_events, shown_lists
-from recsys.audit.replay import Feed
+from recsys.audit.replay import ReplayFeed
 
 
-def arriving(folder: Path, options: ReadOptions) -> Feed:
+def arriving(folder: Path, options: ReadOptions) -> ReplayFeed:
     """Everything in the events and impressions tables of a data directory, by time of arrival."""
     with Rejects(None) as rejects:
         tables = read_tables(folder, options, rejects, impressions_required=True)
-    arrivals: list[tuple[int, IncomingEvent | ShownList]] = list(_lists(tables.lists, join(tables, options)))
+    arrivals: list[tuple[int, IncomingEvent | Impression]] = list(_lists(tables.lists, join(tables, options)))
     arrivals += _events(folder, options, tables.lists)
     arrivals.sort(key=lambda pair: pair[0])
-    return Feed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
+    return ReplayFeed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
 
 
 def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Iterator[tuple[int, IncomingEvent]]:
@@ -44,7 +44,7 @@ def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Itera
             yield max(event.time, shown), event
 
 
-def _lists(lists: ImpressionTable, joined: Joined) -> Iterator[tuple[int, ShownList]]:
+def _lists(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
     """Lists as they are shown, sampled ones left out, and again with each click that is known at a time."""
     known_at = _click_times(joined)
     first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))
@@ -57,7 +57,7 @@ def _lists(lists: ImpressionTable, joined: Joined) -> Iterator[tuple[int, ShownL
             yield time, replace(shown, clicked=clicked)
 
 
-def _click_times(joined: Joined) -> Int64:
+def _click_times(joined: EncodedTables) -> Int64:
     """When each clicked row is known, microseconds: at its event's time, and not before its list."""
     event = joined.matches.event
     if not len(joined.events):

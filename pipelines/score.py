@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from features.arrays import NO_TIME
-from features.atomic_files import fresh_folder, require_fresh_folder
+from features.atomic_files import atomic_folder, require_fresh_folder
 from features.clock import moment_text
 from features.errors import InputError
 from features.log import Log, Requests
@@ -33,7 +33,7 @@ from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from features.tables.rejects import Rejects
 from features.tables.table_reader import DEFAULT_FILES
-from pipelines.data_options import moment_in, settings_options
+from pipelines.data_options import moment_in, read_options_of_model
 from recsys.metrics.rank_order import ordered
 from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.offline_matrix import scores_over_log, unit_tables
@@ -110,7 +110,7 @@ def score(
         files,
     )
     failure: InputError | None = None
-    with fresh_folder(out, replaceable=(REJECTS,)) as partial:
+    with atomic_folder(out, replaceable=(REJECTS,)) as partial:
         try:
             manifest = batch.run(folder, partial) | {
                 "started": started.isoformat(),
@@ -133,7 +133,7 @@ def score(
 class _Batch:
     """What is to be ranked by which version, with everything open. moment: of requests without a time."""
 
-    loaded: versions.Loaded
+    loaded: versions.LoadedModel
     candidates: Path
     moment: int
     top_k: int | None
@@ -143,7 +143,7 @@ class _Batch:
     def run(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write the ranked files and the rejects into `out`; what the manifest says of them. Raises InputError."""
         unit = self.loaded.unit
-        data, tables = load_log(folder, settings_options(unit.settings, self.files), rejects=out / REJECTS)
+        data, tables = load_log(folder, read_options_of_model(unit.settings, self.files), rejects=out / REJECTS)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         index, texts = LogIndex(data), unit.texts(data.catalog)

@@ -19,7 +19,7 @@ import uvicorn
 
 from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError, StoreError, StoreMissing
-from recsys.online.open_state import open_filled_state, open_state
+from recsys.online.open_state import open_existing_state, open_state
 from recsys.ranker.model import Unit
 from recsys.registry import tracking
 from recsys.registry.versions import load
@@ -49,7 +49,7 @@ def serve(
 def require_filled(store: str) -> None:
     """Raise StoreMissing where no online store is at this place, or nothing was ever put into it."""
     try:
-        with open_filled_state(store):
+        with open_existing_state(store):
             pass
     except StoreMissing as error:
         raise StoreMissing(f"{error}; `recsys serve --create` begins with an empty one") from error

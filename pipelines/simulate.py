@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.arrays import Float64, Int32, Int64, Strings
-from features.atomic_files import fresh_folder
+from features.atomic_files import atomic_folder
 from pipelines.simulation.chinese import chinese
 from pipelines.simulation.pages import Pages, show
-from pipelines.simulation.site import HOURS, Readers, SimulatedItems, make_items, make_readers, sign_up, topic_shares
+from pipelines.simulation.site import HOURS, SimulatedItems, Users, make_items, make_readers, sign_up, topic_shares
 from pipelines.simulation.tables import TIME, SiteTables, ids, microseconds
 from pipelines.simulation.texts import Language, english, write_texts
 from pipelines.simulation.truth import write_truth
@@ -83,7 +83,7 @@ def simulate(
     catalog = make_items(items, share, rng)
     readers = make_readers(users, share, category_of, rng)
     user_ids, item_ids = ids("u", users), ids("n", items)
-    with fresh_folder(out) as folder:
+    with atomic_folder(out) as folder:
         _write_items(folder, words, catalog, item_ids, rng)
         write_truth(folder / "truth", words, items=catalog, item_ids=item_ids, readers=readers, user_ids=user_ids)
         with SiteTables(folder, user_ids=user_ids, item_ids=item_ids, rng=rng) as tables:
@@ -113,7 +113,7 @@ def _check_sizes(*, users: int, items: int, impressions: int, seed: int) -> None
 def _run(
     tables: SiteTables,
     items: SimulatedItems,
-    readers: Readers,
+    readers: Users,
     category_of: Int32,
     *,
     impressions: int,

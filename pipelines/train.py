@@ -20,13 +20,13 @@ from features.clock import moment_text
 from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
-from pipelines.chain import open_chain
+from pipelines.chain import open_training_context
 from pipelines.data_options import read_options
 from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.training_report import shown_gains, training_page
+from pipelines.training_report import shown_gains, training_html
 from recsys.audit.context import AuditContext
-from recsys.audit.run import CHEAP, audit, require_pass
+from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.text import item_texts
@@ -40,10 +40,10 @@ from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
 from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import Version, name_problem
-from recsys.registry.resume import Interrupted, checkpoint_folder, interrupted
-from recsys.registry.versions import log_encoder, log_ranker, withdrawn_on_failure
-from recsys.training.context import Chain
-from recsys.training.stages import Ranked, encoder_course, evaluation_stage, lexical_stage, ranker_stage
+from recsys.registry.resume import ResumableRun, checkpoint_folder, interrupted
+from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
+from recsys.training.context import TrainingContext
+from recsys.training.stages import RankerResult, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def train(
     *,
     name: str = "recsys",
     page: Path | None = None,
-    resumed: Interrupted | None = None,
+    resumed: ResumableRun | None = None,
 ) -> TrainReport:
     """Train, evaluate and register both models on a data directory. page: also write the HTML report to this file.
 
@@ -121,7 +121,7 @@ def train(
             log.info("%s", line)
         if resumed is not None:
             resumed.require_data(folder, tables.fingerprint)
-        chain = open_chain(config, data)
+        chain = open_training_context(config, data)
         run_id = None if resumed is None else resumed.run_id
         with (
             tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
@@ -150,7 +150,7 @@ def train(
                 run_id=parent.info.run_id,
             )
             _log_report(report)
-            html = training_page(name, report.as_dict(), evaluation, chain, trained, ranked)
+            html = training_html(name, report.as_dict(), evaluation, chain, trained, ranked)
             mlflow.log_text(html, "report.html")
             if page is not None:
                 with replaced_file(page) as partial:
@@ -158,20 +158,20 @@ def train(
     return report
 
 
-def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, resumed: Interrupted | None) -> None:
+def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, resumed: ResumableRun | None) -> None:
     """Log what the open run starts from, or clear away what it had half made; say how to go on with it."""
     if resumed is None:
         run_logging.log_config(config)
         run_logging.log_dataset(folder, tables.fingerprint, "training")
         mlflow.log_artifacts(str(rejects), "rejects")
     else:
-        resumed.withdraw_parts()
+        resumed.delete_partial_outputs()
     run = mlflow.active_run()
     assert run is not None
     log.info("run %s; if it is interrupted, go on with: %s", run.info.run_id, resuming(folder, run.info.run_id))
 
 
-def _encoder_run(chain: Chain, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
+def _encoder_run(chain: TrainingContext, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
     course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
     trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
     points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
@@ -187,7 +187,7 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
     return {"trained": trained.trained, "reason": trained.reason, **asdict(trained.counts), "seconds": trained.seconds}
 
 
-def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Ranked:
+def _ranker_run(chain: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
     ranked = ranker_stage(chain, trained.states, lexical)
     ranker = ranked.rankers["ranker"]
     run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
@@ -206,22 +206,27 @@ def _ranker_run(chain: Chain, trained: TrainedEncoder, lexical: Lexical) -> Rank
     return ranked
 
 
-def _evaluation_run(chain: Chain, trained: TrainedEncoder, ranked: Ranked) -> Evaluation:
+def _evaluation_run(chain: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> Evaluation:
     evaluation = evaluation_stage(chain, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
     run_logging.log_evaluation(evaluation)
     return evaluation
 
 
-def _audit_run(chain: Chain, lexical: Lexical, ranked: Ranked) -> None:
+def _audit_run(chain: TrainingContext, lexical: Lexical, ranked: RankerResult) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
     context = AuditContext(chain, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS)
-    report = audit(context, CHEAP)
+    report = audit(context, TRAINING_RULES)
     run_logging.log_audit(report)
-    require_pass(report)
+    raise_if_failed(report)
 
 
 def _register(
-    chain: Chain, trained: TrainedEncoder, lexical: Lexical, ranked: Ranked, tables: TableReport, name: str
+    chain: TrainingContext,
+    trained: TrainedEncoder,
+    lexical: Lexical,
+    ranked: RankerResult,
+    tables: TableReport,
+    name: str,
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
     texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
@@ -231,13 +236,15 @@ def _register(
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
     ranker = ranked.live or ranked.rankers["ranker"]
-    with withdrawn_on_failure(encoder_version):
+    with delete_version_on_failure(encoder_version):
         unit = Unit(_settings(chain, encoder_version, trained, ranked, tables), ranker, served, lexical)
-        rows = ranked.read_by("ranker")[:GOLDEN_REQUESTS]
+        rows = ranked.matrix_for("ranker")[:GOLDEN_REQUESTS]
         return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
 
 
-def _settings(chain: Chain, encoder: Version, trained: TrainedEncoder, ranked: Ranked, tables: TableReport) -> Settings:
+def _settings(
+    chain: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
+) -> Settings:
     config, times = chain.config, chain.log.impressions.requests.time
     options, own = read_options(config), own_features(config)
     return Settings(

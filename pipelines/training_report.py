@@ -16,28 +16,37 @@ from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.calibration import calibrate
 from recsys.ranker.shap import ShapSummary, shap_summary
-from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
+from recsys.report.content import Curve, Gains, ReportData, primary_comparison, slice_comparison
 from recsys.report.page import page
-from recsys.training.context import Chain
-from recsys.training.stages import RANKERS, Ranked
+from recsys.training.context import TrainingContext
+from recsys.training.stages import RANKERS, RankerResult
 
 RANKER = RANKERS[-1]
 
 
-def training_page(
-    name: str, report: Mapping[str, Any], evaluation: Evaluation, chain: Chain, trained: TrainedEncoder, ranked: Ranked
+def training_html(
+    name: str,
+    report: Mapping[str, Any],
+    evaluation: Evaluation,
+    chain: TrainingContext,
+    trained: TrainedEncoder,
+    ranked: RankerResult,
 ) -> str:
     """One HTML file. name: of the models. report: the training's, as its JSON."""
     settings, seed = chain.config.evaluation, chain.config.seed
-    lift = main_lift(evaluation)
+    lift = primary_comparison(evaluation)
     scores = ranked.scores(RANKER, threads=chain.threads)
-    content = Content(
+    content = ReportData(
         title=f"{name}: training report",
         subtitle=f"Run {report['run_id']}, {report['models']['encoder']} and {report['models']['ranker']}.",
         facts=_facts(report),
         evaluation=evaluation,
         compared=lift,
-        slices=slice_comparison(evaluation.frame(), lift, resamples=settings.resamples, seed=seed) if lift else (),
+        slices=(
+            slice_comparison(evaluation.per_impression_frame(), lift, resamples=settings.resamples, seed=seed)
+            if lift
+            else ()
+        ),
         curves=(_encoder_curve(trained), _ranker_curve(ranked)),
         gains=Gains(shown_gains(ranked), ranked.n_train_rows, ranked.rankers[RANKER].booster.num_trees()),
         contributions=_contributions(chain, ranked),
@@ -49,7 +58,7 @@ def training_page(
     return page(content)
 
 
-def shown_gains(ranked: Ranked) -> dict[str, float]:
+def shown_gains(ranked: RankerResult) -> dict[str, float]:
     """Total gain of the full ranker's columns, under the names that people see."""
     shown = shown_names(ranked.features)
     return {shown.get(name, name): gain for name, gain in ranked.rankers[RANKER].gains().items()}
@@ -73,12 +82,12 @@ def _encoder_curve(trained: TrainedEncoder) -> Curve:
     return Curve("Encoder", "validation no.", points, trained.counts.used, trained.counts.validated)
 
 
-def _ranker_curve(ranked: Ranked) -> Curve:
+def _ranker_curve(ranked: RankerResult) -> Curve:
     points = tuple(CurvePoint(float("nan"), value) for value in ranked.valid_ndcg)
     return Curve("Ranker", "tree", points, ranked.n_train, ranked.n_valid)
 
 
-def _contributions(chain: Chain, ranked: Ranked) -> ShapSummary:
+def _contributions(chain: TrainingContext, ranked: RankerResult) -> ShapSummary:
     requests, columns = ranked.test.requests, ranked.rankers[RANKER].columns
     lists = requests.request_of_row()
     found = shap_summary(
@@ -95,7 +104,7 @@ def _contributions(chain: Chain, ranked: Ranked) -> ShapSummary:
     return replace(found, columns=named)
 
 
-def _examples(chain: Chain, ranked: Ranked, lift: MethodComparison) -> ListExamples | None:
+def _examples(chain: TrainingContext, ranked: RankerResult, lift: MethodComparison) -> ListExamples | None:
     if lift.method not in RANKERS or lift.over not in RANKERS:
         return None
     length = chain.config.encoder.history_length

@@ -21,26 +21,26 @@ from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from features.tables.report import TableReport
-from pipelines.data_options import settings_options
+from pipelines.data_options import read_options_of_model
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluation.model_evaluation import evaluate_unit
 from recsys.evaluation.report import Evaluation, count
 from recsys.ranker.matrix import ItemTexts
-from recsys.registry.versions import Loaded
+from recsys.registry.versions import LoadedModel
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Opened:
+class UnseenData:
     """A version and a data directory as that version reads it.
 
     after: microseconds; None for lists at any time. lists: positions of the lists after it that have a clicked and an
     unclicked item. n_later: all lists after it, with or without both.
     """
 
-    loaded: Loaded
+    loaded: LoadedModel
     folder: Path
     index: LogIndex
     tables: TableReport
@@ -84,20 +84,20 @@ class Opened:
         )
 
 
-def learnt_until(versions: Sequence[Loaded]) -> int:
+def learnt_until(versions: Sequence[LoadedModel]) -> int:
     """Time of the newest label that any version's training, early stopping or choices used; microseconds."""
     return max(loaded.unit.settings.trained_until for loaded in versions)
 
 
-def open_unseen(
-    versions: Sequence[Loaded], folder: Path, *, after: int | None, files: FileOptions
-) -> tuple[Opened, ...]:
+def load_unseen(
+    versions: Sequence[LoadedModel], folder: Path, *, after: int | None, files: FileOptions
+) -> tuple[UnseenData, ...]:
     """Each version with the lists of `folder` that are later than `after`; the tables are read again only where a
     version reads them in another way than the one before. Raises InputError for tables that cannot be used."""
-    found: list[Opened] = []
+    found: list[UnseenData] = []
     for loaded in versions:
-        options = settings_options(loaded.unit.settings, files)
-        if found and options == settings_options(found[-1].loaded.unit.settings, files):
+        options = read_options_of_model(loaded.unit.settings, files)
+        if found and options == read_options_of_model(found[-1].loaded.unit.settings, files):
             index, tables = found[-1].index, found[-1].tables
         else:
             log, tables = load_log(folder, options, impressions_required=True)
@@ -107,5 +107,5 @@ def open_unseen(
         impressions = index.log.impressions
         later = np.ones(len(impressions), np.bool_) if after is None else impressions.requests.time > after
         lists = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
-        found.append(Opened(loaded, folder, index, tables, after, lists, int(later.sum())))
+        found.append(UnseenData(loaded, folder, index, tables, after, lists, int(later.sum())))
     return tuple(found)

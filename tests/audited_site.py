@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from small_unit import small_encoder, tiny_settings
 
 from features.arrays import Float64
-from features.definitions.aggregates import Read
+from features.definitions.aggregates import Aggregate
 from features.definitions.event_measures import REQUEST_TIME, Feature
 from features.log import Log, Requests
 from features.offline.reader import OfflineReader
@@ -38,7 +38,7 @@ class Planted:
     values: Callable[[OfflineReader], Float64]
     known: str = REQUEST_TIME
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         return ()
 
     def compute(self, reader: OfflineReader) -> Float64:

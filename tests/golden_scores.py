@@ -23,9 +23,9 @@ from features.exact import to_grid
 from features.log import Requests
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
-from pipelines.data_options import read_options, settings_options
+from pipelines.data_options import read_options, read_options_of_model
 from pipelines.simulate import simulate
-from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import RequestTables
 from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 from recsys.config import Config, load_config
@@ -35,8 +35,8 @@ from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_r
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
 from recsys.ranker.model import Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
-from recsys.training.context import Chain
-from recsys.training.stages import chain_features, table_settings
+from recsys.training.context import TrainingContext
+from recsys.training.stages import resolve_features, table_settings
 from recsys.training.time_split import slice_impressions
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
@@ -84,7 +84,7 @@ class Golden:
 def read_golden() -> Golden:
     """Everything that the golden scores are computed from, out of the files."""
     settings = read_settings(FOLDER)
-    log, _ = load_log(FOLDER / "data", settings_options(settings))
+    log, _ = load_log(FOLDER / "data", read_options_of_model(settings))
     arrays = load_file(FOLDER / "arrays.safetensors")
     head = HeadWeights(**{name[5:]: value for name, value in arrays.items() if name.startswith("head.")})
     neighbours = Neighbours(arrays["neighbours.offsets"], arrays["neighbours.item"], arrays["neighbours.similarity"])
@@ -152,14 +152,14 @@ def write_golden() -> None:
     shutil.rmtree(data / "truth")
     config = load_config(None, SETTINGS)
     log, tables = load_log(data, read_options(config))
-    chain = Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    chain = TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
     vectors = random_vectors(len(log.catalog) + 1, 1)
     lexical = fit_lexical(item_texts(log.catalog, config.encoder.template), config.lexical)
     requests = latest(log.impressions.requests)
     periods = table_settings(chain)
     assert periods is not None
     edge = int(periods.edges(requests.time[:1])[0])
-    made = LoggedTables(chain.index, vectors, periods).tables(edge)
+    made = OfflineSnapshots(chain.index, vectors, periods).tables(edge)
     settings = _settings(chain, tables.fingerprint, edge)
     golden = Golden(
         settings,
@@ -177,9 +177,9 @@ def write_golden() -> None:
     save_file({"matrix": matrix, "scores": golden.scores(matrix)}, FOLDER / "expected.safetensors")
 
 
-def _settings(chain: Chain, fingerprint: str, edge: int) -> Settings:
+def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
     config = chain.config
-    features, vocabularies = chain_features(chain, chain.usable(chain.sliced.ranker).requests.item)
+    features, vocabularies = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     columns = ranker_columns(features, collaborative=True)
     return Settings(
         columns=tuple(column.name for column in columns),
@@ -216,7 +216,7 @@ def _write_arrays(golden: Golden) -> None:
     save_file(arrays, FOLDER / "arrays.safetensors")
 
 
-def _train(chain: Chain, golden: Golden, config: Config) -> None:
+def _train(chain: TrainingContext, golden: Golden, config: Config) -> None:
     """A ranker of 30 trees on the ranker slice."""
     columns = ranker_columns(golden.settings.features(), collaborative=True)
     usable = chain.usable(chain.sliced.ranker)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from features.arrays import NO_TIME, Ragged
+from features.arrays import NO_TIME, CsrLists
 from features.log import Catalog, Categorical, Events, Impressions, Log, Requests
 
 MINUTE = 60_000_000
@@ -39,9 +39,9 @@ class Shown:
     sampled: bool = False
 
 
-def ragged(rows: list[list[int]]) -> Ragged:
+def ragged(rows: list[list[int]]) -> CsrLists:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return Ragged(offsets, np.array([code for row in rows for code in row], np.int32))
+    return CsrLists(offsets, np.array([code for row in rows for code in row], np.int32))
 
 
 def make_catalog(n_items: int) -> Catalog:

@@ -21,12 +21,12 @@ from pipelines.data_options import read_options
 from pipelines.simulate import simulate
 from recsys.config import Config, load_config
 from recsys.encoder.model import Encoder
-from recsys.encoder.snapshots import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.ranker.model import Settings, Unit
-from recsys.training.context import Chain
-from recsys.training.stages import Ranked, lexical_stage, ranker_stage
+from recsys.training.context import TrainingContext
+from recsys.training.stages import RankerResult, lexical_stage, ranker_stage
 from recsys.training.time_split import slice_impressions
 
 SETTINGS = (
@@ -61,8 +61,8 @@ class SmallSite:
     data: Path
     config: Config
     log: Log
-    chain: Chain
-    ranked: Ranked
+    chain: TrainingContext
+    ranked: RankerResult
     unit: Unit
 
 
@@ -89,9 +89,9 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
     return base_encoder(config.encoder.model_copy(update={"base_model": str(folder)}))
 
 
-def always(encoder: Encoder) -> tuple[State, ...]:
+def always(encoder: Encoder) -> tuple[ScheduledEncoder, ...]:
     """An encoder that scores every list."""
-    return (State(BEGINNING, None, encoder),)
+    return (ScheduledEncoder(BEGINNING, None, encoder),)
 
 
 @lru_cache
@@ -108,7 +108,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
     simulate(data, users=users, items=items, impressions=impressions, seed=3)
     config = load_config(None, SETTINGS)
     log, tables = load_log(data, read_options(config))
-    chain = Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    chain = TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
     texts = item_texts(log.catalog, config.encoder.template)
     words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
     encoder = small_encoder(folder / "base", words, config).with_table([text for text in texts if text])

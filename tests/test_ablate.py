@@ -21,15 +21,25 @@ from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
 from recsys.ablation import variants
-from recsys.ablation.latency import Timed
+from recsys.ablation.latency import TimedVariant
 from recsys.ablation.report import VariantCost, choose, difference
-from recsys.ablation.variants import LEXICAL, LINES, NO_TEXT, Line, Made, frozen, lines_of, run_lines, trained_with
+from recsys.ablation.variants import (
+    LEXICAL,
+    LINES,
+    NO_TEXT,
+    BuiltEncoder,
+    Variant,
+    frozen,
+    lines_of,
+    run_variants,
+    train_with,
+)
 from recsys.config import Config, load_config
-from recsys.encoder.snapshots import State
+from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
-from recsys.training.context import Chain
+from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
 from recsys.training.time_split import slice_impressions
 
@@ -232,21 +242,21 @@ def site() -> SmallSite:
 @pytest.mark.parametrize("ranker", [NO_TEXT, LEXICAL, "ranker"])
 def test_a_timed_line_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, ranker: str) -> None:
     ranked, chain = site.ranked, site.chain
-    timed = variants._timed(ranked, Line("a", "a", ranker, frozen), chain)
+    timed = variants._timed(ranked, Variant("a", "a", ranker, frozen), chain)
     left_out = {NO_TEXT: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, LEXICAL: set(ENCODER_COLUMNS), "ranker": set()}[ranker]
     assert set(ranked.columns) - set(timed.ranker.columns) == left_out
     assert (timed.reads_terms, timed.reads_vectors) == (ranker != NO_TEXT, ranker == "ranker")
-    assert np.array_equal(read(timed, ranked.test.requests, chain), ranked.read_by(ranker), equal_nan=True)
+    assert np.array_equal(read(timed, ranked.test.requests, chain), ranked.matrix_for(ranker), equal_nan=True)
 
 
-def read(timed: Timed, requests: Requests, chain: Chain) -> Float32:
+def read(timed: TimedVariant, requests: Requests, chain: TrainingContext) -> Float32:
     histories = chain.index.histories(requests, length=50, delay=chain.delay)
     reader: OfflineReader = chain.index.reader(requests, histories, delay=chain.delay, timezone="UTC")
     return timed.matrix(reader, delay=chain.delay)
 
 
 def test_a_line_without_text_asks_no_text_model(site: SmallSite) -> None:
-    timed = variants._timed(site.ranked, Line("a", "a", NO_TEXT), site.chain)
+    timed = variants._timed(site.ranked, Variant("a", "a", NO_TEXT), site.chain)
     blind = replace(timed, texts=None, model=None)  # type: ignore[arg-type]
     assert read(blind, site.ranked.test.requests, site.chain).shape[1] == len(timed.ranker.columns)
 
@@ -261,7 +271,7 @@ def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None
 
 
 @pytest.fixture(scope="module")
-def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def news(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     """A log whose every item is shown once: nothing is known of it but its words, and clicks follow these."""
     config = tiny_config(
         save_tiny_bert(tmp_path_factory.mktemp("base")),
@@ -274,7 +284,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Chain:
         "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()
-    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
 
 
 def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
@@ -301,8 +311,8 @@ def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
 
 
 @pytest.mark.slow
-def test_where_clicks_follow_words_every_text_line_is_above_none(news: Chain) -> None:
-    ledger = run_lines(news, LINES)
+def test_where_clicks_follow_words_every_text_line_is_above_none(news: TrainingContext) -> None:
+    ledger = run_variants(news, LINES)
     for name in NAMES[1:]:
         assert ledger.evaluation.lifts[f"{name}_over_none"].low > 0.1
         assert ledger.cold_lifts[f"{name}_over_none"].low > 0.1
@@ -312,34 +322,34 @@ def test_where_clicks_follow_words_every_text_line_is_above_none(news: Chain) ->
     assert "none" not in ledger.choice.within
 
 
-def test_another_encoder_is_another_line(news: Chain) -> None:
-    def constant(chain: Chain) -> Made:
+def test_another_encoder_is_another_line(news: TrainingContext) -> None:
+    def constant(chain: TrainingContext) -> BuiltEncoder:
         return replace(frozen(chain), note="as it came")
 
-    lines = (LINES[0], LINES[2], Line("other", "another encoder", "ranker", constant))
-    ledger = run_lines(news, lines)
+    lines = (LINES[0], LINES[2], Variant("other", "another encoder", "ranker", constant))
+    ledger = run_variants(news, lines)
     assert [one.name for one in ledger.lines] == ["none", "frozen", "other"]
     assert ledger.evaluation.lifts["other_over_frozen"].mean == 0.0
     assert "other: as it came" in ledger.text()
 
 
-def test_a_line_says_where_its_encoder_is_not_what_its_name_promises(news: Chain) -> None:
-    assert trained_with({})(news).note == ""
+def test_a_line_says_where_its_encoder_is_not_what_its_name_promises(news: TrainingContext) -> None:
+    assert train_with({})(news).note == ""
     titles = [""] * len(news.log.catalog)
     log = replace(news.log, catalog=catalog_of(titles))
-    assert trained_with({})(replace(news, log=log, index=LogIndex(log))).note.startswith("not trained, ")
+    assert train_with({})(replace(news, log=log, index=LogIndex(log))).note.startswith("not trained, ")
 
 
-def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: Chain) -> None:
+def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: TrainingContext) -> None:
     late = int(news.log.impressions.requests.time[news.sliced.ranker[0]])
 
-    def leaking(chain: Chain) -> Made:
-        return Made(tuple(State(state.start, late, state.model) for state in frozen(chain).states))
+    def leaking(chain: TrainingContext) -> BuiltEncoder:
+        return BuiltEncoder(tuple(ScheduledEncoder(state.start, late, state.model) for state in frozen(chain).states))
 
     with pytest.raises(TrainingError, match="would leak"):
-        run_lines(news, (LINES[0], Line("leak", "too late", "ranker", leaking)))
+        run_variants(news, (LINES[0], Variant("leak", "too late", "ranker", leaking)))
 
 
-def test_a_ledger_without_an_encoder_is_refused(news: Chain) -> None:
+def test_a_ledger_without_an_encoder_is_refused(news: TrainingContext) -> None:
     with pytest.raises(ValueError, match=r"expected a line with an encoder, got \['none', 'tfidf'\]"):
-        run_lines(news, LINES[:2])
+        run_variants(news, LINES[:2])

@@ -15,7 +15,7 @@ from tiny_encoder import PLAIN, TOPICS, catalog_of, save_tiny_bert, tiny_config
 from features.clock import HOUR
 from features.definitions.attribute_measures import ItemNumber
 from features.definitions.builtin import catalogue
-from features.definitions.event_measures import AFTERWARDS, Feature
+from features.definitions.event_measures import AFTER_THE_FACT, Feature
 from features.log import Events, Impressions, Log, Requests
 from features.offline.reader import LogIndex, OfflineReader
 from features.tables.mind import import_mind
@@ -24,19 +24,19 @@ from recsys.audit.context import AuditContext
 from recsys.audit.finding import RuleResult
 from recsys.audit.rules.declared_availability import known
 from recsys.audit.rules.encoder_order import encoder_order
-from recsys.audit.rules.future_injection import forbidden_times, injection
+from recsys.audit.rules.future_injection import forbidden_times, future_injection
 from recsys.audit.rules.permuted_labels import permutation
 from recsys.audit.rules.sampled_impressions import sampled
-from recsys.audit.rules.single_column_auc import lone_auc, odd_slice
+from recsys.audit.rules.single_column_auc import outlier_slice, single_column_auc
 from recsys.audit.rules.static_columns import columns
-from recsys.audit.run import AUDIT, CHEAP, audit, require_pass
-from recsys.encoder.snapshots import State
+from recsys.audit.run import AUDIT, TRAINING_RULES, audit, raise_if_failed
+from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
-from recsys.ranker.text_snapshots import TextsOverTime
-from recsys.training.context import Chain
+from recsys.ranker.text_snapshots import RepresentationSchedule
+from recsys.training.context import TrainingContext
 from recsys.training.stages import encoder_course, lexical_stage
 from recsys.training.time_split import slice_impressions
 
@@ -77,7 +77,7 @@ def test_the_built_in_catalogue_passes_on_real_data(name: str, shared_data: Path
 
 def test_a_count_that_includes_time_t_is_found(context: AuditContext) -> None:
     late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
-    outcome = injection(with_feature(context, late))
+    outcome = future_injection(with_feature(context, late))
     assert "changed after events and lists at or after the request time were replaced" in found(
         outcome, "item_clicks_late"
     )
@@ -91,7 +91,7 @@ def test_a_count_that_includes_time_t_is_found(context: AuditContext) -> None:
 @pytest.mark.kernels
 def test_a_count_strictly_before_t_is_not_found(context: AuditContext) -> None:
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
-    assert injection(with_feature(context, strict)).findings == ()
+    assert future_injection(with_feature(context, strict)).findings == ()
 
 
 def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> None:
@@ -100,8 +100,8 @@ def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> 
         context, chain=replace(context.chain, config=context.chain.config.model_copy(update={"data": data}))
     )
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
-    assert injection(delayed).findings == ()
-    found(injection(with_feature(delayed, strict)), "item_clicks_strict")
+    assert future_injection(delayed).findings == ()
+    found(future_injection(with_feature(delayed, strict)), "item_clicks_strict")
 
 
 def test_forbidden_times_begin_at_t_minus_the_delay() -> None:
@@ -116,7 +116,7 @@ def rate_over_everything(reader: OfflineReader) -> np.ndarray:
 
 
 def test_a_rate_over_the_whole_log_is_found(context: AuditContext) -> None:
-    found(injection(with_feature(context, planted("item_rate", rate_over_everything))), "item_rate")
+    found(future_injection(with_feature(context, planted("item_rate", rate_over_everything))), "item_rate")
 
 
 def target_encoding(context: AuditContext, slice_name: str) -> Feature:
@@ -130,7 +130,7 @@ def target_encoding(context: AuditContext, slice_name: str) -> Feature:
 
 @pytest.mark.parametrize("slice_name", ["ranker", "valid", "test"])
 def test_a_target_encoding_fitted_on_any_slice_that_is_ranked_is_found(context: AuditContext, slice_name: str) -> None:
-    outcome = lone_auc(with_feature(context, target_encoding(context, slice_name)))
+    outcome = single_column_auc(with_feature(context, target_encoding(context, slice_name)))
     assert "than the other slices" in found(outcome, "item_target")
 
 
@@ -138,10 +138,10 @@ def test_a_column_that_changes_as_time_goes_by_is_not_taken_for_a_target_encodin
     drifting = {
         name: Interval(mean, mean - 0.01, mean + 0.01) for name, mean in zip("abc", (0.5, 0.6, 0.7), strict=True)
     }
-    odd = odd_slice(drifting)
+    odd = outlier_slice(drifting)
     assert odd is not None
     assert odd.low == pytest.approx(0.1 - 4 * 0.01 * 2**0.5 / 1.96)
-    peak = odd_slice(drifting | {"c": Interval(0.5, 0.49, 0.51)})
+    peak = outlier_slice(drifting | {"c": Interval(0.5, 0.49, 0.51)})
     assert peak is not None
     assert (peak.name, peak.mean) == ("b", pytest.approx(0.1))
 
@@ -160,7 +160,7 @@ def own_label(reader: OfflineReader) -> np.ndarray:
 
 def test_a_column_that_is_the_label_is_found_by_its_auc_and_by_permuted_clicks(context: AuditContext) -> None:
     leaking = with_feature(context, planted("item_label", own_label))
-    assert "nearly perfectly" in found(lone_auc(leaking), "item_label")
+    assert "nearly perfectly" in found(single_column_auc(leaking), "item_label")
     by_permutation = permutation(leaking).findings
     assert [finding.feature for finding in by_permutation] == ["item_label", ""]
     assert "beats a random order on permuted test" in by_permutation[1].what
@@ -168,7 +168,9 @@ def test_a_column_that_is_the_label_is_found_by_its_auc_and_by_permuted_clicks(c
 
 def test_a_value_that_is_missing_for_what_is_not_clicked_is_found(context: AuditContext) -> None:
     feature = planted("item_seen", lambda reader: np.where(own_label(reader) > 0, 7.0, np.nan))
-    assert "whether it is missing says too much" in found(lone_auc(with_feature(context, feature)), "item_seen")
+    assert "whether it is missing says too much" in found(
+        single_column_auc(with_feature(context, feature)), "item_seen"
+    )
 
 
 def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditContext:
@@ -207,7 +209,7 @@ def test_a_declared_column_is_not_tested(context: AuditContext) -> None:
     leaking = with_number(context, "total_sales", total_sales(context))
     outcome = columns(configured(leaking, known_at={"total_sales": "publication"}))
     assert outcome.findings == ()
-    assert outcome.looked_at == "0 undeclared numeric columns of items and users, 1 declared"
+    assert outcome.examined == "0 undeclared numeric columns of items and users, 1 declared"
 
 
 def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext) -> None:
@@ -222,7 +224,7 @@ def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext
 
 
 def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditContext) -> None:
-    leaking = with_feature(context, planted("item_label", own_label, known=AFTERWARDS))
+    leaking = with_feature(context, planted("item_label", own_label, known=AFTER_THE_FACT))
     assert "known at 'afterwards'" in known(leaking).findings[0].what
     allowed = configured(leaking, allow_known_after=("item_label",))
     report = audit(allowed)
@@ -275,7 +277,7 @@ def changing_log(n_lists: int = 1200) -> Log:
 
 
 @pytest.fixture(scope="module")
-def changing(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     base = save_tiny_bert(tmp_path_factory.mktemp("bert"))
     settings = (
         "encoder.fine_tune_epochs=0",
@@ -286,24 +288,24 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
-    return Chain(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
 
 
-def encoded(chain: Chain, states: tuple[State, ...]) -> AuditContext:
+def encoded(chain: TrainingContext, states: tuple[ScheduledEncoder, ...]) -> AuditContext:
     lexical, texts = lexical_stage(chain), item_texts(chain.log.catalog, chain.config.encoder.template)
     return AuditContext(
-        chain, catalogue(categories={}), lexical, TextsOverTime(states, texts, lexical.transform(texts), None)
+        chain, catalogue(categories={}), lexical, RepresentationSchedule(states, texts, lexical.transform(texts), None)
     )
 
 
 @pytest.fixture(scope="module")
-def states(changing: Chain) -> tuple[State, ...]:
+def states(changing: TrainingContext) -> tuple[ScheduledEncoder, ...]:
     course = encoder_course(changing.log.impressions, changing.sliced, changing.config)
     return train_encoder(changing.log, course, changing.config).states
 
 
 def test_a_part_that_was_scored_after_training_on_it_is_found_though_its_times_look_right(
-    changing: Chain, states: tuple[State, ...]
+    changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
     late = [replace(state, model=later.model) for state, later in itertools.pairwise(states)]
     outcome = encoder_order(encoded(changing, (*late, states[-1])))
@@ -311,7 +313,7 @@ def test_a_part_that_was_scored_after_training_on_it_is_found_though_its_times_l
 
 
 def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
-    changing: Chain, states: tuple[State, ...]
+    changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
     late = replace(states[1], learnt_until=states[2].learnt_until)
     outcome = encoder_order(encoded(changing, (states[0], late, states[2])))
@@ -319,29 +321,29 @@ def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
 
 
 def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
-    changing: Chain, states: tuple[State, ...]
+    changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
     assert len(states) == 3
     outcome = encoder_order(encoded(changing, states))
     assert outcome.findings == ()
-    assert "lone AUC" in outcome.looked_at
+    assert "lone AUC" in outcome.examined
 
 
 def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:
     late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
-    outcome = injection(with_feature(context, replace(late, place=True)))
+    outcome = future_injection(with_feature(context, replace(late, place=True)))
     found(outcome, "item_clicks_late")
 
 
 def test_a_failing_audit_names_the_first_finding_and_what_to_do(context: AuditContext) -> None:
     late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
-    report = audit(with_feature(context, late), CHEAP)
+    report = audit(with_feature(context, late), TRAINING_RULES)
     assert not report.passed
-    assert report.lines()[-1] == f"1 finding in {len(CHEAP)} rules over {len(context.names) + 1} columns"
+    assert report.lines()[-1] == f"1 finding in {len(TRAINING_RULES)} rules over {len(context.names) + 1} columns"
     assert json.loads(json.dumps(report.as_dict(), allow_nan=False))["findings"][0]["row"]["impression_id"]
     with pytest.raises(AuditFailed, match=r"nothing is registered: item_clicks_late breaks rule 'injection'.*count"):
-        require_pass(report)
-    require_pass(replace(report, checked=()))
+        raise_if_failed(report)
+    raise_if_failed(replace(report, checked=()))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.audit.auc import list_aucs, log_chance
+from recsys.audit.auc import list_aucs, log_p_bound
 from recsys.metrics.ranking import list_metrics
 
 
@@ -46,7 +46,7 @@ def test_chance_is_bounded_for_columns_that_hardly_ever_differ() -> None:
     offsets = np.arange(0, 60 * 20 + 1, 20)
     rare = (generator.random((1200, 400)) < 0.01).astype(np.float32)
     label = (np.arange(1200) % 20 == 0).astype(int)
-    chance = np.exp(log_chance(list_aucs(rare, label, offsets)))
+    chance = np.exp(log_p_bound(list_aucs(rare, label, offsets)))
     assert (chance < 0.05).mean() <= 0.05
     leaking = np.column_stack([label, generator.random(1200)]).astype(np.float32)
-    assert (log_chance(list_aucs(leaking, label, offsets)) < np.log(1e-6)).tolist() == [True, False]
+    assert (log_p_bound(list_aucs(leaking, label, offsets)) < np.log(1e-6)).tolist() == [True, False]

@@ -13,7 +13,7 @@ from audited_site import planted, site_folder, tiny_base
 
 from features.arrays import Float64
 from features.clock import SECOND
-from features.online.events import IncomingEvent, ShownList
+from features.online.events import Impression, IncomingEvent
 from features.online.reader import OnlineReader
 from features.tables.load import ReadOptions
 from pipelines import audit as commands
@@ -70,7 +70,7 @@ def test_a_sampled_list_arrives_only_with_its_clicks(tmp_path: Path) -> None:
     path = tmp_path / "impressions.csv"
     pd.read_csv(path).assign(sampled=True).to_csv(path, index=False)
     feed = arriving(tmp_path, ReadOptions())
-    lists = [one for one in feed.arrivals if isinstance(one, ShownList)]
+    lists = [one for one in feed.arrivals if isinstance(one, Impression)]
     assert [(one.clicked, one.sampled) for one in lists] == [(("a",), True)]
 
 

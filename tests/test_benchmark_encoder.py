@@ -23,7 +23,7 @@ from benchmarks.report import command_on_data
 from recsys.config import load_config
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
-from recsys.encoder.tower import Tower, has_bfloat16, has_int8, resolve_dtype
+from recsys.encoder.tower import TextTower, has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.training.batches import Batch, batch_of, batch_scores, click_loss
 from recsys.encoder.training.examples import TrainingExamples, collect_texts, make_examples, make_lists
 
@@ -33,13 +33,13 @@ TINY = Size(
 
 
 @pytest.fixture(scope="module")
-def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
+def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
     folder = save_tiny_bert(tmp_path_factory.mktemp("base"))
     return base_tower(tiny_config(folder))
 
 
 @pytest.fixture(scope="module")
-def material(tower: Tower) -> tuple[Tokens, TrainingExamples]:
+def material(tower: TextTower) -> tuple[Tokens, TrainingExamples]:
     log = topic_log(120)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
     lists = make_lists(log, log.impressions, texts, history_length=50, delay=0)
@@ -47,7 +47,7 @@ def material(tower: Tower) -> tuple[Tokens, TrainingExamples]:
 
 
 @pytest.fixture(scope="module")
-def head(tower: Tower) -> Head:
+def head(tower: TextTower) -> Head:
     torch.manual_seed(5)
     found = Head(32).to(tower.device)
     for parameter in found.parameters():
@@ -55,7 +55,9 @@ def head(tower: Tower) -> Head:
     return found
 
 
-def plain(tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples], *, distinct: bool) -> PlainFineTuning:
+def plain(
+    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples], *, distinct: bool
+) -> PlainFineTuning:
     tokens, examples = material
     return PlainFineTuning(
         copy.deepcopy(head), tower.copy(), tokens, examples, n_layers=2, n_batches=5, negatives=3, distinct=distinct
@@ -67,7 +69,7 @@ def gradients(phase: PlainFineTuning) -> dict[str, torch.Tensor]:
 
 
 def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradients(
-    tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]
+    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
 ) -> None:
     found = []
     for distinct in (True, False):
@@ -85,7 +87,7 @@ def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradient
 
 
 def test_the_plain_loss_is_that_of_the_towers_own_vectors(
-    tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]
+    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
 ) -> None:
     tokens, examples = material
     phase = plain(tower, head, material, distinct=False)
@@ -98,7 +100,9 @@ def test_the_plain_loss_is_that_of_the_towers_own_vectors(
     assert phase.backward(index, np.random.default_rng(2)) == pytest.approx(wanted.item(), abs=1e-6)
 
 
-def test_only_the_upper_layers_are_trained(tower: Tower, head: Head, material: tuple[Tokens, TrainingExamples]) -> None:
+def test_only_the_upper_layers_are_trained(
+    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
+) -> None:
     names = [
         name for name, p in plain(tower, head, material, distinct=True).module.named_parameters() if p.requires_grad
     ]
@@ -118,7 +122,7 @@ def test_a_batch_with_repeats_reads_the_same_texts_at_places_of_their_own() -> N
     assert found.query.tolist() == [-1, 6]
 
 
-def test_operations_of_a_layer_are_those_of_its_matrix_products(tower: Tower) -> None:
+def test_operations_of_a_layer_are_those_of_its_matrix_products(tower: TextTower) -> None:
     # width 32, feed-forward 64; 2 operations for each multiply-add; one text of 5 tokens:
     projections, feed_forward, attention = 4 * 5 * 32 * 32, 2 * 5 * 32 * 64, 2 * 5 * 5 * 32
     wanted = 2 * (projections + feed_forward + attention)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.arrays import Ragged
+from features.arrays import CsrLists
 from features.definitions.aggregates import CATALOGUE, Count
 from features.log import Catalog, Categorical, Requests
-from recsys.metrics.beyond_accuracy import Beyond, beyond_accuracy, first_ranks
+from recsys.metrics.beyond_accuracy import BeyondAccuracy, beyond_accuracy, first_ranks
 
 NAN = float("nan")
 
@@ -27,7 +27,7 @@ class TwoLists:
         np.zeros(5, np.int64),
         categories={
             "category": Categorical(
-                ("art", "film", "sport"), Ragged(np.array([0, 1, 2, 3, 5, 5]), np.array([2, 2, 1, 0, 1], np.int32))
+                ("art", "film", "sport"), CsrLists(np.array([0, 1, 2, 3, 5, 5]), np.array([2, 2, 1, 0, 1], np.int32))
             )
         },
     )
@@ -43,7 +43,7 @@ SCORES = np.array([4.0, 3.0, 2.0, 1.0, 1.0, 2.0])
 VECTORS = np.array([[1, 0], [3, 4], [0, 2], [NAN, NAN], [NAN, NAN]], np.float32)
 
 
-def figures(vectors: np.ndarray | None = VECTORS, scores: np.ndarray = SCORES) -> Beyond:
+def figures(vectors: np.ndarray | None = VECTORS, scores: np.ndarray = SCORES) -> BeyondAccuracy:
     return beyond_accuracy({"m": scores}, TwoLists(), vectors, resamples=100, seed=0)["m"]  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError, RecsysError
-from features.tables.cells import read_cells, read_text
+from features.tables.cells import parse_cells, read_text
 from features.tables.encodings import FileOptions
 from features.tables.rejects import Rejects
 from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, ColumnSpec, Kind, Schema
@@ -30,7 +30,7 @@ def cells(
     kind: Kind, values: pa.Array | list[Any], *, textual: bool = False
 ) -> tuple[list[Any], list[tuple[int, str]]]:
     array = values if isinstance(values, pa.Array) else pa.array(values)
-    found = read_cells(read_text(array).values, ColumnSpec("x", kind), textual=textual)
+    found = parse_cells(read_text(array).values, ColumnSpec("x", kind), textual=textual)
     problems = [(int(row), why) for bad, why in found.problems for row in np.flatnonzero(bad)]
     return found.values.to_pylist(), problems
 

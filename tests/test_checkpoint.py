@@ -20,9 +20,9 @@ from recsys.encoder.training.checkpoint import PLACE, Checkpoints
 from recsys.encoder.training.examples import collect_texts, make_examples, make_lists
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
-from recsys.encoder.training.progressive import Passage
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.loop import Schedule, TrainingChunk, TrainingLoop, parameter_groups
+from recsys.encoder.training.progressive import ProgressiveTrainer
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.encoder.training.weights import trained
 from recsys.errors import ModelError
@@ -59,12 +59,12 @@ def config(base: Path) -> Config:
 
 
 @pytest.fixture(scope="module")
-def course(log: Log) -> Course:
-    return Course(log.impressions, CHUNKS)
+def course(log: Log) -> TrainingSchedule:
+    return TrainingSchedule(log.impressions, CHUNKS)
 
 
 @pytest.fixture(scope="module")
-def whole(log: Log, course: Course, config: Config) -> TrainedEncoder:
+def whole(log: Log, course: TrainingSchedule, config: Config) -> TrainedEncoder:
     """The same training, never interrupted and without checkpoints."""
     found = train_encoder(log, course, config)
     assert found.full is not found.head  # the layers are kept, so that all there is to go on with is gone on with
@@ -77,7 +77,7 @@ def checkpoints(folder: Path, minutes: float = 0) -> Checkpoints:
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
     """Let a step of a phase end the training; steps of a stretch of the log, taken in this process, count from 1."""
-    learn, train_layers = Passage._learn, Passage._train_layers
+    learn, train_layers = ProgressiveTrainer._learn, ProgressiveTrainer._train_layers
     backward = phase.backward  # type: ignore[attr-defined]
     at = {"stretch": 0, "step": 0}
 
@@ -85,11 +85,11 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: 
         if at["stretch"] != number:
             at.update(stretch=number, step=0)
 
-    def learning(self: Passage, number: int, *, both: bool) -> None:
+    def learning(self: ProgressiveTrainer, number: int, *, both: bool) -> None:
         enter(number)
         learn(self, number, both=both)
 
-    def training_layers(self: Passage, parts: int) -> None:
+    def training_layers(self: ProgressiveTrainer, parts: int) -> None:
         enter(parts + 1)
         train_layers(self, parts)
 
@@ -100,8 +100,8 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: 
         found: float = backward(self, *arguments)
         return found
 
-    monkeypatch.setattr(Passage, "_learn", learning)
-    monkeypatch.setattr(Passage, "_train_layers", training_layers)
+    monkeypatch.setattr(ProgressiveTrainer, "_learn", learning)
+    monkeypatch.setattr(ProgressiveTrainer, "_train_layers", training_layers)
     monkeypatch.setattr(phase, "backward", taking)
 
 
@@ -140,7 +140,7 @@ def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str
     ],
 )  # fmt: skip
 def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
-    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    log: Log, course: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int,
 ) -> None:  # fmt: skip
     def run() -> TrainedEncoder:
@@ -180,7 +180,7 @@ def test_other_trainings_go_on_too(
     settings: tuple[str, ...], reported: int | None, phase: type, stretch: int, step: int,
 ) -> None:  # fmt: skip
     config = tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", *settings)
-    course = Course(log.impressions, CHUNKS, reported)
+    course = TrainingSchedule(log.impressions, CHUNKS, reported)
 
     def run() -> TrainedEncoder:
         return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
@@ -191,7 +191,12 @@ def test_other_trainings_go_on_too(
 
 
 def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
-    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log,
+    course: TrainingSchedule,
+    config: Config,
+    whole: TrainedEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> TrainedEncoder:
         return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
@@ -213,7 +218,12 @@ def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
 
 
 def test_a_training_whose_steps_are_all_done_learns_nothing_more(
-    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log,
+    course: TrainingSchedule,
+    config: Config,
+    whole: TrainedEncoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> TrainedEncoder:
         return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
@@ -225,7 +235,7 @@ def test_a_training_whose_steps_are_all_done_learns_nothing_more(
 
 
 def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
-    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, course: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = []
     monkeypatch.setattr(Checkpoints, "save", lambda self, kept, *states: saved.append(kept.facts["done"]))
@@ -240,7 +250,13 @@ def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
 @pytest.mark.parametrize("damaged", [PLACE, "state-0.safetensors"])
 @pytest.mark.parametrize("size", [5, 2000, -1])
 def test_a_truncated_checkpoint_is_refused_by_name(
-    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, size: int
+    log: Log,
+    course: TrainingSchedule,
+    config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damaged: str,
+    size: int,
 ) -> None:
     def run() -> TrainedEncoder:
         return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
@@ -253,7 +269,7 @@ def test_a_truncated_checkpoint_is_refused_by_name(
 
 
 def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
-    log: Log, course: Course, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, course: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(other: Config) -> TrainedEncoder:
         return train_encoder(log, course, other, checkpoints=checkpoints(tmp_path))
@@ -269,7 +285,7 @@ def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
-    log: Log, course: Course, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    log: Log, course: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def full(tensors: object, path: Path, metadata: object) -> None:
@@ -297,8 +313,8 @@ def test_steps_of_half_the_size_taken_together_have_the_gradient_of_the_whole(lo
     for head, size, accumulate in zip(heads, (64, 32), (1, 2), strict=True):
         phase = HeadPhase(head, vectors, examples, lists, batch_size=size, negatives=20, loss="listwise")
         schedule = Schedule(1, gradient_clip=1e9, average=0.0, accumulate=accumulate, patience=1)
-        fitting = Fitting(phase, parameter_groups([(head, 1e-3)], 0.0), schedule, np.random.default_rng(0))
-        fitting.learn(Stretch(np.arange(100, 164), np.arange(0), 0.0), 1)
+        fitting = TrainingLoop(phase, parameter_groups([(head, 1e-3)], 0.0), schedule, np.random.default_rng(0))
+        fitting.learn(TrainingChunk(np.arange(100, 164), np.arange(0), 0.0), 1)
     whole, halves = ({name: one.grad for name, one in trained(head).items()} for head in heads)
     assert sum(float(grad.abs().sum()) for grad in whole.values() if grad is not None) > 0.1
     for name, grad in whole.items():

@@ -17,8 +17,8 @@ from features.log import Impressions, Log
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines import simulate as simulation
-from pipelines.data_options import read_options, settings_options
-from pipelines.load import events_into, items_into
+from pipelines.data_options import read_options, read_options_of_model
+from pipelines.load import events_into, load_items_into
 from pipelines.score import score
 from pipelines.simulation.chinese import chinese
 from pipelines.simulation.texts import Language
@@ -84,9 +84,9 @@ def described(site: TrainedSite) -> list[str]:
     return item_texts(log.catalog, site.config.encoder.template)[:-1]
 
 
-def newest(site: TrainedSite, loaded: versions.Loaded) -> tuple[Log, Impressions, pd.Series]:
+def newest(site: TrainedSite, loaded: versions.LoadedModel) -> tuple[Log, Impressions, pd.Series]:
     """The log, its last 60 lists, and the score of each of their candidates as the evaluation computes it."""
-    log, _ = load_log(site.data, settings_options(loaded.unit.settings))
+    log, _ = load_log(site.data, read_options_of_model(loaded.unit.settings))
     lists = log.impressions.take(slice_impressions(log.impressions, site.config.slices).test[-60:])
     texts = loaded.unit.texts(log.catalog)
     scores = scores_over_log(loaded.unit, LogIndex(log), lists.requests, texts, threads=1)
@@ -146,7 +146,7 @@ def test_online_scores_equal_the_evaluations_and_a_mark_of_direction_changes_non
     candidates = expected.loc[lists.ids[last]]
     past = tables_until(site.data, tmp_path / "past", moment - 1)
     with open_state(str(tmp_path / "store"), loaded.unit.settings, create=True) as state:
-        items_into(state, loaded.unit, site.data / "items.parquet")
+        load_items_into(state, loaded.unit, site.data / "items.parquet")
         events_into(state, past / "impressions.parquet")
         events_into(state, past / "events.parquet")
         service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))

@@ -18,14 +18,14 @@ from features.offline.reader import LogIndex
 from features.online.events import IncomingEvent
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
-from pipelines.load import items_into
+from pipelines.load import load_items_into
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import collaborative_matrix
-from recsys.collaborative.offline import LoggedTables
-from recsys.collaborative.online import StoredTables
+from recsys.collaborative.offline import OfflineSnapshots
+from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 from recsys.online.open_state import open_state
-from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
+from recsys.ranker.offline_matrix import build_matrix, unit_tables
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables
 
@@ -93,7 +93,7 @@ def columns(tables: CollaborativeSnapshot, history: list[list[int]], shown: list
     requests = make_requests([Shown(0, 5, tuple(row)) for row in shown])
     past = ragged(history)
     vectors = np.vstack([TEXTS, np.full((1, 2), np.nan)]).astype(np.float32)
-    spread = tables.spread(np.arange(4, dtype=np.int32), 5)
+    spread = tables.to_global_codes(np.arange(4, dtype=np.int32), 5)
     found = Histories(past, np.zeros(len(past.codes), np.int64))
     return collaborative_matrix(Fixed(spread), requests, found, vectors, delay=0)
 
@@ -125,7 +125,7 @@ def text_vectors(log: Log) -> Float32:
 def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
     index, vectors = LogIndex(log), text_vectors(log)
     past = index.histories(requests, delay=delay)
-    return collaborative_matrix(LoggedTables(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
+    return collaborative_matrix(OfflineSnapshots(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
 
 
 @pytest.mark.kernels
@@ -172,7 +172,7 @@ def site() -> SmallSite:
 @pytest.fixture
 def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
     with open_state(new_place(), site.unit.settings, create=True) as opened:
-        items_into(opened, site.unit, site.data / "items.parquet")
+        load_items_into(opened, site.unit, site.data / "items.parquet")
         yield opened
 
 
@@ -209,7 +209,7 @@ def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_las
     service = RankService(unit, state, ranker="r/1", encoder="e/1")
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
-    names, expected = matrix_over_log(
+    names, expected = build_matrix(
         unit.features, unit.encoder, index, requests, texts, unit_tables(unit, index, texts), delay=0, timezone="UTC"
     )
     chosen = [names.index(name) for name in COLLABORATIVE_COLUMNS]
@@ -266,11 +266,11 @@ def test_tables_of_another_encoder_are_not_read(site: SmallSite, state: OnlineSt
     assert own is not None
     assert settings is not None
     assert own.edges() == (made.edge,)
-    assert StoredTables(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim).edges() == ()
+    assert OnlineSnapshots(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim).edges() == ()
 
 
 def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) -> None:
-    stored = StoredTables(state.store, SETTINGS, encoder="e", dim=2)
+    stored = OnlineSnapshots(state.store, SETTINGS, encoder="e", dim=2)
     names = np.array(["a", "b", "c", "d"], object)
     early, late = tables_of([[0, 1], [2], [3]]), tables_of([[0, 2], [1], [3]])
     for edge, tables in ((10, early), (20, late)):

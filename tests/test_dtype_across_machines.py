@@ -14,7 +14,7 @@ from trained_site import TrainedSite
 
 import recsys.encoder.tower as tower_module
 from features.online.state import OnlineState
-from pipelines.load import events_into, items_into
+from pipelines.load import events_into, load_items_into
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
 from recsys.encoder.tower import Dtype
@@ -60,7 +60,7 @@ def site(trained: TrainedSite, machine: Machine) -> SmallSite:
             update={"encoder": version.uri, "encoder_fingerprint": encoder.fingerprint}
         )
         unit = Unit(unit_settings, site.unit.ranker, encoder, site.unit.lexical)
-        rows = site.ranked.read_by("ranker")[:5]
+        rows = site.ranked.matrix_for("ranker")[:5]
         versions.log_ranker(unit, NAME, golden_rows(unit.ranker, rows), rows)
     return site
 
@@ -100,7 +100,7 @@ def test_the_same_stored_vectors_give_the_same_scores_without_bfloat16(
     site: SmallSite, machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(tmp_path / "store") as there:
-        assert items_into(there.state, there.unit, site.data / "items.parquet").encoded > 0
+        assert load_items_into(there.state, there.unit, site.data / "items.parquet").encoded > 0
         events_into(there.state, site.data / "events.parquet")
         expected = there.answers(site)
     assert "does not compute" not in caplog.text
@@ -109,7 +109,7 @@ def test_the_same_stored_vectors_give_the_same_scores_without_bfloat16(
         encoder = here.unit.encoder
         assert (encoder.settings.dtype, encoder.tower.computes_in) == ("bfloat16", "float32")
         assert here.answers(site) == expected
-        assert items_into(here.state, here.unit, site.data / "items.parquet").encoded == 0
+        assert load_items_into(here.state, here.unit, site.data / "items.parquet").encoded == 0
     assert "trained in bfloat16, which this machine does not compute" in caplog.text
 
 

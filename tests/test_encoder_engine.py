@@ -11,9 +11,9 @@ from torch import nn
 
 from features.arrays import Float32
 from recsys.encoder import quantised
-from recsys.encoder.model import EncoderSettings, make_tower
-from recsys.encoder.openvino import Engine
-from recsys.encoder.tower import Tower, has_bfloat16, has_int8
+from recsys.encoder.model import EncoderSettings, load_tower
+from recsys.encoder.openvino import OpenVinoEncoder
+from recsys.encoder.tower import TextTower, has_bfloat16, has_int8
 
 pytestmark = pytest.mark.skipif(
     not has_int8(torch.device("cpu")) or torch.cuda.is_available(), reason="needs AVX-512 with VNNI, and no GPU"
@@ -36,8 +36,8 @@ WORDS = (
 )
 
 
-def built_in(dtype: str) -> Tower:
-    return make_tower("builtin", EncoderSettings("builtin", "{title}", 32, 50, "mean", dtype))  # type: ignore[arg-type]
+def built_in(dtype: str) -> TextTower:
+    return load_tower("builtin", EncoderSettings("builtin", "{title}", 32, 50, "mean", dtype))  # type: ignore[arg-type]
 
 
 def made_texts(n: int) -> list[str]:
@@ -100,7 +100,7 @@ def test_a_large_channel_of_a_layer_norm_does_not_take_the_scale_from_the_others
 
     def error() -> float:
         found: Float32 = np.zeros_like(wanted)
-        Engine(module, vocabulary=50, bfloat16=False).run([(np.arange(30), ids, mask)], found)
+        OpenVinoEncoder(module, vocabulary=50, bfloat16=False).run([(np.arange(30), ids, mask)], found)
         return float(np.abs(found - wanted).mean() / np.abs(wanted).mean())
 
     evened = error()

@@ -10,10 +10,10 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
-from recsys.encoder.text_fields import lines_of, side_by_side
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.text_fields import concat_fields, lines_of
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder, train_encoder
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.errors import ConfigError
 
 TWO = r'encoder.template="{title}\n{description}"'
@@ -84,8 +84,8 @@ def test_a_fresh_head_takes_the_mean_and_a_trained_one_reads_which_line_says_wha
 def test_the_upper_layers_give_the_vectors_of_the_whole_and_every_line_its_gradient(encoder: Encoder) -> None:
     lines = lines_of(TEXTS, 2)
     tower = encoder.tower.copy()
-    upper = UpperTower(tower, tower.tokenise(lines.distinct), lines.of_text, 1)
-    expected = side_by_side(encoder.tower.encode(lines.distinct), lines.of_text)
+    upper = TrainableLayers(tower, tower.tokenise(lines.distinct), lines.of_text, 1)
+    expected = concat_fields(encoder.tower.encode(lines.distinct), lines.of_text)
     index = np.array([3, 0])
     assert upper.prepare() == pytest.approx(expected, abs=1e-5)
     made = upper.vectors(index)
@@ -102,14 +102,14 @@ def test_the_upper_layers_give_the_vectors_of_the_whole_and_every_line_its_gradi
 
 def test_side_by_side_leaves_vectors_of_one_line_as_they_are() -> None:
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
-    assert np.array_equal(side_by_side(vectors, np.array([[2], [0]])), vectors[[2, 0]])
-    assert side_by_side(vectors, np.zeros((0, 2), np.int64)).shape == (0, 8)
+    assert np.array_equal(concat_fields(vectors, np.array([[2], [0]])), vectors[[2, 0]])
+    assert concat_fields(vectors, np.zeros((0, 2), np.int64)).shape == (0, 8)
 
 
 def test_an_encoder_of_two_lines_is_trained_saved_and_read(base: Path, tmp_path: Path) -> None:
     log = topic_log(400)
     config = tiny_config(base, TWO, "encoder.fine_tune_every=1")
-    trained = train_encoder(log, Course(log.impressions, (200, 300)), config)
+    trained = train_encoder(log, TrainingSchedule(log.impressions, (200, 300)), config)
     texts = ["the new goal", "goal\nmoon", "\nmoon"]
     trained.full.save(tmp_path / "encoder")
     read = load_encoder(tmp_path / "encoder")

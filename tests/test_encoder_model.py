@@ -17,9 +17,9 @@ from transformers import T5Config, T5Model
 import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, make_tower
-from recsys.encoder.openvino import Engine
-from recsys.encoder.scoring import text_columns
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, load_tower
+from recsys.encoder.openvino import OpenVinoEncoder
+from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import tokenise
 from recsys.encoder.tower import encoding_batches, has_bfloat16, has_int8, length_batches, resolve_dtype
 from recsys.encoder.training.train import base_encoder
@@ -46,7 +46,7 @@ def make_encoder(
     head = Head(32)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    return Encoder(settings, make_tower(str(base), settings), head if trained else None)
+    return Encoder(settings, load_tower(str(base), settings), head if trained else None)
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -59,7 +59,7 @@ def test_a_loaded_encoder_gives_the_same_bits(base: Path, tmp_path: Path, traine
     assert len(read.table) == 3
     vectors = [encoder.encode_texts(TEXTS) for encoder in (made, read)]
     assert np.array_equal(*vectors)
-    scores = [text_columns(e.weights, v[:2], v) for e, v in zip((made, read), vectors, strict=True)]
+    scores = [score_candidates(e.weights, v[:2], v) for e, v in zip((made, read), vectors, strict=True)]
     assert np.array_equal(*scores)
 
 
@@ -227,21 +227,21 @@ def test_an_encoder_of_a_machine_with_bfloat16_reads_its_vectors_and_encodes_new
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[OpenVinoEncoder]:
     """The engines that are compiled."""
-    made: list[Engine] = []
+    made: list[OpenVinoEncoder] = []
 
-    def compiling(*arguments: Any, **settings: bool) -> Engine:
-        made.append(Engine(*arguments, **settings))
+    def compiling(*arguments: Any, **settings: bool) -> OpenVinoEncoder:
+        made.append(OpenVinoEncoder(*arguments, **settings))
         return made[-1]
 
-    monkeypatch.setattr(tower_module, "Engine", compiling)
+    monkeypatch.setattr(tower_module, "OpenVinoEncoder", compiling)
     return made
 
 
 @on_vnni
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[Engine], pooling: str) -> None:
+def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[OpenVinoEncoder], pooling: str) -> None:
     texts = [" ".join(TEXTS[:n]) for n in range(1, 4)] * 5
     full = make_encoder(base, pooling=pooling).tower.encode(texts)
     tower = make_encoder(base, dtype="int8", pooling=pooling).tower
@@ -256,14 +256,16 @@ def test_int8_is_close_to_float32_and_compiled_once(base: Path, compiled: list[E
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_only_int8_is_compiled(base: Path, compiled: list[Engine], dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_int8_is_compiled(
+    base: Path, compiled: list[OpenVinoEncoder], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with_bfloat16(monkeypatch, there=True)
     make_encoder(base, dtype=dtype).tower.encode(TEXTS)
     assert compiled == []
 
 
 @on_vnni
-def test_a_copy_shares_what_is_compiled_until_its_weights_change(base: Path, compiled: list[Engine]) -> None:
+def test_a_copy_shares_what_is_compiled_until_its_weights_change(base: Path, compiled: list[OpenVinoEncoder]) -> None:
     tower = make_encoder(base, dtype="int8").tower
     before = tower.encode(TEXTS)
     twin = tower.copy()
@@ -278,7 +280,7 @@ def test_a_copy_shares_what_is_compiled_until_its_weights_change(base: Path, com
 
 
 @on_vnni
-def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine]) -> None:
+def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[OpenVinoEncoder]) -> None:
     tower = make_encoder(base, dtype="int8").tower
     before = tower.encode(TEXTS)
     with torch.no_grad():
@@ -293,10 +295,10 @@ def test_an_engine_has_the_weights_as_they_are(base: Path, compiled: list[Engine
 def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
     base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refusing(*arguments: Any, **settings: bool) -> Engine:
+    def refusing(*arguments: Any, **settings: bool) -> OpenVinoEncoder:
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(tower_module, "Engine", refusing)
+    monkeypatch.setattr(tower_module, "OpenVinoEncoder", refusing)
     plain = make_encoder(base, dtype="bfloat16" if has_bfloat16(encoding_device()) else "float32").tower
     tower, expected = make_encoder(base, dtype="int8").tower, plain.encode(TEXTS)
     assert np.array_equal(tower.encode(TEXTS), expected)
@@ -310,10 +312,10 @@ def test_a_transformer_that_cannot_be_compiled_is_run_by_torch(
 def test_a_training_of_a_transformer_that_cannot_be_compiled_records_what_encodes(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refusing(*arguments: Any, **settings: bool) -> Engine:
+    def refusing(*arguments: Any, **settings: bool) -> OpenVinoEncoder:
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(tower_module, "Engine", refusing)
+    monkeypatch.setattr(tower_module, "OpenVinoEncoder", refusing)
     encoder = base_encoder(tiny_config(base, "encoder.dtype=auto").encoder)
     plain = "bfloat16" if has_bfloat16(encoding_device()) else "float32"
     assert (encoder.settings.dtype, encoder.tower.dtype, encoder.tower.computes_in) == (plain, plain, plain)
@@ -341,7 +343,7 @@ def test_an_engine_sends_no_usage_reports(base: Path) -> None:
 
 def test_the_built_in_model_is_the_checked_one() -> None:
     settings = EncoderSettings("builtin", "{title}", 32, 50, "mean", "float32")
-    encoder = Encoder(settings, make_tower("builtin", settings), None)
+    encoder = Encoder(settings, load_tower("builtin", settings), None)
     found = encoder.encode_texts(["a cat sits on the mat", "a kitten rests on a rug", "interest rates rise"])
     assert encoder.dim == 384
     assert found[0] @ found[1] > 0.5 > found[0] @ found[2]

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from features.arrays import Float32, Ragged
+from features.arrays import CsrLists, Float32
 from features.exact import to_grid
 from features.history import Histories
 from features.log import Requests
 from recsys.encoder.head import Head
-from recsys.encoder.scoring import HeadWeights, mean_history_head, text_columns, text_matrix
+from recsys.encoder.scoring import HeadWeights, score_candidates, text_features, untrained_head
 from recsys.errors import ModelError
 
 pytestmark = pytest.mark.kernels
@@ -43,44 +43,44 @@ def weights() -> HeadWeights:
 
 def test_an_untrained_head_gives_the_mean_cosine_and_the_last_best_and_mean_similarity() -> None:
     history = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
-    found = text_columns(mean_history_head(2), history, np.array([[0, 1], [1, 0]], np.float32))
+    found = score_candidates(untrained_head(2), history, np.array([[0, 1], [1, 0]], np.float32))
     mean = np.array([1.6, 1.8]) / np.hypot(1.6, 1.8)
     assert found == pytest.approx(np.array([[0.6, 0.8, 1.0, mean[1]], [1.6 / 3, 0.6, 1.0, mean[0]]]))
 
 
 def test_recency_is_counted_from_the_latest_item() -> None:
-    head = replace(mean_history_head(2), recency=np.array([np.log(3), *[0.0] * 49], np.float32))
-    found = text_columns(head, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    head = replace(untrained_head(2), recency=np.array([np.log(3), *[0.0] * 49], np.float32))
+    found = score_candidates(head, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
     assert found[:, 0] == pytest.approx([0.25, 0.75])
 
 
 def test_what_resembles_the_candidate_counts_more() -> None:
-    head = replace(mean_history_head(2), resemblance=np.array(np.log(3), np.float32))
-    found = text_columns(head, np.eye(2, dtype=np.float32), np.array([[1, 0], [0.6, 0.8]], np.float32))
+    head = replace(untrained_head(2), resemblance=np.array(np.log(3), np.float32))
+    found = score_candidates(head, np.eye(2, dtype=np.float32), np.array([[1, 0], [0.6, 0.8]], np.float32))
     shares = np.exp(np.log(3) * np.array([0.6, 0.8]))
     assert found[:, 0] == pytest.approx([0.75, shares @ [0.6, 0.8] / shares.sum()])
 
 
 def test_the_prior_stands_beside_the_history_and_alone_without_one() -> None:
     head = replace(
-        mean_history_head(2),
+        untrained_head(2),
         prior=np.array([0, 2], np.float32),
         prior_logit=np.array(0, np.float32),
         popularity=np.array([5, 0], np.float32),
     )
     axes = np.eye(2, dtype=np.float32)
-    assert text_columns(head, np.zeros((0, 2), np.float32), axes)[:, 0] == pytest.approx([5, 2])
-    assert text_columns(head, axes[:1], axes)[:, 0] == pytest.approx([5.5, 1])
+    assert score_candidates(head, np.zeros((0, 2), np.float32), axes)[:, 0] == pytest.approx([5, 2])
+    assert score_candidates(head, axes[:1], axes)[:, 0] == pytest.approx([5.5, 1])
 
 
 @pytest.mark.parametrize("h", [0, 1, 7, 14, 15, 50])
 def test_a_score_has_the_same_bits_whatever_else_is_ranked(weights: HeadWeights, h: int) -> None:
     history, candidates = units(h, seed=1), units(300, seed=2)
     generator = np.random.default_rng(h)
-    whole = text_columns(weights, history, candidates)
+    whole = score_candidates(weights, history, candidates)
     for n in (1, 2, 3, 20, 31, 32, 33, 100, 300):
         some = generator.permutation(300)[:n]
-        assert np.array_equal(text_columns(weights, history, candidates[some]), whole[some], equal_nan=True)
+        assert np.array_equal(score_candidates(weights, history, candidates[some]), whole[some], equal_nan=True)
 
 
 @given(
@@ -98,17 +98,17 @@ def test_candidates_moved_about_split_and_joined_keep_their_bits_with_any_number
     history, candidates = units(n_history, seed=seed), units(n_candidates, seed=seed + 1)
     query = units(1, seed=seed + 2)[0] if with_query else None
     with threadpool_limits(1, "blas"):
-        whole = text_columns(weights, history, candidates, query)
+        whole = score_candidates(weights, history, candidates, query)
     order = generator.permutation(n_candidates)
     cuts = np.sort(generator.integers(0, n_candidates + 1, 3))
     with threadpool_limits(threads, "blas"):
-        parts = [text_columns(weights, history, candidates[part], query) for part in np.split(order, cuts)]
+        parts = [score_candidates(weights, history, candidates[part], query) for part in np.split(order, cuts)]
     assert np.concatenate(parts).tobytes() == whole[order].tobytes()
 
 
 def test_products_are_exact(weights: HeadWeights) -> None:
     history, candidates = units(1, seed=4), units(3, seed=5)
-    found = text_columns(weights, history, candidates)[:, 1]
+    found = score_candidates(weights, history, candidates)[:, 1]
     exact = [
         sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(history[0], c, strict=True)) for c in candidates
     ]
@@ -118,7 +118,7 @@ def test_products_are_exact(weights: HeadWeights) -> None:
 @pytest.mark.parametrize("name", ["attention_in", "prior", "popularity", "query_scale"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3000.0])
 def test_a_head_that_diverged_is_refused(name: str, value: float) -> None:
-    head = mean_history_head(2)
+    head = untrained_head(2)
     with pytest.raises(ModelError, match=f"'{name}': expected a norm of at most 2048.*the training diverged"):
         replace(head, **{name: np.full_like(getattr(head, name), value)})
 
@@ -133,32 +133,34 @@ def test_the_numpy_score_is_the_trained_one(h: int, with_query: bool) -> None:
     with torch.no_grad():
         asked = torch.from_numpy(query) if with_query else None
         expected = head.scores(items, latest_first, torch.arange(9)[None], asked)[0].numpy()
-    found = text_columns(head.export(), history, candidates, query[0] if with_query else None)
+    found = score_candidates(head.export(), history, candidates, query[0] if with_query else None)
     assert found[:, 0] == pytest.approx(expected, abs=1e-4)
 
 
 def test_only_the_latest_fifty_items_count(weights: HeadWeights) -> None:
     history, candidates = units(80, seed=1), units(5, seed=2)
-    assert np.array_equal(text_columns(weights, history, candidates), text_columns(weights, history[-50:], candidates))
+    assert np.array_equal(
+        score_candidates(weights, history, candidates), score_candidates(weights, history[-50:], candidates)
+    )
 
 
 def test_items_without_text_leave_no_trace_in_histories_and_are_nan_as_candidates(weights: HeadWeights) -> None:
     history, candidates = units(4, seed=1), units(3, seed=2)
     holes = np.insert(history, [0, 2, 4], np.nan, axis=0)
     candidates[1] = np.nan
-    found = text_columns(weights, holes, candidates)
-    assert np.array_equal(found, text_columns(weights, history, candidates), equal_nan=True)
+    found = score_candidates(weights, holes, candidates)
+    assert np.array_equal(found, score_candidates(weights, history, candidates), equal_nan=True)
     assert np.isnan(found).tolist() == [[False] * 4, [True] * 4, [False] * 4]
 
 
 def test_without_a_history_the_score_stands_and_the_similarities_are_missing(weights: HeadWeights) -> None:
-    found = text_columns(weights, np.full((2, DIM), np.nan, np.float32), units(3))
+    found = score_candidates(weights, np.full((2, DIM), np.nan, np.float32), units(3))
     assert np.isnan(found).tolist() == [[False, True, True, True]] * 3
 
 
 def test_a_query_ranks_without_a_history() -> None:
     candidates = units(6)
-    found = text_columns(mean_history_head(DIM), np.zeros((0, DIM), np.float32), candidates, candidates[4])
+    found = score_candidates(untrained_head(DIM), np.zeros((0, DIM), np.float32), candidates, candidates[4])
     assert found[:, 0].argmax() == 4
 
 
@@ -166,10 +168,10 @@ def test_the_matrix_is_the_columns_of_each_request(weights: HeadWeights) -> None
     vectors = np.concatenate([units(10), np.full((1, DIM), np.nan, np.float32)])
     offsets = np.array([0, 2, 5])
     requests = Requests(np.zeros(2, np.int32), np.zeros(2, np.int64), offsets, np.array([1, 2, 3, -1, 1], np.int32))
-    past = Histories(Ragged(np.array([0, 2, 2]), np.array([4, 5], np.int32)), np.zeros(2, np.int64))
+    past = Histories(CsrLists(np.array([0, 2, 2]), np.array([4, 5], np.int32)), np.zeros(2, np.int64))
     queries = np.concatenate([np.full((1, DIM), np.nan, np.float32), units(1, seed=9)])
-    found = text_matrix(weights, vectors, requests, past, queries)
-    assert np.array_equal(found[:2], text_columns(weights, vectors[[4, 5]], vectors[[1, 2]]))
-    alone = text_columns(weights, vectors[:0], vectors[[3, 10, 1]], queries[1])
+    found = text_features(weights, vectors, requests, past, queries)
+    assert np.array_equal(found[:2], score_candidates(weights, vectors[[4, 5]], vectors[[1, 2]]))
+    alone = score_candidates(weights, vectors[:0], vectors[[3, 10, 1]], queries[1])
     assert np.array_equal(found[2:], alone, equal_nan=True)
     assert np.isnan(found[3]).all()

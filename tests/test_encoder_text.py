@@ -11,16 +11,16 @@ import pytest
 from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 from transformers import PreTrainedTokenizerFast
 
-from features.arrays import Ragged
+from features.arrays import CsrLists
 from features.log import Categorical
 from recsys.encoder.base_model import load_base_model
-from recsys.encoder.model import Encoder, EncoderSettings, make_tower
+from recsys.encoder.model import Encoder, EncoderSettings, load_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
 from recsys.encoder.training.data import read_material
 from recsys.encoder.training.examples import collect_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.errors import ConfigError
-from recsys.ranker.matrix import query_vectors
+from recsys.ranker.matrix import encode_queries
 
 BOTH = {"title": "Red shoes", "description": "For rain"}
 
@@ -77,7 +77,7 @@ def test_a_malformed_template_is_an_error(template: str) -> None:
 
 
 def test_any_column_of_the_items_table_can_stand_in_the_template() -> None:
-    genres = Categorical(("Comedy", "Drama"), Ragged(np.array([0, 2, 2, 2]), np.array([0, 1], np.int32)))
+    genres = Categorical(("Comedy", "Drama"), CsrLists(np.array([0, 2, 2, 2]), np.array([0, 1], np.int32)))
     catalog = replace(
         catalog_of(["Up", "Off"]),
         categories={"category": genres},
@@ -162,8 +162,8 @@ def test_equal_texts_have_equal_hashes_and_others_do_not() -> None:
 def test_a_query_is_read_as_an_item_is_and_one_of_marks_alone_is_none(tmp_path: Path) -> None:
     folder = save_tiny_bert(tmp_path / "bert")
     settings = EncoderSettings(str(folder), "{title}", 16, 50, "mean", "float32")
-    encoder = Encoder(settings, make_tower(str(folder), settings), None)
-    vectors = query_vectors(encoder, np.array(["足球", "\u200f足球\u200e ", " \u200f", None], object))
+    encoder = Encoder(settings, load_tower(str(folder), settings), None)
+    vectors = encode_queries(encoder, np.array(["足球", "\u200f足球\u200e ", " \u200f", None], object))
     assert vectors is not None
     assert np.array_equal(vectors[0], vectors[1]) and np.isnan(vectors[2:]).all()
     texts = collect_texts(["足球", ""], np.array(["足球\u200f", "\u200f", None], object))

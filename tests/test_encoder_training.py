@@ -30,7 +30,7 @@ from features.history import clicks_by_user, histories
 from features.log import Log
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, item_vectors
-from recsys.encoder.scoring import text_matrix
+from recsys.encoder.scoring import text_features
 from recsys.encoder.text import item_texts, tokenise
 from recsys.encoder.tower import has_int8
 from recsys.encoder.training.batches import Loss
@@ -38,13 +38,13 @@ from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.examples import ListSet, collect_texts, make_examples, make_lists, split_by_time
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.layer_cache import LowerActivations
-from recsys.encoder.training.loop import Stretch
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.layer_cache import FrozenLayerCache
+from recsys.encoder.training.loop import TrainingChunk
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.split_layers import split_transformer
 from recsys.encoder.training.train import TrainedEncoder, base_encoder, train_encoder
-from recsys.encoder.training.trainer import Learner
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.trainer import EncoderTrainer
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.metrics.ranking import list_metrics
 
 
@@ -60,19 +60,19 @@ def log() -> Log:
 
 @pytest.fixture(scope="module")
 def trained(base: Path, log: Log) -> TrainedEncoder:
-    return train_encoder(log, Course(log.impressions), tiny_config(base))
+    return train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base))
 
 
 def ndcg(encoder: Encoder, log: Log) -> float:
     requests = log.impressions.requests
     past = histories(clicks_by_user(log.events, len(log.users)), requests, length=50)
-    scores = text_matrix(encoder.weights, item_vectors(encoder, log.catalog), requests, past)[:, 0]
+    scores = text_features(encoder.weights, item_vectors(encoder, log.catalog), requests, past)[:, 0]
     return list_metrics(scores, log.impressions.label, requests.offsets).means()["ndcg_at_10"]
 
 
 def test_a_planted_taste_is_learnt_by_the_head_and_better_by_the_layers(base: Path) -> None:
     log, unseen = topic_log(800), topic_log(seed=1)
-    trained = train_encoder(log, Course(log.impressions), tiny_config(base, "encoder.fine_tune_epochs=4"))
+    trained = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base, "encoder.fine_tune_epochs=4"))
     frozen, head, full = (ndcg(encoder, unseen) for encoder in (trained.frozen, trained.head, trained.full))
     assert trained.trained
     assert head > frozen + 0.1
@@ -87,7 +87,7 @@ def test_a_text_of_the_training_has_the_vector_that_a_new_text_gets(base: Path, 
         pytest.skip("needs AVX-512 with VNNI, and no GPU")
     log = topic_log(800)
     settings = (f"encoder.dtype={dtype}", "encoder.fine_tune_epochs=4", f"encoder.fine_tune_every={every}")
-    trained = train_encoder(log, Course(log.impressions, (400, 600), 1), tiny_config(base, *settings))
+    trained = train_encoder(log, TrainingSchedule(log.impressions, (400, 600), 1), tiny_config(base, *settings))
     assert trained.full.fingerprint != trained.head.fingerprint
     for encoder in (trained.frozen, trained.head, trained.full, trained.live):
         texts = [text for text in item_texts(log.catalog, encoder.settings.template) if text]
@@ -112,8 +112,10 @@ def test_the_records_tell_each_phase_and_the_best_weights_are_kept(trained: Trai
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(
     base: Path, log: Log, trained: TrainedEncoder
 ) -> None:
-    again = train_encoder(log, Course(log.impressions), tiny_config(base))
-    other = train_encoder(log, Course(log.impressions), tiny_config(base, "seed=1", "encoder.fine_tune_epochs=0"))
+    again = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base))
+    other = train_encoder(
+        log, TrainingSchedule(log.impressions), tiny_config(base, "seed=1", "encoder.fine_tune_epochs=0")
+    )
     assert again.full.fingerprint == trained.full.fingerprint
     assert again.head.fingerprint == trained.head.fingerprint
     assert again.frozen.fingerprint == trained.frozen.fingerprint == other.frozen.fingerprint
@@ -134,8 +136,8 @@ def test_the_validation_part_teaches_nothing(base: Path, log: Log) -> None:
     shown = log.impressions
     labels = shown.label.copy()
     labels[-6 * 40 :] = np.roll(labels[-6 * 40 :].reshape(40, 6), 1, axis=1).ravel()
-    clean = train_encoder(log, Course(shown), config)
-    spoiled = train_encoder(log, Course(replace(shown, label=labels)), config)
+    clean = train_encoder(log, TrainingSchedule(shown), config)
+    spoiled = train_encoder(log, TrainingSchedule(replace(shown, label=labels)), config)
     head = [[r.loss for r in found.records if r.phase == "head"] for found in (clean, spoiled)]
     assert head[0][1:] == head[1][1:]
     assert [r.validation_ndcg for r in clean.records] != [r.validation_ndcg for r in spoiled.records]
@@ -143,7 +145,7 @@ def test_the_validation_part_teaches_nothing(base: Path, log: Log) -> None:
 
 def test_layers_that_never_validate_better_go_on_from_the_weights_they_had(base: Path, log: Log) -> None:
     still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.chunk_epochs=0", "encoder.weight_decay=0")
-    found = train_encoder(log, Course(log.impressions), tiny_config(base, *still))
+    found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base, *still))
     assert [record.kept for record in found.records if record.phase == "fine_tune"] == [True, False, False]
     before, after = (encoder.tower.transformer.state_dict() for encoder in (found.head, found.full))
     for name in before:
@@ -152,7 +154,7 @@ def test_layers_that_never_validate_better_go_on_from_the_weights_they_had(base:
 
 def test_layers_that_validate_no_better_and_learn_no_more_leave_the_head_alone(base: Path, log: Log) -> None:
     still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.fine_tune_every=0")
-    found = train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *still))
+    found = train_encoder(log, TrainingSchedule(log.impressions, (200, 300)), tiny_config(base, *still))
     assert found.full is found.head
     assert found.states[-1].model is found.full
 
@@ -161,25 +163,25 @@ def test_layers_that_validate_no_better_and_learn_no_more_leave_the_head_alone(b
 def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_head_alone(
     base: Path, log: Log, monkeypatch: pytest.MonkeyPatch, pays: bool
 ) -> None:
-    def ndcg(self: Learner, lists: ListSet) -> float:
+    def ndcg(self: EncoderTrainer, lists: ListSet) -> float:
         return 0.6 if pays and self.upper is not None else 0.5
 
     learnt = []
-    learn, train_layers = Learner.learn, Learner.train_layers
+    learn, train_layers = EncoderTrainer.learn, EncoderTrainer.train_layers
 
-    def learning(self: Learner, stretch: Stretch) -> float:
+    def learning(self: EncoderTrainer, stretch: TrainingChunk) -> float:
         learnt.append((len(stretch.new), "head" if self.upper is None else "full"))
         return learn(self, stretch)
 
-    def training(self: Learner, stretch: Stretch) -> None:
-        learnt.append((len(stretch.and_all_before().new), "layers"))
+    def training(self: EncoderTrainer, stretch: TrainingChunk) -> None:
+        learnt.append((len(stretch.with_history().new), "layers"))
         train_layers(self, stretch)
 
-    monkeypatch.setattr(Learner, "ndcg", ndcg)
-    monkeypatch.setattr(Learner, "learn", learning)
-    monkeypatch.setattr(Learner, "train_layers", training)
+    monkeypatch.setattr(EncoderTrainer, "ndcg", ndcg)
+    monkeypatch.setattr(EncoderTrainer, "learn", learning)
+    monkeypatch.setattr(EncoderTrainer, "train_layers", training)
     found = train_encoder(
-        log, Course(log.impressions, (200, 260, 310, 350)), tiny_config(base, "encoder.fine_tune_every=3")
+        log, TrainingSchedule(log.impressions, (200, 260, 310, 350)), tiny_config(base, "encoder.fine_tune_every=3")
     )
     begun = [(20, "head"), (60, "head"), (50, "head"), (350, "layers"), (40, "head"), (40, "full")]
     if pays:
@@ -195,14 +197,14 @@ def test_each_distinct_text_is_run_through_the_frozen_layers_once(
     base: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = []
-    compute = LowerActivations._compute
+    compute = FrozenLayerCache._compute
 
-    def counted(self: LowerActivations, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(self: FrozenLayerCache, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         rows.extend(index.tolist())
         return compute(self, index)
 
-    monkeypatch.setattr(LowerActivations, "_compute", counted)
-    found = train_encoder(log, Course(log.impressions), tiny_config(base))
+    monkeypatch.setattr(FrozenLayerCache, "_compute", counted)
+    found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base))
     assert sorted(rows) == list(range(found.counts.texts)) == list(range(105))
 
 
@@ -211,7 +213,7 @@ def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
 ) -> None:
     log = topic_log(150, textless=3)
     with caplog.at_level(logging.WARNING):
-        found = train_encoder(log, Course(log.impressions), tiny_config(base))
+        found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base))
     assert not found.trained
     assert "150 of 150 impressions have a clicked and an unclicked item with text, 135 to begin with" in found.reason
     assert found.reason in caplog.text
@@ -231,13 +233,13 @@ def test_progress_is_told_at_every_validation_and_an_interrupt_goes_through(base
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_encoder(log, Course(log.impressions), tiny_config(base), on_record=stop)
+        train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base), on_record=stop)
     assert [record.epoch for record in told] == [0, 1]
 
 
 def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
     settings = ("encoder.loss=binary", "encoder.fine_tune_epochs=0", "encoder.head_epochs=20", "encoder.patience=99")
-    found = train_encoder(log, Course(log.impressions), tiny_config(base, *settings))
+    found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base, *settings))
     assert ndcg(found.head, log) > ndcg(found.frozen, log) + 0.05
 
 
@@ -274,7 +276,7 @@ def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layer
     settings = {"negatives": 5, "loss": loss}
     phase: HeadPhase | FineTunePhase = HeadPhase(head, vectors, examples, graded, batch_size=40, **settings)
     if layers:
-        upper, every = UpperTower(tower, tokens, np.arange(len(tokens))[:, None], 2), np.arange(len(tokens))
+        upper, every = TrainableLayers(tower, tokens, np.arange(len(tokens))[:, None], 2), np.arange(len(tokens))
         upper.prepare()
         phase = FineTunePhase(head, upper, vectors, every, examples, graded, block_size=len(tokens), **settings)
 
@@ -298,7 +300,7 @@ def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, mo
     tower = base_encoder(tiny_config(base).encoder).tower
     tokens = tower.tokenise(texts.distinct)
     every = np.arange(len(tokens))
-    upper = UpperTower(tower, tokens, every[:, None], 2)
+    upper = TrainableLayers(tower, tokens, every[:, None], 2)
     found = []
     for at_once in (7, 1000):
         monkeypatch.setattr("recsys.encoder.training.fine_tune_phase._LISTS_AT_ONCE", at_once)
@@ -363,7 +365,9 @@ def test_a_model_whose_layers_cannot_be_told_apart_is_trained_whole_with_a_warni
     tokenizer.save_pretrained(tmp_path)
     log = topic_log(300)
     found = train_encoder(
-        log, Course(log.impressions), tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1")
+        log,
+        TrainingSchedule(log.impressions),
+        tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1"),
     )
     assert "layers of AlbertModel cannot be told apart" in caplog.text
     assert found.trained
@@ -377,7 +381,7 @@ def test_activations_beyond_the_budget_are_computed_again_and_large_ones_lie_on_
     tokens = tokenise(tiny_tokenizer(), ["goal match", "bread", "orbit moon probe"], 16)
     found = []
     for memory, disk, kept in ((10**6, 0, 3), (0, 10**6, 3), (7 * 32 * 4, 0, 2), (0, 0, 0)):
-        part = LowerActivations(lower.lower, tokens, 0, "float32", memory_bytes=memory, disk_bytes=disk)
+        part = FrozenLayerCache(lower.lower, tokens, 0, "float32", memory_bytes=memory, disk_bytes=disk)
         assert part.kept == kept
         part.fill()
         hidden, mask = part.padded(np.array([2, 0]))

@@ -10,9 +10,9 @@ from features.log import Impressions, Requests
 from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.evaluate import LIFTS, METHODS, MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import Evaluation, Slice, format_interval
-from recsys.metrics.beyond_accuracy import Beyond
+from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
-from recsys.metrics.list_facts import ListFacts
+from recsys.metrics.list_facts import ImpressionAttributes
 from recsys.metrics.ranking import METRICS
 
 SETTINGS = Settings(resamples=200)
@@ -159,7 +159,7 @@ def test_nothing_to_measure_is_a_report_too(lists: list[tuple[int, list[int]]]) 
     )
     assert result.as_dict()["lift"]["ranker_over_text"]["mean"] is None
     assert "nothing to measure" in result.table()
-    assert len(result.frame()) == n
+    assert len(result.per_impression_frame()) == n
 
 
 def test_one_user_alone_has_means_without_intervals() -> None:
@@ -203,7 +203,7 @@ def test_figures_are_written_without_a_leading_zero() -> None:
 
 
 def test_the_frame_has_a_row_for_each_list_with_its_ids_and_metrics() -> None:
-    frame = five_lists(ranker=GOOD, text=BAD).frame()
+    frame = five_lists(ranker=GOOD, text=BAD).per_impression_frame()
     assert list(frame["impression_id"]) == [f"list-{i}" for i in range(5)]
     assert [None if user != user else user for user in frame["user_id"]] == ["ann", "bob", None, "eve", "ann"]
     assert str(frame["time"].iloc[1]) == "1970-01-01 01:00:00+00:00"
@@ -219,11 +219,11 @@ def test_the_frame_has_a_row_for_each_list_with_its_ids_and_metrics() -> None:
 
 def test_facts_of_the_lists_stand_in_the_frame_and_beyond_accuracy_in_the_report() -> None:
     fact = np.arange(5)
-    facts = ListFacts(fact, fact + 1, np.array(list("abcde"), object), fact / 2)
-    beyond = {name: Beyond(0.5, *[Interval(2.0, 1.0, 3.0)] * 3) for name in ("ranker", "not measured")}
+    facts = ImpressionAttributes(fact, fact + 1, np.array(list("abcde"), object), fact / 2)
+    beyond = {name: BeyondAccuracy(0.5, *[Interval(2.0, 1.0, 3.0)] * 3) for name in ("ranker", "not measured")}
     counts = {"item_clicks_before": CLICKS_BEFORE, "user_clicks_before": USER_CLICKS}
     result = evaluate({"ranker": GOOD}, FIVE, USERS, **counts, settings=SETTINGS, seed=0, facts=facts, beyond=beyond)
-    frame = result.frame()
+    frame = result.per_impression_frame()
     assert list(frame.columns[7:11]) == ["history_length", "hour", "category", "position"]
     assert list(frame["position"]) == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert list(result.as_dict()["beyond"]) == ["ranker"]
@@ -234,7 +234,7 @@ def test_facts_of_the_lists_stand_in_the_frame_and_beyond_accuracy_in_the_report
 def test_the_frame_survives_a_parquet_file(tmp_path) -> None:
     import pandas as pd
 
-    frame = five_lists(ranker=GOOD).frame()
+    frame = five_lists(ranker=GOOD).per_impression_frame()
     frame.to_parquet(tmp_path / "lists.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "lists.parquet"), frame)
 

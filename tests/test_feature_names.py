@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from features.definitions.aggregates import ITEM, USER, Key, category_of, of_category, user_of_category
-from features.definitions.builtin import catalogue, reads_of
+from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.feature_names import safe_name
 from features.errors import InputError
@@ -23,7 +23,7 @@ from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.tables.load import ReadOptions, load_log, read_table_rows
-from pipelines.chain import open_chain
+from pipelines.chain import open_training_context
 from pipelines.cli import cli
 from pipelines.online_rows import read_events, read_items
 from recsys.config import load_config
@@ -127,7 +127,7 @@ def matrices(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     index, requests = LogIndex(log), log.impressions.requests
     offline = index.reader(requests, index.histories(requests, length=50, delay=0), delay=0, timezone="UTC")
     store = LmdbStore(folder / "store")
-    state = OnlineState.open(store, StoreSettings(reads_of(features), categories=(column,)))
+    state = OnlineState.open(store, StoreSettings(required_aggregates(features), categories=(column,)))
     options = ReadOptions(categories=(column,))
     for checked in read_table_rows(folder / "items.csv", "items", options=options):
         state.add_items(list(read_items(checked)))
@@ -172,7 +172,7 @@ def test_a_feature_of_ones_own_that_cannot_be_made_is_found_before_anything_is_t
     )
     config = load_config(None, (f"features.file={own}", "features.categories=[brand]"))
     with pytest.raises(InputError, match=r"got 'like'; the tables have \['click'\]"):
-        open_chain(config, log)
+        open_training_context(config, log)
     own.write_text(own.read_text().replace('"like"', '"Click"'))
     config = load_config(None, (f"features.file={own}", "features.categories=[brand]"))
     with pytest.raises(InputError, match="the catalogue has a column 'item_brand' already"):

@@ -29,10 +29,10 @@ from features.definitions.attribute_measures import (
     VectorSimilarity,
     Weekday,
 )
-from features.definitions.builtin import catalogue, reads_of
+from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.custom_file import read_own
-from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share
+from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
 from features.log import UNKNOWN, Log
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader
@@ -54,7 +54,9 @@ def reader_of(log: Log, user: int, items: tuple[int, ...], minute: int, timezone
     return index.reader(requests, index.histories(requests), timezone=timezone)
 
 
-def value(measure: Measure, log: Log, *, item: int = A, user: int = 0, at: int = NOON, timezone: str = "UTC") -> float:
+def value(
+    measure: FeatureFunction, log: Log, *, item: int = A, user: int = 0, at: int = NOON, timezone: str = "UTC"
+) -> float:
     return float(measure.compute(reader_of(log, user, (item,), at, timezone))[0])
 
 
@@ -196,7 +198,7 @@ def test_the_catalogue_has_the_promised_columns_and_every_feature_says_what_it_i
     assert {"item_age", "user_click_recency", "user_history_length", "user_brand_affinity"} <= set(names)
     assert not any("position" in name for name in names)
     assert all(feature.doc and feature.measure.unit and feature.measure.missing for feature in features)
-    assert Count(CLICK, ITEM, hours(1)) in reads_of(features)
+    assert Count(CLICK, ITEM, hours(1)) in required_aggregates(features)
 
 
 def test_every_value_of_the_catalogue_is_in_its_range_or_missing(tiny_log: Log) -> None:

@@ -8,8 +8,8 @@ from golden_scores import ROWS, Golden, random_head, random_vectors, read_expect
 from threadpoolctl import threadpool_limits
 
 from features.arrays import Float32
-from recsys.collaborative.offline import LoggedTables
-from recsys.encoder.scoring import text_columns
+from recsys.collaborative.offline import OfflineSnapshots
+from recsys.encoder.scoring import score_candidates
 
 pytestmark = pytest.mark.kernels
 
@@ -49,7 +49,7 @@ def test_neighbours_and_audiences_are_made_with_the_same_bits(golden: Golden) ->
     collaborative = golden.settings.collaborative
     assert collaborative is not None
     stored = golden.source.made
-    made = LoggedTables(golden.index, golden.texts.vectors, collaborative).tables(golden.source.edge)
+    made = OfflineSnapshots(golden.index, golden.texts.vectors, collaborative).tables(golden.source.edge)
     assert np.array_equal(made.neighbours.item, stored.neighbours.item)
     assert np.array_equal(bits(made.neighbours.similarity), bits(stored.neighbours.similarity))
     assert np.array_equal(made.audience, stored.audience, equal_nan=True)
@@ -61,6 +61,6 @@ def test_neighbours_and_audiences_are_made_with_the_same_bits(golden: Golden) ->
 def test_a_row_does_not_depend_on_the_other_rows_of_its_request(golden: Golden, threads: int) -> None:
     head, history, candidates = random_head(3), random_vectors(51, 4)[:-1], random_vectors(101, 5)[:-1]
     with threadpool_limits(threads, "blas"):
-        whole = text_columns(head, history, candidates)
-        alone: Float32 = np.concatenate([text_columns(head, history, candidates[i : i + 1]) for i in range(100)])
+        whole = score_candidates(head, history, candidates)
+        alone: Float32 = np.concatenate([score_candidates(head, history, candidates[i : i + 1]) for i in range(100)])
     assert np.array_equal(bits(whole), bits(alone))

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from features.arrays import Ragged
+from features.arrays import CsrLists
 from features.history import Histories
 from features.log import Requests
 from recsys.config import LexicalConfig
 from recsys.errors import ModelError
-from recsys.ranker.tfidf import Lexical, fit_lexical, lexical_column, load_lexical, terms_of
+from recsys.ranker.tfidf import Lexical, fit_lexical, lexical_column, load_lexical, tokenize
 
 pytestmark = pytest.mark.kernels
 
@@ -32,7 +32,7 @@ def one_request(items: list[int], past: list[int]) -> tuple[Requests, Histories]
     requests = Requests(
         np.zeros(1, np.int32), np.zeros(1, np.int64), np.array([0, len(items)]), np.array(items, np.int32)
     )
-    codes = Ragged(np.array([0, len(past)]), np.array(past, np.int32))
+    codes = CsrLists(np.array([0, len(past)]), np.array(past, np.int32))
     return requests, Histories(codes, np.zeros(len(past), np.int64))
 
 
@@ -59,7 +59,7 @@ def one_request(items: list[int], past: list[int]) -> tuple[Requests, Histories]
     ],
 )
 def test_words_are_terms_and_scripts_without_spaces_give_character_n_grams(text: str, expected: list[str]) -> None:
-    assert terms_of(text) == expected
+    assert tokenize(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def test_words_are_terms_and_scripts_without_spaces_give_character_n_grams(text:
     ],
 )
 def test_what_looks_or_sounds_the_same_gives_the_same_terms(text: str, same: str) -> None:
-    assert terms_of(text) == terms_of(same) != []
+    assert tokenize(text) == tokenize(same) != []
 
 
 @pytest.mark.parametrize("mark", [*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"])
 def test_marks_of_direction_neither_part_nor_join_nor_make_terms(mark: str) -> None:
     for text in ("שלום עולם", "مرحبا بالعالم", "red shoes", "红鞋 防雨"):
-        assert terms_of(f"{mark}{text[:2]}{mark}{text[2:]}{mark}") == terms_of(text)
-    assert terms_of(f"{mark} {mark}") == []
+        assert tokenize(f"{mark}{text[:2]}{mark}{text[2:]}{mark}") == tokenize(text)
+    assert tokenize(f"{mark} {mark}") == []
 
 
 def test_rows_are_those_of_scikit_learn() -> None:
     model = fit_lexical(TEXTS, EVERY_TERM)
-    reference = TfidfVectorizer(analyzer=terms_of, sublinear_tf=True)
+    reference = TfidfVectorizer(analyzer=tokenize, sublinear_tf=True)
     expected = reference.fit_transform(TEXTS)
     assert list(model.terms) == reference.get_feature_names_out().tolist()
     assert model.transform(TEXTS).toarray() == pytest.approx(expected.toarray())

@@ -7,7 +7,7 @@ import pytest
 from test_calibration import lists_of
 from tiny_encoder import catalog_of
 
-from features.arrays import Ragged
+from features.arrays import CsrLists
 from recsys.evaluation.examples import ExampleItem, ListExamples, list_examples
 
 TITLES = ["one", "two", "", "four", "five", "six"]
@@ -18,7 +18,7 @@ BEFORE, AFTER = np.concatenate([DOWN, DOWN, DOWN, UP]), np.concatenate([UP, UP, 
 
 def examples(user: list[int], *, most: int = 5) -> ListExamples:
     """Lists 0 and 1 become right, list 2 becomes wrong, list 3 stays."""
-    histories = Ragged(np.array([0, 7, 7, 8, 8]), np.array([0, 1, 2, 3, 4, 5, 0, 1], np.int32))
+    histories = CsrLists(np.array([0, 7, 7, 8, 8]), np.array([0, 1, 2, 3, 4, 5, 0, 1], np.int32))
     shown = lists_of(LABEL, user=np.array(user))
     return list_examples(BEFORE, AFTER, shown, histories, catalog_of(TITLES), most=most)
 
@@ -50,7 +50,7 @@ def test_an_example_tells_history_first_ranks_and_where_the_click_went() -> None
 
 def test_ties_are_ranked_as_an_answer_ranks_them() -> None:
     shown = lists_of(LABEL[:1])
-    empty = Ragged(np.array([0, 0]), np.zeros(0, np.int32))
+    empty = CsrLists(np.array([0, 0]), np.zeros(0, np.int32))
     found = list_examples(np.zeros(6), UP, shown, empty, catalog_of(TITLES))
     assert [item.item_id for item in found.improved[0].top_before] == [f"i0000{k}" for k in range(5)]
     assert found.improved[0].recent == ()

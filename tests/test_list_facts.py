@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.arrays import Ragged
+from features.arrays import CsrLists
 from features.clock import HOUR
 from features.history import Histories
 from features.log import Catalog, Categorical, Impressions, Requests
@@ -24,7 +24,7 @@ class FourLists:
         categories={
             "category": Categorical(
                 ("art", "film", "sport"),
-                Ragged(np.array([0, 1, 3, 4, 4, 5, 5]), np.array([2, 0, 1, 2, 1], np.int32)),
+                CsrLists(np.array([0, 1, 3, 4, 4, 5, 5]), np.array([2, 0, 1, 2, 1], np.int32)),
             )
         },
     )
@@ -34,7 +34,7 @@ class FourLists:
         np.array([0, 3, 5, 8, 10]),
         np.array([0, 1, 2, 3, 0, -1, 4, 1, 2, 3], np.int32),
     )
-    histories = Histories(Ragged(np.array([0, 2, 2, 2, 2]), np.array([3, 4], np.int32)), np.zeros(2, np.int64))
+    histories = Histories(CsrLists(np.array([0, 2, 2, 2, 2]), np.array([3, 4], np.int32)), np.zeros(2, np.int64))
 
 
 LABEL = np.array([1, 2, 0, 1, 0, 1, 1, 0, 0, 0], np.int8)

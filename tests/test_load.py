@@ -21,10 +21,10 @@ from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.open import open_store
 from features.tables.encodings import FileOptions
-from pipelines.load import events_into, items_into
+from pipelines.load import events_into, load_items_into
 from pipelines.load_users import load_users, users_into
 from pipelines.loading import LoadReport
-from recsys.online.open_state import open_state, wanted_settings
+from recsys.online.open_state import open_state, required_store_settings
 from recsys.ranker.offline_matrix import scores_over_log
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
@@ -53,7 +53,7 @@ def item(item_id: str, title: str, **further: object) -> dict[str, object]:
 
 
 def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: OnlineState) -> None:
-    items_into(state, site.unit, site.data / "items.parquet")
+    load_items_into(state, site.unit, site.data / "items.parquet")
     events_into(state, site.data / "impressions.parquet")
     events_into(state, site.data / "events.parquet")
     service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
@@ -76,12 +76,12 @@ def test_texts_that_are_known_are_not_encoded_again(site: SmallSite, state: Onli
     known = pd.read_parquet(site.data / "items.parquet").iloc[0].to_dict() | {"item_id": "a"}
     table = tmp_path / "items.csv"
     rows = [known, item("b", "Entirely new words"), item("c", "", category="")]
-    first = items_into(state, site.unit, write(table, rows))
+    first = load_items_into(state, site.unit, write(table, rows))
     assert (first.rows, first.accepted, first.changed, first.encoded) == (3, 3, 3, 1)
-    again = items_into(state, site.unit, table)
+    again = load_items_into(state, site.unit, table)
     assert (again.accepted, again.changed, again.encoded) == (3, 0, 0)
     rows[1]["title"] = "Other words"
-    changed = items_into(state, site.unit, write(table, rows))
+    changed = load_items_into(state, site.unit, write(table, rows))
     assert (changed.changed, changed.encoded) == (1, 1)
 
 
@@ -171,8 +171,8 @@ def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: O
     frame = pd.DataFrame([item("x", "科技新闻")])
     frame.to_csv(table, index=False, encoding="gb18030")
     with pytest.raises(InputError, match=r"1 rows can be used.*--encoding gb18030"):
-        items_into(state, site.unit, table)
-    items_into(state, site.unit, table, files=FileOptions("gbk"))
+        load_items_into(state, site.unit, table)
+    load_items_into(state, site.unit, table, files=FileOptions("gbk"))
     with state.snapshot() as (snapshot, meta):
         assert state.items(snapshot, meta, ["x"])["x"].title == "科技新闻"
 
@@ -208,7 +208,7 @@ def test_the_last_row_of_an_item_counts(
 ) -> None:
     monkeypatch.setattr("pipelines.loading.AT_ONCE", at_once)
     table = write(tmp_path / "items.csv", [item("a", "One"), item("a", "Two"), item("i" * 300, "Three")])
-    report = items_into(state, site.unit, table)
+    report = load_items_into(state, site.unit, table)
     assert (report.accepted, report.changed, report.repeats, report.rejected) == (2, 1, 1, {"bad_item_id": 1})
     assert "1 rows repeat an id; the last row of each counts" in report.lines()
     with state.snapshot() as (snapshot, meta):
@@ -219,7 +219,7 @@ def test_a_date_that_is_none_never_costs_its_item_and_is_said(
     site: SmallSite, state: OnlineState, tmp_path: Path
 ) -> None:
     rows = [item("a", "One", published_at="0000-00-00"), item("b", "Two", published_at=20200101)]
-    report = items_into(state, site.unit, write(tmp_path / "items.csv", rows))
+    report = load_items_into(state, site.unit, write(tmp_path / "items.csv", rows))
     assert (report.accepted, report.rejected) == (2, {})
     assert report.warnings == (
         "items.published_at: 1 cells are no date and count as missing, the first in row 1 of items.csv: '0000-00-00'",
@@ -248,7 +248,7 @@ def test_a_load_says_which_types_seem_no_clicks_and_which_ids_are_words_for_noth
 def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
     table = write(tmp_path / "items.csv", [{"item_id": "a", "title": "One"}])
     with pytest.raises(InputError, match="'category'"):
-        items_into(state, site.unit, table)
+        load_items_into(state, site.unit, table)
 
 
 def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable[[], str], tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable
 def test_a_store_of_another_model_is_refused(site: SmallSite, new_place: Callable[[], str]) -> None:
     place = new_place()
     store = open_store(place, create=True)
-    OnlineState.open(store, wanted_settings(site.unit.settings.model_copy(update={"history_length": 7}), {}))
+    OnlineState.open(store, required_store_settings(site.unit.settings.model_copy(update={"history_length": 7}), {}))
     store.close()
     with (
         pytest.raises(StoreError, match=r"history_length 7.*50"),

@@ -27,7 +27,7 @@ from recsys.errors import ConfigError
 from recsys.metrics.bootstrap import mean_intervals
 from recsys.metrics.ranking import METRICS, list_metrics
 from recsys.mlflow_evaluator.evaluator import RankerEvaluator
-from recsys.ranker.offline_matrix import matrix_over_log, unit_tables
+from recsys.ranker.offline_matrix import build_matrix, unit_tables
 from recsys.registry import versions
 from recsys.training.time_split import slice_impressions
 
@@ -171,7 +171,7 @@ def ranker_rows(trained: TrainedSite) -> pd.DataFrame:
     log, _ = load_log(trained.data, read_options(trained.config))
     index, texts = LogIndex(log), unit.texts(log.catalog)
     test = log.impressions.take(slice_impressions(log.impressions, trained.config.slices).test)
-    names, matrix = matrix_over_log(
+    names, matrix = build_matrix(
         unit.settings.features(),
         unit.encoder,
         index,

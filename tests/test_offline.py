@@ -23,7 +23,7 @@ from features.definitions.aggregates import (
 )
 from features.definitions.builtin import catalogue
 from features.errors import InputError
-from features.log import UNKNOWN, Log, row_chunks
+from features.log import UNKNOWN, Log, chunk_bounds
 from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex, OfflineReader
@@ -154,9 +154,9 @@ def test_events_at_and_after_a_request_change_nothing(
 
 def test_chunks_never_split_a_request() -> None:
     requests = make_requests([Shown(0, 1, (0, 1)), Shown(0, 1, (0, 1, 2)), Shown(0, 1, (0,))])
-    assert row_chunks(requests.offsets, 2) == [(0, 1), (1, 2), (2, 3)]
-    assert row_chunks(requests.offsets, 4) == [(0, 1), (1, 3)]
-    assert row_chunks(requests.offsets, 100) == [(0, 3)]
+    assert chunk_bounds(requests.offsets, 2) == [(0, 1), (1, 2), (2, 3)]
+    assert chunk_bounds(requests.offsets, 4) == [(0, 1), (1, 3)]
+    assert chunk_bounds(requests.offsets, 100) == [(0, 3)]
 
 
 def test_a_category_that_no_item_has_is_an_error_that_names_the_columns() -> None:

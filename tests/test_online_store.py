@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
 from features.arrays import NO_TIME, Float32
-from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Count, Read, days, hours
-from features.definitions.builtin import catalogue, reads_of
+from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Aggregate, Count, days, hours
+from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.custom_file import read_own
 from features.definitions.event_measures import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
@@ -28,7 +28,7 @@ from features.log import Catalog, Log
 from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
-from features.online.events import IncomingEvent, ShownList
+from features.online.events import Impression, IncomingEvent
 from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
@@ -50,10 +50,10 @@ EVERYTHING = (
 
 
 def settings_for(
-    features: Sequence[Feature] = EVERYTHING, delay: int = 0, reads: tuple[Read, ...] = ()
+    features: Sequence[Feature] = EVERYTHING, delay: int = 0, reads: tuple[Aggregate, ...] = ()
 ) -> StoreSettings:
     return StoreSettings(
-        reads=(*reads_of(features), *reads),
+        reads=(*required_aggregates(features), *reads),
         event_delay=delay,
         categories=("brand",),
         numbers=("price",),
@@ -101,9 +101,9 @@ def event_of(one: Happening, event_id: str | None = None) -> IncomingEvent:
     return IncomingEvent(name_of(one.user), item_name(one.item), one.minute * MINUTE, one.type, event_id=event_id)
 
 
-def list_of(one: Shown, list_id: str) -> ShownList:
+def list_of(one: Shown, list_id: str) -> Impression:
     items = tuple(map(item_name, one.items))
-    return ShownList(name_of(one.user), items, one.minute * MINUTE, list_id, sampled=one.sampled)
+    return Impression(name_of(one.user), items, one.minute * MINUTE, list_id, sampled=one.sampled)
 
 
 def once_each(events: list[Happening]) -> list[Happening]:
@@ -174,7 +174,7 @@ def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
         for arrival in arrivals:
             if isinstance(arrival, IncomingEvent):
                 state.add_events([arrival])
-            elif isinstance(arrival, ShownList):
+            elif isinstance(arrival, Impression):
                 state.add_impressions([arrival])
             elif isinstance(arrival, StoredItem):
                 state.add_items([arrival])
@@ -232,7 +232,7 @@ def test_a_clicked_row_and_its_event_are_one_click_whichever_comes_first(
     events = [(one, place) for one, place in events if place is None or _same_user(one, place, shown)]
     log = matched_log(events, shown)
     asked = [Shown(one.user, 121 + one.minute, one.items) for one in asked]
-    arrivals: list[IncomingEvent | ShownList] = [
+    arrivals: list[IncomingEvent | Impression] = [
         replace(event_of(one), impression_id=None if place is None else f"i{place}") for one, place in events
     ]
     arrivals += [
@@ -322,7 +322,7 @@ def test_what_cannot_be_counted_is_rejected_with_its_place_and_the_rest_is_kept(
             (6, "bad_item_id"),
         ]
         assert [counted(state, None, item, 2, ITEM_CLICKS) for item in "ab"] == [1, 1]
-        wrong_lists = [ShownList("u0", (), MINUTE), ShownList("u0", ("a",), MINUTE, clicked=("b",))]
+        wrong_lists = [Impression("u0", (), MINUTE), Impression("u0", ("a",), MINUTE, clicked=("b",))]
         assert [one.code for one in state.add_impressions(wrong_lists)] == ["bad_items", "bad_items"]
 
 
@@ -436,7 +436,7 @@ def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState,
     chosen = np.arange(len(log.impressions) - 4000, len(log.impressions) - 4000 + n)
     requests = log.impressions.requests.take(chosen)
     expected = log_matrix(features, index, requests)[1]
-    wanted = StoreSettings(reads_of(features), categories=("brand",))
+    wanted = StoreSettings(required_aggregates(features), categories=("brand",))
     events, users = log.events, [*log.users, None]
     brand = log.catalog.categories["brand"]
     items = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from features.atomic_files import fresh_file, fresh_folder, replaced_file
+from features.atomic_files import atomic_file, atomic_folder, replaced_file
 from features.errors import InputError, RecsysError
 
 KILLED = """
@@ -40,7 +40,7 @@ def names(folder: Path) -> list[str]:
 def test_what_a_killed_command_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     out = tmp_path / "scored"
     kill_one(out)
-    with fresh_folder(out) as partial:
+    with atomic_folder(out) as partial:
         (partial / "part").write_text("whole")
         assert names(tmp_path) == sorted([".scored.lock", partial.name])
     assert names(tmp_path) == ["scored"]
@@ -51,7 +51,7 @@ def test_what_a_killed_command_left_of_another_output_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     left = kill_one(tmp_path / "monday")
-    with caplog.at_level(logging.INFO), fresh_folder(tmp_path / "tuesday"):
+    with caplog.at_level(logging.INFO), atomic_folder(tmp_path / "tuesday"):
         pass
     assert f"{str(left)!r} was left by a killed command; remove it" in caplog.text
     assert left.is_dir()
@@ -59,13 +59,13 @@ def test_what_a_killed_command_left_of_another_output_is_named(
 
 def test_two_commands_into_one_output_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     out = tmp_path / "scored"
-    with fresh_folder(out) as partial:
+    with atomic_folder(out) as partial:
         with (
             pytest.raises(InputError, match=r"scored': another command is writing it at this moment"),
-            fresh_folder(out),
+            atomic_folder(out),
         ):
             pass
-        with fresh_folder(tmp_path / "other"):
+        with atomic_folder(tmp_path / "other"):
             pass
         (partial / "part").write_text("first")
     assert caplog.text == ""
@@ -75,7 +75,7 @@ def test_two_commands_into_one_output_are_told_apart(tmp_path: Path, caplog: pyt
 
 def test_an_output_that_appears_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
     out = tmp_path / "scored"
-    with pytest.raises(InputError, match="something else was put there meanwhile"), fresh_folder(out) as partial:
+    with pytest.raises(InputError, match="something else was put there meanwhile"), atomic_folder(out) as partial:
         (partial / "part").write_text("mine")
         out.mkdir()
         (out / "part").write_text("theirs")
@@ -87,22 +87,22 @@ def test_what_may_be_replaced_does_not_count_as_files(tmp_path: Path) -> None:
     out = tmp_path / "scored"
     (out / "rejects").mkdir(parents=True)
     (out / "rejects" / "old").write_text("x")
-    with pytest.raises(InputError, match="expected a new or empty folder"), fresh_folder(out):
+    with pytest.raises(InputError, match="expected a new or empty folder"), atomic_folder(out):
         pass
-    with fresh_folder(out, replaceable=("rejects",)) as partial:
+    with atomic_folder(out, replaceable=("rejects",)) as partial:
         (partial / "part").write_text("new")
     assert names(out) == ["part"]
     (out / "rejects").mkdir()
-    with pytest.raises(InputError, match="got files"), fresh_folder(out, replaceable=("rejects",)):
+    with pytest.raises(InputError, match="got files"), atomic_folder(out, replaceable=("rejects",)):
         pass
 
 
 def test_an_input_that_is_not_there_is_not_blamed_on_the_output(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), fresh_folder(tmp_path / "scored"):
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "scored"):
         (tmp_path / "absent").read_text()
     full = OSError(errno.ENOSPC, "No space left on device")
     told = pytest.raises(RecsysError, match=r"scored' cannot be written: No space.*free some space")
-    with told, fresh_folder(tmp_path / "scored"):
+    with told, atomic_folder(tmp_path / "scored"):
         raise full
     assert names(tmp_path) == []
 
@@ -120,6 +120,6 @@ def test_a_file_that_is_replaced_stays_when_its_writer_fails(tmp_path: Path) -> 
 
 def test_a_file_that_is_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lists").write_text("mine")
-    with pytest.raises(InputError, match="expected no such file yet"), fresh_file(tmp_path / "lists"):
+    with pytest.raises(InputError, match="expected no such file yet"), atomic_file(tmp_path / "lists"):
         pass
     assert names(tmp_path) == ["lists"]

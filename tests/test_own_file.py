@@ -11,19 +11,19 @@ from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 from small_unit import SETTINGS, SmallSite, always, small_site
 
 from features.definitions.aggregates import ITEM, days
-from features.definitions.custom_file import read_own, run_own
-from features.definitions.event_measures import Feature, Measure, Weighted
+from features.definitions.custom_file import load_custom_features, read_own
+from features.definitions.event_measures import Feature, FeatureFunction, Weighted
 from features.errors import InputError
 from features.log import Log
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
-from pipelines.data_options import read_options, settings_options
+from pipelines.data_options import read_options, read_options_of_model
 from recsys.config import load_config
 from recsys.errors import ModelError
 from recsys.ranker.model import Unit, load_unit, read_settings
 from recsys.ranker.offline_matrix import scores_over_log
-from recsys.training.context import Chain
+from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
 
 EXAMPLE = Path(__file__).with_name("own_features.py")
@@ -40,7 +40,7 @@ def one(name: str, measure: str, further: str = "") -> str:
     return f"FEATURES = (Feature({name!r}, 'What it is.', {measure}{further}),)\n"
 
 
-def value(measure: Measure, log: Log, *, item: int, at: int) -> float:
+def value(measure: FeatureFunction, log: Log, *, item: int, at: int) -> float:
     requests = make_requests([Shown(0, at, (item,))])
     return float(log_matrix((Feature("it", "It.", measure),), LogIndex(log), requests)[1][0, 0])
 
@@ -65,7 +65,7 @@ def test_a_file_names_the_columns_that_it_reads() -> None:
 def test_the_example_of_the_documentation_is_a_features_file() -> None:
     text = (EXAMPLE.parents[1] / "docs" / "features.md").read_text(encoding="utf-8")
     source = text.split("```python\n")[1].split("```")[0]
-    assert len(run_own(source, "mine.py").features) == 6
+    assert len(load_custom_features(source, "mine.py").features) == 6
 
 
 @pytest.mark.parametrize(
@@ -125,11 +125,11 @@ def test_a_column_that_the_items_lack_is_an_error_that_names_the_feature(tmp_pat
         load_log(small_site().data, read_options(config))
 
 
-def chain_of(folder: Path, body: str, *further: str) -> Chain:
+def chain_of(folder: Path, body: str, *further: str) -> TrainingContext:
     site = small_site()
     config = load_config(None, (*settings_of(written(folder, body)), *further))
     log, _ = load_log(with_prices(site, folder), read_options(config))
-    return Chain(config, log, site.chain.sliced, LogIndex(log), 1)
+    return TrainingContext(config, log, site.chain.sliced, LogIndex(log), 1)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     loaded = load_unit(tmp_path / "unit", site.unit.encoder)
     assert loaded.features == unit.features
     assert set(loaded.settings.item_categories) >= {"maker", "category"}
-    log, _ = load_log(tmp_path, settings_options(loaded.settings))
+    log, _ = load_log(tmp_path, read_options_of_model(loaded.settings))
     scores = scores_over_log(loaded, LogIndex(log), ranked.test.requests, ranked.texts.latest, threads=1)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))
 

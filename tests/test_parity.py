@@ -16,8 +16,8 @@ from small_unit import small_encoder, tiny_settings
 from features.log import Log, Requests
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
-from pipelines.data_options import settings_options
-from pipelines.load import items_into
+from pipelines.data_options import read_options_of_model
+from pipelines.load import load_items_into
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import load_config
@@ -50,7 +50,7 @@ class Office:
     """
 
     data: Path
-    loaded: versions.Loaded
+    loaded: versions.LoadedModel
     log: Log
     ids: np.ndarray
     requests: Requests
@@ -75,7 +75,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
         own.unlink()
         loaded = versions.load(report.versions["ranker"].uri)
     assert {"brand_clicks_1d", "item_worth"} <= set(loaded.unit.settings.columns)
-    log, _ = load_log(data, settings_options(loaded.unit.settings))
+    log, _ = load_log(data, read_options_of_model(loaded.unit.settings))
     test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])
     texts = loaded.unit.texts(log.catalog)
     scores = scores_over_log(loaded.unit, LogIndex(log), test.requests, texts, threads=1)
@@ -112,7 +112,7 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
 ) -> None:
     loaded, log, requests = office.loaded, office.log, office.requests
     with open_state(new_place(), loaded.unit.settings, create=True) as state:
-        items_into(state, loaded.unit, office.data / "items.parquet")
+        load_items_into(state, loaded.unit, office.data / "items.parquet")
         service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
         client = TestClient(create_app(service))
         applied, worst = 0, 0.0

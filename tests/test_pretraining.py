@@ -31,8 +31,8 @@ from recsys.encoder.pretraining.masking import Masked, Masking
 from recsys.encoder.pretraining.pretrain import PretrainingRecord, pretrain
 from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens, small_embeddings
 from recsys.encoder.text import tokenise
-from recsys.encoder.tower import Tower, length_batches, pad_batch
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.tower import TextTower, length_batches, pad_batch
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import ModelError
 
@@ -53,20 +53,20 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tower(base: Path) -> Tower:
+def tower(base: Path) -> TextTower:
     return tower_of(base)
 
 
-def tower_of(base: Path) -> Tower:
+def tower_of(base: Path) -> TextTower:
     config = tiny_config(base)
     return base_encoder(config.encoder).tower
 
 
-def weights(tower: Tower) -> dict[str, torch.Tensor]:
+def weights(tower: TextTower) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in tower.transformer.state_dict().items()}
 
 
-def changed(before: dict[str, torch.Tensor], tower: Tower) -> set[str]:
+def changed(before: dict[str, torch.Tensor], tower: TextTower) -> set[str]:
     after = tower.transformer.state_dict()
     assert before.keys() == after.keys()
     return {name for name in before if not torch.equal(before[name], after[name])}
@@ -80,7 +80,7 @@ def entropy(texts: list[str]) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def test_hidden_words_are_guessed_from_their_context(tower: Tower) -> None:
+def test_hidden_words_are_guessed_from_their_context(tower: TextTower) -> None:
     records = pretrain(tower, CYCLES, MASKED, seed=0)
     assert entropy(CYCLES) == pytest.approx(np.log(15), abs=0.01)
     assert records[0].validation_loss == pytest.approx(np.log(15), abs=0.6)
@@ -89,7 +89,7 @@ def test_hidden_words_are_guessed_from_their_context(tower: Tower) -> None:
     assert records[-1].loss < np.log(7)
 
 
-def test_the_loss_is_that_of_the_hidden_places_alone(tower: Tower, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_is_that_of_the_hidden_places_alone(tower: TextTower, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     shown: list[Masked] = []
     apply = Masking.apply
@@ -113,8 +113,8 @@ def test_the_loss_is_that_of_the_hidden_places_alone(tower: Tower, monkeypatch: 
     assert 0.08 * n_tokens < sum(rows) < 0.2 * n_tokens
 
 
-def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other(tower: Tower) -> None:
-    def measured(tower: Tower) -> tuple[float, float]:
+def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other(tower: TextTower) -> None:
+    def measured(tower: TextTower) -> tuple[float, float]:
         """Uniformity (Wang and Isola 2020), lower is better, and the share of texts nearest to their other view."""
         first, second = (views(tower, seed) for seed in (1, 2))
         squared = 2 - 2 * (first @ first.T)[np.triu_indices(len(first), 1)]
@@ -130,7 +130,9 @@ def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other
     assert records[-1].validation_accuracy >= records[0].validation_accuracy
 
 
-def test_the_two_views_of_a_text_differ_by_dropout_in_training(tower: Tower, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_two_views_of_a_text_differ_by_dropout_in_training(
+    tower: TextTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cosines: list[float] = []
     cross_entropy = torch.nn.functional.cross_entropy
 
@@ -144,7 +146,7 @@ def test_the_two_views_of_a_text_differ_by_dropout_in_training(tower: Tower, mon
     assert max(cosines) < 0.9999
 
 
-def views(tower: Tower, seed: int) -> Float32:
+def views(tower: TextTower, seed: int) -> Float32:
     """Vectors of the texts through one draw of the dropout."""
     torch.manual_seed(seed)
     tokens = tower.tokenise(CYCLES)
@@ -185,7 +187,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(base: Path) -
     assert any(not torch.equal(found[0][name], found[2][name]) for name in found[0])
 
 
-def test_the_callers_random_numbers_stay_as_they_were(tower: Tower) -> None:
+def test_the_callers_random_numbers_stay_as_they_were(tower: TextTower) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     pretrain(tower, CYCLES, BOTH, seed=0)
@@ -193,7 +195,9 @@ def test_the_callers_random_numbers_stay_as_they_were(tower: Tower) -> None:
 
 
 @pytest.mark.parametrize("settings", [MASKED, CONTRASTIVE], ids=["masked", "contrastive"])
-def test_with_upper_layers_alone_the_others_and_the_embeddings_stay(tower: Tower, settings: PretrainingConfig) -> None:
+def test_with_upper_layers_alone_the_others_and_the_embeddings_stay(
+    tower: TextTower, settings: PretrainingConfig
+) -> None:
     before = weights(tower)
     pretrain(tower, CYCLES, replace_of(settings, layers=1), seed=0)
     found = changed(before, tower)
@@ -201,7 +205,7 @@ def test_with_upper_layers_alone_the_others_and_the_embeddings_stay(tower: Tower
     assert all(name.startswith("encoder.layer.2.") for name in found)
 
 
-def test_with_all_layers_the_embeddings_of_tokens_that_do_not_occur_stay(tower: Tower) -> None:
+def test_with_all_layers_the_embeddings_of_tokens_that_do_not_occur_stay(tower: TextTower) -> None:
     before = weights(tower)
     pretrain(tower, CYCLES, BOTH, seed=0)
     name = "embeddings.word_embeddings.weight"
@@ -212,7 +216,7 @@ def test_with_all_layers_the_embeddings_of_tokens_that_do_not_occur_stay(tower: 
     assert expected <= set(np.flatnonzero(rows)) <= expected | set(range(5))  # the special tokens are 0 to 4
 
 
-def test_afterwards_the_tower_is_frozen_and_encodes_the_same_twice(tower: Tower) -> None:
+def test_afterwards_the_tower_is_frozen_and_encodes_the_same_twice(tower: TextTower) -> None:
     kind = tower.transformer.config._attn_implementation
     embeddings = tower.transformer.get_input_embeddings()
     pretrain(tower, CYCLES, BOTH, seed=0)
@@ -225,7 +229,7 @@ def test_afterwards_the_tower_is_frozen_and_encodes_the_same_twice(tower: Tower)
     assert np.array_equal(tower.encode(["the new moon", "bread"]), tower.encode(["the new moon", "bread"]))
 
 
-def test_an_interrupt_leaves_a_whole_frozen_tower(tower: Tower) -> None:
+def test_an_interrupt_leaves_a_whole_frozen_tower(tower: TextTower) -> None:
     before = weights(tower)
 
     def stop(record: PretrainingRecord) -> None:
@@ -239,14 +243,14 @@ def test_an_interrupt_leaves_a_whole_frozen_tower(tower: Tower) -> None:
     assert tower.encode(["the new moon"]).shape == (1, 32)
 
 
-def test_it_is_off_by_default_and_then_changes_nothing(tower: Tower) -> None:
+def test_it_is_off_by_default_and_then_changes_nothing(tower: TextTower) -> None:
     assert load_config().encoder.pretraining == PretrainingConfig()
     before = weights(tower)
     assert pretrain(tower, CYCLES, PretrainingConfig(), seed=0) == ()
     assert not changed(before, tower)
 
 
-def test_the_records_tell_each_phase_in_order(tower: Tower) -> None:
+def test_the_records_tell_each_phase_in_order(tower: TextTower) -> None:
     told: list[PretrainingRecord] = []
     records = pretrain(tower, CYCLES, BOTH, seed=0, on_record=told.append)
     assert tuple(told) == records
@@ -263,7 +267,7 @@ def test_a_text_given_twice_or_empty_changes_nothing(base: Path) -> None:
     assert not changed(weights(once), twice)
 
 
-def test_too_few_texts_are_left_alone_with_a_warning(tower: Tower, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_few_texts_are_left_alone_with_a_warning(tower: TextTower, caplog: pytest.LogCaptureFixture) -> None:
     before = weights(tower)
     with caplog.at_level(logging.WARNING):
         assert pretrain(tower, CYCLES[:10] * 9, BOTH, seed=0) == ()
@@ -279,7 +283,7 @@ def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path: Path) -> None:
     assert pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=0), seed=0)
 
 
-def test_a_transformer_without_dropout_is_refused_before_anything_is_trained(tower: Tower) -> None:
+def test_a_transformer_without_dropout_is_refused_before_anything_is_trained(tower: TextTower) -> None:
     for module in tower.transformer.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -292,8 +296,8 @@ def test_a_transformer_without_dropout_is_refused_before_anything_is_trained(tow
     assert pretrain(tower, CYCLES, replace_of(BOTH, contrastive_epochs=0), seed=0)
 
 
-def test_texts_of_which_no_word_is_known_are_refused(tower: Tower) -> None:
-    longer = Tower(tower.transformer, tower.tokenizer, limit=64, max_tokens=64, pooling="mean", dtype="float32")
+def test_texts_of_which_no_word_is_known_are_refused(tower: TextTower) -> None:
+    longer = TextTower(tower.transformer, tower.tokenizer, limit=64, max_tokens=64, pooling="mean", dtype="float32")
     with pytest.raises(ModelError, match="knows no word of the texts"):
         pretrain(longer, ["ж " * length for length in range(1, 60)], BOTH, seed=0)
 
@@ -313,7 +317,7 @@ MODELS: list[tuple[type[PreTrainedModel], PretrainedConfig]] = [
 def test_other_encoders_are_pretrained_too(kind: type[PreTrainedModel], config: PretrainedConfig) -> None:
     torch.manual_seed(0)
     model = kind(config).eval().requires_grad_(requires_grad=False)
-    tower = Tower(model, tiny_tokenizer(), limit=64, max_tokens=16, pooling="mean", dtype="float32")
+    tower = TextTower(model, tiny_tokenizer(), limit=64, max_tokens=16, pooling="mean", dtype="float32")
     records = pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=24, masked_learning_rate=1e-3), seed=0)
     losses = [record.loss for record in records if record.phase == "masked"]
     assert losses[-1] < losses[1] - 0.1
@@ -343,7 +347,7 @@ def test_a_training_with_pretraining_starts_from_other_vectors_and_reports_the_b
 ) -> None:
     log, base = topic_log(400), save_tiny_bert(tmp_path / "base")
     plain, pretrained = (
-        train_encoder(log, Course(log.impressions, (200, 300)), tiny_config(base, *settings))
+        train_encoder(log, TrainingSchedule(log.impressions, (200, 300)), tiny_config(base, *settings))
         for settings in ((), ("encoder.pretraining.masked_epochs=4", "encoder.fine_tune_epochs=0"))
     )
     assert pretrained.frozen.fingerprint == plain.frozen.fingerprint

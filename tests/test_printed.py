@@ -2,8 +2,8 @@
 
 import pytest
 
-from recsys.evaluation.report import aligned
-from recsys.evaluation.text_table import padded, printed_width
+from recsys.evaluation.report import text_table
+from recsys.evaluation.text_table import display_width, padded
 
 
 @pytest.mark.parametrize(
@@ -22,10 +22,10 @@ from recsys.evaluation.text_table import padded, printed_width
     ],
 )
 def test_a_wide_character_takes_two_cells_and_a_mark_none(text: str, width: int) -> None:
-    assert printed_width(text) == width
+    assert display_width(text) == width
     assert padded(text, 5) == text + " " * (5 - width)
 
 
 def test_columns_line_up_beside_chinese_and_hebrew() -> None:
-    lines = aligned([["slice", "n"], ["category 体育", "1"], ["category ספורט", "22"]]).splitlines()
+    lines = text_table([["slice", "n"], ["category 体育", "1"], ["category ספורט", "22"]]).splitlines()
     assert lines == ["  slice           n", "  category 体育   1", "  category ספורט  22"]

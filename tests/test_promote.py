@@ -25,7 +25,7 @@ from recsys.errors import InputError, ModelNotFound, PromotionError
 from recsys.evaluation.promotion_gate import Decision
 from recsys.registry import aliases, run_logging, tracking, versions
 from recsys.registry.golden_requests import golden_rows
-from recsys.registry.versions import CHALLENGER, CHAMPION, Loaded, Version
+from recsys.registry.versions import CHALLENGER, CHAMPION, LoadedModel, Version
 
 NAME = "gate"
 MODEL = f"{NAME}-ranker"
@@ -46,7 +46,7 @@ class Verdict:
         return list(self.found)
 
 
-def audit(loaded: Loaded, folder: Path) -> Verdict:
+def audit(loaded: LoadedModel, folder: Path) -> Verdict:
     """An audit that finds nothing: the real one has tests of its own, and here where a version leaks."""
     return Verdict(True)
 
@@ -268,7 +268,7 @@ def test_a_rollback_killed_after_the_alias_moved_is_not_made_twice(data: Path, m
 
 
 def test_the_second_of_two_promotions_sees_the_first(data: Path) -> None:
-    def meanwhile(loaded: Loaded, folder: Path) -> Verdict:
+    def meanwhile(loaded: LoadedModel, folder: Path) -> Verdict:
         aliases.promote(Version(MODEL, EQUAL), over=Version(MODEL, WEAK))
         return Verdict(True)
 

@@ -22,8 +22,8 @@ from trained_site import MODEL, TrainedSite
 
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
-from pipelines.data_options import settings_options
-from recsys.encoder.scoring import text_columns
+from pipelines.data_options import read_options_of_model
+from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, item_texts
 from recsys.ranker.column_names import TEXT_SCORE
 from recsys.ranker.offline_matrix import unit_matrix
@@ -61,7 +61,7 @@ def text_scores() -> list[float]:
             scores.append(np.nan)
             continue
         history = encoder.encode_texts(row["history"])
-        scores.append(float(text_columns(encoder.weights, history, encoder.encode_texts([text]))[0, 0]))
+        scores.append(float(score_candidates(encoder.weights, history, encoder.encode_texts([text]))[0, 0]))
     return scores
 
 
@@ -88,7 +88,7 @@ def test_the_encoder_scores_texts_as_in_python(trained: TrainedSite) -> None:
 
 def test_the_encoder_gives_the_text_score_that_the_ranker_reads(trained: TrainedSite) -> None:
     unit = versions.load(MODEL).unit
-    log, _ = load_log(trained.data, settings_options(unit.settings))
+    log, _ = load_log(trained.data, read_options_of_model(unit.settings))
     index, texts = LogIndex(log), unit.texts(log.catalog)
     requests = log.impressions.take(np.arange(len(log.impressions) - 20, len(log.impressions))).requests
     read = unit_matrix(unit, index, requests, texts, threads=1)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import InputError
-from features.tables.delimited import Delimited, delimited_batches
+from features.tables.delimited import CsvDialect, delimited_batches
 from features.tables.formats import columns_of, files_of, find_table, raw_batches
 from features.tables.schema import Kind
 from features.tables.sources import Source
@@ -83,7 +83,7 @@ def test_ragged_lines_are_rejects_and_do_not_shift_the_numbers_of_the_rows_after
 def test_a_file_without_header_counts_its_first_line_as_row_one(tmp_path: Path) -> None:
     file = tmp_path / "x.tsv"
     file.write_text('1\t"a\n2\n3\tb\n')
-    (batch,) = delimited_batches(Source(file), ["x", "y"], Delimited("\t", ("x", "y"), quoted=False))
+    (batch,) = delimited_batches(Source(file), ["x", "y"], CsvDialect("\t", ("x", "y"), quoted=False))
     assert batch.data.to_pylist() == [{"x": b"1", "y": b'"a'}, {"x": b"3", "y": b"b"}]
     assert list(batch.rows) == [1, 3]
     assert batch.rejects[0].row == 2

@@ -22,7 +22,7 @@ from redis_server import RedisServer, redis_running
 
 pytest.importorskip("redis", reason="the package redis is not installed: pip install '.[redis]'")
 
-from features.definitions.builtin import catalogue, reads_of
+from features.definitions.builtin import catalogue, required_aggregates
 from features.errors import StoreError
 from features.online.events import IncomingEvent
 from features.online.items import StoredItem
@@ -527,7 +527,7 @@ def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidat
 ) -> None:
     ids = [f"item {number}" for number in range(1000)]
     with closing(RedisStore(place)) as store:
-        wanted = StoreSettings(reads_of(catalogue(categories={"brand": ("a", "b")})), categories=("brand",))
+        wanted = StoreSettings(required_aggregates(catalogue(categories={"brand": ("a", "b")})), categories=("brand",))
         state = OnlineState.open(store, wanted)
         state.add_items([StoredItem(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
         state.add_events([IncomingEvent("u0", item_id, number) for number, item_id in enumerate(ids)])

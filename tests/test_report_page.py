@@ -18,14 +18,14 @@ from trained_site import TrainedSite
 from features.log import Impressions, Requests
 from recsys.config import EvaluationConfig as EvaluationSettings
 from recsys.evaluation.evaluate import evaluate
-from recsys.evaluation.examples import Example, ExampleItem, ListExamples, Moved
+from recsys.evaluation.examples import Example, ExampleItem, ListExamples, RankChange
 from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation, format_interval
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.calibration import Bin, Calibration
 from recsys.ranker.shap import ColumnContribution, ShapSummary
-from recsys.report.charts import Series, Strip, bars, line_chart, reliability_chart, strips
-from recsys.report.content import Content, Curve, Gains, main_lift, slice_comparison
+from recsys.report.charts import Series, Strip, bars, interval_chart, line_chart, reliability_chart
+from recsys.report.content import Curve, Gains, ReportData, primary_comparison, slice_comparison
 from recsys.report.html import breakable, element, table, words
 from recsys.report.page import SECTIONS, page
 
@@ -64,22 +64,22 @@ def example(change: float) -> Example:
     titles = [
         ExampleItem(f"i{k}", title, clicked=k == 1) for k, title in enumerate((HOSTILE, CHINESE, ARABIC, "", LONG))
     ]
-    moved = (Moved(titles[1], 7, 2),)
+    moved = (RankChange(titles[1], 7, 2),)
     recent, top = tuple(titles[:3]), tuple(titles)
     return Example(HOSTILE, 10**15, 20, 0.5 - change / 2, 0.5 + change / 2, recent, 30, top, top[::-1], moved)
 
 
-def full_content() -> Content:
+def full_content() -> ReportData:
     evaluation = small_evaluation()
-    lift = main_lift(evaluation)
+    lift = primary_comparison(evaluation)
     assert lift is not None
-    lists = evaluation.frame()
+    lists = evaluation.per_impression_frame()
     lists["category"] = np.where(np.arange(len(lists)) % 2, HOSTILE.replace("|", " "), CHINESE)
     points = tuple(CurvePoint(2.0 / (i + 1), 0.3 + 0.01 * i, "head" if i < 3 else "fine_tune") for i in range(6))
     trees = tuple(CurvePoint(NAN, 0.4 + 0.1 * np.sin(i / 50)) for i in range(400))
     names = [f"item_clicks_{k}_percentile_of_something_long" for k in range(40)]
     size = Interval(0.018, 0.017, 0.019)
-    return Content(
+    return ReportData(
         title=f"{HOSTILE}: training report",
         subtitle="Run 3b9223688cd64f8fabb0df0e6586da88.",
         facts=(("items", "1,234"), ("fingerprint", "f" * 32), (HOSTILE, HOSTILE)),
@@ -163,7 +163,7 @@ def test_what_comes_from_the_data_is_text_and_stays_as_it_was(full_page: str) ->
 def test_every_section_is_there_and_an_empty_one_is_not(full_page: str) -> None:
     assert re.findall(r'<section id="(\w+)"', full_page) == [section.key for section in SECTIONS]
     content = full_content()
-    bare = page(Content("t", "s", (), content.evaluation))
+    bare = page(ReportData("t", "s", (), content.evaluation))
     assert re.findall(r'<section id="(\w+)"', bare) == ["results", "lifts", "cold"]
     check_stands_alone(bare)
 
@@ -194,8 +194,8 @@ def interval_of(value: dict[str, float | None]) -> Interval:
 
 def test_every_axis_of_every_chart_has_a_name() -> None:
     interval = Interval(0.1, 0.0, 0.2)
-    assert "the across" in strips([Strip("a", interval, "")], of="the rows", axis="the across")
-    assert "the rows" in strips([Strip("a", interval, "")], of="the rows", axis="the across")
+    assert "the across" in interval_chart([Strip("a", interval, "")], of="the rows", axis="the across")
+    assert "the rows" in interval_chart([Strip("a", interval, "")], of="the rows", axis="the across")
     for chart in (
         line_chart(Series([1.0, 2.0]), x="the across", y="the up"),
         reliability_chart([(0.1, interval)], x="the across", y="the up"),
@@ -206,9 +206,9 @@ def test_every_axis_of_every_chart_has_a_name() -> None:
 
 def test_charts_hold_with_nothing_one_thing_and_without_intervals() -> None:
     for chart in (
-        strips([], of="x", axis="y"),
-        strips([Strip("a", Interval(NAN, NAN, NAN), "-")], of="x", axis="y", zero=True),
-        strips([Strip("a", Interval(0.5, NAN, NAN), ".500")], of="x", axis="y"),
+        interval_chart([], of="x", axis="y"),
+        interval_chart([Strip("a", Interval(NAN, NAN, NAN), "-")], of="x", axis="y", zero=True),
+        interval_chart([Strip("a", Interval(0.5, NAN, NAN), ".500")], of="x", axis="y"),
         line_chart(Series([]), x="x", y="y", best=True),
         line_chart(Series([NAN, 0.3]), x="x", y="y", best=True),
         reliability_chart([(0.0, Interval(0.0, NAN, NAN))], x="x", y="y"),
@@ -219,7 +219,7 @@ def test_charts_hold_with_nothing_one_thing_and_without_intervals() -> None:
 
 
 def test_a_mark_stands_where_its_number_is() -> None:
-    chart = strips([Strip("a", Interval(0.5, 0.25, 1.0), "")], of="x", axis="y", zero=True)
+    chart = interval_chart([Strip("a", Interval(0.5, 0.25, 1.0), "")], of="x", axis="y", zero=True)
     # the axis runs from 0 to 1 between 3% and 97%
     assert '<line class="interval clear" x1="26.50%" x2="97.00%"' in chart
     assert '<circle class="mean clear" cx="50.00%"' in chart
@@ -227,14 +227,14 @@ def test_a_mark_stands_where_its_number_is() -> None:
 
 def test_an_axis_of_sizes_begins_at_zero() -> None:
     rows = [Strip("a", Interval(0.8, 0.7, 1.0), "")]
-    assert ">0<" in strips(rows, of="x", axis="y", from_zero=True)
-    assert ">0<" not in strips(rows, of="x", axis="y")
+    assert ">0<" in interval_chart(rows, of="x", axis="y", from_zero=True)
+    assert ">0<" not in interval_chart(rows, of="x", axis="y")
 
 
 def test_an_interval_that_holds_zero_is_grey_only_where_zero_matters() -> None:
     over_zero = [Strip("a", Interval(0.1, -0.1, 0.3), "")]
-    assert "unclear" in strips(over_zero, of="x", axis="y", zero=True)
-    assert "unclear" not in strips(over_zero, of="x", axis="y")
+    assert "unclear" in interval_chart(over_zero, of="x", axis="y", zero=True)
+    assert "unclear" not in interval_chart(over_zero, of="x", axis="y")
 
 
 def test_elements_escape_text_and_attributes() -> None:

@@ -22,7 +22,7 @@ from pipelines.train import train
 from recsys.config import Config
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.registry import tracking, versions
-from recsys.registry.resume import CHECKPOINTS, _held
+from recsys.registry.resume import CHECKPOINTS, _lock
 
 BEGAN = 1_700_000_000_000_000
 """Microseconds of the first list."""
@@ -141,7 +141,7 @@ def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pyte
     told = error(capsys, data, "--resume", run_id)
     assert f"expected its checkpoints in 'mlruns/checkpoints/{run_id}', found none" in told
     Path("elsewhere").rename(CHECKPOINTS / run_id)
-    with _held(run_id):
+    with _lock(run_id):
         assert "is still training in another process" in error(capsys, data, "--resume", run_id)
     assert mlflow.MlflowClient().get_run(run_id).info.status == "RUNNING"
 

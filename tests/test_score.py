@@ -16,7 +16,7 @@ from features.errors import InputError
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
-from pipelines.data_options import settings_options
+from pipelines.data_options import read_options_of_model
 from pipelines.score import score
 from recsys.metrics.rank_order import ordered
 from recsys.ranker.offline_matrix import scores_over_log
@@ -42,7 +42,7 @@ def test_batch_gives_the_scores_of_the_evaluation(trained: TrainedSite, candidat
     score(trained.data, candidates, tmp_path / "out", model=MODEL)
     found = read(tmp_path / "out").set_index(["impression_id", "item_id"])["score"]
     unit = versions.load(MODEL).unit
-    log, _ = load_log(trained.data, settings_options(unit.settings))
+    log, _ = load_log(trained.data, read_options_of_model(unit.settings))
     lists = log.impressions.take(np.flatnonzero(np.isin(log.impressions.ids, found.index.levels[0].to_numpy(object))))
     expected = scores_over_log(unit, LogIndex(log), lists.requests, unit.texts(log.catalog), threads=1)
     ids = np.repeat(lists.ids, lists.requests.lengths())

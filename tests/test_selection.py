@@ -13,7 +13,7 @@ from features.definitions.attribute_measures import Age, Hour
 from features.definitions.event_measures import Feature
 from features.offline.reader import LogIndex
 from recsys.config import RankerConfig as Settings
-from recsys.ranker.feature_selection import Selection, select_features
+from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 from recsys.ranker.model import Unit
 from recsys.ranker.offline_matrix import scores_over_log
@@ -42,7 +42,7 @@ def full() -> Ranker:
     return train_ranker(lists(500, 0), lists(200, 1), COLUMNS, Settings(max_trees=60), seed=0, threads=1)
 
 
-def selected(full: Ranker, margin: float) -> Selection:
+def selected(full: Ranker, margin: float) -> FeatureSelection:
     settings = Settings(max_trees=60, select_margin=margin)
     return select_features(
         full, FEATURES, COLUMNS, lists(500, 0), lists(200, 1), users(200), settings, seed=0, threads=1

@@ -21,7 +21,7 @@ from features.definitions.aggregates import CLICK, USER, Count
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.open import open_store
-from pipelines.load import items_into
+from pipelines.load import load_items_into
 from pipelines.serve import listen
 from recsys.errors import ServerError
 from recsys.online.open_state import open_state
@@ -142,7 +142,7 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
     with redis_running(tmp_path) as redis, ExitStack() as servers:
         place = redis.place()
         with open_state(place, small_site().unit.settings, create=True) as state:
-            items_into(state, small_site().unit, small_site().data / "items.parquet")
+            load_items_into(state, small_site().unit, small_site().data / "items.parquet")
         (first_process, first), (_, second) = (servers.enter_context(server(unit_folder, place)) for _ in range(2))
         before = ranked(second, "u1", ids, LATER).json()["items"]
         for number in range(3):

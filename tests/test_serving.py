@@ -23,10 +23,10 @@ from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
-from pipelines.load import items_into
+from pipelines.load import load_items_into
 from recsys.config import ServingConfig
 from recsys.online.lru import Lru
-from recsys.online.open_state import wanted_settings
+from recsys.online.open_state import required_store_settings
 from recsys.serving.app import create_app
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
@@ -43,8 +43,8 @@ def site() -> SmallSite:
 def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
     """A store with the items of the small site and no events."""
     store = LmdbStore(tmp_path / "store")
-    opened = OnlineState.open(store, wanted_settings(site.unit.settings, {}))
-    items_into(opened, site.unit, site.data / "items.parquet")
+    opened = OnlineState.open(store, required_store_settings(site.unit.settings, {}))
+    load_items_into(opened, site.unit, site.data / "items.parquet")
     yield opened
     store.close()
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.arrays import NO_TIME, Strings
-from features.atomic_files import fresh_file
+from features.atomic_files import atomic_file
 from features.errors import InputError
 from features.log import Catalog, Events, Impressions
 from features.tables.load import load_log
@@ -161,7 +161,7 @@ def test_impressions_that_exist_are_not_overwritten(folder: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), fresh_file(tmp_path / "out.parquet") as path:
+    with pytest.raises(KeyboardInterrupt), atomic_file(tmp_path / "out.parquet") as path:
         path.write_bytes(b"half")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

@@ -8,32 +8,46 @@ from small_unit import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.offline.reader import LogIndex
-from recsys.encoder.scoring import mean_history_head
-from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, State, of_each, set_aside, split
+from recsys.encoder.scoring import untrained_head
+from recsys.encoder.snapshots import (
+    BEGINNING,
+    EncoderSnapshot,
+    ScheduledEncoder,
+    assign_encoder,
+    copy_or_spill,
+    group_by_encoder,
+)
 from recsys.encoder.text import item_texts
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.encoder.vector_table import empty_table
 from recsys.ranker.column_names import ENCODER_COLUMNS
-from recsys.ranker.offline_matrix import matrix_over_log, matrix_over_states
-from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.offline_matrix import build_matrix, matrix_over_states
+from recsys.ranker.text_snapshots import RepresentationSchedule
 
 SECOND = 1_000_000
 
 
 def snapshot() -> EncoderSnapshot:
-    return EncoderSnapshot(50, mean_history_head(2), empty_table(2))
+    return EncoderSnapshot(50, untrained_head(2), empty_table(2))
 
 
 def test_a_list_is_scored_by_the_latest_state_that_has_started() -> None:
-    states = [State(BEGINNING, 9, snapshot()), State(10, 19, snapshot()), State(20, 29, snapshot())]
-    assert of_each(states, np.array([-5, 9, 10, 19, 20, 99])).tolist() == [0, 0, 1, 1, 2, 2]
-    assert [(n, where.tolist()) for n, where in split(states, np.array([25, 3, 30]))] == [(0, [1]), (2, [0, 2])]
+    states = [
+        ScheduledEncoder(BEGINNING, 9, snapshot()),
+        ScheduledEncoder(10, 19, snapshot()),
+        ScheduledEncoder(20, 29, snapshot()),
+    ]
+    assert assign_encoder(states, np.array([-5, 9, 10, 19, 20, 99])).tolist() == [0, 0, 1, 1, 2, 2]
+    assert [(n, where.tolist()) for n, where in group_by_encoder(states, np.array([25, 3, 30]))] == [
+        (0, [1]),
+        (2, [0, 2]),
+    ]
 
 
 def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() -> None:
     table = empty_table(2).with_texts(["red", "blue"], np.array([[1, 0], [0, 1]], np.float32))
-    found = EncoderSnapshot(50, mean_history_head(2), table).encode_texts(["blue", "", "green"])
+    found = EncoderSnapshot(50, untrained_head(2), table).encode_texts(["blue", "", "green"])
     assert found[0].tolist() == [0, 1]
     assert np.isnan(found[1:]).all()
 
@@ -42,7 +56,7 @@ def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: 
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
     for most in (10**6, 0):
         monkeypatch.setattr("recsys.encoder.snapshots._MEMORY_BYTES", most)
-        kept = set_aside(vectors)
+        kept = copy_or_spill(vectors)
         assert isinstance(kept, np.memmap) == (most == 0)
         before = vectors.tolist()
         vectors += 1
@@ -54,7 +68,9 @@ def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedEncoder, Path]:
     base = save_tiny_bert(tmp_path_factory.mktemp("base"))
     log = topic_log(600)
-    return train_encoder(log, Course(log.impressions, (300, 400, 500)), tiny_config(base, "encoder.patience=99")), base
+    return train_encoder(
+        log, TrainingSchedule(log.impressions, (300, 400, 500)), tiny_config(base, "encoder.patience=99")
+    ), base
 
 
 def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tuple[TrainedEncoder, Path]) -> None:
@@ -70,12 +86,12 @@ def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tu
 def test_parts_after_the_reported_ones_change_the_live_encoder_alone(trained: tuple[TrainedEncoder, Path]) -> None:
     log = topic_log(600)
     config = tiny_config(trained[1], "encoder.patience=99")
-    found = train_encoder(log, Course(log.impressions, (300, 400, 500), reported=2), config)
+    found = train_encoder(log, TrainingSchedule(log.impressions, (300, 400, 500), reported=2), config)
     assert found.full.fingerprint != found.live.fingerprint
     assert [state.start for state in found.states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1]
     assert found.states[-1].model is found.full
     assert found.live_learnt_until == 599 * SECOND
-    earlier = train_encoder(log, Course(log.impressions.take(np.arange(500)), (300, 400)), config)
+    earlier = train_encoder(log, TrainingSchedule(log.impressions.take(np.arange(500)), (300, 400)), config)
     assert earlier.full.fingerprint == found.full.fingerprint
     assert earlier.head.fingerprint == found.head.fingerprint
 
@@ -88,24 +104,26 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     table = first.table
     turned = type(table)(table.keys, np.ascontiguousarray(table.vectors[:, ::-1] * np.float32(-1) ** np.arange(32)))
     second = EncoderSnapshot(
-        first.history_length, mean_history_head(32), type(table)(table.keys, turned.vectors[::-1].copy())
+        first.history_length, untrained_head(32), type(table)(table.keys, turned.vectors[::-1].copy())
     )
     lists = site.log.impressions.take(site.chain.sliced.test).requests
     middle = int(lists.time[len(lists) // 2])
     collaborative = site.unit.settings.collaborative
-    over_time = TextsOverTime((State(BEGINNING, None, first), State(middle, None, second)), texts, terms, collaborative)
+    over_time = RepresentationSchedule(
+        (ScheduledEncoder(BEGINNING, None, first), ScheduledEncoder(middle, None, second)), texts, terms, collaborative
+    )
     given = {"delay": 0, "timezone": "UTC"}
     names, found = matrix_over_states(site.unit.features, over_time, index, lists, **given)
     later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
     for model, rows in ((first, ~later), (second, later)):
-        alone = TextsOverTime((State(BEGINNING, None, model),), texts, terms, collaborative)
-        _, expected = matrix_over_log(
+        alone = RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), texts, terms, collaborative)
+        _, expected = build_matrix(
             site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index), **given
         )
         assert np.array_equal(found[rows], expected[rows], equal_nan=True)
     changed = [name for i, name in enumerate(names) if not np.array_equal(found[later, i], expected[later, i], True)]
     assert changed == []
-    _, other = matrix_over_log(
+    _, other = build_matrix(
         site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index), **given
     )
     differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}

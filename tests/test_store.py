@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import StoreError
-from features.stores.base import MAX_KEY_BYTES, RANGED, KeyValueStore, StoreSnapshot, Transaction, with_prefix
+from features.stores.base import MAX_KEY_BYTES, SCANNED_PREFIXES, KeyValueStore, StoreSnapshot, Transaction, scan_prefix
 from features.stores.open import open_store
 
 NewPlace = Callable[[], str]
@@ -77,11 +77,11 @@ def test_long_ranges_are_whole_and_in_order(store: KeyValueStore) -> None:
     keys = [FIRST + b"%05d" % number for number in range(4321)]
     store.update(lambda change: change.put_many((key, key[::-1]) for key in reversed(keys)))
     with store.read() as snapshot:
-        assert list(with_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
+        assert list(scan_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
         assert [key for key, _ in snapshot.between(keys[7], keys[3007])] == keys[7:3007]
         assert list(snapshot.between(keys[7], keys[7])) == []
         store.update(lambda change: change.delete_many(keys[::3]))
-        assert list(with_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
+        assert list(scan_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
 
 
 def test_a_place_without_a_store_is_refused_where_one_has_to_be(new_place: NewPlace) -> None:
@@ -96,7 +96,7 @@ def test_other_places_are_refused(tmp_path: Path) -> None:
 
 keys = st.builds(
     bytes.__add__,
-    st.sampled_from([bytes((first,)) for first in RANGED[:2]] + [b"c", b"m"]),
+    st.sampled_from([bytes((first,)) for first in SCANNED_PREFIXES[:2]] + [b"c", b"m"]),
     st.sampled_from((b"\0", b"\x20", b"a", b"a\0", b"\xa0")),
 )
 puts = st.dictionaries(keys, st.none() | st.binary(max_size=3), max_size=6)
@@ -148,9 +148,9 @@ def apply(
 
 def check(snapshot: StoreSnapshot, model: dict[bytes, bytes], every: list[bytes]) -> None:
     assert snapshot.get_many(every) == [model.get(key) for key in every]
-    for first in RANGED[:2]:
+    for first in SCANNED_PREFIXES[:2]:
         kind = bytes((first,))
         ordered = sorted((key, value) for key, value in model.items() if key.startswith(kind))
-        assert list(with_prefix(snapshot, kind)) == ordered
+        assert list(scan_prefix(snapshot, kind)) == ordered
         low, high = kind + b"\x20", kind + b"\xa0"
         assert list(snapshot.between(low, high)) == [(key, value) for key, value in ordered if low <= key < high]

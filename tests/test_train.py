@@ -24,8 +24,8 @@ from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
-from recsys.training.context import Chain
-from recsys.training.stages import RANKERS, check_order, encoder_course, ranker_stage
+from recsys.training.context import TrainingContext
+from recsys.training.stages import RANKERS, check_no_label_leak, encoder_course, ranker_stage
 from recsys.training.time_split import slice_impressions
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
@@ -122,12 +122,12 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
     states = train_encoder(log, encoder_course(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
     assert len(states) == trained.config.encoder.chunks + 1
-    check_order(states, oldest)
+    check_no_label_leak(states, oldest)
     for place in range(len(states)):
         start = max(states[place].start, oldest)
         late = replace(states[place], learnt_until=start)
         with pytest.raises(TrainingError, match=f"labels up to {moment_text(start)}, .*would leak"):
-            check_order((*states[:place], late, *states[place + 1 :]), oldest)
+            check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
 
 
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
@@ -157,7 +157,7 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
     label[rows] = np.roll(label[rows], 1)
     texts = []
     for one in (log, replace(log, impressions=replace(log.impressions, label=label))):
-        chain = Chain(trained.config, one, sliced, LogIndex(one), 1)
+        chain = TrainingContext(trained.config, one, sliced, LogIndex(one), 1)
         texts.append(ranker_stage(chain, always(encoder), lexical).rankers["ranker"].booster.model_to_string())
     assert texts[0] == texts[1]
 

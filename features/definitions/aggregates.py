@@ -63,7 +63,7 @@ def category_of(by: Key) -> str | None:
     )
 
 
-def kind_of(what: str) -> str:
+def event_table_of(what: str) -> str:
     """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
     return CLICK if what == DATED_CLICK else what
 
@@ -137,10 +137,10 @@ class First:
         category_of(self.by)
 
 
-Read = Count | Last | First
+Aggregate = Count | Last | First
 
 
-class Reader(Protocol):
+class FeatureReader(Protocol):
     """What is known at the times of a batch of requests: every value reads only events before time minus delay."""
 
     @property

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features.arrays import Float64, Int64, Ragged
+from features.arrays import CsrLists, Float64, Int64
 from features.clock import DAY, SECOND
-from features.definitions.aggregates import Read, Reader
-from features.definitions.event_measures import PUBLICATION, REQUEST_TIME, elapsed
+from features.definitions.aggregates import Aggregate, FeatureReader
+from features.definitions.event_measures import PUBLICATION, REQUEST_TIME, microseconds_since
 from features.history_cosine import history_cosines
 
 MINUTE = 60 * SECOND
@@ -32,14 +32,14 @@ class Age:
     known: ClassVar[str] = PUBLICATION
     categorical: ClassVar[bool] = False
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing that happened."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
         published = reader.catalog.published_at[reader.requests.item]
-        return np.maximum(elapsed(reader.requests.row_time(), published), 0.0) / DAY
+        return np.maximum(microseconds_since(reader.requests.row_time(), published), 0.0) / DAY
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class HistoryLength:
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing but the history."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Items, (n_rows,)."""
         return np.repeat(reader.histories.items.lengths(), reader.requests.lengths()).astype(np.float64)
 
@@ -73,11 +73,11 @@ class Hour:
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing that happened."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Hours, (n_rows,)."""
         return _to_rows(reader, _local_times(reader) % DAY // MINUTE / 60)
 
@@ -93,11 +93,11 @@ class Weekday:
     known: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing that happened."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
         return _to_rows(reader, ((_local_times(reader) // DAY + _MONDAY) % 7).astype(np.float64))
 
@@ -114,11 +114,11 @@ class ItemNumber:
     categorical: ClassVar[bool] = False
     column: str
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing that happened."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """The number, (n_rows,)."""
         return reader.catalog.numbers[self.column][reader.requests.item]
 
@@ -139,11 +139,11 @@ class ItemCategory:
     column: str
     vocabulary: tuple[str, ...]
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing that happened."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Position, (n_rows,)."""
         positions = _positions(self.vocabulary)
         column = reader.catalog.categories[self.column]
@@ -166,20 +166,20 @@ class VectorSimilarity:
     categorical: ClassVar[bool] = False
     column: str
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Nothing but the history."""
         return ()
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Cosine, (n_rows,)."""
         return history_cosines(reader.catalog.vectors[self.column], reader.histories.items, reader.requests)
 
 
-def _row_values(reader: Reader, column: str) -> Ragged:
+def _row_values(reader: FeatureReader, column: str) -> CsrLists:
     return reader.catalog.categories[column].codes.take(reader.requests.item)
 
 
-def _local_times(reader: Reader) -> Int64:
+def _local_times(reader: FeatureReader) -> Int64:
     """Microseconds since 1970 on the local clock at each request, (n,)."""
     time = reader.requests.time
     days, day = np.unique(time // DAY, return_inverse=True)
@@ -199,7 +199,7 @@ def _offsets(times: Int64, timezone: str) -> Int64:
     return np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
 
 
-def _to_rows(reader: Reader, values: Float64) -> Float64:
+def _to_rows(reader: FeatureReader, values: Float64) -> Float64:
     return np.repeat(values, reader.requests.lengths())
 
 

@@ -15,10 +15,10 @@ from features.definitions.aggregates import (
     ITEM,
     USER,
     USER_ITEM,
+    Aggregate,
     Count,
     First,
     Last,
-    Read,
     days,
     hours,
     of_category,
@@ -70,7 +70,7 @@ def catalogue(
     return (*fixed, *named_features(columns, column_names(fixed)))
 
 
-def reads_of(features: Sequence[Feature]) -> tuple[Read, ...]:
+def required_aggregates(features: Sequence[Feature]) -> tuple[Aggregate, ...]:
     """Every distinct read of the features, in a fixed order: what a store must be able to answer."""
     return tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads()))
 

@@ -37,9 +37,9 @@ from features.definitions.attribute_measures import (
     VectorSimilarity,
     Weekday,
 )
-from features.definitions.event_measures import CountOf, Feature, Lift, Measure, Rate, Recency, Share, Weighted
+from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share, Weighted
 
-MEASURES: tuple[type[Measure], ...] = (
+MEASURES: tuple[type[FeatureFunction], ...] = (
     Age,
     CountOf,
     HistoryLength,

@@ -24,7 +24,7 @@ _TUPLE = "FEATURES"
 
 
 @dataclass(frozen=True)
-class OwnFeatures:
+class CustomFeatures:
     """The features of a file, and where they came from. file: its name, for messages. source: its text."""
 
     file: str
@@ -81,7 +81,7 @@ class OwnFeatures:
         return f"feature {feature.name!r} of {self.file!r}"
 
 
-def read_own(path: Path) -> OwnFeatures:
+def read_own(path: Path) -> CustomFeatures:
     """The features of a file. Raises InputError, which names the file and the line or the feature, where it cannot be
     read or executed, or holds anything but features in the words of `features.definitions.custom`.
     """
@@ -89,11 +89,11 @@ def read_own(path: Path) -> OwnFeatures:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"features file {str(path)!r} cannot be read: {error}") from error
-    return run_own(source, str(path))
+    return load_custom_features(source, str(path))
 
 
 @lru_cache(maxsize=16)
-def run_own(source: str, file: str) -> OwnFeatures:
+def load_custom_features(source: str, file: str) -> CustomFeatures:
     """The features that a file's source makes; as `read_own`. This executes the source."""
     module: dict[str, object] = {"__name__": "features_file"}
     try:
@@ -103,12 +103,12 @@ def run_own(source: str, file: str) -> OwnFeatures:
     found = module.get(_TUPLE)
     if not isinstance(found, tuple) or not found:
         raise InputError(f"features file {file!r}: expected a tuple {_TUPLE} of at least one feature, got {found!r}")
-    own = OwnFeatures(file, source, found)
+    own = CustomFeatures(file, source, found)
     _check(own)
     return own
 
 
-def _check(own: OwnFeatures) -> None:
+def _check(own: CustomFeatures) -> None:
     names: set[str] = set()
     for place, feature in enumerate(own.features):
         if not isinstance(feature, Feature):

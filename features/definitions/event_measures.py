@@ -1,9 +1,9 @@
 """The vocabulary of features: what a column measures, from which reads, in which unit, and what missing means.
 
-A feature is declared once and computed by either reader (`features.definitions.aggregates.Reader`): the arithmetic here
-is the same pure NumPy function of the same integers offline and online, so that values agree to the last bit. No value
-depends on what else is in the batch. Where a candidate has several values of a category, counts by it are means over
-them. Measures that count nothing are in `features.definitions.attribute_measures`.
+A feature is declared once and computed by either reader (`features.definitions.aggregates.FeatureReader`): the
+arithmetic here is the same pure NumPy function of the same integers offline and online, so that values agree to the
+last bit. No value depends on what else is in the batch. Where a candidate has several values of a category, counts by
+it are means over them. Measures that count nothing are in `features.definitions.attribute_measures`.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from features.definitions.aggregates import (
     DATED_CLICK,
     IMPRESSION,
     USER,
+    Aggregate,
     Count,
+    FeatureReader,
     First,
     Key,
     Last,
-    Read,
-    Reader,
     category_of,
     of_category,
     user_of_category,
@@ -36,12 +36,12 @@ from features.definitions.aggregates import (
 
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
-AFTERWARDS = "afterwards"
+AFTER_THE_FACT = "afterwards"
 """Known only once its list is history, as an item's total sales: the audit refuses it unless it is asked for."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class Measure(Protocol):
+class FeatureFunction(Protocol):
     """What a feature computes. unit, low, high: of its values. missing: when it is NaN. known: since when."""
 
     @property
@@ -68,10 +68,10 @@ class Measure(Protocol):
     def categorical(self) -> bool:
         """Whether values are codes of a vocabulary."""
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Every question that `compute` asks of the reader."""
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """The value of each candidate row, (n_rows,)."""
 
 
@@ -84,7 +84,7 @@ class Feature:
 
     name: str
     doc: str
-    measure: Measure
+    measure: FeatureFunction
     place: bool = False
     monotone: int = 0
     shown: str = ""
@@ -118,13 +118,13 @@ class CountOf:
     @property
     def missing(self) -> str:
         """Only where a mean is over nothing."""
-        return without_value(self.read.by)
+        return missing_when(self.read.by)
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """The count."""
         return (self.read,)
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Events, (n_rows,)."""
         return _mean_over_values(reader, self.read)
 
@@ -161,11 +161,11 @@ class Rate:
         lists = ", or only sampled lists exist" if self.impressions.what == IMPRESSION else ""
         return f"the catalogue has no {self.impressions.what} in the window{lists}"
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """Both counts by their key and over the catalogue."""
         return (self.clicks, self.impressions, _of_catalogue(self.clicks), _of_catalogue(self.impressions))
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         clicks, shown = reader.count(self.clicks), reader.count(self.impressions)
         all_clicks, all_shown = reader.count(_of_catalogue(self.clicks)), reader.count(_of_catalogue(self.impressions))
@@ -187,14 +187,14 @@ class Share:
     column: str
     window: int | None = None
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """The user's events with the category value, and all of them."""
         return (
             Count(self.what, user_of_category(self.column), self.window),
             Count(self.what, USER, self.window),
         )
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
         return ratio(part, reader.count(Count(self.what, USER, self.window)).astype(np.float64))
@@ -219,12 +219,12 @@ class Lift:
     weight: float
     window: int | None = None
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
         keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
         return tuple(Count(self.what, by, self.window) for by in keys)
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
         whole = reader.count(Count(self.what, USER, self.window))
@@ -245,17 +245,17 @@ class Recency:
     categorical: ClassVar[bool] = False
     read: Last | First
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """The time of the event."""
         return (self.read,)
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Seconds, (n_rows,)."""
         time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
-        return elapsed(reader.requests.row_time(), time) / SECOND
+        return microseconds_since(reader.requests.row_time(), time) / SECOND
 
 
-def without_value(by: Key) -> str:
+def missing_when(by: Key) -> str:
     """When a mean over the candidate's values of a category is missing; never for a key without one."""
     column = category_of(by)
     return "never" if column is None else f"the item has no {column}"
@@ -276,16 +276,16 @@ def ratio(numerator: Float64, denominator: Float64) -> Float64:
     return quotient
 
 
-def elapsed(now: Int64, since: Int64) -> Float64:
+def microseconds_since(now: Int64, since: Int64) -> Float64:
     """Microseconds from `since` to `now`, NaN where `since` is NO_TIME."""
     return np.where(since == NO_TIME, np.nan, (now - np.where(since == NO_TIME, now, since)).astype(np.float64))
 
 
-def _mean_over_values(reader: Reader, read: Count) -> Float64:
-    return mean_of_values(reader, reader.count(read), read.by)
+def _mean_over_values(reader: FeatureReader, read: Count) -> Float64:
+    return mean_over_categories(reader, reader.count(read), read.by)
 
 
-def mean_of_values(reader: Reader, counts: Int64, by: Key) -> Float64:
+def mean_over_categories(reader: FeatureReader, counts: Int64, by: Key) -> Float64:
     """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
     column = category_of(by)
     if column is None:
@@ -318,15 +318,15 @@ class Weighted:
     @property
     def missing(self) -> str:
         """Only where a mean is over nothing."""
-        return without_value(self.by)
+        return missing_when(self.by)
 
-    def reads(self) -> tuple[Read, ...]:
+    def reads(self) -> tuple[Aggregate, ...]:
         """A count of each type."""
         return tuple(Count(what, self.by, self.window) for what in self.weights)
 
-    def compute(self, reader: Reader) -> Float64:
+    def compute(self, reader: FeatureReader) -> Float64:
         """Weighted events, (n_rows,)."""
         total = np.zeros(reader.requests.n_rows, np.int64)
         for what, weight in self.weights.items():
             total += weight * reader.count(Count(what, self.by, self.window))
-        return mean_of_values(reader, total, self.by)
+        return mean_over_categories(reader, total, self.by)

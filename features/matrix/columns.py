@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.arrays import Float32
-from features.definitions.aggregates import Reader
+from features.definitions.aggregates import FeatureReader
 from features.definitions.column_names import column_names, place_names
 from features.definitions.event_measures import Feature
-from features.log import row_chunks
+from features.log import chunk_bounds
 from features.matrix.within_list import places
 
 _BLOCK_ROWS = 4096
@@ -28,7 +28,7 @@ def shown_names(features: Sequence[Feature]) -> dict[str, str]:
 
 
 def feature_matrix(
-    features: Sequence[Feature], reader: Reader, out: Float32 | None = None
+    features: Sequence[Feature], reader: FeatureReader, out: Float32 | None = None
 ) -> tuple[tuple[str, ...], Float32]:
     """Column names, and the values of every candidate row, (n_rows, n_columns) float32; NaN is missing.
 
@@ -41,7 +41,7 @@ def feature_matrix(
         columns[i] = feature.measure.compute(reader)
     matrix = np.empty((columns.shape[1], len(names)), np.float32) if out is None else out
     placed = [i for i, feature in enumerate(features) if feature.place]
-    for first, end in row_chunks(offsets, _BLOCK_ROWS):
+    for first, end in chunk_bounds(offsets, _BLOCK_ROWS):
         rows = slice(offsets[first], offsets[end])
         percentile, z_score = places(columns[placed, rows], offsets[first : end + 1] - offsets[first])
         matrix[rows, : len(features)] = columns[:, rows].T

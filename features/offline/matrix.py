@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from features.arrays import Float32
-from features.definitions.builtin import reads_of
+from features.definitions.builtin import required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Requests, part_of, row_chunks
+from features.log import Requests, chunk_bounds, slice_requests
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader
 
@@ -22,7 +22,7 @@ CHUNK_ROWS = 262_144
 """Candidate rows looked up together: the more, the nearer to each other the probes of a counter, and the faster."""
 
 
-def read_in_chunks(
+def for_each_chunk(
     index: LogIndex,
     requests: Requests,
     features: Sequence[Feature],
@@ -39,16 +39,16 @@ def read_in_chunks(
     The reader answers what `features` read. Chunks have at most `chunk_rows` candidate rows: they bound the memory
     beside the index, and change no value. delay: microseconds that an event needs to become known.
     """
-    index.prepare(reads_of(features), threads=threads)
+    index.prepare(required_aggregates(features), threads=threads)
     chunk_rows = min(chunk_rows, -(-requests.n_rows // max(1, threads)))
 
     def read(bounds: tuple[int, int]) -> None:
-        part = part_of(requests, *bounds)
+        part = slice_requests(requests, *bounds)
         history = index.histories(part, length=history_length, delay=delay)
         use(index.reader(part, history, delay=delay, timezone=timezone), *bounds)
 
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        list(pool.map(read, row_chunks(requests.offsets, chunk_rows)))
+        list(pool.map(read, chunk_bounds(requests.offsets, chunk_rows)))
 
 
 def log_matrix(
@@ -69,7 +69,7 @@ def log_matrix(
     def fill(reader: OfflineReader, first: int, end: int) -> None:
         feature_matrix(features, reader, matrix[requests.offsets[first] : requests.offsets[end]])
 
-    read_in_chunks(
+    for_each_chunk(
         index,
         requests,
         features,

@@ -12,23 +12,31 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64, Int64, Ragged, segment_first, segment_latest, segment_sums
+from features.arrays import NO_TIME, CsrLists, Float64, Int64, segment_first, segment_latest, segment_sums
 from features.definitions.aggregates import (
     CATALOGUE,
     DATED_CLICK,
     USER,
+    Aggregate,
     Count,
     First,
     Key,
     Last,
-    Read,
     category_of,
-    kind_of,
+    event_table_of,
     window_edge,
 )
 from features.history import Histories, UserClicks, clicked_before, clicks_by_user, histories
 from features.log import Catalog, Log, Requests
-from features.offline.sorted_events import Counters, Occurrences, Probes, ascending, asked_keys, counters, occurrences
+from features.offline.sorted_events import (
+    EventColumns,
+    Lookups,
+    SortedEvents,
+    asked_keys,
+    counters,
+    occurrences,
+    sort_lookups,
+)
 
 
 @dataclass
@@ -36,8 +44,8 @@ class LogIndex:
     """A log and its sorted counters, each built when first asked for and kept; `prepare` before sharing by threads."""
 
     log: Log
-    _occurrences: dict[tuple[str, bool], Occurrences] = field(default_factory=dict)
-    _counters: dict[tuple[str, Key, bool], Counters] = field(default_factory=dict)
+    _occurrences: dict[tuple[str, bool], EventColumns] = field(default_factory=dict)
+    _counters: dict[tuple[str, Key, bool], SortedEvents] = field(default_factory=dict)
     _clicks: UserClicks | None = None
 
     def reader(self, requests: Requests, history: Histories, *, delay: int = 0, timezone: str = "UTC") -> OfflineReader:
@@ -50,7 +58,7 @@ class LogIndex:
         """The histories of `requests`: the latest `length` distinct items their users clicked before."""
         return histories(self.clicks(), requests, length=length, delay=delay)
 
-    def clicked_before(self, moment: int, *, length: int) -> Ragged:
+    def clicked_before(self, moment: int, *, length: int) -> CsrLists:
         """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
         return clicked_before(self.clicks(), moment, length=length)
 
@@ -60,37 +68,37 @@ class LogIndex:
             self._clicks = clicks_by_user(self.log.events, len(self.log.users))
         return self._clicks
 
-    def prepare(self, reads: Sequence[Read], *, threads: int = 1) -> None:
+    def prepare(self, reads: Sequence[Aggregate], *, threads: int = 1) -> None:
         """Build what `reads` need, so that threads only look up."""
-        tables = {(kind_of(read.what), read.by, True) for read in reads}
+        tables = {(event_table_of(read.what), read.by, True) for read in reads}
         tables |= {
-            (kind_of(read.what), read.by, False)
+            (event_table_of(read.what), read.by, False)
             for read in reads
-            if isinstance(read, Count) and read.window is None and self.has_undated(read.what)
+            if isinstance(read, Count) and read.window is None and self.has_untimed_events(read.what)
         }
         for what, _, dated in sorted(tables):
             self.occurrences(what, dated=dated)
         slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
         with ThreadPoolExecutor(max(1, threads)) as pool:
-            jobs: list[Future[UserClicks] | Future[Counters]] = [pool.submit(self.clicks)]
+            jobs: list[Future[UserClicks] | Future[SortedEvents]] = [pool.submit(self.clicks)]
             jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
             for job in jobs:
                 job.result()
 
-    def has_undated(self, what: str) -> bool:
+    def has_untimed_events(self, what: str) -> bool:
         """Whether `what` counts any event of which only the order is known."""
         return what != DATED_CLICK and len(self.occurrences(what, dated=False)) > 0
 
-    def occurrences(self, what: str, *, dated: bool) -> Occurrences:
+    def occurrences(self, what: str, *, dated: bool) -> EventColumns:
         """The events (or shown candidates) of one kind, with a date or without, in time order."""
-        kind = kind_of(what)
+        kind = event_table_of(what)
         if (kind, dated) not in self._occurrences:
             self._occurrences[kind, dated] = occurrences(self.log, kind, dated=dated)
         return self._occurrences[kind, dated]
 
-    def counters(self, what: str, by: Key, *, dated: bool) -> Counters:
+    def counters(self, what: str, by: Key, *, dated: bool) -> SortedEvents:
         """The same, sorted by a key."""
-        kind = kind_of(what)
+        kind = event_table_of(what)
         if (kind, by, dated) not in self._counters:
             self._counters[kind, by, dated] = counters(self.occurrences(kind, dated=dated), by, self.log)
         return self._counters[kind, by, dated]
@@ -98,7 +106,7 @@ class LogIndex:
 
 @dataclass
 class OfflineReader:
-    """`features.definitions.aggregates.Reader` over a log, for one batch of requests in that log's codes.
+    """`features.definitions.aggregates.FeatureReader` over a log, for one batch of requests in that log's codes.
 
     Every probe is put in order once for each key, and every moment searched once for each kind of event; windows share
     both.
@@ -109,8 +117,8 @@ class OfflineReader:
     histories: Histories
     delay: int
     timezone: str
-    _probes: dict[Key, Probes] = field(default_factory=dict)
-    _probes_of: dict[tuple[str, Key, bool], Probes] = field(default_factory=dict)
+    _probes: dict[Key, Lookups] = field(default_factory=dict)
+    _probes_of: dict[tuple[str, Key, bool], Lookups] = field(default_factory=dict)
     _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
     _n_values: dict[str, Float64] = field(default_factory=dict)
     _counts: dict[Count, Int64] = field(default_factory=dict)
@@ -138,20 +146,20 @@ class OfflineReader:
         probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
         table = self.index.counters(read.what, read.by, dated=True)
         if read.window is None:
-            answers = table.n_of_key(probes.key, end)
+            answers = table.count_before(probes.key, end)
         else:
             opens = self._position(read.what, read.window, dated=True)
             answers = table.since(probes.key, opens[probes.request], end)
-        found = self._to_rows(probes.unsorted(answers), read.by)
-        if read.window is None and self.index.has_undated(read.what):
+        found = self._to_rows(probes.in_row_order(answers), read.by)
+        if read.window is None and self.index.has_untimed_events(read.what):
             found = found + self._count_undated(read)
         return found
 
     def _count_undated(self, read: Count) -> Int64:
         probes = self._probes_in(read.what, read.by, dated=False)
         end = self._before(read.what, read.by, dated=False)
-        answers = self.index.counters(read.what, read.by, dated=False).n_of_key(probes.key, end)
-        return self._to_rows(probes.unsorted(answers), read.by)
+        answers = self.index.counters(read.what, read.by, dated=False).count_before(probes.key, end)
+        return self._to_rows(probes.in_row_order(answers), read.by)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
@@ -164,15 +172,15 @@ class OfflineReader:
     def _times(self, what: str, by: Key, *, latest: bool) -> Int64:
         probes, end = self._probes_in(what, by, dated=True), self._end(what, by)
         table = self.index.counters(what, by, dated=True)
-        n = table.n_of_key(probes.key, end)
-        times = probes.unsorted(table.times(end - 1 if latest else end - n, n > 0), NO_TIME)
+        n = table.count_before(probes.key, end)
+        times = probes.in_row_order(table.times(end - 1 if latest else end - n, n > 0), NO_TIME)
         if probes.offsets is None:
             return self._to_rows(times, by)
         return segment_latest(times, probes.offsets) if latest else segment_first(times, probes.offsets)
 
     def _end(self, what: str, by: Key) -> Int64:
         """Places after the dated occurrences before each probe's request, kept for all windows of one key."""
-        kind = kind_of(what)
+        kind = event_table_of(what)
         if (kind, by) not in self._ends:
             self._ends[kind, by] = self._before(kind, by, dated=True)
         return self._ends[kind, by]
@@ -184,7 +192,7 @@ class OfflineReader:
 
     def _position(self, what: str, window: int | None, *, dated: bool) -> Int64:
         """How many occurrences are strictly before each request, or before a window of it, (n,)."""
-        asked = (kind_of(what), window, dated)
+        asked = (event_table_of(what), window, dated)
         if asked not in self._positions:
             moments = self.requests.time - self.delay
             if window is not None:
@@ -192,31 +200,31 @@ class OfflineReader:
             self._positions[asked] = np.searchsorted(self.index.occurrences(what, dated=dated).time, moments)
         return self._positions[asked]
 
-    def _probes_in(self, what: str, by: Key, *, dated: bool) -> Probes:
+    def _probes_in(self, what: str, by: Key, *, dated: bool) -> Lookups:
         """The probes of a key that a table of counters can answer."""
-        asked = (kind_of(what), by, dated)
+        asked = (event_table_of(what), by, dated)
         if asked not in self._probes_of:
             self._probes_of[asked] = self._probes_by(by).of(self.index.counters(what, by, dated=dated))
         return self._probes_of[asked]
 
-    def _probes_by(self, by: Key) -> Probes:
+    def _probes_by(self, by: Key) -> Lookups:
         if by not in self._probes:
             self._probes[by] = self._make_probes(by)
         return self._probes[by]
 
-    def _make_probes(self, by: Key) -> Probes:
+    def _make_probes(self, by: Key) -> Lookups:
         requests, log = self.requests, self.index.log
         if by in (CATALOGUE, USER):
             asked = asked_keys(requests.user, requests.user, by, log)
-            return ascending(asked, np.arange(len(requests), dtype=np.int32), None)
+            return sort_lookups(asked, np.arange(len(requests), dtype=np.int32), None)
         request = requests.request_of_row()
         asked = asked_keys(requests.row_user(), requests.item, by, log)
         if asked.owner is None:
-            return ascending(asked, request, None)
+            return sort_lookups(asked, request, None)
         column = self.catalog.categories[str(category_of(by))]
         lengths = column.codes.lengths()[requests.item]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return ascending(asked, request[asked.owner], offsets)
+        return sort_lookups(asked, request[asked.owner], offsets)
 
     def _to_rows(self, answers: Int64, by: Key) -> Int64:
         """From an answer a probe to one a candidate row."""

@@ -29,7 +29,7 @@ from features.log import Log
 
 
 @dataclass(frozen=True)
-class Occurrences:
+class EventColumns:
     """Events of one kind, or the candidates of shown lists, in time order. user, item: codes. time: microseconds."""
 
     user: Int32
@@ -41,7 +41,7 @@ class Occurrences:
 
 
 @dataclass(frozen=True)
-class Counters:
+class SortedEvents:
     """Occurrences by a key.
 
     composite: (m,) ascending number << bits | position; an item with several values of a category stands under each.
@@ -78,7 +78,7 @@ class Counters:
         wanted |= position
         return wanted
 
-    def n_of_key(self, number: Int64, end: Int64) -> Int64:
+    def count_before(self, number: Int64, end: Int64) -> Int64:
         """How many of each number stand before place `end`, as `before` gave it."""
         return end - self.starts[number]
 
@@ -103,7 +103,7 @@ def _searched(composite: Int64, wanted: Int64) -> Int64:
 
 
 @dataclass(frozen=True)
-class Probes:
+class Lookups:
     """The keys that a batch of requests asks for, ascending by (key, request); key -1 asks for nothing.
 
     key, request: (m,). place: (m,) where each answer stands in the order of the rows. n: how many answers there are;
@@ -117,7 +117,7 @@ class Probes:
     n: int
     offsets: Int64 | None
 
-    def of(self, table: Counters) -> Probes:
+    def of(self, table: SortedEvents) -> Lookups:
         """The probes whose keys occur in a table, with their numbers as keys."""
         if table.keys is None:
             return self
@@ -125,9 +125,9 @@ class Probes:
         known = np.zeros(len(number), bool)
         if len(table.keys):
             known = table.keys.take(number, mode="clip") == self.key
-        return Probes(number[known], self.request[known], self.place[known], self.n, self.offsets)
+        return Lookups(number[known], self.request[known], self.place[known], self.n, self.offsets)
 
-    def unsorted(self, answers: Int64, nothing: int = 0) -> Int64:
+    def in_row_order(self, answers: Int64, nothing: int = 0) -> Int64:
         """Answers in the order of the rows, (n,), `nothing` where there was no probe."""
         full = len(self.place) == self.n
         result = np.empty(self.n, np.int64) if full else np.full(self.n, nothing, np.int64)
@@ -135,11 +135,11 @@ class Probes:
         return result
 
 
-def occurrences(log: Log, what: str, *, dated: bool) -> Occurrences:
+def occurrences(log: Log, what: str, *, dated: bool) -> EventColumns:
     """The occurrences of `what` in a log, with a date or without."""
     if what == IMPRESSION:
         return (
-            _shown(log) if dated else Occurrences(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
+            _shown(log) if dated else EventColumns(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64))
         )
     events = log.events
     if what in (CLICK, DATED_CLICK):
@@ -149,16 +149,16 @@ def occurrences(log: Log, what: str, *, dated: bool) -> Occurrences:
     else:
         kept = np.zeros(len(events), bool)
     if kept.all():
-        return Occurrences(events.user, events.item, events.time)
+        return EventColumns(events.user, events.item, events.time)
     rows = np.flatnonzero(kept)
-    return Occurrences(events.user[rows], events.item[rows], events.time[rows])
+    return EventColumns(events.user[rows], events.item[rows], events.time[rows])
 
 
-def counters(found: Occurrences, by: Key, log: Log) -> Counters:
+def counters(found: EventColumns, by: Key, log: Log) -> SortedEvents:
     """Occurrences sorted by (key, time). Those of an unknown user or item are in no counter that needs one."""
     n, bits = len(found), len(found).bit_length()
     if by == CATALOGUE:
-        return Counters(None, np.array([0, n, 0], np.int32), None, bits, found.time)
+        return SortedEvents(None, np.array([0, n, 0], np.int32), None, bits, found.time)
     asked = asked_keys(found.user, found.item, by, log)
     position = asked.owner
     known = asked.key >= 0 if asked.other is None else (asked.key >= 0) & (asked.other >= 0)
@@ -168,10 +168,10 @@ def counters(found: Occurrences, by: Key, log: Log) -> Counters:
     number, starts, keys, order = _numbered(asked)
     number <<= bits
     number |= order if position is None else position[order]
-    return Counters(number, np.append(starts, np.int32(0)), keys, bits, found.time)
+    return SortedEvents(number, np.append(starts, np.int32(0)), keys, bits, found.time)
 
 
-def _numbered(asked: AskedKeys) -> tuple[Int64, Int32, Int64 | None, Int32]:
+def _numbered(asked: LookupKeys) -> tuple[Int64, Int32, Int64 | None, Int32]:
     """Numbers of keys in ascending order, (m,), where each number begins there, the keys of the numbers or None where
     they are the same, and the order, (m,)."""
     if asked.other is None:
@@ -187,7 +187,7 @@ def _numbered(asked: AskedKeys) -> tuple[Int64, Int32, Int64 | None, Int32]:
 
 
 @dataclass(frozen=True)
-class AskedKeys:
+class LookupKeys:
     """The keys of (user, item) pairs; for a category each of its values. Codes are -1 for what is not known.
 
     key: (m,) codes below n_keys. other: None, or (m,) codes below n_others that make it a key of two parts. owner:
@@ -200,10 +200,10 @@ class AskedKeys:
     n_others: int = 1
     owner: Int32 | None = None
 
-    def take(self, kept: Bool) -> AskedKeys:
+    def take(self, kept: Bool) -> LookupKeys:
         """The keys where `kept`, without their owners."""
         other = None if self.other is None else self.other[kept]
-        return AskedKeys(self.key[kept], self.n_keys, other, self.n_others)
+        return LookupKeys(self.key[kept], self.n_keys, other, self.n_others)
 
     def whole(self) -> tuple[Keys, int]:
         """Each key as one integer, (m,), -1 where a part is not known, and how many there may be."""
@@ -216,17 +216,17 @@ class AskedKeys:
         return key, self.n_keys * self.n_others
 
 
-def asked_keys(user: Int32, item: Int32, by: Key, log: Log) -> AskedKeys:
+def asked_keys(user: Int32, item: Int32, by: Key, log: Log) -> LookupKeys:
     """The keys under which (user, item) pairs are counted, or asked for."""
     n_users, n_items, column = len(log.users), max(1, len(log.catalog)), category_of(by)
     if by == CATALOGUE:
-        return AskedKeys(np.zeros(len(user), np.int32), 1)
+        return LookupKeys(np.zeros(len(user), np.int32), 1)
     if by == USER:
-        return AskedKeys(user, n_users)
+        return LookupKeys(user, n_users)
     if by == ITEM:
-        return AskedKeys(item, n_items)
+        return LookupKeys(item, n_items)
     if by == USER_ITEM:
-        return AskedKeys(user, n_users, item, n_items)
+        return LookupKeys(user, n_users, item, n_items)
     if column is None or column not in log.catalog.categories:
         raise InputError(
             f"counts by {by!r}: expected a categorical item column, one of {sorted(log.catalog.categories)}; "
@@ -236,19 +236,19 @@ def asked_keys(user: Int32, item: Int32, by: Key, log: Log) -> AskedKeys:
     values, n_values = category.codes.take(item), max(1, len(category.values))
     owner = np.repeat(np.arange(len(item), dtype=np.int32), values.lengths())
     if len(by) == 1:
-        return AskedKeys(values.codes, n_values, owner=owner)
-    return AskedKeys(user[owner], n_users, values.codes, n_values, owner)
+        return LookupKeys(values.codes, n_values, owner=owner)
+    return LookupKeys(user[owner], n_users, values.codes, n_values, owner)
 
 
-def ascending(asked: AskedKeys, request: Int32, offsets: Int64 | None) -> Probes:
+def sort_lookups(asked: LookupKeys, request: Int32, offsets: Int64 | None) -> Lookups:
     """Probes in ascending order of (key, request). request: (m,) ascending, of each key."""
     key, place = ordered(*asked.whole())
-    return Probes(key, request[place], place, len(key), offsets)
+    return Lookups(key, request[place], place, len(key), offsets)
 
 
-def _shown(log: Log) -> Occurrences:
+def _shown(log: Log) -> EventColumns:
     requests = log.impressions.requests
     kept = np.repeat(~log.impressions.sampled, requests.lengths())
     if kept.all():
-        return Occurrences(requests.row_user(), requests.item, requests.row_time())
-    return Occurrences(requests.row_user()[kept], requests.item[kept], requests.row_time()[kept])
+        return EventColumns(requests.row_user(), requests.item, requests.row_time())
+    return EventColumns(requests.row_user()[kept], requests.item[kept], requests.row_time()[kept])

@@ -30,8 +30,8 @@ from features.definitions.aggregates import (
 from features.log import HISTORY_TYPE
 from features.online.change_batches import addressed
 from features.online.click_ledger import Rule, unpack
-from features.online.counter_records import Changes, Records, Table, tables_for
-from features.online.delayed_changes import changes_of
+from features.online.counter_records import Changes, CounterLayout, Records, tables_for
+from features.online.delayed_changes import delta_arrays
 from features.online.items import StoredItem, read_items
 from features.online.keys import (
     Change,
@@ -43,17 +43,17 @@ from features.online.keys import (
     ledgers_of,
 )
 from features.online.settings import StoreSettings
-from features.stores.base import StoreSnapshot, Transaction, with_prefix
+from features.stores.base import StoreSnapshot, Transaction, scan_prefix
 
 SHOWN_KIND, ROW_KIND = 0, 1
-NOBODY = "\0"
+ANONYMOUS_PREFIX = "\0"
 """Begins the user part of the ledgers of users who are not known."""
 
 _CLICK_TIME = Struct("<qH")
 
 
 @dataclass(frozen=True)
-class Counting:
+class CounterAggregation:
     """How changes are counted, given the kinds of events seen so far. kinds: names by number; the first two are the
     impression and the clicked row of a list that no event belongs to.
     """
@@ -62,17 +62,17 @@ class Counting:
     kinds: tuple[str, ...]
 
     @cached_property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[CounterLayout, ...]:
         """The tables of counters, in the order of their numbers."""
         return tables_for(self.settings.reads)
 
     @cached_property
-    def pairs(self) -> Table:
+    def user_item_layout(self) -> CounterLayout:
         """What is counted by user and item; read from ledgers, not from records."""
         whats = {
             CLICK if read.what == DATED_CLICK else read.what for read in self.settings.reads if read.by == USER_ITEM
         }
-        return Table(USER_ITEM, tuple(sorted(whats)), ())
+        return CounterLayout(USER_ITEM, tuple(sorted(whats)), ())
 
     @cached_property
     def whats(self) -> tuple[frozenset[str], ...]:
@@ -82,7 +82,7 @@ class Counting:
     @cached_property
     def counted(self) -> dict[Key, Bool]:
         """For each key (n_kinds, n_whats), which kinds of events each of its table's whats counts."""
-        return {table.by: table.counted(self.whats) for table in (*self.tables, self.pairs)}
+        return {table.by: table.counted(self.whats) for table in (*self.tables, self.user_item_layout)}
 
     @cached_property
     def rule(self) -> Rule:
@@ -91,17 +91,19 @@ class Counting:
         return Rule(usable.__getitem__, ROW_KIND, SHOWN_KIND, self.settings.click_window)
 
     @cached_property
-    def lists_in_ledgers(self) -> bool:
+    def needs_impression_ledger(self) -> bool:
         """Whether what a user was shown has to be known item by item."""
         return any(read.what == IMPRESSION and "user" in read.by and read.by != USER for read in self.settings.reads)
 
     @cached_property
-    def mattering(self) -> frozenset[int]:
+    def counted_event_types(self) -> frozenset[int]:
         """The kinds of events that anything counts."""
         return frozenset(kind for kind in range(len(self.kinds)) if self._matters(kind))
 
     def _matters(self, kind: int) -> bool:
-        return self.is_click(kind) or bool(self.addresses[kind]) or bool(self.counted[USER_ITEM][kind].any())
+        return (
+            self.is_click(kind) or bool(self.counters_by_event_type[kind]) or bool(self.counted[USER_ITEM][kind].any())
+        )
 
     def is_click(self, kind: int) -> bool:
         """Whether a kind of event is a click."""
@@ -112,18 +114,18 @@ class Counting:
         return self.kinds[kind] != HISTORY_TYPE
 
     @cached_property
-    def addresses(self) -> tuple[tuple[tuple[int, Key], ...], ...]:
+    def counters_by_event_type(self) -> tuple[tuple[tuple[int, Key], ...], ...]:
         """For each kind of event, the (table, key) that count it."""
         return tuple(
             tuple((number, table.by) for number, table in enumerate(self.tables) if self.counted[table.by][kind].any())
             for kind in range(len(self.kinds))
         )
 
-    def keys_of(self, change: Change, item: StoredItem | None) -> list[tuple[int, tuple[str, ...]]]:
+    def counter_keys(self, change: Change, item: StoredItem | None) -> list[tuple[int, tuple[str, ...]]]:
         """The (table, key) pairs under which a change is counted. item: as the items table has it."""
         found: list[tuple[int, tuple[str, ...]]] = []
         user = change.user
-        for number, by in self.addresses[change.kind]:
+        for number, by in self.counters_by_event_type[change.kind]:
             if by == ITEM:
                 found.append((number, (change.item,)))
             elif by == CATALOGUE:
@@ -137,14 +139,14 @@ class Counting:
                 found += [(number, (user, value)) for value in item.values(str(category_of(by)))]
         return found
 
-    def fold(self, transaction: Transaction, changes: Sequence[tuple[Change, int]], horizon: int) -> None:
+    def apply_deltas(self, transaction: Transaction, changes: Sequence[tuple[Change, int]], horizon: int) -> None:
         """Add changes, and how often each, to the counters and histories. horizon: all changes before it are folded,
         and they are all before it; ledgers have them already.
         """
         found = addressed(changes, [self.is_dated(kind) for kind in range(len(self.kinds))])
         items = read_items(transaction, found.items)
         for number, table in enumerate(self.tables):
-            keys, part = found.under(table.by, np.asarray(self.counted[table.by].any(axis=1)), items)
+            keys, part = found.group_by_key(table.by, np.asarray(self.counted[table.by].any(axis=1)), items)
             self._add(transaction, number, keys, part, horizon)
         self._fold_histories(transaction, [change for change, count in changes if count > 0])
 
@@ -162,18 +164,22 @@ class Counting:
                 self._set_extremes(transaction, table, records[row : row + 1], keys[row][0], horizon)
         transaction.put_many(zip(names, table.encode(records), strict=True))
 
-    def _set_extremes(self, snapshot: StoreSnapshot, table: Table, record: Records, item: str, horizon: int) -> None:
+    def _set_extremes(
+        self, snapshot: StoreSnapshot, table: CounterLayout, record: Records, item: str, horizon: int
+    ) -> None:
         """First and last time of an item from which an event was taken, from the ledgers of all its users; those of
         impressions, which ledgers need not hold and which are never taken, stay.
         """
         history = self._history_of(snapshot, item, horizon)
         fresh = table.decode([None])
-        table.add(fresh, changes_of([(0, *one, self.is_dated(one[0].kind)) for one in history]), self.counted[table.by])
+        table.add(
+            fresh, delta_arrays([(0, *one, self.is_dated(one[0].kind)) for one in history]), self.counted[table.by]
+        )
         for place, what in enumerate(table.whats):
             if what != IMPRESSION:
                 record["first"][0, place], record["last"][0, place] = fresh["first"][0, place], fresh["last"][0, place]
 
-    def move(
+    def recategorise_item(
         self, transaction: Transaction, item: str, column: str, gone: Sequence[str], new: Sequence[str], horizon: int
     ) -> None:
         """Move what an item counted for to its present values of a category, which `value_key`s already name."""
@@ -187,7 +193,7 @@ class Counting:
         added = [(change, count) for change, count in history if change.user is not None]
         for value in new:
             rows = {user: row for row, user in enumerate(dict.fromkeys(str(change.user) for change, _ in added))}
-            changes = changes_of(
+            changes = delta_arrays(
                 [(rows[str(change.user)], change, count, self.is_dated(change.kind)) for change, count in added]
             )
             self._add(transaction, number, [(user, value) for user in rows], changes, horizon)
@@ -218,7 +224,7 @@ class Counting:
 
     def _items_with(self, snapshot: StoreSnapshot, column: str, value: str) -> list[str]:
         prefix = items_with(self.settings.categories.index(column), value)
-        return [last_part(key, prefix) for key, _ in with_prefix(snapshot, prefix)]
+        return [last_part(key, prefix) for key, _ in scan_prefix(snapshot, prefix)]
 
     def _recount_users(
         self, transaction: Transaction, number: int, column: str, value: str, users: set[str], horizon: int
@@ -230,20 +236,20 @@ class Counting:
             changes = [
                 (0, Change(one.time, one.kind, user, item), count, self.is_dated(one.kind))
                 for item, ledger in zip(items, ledgers, strict=True)
-                for one, count in self.rule.happenings(unpack(ledger)).items()
+                for one, count in self.rule.resolve(unpack(ledger)).items()
             ]
             record = table.decode([None])
-            table.add(record, changes_of(changes, horizon), self.counted[table.by])
+            table.add(record, delta_arrays(changes, horizon), self.counted[table.by])
             transaction.put_many([(counters_key(number, (user, value)), record.tobytes())])
 
     def _history_of(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[tuple[Change, int]]:
         """All that ledgers say of an item before the horizon."""
         prefix = ledgers_of(item)
         found = []
-        for key, value in with_prefix(snapshot, prefix):
+        for key, value in scan_prefix(snapshot, prefix):
             user = last_part(key, prefix)
-            known = None if user.startswith(NOBODY) else user
-            for one, count in self.rule.happenings(unpack(value)).items():
+            known = None if user.startswith(ANONYMOUS_PREFIX) else user
+            for one, count in self.rule.resolve(unpack(value)).items():
                 if one.time < horizon:
                     found.append((Change(one.time, one.kind, known, item), count))
         return found

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Bool, Int32, Int64, Ragged
+from features.arrays import Bool, CsrLists, Int32, Int64
 from features.definitions.aggregates import CATALOGUE, ITEM, USER, Key, category_of
 from features.online.counter_records import Changes
-from features.online.delayed_changes import changes_of
+from features.online.delayed_changes import delta_arrays
 from features.online.items import StoredItem
 from features.online.keys import Change
 
 
 @dataclass(frozen=True)
-class Addressed:
+class DeltaBatch:
     """Changes as arrays, with codes for their users and items. users, items: names by code; user -1: nobody we know."""
 
     users: tuple[str, ...]
@@ -25,7 +25,9 @@ class Addressed:
     item: Int32
     changes: Changes
 
-    def under(self, by: Key, counted: Bool, known: Mapping[str, StoredItem]) -> tuple[list[tuple[str, ...]], Changes]:
+    def group_by_key(
+        self, by: Key, counted: Bool, known: Mapping[str, StoredItem]
+    ) -> tuple[list[tuple[str, ...]], Changes]:
         """The distinct keys of `by` that changes of the counted kinds fall under, and those changes, row by key.
 
         counted: (n_kinds,). known: the items that were described; the others have no category values.
@@ -53,21 +55,21 @@ class Addressed:
         return Changes(row, changes.kind[index], changes.time[index], changes.dated[index], changes.count[index])
 
 
-def addressed(changes: Sequence[tuple[Change, int]], dated: Sequence[bool]) -> Addressed:
+def addressed(changes: Sequence[tuple[Change, int]], dated: Sequence[bool]) -> DeltaBatch:
     """Changes, and how often each. dated: for each kind, whether its time is known."""
     users: dict[str | None, int] = {None: -1}
     items: dict[str, int] = {}
     user = np.array([users.setdefault(change.user, len(users) - 1) for change, _ in changes], np.int32)
     item = np.array([items.setdefault(change.item, len(items)) for change, _ in changes], np.int32)
-    arrays = changes_of([(0, change, count, dated[change.kind]) for change, count in changes])
-    return Addressed(tuple(str(name) for name in users if name is not None), tuple(items), user, item, arrays)
+    arrays = delta_arrays([(0, change, count, dated[change.kind]) for change, count in changes])
+    return DeltaBatch(tuple(str(name) for name in users if name is not None), tuple(items), user, item, arrays)
 
 
-def _values(items: Sequence[str], known: Mapping[str, StoredItem], column: str) -> tuple[list[str], Ragged]:
+def _values(items: Sequence[str], known: Mapping[str, StoredItem], column: str) -> tuple[list[str], CsrLists]:
     """The category values of some items: their names, and a row of codes for each item."""
     rows = [known[item].values(column) if item in known else () for item in items]
     codes: dict[str, int] = {}
     flat = np.array([codes.setdefault(value, len(codes)) for row in rows for value in row], np.int32)
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return list(codes), Ragged(offsets, flat)
+    return list(codes), CsrLists(offsets, flat)

@@ -25,10 +25,10 @@ class Entry(NamedTuple):
     impression: int
     kind: int
     source: int
-    named: int
+    has_event_id: int
 
 
-class Happening(NamedTuple):
+class CountedEvent(NamedTuple):
     """What is counted: an event of a kind at a time."""
 
     time: int
@@ -46,16 +46,16 @@ class Rule:
     shown_kind: int
     click_window: int
 
-    def happenings(self, entries: Iterable[Entry]) -> Counter[Happening]:
+    def resolve(self, entries: Iterable[Entry]) -> Counter[CountedEvent]:
         """What the entries of one user and item amount to, whatever their order."""
         events = sorted(entry for entry in entries if entry.source == EVENT)
         rows = sorted(entry for entry in entries if entry.source == CLICKED_ROW)
-        found = Counter(Happening(entry.time, self.shown_kind) for entry in entries if entry.source == SHOWN)
+        found = Counter(CountedEvent(entry.time, self.shown_kind) for entry in entries if entry.source == SHOWN)
         times = [event.time for event in events]
         unmatched = self._match(events, rows, times)
-        found.update(Happening(time, event.kind) for time, event in zip(times, events, strict=True))
+        found.update(CountedEvent(time, event.kind) for time, event in zip(times, events, strict=True))
         for time in {row.time for row in unmatched}:
-            found[Happening(time, self.row_kind)] = 1
+            found[CountedEvent(time, self.row_kind)] = 1
         return found
 
     def _match(self, events: list[Entry], rows: list[Entry], times: list[int]) -> list[Entry]:
@@ -86,11 +86,11 @@ def pack(entries: Iterable[Entry]) -> bytes:
     return b"".join([_ENTRY.pack(*entry) for entry in entries])
 
 
-def identity(entry: Entry) -> tuple[int, int, int] | None:
+def dedup_key(entry: Entry) -> tuple[int, int, int] | None:
     """What makes an arrival a repeat of another of the same user and item; None for one that repeats nothing here.
 
     Events with an id of their own are compared by it, elsewhere; others by kind and time; rows of lists by the list.
     """
     if entry.source == EVENT:
-        return None if entry.named else (EVENT, entry.kind, entry.time)
+        return None if entry.has_event_id else (EVENT, entry.kind, entry.time)
     return (entry.source, entry.impression, 0)

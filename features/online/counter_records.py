@@ -22,9 +22,9 @@ from features.definitions.aggregates import (
     DATED_CLICK,
     ITEM,
     USER_ITEM,
+    Aggregate,
     Count,
     Key,
-    Read,
     category_of,
     cell_width,
     window_edge,
@@ -57,7 +57,7 @@ class Changes:
 
 
 @dataclass(frozen=True)
-class Table:
+class CounterLayout:
     """The layout of the records of one key. whats: what is counted. rings: (place in whats, window) of each ring."""
 
     by: Key
@@ -109,7 +109,7 @@ class Table:
                 if of == place:
                     _add_to_ring(records, ring, part, window)
 
-    def of(self, source: Table, records: Records) -> Records:
+    def of(self, source: CounterLayout, records: Records) -> Records:
         """The same records in this table's layout, (n,), from one that counts at least as much."""
         result = np.zeros(len(records), self.dtype)
         for place, what in enumerate(self.whats):
@@ -133,7 +133,7 @@ class Table:
             result["cells"][0, ring] = np.where(same, records["cells"][:, ring], 0).sum(axis=0)
         return result
 
-    def ever(self, records: Records, what: str) -> Int64:
+    def total(self, records: Records, what: str) -> Int64:
         """The count of all time of each record, (n,)."""
         return np.asarray(records["dated" if what == DATED_CLICK else "total"][:, self.place(what)])
 
@@ -169,7 +169,7 @@ class Table:
         return self.whats.index(CLICK if what == DATED_CLICK else what)
 
 
-def tables_for(reads: Sequence[Read]) -> tuple[Table, ...]:
+def tables_for(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
     """The tables that answer `reads`, in a fixed order; the item's also has whatever is counted by category, so that
     an item's counts can be moved to another category. Counts by user and item are no table: see
     `features.online.click_ledger`.
@@ -186,7 +186,7 @@ def tables_for(reads: Sequence[Read]) -> tuple[Table, ...]:
     for by in sorted(wanted):
         whats = tuple(sorted({what for what, _ in wanted[by]}))
         rings = sorted((whats.index(what), window) for what, window in wanted[by] if window is not None)
-        tables.append(Table(by, whats, tuple(rings)))
+        tables.append(CounterLayout(by, whats, tuple(rings)))
     return tuple(tables)
 
 

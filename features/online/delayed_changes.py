@@ -19,21 +19,21 @@ from features.stores.base import StoreSnapshot, Transaction
 _COUNT = Struct("<q")
 
 
-def waiting(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[tuple[Change, int]]:
+def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[tuple[Change, int]]:
     """The changes that wait, of times from `start` (or ever) to before `end`, and how often each."""
     first = PENDING if start is None else pending_before(start)
     found = snapshot.between(first, pending_before(end))
     return [(change_of(key), _COUNT.unpack(value)[0]) for key, value in found]
 
 
-def take_due(transaction: Transaction, horizon: int) -> list[tuple[Change, int]]:
+def pop_visible(transaction: Transaction, horizon: int) -> list[tuple[Change, int]]:
     """Remove the changes before the horizon from the queue and return them."""
-    due = waiting(transaction, start=None, end=horizon)
+    due = read_pending(transaction, start=None, end=horizon)
     transaction.delete_many([pending_key(change) for change, _ in due])
     return due
 
 
-def enqueue(transaction: Transaction, changes: Sequence[tuple[Change, int]]) -> None:
+def add_pending(transaction: Transaction, changes: Sequence[tuple[Change, int]]) -> None:
     """Add changes to the queue; what comes to nothing leaves it."""
     keys = [pending_key(change) for change, _ in changes]
     before = [_COUNT.unpack(value)[0] if value else 0 for value in transaction.get_many(keys)]
@@ -43,7 +43,7 @@ def enqueue(transaction: Transaction, changes: Sequence[tuple[Change, int]]) -> 
 
 
 @dataclass
-class Overlay:
+class PendingCounters:
     """Changes that wait, in memory, by what reads ask for. sequence: of the state it was read from. end: changes before
     it are in. by_key: for each table, key to places in `changes`.
     """
@@ -69,12 +69,12 @@ class Overlay:
         """The changes of a table's keys before a moment; row is the place in `keys`."""
         known = self.by_key.get(table)
         if not known:
-            return changes_of(())
+            return delta_arrays(())
         rows = [(row, key) for row, key in enumerate(keys) if key in known]
-        return changes_of([(row, *one) for row, key in rows for one in self.of_key(table, key, moment)])
+        return delta_arrays([(row, *one) for row, key in rows for one in self.of_key(table, key, moment)])
 
 
-def changes_of(rows: Sequence[tuple[int, Change, int, bool]], moment: int | None = None) -> Changes:
+def delta_arrays(rows: Sequence[tuple[int, Change, int, bool]], moment: int | None = None) -> Changes:
     """Arrays of (row, change, count, dated), those before a moment if it is given."""
     kept = [row for row in rows if moment is None or row[1].time < moment]
     if not kept:

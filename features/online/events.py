@@ -31,7 +31,7 @@ class IncomingEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownList:
+class Impression:
     """One shown list. clicked: those of its items that are known to be clicked. sampled: made up, so that its clicks
     count but nothing was shown.
     """
@@ -53,7 +53,7 @@ class RejectedEvent:
     message: str
 
 
-class Arrival(NamedTuple):
+class EventRecord(NamedTuple):
     """One thing about one item. kind: name of the event type. list_id: the list it belongs to. once: what counts once,
     all arrivals of one `group` together; None where the ledger tells repeats.
     """
@@ -68,7 +68,9 @@ class Arrival(NamedTuple):
     group: int
 
 
-def event_arrivals(events: Sequence[IncomingEvent], *, latest: int | None) -> tuple[list[Arrival], list[RejectedEvent]]:
+def parse_events(
+    events: Sequence[IncomingEvent], *, latest: int | None
+) -> tuple[list[EventRecord], list[RejectedEvent]]:
     """The arrivals of events, and those that are not usable."""
     arrivals, rejected = [], []
     for index, event in enumerate(events):
@@ -79,14 +81,16 @@ def event_arrivals(events: Sequence[IncomingEvent], *, latest: int | None) -> tu
             continue
         once = None if event.event_id is None else f"event\0{event.event_id}"
         arrivals.append(
-            Arrival(event.user_id, event.item_id, event.time, kind, EVENT, event.impression_id, once, index)
+            EventRecord(event.user_id, event.item_id, event.time, kind, EVENT, event.impression_id, once, index)
         )
     return arrivals, rejected
 
 
-def list_arrivals(lists: Sequence[ShownList], *, latest: int | None) -> tuple[list[Arrival], list[RejectedEvent]]:
+def parse_impressions(
+    lists: Sequence[Impression], *, latest: int | None
+) -> tuple[list[EventRecord], list[RejectedEvent]]:
     """The arrivals of shown lists, and the lists that are not usable."""
-    arrivals: list[Arrival] = []
+    arrivals: list[EventRecord] = []
     rejected = []
     for index, shown in enumerate(lists):
         problem = _list_problem(shown) or _time_problem(shown.time, latest)
@@ -110,7 +114,7 @@ def id_problem(field: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def _rows(shown: ShownList, group: int) -> Iterator[Arrival]:
+def _rows(shown: Impression, group: int) -> Iterator[EventRecord]:
     """A list's arrivals: its items once each, and its clicks."""
     items = tuple(dict.fromkeys(shown.items))
     list_id = shown.impression_id
@@ -119,9 +123,9 @@ def _rows(shown: ShownList, group: int) -> Iterator[Arrival]:
     if not shown.sampled:
         once = f"list\0{list_id}"
         for item in items:
-            yield Arrival(shown.user_id, item, shown.time, IMPRESSION, SHOWN, list_id, once, group)
+            yield EventRecord(shown.user_id, item, shown.time, IMPRESSION, SHOWN, list_id, once, group)
     for item in dict.fromkeys(shown.clicked):
-        yield Arrival(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
+        yield EventRecord(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
 
 
 def _event_problem(event: IncomingEvent, kind: object) -> tuple[str, str] | None:
@@ -137,7 +141,7 @@ def _event_problem(event: IncomingEvent, kind: object) -> tuple[str, str] | None
     return id_problem("item_id", event.item_id)
 
 
-def _list_problem(shown: ShownList) -> tuple[str, str] | None:
+def _list_problem(shown: Impression) -> tuple[str, str] | None:
     if shown.user_id is not None and (problem := id_problem("user_id", shown.user_id)):
         return problem
     if not shown.items:

@@ -5,25 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from features.online.aggregation import NOBODY, Counting
-from features.online.click_ledger import EVENT, SHOWN, Entry, identity, pack, unpack
-from features.online.events import Arrival
-from features.online.keys import Change, hash64, ledger_key, seen_key
+from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
+from features.online.click_ledger import EVENT, SHOWN, Entry, dedup_key, pack, unpack
+from features.online.events import EventRecord
+from features.online.keys import Change, hash_id, ledger_key, seen_key
 from features.stores.base import Transaction
 
 
-def entered(transaction: Transaction, counting: Counting, arrivals: Sequence[Arrival]) -> Counter[Change]:
+def write_to_ledgers(
+    transaction: Transaction, counting: CounterAggregation, arrivals: Sequence[EventRecord]
+) -> Counter[Change]:
     """Write arrivals into the ledgers, repeats left out; what is then to be counted, negative for taken away."""
     changes: Counter[Change] = Counter()
     pairs: dict[tuple[str, str], list[Entry]] = {}
     numbers = {name: number for number, name in enumerate(counting.kinds)}
-    for arrival in _unseen(transaction, arrivals):
+    for arrival in drop_duplicates(transaction, arrivals):
         kind = numbers[arrival.kind]
-        if arrival.source == SHOWN and not counting.lists_in_ledgers:
+        if arrival.source == SHOWN and not counting.needs_impression_ledger:
             changes[Change(arrival.time, kind, arrival.user, arrival.item)] += 1
-        elif kind in counting.mattering:
+        elif kind in counting.counted_event_types:
             named = arrival.user is None or arrival.once is not None
-            entry = Entry(arrival.time, hash64(arrival.list_id), kind, arrival.source, int(named))
+            entry = Entry(arrival.time, hash_id(arrival.list_id), kind, arrival.source, int(named))
             pairs.setdefault((arrival.item, _ledger_user(arrival)), []).append(entry)
     _enter(transaction, counting, pairs, changes)
     return changes
@@ -31,7 +33,7 @@ def entered(transaction: Transaction, counting: Counting, arrivals: Sequence[Arr
 
 def _enter(
     transaction: Transaction,
-    counting: Counting,
+    counting: CounterAggregation,
     pairs: Mapping[tuple[str, str], list[Entry]],
     changes: Counter[Change],
 ) -> None:
@@ -39,30 +41,30 @@ def _enter(
     keys = [ledger_key(item, user) for item, user in pairs]
     written = []
     for key, value, ((item, user), arrived) in zip(keys, transaction.get_many(keys), pairs.items(), strict=True):
-        name = None if user.startswith(NOBODY) else user
+        name = None if user.startswith(ANONYMOUS_PREFIX) else user
         if value is None and len(arrived) == 1 and arrived[0].source == EVENT:
             written.append((key, pack(arrived)))
             changes[Change(arrived[0].time, arrived[0].kind, name, item)] += 1
             continue
         before = unpack(value)
-        known = {identity(entry) for entry in before}
+        known = {dedup_key(entry) for entry in before}
         fresh = []
         for entry in arrived:
-            mark = identity(entry)
+            mark = dedup_key(entry)
             if mark is None or mark not in known:
                 known.add(mark)
                 fresh.append(entry)
         if not fresh:
             continue
         written.append((key, pack((*before, *fresh))))
-        happened = counting.rule.happenings((*before, *fresh))
-        happened.subtract(counting.rule.happenings(before))
+        happened = counting.rule.resolve((*before, *fresh))
+        happened.subtract(counting.rule.resolve(before))
         for one, count in happened.items():
             changes[Change(one.time, one.kind, name, item)] += count
     transaction.put_many(written)
 
 
-def _unseen(transaction: Transaction, arrivals: Sequence[Arrival]) -> list[Arrival]:
+def drop_duplicates(transaction: Transaction, arrivals: Sequence[EventRecord]) -> list[EventRecord]:
     """The arrivals but those whose event or list came before; remembers the new ones."""
     groups: dict[bytes, int] = {}
     marks = [None if arrival.once is None else seen_key(arrival.once) for arrival in arrivals]
@@ -79,8 +81,12 @@ def _unseen(transaction: Transaction, arrivals: Sequence[Arrival]) -> list[Arriv
     ]
 
 
-def _ledger_user(arrival: Arrival) -> str:
+def _ledger_user(arrival: EventRecord) -> str:
     """The user part of an arrival's ledger: strangers have one for each list, or else for each moment."""
     if arrival.user is not None:
         return arrival.user
-    return f"{NOBODY}{hash64(arrival.list_id):x}" if arrival.list_id is not None else f"{NOBODY}at {arrival.time}"
+    return (
+        f"{ANONYMOUS_PREFIX}{hash_id(arrival.list_id):x}"
+        if arrival.list_id is not None
+        else f"{ANONYMOUS_PREFIX}at {arrival.time}"
+    )

@@ -9,7 +9,7 @@ from struct import Struct
 import numpy as np
 import orjson
 
-from features.arrays import NO_TIME, Float32, Int64, Ragged, Strings
+from features.arrays import NO_TIME, CsrLists, Float32, Int64, Strings
 from features.log import Catalog, Categorical
 from features.online.keys import item_key
 from features.stores.base import StoreSnapshot
@@ -110,7 +110,7 @@ def _categorical(rows: Sequence[tuple[str, ...]]) -> Categorical:
     code = {value: place for place, value in enumerate(values)}
     offsets: Int64 = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return Categorical(values, Ragged(offsets, np.array([code[value] for row in rows for value in row], np.int32)))
+    return Categorical(values, CsrLists(offsets, np.array([code[value] for row in rows for value in row], np.int32)))
 
 
 def _matrix(rows: Sequence[Float32 | None], width: int) -> Float32:

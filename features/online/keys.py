@@ -62,7 +62,7 @@ def seen_key(text: str) -> bytes:
     return b"e" + blake2b(text.encode(), digest_size=16).digest()
 
 
-def hash64(text: str | None) -> int:
+def hash_id(text: str | None) -> int:
     """A number for an impression id, 0 for None."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1 if text is not None else 0
 

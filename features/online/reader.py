@@ -12,14 +12,24 @@ from itertools import islice
 
 import numpy as np
 
-from features.arrays import NO_TIME, Bool, Float64, Int64, Ragged, Strings, segment_first, segment_latest, segment_sums
+from features.arrays import (
+    NO_TIME,
+    Bool,
+    CsrLists,
+    Float64,
+    Int64,
+    Strings,
+    segment_first,
+    segment_latest,
+    segment_sums,
+)
 from features.definitions.aggregates import CATALOGUE, ITEM, USER, USER_ITEM, Count, First, Key, Last, category_of
 from features.history import Histories
 from features.log import UNKNOWN, Catalog, Requests
-from features.online.aggregation import Counting, latest, unpack_history
+from features.online.aggregation import CounterAggregation, latest, unpack_history
 from features.online.click_ledger import unpack
-from features.online.counter_records import NEVER_FIRST, Changes, Records, Table, count_changes
-from features.online.delayed_changes import Overlay, changes_of
+from features.online.counter_records import NEVER_FIRST, Changes, CounterLayout, Records, count_changes
+from features.online.delayed_changes import PendingCounters, delta_arrays
 from features.online.items import StoredItem, local_catalog
 from features.online.keys import Change, counters_keys, history_key, ledger_key
 from features.online.state import HISTORY, OnlineState
@@ -34,7 +44,7 @@ class _Known:
     what they do not hold. counted: which kinds of events each of the table's whats counts.
     """
 
-    table: Table
+    table: CounterLayout
     n: int
     records: Records | None
     windows: Int64
@@ -43,7 +53,7 @@ class _Known:
 
 
 class OnlineReader:
-    """`features.definitions.aggregates.Reader` of one request at a moment. Row i is the i-th of `candidates`."""
+    """`features.definitions.aggregates.FeatureReader` of one request at a moment. Row i is the i-th of `candidates`."""
 
     def __init__(
         self,
@@ -106,7 +116,7 @@ class OnlineReader:
         counts = count_changes(known.changes, read, counted, self._moment, known.n)
         if known.records is not None:
             kept = (
-                known.table.ever(known.records, read.what)
+                known.table.total(known.records, read.what)
                 if read.window is None
                 else known.windows[known.table.ring(read.what, read.window)]
             )
@@ -148,7 +158,7 @@ class OnlineReader:
         kept = known.counted[changes.kind, known.table.place(what)] & changes.dated & (changes.count > 0)
         return changes.where(kept)
 
-    def _values_of_rows(self, by: Key) -> Ragged | None:
+    def _values_of_rows(self, by: Key) -> CsrLists | None:
         """The category values of each candidate row, None for a key without a category."""
         column = category_of(by)
         return None if column is None else self._values[column]
@@ -157,12 +167,19 @@ class OnlineReader:
         return np.repeat(values, self.requests.n_rows) if by in (CATALOGUE, USER) else values
 
     def _fetch(
-        self, snapshot: StoreSnapshot, overlay: Overlay, counting: Counting, user: str | None, candidates: Sequence[str]
+        self,
+        snapshot: StoreSnapshot,
+        overlay: PendingCounters,
+        counting: CounterAggregation,
+        user: str | None,
+        candidates: Sequence[str],
     ) -> dict[Key, _Known]:
         """What is known for a request under the keys of every table, all of it fetched at once."""
         keys = [_keys(table.by, user, candidates, self.catalog) for table in counting.tables]
         names = [counters_keys(number, own or ()) for number, own in enumerate(keys)]
-        pairs = [] if user is None or not counting.pairs.whats else [ledger_key(item, user) for item in candidates]
+        pairs = []
+        if user is not None and counting.user_item_layout.whats:
+            pairs = [ledger_key(item, user) for item in candidates]
         *values, ledgers = _in_groups(snapshot, [*names, pairs])
         known = {
             table.by: self._of_table(overlay, counting, number, own, found)
@@ -172,8 +189,8 @@ class OnlineReader:
 
     def _of_table(
         self,
-        overlay: Overlay,
-        counting: Counting,
+        overlay: PendingCounters,
+        counting: CounterAggregation,
         number: int,
         keys: Sequence[tuple[str, ...]] | None,
         values: Sequence[bytes | None],
@@ -184,7 +201,7 @@ class OnlineReader:
             column = category_of(table.by)
             n = 1 if column is None else len(self.catalog.categories[column].values)
             windows = np.zeros((len(table.rings), n), np.int64)
-            return _Known(table, n, None, windows, changes_of(()), counting.counted[table.by])
+            return _Known(table, n, None, windows, delta_arrays(()), counting.counted[table.by])
         records = table.decode(values)
         windows = table.window_counts(records, self._moment)
         changes = overlay.of_table(number, keys, self._moment)
@@ -215,7 +232,11 @@ def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog
 
 
 def _pairs(
-    ledgers: Sequence[bytes | None], counting: Counting, user: str | None, candidates: Sequence[str], moment: int
+    ledgers: Sequence[bytes | None],
+    counting: CounterAggregation,
+    user: str | None,
+    candidates: Sequence[str],
+    moment: int,
 ) -> _Known:
     """What the user did with each candidate, from their ledgers; none where nothing has to be known."""
     rows: list[tuple[int, Change, int, bool]] = []
@@ -223,20 +244,20 @@ def _pairs(
         if ledger is not None:
             rows += [
                 (row, Change(one.time, one.kind, user, candidates[row]), count, counting.is_dated(one.kind))
-                for one, count in counting.rule.happenings(unpack(ledger)).items()
+                for one, count in counting.rule.resolve(unpack(ledger)).items()
             ]
     return _Known(
-        counting.pairs,
+        counting.user_item_layout,
         len(candidates),
         None,
         np.zeros((0, 0), np.int64),
-        changes_of(rows, moment),
+        delta_arrays(rows, moment),
         counting.counted[USER_ITEM],
     )
 
 
 def _history(
-    snapshot: StoreSnapshot, overlay: Overlay, counting: Counting, user: str | None, moment: int
+    snapshot: StoreSnapshot, overlay: PendingCounters, counting: CounterAggregation, user: str | None, moment: int
 ) -> list[tuple[str, int]]:
     if user is None:
         return []
@@ -249,7 +270,7 @@ def _history(
 def _histories(history: Sequence[tuple[str, int]], codes: Mapping[str, int]) -> Histories:
     items = np.array([codes[item] for item, _ in history], np.int32)
     offsets = np.array([0, len(history)], np.int64)
-    return Histories(Ragged(offsets, items), np.array([time for _, time in history], np.int64))
+    return Histories(CsrLists(offsets, items), np.array([time for _, time in history], np.int64))
 
 
 def _requests(

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from features.definitions.aggregates import Count, First, Last, Read
+from features.definitions.aggregates import Aggregate, Count, First, Last
 from features.errors import StoreError
 from features.tables.event_types import canonical_type, is_click
 
@@ -23,7 +23,7 @@ class StoreSettings:
     columns and their widths.
     """
 
-    reads: tuple[Read, ...]
+    reads: tuple[Aggregate, ...]
     positive_event_types: tuple[str, ...] | None = None
     event_delay: int = 0
     click_window: int = 30 * 60 * 1_000_000
@@ -103,11 +103,11 @@ def _canonical(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return None if types is None else tuple(sorted({canonical_type(one) for one in types}))
 
 
-def _read_as_list(read: Read) -> list[Any]:
+def _read_as_list(read: Aggregate) -> list[Any]:
     if isinstance(read, Count):
         return ["count", read.what, read.by, read.window]
     return ["last" if isinstance(read, Last) else "first", read.what, read.by, None]
 
 
-def _read_from_list(name: str, what: str, by: list[str], window: int | None) -> Read:
+def _read_from_list(name: str, what: str, by: list[str], window: int | None) -> Aggregate:
     return Count(what, tuple(by), window) if name == "count" else _READS[name](what, tuple(by))

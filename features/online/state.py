@@ -31,19 +31,19 @@ from features.arrays import NO_TIME
 from features.clock import moment_text
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
-from features.online.aggregation import Counting
-from features.online.delayed_changes import Overlay, enqueue, take_due, waiting
+from features.online.aggregation import CounterAggregation
+from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
 from features.online.events import (
     CLICKED_ROW_TYPE,
     LARGEST_TIME,
-    Arrival,
+    EventRecord,
+    Impression,
     IncomingEvent,
     RejectedEvent,
-    ShownList,
-    event_arrivals,
-    list_arrivals,
+    parse_events,
+    parse_impressions,
 )
-from features.online.ingest import entered
+from features.online.ingest import write_to_ledgers
 from features.online.items import StoredItem, unpack_item
 from features.online.keys import (
     KINDS,
@@ -66,7 +66,7 @@ _CACHED_ITEMS = 200_000
 _FIRST_KINDS = (IMPRESSION, CLICKED_ROW_TYPE)
 
 
-class Meta(NamedTuple):
+class StateMeta(NamedTuple):
     """newest: time of the newest accepted event, NO_TIME for none. sequence, items: how often either changed.
     kinds: names of the kinds of events.
     """
@@ -84,8 +84,8 @@ class OnlineState:
         self.store = store
         self.settings = settings
         self._lock, self._overlay_lock = threading.Lock(), threading.Lock()
-        self._counting = Counting(settings, _FIRST_KINDS)
-        self._overlay = Overlay(-1)
+        self._counting = CounterAggregation(settings, _FIRST_KINDS)
+        self._overlay = PendingCounters(-1)
         self._items: dict[str, StoredItem | None] = {}
         self._items_of = -1
 
@@ -117,24 +117,24 @@ class OnlineState:
         """
         rejected: list[RejectedEvent] = []
         for start in range(0, len(events), _BATCH):
-            arrivals, wrong = event_arrivals(events[start : start + _BATCH], latest=latest)
+            arrivals, wrong = parse_events(events[start : start + _BATCH], latest=latest)
             self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
-    def add_impressions(self, lists: Sequence[ShownList], *, latest: int | None = None) -> list[RejectedEvent]:
+    def add_impressions(self, lists: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count shown lists, each once, and the clicks that are known with them; rejected as for `add_events`."""
         rejected: list[RejectedEvent] = []
         for start in range(0, len(lists), _LISTS):
-            arrivals, wrong = list_arrivals(lists[start : start + _LISTS], latest=latest)
+            arrivals, wrong = parse_impressions(lists[start : start + _LISTS], latest=latest)
             self.store.update(partial(self._arrive, arrivals=arrivals))
             rejected += [replace(one, index=one.index + start) for one in wrong]
         return rejected
 
-    def add_together(self, events: Sequence[IncomingEvent], lists: Sequence[ShownList]) -> list[RejectedEvent]:
+    def add_batch(self, events: Sequence[IncomingEvent], lists: Sequence[Impression]) -> list[RejectedEvent]:
         """Count events and shown lists in one transaction, for a few of each; rejected as for either, events first."""
-        arrivals, rejected = event_arrivals(events, latest=None)
-        shown, rejected_lists = list_arrivals(lists, latest=None)
+        arrivals, rejected = parse_events(events, latest=None)
+        shown, rejected_lists = parse_impressions(lists, latest=None)
         self.store.update(partial(self._arrive, arrivals=[*arrivals, *shown]))
         return rejected + rejected_lists
 
@@ -163,7 +163,7 @@ class OnlineState:
         self.store.update(partial(self._apply, changes=(), newest=time))
 
     @contextmanager
-    def snapshot(self) -> Iterator[tuple[StoreSnapshot, Meta]]:
+    def snapshot(self) -> Iterator[tuple[StoreSnapshot, StateMeta]]:
         """One consistent view of everything for the reads of a request."""
         with self.store.read() as snapshot:
             yield snapshot, _meta(snapshot)
@@ -173,7 +173,7 @@ class OnlineState:
         with self.snapshot() as (_, meta):
             return meta.newest
 
-    def moment(self, meta: Meta, time: int | None, now: int, *, skew: int = 0) -> int:
+    def moment(self, meta: StateMeta, time: int | None, now: int, *, skew: int = 0) -> int:
         """The time of a request: `time`, or without one `now`, or just after the newest event where that is later.
 
         skew: microseconds by which the clocks of those who write and ask may differ; a time before the newest event by
@@ -191,13 +191,13 @@ class OnlineState:
             )
         return time
 
-    def counting(self, meta: Meta) -> Counting:
+    def counting(self, meta: StateMeta) -> CounterAggregation:
         """How events are counted, with every kind of event that the snapshot knows."""
         if len(meta.kinds) > len(self._counting.kinds):
-            self._counting = Counting(self.settings, meta.kinds)
+            self._counting = CounterAggregation(self.settings, meta.kinds)
         return self._counting
 
-    def items(self, snapshot: StoreSnapshot, meta: Meta, ids: Iterable[str]) -> dict[str, StoredItem]:
+    def items(self, snapshot: StoreSnapshot, meta: StateMeta, ids: Iterable[str]) -> dict[str, StoredItem]:
         """The items of those ids that were described; kept in memory between calls."""
         with self._lock:
             if self._items_of < meta.items:
@@ -217,18 +217,18 @@ class OnlineState:
                 self._items.update(fresh)
         return {item: known for item in wanted if (known := fresh.get(item) or cached.get(item)) is not None}
 
-    def overlay(self, snapshot: StoreSnapshot, meta: Meta, moment: int) -> Overlay:
+    def overlay(self, snapshot: StoreSnapshot, meta: StateMeta, moment: int) -> PendingCounters:
         """The changes that wait, at least those before a moment (already shifted by the delay)."""
         end = min(moment, meta.newest + 1)
         with self._overlay_lock:
             overlay = self._overlay
             if overlay.sequence != meta.sequence:
-                overlay = Overlay(meta.sequence)
+                overlay = PendingCounters(meta.sequence)
             if overlay.end is None or overlay.end < end:
-                changes, counting = waiting(snapshot, start=overlay.end, end=end), self.counting(meta)
+                changes, counting = read_pending(snapshot, start=overlay.end, end=end), self.counting(meta)
                 items = self.items(snapshot, meta, {change.item for change, _ in changes})
                 for change, count in changes:
-                    keys = counting.keys_of(change, items.get(change.item))
+                    keys = counting.counter_keys(change, items.get(change.item))
                     if change.user is not None and counting.is_click(change.kind):
                         keys.append((HISTORY, (change.user,)))
                     overlay.add(change, count, dated=counting.is_dated(change.kind), keys=keys)
@@ -237,11 +237,15 @@ class OnlineState:
                 self._overlay = overlay
             return overlay
 
-    def _arrive(self, transaction: Transaction, arrivals: Sequence[Arrival]) -> None:
+    def _arrive(self, transaction: Transaction, arrivals: Sequence[EventRecord]) -> None:
         """Enter arrivals into the ledgers, and count what they change."""
         counting = self._counting_with(transaction, {arrival.kind for arrival in arrivals})
-        changes = entered(transaction, counting, arrivals)
-        kept = [(change, count) for change, count in changes.items() if count and change.kind in counting.mattering]
+        changes = write_to_ledgers(transaction, counting, arrivals)
+        kept = [
+            (change, count)
+            for change, count in changes.items()
+            if count and change.kind in counting.counted_event_types
+        ]
         self._apply(transaction, kept, max((arrival.time for arrival in arrivals), default=NO_TIME))
 
     def _apply(self, transaction: Transaction, changes: Sequence[tuple[Change, int]], newest: int) -> None:
@@ -252,11 +256,13 @@ class OnlineState:
             return
         horizon = newest - self.settings.event_delay
         total = Counter(dict(changes))
-        for change, count in take_due(transaction, horizon):
+        for change, count in pop_visible(transaction, horizon):
             total[change] += count
         due = [(change, count) for change, count in total.items() if count and change.time < horizon]
-        self._counting_with(transaction, ()).fold(transaction, due, horizon)
-        enqueue(transaction, [(change, count) for change, count in total.items() if count and change.time >= horizon])
+        self._counting_with(transaction, ()).apply_deltas(transaction, due, horizon)
+        add_pending(
+            transaction, [(change, count) for change, count in total.items() if count and change.time >= horizon]
+        )
         _put_meta(transaction, meta._replace(newest=newest, sequence=meta.sequence + 1))
 
     def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
@@ -280,13 +286,13 @@ class OnlineState:
                 transaction.delete_many([value_key(number, value, item.item_id) for value in gone])
                 transaction.put_many([(value_key(number, value, item.item_id), b"") for value in new])
                 if gone or new:
-                    counting.move(transaction, item.item_id, column, gone, new, horizon)
+                    counting.recategorise_item(transaction, item.item_id, column, gone, new, horizon)
         if changed:
             meta = meta._replace(sequence=meta.sequence + 1, items=meta.items + 1)
             _put_meta(transaction, meta)
         return changed, meta.items
 
-    def _counting_with(self, transaction: Transaction, names: Iterable[str]) -> Counting:
+    def _counting_with(self, transaction: Transaction, names: Iterable[str]) -> CounterAggregation:
         """How events are counted, with kinds of these names; new ones get the next numbers."""
         known = _meta(transaction).kinds
         new = sorted(set(names) - set(known))
@@ -294,14 +300,14 @@ class OnlineState:
             transaction.put_many([(KINDS, orjson.dumps((*known, *new)))])
         if (*known, *new) == self._counting.kinds:
             return self._counting
-        return Counting(self.settings, (*known, *new))
+        return CounterAggregation(self.settings, (*known, *new))
 
 
-def _meta(snapshot: StoreSnapshot) -> Meta:
+def _meta(snapshot: StoreSnapshot) -> StateMeta:
     meta, kinds = snapshot.get_many([META, KINDS])
     newest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
-    return Meta(newest, sequence, items, _FIRST_KINDS if kinds is None else tuple(orjson.loads(kinds)))
+    return StateMeta(newest, sequence, items, _FIRST_KINDS if kinds is None else tuple(orjson.loads(kinds)))
 
 
-def _put_meta(transaction: Transaction, meta: Meta) -> None:
+def _put_meta(transaction: Transaction, meta: StateMeta) -> None:
     transaction.put_many([(META, _META.pack(meta.newest, meta.sequence, meta.items))])

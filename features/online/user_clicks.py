@@ -9,27 +9,27 @@ from array import array
 
 import numpy as np
 
-from features.arrays import Int32, Int64, Ragged
-from features.online.aggregation import NOBODY, Counting
+from features.arrays import CsrLists, Int32, Int64
+from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
 from features.online.click_ledger import unpack
 from features.online.keys import LEDGERS, ledger_parts
-from features.stores.base import StoreSnapshot, with_prefix
+from features.stores.base import StoreSnapshot, scan_prefix
 
 
 def clicked_before(
-    snapshot: StoreSnapshot, counting: Counting, moment: int, *, length: int
-) -> tuple[tuple[str, ...], Ragged]:
+    snapshot: StoreSnapshot, counting: CounterAggregation, moment: int, *, length: int
+) -> tuple[tuple[str, ...], CsrLists]:
     """Item ids, sorted, and for each user in the order of their ids the codes of the latest `length` distinct items
     clicked strictly before a moment, oldest first.
     """
     users: dict[str, int] = {}
     items: list[str] = []
     user, item, time = array("i"), array("i"), array("q")
-    for key, value in with_prefix(snapshot, LEDGERS):
+    for key, value in scan_prefix(snapshot, LEDGERS):
         item_id, user_id = ledger_parts(key)
-        if user_id.startswith(NOBODY):
+        if user_id.startswith(ANONYMOUS_PREFIX):
             continue
-        happened = counting.rule.happenings(unpack(value))
+        happened = counting.rule.resolve(unpack(value))
         clicks = [one.time for one in happened if one.time < moment and counting.is_click(one.kind)]
         if clicks:
             if not items or items[-1] != item_id:
@@ -42,7 +42,7 @@ def clicked_before(
 
 def _sorted(
     users: tuple[str, ...], items: list[str], user: Int32, item: Int32, time: Int64, *, length: int
-) -> tuple[tuple[str, ...], Ragged]:
+) -> tuple[tuple[str, ...], CsrLists]:
     """Users and items in the order of their ids, and the latest clicks of each user."""
     place_of_user, place_of_item = (np.argsort(np.argsort(np.array(ids, object))) for ids in (users, items))
     user, item = place_of_user[user].astype(np.int32), place_of_item[item].astype(np.int32)
@@ -53,4 +53,4 @@ def _sorted(
     kept, codes = np.unique(item, return_inverse=True)
     names = sorted(items)
     offsets = np.searchsorted(user, np.arange(len(users) + 1)).astype(np.int64)
-    return tuple(names[place] for place in kept.tolist()), Ragged(offsets, codes.astype(np.int32))
+    return tuple(names[place] for place in kept.tolist()), CsrLists(offsets, codes.astype(np.int32))

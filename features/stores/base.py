@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 MAX_KEY_BYTES = 511
 Result = TypeVar("Result")
-RANGED = b"hilnqv"
+SCANNED_PREFIXES = b"hilnqv"
 """First bytes of the keys that are read in ranges: a store may keep no order among the others."""
 
 
@@ -58,6 +58,6 @@ class KeyValueStore(Protocol):
         """Let go of the store; nothing that was acknowledged is lost without it either."""
 
 
-def with_prefix(snapshot: StoreSnapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+def scan_prefix(snapshot: StoreSnapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys that start with `prefix`, and their values, ascending."""
     return snapshot.between(prefix, prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix)))

@@ -126,7 +126,7 @@ class RedisLink:
         answers = self.try_calls(commands)
         for answer in answers:
             if isinstance(answer, Exception):
-                raise self.refusal(answer) from answer
+                raise self.translate_error(answer) from answer
         return answers
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *after: Command) -> list[Any]:
@@ -137,7 +137,7 @@ class RedisLink:
             first, *others = self.try_calls([("EVAL", script.text, *rest), *after])
         for answer in (first, *others):
             if isinstance(answer, Exception):
-                raise self.refusal(answer) from answer
+                raise self.translate_error(answer) from answer
         return [first, *others]
 
     def try_calls(self, commands: Sequence[Command]) -> list[Any]:
@@ -149,9 +149,9 @@ class RedisLink:
                 answers: list[Any] = pipeline.execute(raise_on_error=False)
                 return answers
         except (redis.RedisError, OSError) as error:
-            raise self.refusal(error) from error
+            raise self.translate_error(error) from error
 
-    def refusal(self, error: Exception) -> StoreError:
+    def translate_error(self, error: Exception) -> StoreError:
         """What a server's refusal, or its silence, means."""
         code = getattr(error, "status_code", None)
         text = " ".join(f"{code or ''} {error}".split())
@@ -190,7 +190,7 @@ class Server:
         return self.on_disk or self.waits
 
 
-def look_at(link: RedisLink) -> Server:
+def inspect_server(link: RedisLink) -> Server:
     """What the server says of itself. Raises StoreError where it cannot be asked."""
     (info,) = link.call(("INFO",))
     (fsync,) = link.try_calls([("CONFIG", "GET", "appendfsync")])
@@ -217,7 +217,7 @@ def look_at(link: RedisLink) -> Server:
     return Server(version, on_disk, waits, tuple(warnings))
 
 
-def warn_of(server: Server, name: str) -> None:
+def log_warnings(server: Server, name: str) -> None:
     """Say in the log what is not as it should be. name: of the store."""
     for warning in server.warnings:
         logger.warning("online store %r: %s", name, warning)

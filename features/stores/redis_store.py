@@ -23,7 +23,7 @@ from typing import Any
 
 from features.errors import StoreError, StoreMissing
 from features.stores import redis_scripts
-from features.stores.base import MAX_KEY_BYTES, RANGED, Result, StoreSnapshot, Transaction
+from features.stores.base import MAX_KEY_BYTES, SCANNED_PREFIXES, Result, StoreSnapshot, Transaction
 from features.stores.redis_client import (
     Command,
     RedisLink,
@@ -31,8 +31,8 @@ from features.stores.redis_client import (
     Server,
     UnreachableError,
     address_of,
-    look_at,
-    warn_of,
+    inspect_server,
+    log_warnings,
 )
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class _Names:
         self.past = f"{{{prefix}}}:past:".encode()
 
 
-class _View:
+class RedisSnapshot:
     """One version of the store. at: the version, None until the first read decides it."""
 
     def __init__(self, link: RedisLink, names: _Names, at: bytes | None = None) -> None:
@@ -90,9 +90,9 @@ class _View:
 
     def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """One round trip for every thousand keys. Raises ValueError for keys of another kind than `RANGED`."""
-        if start[:1] != end[:1] or start[:1] not in RANGED or not start:
+        if start[:1] != end[:1] or start[:1] not in SCANNED_PREFIXES or not start:
             raise ValueError(
-                f"expected a range within keys that begin with one of {RANGED!r}, got {start!r} to {end!r}"
+                f"expected a range within keys that begin with one of {SCANNED_PREFIXES!r}, got {start!r} to {end!r}"
             )
         names = (self._names.version, self._names.values, self._names.past, self._names.index)
         low: bytes = b"[" + start
@@ -113,7 +113,7 @@ class _View:
         return list(found)
 
 
-class _Change(_View):
+class RedisTransaction(RedisSnapshot):
     """A change under way: the version that its writer found, and what it has put and deleted since."""
 
     def __init__(self, link: RedisLink, names: _Names, at: bytes, renew: Callable[[], None]) -> None:
@@ -166,8 +166,8 @@ class RedisStore:
         self._lease, self._patience, self._past = lease, patience, past
         self._writing = Lock()
         try:
-            self.server: Server = look_at(self._link)
-            warn_of(self.server, self.name)
+            self.server: Server = inspect_server(self._link)
+            log_warnings(self.server, self.name)
             if not create and not self._link.call(("EXISTS", self._names.version))[0]:
                 raise StoreMissing(
                     f"online store {self.name!r}: expected a database with a store under prefix {address.prefix!r}, "
@@ -180,7 +180,7 @@ class RedisStore:
     @contextmanager
     def read(self) -> Iterator[StoreSnapshot]:
         """A snapshot of the last finished change at its first read."""
-        yield _View(self._link, self._names)
+        yield RedisSnapshot(self._link, self._names)
 
     def update(self, change: Callable[[Transaction], Result]) -> Result:
         """Run `change`, write it, return its result; on an error nothing of it is kept. It runs again, from the start,
@@ -194,7 +194,7 @@ class RedisStore:
                 token = secrets.token_hex(8).encode()
                 try:
                     base = self._acquire(token, lease, deadline)
-                    under_way = _Change(self._link, self._names, base, self._renewal(token, lease))
+                    under_way = RedisTransaction(self._link, self._names, base, self._renewal(token, lease))
                     result = change(under_way)
                     if self._commit(token, under_way):
                         return result
@@ -236,7 +236,7 @@ class RedisStore:
 
         return renew
 
-    def _commit(self, token: bytes, change: _Change) -> bool:
+    def _commit(self, token: bytes, change: RedisTransaction) -> bool:
         """Whether the change is kept; not so when its writer lost the lock."""
         if not change.written:
             self._release(token)
@@ -245,7 +245,16 @@ class RedisStore:
         puts = [part for key, value in change.written.items() if value is not None for part in (key, value)]
         deletes = [key for key, value in change.written.items() if value is None]
         past = round(self._past * 1000)
-        arguments = (token, change.base, b"%d %s" % (number, token), past, RANGED, len(puts) // 2, *puts, *deletes)
+        arguments = (
+            token,
+            change.base,
+            b"%d %s" % (number, token),
+            past,
+            SCANNED_PREFIXES,
+            len(puts) // 2,
+            *puts,
+            *deletes,
+        )
         own = self._names
         keys = (own.version, own.values, own.past, own.index, own.lock)
         after: list[Command] = [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []

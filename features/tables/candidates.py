@@ -137,7 +137,7 @@ class CandidateReader:
 
     def _chunk(self, table: pa.Table) -> CandidateChunk:
         self._remember(table.column("request"))
-        table = table.filter(pa.array(self._agreeing(table)))
+        table = table.filter(pa.array(self.consistent_rows(table)))
         request = table.column("request").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         item = table.column("item_id").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
         _, first = np.unique(request * (1 + item.max(initial=0)) + item, return_index=True)
@@ -160,7 +160,7 @@ class CandidateReader:
                 )
             self._seen.add(hashed)
 
-    def _agreeing(self, table: pa.Table) -> Bool:
+    def consistent_rows(self, table: pa.Table) -> Bool:
         """(n,) False for the rows of requests that name two users, times or queries; they are rejected."""
         starts = _starts(table.column("request"))
         lengths = np.diff(np.append(starts, len(table)))

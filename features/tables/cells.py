@@ -38,14 +38,14 @@ _TEXT_TYPES = (
 
 
 @dataclass(frozen=True)
-class Cells:
+class ParsedCells:
     """values: (n,) canonical array. problems: pairs of an (n,) mask of unreadable cells and their reason."""
 
     values: pa.Array
     problems: tuple[tuple[Bool, str], ...] = ()
 
 
-def read_text(array: pa.Array) -> Cells:
+def read_text(array: pa.Array) -> ParsedCells:
     """`array` as UTF-8 text where it is text or bytes, and as it is otherwise; dictionaries are resolved."""
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -54,14 +54,14 @@ def read_text(array: pa.Array) -> Cells:
     if is_text(kind):
         array = array.cast(pa.large_binary())
     if not pa.types.is_large_binary(array.type):
-        return Cells(array)
+        return ParsedCells(array)
     try:
-        return Cells(array.cast(pa.large_string()))
+        return ParsedCells(array.cast(pa.large_string()))
     except pa.ArrowInvalid:
         texts = [None if value is None else _decoded(value) for value in array.to_pylist()]
         values = pa.array(texts, pa.large_string())
         bad = np.array([text is None for text in texts]) & ~mask_of(array.is_null())
-        return Cells(values, ((bad, "invalid_utf8"),))
+        return ParsedCells(values, ((bad, "invalid_utf8"),))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -82,33 +82,33 @@ def mask_of(array: pa.Array | pa.BooleanScalar) -> Bool:
     return found
 
 
-def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> Cells:
+def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCells:
     """Ids as text; whole numbers, decimals among them, become decimal text, an empty one is null. Floats raise
     InputError, or are rejected one by one where the format writes everything as text; there an id that goes on over
     several lines is rejected too, since it is the work of a quote that was not closed."""
     kind = array.type
     if pa.types.is_null(kind) or pa.types.is_integer(kind):
-        return Cells(array.cast(pa.large_string()))
+        return ParsedCells(array.cast(pa.large_string()))
     if pa.types.is_decimal(kind):
         return _decimal_ids(array)
     if not pa.types.is_large_string(kind):
         raise _wrong_type(column, "text, whole numbers or 16-byte UUIDs", kind, "write ids as text")
     values = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     if not textual:
-        return Cells(values)
+        return ParsedCells(values)
     floats = mask_of(pc.match_substring_regex(values, _FLOAT_ID))
     lines = mask_of(pc.match_substring_regex(values, r"[\r\n]"))
     problems = ((floats, "float_id"), (lines, "line_break_in_id"))
-    return Cells(values, tuple((bad, why) for bad, why in problems if bad.any()))
+    return ParsedCells(values, tuple((bad, why) for bad, why in problems if bad.any()))
 
 
-def _decimal_ids(array: pa.Array) -> Cells:
+def _decimal_ids(array: pa.Array) -> ParsedCells:
     coded = array.dictionary_encode()
     distinct = coded.dictionary.to_pylist()
     texts = [f"{value:.0f}" if value == value.to_integral_value() else None for value in distinct]
     values = pa.array(texts, pa.large_string()).take(coded.indices)
     fraction = mask_of(values.is_null()) & ~mask_of(array.is_null())
-    return Cells(values, ((fraction, "float_id"),) if fraction.any() else ())
+    return ParsedCells(values, ((fraction, "float_id"),) if fraction.any() else ())
 
 
 def uuids_as_text(array: pa.Array) -> pa.Array:
@@ -136,20 +136,20 @@ def _printable(value: bytes) -> bool:
     return value.isascii() and value.decode("ascii").isprintable()
 
 
-def read_words(array: pa.Array, column: ColumnSpec) -> Cells:
+def parse_text(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Text; numbers and flags are written out, and the values of a list are joined by the column's joiner, those that
     are null left out."""
     kind = array.type
     if pa.types.is_large_string(kind):
-        return Cells(array)
+        return ParsedCells(array)
     if _is_list(kind):
         try:
-            return Cells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
+            return ParsedCells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
         except pa.ArrowException:
             pass
     if _is_list(kind) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
         raise _wrong_type(column, "text or lists of text", kind, "write it as text")
-    return Cells(array.cast(pa.large_string()))
+    return ParsedCells(array.cast(pa.large_string()))
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -175,7 +175,7 @@ def _joined(lists: pa.Array, joiner: str) -> pa.Array:
     return pc.if_else(lists.is_null(), pa.scalar(None, joined.type), joined)
 
 
-def read_numbers(array: pa.Array, column: ColumnSpec) -> Cells:
+def read_numbers(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
     kind = array.type
     problems: tuple[tuple[Bool, str], ...] = ()
@@ -194,10 +194,10 @@ def read_numbers(array: pa.Array, column: ColumnSpec) -> Cells:
     infinite = np.isinf(numbers)
     if infinite.any():
         problems += ((infinite, "wrong_type"),)
-    return Cells(pa.array(numbers, mask=~np.isfinite(numbers)), problems)
+    return ParsedCells(pa.array(numbers, mask=~np.isfinite(numbers)), problems)
 
 
-def read_whole(array: pa.Array, column: ColumnSpec, largest: int) -> Cells:
+def parse_integers(array: pa.Array, column: ColumnSpec, largest: int) -> ParsedCells:
     """Whole numbers from 0 to `largest` in the column's canonical type; flags are 0 and 1."""
     if pa.types.is_large_string(array.type):
         flags = read_flags(array, column)
@@ -211,13 +211,13 @@ def read_whole(array: pa.Array, column: ColumnSpec, largest: int) -> Cells:
     problems += [(bad, why) for bad, why in ((fraction, "wrong_type"), (outside, "out_of_range")) if bad.any()]
     usable = present & ~fraction & ~outside
     whole = np.where(usable, numbers, 0).astype(np.int64)
-    return Cells(pa.array(whole, mask=~usable).cast(CANONICAL[column.kind]), tuple(problems))
+    return ParsedCells(pa.array(whole, mask=~usable).cast(CANONICAL[column.kind]), tuple(problems))
 
 
-def read_flags(array: pa.Array, column: ColumnSpec) -> Cells:
+def read_flags(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """True and False, of booleans, of 0 and 1, and of the usual words."""
     if pa.types.is_boolean(array.type) or pa.types.is_null(array.type):
-        return Cells(array.cast(pa.bool_()))
+        return ParsedCells(array.cast(pa.bool_()))
     if pa.types.is_large_string(array.type):
         lower = pc.utf8_lower(pc.utf8_trim_whitespace(array))
         yes, no = pc.is_in(lower, _TRUE), pc.is_in(lower, _FALSE)
@@ -227,15 +227,15 @@ def read_flags(array: pa.Array, column: ColumnSpec) -> Cells:
         numbers: Float64 = read_numbers(array, column).values.to_numpy(zero_copy_only=False)
         values = pa.array(numbers == 1.0, mask=~np.isin(numbers, (0.0, 1.0)))
         bad = ~np.isnan(numbers) & ~np.isin(numbers, (0.0, 1.0))
-    return Cells(values, ((bad, "wrong_type"),) if bad.any() else ())
+    return ParsedCells(values, ((bad, "wrong_type"),) if bad.any() else ())
 
 
-def read_vectors(array: pa.Array, column: ColumnSpec) -> Cells:
+def read_vectors(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Lists of finite float32; text such as `[0.5, 1]` is read too. Their length is for the caller to compare."""
     kind = array.type
     bad = np.zeros(len(array), np.bool_)
     if pa.types.is_null(kind):
-        return Cells(array.cast(pa.list_(pa.float32())))
+        return ParsedCells(array.cast(pa.list_(pa.float32())))
     if pa.types.is_large_string(kind):
         texts = array.to_pylist()
         read = [None if text is None else _vector_of(text) for text in texts]
@@ -250,7 +250,7 @@ def read_vectors(array: pa.Array, column: ColumnSpec) -> Cells:
         rows = pc.list_parent_indices(values).to_numpy()
         bad[np.unique(rows[~np.isfinite(flat)])] = True
         values = pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
-    return Cells(values, ((bad, "wrong_type"),) if bad.any() else ())
+    return ParsedCells(values, ((bad, "wrong_type"),) if bad.any() else ())
 
 
 def _vector_of(text: str) -> list[float] | None:
@@ -267,22 +267,22 @@ def _wrong_type(column: ColumnSpec, expected: str, found: pa.DataType, advice: s
     return InputError(f"column {column.field!r}: expected {expected}, got {found}; {advice}")
 
 
-def read_cells(array: pa.Array, column: ColumnSpec, *, textual: bool) -> Cells:
+def parse_cells(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCells:
     """The canonical cells of a column of any kind but time; `array` has been through `read_text`."""
     kind: Kind = column.kind
     if kind == "id":
         return read_ids(array, column, textual=textual)
     if kind in WORDS:
-        words = read_words(array, column)
-        return Cells(canonical_types(words.values), words.problems) if kind == "type" else words
+        words = parse_text(array, column)
+        return ParsedCells(canonical_types(words.values), words.problems) if kind == "type" else words
     if kind == "number":
         return read_numbers(array, column)
     if kind == "label":
-        return read_whole(array, column, _LARGEST_LABEL)
+        return parse_integers(array, column, _LARGEST_LABEL)
     if kind == "count":
-        return read_whole(array, column, np.iinfo(np.int32).max)
+        return parse_integers(array, column, np.iinfo(np.int32).max)
     if kind == "flag":
         return read_flags(array, column)
     if kind == "vector":
         return read_vectors(array, column)
-    return Cells(array)
+    return ParsedCells(array)

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.arrays import Int8, Int32, Int64
 from features.log import Events
-from features.tables.events import CLICK, first_of_each
+from features.tables.events import CLICK, deduplicate
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Matches:
     matched events are stamped before their list; they are moved to its time."""
 
     event: Int64
-    early: int
+    n_before_impression: int
 
 
 def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, window: int, n_items: int) -> Matches:
@@ -88,7 +88,7 @@ def merged(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Even
     item = np.concatenate([events.item, clicked.item[extra]])
     time = np.concatenate([time, clicked.time[extra]])
     kind: Int8 = np.concatenate([events.type, np.full(n_extra, events.types.index(CLICK), np.int8)])
-    kept = first_of_each(user, item, kind, time, np.full(len(time), -1, np.int32))
+    kept = deduplicate(user, item, kind, time, np.full(len(time), -1, np.int32))
     kept[:n] = True
     order = np.flatnonzero(kept)
     order = order[np.lexsort((kind[order], user[order], item[order], time[order]))]

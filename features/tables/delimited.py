@@ -17,13 +17,13 @@ from features.arrays import Int64
 from features.errors import InputError
 from features.tables.encodings import open_text
 from features.tables.quoting import Block, Broken, WholeRows
-from features.tables.raw_batch import RawBatch, explained
+from features.tables.raw_batch import RawBatch, readable_file_errors
 from features.tables.rejects import Reject
 from features.tables.sources import Source
 
 
 @dataclass(frozen=True)
-class Delimited:
+class CsvDialect:
     """Delimited text. names: of the columns, where the file has no header. quoted: cells may stand in double quotes,
     and then hold delimiters and line ends."""
 
@@ -37,7 +37,7 @@ class Delimited:
         return "CSV" if self.delimiter == "," else "TSV"
 
 
-def delimited_columns(source: Source, layout: Delimited) -> pa.Schema:
+def delimited_columns(source: Source, layout: CsvDialect) -> pa.Schema:
     """Names of the header, and the types that the first block looks like."""
     with open_text(source.path, source.encoding) as stream:
         rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
@@ -46,10 +46,10 @@ def delimited_columns(source: Source, layout: Delimited) -> pa.Schema:
         return _parsed(first.text, names, None, layout, [])[0].schema
 
 
-def delimited_batches(source: Source, columns: list[str], layout: Delimited) -> Iterator[RawBatch]:
+def delimited_batches(source: Source, columns: list[str], layout: CsvDialect) -> Iterator[RawBatch]:
     """The rows of a file of delimited text as large_binary cells; ragged lines and broken quotes are rejects."""
     done = 0
-    with explained(source, layout.format), open_text(source.path, source.encoding) as stream:
+    with readable_file_errors(source, layout.format), open_text(source.path, source.encoding) as stream:
         rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
         names = _names(source, rows, layout)
         for block in rows:
@@ -58,11 +58,11 @@ def delimited_batches(source: Source, columns: list[str], layout: Delimited) -> 
             first, after = done + 1, done + 1 + len(data) + len(ragged)
             rejects = [_ragged(source, done + one.number, one) for one in ragged]
             rejects += [_broken(source, after + place, one) for place, one in enumerate(block.broken)]
-            yield RawBatch(source, first + places, data, tuple(rejects), textual=True, escaped=block.escaped)
+            yield RawBatch(source, first + places, data, tuple(rejects), is_text_format=True, escaped=block.escaped)
             done = after - 1 + len(block.broken)
 
 
-def _names(source: Source, rows: WholeRows, layout: Delimited) -> list[str]:
+def _names(source: Source, rows: WholeRows, layout: CsvDialect) -> list[str]:
     if layout.names:
         return list(layout.names)
     found: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
@@ -78,7 +78,7 @@ def _parsed(
     text: bytes,
     names: list[str] | None,
     columns: list[str] | None,
-    layout: Delimited,
+    layout: CsvDialect,
     ragged: list[arrow_csv.InvalidRow],
 ) -> tuple[pa.RecordBatch, Int64]:
     """The rows of `text` with `columns`, all without conversion; None: all columns, with the types they look like.

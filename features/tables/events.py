@@ -16,7 +16,7 @@ from features.arrays import Bool, Int8, Int32, Int64
 from features.errors import InputError
 from features.log import Events
 from features.tables.event_types import is_click
-from features.tables.string_codes import Coded, coded
+from features.tables.string_codes import DictionaryColumn, dictionary_encode
 from features.tables.table_reader import TableReader
 
 CLICK = "click"
@@ -30,10 +30,10 @@ class EventRows:
     repeats: rows left out because they say again what an earlier one said.
     """
 
-    user: Coded
-    item: Coded
-    type: Coded
-    impression: Coded
+    user: DictionaryColumn
+    item: DictionaryColumn
+    type: DictionaryColumn
+    impression: DictionaryColumn
     time: Int64
     repeats: int
 
@@ -43,7 +43,7 @@ class EventRows:
 
 def no_events() -> EventRows:
     """The events of a data set without an events table."""
-    none = coded([])
+    none = dictionary_encode([])
     return EventRows(none, none, none, none, np.zeros(0, np.int64), 0)
 
 
@@ -58,19 +58,19 @@ def read_events(reader: TableReader) -> EventRows:
             column = checked.data.column(name)
             chunks.append((column.fill_null(CLICK) if name == "event_type" else column).dictionary_encode())
         times.append(checked.data.column("timestamp").cast(pa.int64()).to_numpy())
-    user, item, kind, impression, event_id = (coded(chunks) for chunks in texts.values())
+    user, item, kind, impression, event_id = (dictionary_encode(chunks) for chunks in texts.values())
     time = np.concatenate(times)
     if len(kind.values) > _MOST_TYPES:
         raise InputError(
             f"events column 'event_type': expected at most {_MOST_TYPES} types, got {len(kind.values)}; "
             "the column seems to hold something else"
         )
-    kept = first_of_each(user.codes, item.codes, kind.codes, time, event_id.codes)
+    kept = deduplicate(user.codes, item.codes, kind.codes, time, event_id.codes)
     n_repeats = int((~kept).sum())
     return EventRows(user.take(kept), item.take(kept), kind.take(kept), impression.take(kept), time[kept], n_repeats)
 
 
-def first_of_each(user: Int32, item: Int32, kind: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:
+def deduplicate(user: Int32, item: Int32, kind: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:
     """(n,) True for the first row of every event id; without one, of every user, item, type and time. Rows without id
     and without user are never repeats: two strangers may do the same."""
     kept = np.ones(len(time), np.bool_)

@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 
 from features.errors import InputError
 from features.tables.cells import is_text
-from features.tables.delimited import Delimited, delimited_batches, delimited_columns
+from features.tables.delimited import CsvDialect, delimited_batches, delimited_columns
 from features.tables.encodings import UTF8
 from features.tables.json_lines import json_batches, json_columns
-from features.tables.raw_batch import RawBatch, explained
+from features.tables.raw_batch import RawBatch, readable_file_errors
 from features.tables.schema import Kind
 from features.tables.sources import Source, is_hidden, partition_of
 
 _TEXT_FORMATS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON lines"}
 _SUFFIXES = (".parquet", *_TEXT_FORMATS, *(f"{suffix}.gz" for suffix in _TEXT_FORMATS))
 _BATCH_ROWS = 131_072
-_LAYOUTS = {"CSV": Delimited(","), "TSV": Delimited("\t")}
+_LAYOUTS = {"CSV": CsvDialect(","), "TSV": CsvDialect("\t")}
 
 
 def find_table(folder: Path, table: str) -> Path | None:
@@ -76,7 +76,7 @@ def columns_of(source: Source) -> dict[str, pa.DataType]:
 def _own_columns(source: Source) -> dict[str, pa.DataType]:
     file = source.path
     kind = _format(file)
-    with explained(source, kind):
+    with readable_file_errors(source, kind):
         if file.stat().st_size == 0:
             raise InputError(f"file {str(file)!r} is empty; expected a {kind} table")
         if kind == "Parquet":
@@ -100,11 +100,11 @@ def raw_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iter
     """
     kind = _format(source.path)
     read = {"Parquet": _parquet, "JSON lines": json_batches}.get(kind, _delimited)
-    with explained(source, kind):
+    with readable_file_errors(source, kind):
         given = [name for name in source.partition if name in columns and name not in _own_columns(source)]
     batches = read(source, {name: kinds for name, kinds in columns.items() if name not in given})
     while True:
-        with explained(source, kind):
+        with readable_file_errors(source, kind):
             batch = next(batches, None)
         if batch is None:
             return

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from features.arrays import Bool, Int8, Int32, Int64, Ragged
+from features.arrays import Bool, CsrLists, Int8, Int32, Int64
 from features.errors import InputError
 from features.tables.rejects import Reject, Rejects
-from features.tables.string_codes import Coded, Origins, coded
+from features.tables.string_codes import DictionaryColumn, SourceRows, dictionary_encode
 from features.tables.table_reader import CheckedBatch, TableReader
 
 LONGEST_LIST = 10_000
@@ -30,13 +30,13 @@ class ImpressionTable:
     repeats: rows left out because their item stood in the list already.
     """
 
-    ids: Coded
-    user: Coded
+    ids: DictionaryColumn
+    user: DictionaryColumn
     time: Int64
     sampled: Bool
-    query: Coded
+    query: DictionaryColumn
     offsets: Int64
-    item: Coded
+    item: DictionaryColumn
     label: Int8
     position: Int32
     repeats: int
@@ -49,10 +49,10 @@ class ImpressionTable:
 class _Rows:
     """The impressions table as it came. list: codes in order of first appearance."""
 
-    list: Coded
-    user: Coded
-    item: Coded
-    query: Coded
+    list: DictionaryColumn
+    user: DictionaryColumn
+    item: DictionaryColumn
+    query: DictionaryColumn
     time: Int64
     label: Int8
     position: Int32
@@ -73,7 +73,7 @@ class _Rows:
 
 def no_lists() -> ImpressionTable:
     """The lists of a data set without an impressions table."""
-    none, zero = coded([]), np.zeros(1, np.int64)
+    none, zero = dictionary_encode([]), np.zeros(1, np.int64)
     empty = np.zeros(0, np.int64)
     return ImpressionTable(
         none, none, empty, empty.astype(bool), none, zero, none, empty.astype(np.int8), empty.astype(np.int32), 0
@@ -113,8 +113,8 @@ def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
     return _by_time(lists)
 
 
-def _read_rows(reader: TableReader) -> tuple[_Rows, Origins]:
-    origins = Origins()
+def _read_rows(reader: TableReader) -> tuple[_Rows, SourceRows]:
+    origins = SourceRows()
     texts: dict[str, list[pa.Array]] = {name: [] for name in ("impression_id", "user_id", "item_id", "query")}
     numbers: list[tuple[Int64, Int8, Int32, Bool]] = []
     for checked in reader:
@@ -123,7 +123,7 @@ def _read_rows(reader: TableReader) -> tuple[_Rows, Origins]:
             chunks.append(checked.data.column(name).dictionary_encode())
         numbers.append(_numbers(checked))
     time, label, position, sampled = (np.concatenate(column) for column in zip(*numbers, strict=True))
-    columns = {name: coded(chunks) for name, chunks in texts.items()}
+    columns = {name: dictionary_encode(chunks) for name, chunks in texts.items()}
     return _Rows(
         columns["impression_id"],
         columns["user_id"],
@@ -157,7 +157,7 @@ def _conflicting(rows: _Rows) -> Bool:
     return wrong[rows.list.codes]
 
 
-def _reject(rows: _Rows, wrong: Bool, origins: Origins, rejects: Rejects) -> None:
+def _reject(rows: _Rows, wrong: Bool, origins: SourceRows, rejects: Rejects) -> None:
     for index in np.flatnonzero(wrong):
         file, row = origins.locate(int(index))
         value = rows.list.values[int(rows.list.codes[index])].as_py()
@@ -180,7 +180,7 @@ def _by_time(lists: ImpressionTable) -> ImpressionTable:
     if np.all(np.diff(lists.time) >= 0):
         return lists
     order = np.argsort(lists.time, kind="stable")
-    moved = Ragged(lists.offsets, np.arange(len(lists.label), dtype=np.int32)).take(order)
+    moved = CsrLists(lists.offsets, np.arange(len(lists.label), dtype=np.int32)).take(order)
     rows = moved.codes
     return ImpressionTable(
         lists.ids.take(order),

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.arrays import NO_TIME, Float32, Float64, Int64, Ragged, Strings
+from features.arrays import NO_TIME, CsrLists, Float32, Float64, Int64, Strings
 from features.errors import InputError
 from features.log import Catalog, Categorical
 from features.tables.encodings import FileOptions
@@ -41,7 +41,7 @@ class CatalogColumns:
     named_by: Mapping[str, str] = field(default_factory=dict)
 
     def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
-        """Columns that the file must have. option: what names them unless `named_by` says otherwise."""
+        """Columns that the file must have. option: what names them unless `requested_by` says otherwise."""
         named_by = self.named_by
         return [
             ColumnSpec(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option))
@@ -193,7 +193,7 @@ def _categorical(column: pa.ChunkedArray) -> Categorical:
     pairs = np.unique(rows.astype(np.int64) * size + codes)
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(np.bincount(pairs // size, minlength=len(column)), out=offsets[1:])
-    return Categorical(tuple(values.to_pylist()), Ragged(offsets, (pairs % size).astype(np.int32)))
+    return Categorical(tuple(values.to_pylist()), CsrLists(offsets, (pairs % size).astype(np.int32)))
 
 
 def items_reader(

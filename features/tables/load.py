@@ -65,7 +65,7 @@ class ReadOptions:
     vectors: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     more_categories: tuple[str, ...] = ()
-    named_by: Mapping[str, str] = field(default_factory=dict)
+    requested_by: Mapping[str, str] = field(default_factory=dict)
     files: FileOptions = DEFAULT_FILES
     now: int | None = None
 
@@ -73,7 +73,7 @@ class ReadOptions:
     def item_columns(self) -> CatalogColumns:
         """The further item columns."""
         return CatalogColumns(
-            self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.named_by
+            self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.requested_by
         )
 
 
@@ -91,7 +91,7 @@ class InputTables:
 
 
 @dataclass(frozen=True)
-class Joined:
+class EncodedTables:
     """The tables in the log's codes, while a clicked row and its event are still two things.
 
     item_ids, user_ids: sorted. user: (n_lists,). item: (n_rows,) of the lists. events: in the table's order, unsorted.
@@ -125,7 +125,7 @@ def load_log(
     with Rejects(rejects) as bin_:
         bin_.clear(tuple(TABLES))
         tables = read_tables(folder, options, bin_, impressions_required=impressions_required)
-        log, matches, added = joined_log(tables, join(tables, options))
+        log, matches, added = build_log(tables, join(tables, options))
         if not log.events.positive.any():
             raise InputError(
                 f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
@@ -198,24 +198,24 @@ def read_tables(
     return tables
 
 
-def join(tables: InputTables, options: ReadOptions) -> Joined:
+def join(tables: InputTables, options: ReadOptions) -> EncodedTables:
     """The tables in the log's codes, and which event is the click of which clicked row."""
     items, events, lists = tables.items, tables.events, tables.lists
     known = [] if tables.users is None else tables.users.column("user_id").chunks
     item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
     user_ids = sorted_union([*known, events.user.used(), lists.user.used()])
     happened = _events(events, item_ids, user_ids, options)
-    user, item = lists.user.recoded(user_ids), lists.item.recoded(item_ids)
+    user, item = lists.user.recode(user_ids), lists.item.recode(item_ids)
     rows = np.flatnonzero(lists.label > 0)
     owner = np.searchsorted(lists.offsets, rows, side="right") - 1
     clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
     matches = match_clicks(
         happened, _list_of_event(events, lists), clicked, window=options.click_window, n_items=len(item_ids)
     )
-    return Joined(item_ids, user_ids, user, item, happened, clicked, matches)
+    return EncodedTables(item_ids, user_ids, user, item, happened, clicked, matches)
 
 
-def joined_log(tables: InputTables, joined: Joined) -> tuple[Log, Matches, int]:
+def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, Matches, int]:
     """The log of joined tables, its matches, and how many clicks came from a list alone."""
     lists = tables.lists
     happened, added = merged(joined.events, joined.clicked, joined.matches)
@@ -232,7 +232,7 @@ def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: Re
     types, positive = event_types(names, options.positive_event_types)
     kind = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
     dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
-    user, item = rows.user.recoded(user_ids), rows.item.recoded(item_ids)
+    user, item = rows.user.recode(user_ids), rows.item.recode(item_ids)
     return Events(user, item, rows.time, kind, types, positive[kind], dated[kind])
 
 
@@ -240,7 +240,7 @@ def _list_of_event(events: EventRows, lists: ImpressionTable) -> Int32:
     """(n_events,) which list each event names, -1 for none and for one that is not there."""
     place = np.full(len(lists.ids.values) + 1, -1, np.int32)
     place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
-    return place[events.impression.recoded(lists.ids.values)]
+    return place[events.impression.recode(lists.ids.values)]
 
 
 def _report(
@@ -305,7 +305,7 @@ def _warnings(tables: InputTables, log: Log, matches: Matches, added: int, optio
             log,
             alone=clicks - added - in_lists,
             unknown_lists=int(unknown.sum()) if len(log.impressions) else 0,
-            early=matches.early,
+            early=matches.n_before_impression,
             positive=options.positive_event_types,
         ),
     ]

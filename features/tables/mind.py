@@ -24,11 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.arrays import Bool, Int64
-from features.atomic_files import fresh_folder
+from features.atomic_files import atomic_folder
 from features.errors import InputError
 from features.log import HISTORY_TYPE
 from features.tables.cells import mask_of, read_text
-from features.tables.delimited import Delimited, delimited_batches
+from features.tables.delimited import CsvDialect, delimited_batches
 from features.tables.encodings import FileOptions, reason_for
 from features.tables.mind_report import MindReport
 from features.tables.raw_batch import RawBatch
@@ -37,8 +37,8 @@ from features.tables.schema import CANONICAL
 from features.tables.sources import Source
 from features.tables.table_reader import DEFAULT_FILES
 
-_BEHAVIORS = Delimited("\t", ("impression_id", "user_id", "time", "history", "impressions"), quoted=False)
-_NEWS = Delimited(
+_BEHAVIORS = CsvDialect("\t", ("impression_id", "user_id", "time", "history", "impressions"), quoted=False)
+_NEWS = CsvDialect(
     "\t",
     ("item_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities"),
     quoted=False,
@@ -92,7 +92,7 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
     counted), or where `out` holds anything; then nothing is written.
     """
     parts = _parts(Path(source))
-    with fresh_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
+    with atomic_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
         state = _Import(rejects)
         with pq.ParquetWriter(folder / "items.parquet", _ITEMS, compression="zstd") as items:
             for _, part in parts:

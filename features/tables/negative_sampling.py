@@ -28,12 +28,12 @@ class FirstClicks:
     user: Int32
     item: Int32
     time: Int64
-    touched_before: int
+    n_seen_before: int
     unknown_user: int
 
 
 @dataclass(frozen=True)
-class Slates:
+class SampledImpressions:
     """Lists in the order of time. item: (n, size) codes in shown order, -1 beyond a shorter list's end.
 
     clicked: (n,) column of the clicked item. never_seen: (n, size) True for items without an earlier click.
@@ -68,7 +68,7 @@ def first_clicks(events: Events, *, near: int = 30 * MINUTE) -> FirstClicks:
 
 def slates(
     events: Events, catalog: Catalog, firsts: FirstClicks, *, size: int, seed: int, window: int, block: int = 1
-) -> Iterator[Slates]:
+) -> Iterator[SampledImpressions]:
     """The lists for `firsts` in their order, `block` or more at a time; a click with nothing beside it makes none.
 
     size: candidates of a list. window: clicks that follow a list's moment and give its negatives.
@@ -79,7 +79,7 @@ def slates(
     clicks = ClickTimeline(events, len(catalog))
     touched = np.unique(_pairs(events.user, events.item, len(catalog)))
     share = _moving_mean(clicks.born[firsts.item] >= firsts.time, _NEARBY)
-    parts: list[Slates] = []
+    parts: list[SampledImpressions] = []
     for start in range(0, len(firsts.user), _BLOCK):
         part = slice(start, start + _BLOCK)
         user, item, time = firsts.user[part], firsts.item[part], firsts.time[part]
@@ -114,21 +114,21 @@ class ClickTimeline:
         self.born = np.full(n_items, np.iinfo(np.int64).max)
         np.minimum.at(self.born, events.item[events.positive], events.time[events.positive])
 
-    def following(self, time: int, window: int) -> Pool:
+    def following(self, time: int, window: int) -> CandidatePool:
         """Items of the `window` clicks from `time` on; of the last ones where fewer follow."""
         start = max(0, min(int(np.searchsorted(self._time, time)), len(self._time) - window))
         item, count = np.unique(self._item[start : start + window], return_counts=True)
         order = np.argsort(self.born[item], kind="stable")
-        return Pool(item[order], self.born[item[order]], np.concatenate([[0], np.cumsum(count[order])]))
+        return CandidatePool(item[order], self.born[item[order]], np.concatenate([[0], np.cumsum(count[order])]))
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """Distinct items of a stretch of clicks, the longest known ones first. born: (k,). cumulative: (k + 1,)
     occurrences."""
 
     item: Int32
-    born: Int64
+    first_click_time: Int64
     cumulative: Int64
 
     def draw(self, time: Int64, *, n_draws: int, rng: np.random.Generator) -> tuple[Int32, Bool]:
@@ -137,7 +137,7 @@ class Pool:
         The first half of the columns are such items, the second half are others; in each half every other column is
         drawn by occurrence, the rest evenly.
         """
-        n_old = np.searchsorted(self.born, time, side="left")[:, None]
+        n_old = np.searchsorted(self.first_click_time, time, side="left")[:, None]
         found = []
         for low, high in ((n_old, np.full_like(n_old, len(self.item))), (np.zeros_like(n_old), n_old)):
             chance = rng.random((len(time), n_draws))
@@ -175,15 +175,17 @@ def _choose(drawn: Int32, usable: Bool, new: Bool, n_new: Int64, n_others: int) 
     return np.asarray(np.take_along_axis(np.where(usable, drawn, -1), choice, axis=1))
 
 
-def _shuffled(user: Int32, time: Int64, item: Int32, born: Int64, rng: np.random.Generator) -> Slates:
+def _shuffled(user: Int32, time: Int64, item: Int32, born: Int64, rng: np.random.Generator) -> SampledImpressions:
     """Lists whose first column is the clicked item, in random order; those without another item are left out."""
     kept = item[:, 1] >= 0
     user, time, item = user[kept], time[kept], item[kept]
     order = np.argsort(np.where(item >= 0, rng.random(item.shape), 2.0), axis=1)
     item = np.take_along_axis(item, order, axis=1)
     never_seen = (item >= 0) & (born[item] >= time[:, None])
-    return Slates(user, time, item, np.argmin(order, axis=1), never_seen)
+    return SampledImpressions(user, time, item, np.argmin(order, axis=1), never_seen)
 
 
-def _joined(parts: list[Slates]) -> Slates:
-    return Slates(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Slates)))
+def _joined(parts: list[SampledImpressions]) -> SampledImpressions:
+    return SampledImpressions(
+        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(SampledImpressions))
+    )

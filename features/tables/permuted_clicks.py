@@ -17,9 +17,9 @@ import numpy as np
 
 from features.arrays import Int64
 from features.log import Log
-from features.tables.load import InputTables, Joined, ReadOptions, join, joined_log, read_tables
+from features.tables.load import EncodedTables, InputTables, ReadOptions, build_log, join, read_tables
 from features.tables.rejects import Rejects
-from features.tables.string_codes import Coded
+from features.tables.string_codes import DictionaryColumn
 
 
 def permuted_log(folder: Path, options: ReadOptions, *, seed: int) -> Log:
@@ -27,12 +27,12 @@ def permuted_log(folder: Path, options: ReadOptions, *, seed: int) -> Log:
     with Rejects(None) as rejects:
         tables = read_tables(folder, options, rejects, impressions_required=True)
     tables = permuted(tables, join(tables, options), seed=seed)
-    return joined_log(tables, join(tables, options))[0]
+    return build_log(tables, join(tables, options))[0]
 
 
-def permuted(tables: InputTables, joined: Joined, *, seed: int) -> InputTables:
+def permuted(tables: InputTables, joined: EncodedTables, *, seed: int) -> InputTables:
     """The same tables with clicks permuted within lists, and matching events moved with them."""
-    source = shuffled_within(tables.lists.offsets, seed=seed)
+    source = shuffle_within_lists(tables.lists.offsets, seed=seed)
     label = tables.lists.label[source]
     target = np.empty_like(source)
     target[source] = np.arange(len(source))
@@ -41,11 +41,11 @@ def permuted(tables: InputTables, joined: Joined, *, seed: int) -> InputTables:
     event, first = np.unique(joined.matches.event[matched], return_index=True)
     item = joined.events.item.copy()
     item[event] = joined.item[target[clicked[matched[first]]]]
-    events = replace(tables.events, item=Coded(joined.item_ids, item))
+    events = replace(tables.events, item=DictionaryColumn(joined.item_ids, item))
     return replace(tables, events=events, lists=replace(tables.lists, label=label))
 
 
-def shuffled_within(offsets: Int64, *, seed: int) -> Int64:
+def shuffle_within_lists(offsets: Int64, *, seed: int) -> Int64:
     """A permutation of rows that keeps each list's rows in the list: row i takes what stood in row `result[i]`.
 
     offsets: (n + 1,); all orders of a list are equally likely.

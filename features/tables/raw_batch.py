@@ -27,7 +27,7 @@ class RawBatch:
     rows: Int64
     data: pa.RecordBatch
     rejects: tuple[Reject, ...] = ()
-    textual: bool = False
+    is_text_format: bool = False
     escaped: int = 0
 
     @property
@@ -37,7 +37,7 @@ class RawBatch:
 
 
 @contextmanager
-def explained(source: Source, kind: str) -> Iterator[None]:
+def readable_file_errors(source: Source, kind: str) -> Iterator[None]:
     """Turns what Arrow, gzip and the system say of a bad file into one line that names it."""
     file = str(source.path)
     try:

@@ -187,7 +187,7 @@ def item_warnings(log: Log, described: Bool) -> list[str]:
     unknown = int((~described & (np.bincount(shown.item, minlength=len(described)) > 0)).sum())
     rows = int((~described[shown.item]).sum())
     acted = int((~described[log.events.item]).sum())
-    return _said(
+    return nonzero_messages(
         (empty, f"{empty:,} items have an empty title, {bare:,} of them no description either"),
         (rows, f"{unknown:,} shown items are not in items: {rows:,} of {shown.n_rows:,} candidates have no text"),
         (acted, f"{acted:,} of {len(log.events):,} events are on items that are not in items"),
@@ -204,7 +204,7 @@ def list_warnings(log: Log, repeats: int) -> list[str]:
     clicked = bool((shown.label > 0).any())
     lengths = shown.requests.lengths()
     long, longest = int((lengths > LONGEST_LIST).sum()), int(lengths.argmax())
-    return _said(
+    return nonzero_messages(
         (not clicked, "no row of impressions has clicked above 0: its lists can train and test nothing"),
         (clicked and both < n, f"{both:,} of {n:,} lists have a clicked and an unclicked item; the rest train nothing"),
         (sampled, f"{sampled:,} of {n:,} lists are sampled: they count as impressions of no item"),
@@ -226,7 +226,7 @@ def click_warnings(
     clicks stamped before their list. positive: the event types that were named as clicks, if any."""
     missing = sorted({canonical_type(name) for name in positive or ()} - set(log.events.types))
     has_lists = len(log.impressions) > 0
-    return _said(
+    return nonzero_messages(
         (has_lists and alone, f"{alone:,} clicks in events belong to no impression; they count all the same"),
         (unknown_lists, f"{unknown_lists:,} events name an impression_id that impressions does not have"),
         (early, f"{early:,} clicks are stamped before the list that they belong to; they count from the list's time"),
@@ -236,7 +236,7 @@ def click_warnings(
 
 def repeat_warnings(repeats: Mapping[str, int]) -> list[str]:
     """repeats: table to rows that a later one of the same id replaces."""
-    return _said(
+    return nonzero_messages(
         *(
             (
                 repeats[table],
@@ -251,7 +251,7 @@ def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ..
     """types: event type to its rows and whether it counts as a click. positive: the types that were named as clicks."""
     doubts = {name: doubt_of(name) for name, (_, click) in types.items() if click}
     advice = "is that meant?" if positive else "if it is no click, name the types that are in data.positive_event_types"
-    return _said(
+    return nonzero_messages(
         *(
             (doubt, f"{types[name][0]:,} events of type {name!r} count as clicks, but it {_SAYS[doubt]}; {advice}")
             for name, doubt in doubts.items()
@@ -260,5 +260,6 @@ def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ..
     )
 
 
-def _said(*sentences: tuple[object, str]) -> list[str]:
+def nonzero_messages(*sentences: tuple[object, str]) -> list[str]:
+    """The sentences whose count, which stands before each, is not 0."""
     return [sentence for said, sentence in sentences if said]

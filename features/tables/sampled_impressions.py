@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.arrays import Strings
-from features.atomic_files import fresh_file
+from features.atomic_files import atomic_file
 from features.errors import InputError
 from features.log import Catalog, Events, Impressions, Log, Requests
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log
-from features.tables.negative_sampling import FirstClicks, Slates, first_clicks, slates
+from features.tables.negative_sampling import FirstClicks, SampledImpressions, first_clicks, slates
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def write_slates(
     firsts = first_clicks(log.events)
     out = folder / "impressions.parquet"
     tally = _SlateTally()
-    with fresh_file(out) as path:
+    with atomic_file(out) as path:
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
                 writer.write_table(_table(part, tally.impressions, log))
@@ -138,7 +138,7 @@ def _ids(first: int, n: int) -> Strings:
     return np.array([f"s{number:09d}" for number in range(first, first + n)], object)
 
 
-def _table(part: Slates, first: int, log: Log) -> pa.Table:
+def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
     row, column = np.nonzero(part.item >= 0)
     ids = pa.array(_ids(first, len(part.user)), pa.string())
     columns = [
@@ -159,7 +159,7 @@ class _SlateTally:
     def __init__(self) -> None:
         self.impressions = self.rows = self.shorter = self.new_clicked = self.new_rows = 0
 
-    def add(self, part: Slates) -> None:
+    def add(self, part: SampledImpressions) -> None:
         shown = part.item >= 0
         self.impressions += len(part.user)
         self.rows += int(shown.sum())
@@ -175,7 +175,7 @@ class _SlateTally:
             lists_shorter=self.shorter,
             never_seen_clicked=self.new_clicked / self.impressions,
             never_seen_unclicked=(self.new_rows - self.new_clicked) / (self.rows - self.impressions),
-            skipped_touched_before=firsts.touched_before,
+            skipped_touched_before=firsts.n_seen_before,
             skipped_unknown_user=firsts.unknown_user,
             skipped_nothing_else=len(firsts.user) - self.impressions,
         )

@@ -76,7 +76,7 @@ class Schema:
 
     table: str
     columns: tuple[ColumnSpec, ...]
-    extras: bool = False
+    allow_extra_columns: bool = False
 
     def with_columns(self, columns: Iterable[ColumnSpec]) -> Schema:
         """The same table with further columns."""
@@ -84,7 +84,7 @@ class Schema:
 
     def with_extras(self) -> Schema:
         """The same table, with every further column handed on."""
-        return replace(self, extras=True)
+        return replace(self, allow_extra_columns=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,6 +132,6 @@ IMPRESSIONS = Schema(
         ColumnSpec("sampled", "flag"),
     ),
 )
-USERS = Schema("users", (_id("user_id"),), extras=True)
+USERS = Schema("users", (_id("user_id"),), allow_extra_columns=True)
 
 TABLES: dict[str, Schema] = {schema.table: schema for schema in (ITEMS, EVENTS, IMPRESSIONS, USERS)}

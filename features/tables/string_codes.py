@@ -20,13 +20,13 @@ _DICTIONARY = pa.dictionary(pa.int32(), pa.large_string())
 
 
 @dataclass(frozen=True)
-class Coded:
+class DictionaryColumn:
     """values: distinct text, in order of first appearance. codes: (n,) int32 positions in `values`, -1 for null."""
 
     values: pa.Array
     codes: Int32
 
-    def recoded(self, vocabulary: pa.Array) -> Int32:
+    def recode(self, vocabulary: pa.Array) -> Int32:
         """The codes in another vocabulary, (n,); -1 for null and for what it lacks."""
         positions = pc.index_in(self.values, value_set=vocabulary).fill_null(-1).to_numpy(zero_copy_only=False)
         return np.append(positions, -1).astype(np.int32)[self.codes]
@@ -42,19 +42,19 @@ class Coded:
         counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
         return self.values.filter(pa.array(counts > 0))
 
-    def take(self, rows: npt.NDArray[np.generic]) -> Coded:
+    def take(self, rows: npt.NDArray[np.generic]) -> DictionaryColumn:
         """The same column at `rows` (positions or a mask)."""
-        return Coded(self.values, self.codes[rows])
+        return DictionaryColumn(self.values, self.codes[rows])
 
 
-def coded(batches: Iterable[pa.Array]) -> Coded:
+def dictionary_encode(batches: Iterable[pa.Array]) -> DictionaryColumn:
     """The column that `batches` of large_string make, encoded."""
     chunks = [batch.dictionary_encode() for batch in batches]
     whole = pa.chunked_array(chunks, _DICTIONARY).unify_dictionaries()
     if whole.num_chunks == 0:
-        return Coded(pa.array([], pa.large_string()), np.zeros(0, np.int32))
+        return DictionaryColumn(pa.array([], pa.large_string()), np.zeros(0, np.int32))
     codes = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in whole.chunks]
-    return Coded(whole.chunk(0).dictionary, np.concatenate(codes).astype(np.int32, copy=False))
+    return DictionaryColumn(whole.chunk(0).dictionary, np.concatenate(codes).astype(np.int32, copy=False))
 
 
 def sorted_union(arrays: Iterable[pa.Array]) -> pa.Array:
@@ -64,7 +64,7 @@ def sorted_union(arrays: Iterable[pa.Array]) -> pa.Array:
     return distinct.take(pc.sort_indices(distinct))
 
 
-class Origins:
+class SourceRows:
     """Where the kept rows of a table came from, so that a row found wrong later can be named."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from features.arrays import Bool, Int64
 from features.errors import InputError
-from features.tables.cells import is_text, mask_of, read_cells, read_text, uuids_as_text
+from features.tables.cells import is_text, mask_of, parse_cells, read_text, uuids_as_text
 from features.tables.encodings import FileOptions, reason_for
 from features.tables.formats import columns_of, files_of, raw_batches
 from features.tables.null_words import NullWords, has_words, without_null_words
@@ -102,7 +102,7 @@ class TableReader:
             wanted: dict[str, set[Kind]] = {}
             for column in self.schema.columns:
                 wanted.setdefault(column.field, set()).add(column.kind)
-            if self.schema.extras:
+            if self.schema.allow_extra_columns:
                 wanted |= {name: {"any"} for name in found if name not in wanted}
             for raw in raw_batches(file, wanted):
                 checked = self._checked(raw)
@@ -151,7 +151,7 @@ class TableReader:
         kept = np.ones(len(raw.rows), np.bool_)
         arrays = [self._column(raw, column, kept) for column in self.schema.columns]
         names = list(self.schema.names)
-        if self.schema.extras:
+        if self.schema.allow_extra_columns:
             further = [name for name in raw.data.schema.names if name not in {c.field for c in self.schema.columns}]
             arrays += [read_text(raw.data.column(name)).values for name in further]
             names += further
@@ -201,15 +201,17 @@ class TableReader:
         """As `_Read`, and what the cells hold of words for nothing, null elsewhere; None where there is none."""
         text = read_text(uuids_as_text(array) if column.kind == "id" else array)
         given, words = without_null_words(text.values, column)
-        values, problems = self._read(raw.file, given, column, textual=raw.textual)
-        undecoded = tuple((bad, reason_for(raw.source.encoding) if raw.textual else why) for bad, why in text.problems)
+        values, problems = self._read(raw.file, given, column, textual=raw.is_text_format)
+        undecoded = tuple(
+            (bad, reason_for(raw.source.encoding) if raw.is_text_format else why) for bad, why in text.problems
+        )
         return values, (*undecoded, *problems), words
 
     def _read(self, file: Path, array: pa.Array, column: ColumnSpec, *, textual: bool) -> _Read:
         try:
             if column.kind == "time":
                 return self._times(file, array, column)
-            cells = read_cells(array, column, textual=textual)
+            cells = parse_cells(array, column, textual=textual)
         except (InputError, pa.ArrowException) as error:
             raise InputError(f"file {str(file)!r}, {self.schema.table}: {' '.join(str(error).split())}") from error
         if column.kind == "vector":

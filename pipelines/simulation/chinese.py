@@ -6,14 +6,12 @@ site in both languages: the same topics, lists and clicks, told in other words.
 
 from __future__ import annotations
 
-from pipelines import simulated_chinese_hard, simulated_chinese_soft
 from pipelines.simulation.texts import Language, topics_of
 
 
 def chinese() -> Language:
     """The Chinese of a newspaper: 12 categories of 6 topics, those of `english` one by one."""
-    topics = [*topics_of(simulated_chinese_hard.WORDS), *topics_of(simulated_chinese_soft.WORDS)]
-    return Language(tuple(topics), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
+    return Language(topics_of("chinese"), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
 
 
 _TITLES = (

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from features.arrays import Bool, Float64, Int32, Int64
 from features.tables.negative_sampling import repeated_in_row
-from pipelines.simulation.site import SHELF_HOURS, Readers, SimulatedItems, interest, presence
+from pipelines.simulation.site import SHELF_HOURS, SimulatedItems, Users, interest, interest_strength
 
 POSITION_POWER = 0.25
 """A reader looks at position p with probability p ** -POSITION_POWER."""
@@ -123,9 +123,9 @@ def _slot(key: Int64) -> Int64:
     return (mixed >> np.uint64(42)).astype(np.int64)
 
 
-def sections(readers: Readers, category_of: Int32, *, reader: Int32, time: Float64, rng: np.random.Generator) -> Int32:
+def sections(readers: Users, category_of: Int32, *, reader: Int32, time: Float64, rng: np.random.Generator) -> Int32:
     """(n,) what each visit opens: the section of one of the reader's tastes, or -1 for the front page."""
-    strength = np.cumsum(presence(readers, reader, time), axis=1)
+    strength = np.cumsum(interest_strength(readers, reader, time), axis=1)
     slot = (strength < rng.random((len(reader), 1)) * strength[:, -1:]).sum(axis=1)
     topic = readers.topic[reader, np.minimum(slot, strength.shape[1] - 1)]
     opens = (rng.random(len(reader)) < SECTION_VISITS) & (reader >= 0)
@@ -135,7 +135,7 @@ def sections(readers: Readers, category_of: Int32, *, reader: Int32, time: Float
 def show(
     pages: Pages,
     items: SimulatedItems,
-    readers: Readers,
+    readers: Users,
     category_of: Int32,
     *,
     reader: Int32,

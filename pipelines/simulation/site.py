@@ -56,7 +56,7 @@ class SimulatedItems:
 
 
 @dataclass(frozen=True)
-class Readers:
+class Users:
     """n readers, each with several tastes of which TASTES count at any time.
 
     activity: (n,) shares of the visits, sum 1. clickiness: (n,) added to the logit of interest.
@@ -85,7 +85,7 @@ def make_items(n: int, share: Float64, rng: np.random.Generator) -> SimulatedIte
     return SimulatedItems(arrival * (HOURS + SHELF_HOURS) - SHELF_HOURS, topic, rng.standard_normal(n))
 
 
-def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Generator) -> Readers:
+def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Generator) -> Users:
     """Readers who like a few topics each, by their `share`; NEAR of them close to each first one.
 
     topics of a category stand together: category_of (n_topics,) is sorted, with as many for each.
@@ -102,12 +102,12 @@ def make_readers(n: int, share: Float64, category_of: Int32, rng: np.random.Gene
     moment[rng.random((n, TASTES)) >= SWITCH_PROBABILITY] = np.inf
     since = np.concatenate([np.full((n, TASTES), -np.inf), moment], axis=1)
     until = np.concatenate([moment, np.full((n, TASTES), np.inf)], axis=1)
-    return Readers(
+    return Users(
         activity / activity.sum(), rng.normal(0.0, CLICKINESS_SPREAD, n), topic.astype(np.int32), weight, since, until
     )
 
 
-def sign_up(items: SimulatedItems, readers: Readers, rng: np.random.Generator) -> tuple[Int32, Int32, Float64]:
+def sign_up(items: SimulatedItems, readers: Users, rng: np.random.Generator) -> tuple[Int32, Int32, Float64]:
     """(reader, item, hours): what readers marked as liked when they signed up, shortly before the log, by time.
 
     Each reader who takes part marks LIKES items for each taste, of its topic if the site has any at that time; a wrong
@@ -129,7 +129,7 @@ def sign_up(items: SimulatedItems, readers: Readers, rng: np.random.Generator) -
     return reader[order], item[order], hours[order]
 
 
-def presence(readers: Readers, reader: Int32, time: Float64) -> Float64:
+def interest_strength(readers: Users, reader: Int32, time: Float64) -> Float64:
     """(n, 2 TASTES) strength of each taste of `reader` at `time`; rises and falls linearly over RAMP_HOURS."""
     rise = np.clip((time[:, None] - readers.since[reader]) / RAMP_HOURS + 0.5, 0.0, 1.0)
     fall = np.clip((readers.until[reader] - time[:, None]) / RAMP_HOURS + 0.5, 0.0, 1.0)
@@ -137,14 +137,14 @@ def presence(readers: Readers, reader: Int32, time: Float64) -> Float64:
 
 
 def interest(
-    items: SimulatedItems, readers: Readers, category_of: Int32, *, reader: Int32, time: Float64, item: Int32
+    items: SimulatedItems, readers: Users, category_of: Int32, *, reader: Int32, time: Float64, item: Int32
 ) -> Float64:
     """P(click | looked at) of `item` (n, width) for `reader` (n,) at `time` (n,), same shape as `item`.
 
     An unknown reader (-1) has no taste. Affinity is the strongest of the reader's tastes that fit the item: in full
     for its topic, NEIGHBOUR of it for its category.
     """
-    strength = presence(readers, reader, time)
+    strength = interest_strength(readers, reader, time)
     topics = readers.topic[reader]
     topic = items.topic[item]
     category = category_of[topic]

@@ -10,11 +10,11 @@ A language is a `Language` value: word lists and sentences. English stands here,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from features.arrays import Int32, Int64, Strings
-from pipelines import simulated_english_hard, simulated_english_soft
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class Language:
 
 def english() -> Language:
     """The English of an American newspaper: 12 categories of 6 topics."""
-    topics = [*topics_of(simulated_english_hard.WORDS), *topics_of(simulated_english_soft.WORDS)]
-    return Language(tuple(topics), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
+    return Language(topics_of("english"), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
 
 
 def write_texts(language: Language, topic: Int32, rng: np.random.Generator) -> tuple[Strings, Strings]:
@@ -90,11 +89,16 @@ def _sentence(template: str, topic: Topic, words: Int64, setting: tuple[str, str
     return ". ".join(part[:1].upper() + part[1:] for part in parts)
 
 
-def topics_of(words: str) -> list[Topic]:
-    """The topics of a word list; the layout is told in `pipelines.simulated_english_hard`."""
+def topics_of(language: str) -> tuple[Topic, ...]:
+    """The topics of `words/LANGUAGE.txt`.
+
+    A line `[category]` opens a category. A topic has three lines: its name and who acts, what they do, and what it is
+    about, each in several wordings of one meaning that share as few words as they can.
+    """
     topics: list[Topic] = []
     category = ""
-    lines = iter(line for line in words.splitlines() if line)
+    words = Path(__file__).with_name("words") / f"{language}.txt"
+    lines = iter(line for line in words.read_text(encoding="utf-8").splitlines() if line)
     for line in lines:
         if line.startswith("["):
             category = line.strip("[]")
@@ -102,7 +106,7 @@ def topics_of(words: str) -> list[Topic]:
         name, _, who = line.partition(": ")
         concepts = (who, next(lines).removeprefix(". "), next(lines).removeprefix(". "))
         topics.append(Topic(category, name, *(tuple(concept.split("; ")) for concept in concepts)))
-    return topics
+    return tuple(topics)
 
 
 _OTHER_WORDING = 0.7

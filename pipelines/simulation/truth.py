@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from features.arrays import Float64, Int8, Int64, Strings
 from features.errors import InputError
 from pipelines.simulation import pages, site
-from pipelines.simulation.site import Readers, SimulatedItems
+from pipelines.simulation.site import SimulatedItems, Users
 from pipelines.simulation.tables import TIME, microseconds
 from pipelines.simulation.texts import Language
 
@@ -56,7 +56,7 @@ def redraw_clicks(truth: Truth, seed: int) -> Int8:
 
 
 def write_truth(
-    folder: Path, language: Language, *, items: SimulatedItems, item_ids: Strings, readers: Readers, user_ids: Strings
+    folder: Path, language: Language, *, items: SimulatedItems, item_ids: Strings, readers: Users, user_ids: Strings
 ) -> None:
     """Makes `folder` with README.md, items.parquet, users.parquet and tastes.parquet."""
     folder.mkdir()

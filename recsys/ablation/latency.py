@@ -20,17 +20,17 @@ from features.offline.reader import OfflineReader
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.encoder.snapshots import TextModel
-from recsys.evaluation.latency import Rank, median_milliseconds, pooled_requests
+from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.ranker.lightgbm_ranker import Ranker
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, query_vectors
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries
 from recsys.ranker.tfidf import lexical_column
-from recsys.training.context import Chain
+from recsys.training.context import TrainingContext
 
 _WITHOUT_AUDIENCE = len(COLLABORATIVE_COLUMNS) - 1
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedVariant:
     """A ranker and all that its columns are made of. features: those that it reads. tables: None where it reads none.
     reads_terms, reads_vectors: whether it reads TF-IDF and the encoder."""
 
@@ -50,7 +50,7 @@ class Timed:
     def matrix(self, reader: OfflineReader, *, delay: int) -> Float32:
         """The columns of the ranker for a reader's candidates, (n_rows, n_columns), to the bit as in training."""
         if self.reads_vectors:
-            queries = query_vectors(self.model, reader.requests.query)
+            queries = encode_queries(self.model, reader.requests.query)
             return candidate_matrix(
                 self.features, self.model.weights, reader, self.texts, queries, self.tables, delay=delay
             )[1]
@@ -65,13 +65,13 @@ class Timed:
         return np.column_stack(blocks)
 
 
-def milliseconds_of(lines: Sequence[Timed], chain: Chain) -> tuple[float, ...]:
+def milliseconds_of(lines: Sequence[TimedVariant], chain: TrainingContext) -> tuple[float, ...]:
     """Median milliseconds of each line for one list of 100 candidates, taken in turn on the newest test lists."""
-    requests = pooled_requests(chain.usable(chain.sliced.test).requests)
+    requests = latency_requests(chain.usable(chain.sliced.test).requests)
     return median_milliseconds([(_ranking(line, chain), requests) for line in lines])
 
 
-def _ranking(line: Timed, chain: Chain) -> Rank:
+def _ranking(line: TimedVariant, chain: TrainingContext) -> Rank:
     config, delay = chain.config, chain.delay
 
     def rank(requests: Requests) -> object:

@@ -14,7 +14,7 @@ import numpy as np
 
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.latency import CANDIDATES
-from recsys.evaluation.report import LIFT_METRIC, Evaluation, aligned, count, format_interval
+from recsys.evaluation.report import LIFT_METRIC, Evaluation, count, format_interval, text_table
 from recsys.metrics.bootstrap import Interval, mean_intervals
 
 BASELINES = ("random", "popularity")
@@ -43,7 +43,7 @@ class VariantResult:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Recommendation:
     """best: the line of the highest mean. within: the lines that the test does not tell apart from it, itself included.
     line: the cheapest of these."""
 
@@ -52,7 +52,9 @@ class Choice:
     within: tuple[str, ...]
 
 
-def choose(costs: Mapping[str, VariantCost], means: Mapping[str, float], lifts: Mapping[str, Interval]) -> Choice:
+def choose(
+    costs: Mapping[str, VariantCost], means: Mapping[str, float], lifts: Mapping[str, Interval]
+) -> Recommendation:
     """The cheapest line within the interval of the best: of those over which the best's paired lift has a low end not
     above 0, the one of fewest milliseconds, and where these are alike (`ALIKE`), of fewest seconds.
 
@@ -62,7 +64,7 @@ def choose(costs: Mapping[str, VariantCost], means: Mapping[str, float], lifts: 
     within = tuple(name for name in means if name == best or not difference(lifts, best, name).low > 0)
     shortest = min(costs[name].milliseconds for name in within)
     alike = [name for name in within if costs[name].milliseconds <= shortest * (1 + ALIKE)]
-    return Choice(min(alike, key=lambda name: (costs[name].seconds, costs[name].milliseconds)), best, within)
+    return Recommendation(min(alike, key=lambda name: (costs[name].seconds, costs[name].milliseconds)), best, within)
 
 
 def difference(lifts: Mapping[str, Interval], method: str, over: str) -> Interval:
@@ -74,7 +76,7 @@ def difference(lifts: Mapping[str, Interval], method: str, over: str) -> Interva
 
 
 @dataclass(frozen=True)
-class Ledger:
+class AblationReport:
     """lines: from the plainest on. evaluation: of the lines and `BASELINES`. compared: every line over all before it.
     resamples, seed: of the intervals on cold items."""
 
@@ -95,7 +97,7 @@ class Ledger:
         return {lift.name: interval for lift, interval in zip(self.compared, found, strict=True)}
 
     @cached_property
-    def choice(self) -> Choice:
+    def choice(self) -> Recommendation:
         """Which line to take."""
         means = {one.name: self._ndcg(one.name).mean for one in self.lines}
         return choose({one.name: one.cost for one in self.lines}, means, self.evaluation.lifts)
@@ -169,7 +171,7 @@ class Ledger:
             quality = (format_interval(self._ndcg(one.name)), format_interval(self._cold(one.name)))
             costs = (f"{one.cost.seconds:.1f}", f"{one.cost.milliseconds:.2f}", f"{one.trees}")
             rows.append([one.name, *quality, *costs, "<- choice" if one.name == self.choice.line else ""])
-        return aligned(rows)
+        return text_table(rows)
 
     def _lifts_table(self, lifts: Mapping[str, Interval]) -> str:
         names = [one.name for one in self.lines]
@@ -181,7 +183,7 @@ class Ledger:
             against = [*earlier, names[place - 1] if place else None]
             cells = [_lift_cell(lifts, name, base) for base in against]
             rows.append([name, *cells, "" if name == best else _lift_cell(lifts, best, name)])
-        return aligned(rows)
+        return text_table(rows)
 
     def _choice_text(self) -> list[str]:
         chosen, cost = self.choice, {one.name: one.cost for one in self.lines}[self.choice.line]

@@ -16,18 +16,18 @@ import numpy as np
 
 from features.arrays import Float32, Float64
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
-from recsys.ablation.latency import Timed, milliseconds_of
-from recsys.ablation.report import Ledger, VariantCost, VariantResult
+from recsys.ablation.latency import TimedVariant, milliseconds_of
+from recsys.ablation.report import AblationReport, VariantCost, VariantResult
 from recsys.config import Config, EncoderConfig
-from recsys.encoder.snapshots import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.tfidf import Lexical
-from recsys.training.context import Chain
-from recsys.training.stages import RANKERS, Ranked, encoder_course, lexical_stage, ranker_stage
+from recsys.training.context import TrainingContext
+from recsys.training.stages import RANKERS, RankerResult, encoder_course, lexical_stage, ranker_stage
 
 logger = logging.getLogger(__name__)
 
@@ -35,68 +35,68 @@ NO_TEXT, LEXICAL, EVERYTHING = RANKERS
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltEncoder:
     """An encoder for the ranker's rows. states: which model scores what, the last one is served. note: what a reader of
     the ledger has to know of it; empty for nothing."""
 
-    states: tuple[State, ...]
+    states: tuple[ScheduledEncoder, ...]
     note: str = ""
 
 
-Maker = Callable[[Chain], Made]
+EncoderBuilder = Callable[[TrainingContext], BuiltEncoder]
 """Makes an encoder out of a log; it may learn from no label that is as late as a list that it scores."""
 
 
 @dataclass(frozen=True)
-class Line:
+class Variant:
     """One line of the ledger. what: in a few words. ranker: which of `RANKERS` it is, hence which columns it reads.
     encoder: makes the encoder that it reads; None for a ranker that reads no column of one."""
 
     name: str
     what: str
     ranker: str
-    encoder: Maker | None = None
+    encoder: EncoderBuilder | None = None
 
 
-def frozen(chain: Chain) -> Made:
+def frozen(chain: TrainingContext) -> BuiltEncoder:
     """The base model as it comes, with the mean-history cosine as score."""
     encoder = base_encoder(chain.config.encoder)
     texts = item_texts(chain.log.catalog, encoder.settings.template)
-    return Made((State(BEGINNING, None, encoder.with_table(texts)),))
+    return BuiltEncoder((ScheduledEncoder(BEGINNING, None, encoder.with_table(texts)),))
 
 
-def trained_with(changes: Mapping[str, object]) -> Maker:
+def train_with(changes: Mapping[str, object]) -> EncoderBuilder:
     """Trains the encoder as a training with these `encoder` settings beside the configured ones would.
 
     The template and the history's length are the ranker's as well: a line cannot change them.
     """
 
-    def make(chain: Chain) -> Made:
+    def make(chain: TrainingContext) -> BuiltEncoder:
         changed = EncoderConfig.model_validate(chain.config.encoder.model_dump() | dict(changes))
         config = chain.config.model_copy(update={"encoder": changed})
         trained = train_encoder(chain.log, encoder_course(chain.log.impressions, chain.sliced, config), config)
         note = f"not trained, {trained.reason}: the frozen base model" if not trained.trained else ""
-        return Made(trained.states, note)
+        return BuiltEncoder(trained.states, note)
 
     return make
 
 
 LINES = (
-    Line("none", "no column reads text", NO_TEXT),
-    Line("tfidf", "TF-IDF similarity to the history", LEXICAL),
-    Line("frozen", "base model as it comes, mean-history cosine", EVERYTHING, frozen),
-    Line("head", "head trained on the base model's frozen vectors", EVERYTHING, trained_with({"fine_tune_epochs": 0})),
-    Line("fine_tuned", "upper layers of the base model trained too", EVERYTHING, trained_with({})),
+    Variant("none", "no column reads text", NO_TEXT),
+    Variant("tfidf", "TF-IDF similarity to the history", LEXICAL),
+    Variant("frozen", "base model as it comes, mean-history cosine", EVERYTHING, frozen),
+    Variant("head", "head trained on the base model's frozen vectors", EVERYTHING, train_with({"fine_tune_epochs": 0})),
+    Variant("fine_tuned", "upper layers of the base model trained too", EVERYTHING, train_with({})),
 )
 """From the plainest on: each is compared with all before it."""
 
 
-def lines_of(config: Config) -> tuple[Line, ...]:
+def lines_of(config: Config) -> tuple[Variant, ...]:
     """The lines that a configuration tells apart: where no layer is trained, the last one would be `head` again."""
     return LINES if config.encoder.fine_tune_epochs else tuple(line for line in LINES if line.name != "fine_tuned")
 
 
-def run_lines(chain: Chain, lines: Sequence[Line]) -> Ledger:
+def run_variants(chain: TrainingContext, lines: Sequence[Variant]) -> AblationReport:
     """Train every line's encoder and ranker, and measure them on test. At least one line has an encoder.
 
     Lines without one read their columns from the matrix that the first encoder's lines are made of.
@@ -127,13 +127,13 @@ class _Ran:
     """What is kept of a line's training. scores: of the test rows, (n_rows,). seconds: of its text models."""
 
     scores: Float64
-    timed: Timed
+    timed: TimedVariant
     seconds: float
     note: str
 
 
 def _run_encoder(
-    chain: Chain, lines: Sequence[Line], maker: Maker, lexical: Lexical, lexical_seconds: float
+    chain: TrainingContext, lines: Sequence[Variant], maker: EncoderBuilder, lexical: Lexical, lexical_seconds: float
 ) -> dict[str, _Ran]:
     """The lines that are made from one encoder's matrix."""
     started = time.perf_counter()
@@ -150,9 +150,9 @@ def _run_encoder(
     return found
 
 
-def _timed(ranked: Ranked, line: Line, chain: Chain) -> Timed:
+def _timed(ranked: RankerResult, line: Variant, chain: TrainingContext) -> TimedVariant:
     ranker = ranked.rankers[line.ranker]
-    return Timed(
+    return TimedVariant(
         ranker=ranker,
         features=tuple(feature for feature in ranked.features if feature.name in ranker.columns),
         model=ranked.texts.served,
@@ -163,7 +163,9 @@ def _timed(ranked: Ranked, line: Line, chain: Chain) -> Timed:
     )
 
 
-def _ledger(chain: Chain, measured: tuple[VariantResult, ...], scores: Mapping[str, Float64]) -> Ledger:
+def _ledger(
+    chain: TrainingContext, measured: tuple[VariantResult, ...], scores: Mapping[str, Float64]
+) -> AblationReport:
     """The lines on the test lists, beside a random order and popularity."""
     config, test = chain.config, chain.usable(chain.sliced.test)
     requests = test.requests
@@ -188,4 +190,4 @@ def _ledger(chain: Chain, measured: tuple[VariantResult, ...], scores: Mapping[s
         lifts=lifts,
         facts=list_facts(reader, test),
     )
-    return Ledger(measured, evaluation, lifts, resamples=config.evaluation.resamples, seed=config.seed)
+    return AblationReport(measured, evaluation, lifts, resamples=config.evaluation.resamples, seed=config.seed)

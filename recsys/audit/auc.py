@@ -52,7 +52,7 @@ def list_aucs(matrix: Float32, label: npt.NDArray[np.integer], offsets: Int64) -
     return ListAucs(0.5 + won / pairs[:, None], squares / (pairs * spare)[:, None])
 
 
-def log_chance(aucs: ListAucs) -> Float64:
+def log_p_bound(aucs: ListAucs) -> Float64:
     """Natural logarithm of a bound on the chance that random clicks stray as far from 0.5 in the mean, (n_columns,).
 
     Freedman's inequality (On tail probabilities for martingales, Annals of Probability 3, 1975, theorem 1.6), of both

@@ -15,9 +15,9 @@ from features.log import Impressions, Log, Requests
 from features.offline.reader import LogIndex
 from recsys.audit.finding import Row
 from recsys.ranker.offline_matrix import matrix_over_states
-from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
-from recsys.training.context import Chain
+from recsys.training.context import TrainingContext
 
 SLICES = ("ranker", "valid", "test")
 """The slices whose rows the ranker sees, in time order."""
@@ -41,10 +41,10 @@ class AuditContext:
     clicks too, which takes as long as a training; else it is taken as it is.
     """
 
-    chain: Chain
+    chain: TrainingContext
     features: tuple[Feature, ...]
     lexical: Lexical
-    texts: TextsOverTime
+    texts: RepresentationSchedule
     lists: int | None = None
     permuted: Callable[[int], Log] | None = None
     train_text: bool = False

@@ -81,7 +81,7 @@ class RuleResult:
     """The outcome of one rule. looked_at: what it examined, in a few words with counts."""
 
     rule: str
-    looked_at: str
+    examined: str
     findings: tuple[Finding, ...] = ()
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.arrays import Int8, Int32, Int64, Ragged
+from features.arrays import CsrLists, Int8, Int32, Int64
 from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.events import event_types
 
 
 @dataclass(frozen=True)
-class Happened:
+class ExtraEvents:
     """Events to add. user, item: (n,) codes, user -1 is unknown. time: microseconds. type: (n,) event type codes."""
 
     user: Int32
@@ -21,7 +21,7 @@ class Happened:
     type: Int8
 
 
-def with_events(log: Log, more: Happened, *, positive_event_types: tuple[str, ...] | None) -> Log:
+def with_events(log: Log, more: ExtraEvents, *, positive_event_types: tuple[str, ...] | None) -> Log:
     """The log with more events, of types that it has. positive_event_types: as in the configuration."""
     events = log.events
     positive = event_types(list(events.types), positive_event_types)[1]
@@ -41,14 +41,14 @@ def with_events(log: Log, more: Happened, *, positive_event_types: tuple[str, ..
     )
 
 
-def with_lists(log: Log, more: Impressions) -> Log:
+def with_impressions(log: Log, more: Impressions) -> Log:
     """The log with more lists."""
     lists = log.impressions
     old, new = lists.requests, more.requests
     user, time = np.concatenate([old.user, new.user]), np.concatenate([old.time, new.time])
     order = np.argsort(time, kind="stable")
     offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
-    rows = Ragged(offsets, np.arange(offsets[-1], dtype=np.int32)).take(order)
+    rows = CsrLists(offsets, np.arange(offsets[-1], dtype=np.int32)).take(order)
     item = np.concatenate([old.item, new.item])[rows.codes]
     query = None
     if old.query is not None:
@@ -83,7 +83,7 @@ def before(log: Log, time: int) -> Log:
     return replace(log, events=kept, impressions=log.impressions.take(np.arange(n_lists, dtype=np.int64)))
 
 
-def lists_of(
+def impressions_like(
     user: Int32, time: Int64, like: Requests, *, sampled: bool, label: Int8 | None = None, name: str = "added"
 ) -> Impressions:
     """Lists with the candidates of other requests. user, time: (n,) as many as `like` has. label: (n_rows,), none

@@ -17,23 +17,23 @@ import numpy as np
 from tqdm import tqdm
 
 from features.arrays import Float32, Int64
-from features.definitions.builtin import reads_of
+from features.definitions.builtin import required_aggregates
 from features.errors import StoreError
 from features.log import Impressions
-from features.online.events import IncomingEvent, ShownList
+from features.online.events import Impression, IncomingEvent
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row, moment_text
-from recsys.collaborative.online import RequestTables, StoredTables
+from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.encoder.model import Encoder
 from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.collaborative_refresh import Rebuilder
+from recsys.online.collaborative_refresh import SnapshotRefresher
 from recsys.online.item_texts import ItemTextReader
 from recsys.online.vector_store import StoredVectors
-from recsys.ranker.matrix import candidate_matrix, query_vectors
+from recsys.ranker.matrix import candidate_matrix, encode_queries
 
 _AT_ONCE = 2000
 _FED_AT_ONCE = 5000
@@ -41,11 +41,11 @@ _CACHED_TEXTS = 200_000
 
 
 @dataclass(frozen=True)
-class Feed:
+class ReplayFeed:
     """What reaches the store, in order of arrival. time: (n,) ascending, microseconds. arrivals: n of them."""
 
     time: Int64
-    arrivals: Sequence[IncomingEvent | ShownList]
+    arrivals: Sequence[IncomingEvent | Impression]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _DifferenceTally:
 class OnlinePath:
     """The columns of one request as the server makes them, from an online state that is fed as time goes by."""
 
-    def __init__(self, context: AuditContext, state: OnlineState, feed: Feed) -> None:
+    def __init__(self, context: AuditContext, state: OnlineState, feed: ReplayFeed) -> None:
         self._features = context.features
         self._state = state
         self._feed = feed
@@ -162,7 +162,7 @@ class OnlinePath:
         self._advance(moment)
         reader = OnlineReader(self._state, user, moment, candidates, now=moment, query=query)
         known = self._texts.read(reader.catalog)[1]
-        queries = query_vectors(self._encoder, reader.requests.query)
+        queries = encode_queries(self._encoder, reader.requests.query)
         tables, head = self._read_tables(reader), self._encoder.weights
         return candidate_matrix(self._features, head, reader, known, queries, tables, delay=self._delay)[1]
 
@@ -170,7 +170,7 @@ class OnlinePath:
         """The collaborative tables of a request, made first where they are due."""
         if self._tables is None:
             return None
-        Rebuilder(self._state, self._tables, self._texts).rebuild(reader.time)
+        SnapshotRefresher(self._state, self._tables, self._texts).rebuild(reader.time)
         return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - self._delay)
 
     def _advance(self, moment: int) -> None:
@@ -178,9 +178,9 @@ class OnlinePath:
         end = int(np.searchsorted(self._feed.time, moment))
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
-            lists = [one for one in due if isinstance(one, ShownList)]
+            lists = [one for one in due if isinstance(one, Impression)]
             events = [one for one in due if isinstance(one, IncomingEvent)]
-            for one in self._state.add_together(events, lists):
+            for one in self._state.add_batch(events, lists):
                 self.refused[one.code] = self.refused.get(one.code, 0) + 1
         self.fed = max(end, self.fed)
 
@@ -193,14 +193,14 @@ def served_encoder(context: AuditContext) -> Encoder:
     return model
 
 
-def _stored_tables(context: AuditContext, state: OnlineState) -> StoredTables | None:
+def _stored_tables(context: AuditContext, state: OnlineState) -> OnlineSnapshots | None:
     if context.texts.collaborative is None:
         return None
     encoder = served_encoder(context)
-    return StoredTables(state.store, context.texts.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
+    return OnlineSnapshots(state.store, context.texts.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
 
 
-def replay(context: AuditContext, state: OnlineState, feed: Feed, lists: Impressions) -> ReplayReport:
+def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: Impressions) -> ReplayReport:
     """Rank `lists`, which are in time order, online and offline, and compare every value.
 
     state: an empty one that knows the items. Raises StoreError where it cannot be read or written.
@@ -243,7 +243,7 @@ def replay_settings(context: AuditContext, *, click_window: int) -> StoreSetting
     if absent:
         raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")
     return StoreSettings(
-        reads=reads_of(context.features),
+        reads=required_aggregates(context.features),
         positive_event_types=config.data.positive_event_types,
         event_delay=context.chain.delay,
         click_window=click_window,

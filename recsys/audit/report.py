@@ -41,7 +41,7 @@ class AuditReport:
             "rules": [
                 {
                     "rule": one.rule,
-                    "looked_at": one.looked_at,
+                    "looked_at": one.examined,
                     "findings": len(one.findings),
                     "seconds": round(self.seconds.get(one.rule, 0.0), 3),
                 }
@@ -55,7 +55,7 @@ class AuditReport:
         """The report for a person; the last line is the figure."""
         width = max((len(one.rule) for one in self.checked), default=0)
         rules = [
-            f"{'FAIL' if one.findings else 'ok':4}  {one.rule:{width}}  {one.looked_at}"
+            f"{'FAIL' if one.findings else 'ok':4}  {one.rule:{width}}  {one.examined}"
             + (f": {len(one.findings)} found" if one.findings else "")
             for one in self.checked
         ]

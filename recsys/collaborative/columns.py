@@ -12,7 +12,7 @@ import numpy as np
 from features.arrays import Float32, Float64, Int64
 from features.history import Histories
 from features.history_cosine import history_cosines
-from features.log import Requests, part_of
+from features.log import Requests, slice_requests
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 
@@ -44,7 +44,7 @@ def collaborative_matrix(
     edges = source.edges(requests.time - delay)
     starts = np.flatnonzero(np.diff(edges, prepend=edges[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        part, past = part_of(requests, first, end), histories.part(first, end)
+        part, past = slice_requests(requests, first, end), histories.part(first, end)
         tables = source.tables(int(edges[first]))
         block = found[requests.offsets[first] : requests.offsets[end]]
         block[:, :3] = _co_clicks(tables.neighbours, part, past)
@@ -65,7 +65,7 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
     while first < len(requests):
         end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
         rows = slice(requests.offsets[first], requests.offsets[end])
-        found[rows] = _pair_similarities(neighbours, part_of(requests, first, end), histories.part(first, end))
+        found[rows] = _pair_similarities(neighbours, slice_requests(requests, first, end), histories.part(first, end))
         first = end
     return found
 

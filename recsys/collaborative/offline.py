@@ -7,14 +7,14 @@ from threading import Lock
 
 import numpy as np
 
-from features.arrays import Float32, Int64, Ragged
+from features.arrays import CsrLists, Float32, Int64
 from features.offline.reader import LogIndex
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 
 _KEPT = 4
 
 
-class LoggedTables:
+class OfflineSnapshots:
     """`TableSource` over a log. text_vectors: (n_items + 1, d), as `ItemTexts.vectors`. The latest few are kept."""
 
     def __init__(self, index: LogIndex, text_vectors: Float32, settings: TableSettings) -> None:
@@ -41,5 +41,5 @@ class LoggedTables:
     def _make(self, edge: int) -> CollaborativeSnapshot:
         clicked = self._index.clicked_before(edge, length=self._settings.user_items)
         items, codes = np.unique(clicked.codes, return_inverse=True)
-        compact = build_tables(Ragged(clicked.offsets, codes.astype(np.int32)), self._vectors[items], self._settings)
-        return compact.spread(items.astype(np.int32), len(self._vectors))
+        compact = build_tables(CsrLists(clicked.offsets, codes.astype(np.int32)), self._vectors[items], self._settings)
+        return compact.to_global_codes(items.astype(np.int32), len(self._vectors))

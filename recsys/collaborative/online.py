@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from features.arrays import NO_TIME, Float32, Int32, Int64, Strings
-from features.online.keys import hash64
+from features.online.keys import hash_id
 from features.stores.base import KeyValueStore, StoreSnapshot
 from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours, TableSettings
 
@@ -27,7 +27,7 @@ _EDGE = Struct(">Q")
 _TIME_OFFSET = 2**63
 _KEPT = 2
 _AT_ONCE = 2_000
-_hash = lru_cache(maxsize=2**17)(hash64)
+_hash = lru_cache(maxsize=2**17)(hash_id)
 
 Row = TypeVar("Row")
 
@@ -48,7 +48,7 @@ class RequestTables:
         return self.made
 
 
-class StoredTables:
+class OnlineSnapshots:
     """The tables of one unit in a store. encoder: its fingerprint. dim: width of its text vectors."""
 
     def __init__(self, store: KeyValueStore, settings: TableSettings, *, encoder: str, dim: int) -> None:
@@ -101,7 +101,7 @@ class StoredTables:
 
     def _records(self, edge: int, ids: Sequence[str], tables: CollaborativeSnapshot) -> Iterable[tuple[bytes, bytes]]:
         """Keys and values of all items' records."""
-        hashes = np.array([hash64(item) for item in ids], "<u8")
+        hashes = np.array([hash_id(item) for item in ids], "<u8")
         neighbours = tables.neighbours
         vectors = np.column_stack([tables.factors, tables.audience]).astype("<f4")
         for code, item in enumerate(ids):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
-from features.arrays import Float32, Float64, Int32, Int64, Ragged
+from features.arrays import CsrLists, Float32, Float64, Int32, Int64
 from features.exact import to_grid
 
 _BLOCK = 2048
@@ -81,7 +81,7 @@ class CollaborativeSnapshot:
     factors: Float32
     audience: Float32
 
-    def spread(self, items: Int32, n: int) -> CollaborativeSnapshot:
+    def to_global_codes(self, items: Int32, n: int) -> CollaborativeSnapshot:
         """The same for items whose codes are 0 to n - 1. items: (len(self),) the new code of each, ascending."""
         own = self.neighbours
         lengths = np.zeros(n, np.int64)
@@ -95,7 +95,7 @@ class CollaborativeSnapshot:
         )
 
 
-def build_tables(clicked: Ragged, text_vectors: Float32, settings: TableSettings) -> CollaborativeSnapshot:
+def build_tables(clicked: CsrLists, text_vectors: Float32, settings: TableSettings) -> CollaborativeSnapshot:
     """The tables of some users' clicks on n items.
 
     clicked: for each user, in the order of their ids, the codes of the distinct items clicked before the moment, from 0

@@ -4,7 +4,7 @@ A user has several interests, so the weights of the history's items depend on th
 al., Deep Interest Network, KDD 2018): what resembles it counts more, beside what the item is and how long ago it was.
 
 Its map is applied once for each text, and the mapped vectors are what is stored and read; what remains for a request
-is `scoring.text_columns`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-4).
+is `scoring.score_candidates`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-4).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Head(nn.Module):
             return to_grid(exact.mapped(torch.from_numpy(vectors).double()).numpy())
 
     def export(self) -> HeadWeights:
-        """The weights that `scoring.text_columns` reads, with the same bits on every machine."""
+        """The weights that `scoring.score_candidates` reads, with the same bits on every machine."""
 
         def array(tensor: Tensor) -> Float32:
             return cast(Float32, tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy())

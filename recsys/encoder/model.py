@@ -25,10 +25,10 @@ from features.exact import to_grid
 from features.log import Catalog
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.head import Head
-from recsys.encoder.scoring import HeadWeights, mean_history_head
+from recsys.encoder.scoring import HeadWeights, untrained_head
 from recsys.encoder.text import Template, item_texts
-from recsys.encoder.text_fields import lines_of, side_by_side, unit_mean_line
-from recsys.encoder.tower import Dtype, Pooling, Tower
+from recsys.encoder.text_fields import concat_fields, lines_of, unit_mean_line
+from recsys.encoder.tower import Dtype, Pooling, TextTower
 from recsys.encoder.vector_table import VectorTable, empty_table, load_table
 from recsys.errors import ModelError
 
@@ -39,8 +39,8 @@ _SETTINGS, _HEAD, _TRANSFORMER, _VECTORS = "encoder.json", "head.safetensors", "
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What has to be known to encode a text and a history as in training; the fields are those of `config.EncoderConfig`, but
-    dtype, which is the arithmetic that was computed in."""
+    """What has to be known to encode a text and a history as in training; the fields are those of
+    `config.EncoderConfig`, but dtype, which is the arithmetic that was computed in."""
 
     base_model: str
     template: str
@@ -54,7 +54,7 @@ class Encoder:
     """Texts to vectors, and the weights that score them. `head` None is the untrained one: mean-history cosine."""
 
     def __init__(
-        self, settings: EncoderSettings, tower: Tower, head: Head | None, table: VectorTable | None = None
+        self, settings: EncoderSettings, tower: TextTower, head: Head | None, table: VectorTable | None = None
     ) -> None:
         self.settings = settings
         self.tower = tower
@@ -74,8 +74,8 @@ class Encoder:
 
     @cached_property
     def weights(self) -> HeadWeights:
-        """What `scoring.text_columns` reads."""
-        return mean_history_head(self.dim) if self.head is None else self.head.export()
+        """What `scoring.score_candidates` reads."""
+        return untrained_head(self.dim) if self.head is None else self.head.export()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,7 +101,7 @@ class Encoder:
         distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in missing))}
         if distinct:
             lines = lines_of(list(distinct), self.n_lines)
-            base = side_by_side(self.tower.encode(lines.distinct, progress=progress), lines.of_text)
+            base = concat_fields(self.tower.encode(lines.distinct, progress=progress), lines.of_text)
             made = self.map_vectors(base)
             found[missing] = made[[distinct[texts[i]] for i in missing]]
         return found
@@ -162,7 +162,7 @@ def load_encoder(folder: Path) -> Encoder:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"encoder {str(folder)!r} cannot be read: {type(error).__name__}: {reason}") from error
-    encoder = Encoder(settings, make_tower(str(folder / _TRANSFORMER), settings), head)
+    encoder = Encoder(settings, load_tower(str(folder / _TRANSFORMER), settings), head)
     if encoder.fingerprint != content["fingerprint"]:
         raise ModelError(
             f"encoder {str(folder)!r}: expected weights with fingerprint {content['fingerprint']!r}, got "
@@ -184,11 +184,11 @@ def encoding_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def make_tower(source: str, settings: EncoderSettings) -> Tower:
+def load_tower(source: str, settings: EncoderSettings) -> TextTower:
     """The tower of a base model (folder, hub name or `builtin`), on the GPU where there is one."""
     base = load_base_model(source)
     base.transformer.to(encoding_device())
-    return Tower(
+    return TextTower(
         base.transformer,
         base.tokenizer,
         limit=base.limit,

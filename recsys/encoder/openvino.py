@@ -26,7 +26,7 @@ ENGINE_TOKENS_PER_BATCH = 2048
 _EXAMPLES, _EXAMPLE_TOKENS = 16, 32
 
 
-class Engine:
+class OpenVinoEncoder:
     """`vectors`, which maps token ids and mask, (n, t) int64 each, to (n, d), compiled with its weights as they are.
 
     vocabulary: token ids are below it. bfloat16: arithmetic of what is not int8, else float32. Compiling takes seconds

@@ -22,7 +22,7 @@ from features.log import Requests
 from recsys.errors import ModelError
 
 TEXT_COLUMNS = ("text_score", "text_similarity_last", "text_similarity_best", "text_similarity_mean")
-"""Names of the columns that `text_columns` gives, in order."""
+"""Names of the columns that `score_candidates` gives, in order."""
 
 MAX_HISTORY = 50
 LARGEST_NORM = 2.0**11
@@ -72,7 +72,7 @@ class HeadWeights:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def mean_history_head(dim: int) -> HeadWeights:
+def untrained_head(dim: int) -> HeadWeights:
     """The head of an untrained encoder: the mean of the dot products with the history; 0 without a history.
 
     A query counts as much as the whole history.
@@ -92,7 +92,7 @@ def mean_history_head(dim: int) -> HeadWeights:
     )
 
 
-def text_columns(
+def score_candidates(
     head: HeadWeights, history_vectors: Float32, candidate_vectors: Float32, query_vector: Float32 | None = None
 ) -> Float32:
     """Text score and cosine to the last, best and mean history item of each candidate, (c, 4); see `TEXT_COLUMNS`.
@@ -114,7 +114,7 @@ def text_columns(
     history_sum = np.add.reduce(history, axis=0)
     products = candidates @ np.vstack([history, head.prior, liked, history_sum]).T
     products += 0.0  # a sum of zeros has the sign that the kernel gives it
-    interest = _interest(head, history, np.ascontiguousarray(products[:, : n + 1]))
+    interest = attention_score(head, history, np.ascontiguousarray(products[:, : n + 1]))
     columns = np.full((len(candidates), len(TEXT_COLUMNS)), np.nan, np.float32)
     columns[:, 0] = head.scale.astype(np.float64) * interest + products[:, n + 1] + head.bias
     if n:
@@ -126,7 +126,7 @@ def text_columns(
     return columns
 
 
-def _interest(head: HeadWeights, history: Float64, similarity: Float64) -> Float64:
+def attention_score(head: HeadWeights, history: Float64, similarity: Float64) -> Float64:
     """What each candidate has of the user's interest, (c,): its similarities under its own attention.
 
     history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1), C-contiguous, with them and, last,
@@ -145,14 +145,14 @@ def _interest(head: HeadWeights, history: Float64, similarity: Float64) -> Float
     return np.asarray((weights * similarity).sum(axis=1) / total)
 
 
-def text_matrix(
+def text_features(
     head: HeadWeights,
     vectors: Float32,
     requests: Requests,
     histories: Histories,
     query_vectors: Float32 | None = None,
 ) -> Float32:
-    """`text_columns` of every request's candidates, (n_rows, 4).
+    """`score_candidates` of every request's candidates, (n_rows, 4).
 
     vectors: (n_items + 1, d), NaN rows where an item has no text; code -1 reaches the last row, which is NaN.
     query_vectors: (n_requests, d), NaN rows for requests without a query; None where no request has one.
@@ -161,7 +161,7 @@ def text_matrix(
     for i in range(len(requests)):
         rows = slice(requests.offsets[i], requests.offsets[i + 1])
         query = None if query_vectors is None or np.isnan(query_vectors[i, 0]) else query_vectors[i]
-        found[rows] = text_columns(head, vectors[histories.items.row(i)], vectors[requests.item[rows]], query)
+        found[rows] = score_candidates(head, vectors[histories.items.row(i)], vectors[requests.item[rows]], query)
     return found
 
 

@@ -36,7 +36,7 @@ class TextModel(Protocol):
 
     @property
     def weights(self) -> HeadWeights:
-        """What `scoring.text_columns` reads."""
+        """What `scoring.score_candidates` reads."""
 
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32; NaN rows for empty texts."""
@@ -64,7 +64,7 @@ class EncoderSnapshot:
 
 
 @dataclass(frozen=True)
-class State:
+class ScheduledEncoder:
     """start: the lists from this time on, microseconds, are scored by the model, until a later state starts.
 
     learnt_until: time of the newest label that trained or chose the model, None where none did.
@@ -75,21 +75,21 @@ class State:
     model: TextModel
 
 
-def of_each(states: Sequence[State], time: Int64) -> Int64:
+def assign_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Int64:
     """Which state scores a list at each time, (n,); the first one also what is before its start."""
     starts = np.array([state.start for state in states], np.int64)
     found: Int64 = np.maximum(np.searchsorted(starts, time, side="right") - 1, 0)
     return found
 
 
-def split(states: Sequence[State], time: Int64) -> Iterator[tuple[int, Int64]]:
+def group_by_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Iterator[tuple[int, Int64]]:
     """Each state that scores any of the lists at `time`, by number, with the positions of its lists."""
-    scored_by = of_each(states, time)
+    scored_by = assign_encoder(states, time)
     for number in np.unique(scored_by).tolist():
         yield number, np.flatnonzero(scored_by == number).astype(np.int64)
 
 
-def set_aside(vectors: Float32) -> Float32:
+def copy_or_spill(vectors: Float32) -> Float32:
     """A copy of vectors to be kept: in memory, or, if large, in an unnamed temporary file that the system removes with
     the process."""
     if vectors.nbytes <= _MEMORY_BYTES:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from features.arrays import Bool, Int32, Int64, Ragged
+from features.arrays import Bool, CsrLists, Int32, Int64
 from features.log import Catalog
 from recsys.errors import ConfigError
 
@@ -212,7 +212,7 @@ class Tokens:
 
     def take(self, index: Int64) -> Tokens:
         """The tokens of some texts, in that order. What is counted is still of all."""
-        chosen = Ragged(self.offsets, self.ids).take(index)
+        chosen = CsrLists(self.offsets, self.ids).take(index)
         return replace(self, offsets=chosen.offsets, ids=chosen.codes)
 
     def padded_lengths(self) -> Int64:

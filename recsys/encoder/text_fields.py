@@ -20,14 +20,14 @@ Vectors = TypeVar("Vectors", Float32, Tensor)
 
 
 @dataclass(frozen=True)
-class Lines:
+class TextFields:
     """The lines of n texts, k each. distinct: every line once. of_text: (n, k) which of them a text has."""
 
     distinct: list[str]
     of_text: Int64
 
 
-def lines_of(texts: Sequence[str], count: int) -> Lines:
+def lines_of(texts: Sequence[str], count: int) -> TextFields:
     """`count` lines of each text. The first that is not empty stands in for empty ones and for those that a text does
     not have, as a query, which is one line; what a text has beyond `count` belongs to the last."""
     known: dict[str, int] = {}
@@ -37,10 +37,10 @@ def lines_of(texts: Sequence[str], count: int) -> Lines:
         first = next((line for line in lines if line), text)
         filled = [line or first for line in lines] + [first] * (count - len(lines))
         of_text[row] = [known.setdefault(line, len(known)) for line in filled]
-    return Lines(list(known), of_text)
+    return TextFields(list(known), of_text)
 
 
-def side_by_side(vectors: Vectors, of_text: Int64) -> Vectors:
+def concat_fields(vectors: Vectors, of_text: Int64) -> Vectors:
     """Vectors of texts, (n, k * d), from those of their lines, (n_lines, d); of unit length where those are. of_text:
     (n, k) rows of `vectors`."""
     n, k = of_text.shape
@@ -49,7 +49,7 @@ def side_by_side(vectors: Vectors, of_text: Int64) -> Vectors:
 
 
 def mean_line(texts: Vectors, count: int) -> Vectors:
-    """The mean of the lines of each text, (n, d), from what `side_by_side` made of them, (n, count * d)."""
+    """The mean of the lines of each text, (n, d), from what `concat_fields` made of them, (n, count * d)."""
     if count == 1:
         return texts
     return cast(Vectors, texts.reshape(len(texts), count, texts.shape[1] // count).sum(1) * count**-0.5)

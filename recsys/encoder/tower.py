@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from features.arrays import Float32, Int64
-from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, Engine
+from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, OpenVinoEncoder
 from recsys.encoder.text import Tokens, tokenise
 from recsys.errors import ModelError
 
@@ -36,7 +36,7 @@ _COMPILING = threading.Lock()
 logger = logging.getLogger(__name__)
 
 
-class Tower:
+class TextTower:
     """A transformer, its tokenizer, and how its outputs become one vector of length 1.
 
     max_tokens: longest text, in tokens, special ones included; ModelError where the model reads fewer. dtype: the
@@ -66,7 +66,7 @@ class Tower:
         self.dtype: Dtype = dtype
         self.computes_in: Dtype = available_dtype(dtype, self.device)
         self.pad_id: int = tokenizer.pad_token_id
-        self._engine: Engine | None = None
+        self._engine: OpenVinoEncoder | None = None
         self._engine_weights: tuple[Any, ...] = ()
 
     @property
@@ -130,7 +130,7 @@ class Tower:
         """Give back the engine's memory; what is encoded next compiles one again."""
         self._engine, self._engine_weights = None, ()
 
-    def _compiled(self) -> Engine | None:
+    def _compiled(self) -> OpenVinoEncoder | None:
         """The engine with the weights as they are; None for other dtypes and devices, and where it can't be had."""
         if not self.uses_int8:
             return None
@@ -141,14 +141,14 @@ class Tower:
         """Where the weights are and how often they have been changed."""
         return tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
 
-    def _engine_as_it_is(self) -> Engine | None:
+    def _engine_as_it_is(self) -> OpenVinoEncoder | None:
         weights = self._weights()
         if self._engine_weights != weights:
             try:
                 vectors = _Vectors(self.transformer, self.pooling)
                 vocabulary = self.transformer.get_input_embeddings().num_embeddings
                 bfloat16 = self.computes_in == "int8+bfloat16"
-                self._engine = Engine(vectors, vocabulary=vocabulary, bfloat16=bfloat16)
+                self._engine = OpenVinoEncoder(vectors, vocabulary=vocabulary, bfloat16=bfloat16)
             except (ImportError, OSError, RuntimeError, TypeError, ValueError, NotImplementedError) as error:
                 self._engine = None
                 self.computes_in = _without_int8(self.computes_in)
@@ -158,7 +158,7 @@ class Tower:
             self._engine_weights = weights
         return self._engine
 
-    def copy(self) -> Tower:
+    def copy(self) -> TextTower:
         """The same tower with weights of its own; what is compiled is shared until they change."""
         twin = self._alike(copy.deepcopy(self.transformer), self.dtype)
         twin.computes_in = self.computes_in
@@ -166,12 +166,12 @@ class Tower:
             twin._engine, twin._engine_weights = self._engine, twin._weights()
         return twin
 
-    def with_dtype(self, dtype: Dtype) -> Tower:
+    def with_dtype(self, dtype: Dtype) -> TextTower:
         """A tower of the same weights, shared, that encodes in another arithmetic."""
         return self._alike(self.transformer, dtype)
 
-    def _alike(self, transformer: PreTrainedModel, dtype: Dtype) -> Tower:
-        return Tower(
+    def _alike(self, transformer: PreTrainedModel, dtype: Dtype) -> TextTower:
+        return TextTower(
             transformer,
             self.tokenizer,
             limit=self.limit,

@@ -18,7 +18,7 @@ import pandas as pd
 
 from features.arrays import Float64
 from recsys.errors import ComparisonError
-from recsys.evaluation.report import LIFT_METRIC, aligned, count, format_interval, verdict
+from recsys.evaluation.report import LIFT_METRIC, count, format_interval, text_table, verdict
 from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, SliceResult, measure_slices
 from recsys.metrics.bootstrap import LEVEL, Interval
 from recsys.metrics.ranking import METRICS
@@ -43,7 +43,7 @@ class ComparedRuns:
 
 
 @dataclass(frozen=True)
-class Seeds:
+class SeedSpread:
     """Means of the runs of one side over the lists compared."""
 
     means: tuple[float, ...]
@@ -68,7 +68,7 @@ class Comparison:
     method: str
     metric: str
     slices: tuple[SliceResult, ...]
-    seeds: tuple[Seeds, Seeds]
+    seeds: tuple[SeedSpread, SeedSpread]
 
     @property
     def difference(self) -> Interval:
@@ -81,7 +81,7 @@ class Comparison:
         return float(np.sqrt(sum(one.deviation**2 / len(one.means) for one in self.seeds)))
 
     @property
-    def by_luck(self) -> float:
+    def expected_false_positives(self) -> float:
         """How many of the slices are told apart on average where A and B are equally good."""
         return (1 - LEVEL) * len(self._judged())
 
@@ -99,7 +99,7 @@ class Comparison:
             "seed_error": _none(self.seed_error),
             "slices": [_slice_dict(one) for one in self.slices[1:]],
             "slices_told_apart": self._told_apart(),
-            "slices_told_apart_by_luck": self.by_luck,
+            "slices_told_apart_by_luck": self.expected_false_positives,
         }
 
     def lines(self) -> list[str]:
@@ -116,7 +116,7 @@ class Comparison:
             f"{self.method}, {self.metric} on {count(whole.n_lists, 'list')} of {count(whole.n_users, 'user')} "
             "that both have. Mean [95% over users]",
             "",
-            aligned(rows),
+            text_table(rows),
             "",
             *self._seen_lines(),
             *self._seed_lines(),
@@ -129,7 +129,7 @@ class Comparison:
     def _told_apart(self) -> int:
         return sum(verdict(one.intervals[2]) in ("better", "worse") for one in self._judged())
 
-    def _side_dict(self, side: ComparedRuns, seeds: Seeds, interval: Interval) -> dict[str, Any]:
+    def _side_dict(self, side: ComparedRuns, seeds: SeedSpread, interval: Interval) -> dict[str, Any]:
         lists = [len(table) for table in side.tables]
         return {
             "asked": list(side.asked),
@@ -163,8 +163,8 @@ class Comparison:
         if not judged:
             return []
         return [
-            f"{judged} slices are as many chances: about {self.by_luck:.1f} would be told apart by luck alone if A and "
-            f"B were equally good; {self._told_apart()} were. Decide on all lists; a slice says where to look."
+            f"{judged} slices tested: about {self.expected_false_positives:.1f} significant differences expected by "
+            f"chance; {self._told_apart()} found. Decide on all lists; a slice says where to look."
         ]
 
 
@@ -192,7 +192,7 @@ def compare(
         raise ComparisonError(f"none of the {len(paired):,} lists in common has a clicked and an unclicked item")
     tested = paired[~np.isnan(values[""]).any(axis=1)]
     means = [float(tested[f"{column} {i}"].mean()) for i in range(n_a + n_b)]
-    return Comparison(a, b, method, metric, slices, (Seeds(tuple(means[:n_a])), Seeds(tuple(means[n_a:]))))
+    return Comparison(a, b, method, metric, slices, (SeedSpread(tuple(means[:n_a])), SeedSpread(tuple(means[n_a:]))))
 
 
 def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.DataFrame:

@@ -20,9 +20,9 @@ from features.arrays import Bool, Float32, Float64, Strings
 from features.log import Impressions
 from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
-from recsys.metrics.beyond_accuracy import Beyond
+from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
-from recsys.metrics.list_facts import ListFacts
+from recsys.metrics.list_facts import ImpressionAttributes
 from recsys.metrics.ranking import METRICS, ListMetrics, both_labels, list_metrics
 
 METHODS = (
@@ -73,8 +73,8 @@ def evaluate(
     settings: Settings,
     seed: int,
     lifts: Sequence[MethodComparison] = LIFTS,
-    facts: ListFacts | None = None,
-    beyond: Mapping[str, Beyond] | None = None,
+    facts: ImpressionAttributes | None = None,
+    beyond: Mapping[str, BeyondAccuracy] | None = None,
 ) -> Evaluation:
     """Evaluate every method on `impressions`.
 

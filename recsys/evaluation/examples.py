@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Float64, Int32, Int64, Ragged
+from features.arrays import CsrLists, Float64, Int32, Int64
 from features.log import Catalog, Impressions
 from recsys.metrics.rank_order import ordered
 from recsys.metrics.ranking import list_metrics
@@ -26,7 +26,7 @@ class ExampleItem:
 
 
 @dataclass(frozen=True)
-class Moved:
+class RankChange:
     """A clicked item and its rank, from 1, before and after."""
 
     item: ExampleItem
@@ -48,7 +48,7 @@ class Example:
     history_length: int
     top_before: tuple[ExampleItem, ...]
     top_after: tuple[ExampleItem, ...]
-    moved: tuple[Moved, ...]
+    moved: tuple[RankChange, ...]
 
     @property
     def change(self) -> float:
@@ -76,7 +76,7 @@ def list_examples(
     before: Float64,
     after: Float64,
     impressions: Impressions,
-    histories: Ragged,
+    histories: CsrLists,
     catalog: Catalog,
     *,
     most: int = EXAMPLES,
@@ -107,7 +107,7 @@ def list_examples(
             history_length=len(history),
             top_before=tuple(items[row] for row in np.argsort(first)[:TOP]),
             top_after=tuple(items[row] for row in np.argsort(last)[:TOP]),
-            moved=tuple(Moved(items[row], int(first[row]), int(last[row])) for row in clicks),
+            moved=tuple(RankChange(items[row], int(first[row]), int(last[row])) for row in clicks),
         )
 
     user = impressions.requests.user

@@ -35,7 +35,7 @@ def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float
     return tuple(float(value) for value in np.median(spent, axis=0))
 
 
-def pooled_requests(requests: Requests, *, lists: int = LISTS, candidates: int = CANDIDATES) -> Requests:
+def latency_requests(requests: Requests, *, lists: int = LISTS, candidates: int = CANDIDATES) -> Requests:
     """The last requests, each filled up with the candidates of others until it has `candidates` distinct ones.
 
     A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `lists` requests come back.

@@ -14,10 +14,10 @@ import pandas as pd
 
 from features.arrays import Bool, Strings
 from features.log import Impressions
-from recsys.evaluation.text_table import padded, printed_width
-from recsys.metrics.beyond_accuracy import DEPTH, Beyond
+from recsys.evaluation.text_table import display_width, padded
+from recsys.metrics.beyond_accuracy import DEPTH, BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
-from recsys.metrics.list_facts import ListFacts
+from recsys.metrics.list_facts import ImpressionAttributes
 from recsys.metrics.ranking import METRICS, ListMetrics
 
 LIFT_METRIC = "ndcg_at_10"
@@ -63,8 +63,8 @@ class Evaluation:
     users: Strings
     cold_user: Bool
     cold_item: Bool
-    facts: ListFacts | None = None
-    beyond: Mapping[str, Beyond] = field(default_factory=dict)
+    facts: ImpressionAttributes | None = None
+    beyond: Mapping[str, BeyondAccuracy] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON, without NaN: test, lift, cold_items, cold_users, beyond, and how many lists and users it
@@ -85,13 +85,13 @@ class Evaluation:
             parts.append(_beyond_text(self.beyond))
         return "\n\n".join(parts)
 
-    def frame(self) -> pd.DataFrame:
+    def per_impression_frame(self) -> pd.DataFrame:
         """Metrics of every list, one row each, for one Parquet file.
 
         Columns: impression_id, user_id (null if unknown), time (UTC), candidates and clicked (counts), cold_user,
-        cold_item (every clicked item is cold), history_length, hour, category and position as in `ListFacts` where
-        they are known, then METHOD_METRIC and, with cold candidates alone, cold_items_METHOD_METRIC; NaN where a list
-        has no metric.
+        cold_item (every clicked item is cold), history_length, hour, category and position as in `ImpressionAttributes`
+        where they are known, then METHOD_METRIC and, with cold candidates alone, cold_items_METHOD_METRIC; NaN where a
+        list has no metric.
         """
         requests = self.impressions.requests
         known = requests.user >= 0
@@ -115,7 +115,7 @@ class Evaluation:
         return pd.DataFrame(columns)
 
 
-def _fact_columns(facts: ListFacts | None) -> dict[str, Any]:
+def _fact_columns(facts: ImpressionAttributes | None) -> dict[str, Any]:
     if facts is None:
         return {}
     columns: dict[str, Any] = {"history_length": facts.history_length, "hour": facts.hour}
@@ -156,7 +156,7 @@ def _methods_text(part: Slice) -> str:
     rows += [
         [method, *(format_interval(metrics[name]) for name in METRICS)] for method, metrics in part.methods.items()
     ]
-    return f"{head}\n\n{aligned(rows)}"
+    return f"{head}\n\n{text_table(rows)}"
 
 
 def _lifts_text(lifts: Mapping[str, Interval]) -> str:
@@ -165,7 +165,7 @@ def _lifts_text(lifts: Mapping[str, Interval]) -> str:
     rows = [["lift", LIFT_METRIC, ""]]
     for name, interval in lifts.items():
         rows.append([name.replace("_over_", " over "), format_interval(interval, signed=True), verdict(interval)])
-    return f"Lift: difference in {LIFT_METRIC}, list by list\n\n{aligned(rows)}"
+    return f"Lift: difference in {LIFT_METRIC}, list by list\n\n{text_table(rows)}"
 
 
 def verdict(interval: Interval) -> str:
@@ -185,21 +185,21 @@ def _cold_text(evaluation: Evaluation) -> str:
     rows = [["method", *parts]]
     for method in evaluation.test.methods:
         rows.append([method, *(format_interval(part.methods[method][LIFT_METRIC]) for part in parts.values())])
-    return f"Cold slices in {LIFT_METRIC}: {head}\n\n{aligned(rows)}"
+    return f"Cold slices in {LIFT_METRIC}: {head}\n\n{text_table(rows)}"
 
 
-def _beyond_text(beyond: Mapping[str, Beyond]) -> str:
+def _beyond_text(beyond: Mapping[str, BeyondAccuracy]) -> str:
     rows = [["method", "coverage", "novelty", "category_diversity", "text_diversity"]]
     for method, one in beyond.items():
         coverage = "-" if np.isnan(one.coverage) else _number(one.coverage, signed=False)
         novelty = "-" if np.isnan(one.novelty.mean) else f"{one.novelty.mean:.2f} bits"
         diversities = (format_interval(part) for part in (one.category_diversity, one.text_diversity))
         rows.append([method, coverage, novelty, *diversities])
-    return f"Beyond accuracy, the first {DEPTH} ranks\n\n{aligned(rows)}"
+    return f"Beyond accuracy, the first {DEPTH} ranks\n\n{text_table(rows)}"
 
 
-def aligned(rows: list[list[str]]) -> str:
+def text_table(rows: list[list[str]]) -> str:
     """Rows of cells as text with columns of equal width, two spaces in."""
-    widths = [max(map(printed_width, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(f"  {line}" for line in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 
-def printed_width(text: str) -> int:
+def display_width(text: str) -> int:
     """Cells that a terminal gives the text: two for a wide character (Unicode Annex 11: Chinese, Japanese, Korean),
     none for a mark over another character or one that only directs the display.
 
@@ -19,7 +19,7 @@ def printed_width(text: str) -> int:
 
 def padded(text: str, width: int) -> str:
     """The text with spaces behind it up to `width` cells."""
-    return text + " " * (width - printed_width(text))
+    return text + " " * (width - display_width(text))
 
 
 def _cells(character: str) -> int:

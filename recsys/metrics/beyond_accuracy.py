@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from features.arrays import Float32, Float64, Int64
-from features.definitions.aggregates import CATALOGUE, CLICK, ITEM, Count, Reader
+from features.definitions.aggregates import CATALOGUE, CLICK, ITEM, Count, FeatureReader
 from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
 from recsys.metrics.list_facts import CATEGORY
@@ -29,7 +29,7 @@ DEPTH = 10
 
 
 @dataclass(frozen=True)
-class Beyond:
+class BeyondAccuracy:
     """Figures of one method's first 10 ranks over all lists.
 
     coverage: share of the distinct candidates that stand in some list's first 10, 0 to 1. novelty: mean of
@@ -56,12 +56,12 @@ class Beyond:
 
 def beyond_accuracy(
     methods: Mapping[str, Float32 | Float64],
-    reader: Reader,
+    reader: FeatureReader,
     vectors: Float32 | None,
     *,
     resamples: int,
     seed: int,
-) -> dict[str, Beyond]:
+) -> dict[str, BeyondAccuracy]:
     """The figures of every method. methods: name to scores, (n_rows,), of the reader's requests.
 
     vectors: (n_items + 1, d) text vectors by item code, NaN rows without text; None leaves text_diversity out.
@@ -83,7 +83,7 @@ def beyond_accuracy(
         )
         intervals = mean_intervals(np.column_stack(columns), requests.user, resamples=resamples, seed=seed)
         coverage = len(np.unique(items)) / n_candidates if n_candidates else np.nan
-        found[method] = Beyond(coverage, *intervals)
+        found[method] = BeyondAccuracy(coverage, *intervals)
     return found
 
 
@@ -97,7 +97,7 @@ def first_ranks(
     return rows[ranks <= depth], kept
 
 
-def _information(reader: Reader) -> Float64:
+def _information(reader: FeatureReader) -> Float64:
     """Self-information of each candidate row in bits, (n_rows,)."""
     clicks = reader.count(Count(CLICK, ITEM)) + 1.0
     total = reader.count(Count(CLICK, CATALOGUE)) + float(len(reader.catalog))

@@ -1,7 +1,7 @@
 """What is known of each shown list beside its scores: what slices and the figures beyond accuracy are made from.
 
-Reads a reader of the lists' past (`features.definitions.aggregates.Reader`), so that every value is of before the
-list's time.
+Reads a reader of the lists' past (`features.definitions.aggregates.FeatureReader`), so that every value is of before
+the list's time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from features.arrays import Float64, Int64, Strings
-from features.definitions.aggregates import Reader
+from features.definitions.aggregates import FeatureReader
 from features.log import Categorical, Impressions
 
 CATEGORY = "category"
@@ -20,7 +20,7 @@ CATEGORY = "category"
 
 
 @dataclass(frozen=True)
-class ListFacts:
+class ImpressionAttributes:
     """Facts of n lists.
 
     history_length: (n,) distinct items in the user's history before the list, at most as many as the encoder reads.
@@ -35,10 +35,10 @@ class ListFacts:
     position: Float64
 
 
-def list_facts(reader: Reader, impressions: Impressions) -> ListFacts:
+def list_facts(reader: FeatureReader, impressions: Impressions) -> ImpressionAttributes:
     """The facts of `impressions`, whose requests are the reader's."""
     categories = reader.catalog.categories.get(CATEGORY)
-    return ListFacts(
+    return ImpressionAttributes(
         history_length=reader.histories.items.lengths(),
         hour=_hours(impressions.requests.time, reader.timezone),
         category=None if categories is None else _clicked_values(impressions, categories),

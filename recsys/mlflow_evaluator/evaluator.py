@@ -21,9 +21,9 @@ from features.arrays import Float64
 from features.errors import InputError
 from recsys.mlflow_evaluator.artifacts import log_artifacts, log_metrics
 from recsys.mlflow_evaluator.candidate_rows import read_rows
-from recsys.mlflow_evaluator.html_report import measured_page
+from recsys.mlflow_evaluator.html_report import evaluation_html
 from recsys.mlflow_evaluator.measure import measure
-from recsys.mlflow_evaluator.predictions import scores_of
+from recsys.mlflow_evaluator.predictions import parse_predictions
 from recsys.mlflow_evaluator.settings import EvaluatorSettings, read_settings
 
 MODEL_TYPE = "ranker"
@@ -68,7 +68,7 @@ class RankerEvaluator(ModelEvaluator):  # type: ignore[misc]
         metrics = {f"{prefix}{name}": value for name, value in measurement.metrics().items()}
         log_metrics(metrics, run_id=run_id, dataset=dataset, model_id=model_id)
         with tempfile.TemporaryDirectory() as folder:
-            html = measured_page(measurement, settings, run_id=run_id, data=dataset.name)
+            html = evaluation_html(measurement, settings, run_id=run_id, data=dataset.name)
             artifacts = log_artifacts(measurement, html, Path(folder), run_id=run_id, prefix=prefix)
         return EvaluationResult(metrics=metrics, artifacts=artifacts, run_id=run_id)
 
@@ -89,7 +89,7 @@ def _scores(
     """Scores of the rows: the model's, or where there is no model, the data's own column of predictions."""
     if model is not None:
         given = frame if settings.features is None else frame[list(settings.features)]
-        return scores_of(model.predict(given.copy()), n_rows=len(frame), column=predictions)
+        return parse_predictions(model.predict(given.copy()), n_rows=len(frame), column=predictions)
     if not dataset.has_predictions:
         raise InputError("model is None: expected predictions to name the data's column of scores, got none")
-    return scores_of(dataset.predictions_data, n_rows=len(frame))
+    return parse_predictions(dataset.predictions_data, n_rows=len(frame))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from recsys.mlflow_evaluator.measure import MODEL, Measurement
 from recsys.mlflow_evaluator.settings import EvaluatorSettings
-from recsys.report.content import Content, main_lift, slice_comparison
+from recsys.report.content import ReportData, primary_comparison, slice_comparison
 from recsys.report.page import page
 
 
-def measured_page(measurement: Measurement, settings: EvaluatorSettings, *, run_id: str, data: str) -> str:
+def evaluation_html(measurement: Measurement, settings: EvaluatorSettings, *, run_id: str, data: str) -> str:
     """One HTML file. data: name of the data set."""
     evaluation = measurement.evaluation
-    lift, test, impressions = main_lift(evaluation), evaluation.test, evaluation.impressions
+    lift, test, impressions = primary_comparison(evaluation), evaluation.test, evaluation.impressions
     facts = {
         "data set": data,
         "rows": f"{impressions.requests.n_rows:,}",
@@ -24,7 +24,7 @@ def measured_page(measurement: Measurement, settings: EvaluatorSettings, *, run_
         facts["items in some first 10"] = f"{measurement.coverage:.1%}"
     slices = slice_comparison(measurement.lists, lift, resamples=settings.resamples, seed=settings.seed) if lift else ()
     return page(
-        Content(
+        ReportData(
             title="Evaluation of a ranker",
             subtitle=f"Run {run_id}.",
             facts=tuple(facts.items()),

@@ -135,7 +135,7 @@ def _methods(
 
 def _lists(evaluation: Evaluation, rows: CandidateRows, settings: EvaluatorSettings) -> pd.DataFrame:
     """The evaluation's table with what lists can be sliced by, without the columns that the data does not tell."""
-    frame = evaluation.frame()
+    frame = evaluation.per_impression_frame()
     if "item_clicks" in rows.known:
         warm_click = (rows.impressions.label > 0) & (rows.item_clicks >= settings.cold_item_clicks)
         frame["cold_item"] = ~np.logical_or.reduceat(warm_click, rows.impressions.requests.offsets[:-1])

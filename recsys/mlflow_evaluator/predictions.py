@@ -13,7 +13,7 @@ from features.errors import InputError
 SCORE = "score"
 
 
-def scores_of(output: Any, *, n_rows: int, column: str | None = None) -> Float64:
+def parse_predictions(output: Any, *, n_rows: int, column: str | None = None) -> Float64:
     """Scores, (n_rows,), higher is better, NaN where a row has none.
 
     output: a data frame, a dict of columns, a list of dicts, or a series, array or list of numbers. column: which of

@@ -10,7 +10,7 @@ import numpy as np
 from features.online.items import local_catalog
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before
-from recsys.collaborative.online import StoredTables
+from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import build_tables
 from recsys.online.item_texts import ItemTextReader
 
@@ -25,10 +25,10 @@ class Rebuilt:
     seconds: float
 
 
-class Rebuilder:
+class SnapshotRefresher:
     """Makes the tables of one unit in a state's store."""
 
-    def __init__(self, state: OnlineState, tables: StoredTables, texts: ItemTextReader) -> None:
+    def __init__(self, state: OnlineState, tables: OnlineSnapshots, texts: ItemTextReader) -> None:
         self.tables = tables
         self._state = state
         self._texts = texts

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from features.definitions.builtin import reads_of
+from features.definitions.builtin import required_aggregates
 from features.errors import StoreError
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -30,13 +30,13 @@ def open_state(
     try:
         if not create:
             OnlineState.open(opened)  # an empty store is none either
-        yield OnlineState.open(opened, wanted_settings(settings, _widths(opened, settings, widths or {})))
+        yield OnlineState.open(opened, required_store_settings(settings, _widths(opened, settings, widths or {})))
     finally:
         opened.close()
 
 
 @contextmanager
-def open_filled_state(store: str) -> Iterator[OnlineState]:
+def open_existing_state(store: str) -> Iterator[OnlineState]:
     """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
     opened = open_store(store, create=False)
     try:
@@ -45,10 +45,10 @@ def open_filled_state(store: str) -> Iterator[OnlineState]:
         opened.close()
 
 
-def wanted_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
+def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
     """What a store has to answer and hold for a unit. widths: of its vector columns."""
     return StoreSettings(
-        reads=reads_of(settings.features()),
+        reads=required_aggregates(settings.features()),
         positive_event_types=settings.positive_event_types,
         event_delay=settings.event_delay,
         click_window=settings.click_window,

@@ -15,7 +15,7 @@ ENCODER_COLUMNS = (*TEXT_COLUMNS, *place_names(TEXT_SCORE), AUDIENCE_COLUMN)
 """Columns that no ranker without the encoder reads."""
 
 
-def fitted_columns(*, collaborative: bool) -> tuple[str, ...]:
+def model_columns(*, collaborative: bool) -> tuple[str, ...]:
     """All of them, in the order of the matrix. collaborative: with the collaborative ones."""
     text = (*LEXICAL_COLUMNS, *TEXT_COLUMNS, *place_names(TEXT_SCORE))
     return (*text, *COLLABORATIVE_COLUMNS) if collaborative else text

@@ -25,7 +25,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Step:
+class SelectionStep:
     """One attempt. without: features left out that the ranker before still read. difference: nDCG@10 on valid, paired,
     of the smaller ranker to the one that reads everything. kept: whether the smaller one was kept."""
 
@@ -35,12 +35,12 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Selection:
+class FeatureSelection:
     """What a selection came to. dropped: features, in the order in which they went."""
 
     ranker: Ranker
     dropped: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[SelectionStep, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,13 +72,13 @@ def select_features(
     *,
     seed: int,
     threads: int,
-) -> Selection:
+) -> FeatureSelection:
     """The smallest ranker found that is not told apart from `full` on valid, and loses at most the configured margin.
 
     features: what may go. columns: of `full` and of both matrices, in order. users: (n_lists,) of valid.
     """
     groups = {feature.name: column_names((feature,)) for feature in features}
-    selection, left = Selection(full, (), ()), dict(groups)
+    selection, left = FeatureSelection(full, (), ()), dict(groups)
     everything = _ndcg(full, columns, valid)
     size = len(left) // 2
     while size:
@@ -89,13 +89,13 @@ def select_features(
         smaller = train_ranker(parts[0], parts[1], chosen, settings, seed=seed, threads=threads)
         found = mean_interval(_ndcg(smaller, columns, valid) - everything, users, resamples=RESAMPLES, seed=seed)
         kept = found.high >= 0 and found.mean >= -settings.select_margin
-        steps = (*selection.steps, Step(weakest, found, kept))
+        steps = (*selection.steps, SelectionStep(weakest, found, kept))
         if kept:
-            selection = Selection(smaller, (*selection.dropped, *weakest), steps)
+            selection = FeatureSelection(smaller, (*selection.dropped, *weakest), steps)
             left = {feature: names for feature, names in left.items() if feature not in weakest}
             size = min(size, len(left) // 2)
         else:
-            selection = Selection(selection.ranker, selection.dropped, steps)
+            selection = FeatureSelection(selection.ranker, selection.dropped, steps)
             size //= 2
     return selection
 

@@ -10,14 +10,14 @@ import numpy as np
 from features.arrays import Int32
 from features.definitions.builtin import catalogue
 from features.definitions.column_names import column_names
-from features.definitions.custom_file import OwnFeatures, read_own
+from features.definitions.custom_file import CustomFeatures, read_own
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Log
 from features.tables.items import CATEGORY, repeats
 from recsys.config import Config
 
 
-def own_features(config: Config) -> OwnFeatures | None:
+def own_features(config: Config) -> CustomFeatures | None:
     """The features of the file that a configuration names, if it names one. Raises InputError for an unusable file."""
     return None if config.features.file is None else read_own(Path(config.features.file))
 
@@ -28,7 +28,7 @@ def feature_set(
     numbers: Sequence[str],
     vectors: Sequence[str],
     smoothing: float,
-    own: OwnFeatures | None = None,
+    own: CustomFeatures | None = None,
     reserved: Collection[str] = (),
 ) -> tuple[Feature, ...]:
     """The catalogue's features (see `features.definitions.builtin`), then one's own.
@@ -59,7 +59,7 @@ def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple
     )
 
 
-def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: OwnFeatures | None) -> frozenset[str]:
+def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: CustomFeatures | None) -> frozenset[str]:
     """Categorical columns that the catalogue has features of: those it would have without one's own file.
 
     wanted: named in the configuration, or None for every column whose values repeat.

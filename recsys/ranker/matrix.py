@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from features.arrays import Float32
-from features.definitions.aggregates import Reader
+from features.definitions.aggregates import FeatureReader
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Catalog
@@ -17,10 +17,10 @@ from features.matrix.columns import feature_matrix
 from features.matrix.within_list import places
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.encoder.model import Encoder
-from recsys.encoder.scoring import HeadWeights, text_matrix
+from recsys.encoder.scoring import HeadWeights, text_features
 from recsys.encoder.snapshots import TextModel
 from recsys.encoder.text import clean_text, item_texts
-from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.lightgbm_ranker import MatrixColumn
 from recsys.ranker.tfidf import Lexical, lexical_column
 
@@ -46,7 +46,7 @@ def read_texts(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemText
 def candidate_matrix(
     features: Sequence[Feature],
     head: HeadWeights,
-    reader: Reader,
+    reader: FeatureReader,
     texts: ItemTexts,
     queries: Float32 | None,
     tables: TableSource | None,
@@ -59,12 +59,12 @@ def candidate_matrix(
     names, behaviour = feature_matrix(features, reader)
     requests, offsets = reader.requests, reader.requests.offsets
     lexical = lexical_column(texts.terms, requests, reader.histories)
-    text = text_matrix(head, texts.vectors, requests, reader.histories, queries)
+    text = text_features(head, texts.vectors, requests, reader.histories, queries)
     percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
     blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
     if tables is not None:
         blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
-    return (*names, *fitted_columns(collaborative=tables is not None)), np.column_stack(blocks)
+    return (*names, *model_columns(collaborative=tables is not None)), np.column_stack(blocks)
 
 
 def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:
@@ -75,10 +75,10 @@ def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple
         feature = declared.get(name)
         categorical = feature is not None and feature.measure.categorical
         behaviour.append(MatrixColumn(name, categorical, feature.monotone if feature is not None else 0))
-    return (*behaviour, *(MatrixColumn(name) for name in fitted_columns(collaborative=collaborative)))
+    return (*behaviour, *(MatrixColumn(name) for name in model_columns(collaborative=collaborative)))
 
 
-def query_vectors(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:
+def encode_queries(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:
     """Vectors of query texts, (n, d) with NaN rows where there is none; None where no request has one."""
     if queries is None:
         return None

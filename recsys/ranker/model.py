@@ -16,18 +16,18 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.arrays import Float32, Float64
-from features.definitions.aggregates import Reader
-from features.definitions.custom_file import OwnFeatures, run_own
+from features.definitions.aggregates import FeatureReader
+from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
 from features.log import Catalog
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.errors import EncoderMismatch, ModelError
-from recsys.ranker.column_names import fitted_columns
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import feature_set
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, query_vectors, read_texts
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, read_texts
 from recsys.ranker.tfidf import Lexical, load_lexical
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
@@ -81,9 +81,9 @@ class Settings(BaseModel):
     """That source, which stands in a file of its own."""
 
     @property
-    def own(self) -> OwnFeatures | None:
+    def own(self) -> CustomFeatures | None:
         """The features of the user's file. This executes its source."""
-        return None if self.own_source is None else run_own(self.own_source, FEATURES_FILE)
+        return None if self.own_source is None else load_custom_features(self.own_source, FEATURES_FILE)
 
     @property
     def item_categories(self) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ class Settings(BaseModel):
             vectors=self.vectors,
             smoothing=self.smoothing,
             own=self.own,
-            reserved=fitted_columns(collaborative=True),
+            reserved=model_columns(collaborative=True),
         )
 
 
@@ -133,16 +133,18 @@ class Unit:
         """What the unit's text models know of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
 
-    def matrix(self, reader: Reader, texts: ItemTexts, tables: TableSource | None) -> Float32:
+    def matrix(self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None) -> Float32:
         """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns).
 
         tables: the collaborative ones, for a unit that reads them.
         """
-        queries = query_vectors(self.encoder, reader.requests.query)
+        queries = encode_queries(self.encoder, reader.requests.query)
         delay = self.settings.event_delay
         return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables, delay=delay)[1]
 
-    def scores(self, reader: Reader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0) -> Float64:
+    def scores(
+        self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0
+    ) -> Float64:
         """The one scoring function of evaluation, batch and online: (n_rows,), higher is better.
 
         A candidate's score depends on its own request alone. reader: offline or online, over the same events.

@@ -9,17 +9,17 @@ import numpy as np
 from features.arrays import Float32, Float64
 from features.definitions.event_measures import Feature
 from features.log import Requests
-from features.offline.matrix import CHUNK_ROWS, read_in_chunks
+from features.offline.matrix import CHUNK_ROWS, for_each_chunk
 from features.offline.reader import LogIndex, OfflineReader
 from recsys.collaborative.columns import TableSource
-from recsys.collaborative.offline import LoggedTables
-from recsys.encoder.snapshots import TextModel, split
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, query_vectors, ranker_columns
+from recsys.collaborative.offline import OfflineSnapshots
+from recsys.encoder.snapshots import TextModel, group_by_encoder
+from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, ranker_columns
 from recsys.ranker.model import Unit
-from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.text_snapshots import RepresentationSchedule
 
 
-def matrix_over_log(
+def build_matrix(
     features: Sequence[Feature],
     model: TextModel,
     index: LogIndex,
@@ -39,7 +39,7 @@ def matrix_over_log(
     """
     if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
-    queries = query_vectors(model, requests.query)
+    queries = encode_queries(model, requests.query)
     names = tuple(column.name for column in ranker_columns(features, collaborative=tables is not None))
     matrix = np.empty((requests.n_rows, len(names)), np.float32)
 
@@ -48,7 +48,7 @@ def matrix_over_log(
         block = candidate_matrix(features, model.weights, reader, texts, some, tables, delay=delay)[1]
         matrix[requests.offsets[first] : requests.offsets[end]] = block
 
-    read_in_chunks(
+    for_each_chunk(
         index,
         requests,
         features,
@@ -64,7 +64,7 @@ def matrix_over_log(
 
 def matrix_over_states(
     features: Sequence[Feature],
-    texts: TextsOverTime,
+    texts: RepresentationSchedule,
     index: LogIndex,
     requests: Requests,
     *,
@@ -72,12 +72,12 @@ def matrix_over_states(
     timezone: str,
     threads: int = 2,
 ) -> tuple[tuple[str, ...], Float32]:
-    """As `matrix_over_log`, with every request's columns from the state of the encoder that scores its time."""
+    """As `build_matrix`, with every request's columns from the state of the encoder that scores its time."""
     names: tuple[str, ...] = ()
     matrix: Float32 | None = None
-    for number, positions in split(texts.states, requests.time):
+    for number, positions in group_by_encoder(texts.states, requests.time):
         part = requests.take(positions)
-        names, block = matrix_over_log(
+        names, block = build_matrix(
             features,
             texts.states[number].model,
             index,
@@ -99,10 +99,10 @@ def matrix_over_states(
     return names, matrix
 
 
-def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> LoggedTables | None:
+def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> OfflineSnapshots | None:
     """The collaborative tables that a unit reads over a log, made as they are asked for; None where it reads none."""
     settings = unit.settings.collaborative
-    return None if settings is None else LoggedTables(index, texts.vectors, settings)
+    return None if settings is None else OfflineSnapshots(index, texts.vectors, settings)
 
 
 def scores_over_log(
@@ -130,7 +130,7 @@ def unit_matrix(
 ) -> Float32:
     """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns). tables: as above."""
     settings = unit.settings
-    return matrix_over_log(
+    return build_matrix(
         settings.features(),
         unit.encoder,
         index,

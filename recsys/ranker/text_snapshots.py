@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 
 from features.arrays import Float32
 from features.offline.reader import LogIndex
-from recsys.collaborative.offline import LoggedTables
+from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
-from recsys.encoder.snapshots import BEGINNING, State, TextModel
+from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder, TextModel
 from recsys.ranker.matrix import ItemTexts
 
 _KEPT_BYTES = 512 * 2**20
@@ -21,18 +21,18 @@ _KEPT_TABLES = 2
 
 
 @dataclass(frozen=True)
-class TextsOverTime:
+class RepresentationSchedule:
     """states: of the encoder, in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
     collaborative: when and how tables are made, None for none. Vectors are kept while they fit in memory, tables of the
     two states that were asked for last.
     """
 
-    states: tuple[State, ...]
+    states: tuple[ScheduledEncoder, ...]
     item_text: Sequence[str]
     terms: csr_matrix
     collaborative: TableSettings | None
     _texts: OrderedDict[int, ItemTexts] = field(default_factory=OrderedDict, compare=False)
-    _tables: OrderedDict[tuple[int, int], tuple[LogIndex, LoggedTables]] = field(
+    _tables: OrderedDict[tuple[int, int], tuple[LogIndex, OfflineSnapshots]] = field(
         default_factory=OrderedDict, compare=False
     )
 
@@ -55,25 +55,25 @@ class TextsOverTime:
         self._texts.move_to_end(number)
         return self._texts[number]
 
-    def tables(self, number: int, index: LogIndex) -> LoggedTables | None:
+    def tables(self, number: int, index: LogIndex) -> OfflineSnapshots | None:
         """The collaborative tables over a log that one of the states' vectors go into; None where there are none."""
         if self.collaborative is None:
             return None
         key = (number, id(index))
         if key not in self._tables:
             vectors = self.of(number).vectors
-            self._tables[key] = (index, LoggedTables(index, vectors, self.collaborative))
+            self._tables[key] = (index, OfflineSnapshots(index, vectors, self.collaborative))
             while len(self._tables) > _KEPT_TABLES:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(key)
         return self._tables[key][1]
 
 
-def one_state(
+def single_encoder(
     model: TextModel, item_text: Sequence[str], terms: csr_matrix, collaborative: TableSettings | None
-) -> TextsOverTime:
+) -> RepresentationSchedule:
     """A model that scores everything, whenever it is asked."""
-    return TextsOverTime((State(BEGINNING, None, model),), item_text, terms, collaborative)
+    return RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), item_text, terms, collaborative)
 
 
 def _forget(kept: OrderedDict[Any, Any], vectors: Float32) -> None:

@@ -65,7 +65,7 @@ def _written(text: str) -> str:
     return _HEBREW_QUOTE.sub(r"\1", text).casefold()
 
 
-def terms_of(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """The terms of a text, with repeats: words of two or more characters, and 2- and 3-grams of scripts without spaces.
 
     A run of one character is a term of its own there, and so is a word of one Korean syllable. Compatibility forms
@@ -100,7 +100,7 @@ class Lexical:
         """TF-IDF rows of the texts, (n, n_terms) float64, length 1; empty where a text has no known term."""
         offsets, positions, values = [0], [], []
         for text in texts:
-            counts = Counter(self._position[term] for term in terms_of(text) if term in self._position)
+            counts = Counter(self._position[term] for term in tokenize(text) if term in self._position)
             row = np.array(sorted(counts), np.int32)
             weights = (1.0 + log([counts[i] for i in row.tolist()])) * self.idf[row]
             length = math.sqrt(math.fsum(weights * weights))
@@ -121,7 +121,7 @@ def fit_lexical(texts: Sequence[str], config: LexicalConfig) -> Lexical:
     total: Counter[str] = Counter()
     documents: Counter[str] = Counter()
     for text in texts:
-        terms = terms_of(text)
+        terms = tokenize(text)
         total.update(terms)
         documents.update(set(terms))
     kept = [term for term, count in documents.items() if count >= config.min_document_count]

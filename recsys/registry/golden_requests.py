@@ -15,7 +15,7 @@ import numpy as np
 
 from features.arrays import Float32
 from recsys.encoder.model import Encoder
-from recsys.encoder.scoring import text_columns
+from recsys.encoder.scoring import score_candidates
 from recsys.errors import ModelError
 from recsys.ranker.lightgbm_ranker import Ranker
 
@@ -26,7 +26,7 @@ ENCODER_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenRequests:
     """Inputs and their scores as JSON values; a missing number is null."""
 
     requests: list[dict[str, Any]]
@@ -38,28 +38,28 @@ class Golden:
         (folder / FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def load_golden(folder: Path) -> Golden:
+def load_golden(folder: Path) -> GoldenRequests:
     """The golden requests in a version's folder. Raises ModelError where the file is absent or damaged."""
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Golden(content["requests"], content["scores"])
+        return GoldenRequests(content["requests"], content["scores"])
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{str(folder / FILE)!r}: expected golden requests and their scores, got {error!r}") from error
 
 
-def golden_rows(ranker: Ranker, matrix: Float32) -> Golden:
+def golden_rows(ranker: Ranker, matrix: Float32) -> GoldenRequests:
     """Golden requests of a ranker: rows of its matrix."""
     rows = [
         {name: None if np.isnan(value) else float(value) for name, value in zip(ranker.columns, row, strict=True)}
         for row in matrix
     ]
-    return Golden(rows, ranker.scores(matrix, threads=1).tolist())
+    return GoldenRequests(rows, ranker.scores(matrix, threads=1).tolist())
 
 
-def golden_texts(encoder: Encoder, requests: list[tuple[list[str], str]]) -> Golden:
+def golden_texts(encoder: Encoder, requests: list[tuple[list[str], str]]) -> GoldenRequests:
     """Golden requests of an encoder: pairs of the history's texts, oldest first, and the candidate's text."""
     rows: list[dict[str, Any]] = [{"history": history, "text": text} for history, text in requests]
-    return Golden(rows, _text_scores(encoder, rows))
+    return GoldenRequests(rows, _text_scores(encoder, rows))
 
 
 def check_ranker(ranker: Ranker, folder: Path) -> None:
@@ -81,7 +81,7 @@ def _text_scores(encoder: Encoder, rows: list[dict[str, Any]]) -> list[float]:
     scores = []
     for row in rows:
         vectors = encoder.encode_texts([*row["history"], row["text"]])
-        scores.append(float(text_columns(encoder.weights, vectors[:-1], vectors[-1:])[0, 0]))
+        scores.append(float(score_candidates(encoder.weights, vectors[:-1], vectors[-1:])[0, 0]))
     return scores
 
 

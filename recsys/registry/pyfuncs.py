@@ -16,7 +16,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from features.arrays import Float64
 from recsys.encoder.model import Encoder, load_encoder
-from recsys.encoder.scoring import text_columns
+from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, clean_text
 from recsys.errors import InputError
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
@@ -75,7 +75,7 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
                 continue
             past = [vectors[text] for text in history[-self.encoder.settings.history_length :]]
             past_matrix = np.stack(past) if past else np.zeros((0, self.encoder.dim), np.float32)
-            scores.append(float(text_columns(self.encoder.weights, past_matrix, vectors[candidate][None])[0, 0]))
+            scores.append(float(score_candidates(self.encoder.weights, past_matrix, vectors[candidate][None])[0, 0]))
         return pd.DataFrame({"score": scores}, index=model_input.index)
 
     def _texts_of(self, row: dict[Hashable, Any]) -> tuple[list[str], str]:

@@ -26,7 +26,7 @@ _PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
-class Interrupted:
+class ResumableRun:
     """A training to go on with. name: of its models. digest: the beginning of its data's fingerprint."""
 
     run_id: str
@@ -43,7 +43,7 @@ class Interrupted:
                 f"got {got!r}; train anew without --resume"
             )
 
-    def withdraw_parts(self) -> None:
+    def delete_partial_outputs(self) -> None:
         """Delete what the run has half made: its child runs, which are made anew, and an encoder without a ranker."""
         client = mlflow.MlflowClient()
         experiment = client.get_run(self.run_id).info.experiment_id
@@ -53,7 +53,7 @@ class Interrupted:
             client.delete_model_version(version.name, version.version)
 
 
-def interrupted(run_id: str) -> Interrupted:
+def interrupted(run_id: str) -> ResumableRun:
     """The training of a run that has not come to its end.
 
     Raises RunNotFound where there is no such run, it has ended well, or there is nothing on this machine to go on from.
@@ -75,9 +75,9 @@ def interrupted(run_id: str) -> Interrupted:
             f"run {run_id!r}: expected its checkpoints in {str(CHECKPOINTS / run_id)!r}, found none; resume it in the "
             "folder where it began, or train anew without --resume"
         )
-    with _held(run_id):  # before the run is opened, which would mark it as failed
+    with _lock(run_id):  # before the run is opened, which would mark it as failed
         pass
-    return Interrupted(run_id, run.info.run_name, _config(run), _digest(run))
+    return ResumableRun(run_id, run.info.run_name, _config(run), _digest(run))
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
     """
     folder = CHECKPOINTS.resolve() / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(run_id):
+    with _lock(run_id):
         try:
             yield folder
         except TrainingError:
@@ -98,7 +98,7 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _held(run_id: str) -> Iterator[None]:
+def _lock(run_id: str) -> Iterator[None]:
     """Let no other process train this run meanwhile; the lock ends with the process, however that ends."""
     lock = FileLock(CHECKPOINTS / run_id / "lock")
     try:

@@ -72,7 +72,7 @@ def log_evaluation(evaluation: Evaluation) -> None:
     for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
         metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
-    log_frame(evaluation.frame(), "lists")
+    log_frame(evaluation.per_impression_frame(), "lists")
 
 
 def log_audit(report: AuditReport) -> None:

@@ -28,7 +28,7 @@ EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedEvaluation:
     """The evaluation that a run holds. lists: a row each, columns as `Evaluation.frame` names them. n_seen: lists left
     out because their labels had been learnt from."""
 
@@ -38,7 +38,7 @@ class Recorded:
     n_seen: int
 
 
-def recorded_lists(asked: str) -> Recorded:
+def recorded_lists(asked: str) -> RecordedEvaluation:
     """The lists of the evaluation that `asked` names: a run of an evaluation, a run of a training, or a version.
 
     asked: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
@@ -50,7 +50,7 @@ def recorded_lists(asked: str) -> Recorded:
         if any(file.path == LISTS for file in mlflow.MlflowClient().list_artifacts(run_id)):
             lists = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
             seen = _seen(one, lists)
-            return Recorded(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
+            return RecordedEvaluation(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
     raise RunNotFound(f"run {asked!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
 
 

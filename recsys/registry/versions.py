@@ -25,7 +25,7 @@ from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import Unit, load_unit, read_settings
-from recsys.registry.golden_requests import Golden, check_encoder, check_ranker
+from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
@@ -36,7 +36,7 @@ _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors",
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A unit and the versions that it was loaded from."""
 
     unit: Unit
@@ -44,7 +44,7 @@ class Loaded:
     encoder: Version
 
 
-def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
+def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     """Log the encoder to the open run and register it as a version of NAME-encoder."""
     names = template_columns(encoder.settings.template)
     columns = [
@@ -69,7 +69,7 @@ def log_encoder(encoder: Encoder, name: str, golden: Golden) -> Version:
         )
 
 
-def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Version:
+def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
     example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion,
@@ -96,7 +96,7 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
             unit.encoder.settings.dtype,
         )
     client = mlflow.MlflowClient()
-    with withdrawn_on_failure(version):
+    with delete_version_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
         if unit.settings.final_training:
             client.set_model_version_tag(version.name, version.number, "final_training", FINAL_TRAINING)
@@ -106,7 +106,7 @@ def log_ranker(unit: Unit, name: str, golden: Golden, example: Float32) -> Versi
 
 
 @contextmanager
-def withdrawn_on_failure(version: Version) -> Iterator[None]:
+def delete_version_on_failure(version: Version) -> Iterator[None]:
     """Remove a version when the block fails, such as an encoder's whose ranker cannot be registered: a name then never
     has half a model. Where the registry cannot be written either, the version stays, which no ranker names.
     """
@@ -118,7 +118,7 @@ def withdrawn_on_failure(version: Version) -> Iterator[None]:
         raise
 
 
-def load(uri: str) -> Loaded:
+def load(uri: str) -> LoadedModel:
     """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests.
 
     Raises ModelNotFound, EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
@@ -131,7 +131,7 @@ def load(uri: str) -> Loaded:
     unit = load_unit(folder, encoder)
     check_encoder(encoder, encoder_folder)
     check_ranker(unit.ranker, folder)
-    return Loaded(unit, ranker, encoder_version)
+    return LoadedModel(unit, ranker, encoder_version)
 
 
 def artifact_bytes(version: Version) -> int:

@@ -27,7 +27,7 @@ class Strip:
     note: str = ""
 
 
-def strips(rows: Sequence[Strip], *, of: str, axis: str, zero: bool = False, from_zero: bool = False) -> Html:
+def interval_chart(rows: Sequence[Strip], *, of: str, axis: str, zero: bool = False, from_zero: bool = False) -> Html:
     """Rows with a mean as a dot and its interval as a line, on one axis. zero: mark it, and grey out what covers it.
 
     of: what a row is. axis: what the axis measures. from_zero: let it begin there, for sizes. A row

@@ -39,7 +39,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Content:
+class ReportData:
     """A report. What is None or empty has no section.
 
     facts: names and values of what was read and made. evaluation: methods on the test lists. compared: the two methods
@@ -62,7 +62,7 @@ class Content:
     notes: tuple[str, ...] = ()
 
 
-def main_lift(evaluation: Evaluation) -> MethodComparison | None:
+def primary_comparison(evaluation: Evaluation) -> MethodComparison | None:
     """The first comparison of an evaluation, the one that slices and examples follow; None where it has none."""
     name = next(iter(evaluation.lifts), None)
     if name is None:

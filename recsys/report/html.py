@@ -15,10 +15,10 @@ class Html(str):
 def element(name: str, attributes: Mapping[str, str] | None = None, *parts: str) -> Html:
     """An element of HTML or SVG with its attributes and content; parts that are not `Html` are escaped."""
     written = "".join(f' {key}="{html.escape(value)}"' for key, value in (attributes or {}).items())
-    return Html(f"<{name}{written}>{together(parts)}</{name}>")
+    return Html(f"<{name}{written}>{join(parts)}</{name}>")
 
 
-def together(parts: Iterable[str]) -> Html:
+def join(parts: Iterable[str]) -> Html:
     """Parts one after the other; those that are not `Html` are escaped."""
     return Html("".join(part if isinstance(part, Html) else html.escape(part) for part in parts))
 

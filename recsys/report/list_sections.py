@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from recsys.evaluation.examples import Example, ExampleItem, Moved
+from recsys.evaluation.examples import Example, ExampleItem, RankChange
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
 from recsys.evaluation.slices import FEW_USERS
 from recsys.metrics.calibration import Calibration
-from recsys.report.charts import Strip, reliability_chart, strips
-from recsys.report.content import Content
-from recsys.report.html import Html, element, paragraph, table, together, words
+from recsys.report.charts import Strip, interval_chart, reliability_chart
+from recsys.report.content import ReportData
+from recsys.report.html import Html, element, join, paragraph, table, words
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def slices_section(content: Content) -> Html | None:
+def slices_section(content: ReportData) -> Html | None:
     """The compared methods on parts of the lists."""
     lift = content.compared
     if lift is None or not content.slices:
@@ -27,7 +27,7 @@ def slices_section(content: Content) -> Html | None:
         few = " (few)" if one.n_users < FEW_USERS else ""
         size = f"{count(one.n_lists, 'list')} of {count(one.n_users, 'user')}{few}; "
         numbers = element("span", {"class": "number"}, f"{format_interval(before)} to {format_interval(after)}")
-        note = together([size, numbers])
+        note = join([size, numbers])
         label = words(one.name) if one.value else Html(one.name)
         rows.append(Strip(label, change, format_interval(change, signed=True), note))
     how = paragraph(
@@ -36,10 +36,10 @@ def slices_section(content: Content) -> Html | None:
         "only. On cold clicked items only cold candidates are ranked."
     )
     axis = f"{lift.method} over {lift.over}: difference in {LIFT_METRIC}, 95% interval over users"
-    return together([strips(rows, of="slice", axis=axis, zero=True), element("div", {"class": "how"}, how)])
+    return join([interval_chart(rows, of="slice", axis=axis, zero=True), element("div", {"class": "how"}, how)])
 
 
-def calibration_section(content: Content) -> Html | None:
+def calibration_section(content: ReportData) -> Html | None:
     """Predicted against observed click probability."""
     found = content.calibration
     if found is None:
@@ -52,7 +52,7 @@ def calibration_section(content: Content) -> Html | None:
     caption = element(
         "figcaption", None, "Dots on the diagonal are right on average; lines are 95% intervals over users."
     )
-    return together(
+    return join(
         [
             paragraph(_sizes(content.calibrated, found)),
             element("div", {"class": "charts"}, element("figure", None, caption, chart)),
@@ -62,7 +62,7 @@ def calibration_section(content: Content) -> Html | None:
     )
 
 
-def examples_section(content: Content) -> Html | None:
+def examples_section(content: ReportData) -> Html | None:
     """The lists that changed most."""
     found, lift = content.examples, content.compared
     if found is None or lift is None:
@@ -77,7 +77,7 @@ def examples_section(content: Content) -> Html | None:
     for title, examples in (("Became better", found.improved), ("Became worse", found.worsened)):
         parts.append(element("h3", None, title))
         parts += [_example(one, lift.over, lift.method) for one in examples] or [paragraph("None.")]
-    return together(parts)
+    return join(parts)
 
 
 def _bin(number: int) -> str:
@@ -120,7 +120,7 @@ def _example(one: Example, over: str, method: str) -> Html:
         ")",
     )
     when = (_EPOCH + timedelta(microseconds=one.time)).strftime("%Y-%m-%d %H:%M UTC")
-    about = together(
+    about = join(
         ["impression ", words(one.impression_id), f", {when}, {count(one.n_candidates, 'candidate')}, "
          f"{count(len(one.moved), 'click')}"]
     )  # fmt: skip
@@ -149,5 +149,5 @@ def _name(item: ExampleItem) -> Html:
     return words(item.title or f"item {item.item_id} (no title)")
 
 
-def _moved(moved: Moved) -> Html:
-    return together([_name(moved.item), f": {moved.before} to {moved.after}"])
+def _moved(moved: RankChange) -> Html:
+    return join([_name(moved.item), f": {moved.before} to {moved.after}"])

@@ -9,16 +9,16 @@ import numpy as np
 from recsys.evaluation.report import count
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.shap import ColumnContribution
-from recsys.report.charts import Series, Strip, bars, line_chart, strips
-from recsys.report.content import Content, Curve
-from recsys.report.html import Html, element, paragraph, together
+from recsys.report.charts import Series, Strip, bars, interval_chart, line_chart
+from recsys.report.content import Curve, ReportData
+from recsys.report.html import Html, element, join, paragraph
 
 GAIN_COLUMNS = 25
 CONTRIBUTION_COLUMNS = 20
 CLEAR_DIRECTION = 0.5
 
 
-def curves_section(content: Content) -> Html | None:
+def curves_section(content: ReportData) -> Html | None:
     """Loss and validation metric by step of both trainings."""
     shown = [figure for curve in content.curves for figure in _figures(curve)]
     if not shown:
@@ -27,10 +27,10 @@ def curves_section(content: Content) -> Html | None:
         "Training stops when validation does not get better, and the best step is kept. A curve that still rises at "
         "its end would gain from longer training; loss that falls while validation falls too is learning by heart."
     )
-    return together([element("div", {"class": "charts"}, *shown), element("div", {"class": "how"}, how)])
+    return join([element("div", {"class": "charts"}, *shown), element("div", {"class": "how"}, how)])
 
 
-def gains_section(content: Content) -> Html | None:
+def gains_section(content: ReportData) -> Html | None:
     """Share of the trees' gain by column."""
     gains = content.gains
     if gains is None or not gains.gain:
@@ -47,10 +47,10 @@ def gains_section(content: Content) -> Html | None:
         "all. A count over one set of trees: it has no interval, and other seeds give other shares."
     )
     chart = bars(shares, of="column", axis="share of the total gain, %")
-    return together([paragraph(size), chart, element("div", {"class": "how"}, how)])
+    return join([paragraph(size), chart, element("div", {"class": "how"}, how)])
 
 
-def contributions_section(content: Content) -> Html | None:
+def contributions_section(content: ReportData) -> Html | None:
     """Mean absolute SHAP values with direction."""
     found = content.contributions
     if found is None or not found.columns:
@@ -67,8 +67,10 @@ def contributions_section(content: Content) -> Html | None:
         "correlation of the column's value with what it contributes: near +1 a higher value raises the score, near -1 "
         "it lowers it, in between it depends on the value or on other columns."
     )
-    chart = strips(rows, of="column", axis="mean |contribution| to the score, 95% interval over users", from_zero=True)
-    return together([paragraph(size), chart, element("div", {"class": "how"}, how)])
+    chart = interval_chart(
+        rows, of="column", axis="mean |contribution| to the score, 95% interval over users", from_zero=True
+    )
+    return join([paragraph(size), chart, element("div", {"class": "how"}, how)])
 
 
 def _figures(curve: Curve) -> list[Html]:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.report.content import Content
-from recsys.report.html import Html, element, paragraph, together
+from recsys.report.content import ReportData
+from recsys.report.html import Html, element, join, paragraph
 from recsys.report.list_sections import calibration_section, examples_section, slices_section
 from recsys.report.model_sections import contributions_section, curves_section, gains_section
 from recsys.report.result_sections import cold_section, data_section, headline, lifts_section, results_section
@@ -24,7 +24,7 @@ class ReportSection:
 
     key: str
     title: str
-    render: Callable[[Content], Html | None]
+    render: Callable[[ReportData], Html | None]
 
 
 SECTIONS = (
@@ -42,7 +42,7 @@ SECTIONS = (
 """The sections in their order; to add one, add a line."""
 
 
-def page(content: Content) -> str:
+def page(content: ReportData) -> str:
     """The report as one HTML document."""
     shown = [(section, body) for section in SECTIONS if (body := section.render(content)) is not None]
     links = element("nav", None, *(element("a", {"href": f"#{one.key}"}, one.title) for one, _ in shown))
@@ -50,7 +50,7 @@ def page(content: Content) -> str:
     main = element(
         "main", None, element("h1", None, content.title), paragraph(content.subtitle), headline(content), links, *parts
     )
-    head = together(
+    head = join(
         [
             Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
             element("title", None, content.title),

@@ -6,9 +6,9 @@ from recsys.evaluation.report import LIFT_METRIC, Slice, count, format_interval
 from recsys.evaluation.slices import FEW_USERS
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.ranking import METRICS
-from recsys.report.charts import Strip, strips
-from recsys.report.content import Content
-from recsys.report.html import Html, element, facts, paragraph, table, together
+from recsys.report.charts import Strip, interval_chart
+from recsys.report.content import ReportData
+from recsys.report.html import Html, element, facts, join, paragraph, table
 
 METHOD_WORDS = {
     "random": "at random",
@@ -32,7 +32,7 @@ LIFT_WORDS = {
 }
 
 
-def headline(content: Content) -> Html:
+def headline(content: ReportData) -> Html:
     """One sentence: whether the first comparison is told apart, by how much, on how many lists."""
     test, lift = content.evaluation.test, content.compared
     if not test.n_lists:
@@ -41,7 +41,7 @@ def headline(content: Content) -> Html:
         return paragraph(f"Measured on {_size(test)}.")
     interval = content.evaluation.lifts[lift.name]
     kind, verdict = _verdict(interval)
-    sentence = together(
+    sentence = join(
         [
             f"{lift.method} against {lift.over}: {format_interval(interval, signed=True)} {LIFT_METRIC}, ",
             element("strong", {"class": kind}, verdict),
@@ -51,22 +51,22 @@ def headline(content: Content) -> Html:
     return element("p", {"class": "headline"}, sentence)
 
 
-def data_section(content: Content) -> Html | None:
+def data_section(content: ReportData) -> Html | None:
     """What was read and made."""
     if not content.facts:
         return None
     notes = [paragraph(note) for note in content.notes]
-    return together([facts(content.facts), *notes])
+    return join([facts(content.facts), *notes])
 
 
-def results_section(content: Content) -> Html:
+def results_section(content: ReportData) -> Html:
     """Every method and metric with its interval."""
     test = content.evaluation.test
     rows = [
         [_method(name), *(format_interval(metrics[metric]) for metric in METRICS)]
         for name, metrics in test.methods.items()
     ]
-    chart = strips(
+    chart = interval_chart(
         [
             Strip(name, metrics[LIFT_METRIC], format_interval(metrics[LIFT_METRIC]))
             for name, metrics in test.methods.items()
@@ -80,11 +80,11 @@ def results_section(content: Content) -> Html:
         "the right order. mrr: 1 / rank of the first click. ndcg_at_5, ndcg_at_10: gain of the first 5 or 10 ranks "
         "over the best possible. Intervals of two methods may overlap although one is better: compare them by lift."
     )
-    return together([paragraph(_size(test), " with a clicked and an unclicked item."), _few(test), chart,
+    return join([paragraph(_size(test), " with a clicked and an unclicked item."), _few(test), chart,
                      table(["method", *METRICS], rows), _quiet(how)])  # fmt: skip
 
 
-def lifts_section(content: Content) -> Html | None:
+def lifts_section(content: ReportData) -> Html | None:
     """Paired differences."""
     evaluation = content.evaluation
     if not evaluation.lifts:
@@ -99,12 +99,16 @@ def lifts_section(content: Content) -> Html | None:
         "these lists do not tell them apart."
     )
     axis = f"difference in {LIFT_METRIC}, paired by list, 95% interval over users"
-    return together(
-        [paragraph(_size(evaluation.test), "."), strips(rows, of="comparison", axis=axis, zero=True), _quiet(how)]
+    return join(
+        [
+            paragraph(_size(evaluation.test), "."),
+            interval_chart(rows, of="comparison", axis=axis, zero=True),
+            _quiet(how),
+        ]
     )
 
 
-def cold_section(content: Content) -> Html | None:
+def cold_section(content: ReportData) -> Html | None:
     """Lists of what and whom little is known."""
     evaluation = content.evaluation
     parts = {"cold items": evaluation.cold_items, "cold users": evaluation.cold_users}
@@ -119,11 +123,11 @@ def cold_section(content: Content) -> Html | None:
         f"{LIFT_METRIC}. Cold items: every clicked item of the list had few clicks before, and only such candidates "
         "are ranked; these lists are shorter, so compare within the column. Cold users had few clicks before."
     )
-    return together([sizes, table(["method", *parts], rows), _quiet(how)])
+    return join([sizes, table(["method", *parts], rows), _quiet(how)])
 
 
 def _method(name: str) -> Html:
-    return together([name, element("small", None, f" {METHOD_WORDS.get(name, '')}")])
+    return join([name, element("small", None, f" {METHOD_WORDS.get(name, '')}")])
 
 
 def _size(part: Slice) -> str:

@@ -16,7 +16,7 @@ from recsys.serving.errors import Overloaded
 Answer = TypeVar("Answer")
 
 
-class Gate:
+class AdmissionLimiter:
     """Runs work in threads: `workers` at a time, at most `queue` waiting."""
 
     def __init__(self, workers: int, queue: int) -> None:

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
-from recsys.serving.admission import Gate
+from recsys.serving.admission import AdmissionLimiter
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (
     CODES,
@@ -28,12 +28,12 @@ from recsys.serving.errors import (
     STORE,
     TOO_OLD,
     ServingError,
+    error_body,
     field_path,
-    problem,
     telling,
     told_of,
 )
-from recsys.serving.middleware import Envelope
+from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.schemas import (
     BatchAnswer,
     EventPayload,
@@ -95,7 +95,7 @@ def create_app(service: RankService) -> FastAPI:
     )
     app.router.route_class = _Route
     settings = service.settings
-    app.add_middleware(Envelope, telemetry=service.telemetry, max_body=int(settings.max_body_mb * _MIB))
+    app.add_middleware(RequestMiddleware, telemetry=service.telemetry, max_body=int(settings.max_body_mb * _MIB))
     _add_failures(app)
     _add_work(app, service)
     _add_pages(app, service)
@@ -107,7 +107,7 @@ def create_app(service: RankService) -> FastAPI:
 def _add_work(app: FastAPI, service: RankService) -> None:
     """The three routes that do something."""
     settings = service.settings
-    ranking, writing = Gate(settings.workers, settings.queue), Gate(1, settings.queue)
+    ranking, writing = AdmissionLimiter(settings.workers, settings.queue), AdmissionLimiter(1, settings.queue)
 
     @app.post("/v1/rank", responses={200: {"model": RankAnswer}, **_FAILURES}, summary="Put candidates in order")
     async def rank(body: RankRequest, request: Request) -> Response:
@@ -147,16 +147,16 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
 
 def _add_failures(app: FastAPI) -> None:
-    """How each kind of failure is told; what is not here becomes a 500 in `Envelope`."""
+    """How each kind of failure is told; what is not here becomes a 500 in `RequestMiddleware`."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         found = telling(error.errors())
         if found["type"] == "json_invalid":
             detail = found.get("ctx", {}).get("error", "")
-            return _json(problem(CODES[400], f"expected a JSON body: {detail}"), 400)
+            return _json(error_body(CODES[400], f"expected a JSON body: {detail}"), 400)
         told = told_of(found, _BODIES.get(_route(request), RankRequest).model_fields)
-        return _json(problem(INVALID, told, field_path(found["loc"])), 422)
+        return _json(error_body(INVALID, told, field_path(found["loc"])), 422)
 
     @app.exception_handler(HTTPException)
     async def told_by_status(request: Request, error: HTTPException) -> Response:
@@ -164,18 +164,18 @@ def _add_failures(app: FastAPI) -> None:
         text = (
             f"{request.method} {request.url.path}: {error.detail}" if error.status_code in (404, 405) else error.detail
         )
-        return _json(problem(code, text), error.status_code, error.headers)
+        return _json(error_body(code, text), error.status_code, error.headers)
 
     @app.exception_handler(RecsysError)
     async def ours(request: Request, error: RecsysError) -> Response:
         if isinstance(error, ServingError):
-            return _json(problem(error.code, str(error), error.field), error.status)
+            return _json(error_body(error.code, str(error), error.field), error.status)
         if isinstance(error, TimeOrderError):
-            return _json(problem(TOO_OLD, str(error), "timestamp"), 422)
+            return _json(error_body(TOO_OLD, str(error), "timestamp"), 422)
         if isinstance(error, StoreError):
-            return _json(problem(STORE, str(error)), 503)
+            return _json(error_body(STORE, str(error)), 503)
         if isinstance(error, InputError):
-            return _json(problem(INVALID, str(error)), 422)
+            return _json(error_body(INVALID, str(error)), 422)
         raise error
 
 

@@ -64,7 +64,7 @@ class NotReady(ServingError):
     code = "not_ready"
 
 
-def problem(code: str, message: str, field: str | None = None) -> dict[str, Any]:
+def error_body(code: str, message: str, field: str | None = None) -> dict[str, Any]:
     """The body of an error answer; the message is one line."""
     content = {"code": code, "message": " ".join(message.split())}
     if field:

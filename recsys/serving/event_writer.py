@@ -50,7 +50,7 @@ class Writer:
         rejected: Rejected = {}
         said = Warned()
         events: list[tuple[int, arrivals.IncomingEvent]] = []
-        lists: list[tuple[int, arrivals.ShownList]] = []
+        lists: list[tuple[int, arrivals.Impression]] = []
         for index, row in enumerate(rows):
             try:
                 _check_object(row)
@@ -60,7 +60,7 @@ class Writer:
                 rejected[index] = _reason(error, schemas.EventPayload.model_fields)
                 continue
             self._warn(event, read, said.within(f"events.{index}."))
-            (lists if isinstance(read, arrivals.ShownList) else events).append((index, read))  # type: ignore[arg-type]
+            (lists if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         rejected |= _keep(self._state.add_events, events, latest)
         rejected |= _keep(self._state.add_impressions, lists, latest)
@@ -91,7 +91,7 @@ class Writer:
         return said.beside(_answer(len(rows), rejected))
 
     def _warn(
-        self, event: schemas.EventPayload, read: arrivals.IncomingEvent | arrivals.ShownList, said: Warned
+        self, event: schemas.EventPayload, read: arrivals.IncomingEvent | arrivals.Impression, said: Warned
     ) -> None:
         """What is odd in an event that is taken."""
         said.check_ids(event)
@@ -116,14 +116,14 @@ class Writer:
             raise BadRequest(f"expected at most {self._settings.max_rows:,} rows, got {len(rows):,}; send fewer", field)
 
 
-def read_event(event: schemas.EventPayload, timezone: str) -> arrivals.IncomingEvent | arrivals.ShownList:
+def read_event(event: schemas.EventPayload, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
     """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
     moment = moment_of(event.timestamp, timezone)
     if moment is None:
         raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
     if canonical_type(event.event_type) == IMPRESSION:
         shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
-        return arrivals.ShownList(event.user_id, tuple(shown), moment, event.impression_id)
+        return arrivals.Impression(event.user_id, tuple(shown), moment, event.impression_id)
     if event.item_id is None:
         raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
     return arrivals.IncomingEvent(

@@ -16,7 +16,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from recsys.serving.errors import CODES, problem
+from recsys.serving.errors import CODES, error_body
 from recsys.serving.prometheus import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ REST_SECONDS = 20.0
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware. max_body: bytes of a request body."""
 
     def __init__(self, app: ASGIApp, *, telemetry: Telemetry, max_body: int) -> None:
@@ -41,7 +41,7 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self._max_body)
+        exchange = _RequestResponse(scope, receive, send, self._max_body)
         started = time.perf_counter()
         try:
             await self._run(exchange, scope)
@@ -50,7 +50,7 @@ class Envelope:
             self._telemetry.requests.labels(endpoint, str(exchange.status)).inc()
             self._telemetry.seconds.labels(endpoint).observe(time.perf_counter() - started)
 
-    async def _run(self, exchange: _Exchange, scope: Scope) -> None:
+    async def _run(self, exchange: _RequestResponse, scope: Scope) -> None:
         if exchange.announced > self._max_body:
             await exchange.fail(413, _too_large(self._max_body))
             return
@@ -63,7 +63,7 @@ class Envelope:
             await exchange.fail(500, f"the server failed; its log tells more about request {exchange.request_id}")
 
 
-class _Exchange:
+class _RequestResponse:
     """One request and its answer. status: of the answer, 0 until it has begun.
 
     A client that is still sending reads no answer, and a connection that is closed under it loses the answer too. So an
@@ -101,7 +101,7 @@ class _Exchange:
 
     async def fail(self, status: int, text: str) -> None:
         """A whole error answer."""
-        body = orjson.dumps(problem(CODES[status], text))
+        body = orjson.dumps(error_body(CODES[status], text))
         headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

@@ -9,7 +9,7 @@ from features.online.aggregation import unpack_history
 from features.online.items import unpack_item
 from features.online.keys import last_part
 from features.online.state import OnlineState
-from features.stores.base import StoreSnapshot, with_prefix
+from features.stores.base import StoreSnapshot, scan_prefix
 
 USERS, ITEMS = 12, 60
 _LOOKED_AT = 300
@@ -28,4 +28,4 @@ def examples(state: OnlineState) -> dict[str, Any]:
 
 
 def _first(snapshot: StoreSnapshot, prefix: bytes) -> list[tuple[str, bytes]]:
-    return [(last_part(key, prefix), value) for key, value in islice(with_prefix(snapshot, prefix), _LOOKED_AT)]
+    return [(last_part(key, prefix), value) for key, value in islice(scan_prefix(snapshot, prefix), _LOOKED_AT)]

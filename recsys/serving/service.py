@@ -23,11 +23,11 @@ from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.tables.timestamps import EXPECTED, moment_of
-from recsys.collaborative.online import RequestTables, StoredTables
+from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.config import ServingConfig
 from recsys.errors import StoreError
 from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.collaborative_refresh import Rebuilder, Rebuilt
+from recsys.online.collaborative_refresh import Rebuilt, SnapshotRefresher
 from recsys.online.item_texts import ItemTextReader
 from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Unit
@@ -106,13 +106,13 @@ class RankService:
 
     def rebuild(self, moment: int | None = None, *, anew: bool = False) -> Rebuilt | None:
         """Make the collaborative tables for requests at a moment (microseconds, None for now) where they are due; None
-        where they are there already, or the unit reads none. See `Rebuilder.rebuild`."""
+        where they are there already, or the unit reads none. See `SnapshotRefresher.rebuild`."""
         if self._tables is None:
             return None
         if moment is None:
             with self._state.snapshot() as (_, meta):
                 moment = self._state.moment(meta, None, time.time_ns() // 1000)
-        return Rebuilder(self._state, self._tables, self._texts).rebuild(moment, anew=anew)
+        return SnapshotRefresher(self._state, self._tables, self._texts).rebuild(moment, anew=anew)
 
     def examples(self) -> dict[str, Any]:
         """A few ids from the store."""
@@ -153,7 +153,7 @@ class RankService:
             list(dict.fromkeys(row.item_id for row in request.candidates)),
             now=time.time_ns() // 1000,
             skew=round(self.settings.clock_skew * SECOND),
-            inline=self._inline({**past, **rows}, said),
+            inline=self._request_items({**past, **rows}, said),
             history=None if request.history is None else latest_first[::-1],
             query=request.query or None,
         )
@@ -167,7 +167,9 @@ class RankService:
         self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
         return tables
 
-    def _inline(self, rows: Mapping[str, tuple[str, schemas.ItemPayload]], said: Warned) -> dict[str, StoredItem]:
+    def _request_items(
+        self, rows: Mapping[str, tuple[str, schemas.ItemPayload]], said: Warned
+    ) -> dict[str, StoredItem]:
         """The items that came with columns of their own: these win over the stored ones."""
         given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
         if not given:
@@ -198,12 +200,12 @@ class RankService:
         self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
 
 
-def stored_tables(unit: Unit, state: OnlineState) -> StoredTables | None:
+def stored_tables(unit: Unit, state: OnlineState) -> OnlineSnapshots | None:
     """A unit's collaborative tables in a state's store; None where it reads none."""
     settings = unit.settings.collaborative
     if settings is None:
         return None
-    return StoredTables(state.store, settings, encoder=unit.encoder.fingerprint, dim=unit.encoder.dim)
+    return OnlineSnapshots(state.store, settings, encoder=unit.encoder.fingerprint, dim=unit.encoder.dim)
 
 
 def _distinct(rows: Iterable[tuple[int, schemas.ItemPayload]], name: str) -> dict[str, tuple[str, schemas.ItemPayload]]:

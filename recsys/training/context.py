@@ -10,18 +10,18 @@ from features.arrays import Int64
 from features.log import Impressions, Log
 from features.offline.reader import LogIndex
 from recsys.config import Config
-from recsys.training.time_split import Sliced
+from recsys.training.time_split import TimeSplit
 
 SECOND = 1_000_000
 
 
 @dataclass(frozen=True)
-class Chain:
+class TrainingContext:
     """What every stage needs: the log, its slices, its counters, the settings."""
 
     config: Config
     log: Log
-    sliced: Sliced
+    sliced: TimeSplit
     index: LogIndex
     threads: int
 

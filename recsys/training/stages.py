@@ -21,32 +21,32 @@ from recsys.collaborative.column_names import CO_CLICK_COLUMNS
 from recsys.collaborative.snapshot import TableSettings
 from recsys.config import Config
 from recsys.encoder.model import Encoder
-from recsys.encoder.scoring import text_matrix
-from recsys.encoder.snapshots import State
+from recsys.encoder.scoring import text_features
+from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.encoder.text import item_texts
-from recsys.encoder.training.schedule import Course
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.errors import TrainingError
 from recsys.evaluation.evaluate import evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
-from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, fitted_columns
-from recsys.ranker.feature_selection import Selection, select_features
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, model_columns
+from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, retrain_ranker, train_ranker
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import matrix_over_states
-from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical, fit_lexical
-from recsys.training.context import Chain
-from recsys.training.time_split import Sliced, chunk_starts
+from recsys.training.context import TrainingContext
+from recsys.training.time_split import TimeSplit, chunk_starts
 
 RANKERS = ("behaviour", "behaviour_lexical", "ranker")
 """The rankers that a training compares, on the same rows and settings: no text, TF-IDF only, everything."""
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankerResult:
     """What the ranker stage made.
 
     rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
@@ -57,7 +57,7 @@ class Ranked:
 
     features: tuple[Feature, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
-    texts: TextsOverTime
+    texts: RepresentationSchedule
     rankers: Mapping[str, Ranker]
     valid_ndcg: tuple[float, ...]
     n_train: int
@@ -67,14 +67,14 @@ class Ranked:
     test: Impressions
     matrix: Float32
     columns: tuple[str, ...]
-    selection: Selection | None = None
+    selection: FeatureSelection | None = None
     live: Ranker | None = None
 
     def scores(self, method: str, *, threads: int) -> Float64:
         """Scores of one of the rankers for the test rows, (n_rows,)."""
-        return self.rankers[method].scores(self.read_by(method), threads=threads)
+        return self.rankers[method].scores(self.matrix_for(method), threads=threads)
 
-    def read_by(self, method: str) -> Float32:
+    def matrix_for(self, method: str) -> Float32:
         """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
         return _columns_of(self.matrix, self.columns, self.rankers[method].columns)
 
@@ -83,7 +83,7 @@ class Ranked:
         return self.matrix[:, self.columns.index(name)]
 
 
-def lexical_stage(chain: Chain) -> Lexical:
+def lexical_stage(chain: TrainingContext) -> Lexical:
     """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
     until = int(chain.log.impressions.requests.time[chain.sliced.encoder[-1]])
     texts = item_texts(chain.log.catalog, chain.config.encoder.template)
@@ -92,13 +92,13 @@ def lexical_stage(chain: Chain) -> Lexical:
 
 
 def ranker_stage(
-    chain: Chain,
-    states: tuple[State, ...],
+    chain: TrainingContext,
+    states: tuple[ScheduledEncoder, ...],
     lexical: Lexical,
     *,
     methods: Collection[str] = RANKERS,
     on_tree: Callable[[int, float], None] | None = None,
-) -> Ranked:
+) -> RankerResult:
     """The matrices of the later slices with the text models' scores, and the rankers on them.
 
     states: of the encoder; each scores the lists of its time. Raises TrainingError where one learnt what it scores.
@@ -107,10 +107,10 @@ def ranker_stage(
     """
     config, catalog = chain.config, chain.log.catalog
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
-    check_order(states, int(parts[0].requests.time[0]))
-    features, vocabularies = chain_features(chain, parts[0].requests.item)
+    check_no_label_leak(states, int(parts[0].requests.time[0]))
+    features, vocabularies = resolve_features(chain, parts[0].requests.item)
     item_text = item_texts(catalog, config.encoder.template)
-    texts = TextsOverTime(states, item_text, lexical.transform(item_text), table_settings(chain))
+    texts = RepresentationSchedule(states, item_text, lexical.transform(item_text), table_settings(chain))
     lists = []
     names: tuple[str, ...] = ()
     for part in parts:
@@ -159,7 +159,7 @@ def ranker_stage(
         )
         rankers[RANKERS[-1]] = selection.ranker
     sizes = parts[0].requests.lengths()
-    return Ranked(
+    return RankerResult(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
@@ -177,7 +177,7 @@ def ranker_stage(
     )
 
 
-def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encoder]) -> Evaluation:
+def evaluation_stage(chain: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
     """Every method on the test lists. encoders: those to score by themselves, by the method's name; `text` is the one
     that the ranker reads."""
     config, test = chain.config, ranked.test
@@ -197,7 +197,7 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
     item_text = item_texts(chain.log.catalog, config.encoder.template)
     for method, encoder in encoders.items():
         vectors = encoder.encode_texts(item_text)
-        methods[method] = text_matrix(encoder.weights, vectors, requests, histories)[:, 0]
+        methods[method] = text_features(encoder.weights, vectors, requests, histories)[:, 0]
     for method in RANKERS:
         methods[method] = ranked.scores(method, threads=chain.threads)
     return evaluate(
@@ -215,7 +215,7 @@ def evaluation_stage(chain: Chain, ranked: Ranked, encoders: Mapping[str, Encode
     )
 
 
-def chain_features(chain: Chain, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
+def resolve_features(chain: TrainingContext, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
     """The features of a training, the user's own among them, and the vocabularies of the categorical item columns.
 
     shown: (n,) item codes of the candidates that train the ranker.
@@ -233,12 +233,12 @@ def chain_features(chain: Chain, shown: Int32) -> tuple[tuple[Feature, ...], dic
         vectors=config.vectors,
         smoothing=config.smoothing,
         own=own,
-        reserved=fitted_columns(collaborative=True),
+        reserved=model_columns(collaborative=True),
     )
     return features, vocabularies
 
 
-def table_settings(chain: Chain) -> TableSettings | None:
+def table_settings(chain: TrainingContext) -> TableSettings | None:
     """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, and with
     the same period before and after."""
     settings = chain.config.collaborative
@@ -253,7 +253,7 @@ def table_settings(chain: Chain) -> TableSettings | None:
     )
 
 
-def encoder_course(impressions: Impressions, sliced: Sliced, config: Config) -> Course:
+def encoder_course(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
     """What the encoder goes through: the encoder slice, the parts of the ranker slice and, where the version that goes
     live is to learn them too, valid and test."""
     settings = config.encoder
@@ -268,10 +268,10 @@ def encoder_course(impressions: Impressions, sliced: Sliced, config: Config) -> 
         for part in later:
             chunks.append(sum(len(one) for one in slices))
             slices.append(part)
-    return Course(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
+    return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
 
 
-def check_order(states: Sequence[State], oldest: int) -> None:
+def check_no_label_leak(states: Sequence[ScheduledEncoder], oldest: int) -> None:
     """Raise TrainingError where a state of the encoder learnt a label that is not older than all that it scores.
 
     oldest: time of the first list that is scored, microseconds.
@@ -287,7 +287,7 @@ def check_order(states: Sequence[State], oldest: int) -> None:
 
 
 def _live_ranker(
-    chain: Chain,
+    chain: TrainingContext,
     reported: Ranker,
     lists: Sequence[RankingDataset],
     names: tuple[str, ...],

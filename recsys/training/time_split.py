@@ -18,7 +18,7 @@ from recsys.errors import TrainingError
 
 
 @dataclass(frozen=True)
-class Sliced:
+class TimeSplit:
     """Positions of the impressions of each slice, oldest first; together they are all impressions."""
 
     encoder: Int64
@@ -31,7 +31,7 @@ class Sliced:
         return {name: len(getattr(self, name)) for name in ("encoder", "ranker", "valid", "test")}
 
 
-def slice_impressions(impressions: Impressions, shares: SlicesConfig) -> Sliced:
+def slice_impressions(impressions: Impressions, shares: SlicesConfig) -> TimeSplit:
     """Cut impressions, sorted by time, at the moments nearest to the cumulated shares.
 
     Raises TrainingError where a slice would hold no list with both a clicked and an unclicked item: too few
@@ -42,7 +42,7 @@ def slice_impressions(impressions: Impressions, shares: SlicesConfig) -> Sliced:
     return _sliced(impressions, edges)
 
 
-def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> Sliced:
+def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> TimeSplit:
     """The first `n` impressions as the encoder slice, the others cut by the shares of the other slices.
 
     Raises TrainingError as `slice_impressions`.
@@ -52,7 +52,7 @@ def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> Slice
     return _sliced(impressions, [n, *(n + _cut(rest, share) for share in later)])
 
 
-def _sliced(impressions: Impressions, edges: list[int]) -> Sliced:
+def _sliced(impressions: Impressions, edges: list[int]) -> TimeSplit:
     """Slices that begin at the start and at each edge; raises TrainingError where one has nothing to rank."""
     time = impressions.requests.time
     usable = impressions.has_both()
@@ -64,7 +64,7 @@ def _sliced(impressions: Impressions, edges: list[int]) -> Sliced:
                 f"({len(time)} impressions at {len(np.unique(time))} distinct times in all); "
                 "expected at least one in each of the four slices: give more impressions or other shares"
             )
-    return Sliced(*parts)
+    return TimeSplit(*parts)
 
 
 def chunk_starts(impressions: Impressions, positions: Int64, n: int) -> Int64:

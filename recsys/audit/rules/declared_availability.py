@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from features.definitions.event_measures import AFTERWARDS, PUBLICATION, REQUEST_TIME, Feature
+from features.definitions.event_measures import AFTER_THE_FACT, PUBLICATION, REQUEST_TIME, Feature
 from recsys.audit.context import AuditContext, column_of
 from recsys.audit.finding import Finding, RuleResult
 
 RULE = "known"
 ALLOWED = (REQUEST_TIME, PUBLICATION)
-DECLARED = {"request": REQUEST_TIME, "publication": PUBLICATION, "afterwards": AFTERWARDS}
+DECLARED = {"request": REQUEST_TIME, "publication": PUBLICATION, "afterwards": AFTER_THE_FACT}
 """What the configuration calls each of them."""
 
 

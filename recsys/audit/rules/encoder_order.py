@@ -11,10 +11,10 @@ from __future__ import annotations
 from features.arrays import Int64
 from recsys.audit.context import AuditContext, Rows
 from recsys.audit.finding import Finding, RuleResult
-from recsys.audit.rules.single_column_auc import auc_text, best_row, slice_aucs, standard_error, tells
+from recsys.audit.rules.single_column_auc import auc_text, best_row, has_enough_data, slice_aucs, standard_error
 from recsys.errors import TrainingError
 from recsys.ranker.column_names import TEXT_SCORE
-from recsys.training.stages import check_order
+from recsys.training.stages import check_no_label_leak
 
 RULE = "encoder_order"
 DEVIATIONS = 3.0
@@ -27,7 +27,7 @@ def encoder_order(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     chain, states = context.chain, context.texts.states
     try:
-        check_order(states, int(chain.log.impressions.requests.time[chain.sliced.ranker[0]]))
+        check_no_label_leak(states, int(chain.log.impressions.requests.time[chain.sliced.ranker[0]]))
     except TrainingError as error:
         lists = chain.log.impressions.take(chain.sliced.ranker[:1])
         advice = "score every part of the log before the encoder learns it"
@@ -43,7 +43,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
     settings = context.chain.config
     column = context.names.index(TEXT_SCORE)
     own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
-    if not len(own) or not all(tells(context.slices[name]) for name in ("ranker", "valid")):
+    if not len(own) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
         return []
     rows = {"encoder": Rows(own, context.columns(own.requests)), **context.slices}
     resamples, seed = settings.evaluation.resamples, settings.seed

@@ -17,13 +17,13 @@ from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Finding, RuleResult
-from recsys.audit.modified_logs import Happened, before, lists_of, with_events, with_lists
+from recsys.audit.modified_logs import ExtraEvents, before, impressions_like, with_events, with_impressions
 
 RULE = "injection"
 ADVICE = "count only what happened strictly before the request's time minus the event delay"
 
 
-def injection(context: AuditContext) -> RuleResult:
+def future_injection(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     findings: dict[str, Finding] = {}
     by = "after events and lists at or after the request time were replaced"
@@ -53,20 +53,20 @@ def injected(context: AuditContext, asked: Impressions) -> Log:
     who = [requests.user[owner], other[owner], np.full(len(item), -1, np.int32)]
     user = np.concatenate(who).astype(np.int32)
     shape = (len(times), len(kinds), len(user))
-    happened = Happened(
+    happened = ExtraEvents(
         np.broadcast_to(user, shape).ravel(),
         np.broadcast_to(np.tile(item, len(who)), shape).ravel(),
         np.broadcast_to(times[:, None, None], shape).ravel(),
         np.broadcast_to(kinds[:, None], shape).ravel(),
     )
     known = happened.item >= 0
-    happened = Happened(happened.user[known], happened.item[known], happened.time[known], happened.type[known])
+    happened = ExtraEvents(happened.user[known], happened.item[known], happened.time[known], happened.type[known])
     log = with_events(log, happened, positive_event_types=context.chain.config.data.positive_event_types)
     shown = requests.take(np.tile(np.arange(len(requests)), 2 * len(times)))
     viewer = np.tile(np.concatenate([requests.user, other]), len(times)).astype(np.int32)
     at = np.repeat(times, 2 * len(requests))
     clicked = np.ones(shown.n_rows, np.int8)
-    return with_lists(log, lists_of(viewer, at, shown, sampled=False, label=clicked))
+    return with_impressions(log, impressions_like(viewer, at, shown, sampled=False, label=clicked))
 
 
 def forbidden_times(moment: int, delay: int) -> Int64:

@@ -3,7 +3,7 @@
 Labels are shuffled among the candidates of each list in the tables themselves, matching events moved with them, and
 everything is computed anew: histories, counts, lexical model, and, on request, the encoder. The label of a list then
 goes along with nothing that was known before it, however the slates were made: repeated clicks, popularity and
-sampling included. So each column's lone AUC is 0.5 in every slice, as near as chance allows (`auc.log_chance`), and
+sampling included. So each column's lone AUC is 0.5 in every slice, as near as chance allows (`auc.log_p_bound`), and
 the interval of a ranker trained on permuted clicks covers what a random order has.
 
 That interval leaves out the truth once in 40 times on its upper side, so a ranker is found out only when it beats
@@ -20,7 +20,7 @@ import numpy as np
 
 from features.log import Log
 from features.offline.reader import LogIndex
-from recsys.audit.auc import list_aucs, log_chance
+from recsys.audit.auc import list_aucs, log_p_bound
 from recsys.audit.context import SLICES, AuditContext
 from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.probe_ranker import ndcg_over, scores_on_test
@@ -29,7 +29,7 @@ from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
-from recsys.ranker.text_snapshots import TextsOverTime
+from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.stages import encoder_course, lexical_stage
 from recsys.training.time_split import slice_impressions
 
@@ -41,7 +41,7 @@ _ADVICE = "it reads the label, or events at or after the request: count only wha
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PermutedResult:
     """What a ranker trained on permuted clicks does on permuted test lists. lift: of nDCG@10 over a random order."""
 
     context: AuditContext
@@ -68,9 +68,9 @@ def permutation(context: AuditContext) -> RuleResult:
     return RuleResult(RULE, looked_at, tuple(findings))
 
 
-def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> Outcome:
+def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> PermutedResult:
     other = over_permuted(context, permuted(seed))
-    return Outcome(other, _lift_over_random(other))
+    return PermutedResult(other, _lift_over_random(other))
 
 
 def over_permuted(context: AuditContext, log: Log) -> AuditContext:
@@ -83,7 +83,7 @@ def over_permuted(context: AuditContext, log: Log) -> AuditContext:
         states = train_encoder(log, encoder_course(log.impressions, sliced, config), config).states
     lexical = lexical_stage(chain)
     text = item_texts(log.catalog, config.encoder.template)
-    texts = TextsOverTime(states, text, lexical.transform(text), context.texts.collaborative)
+    texts = RepresentationSchedule(states, text, lexical.transform(text), context.texts.collaborative)
     return replace(context, chain=chain, lexical=lexical, texts=texts)
 
 
@@ -108,7 +108,7 @@ def _by_column(context: AuditContext) -> list[Finding]:
         lists = rows.impressions
         aucs = list_aucs(with_presence(rows.matrix, columns), lists.label, lists.requests.offsets)
         mean = aucs.auc.mean(axis=0)
-        for place in np.flatnonzero(log_chance(aucs) < LEAST_CHANCE).tolist():
+        for place in np.flatnonzero(log_p_bound(aucs) < LEAST_CHANCE).tolist():
             feature, kind = context.names[columns[place // 2]], PRESENCE if place % 2 else ""
             if feature in findings:
                 continue
@@ -122,7 +122,7 @@ def _by_column(context: AuditContext) -> list[Finding]:
     return list(findings.values())
 
 
-def _of_ranker(outcomes: list[Outcome]) -> Finding:
+def _of_ranker(outcomes: list[PermutedResult]) -> Finding:
     figures = " and ".join(f"{one.lift.mean:.4f} (at least {one.lift.low:.4f})" for one in outcomes)
     return Finding(
         RULE,

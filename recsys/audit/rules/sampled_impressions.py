@@ -17,7 +17,7 @@ from features.offline.reader import LogIndex
 from recsys.audit.changed_columns import moved
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Finding, RuleResult
-from recsys.audit.modified_logs import lists_of, with_lists
+from recsys.audit.modified_logs import impressions_like, with_impressions
 
 RULE = "sampled"
 ADVICE = "count impressions with `features.definitions.aggregates.IMPRESSION`, which leaves sampled lists out"
@@ -30,7 +30,7 @@ def sampled(context: AuditContext) -> RuleResult:
     log = _exchanged(context.log, seed=context.chain.config.seed)
     for earlier in (1, HOUR):
         time = requests.time - context.chain.delay - earlier
-        log = with_lists(log, lists_of(requests.user, time, requests, sampled=True))
+        log = with_impressions(log, impressions_like(requests.user, time, requests, sampled=True))
     by = "after sampled lists were added and the unclicked items of others replaced"
     index, findings = LogIndex(log), dict[str, Finding]()
     for rows in context.asked:

@@ -1,4 +1,4 @@
-"""Rule `lone_auc`: how well each column ranks alone, on the ranker slice, on valid and on test.
+"""Rule `single_column_auc`: how well each column ranks alone, on the ranker slice, on valid and on test.
 
 An honest column is about as good on each of them, or changes from one to the next as time goes by. One that was fitted
 on the labels of a slice, as a target encoding is, ranks that slice far better than both others (or a slice it was not
@@ -43,14 +43,14 @@ class Gap:
     low: float
 
 
-def lone_auc(context: AuditContext) -> RuleResult:
+def single_column_auc(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     settings = context.chain.config
     columns = context.raw_columns()
     aucs = {
         name: slice_aucs(rows, columns, resamples=settings.evaluation.resamples, seed=settings.seed)
         for name, rows in context.slices.items()
-        if tells(rows)
+        if has_enough_data(rows)
     }
     findings: list[Finding] = []
     for place, (column, kind) in enumerate(itertools.product((context.names[i] for i in columns), ("", PRESENCE))):
@@ -72,7 +72,7 @@ _ADVICE = (
 )
 
 
-def tells(rows: Rows) -> bool:
+def has_enough_data(rows: Rows) -> bool:
     """Whether a slice has enough lists and users to say anything of a column."""
     lists = rows.impressions
     return len(lists) >= FEWEST_LISTS and count_clusters(lists.requests.user) >= FEWEST_USERS
@@ -91,7 +91,7 @@ def with_presence(matrix: Float32, columns: list[int] | Int64) -> Float32:
     return np.stack([chosen, (~np.isnan(chosen)).astype(np.float32)], axis=2).reshape(len(matrix), -1)
 
 
-def odd_slice(aucs: dict[str, Interval]) -> Gap | None:
+def outlier_slice(aucs: dict[str, Interval]) -> Gap | None:
     """The slice that a column ranks most plainly unlike the others, better than each of them or worse than each; None
     for fewer than two slices. AUCs on either side of 0.5 are a difference too."""
     found = [_odd(name, aucs) for name in aucs] if len(aucs) > 1 else []
@@ -121,7 +121,7 @@ def _problem(aucs: dict[str, Interval], *, gap: float, most: float) -> tuple[str
     best = max(aucs, key=lambda name: _beyond_half(aucs[name]), default="")
     if best and _beyond_half(aucs[best]) > most - 0.5:
         return f"it ranks {best} nearly perfectly, {auc_text(aucs)}; such a value is hardly known beforehand", best
-    odd = odd_slice(aucs)
+    odd = outlier_slice(aucs)
     if odd is None or odd.low <= gap:
         return "", ""
     how = "better" if odd.mean > 0 else "worse"

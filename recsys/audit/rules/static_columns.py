@@ -28,7 +28,7 @@ FEWEST = 30
 
 
 @dataclass(frozen=True)
-class Subject:
+class StaticColumn:
     """A numeric column: of items or of users. values: (n,) by code, NaN where missing. owner: (n_events,) whose click
     each is, -1 for nobody's."""
 
@@ -47,7 +47,7 @@ def columns(context: AuditContext) -> RuleResult:
     return RuleResult(RULE, looked_at, tuple(findings))
 
 
-def undeclared(context: AuditContext) -> list[Subject]:
+def undeclared(context: AuditContext) -> list[StaticColumn]:
     """The numeric columns that features read and that neither `features.known_at` nor allowance speaks of."""
     log, known_at = context.log, context.chain.config.features.known_at
     found = []
@@ -56,9 +56,9 @@ def undeclared(context: AuditContext) -> list[Subject]:
         if column is None or column in known_at or feature.name in context.allowed:
             continue
         if column in log.catalog.numbers:
-            found.append(Subject(feature.name, column, log.catalog.numbers[column][:-1], log.events.item))
+            found.append(StaticColumn(feature.name, column, log.catalog.numbers[column][:-1], log.events.item))
         elif (values := user_numbers(log, column)) is not None:
-            found.append(Subject(feature.name, column, values, log.events.user))
+            found.append(StaticColumn(feature.name, column, values, log.events.user))
     return found
 
 
@@ -72,7 +72,7 @@ def user_numbers(log: Log, column: str) -> Float64 | None:
     return np.asarray(values.to_numpy(dtype=np.float64, na_value=np.nan))
 
 
-def _finding(context: AuditContext, subject: Subject) -> Finding | None:
+def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
     log, sliced = context.log, context.chain.sliced
     most = context.chain.config.audit.column_correlation
     for name in SLICES:
@@ -98,7 +98,7 @@ def _finding(context: AuditContext, subject: Subject) -> Finding | None:
     return None
 
 
-def counts_around(log: Log, subject: Subject, moment: int) -> tuple[Int64, Int64]:
+def counts_around(log: Log, subject: StaticColumn, moment: int) -> tuple[Int64, Int64]:
     """Clicks of each item or user before a moment and from then on, (n,) each."""
     counted = log.events.positive & (subject.owner >= 0)
     n, late = len(subject.values), log.events.time >= moment
@@ -125,5 +125,5 @@ def partial_rank_correlation(values: Float64, later: Int64, earlier: Int64) -> t
     return rho, abs(rho) - math.tanh(max(0.0, abs(z) - half))
 
 
-def _id(log: Log, subject: Subject, code: int) -> str:
+def _id(log: Log, subject: StaticColumn, code: int) -> str:
     return str(log.catalog.ids[code] if subject.owner is log.events.item else f"(user {log.users[code]})")

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from features.arrays import Int64
 from recsys.encoder.pretraining.masking import Masked, make_masking
-from recsys.encoder.pretraining.reduced_vocabulary import Occurring, SmallEmbeddings
+from recsys.encoder.pretraining.reduced_vocabulary import ReducedEmbeddings, UsedTokens
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower, length_batches, pad_batch
+from recsys.encoder.tower import TextTower, length_batches, pad_batch
 from recsys.errors import ModelError
 
 _CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ _CPU = torch.device("cpu")
 class MaskedHead(nn.Module):
     """Hidden states, (m, d), to logits over the words that occur in the texts, (m, v); no other is a candidate."""
 
-    def __init__(self, embeddings: SmallEmbeddings, hidden_size: int, counts: Int64) -> None:
+    def __init__(self, embeddings: ReducedEmbeddings, hidden_size: int, counts: Int64) -> None:
         super().__init__()
         self._tied = (embeddings,)  # in a tuple, so that it is no child: its weights belong to the transformer
         width = embeddings.words.shape[1]
@@ -50,10 +50,10 @@ class MaskedPhase:
 
     def __init__(
         self,
-        tower: Tower,
+        tower: TextTower,
         tokens: Tokens,
-        occurring: Occurring,
-        embeddings: SmallEmbeddings,
+        occurring: UsedTokens,
+        embeddings: ReducedEmbeddings,
         *,
         train: Int64,
         held_out: Int64,
@@ -126,7 +126,7 @@ def shuffled_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def _with_words(tokens: Tokens, texts: Int64, occurring: Occurring) -> Int64:
+def _with_words(tokens: Tokens, texts: Int64, occurring: UsedTokens) -> Int64:
     """Those of `texts` with a token that may be hidden. No text is empty. Raises ModelError where there is none."""
     usable = np.logical_or.reduceat(occurring.place[tokens.ids] >= 0, tokens.offsets[:-1])
     if not usable[texts].any():

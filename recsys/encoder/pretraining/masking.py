@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.arrays import Bool, Int64
-from recsys.encoder.pretraining.reduced_vocabulary import Occurring
+from recsys.encoder.pretraining.reduced_vocabulary import UsedTokens
 from recsys.errors import ModelError
 
 _MASK_TOKEN_SHARE = 0.8
@@ -23,7 +23,7 @@ _RANDOM_TOKEN_SHARE = 0.1
 @dataclass(frozen=True)
 class Masked:
     """A batch with hidden tokens. ids: (n, t) as the transformer reads them. positions: (m,) the hidden places, in
-    ids.ravel(). targets: (m,) the tokens that stood there, as places in `Occurring.words`.
+    ids.ravel(). targets: (m,) the tokens that stood there, as places in `UsedTokens.words`.
     """
 
     ids: Int64
@@ -36,7 +36,7 @@ class Masking:
     """What hides words. continues: (n_tokens,) True for a token that continues the word before it."""
 
     mask_id: int
-    occurring: Occurring
+    occurring: UsedTokens
     continues: Bool
 
     def apply(self, ids: Int64, share: float, generator: np.random.Generator) -> Masked:
@@ -62,7 +62,7 @@ class Masking:
         return Masked(hidden.reshape(ids.shape), positions, place[positions])
 
 
-def make_masking(tokenizer: Any, occurring: Occurring) -> Masking:
+def make_masking(tokenizer: Any, occurring: UsedTokens) -> Masking:
     """What hides words of some texts. Raises ModelError for a tokenizer without a mask token."""
     if tokenizer.mask_token_id is None:
         raise ModelError(

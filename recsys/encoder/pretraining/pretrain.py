@@ -20,14 +20,19 @@ from torch import nn
 from features.arrays import Int64
 from recsys.config import PretrainingConfig
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
-from recsys.encoder.pretraining.reduced_vocabulary import Occurring, SmallEmbeddings, occurring_tokens, small_embeddings
+from recsys.encoder.pretraining.reduced_vocabulary import (
+    ReducedEmbeddings,
+    UsedTokens,
+    occurring_tokens,
+    small_embeddings,
+)
 from recsys.encoder.pretraining.simcse import ContrastivePhase
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import TextTower
 from recsys.encoder.training.early_stopping import EpochRecord
-from recsys.encoder.training.loop import Fitting, Schedule, Stretch, parameter_groups
+from recsys.encoder.training.loop import Schedule, TrainingChunk, TrainingLoop, parameter_groups
 from recsys.encoder.training.split_layers import split_transformer
-from recsys.encoder.training.torch_runtime import trained_attention
+from recsys.encoder.training.torch_runtime import math_attention
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +66,7 @@ Progress = Callable[[PretrainingRecord], None]
 
 
 def pretrain(
-    tower: Tower, texts: Sequence[str], settings: PretrainingConfig, *, seed: int, on_record: Progress | None = None
+    tower: TextTower, texts: Sequence[str], settings: PretrainingConfig, *, seed: int, on_record: Progress | None = None
 ) -> tuple[PretrainingRecord, ...]:
     """Train the tower's transformer, in place, on `texts`; it ends frozen, in evaluation mode, with the best weights.
 
@@ -86,13 +91,13 @@ def pretrain(
             torch.manual_seed(seed)
             _unfreeze(tower, settings.layers)
             occurring = occurring_tokens(tower.tokenizer, tokens)
-            with trained_attention(), small_embeddings(tower.transformer, occurring) as embeddings:
+            with math_attention(), small_embeddings(tower.transformer, occurring) as embeddings:
                 material = _Material(tokens, occurring, embeddings, train, held_out)
                 for phase, groups, epochs in _phases(tower, material, settings, seed):
                     schedule = Schedule(settings.warmup_updates, GRADIENT_CLIP, AVERAGE, 1, patience=epochs + 1)
                     told = partial(_tell, phase, records, on_record)
-                    every_text = Stretch(phase.train, phase.train[:0], 0.0)
-                    Fitting(phase, groups, schedule, generator).fit(every_text, epochs, told)
+                    every_text = TrainingChunk(phase.train, phase.train[:0], 0.0)
+                    TrainingLoop(phase, groups, schedule, generator).fit(every_text, epochs, told)
     finally:
         tower.transformer.zero_grad(set_to_none=True)
         tower.transformer.eval().requires_grad_(requires_grad=False)
@@ -107,14 +112,14 @@ class _Material:
     """What the phases read. train, held_out: texts, as positions in `tokens`."""
 
     tokens: Tokens
-    occurring: Occurring
-    embeddings: SmallEmbeddings
+    occurring: UsedTokens
+    embeddings: ReducedEmbeddings
     train: Int64
     held_out: Int64
 
 
 def _phases(
-    tower: Tower, material: _Material, settings: PretrainingConfig, seed: int
+    tower: TextTower, material: _Material, settings: PretrainingConfig, seed: int
 ) -> list[tuple[_Phase, list[dict[str, Any]], int]]:
     """The phases that are on, in order, with their weights and epochs; all are checked before any of them runs."""
     found: list[tuple[_Phase, list[dict[str, Any]], int]] = []
@@ -155,7 +160,7 @@ def _groups(rates: list[tuple[nn.Module, float]]) -> list[dict[str, Any]]:
     return [group | {"fused": True} for group in parameter_groups(rates, WEIGHT_DECAY)]
 
 
-def _unfreeze(tower: Tower, layers: int | None) -> None:
+def _unfreeze(tower: TextTower, layers: int | None) -> None:
     """Let the upper layers, or everything, require gradients."""
     trained: nn.Module = tower.transformer
     if layers is not None:

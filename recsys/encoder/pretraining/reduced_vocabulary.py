@@ -22,7 +22,7 @@ from recsys.encoder.text import Tokens
 
 
 @dataclass(frozen=True)
-class Occurring:
+class UsedTokens:
     """special: (s,) sorted, the tokenizer's special tokens. words: (v,) sorted, the others that occur in the texts.
 
     counts: (v,) how often. place: (n,) of every token below n in `words`, -1 for none.
@@ -34,20 +34,20 @@ class Occurring:
     place: Int64
 
 
-def occurring_tokens(tokenizer: Any, tokens: Tokens) -> Occurring:
+def occurring_tokens(tokenizer: Any, tokens: Tokens) -> UsedTokens:
     """The tokens of some texts."""
     special = np.unique(np.array(tokenizer.all_special_ids, np.int64))
     found, counts = np.unique(tokens.ids.astype(np.int64), return_counts=True)
     words = np.isin(found, special, invert=True)
     place = np.full(max(found.max(initial=0), special.max()) + 1, -1, np.int64)
     place[found[words]] = np.arange(words.sum())
-    return Occurring(special, found[words], counts[words], place)
+    return UsedTokens(special, found[words], counts[words], place)
 
 
-class SmallEmbeddings(nn.Module):
+class ReducedEmbeddings(nn.Module):
     """Stands where the input embeddings were: the same rows for the special tokens and, after them, for the words."""
 
-    def __init__(self, embeddings: nn.Embedding, occurring: Occurring) -> None:
+    def __init__(self, embeddings: nn.Embedding, occurring: UsedTokens) -> None:
         super().__init__()
         rows = torch.from_numpy(np.concatenate([occurring.special, occurring.words])).to(embeddings.weight.device)
         place = torch.zeros(len(embeddings.weight), dtype=torch.long, device=rows.device)
@@ -79,10 +79,10 @@ class SmallEmbeddings(nn.Module):
 
 
 @contextmanager
-def small_embeddings(transformer: PreTrainedModel, occurring: Occurring) -> Iterator[SmallEmbeddings]:
+def small_embeddings(transformer: PreTrainedModel, occurring: UsedTokens) -> Iterator[ReducedEmbeddings]:
     """The transformer reads, and trains, these tokens alone; afterwards it has its whole vocabulary again."""
     whole: Any = transformer.get_input_embeddings()
-    small = SmallEmbeddings(whole, occurring)
+    small = ReducedEmbeddings(whole, occurring)
     transformer.set_input_embeddings(small)
     try:
         yield small

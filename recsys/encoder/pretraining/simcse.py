@@ -15,7 +15,7 @@ from torch.nn import functional
 from features.arrays import Int64
 from recsys.encoder.pretraining.masked_lm import shuffled_batches
 from recsys.encoder.text import Tokens
-from recsys.encoder.tower import Tower, length_batches, pad_batch, pool
+from recsys.encoder.tower import TextTower, length_batches, pad_batch, pool
 from recsys.errors import ModelError
 
 
@@ -30,7 +30,7 @@ class ContrastivePhase:
 
     def __init__(
         self,
-        tower: Tower,
+        tower: TextTower,
         tokens: Tokens,
         *,
         train: Int64,

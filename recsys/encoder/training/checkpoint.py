@@ -26,7 +26,7 @@ from torch import Tensor
 
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import HeadWeights
-from recsys.encoder.snapshots import EncoderSnapshot, set_aside
+from recsys.encoder.snapshots import EncoderSnapshot, copy_or_spill
 from recsys.encoder.vector_table import Keys, VectorTable
 from recsys.errors import ModelError
 
@@ -37,23 +37,23 @@ PLACE = "place.safetensors"
 
 
 @dataclass(frozen=True)
-class Kept:
+class StateDict:
     """What an object keeps of itself. facts: whatever JSON holds. tensors: by name."""
 
     facts: dict[str, Any]
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def part(self, name: str) -> Kept:
+    def part(self, name: str) -> StateDict:
         """What was joined under a name."""
         prefix = f"{name}/"
         chosen = {key.removeprefix(prefix): one for key, one in self.tensors.items() if key.startswith(prefix)}
-        return Kept(self.facts[name], chosen)
+        return StateDict(self.facts[name], chosen)
 
 
-def joined(facts: Mapping[str, Any], parts: Mapping[str, Kept]) -> Kept:
+def merge_states(facts: Mapping[str, Any], parts: Mapping[str, StateDict]) -> StateDict:
     """Facts of an object's own, and what its parts keep under a name each."""
     tensors = {f"{name}/{key}": one for name, part in parts.items() for key, one in part.tensors.items()}
-    return Kept({**facts, **{name: part.facts for name, part in parts.items()}}, tensors)
+    return StateDict({**facts, **{name: part.facts for name, part in parts.items()}}, tensors)
 
 
 class Checkpoints:
@@ -68,11 +68,13 @@ class Checkpoints:
         self._last = time.monotonic()
         self._written: set[str] = set()
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether the last one is old enough for another."""
         return time.monotonic() - self._last >= self._seconds
 
-    def save(self, kept: Kept, snapshots: Sequence[EncoderSnapshot], reported: tuple[Encoder, Encoder] | None) -> None:
+    def save(
+        self, kept: StateDict, snapshots: Sequence[EncoderSnapshot], reported: tuple[Encoder, Encoder] | None
+    ) -> None:
         """Write a checkpoint. Where the disk does not take it, a warning says so, and the one before stays.
 
         snapshots: every state set aside so far. reported: head and full, once they are made; may be the same.
@@ -95,7 +97,7 @@ class Checkpoints:
             logger.warning("no checkpoint could be written, training goes on without: %s", " ".join(str(error).split()))
         self._last = time.monotonic()
 
-    def load(self) -> Kept | None:
+    def load(self) -> StateDict | None:
         """The last checkpoint; None where there is none yet. Raises ModelError where it cannot be read."""
         path = self.folder / PLACE
         if not path.exists():
@@ -108,7 +110,7 @@ class Checkpoints:
                         f"checkpoint {str(path)!r}: expected format {FORMAT}, got {header.get('format')!r}"
                     )
                 names = file.keys()
-                return Kept(json.loads(header["facts"]), {name: file.get_tensor(name) for name in names})
+                return StateDict(json.loads(header["facts"]), {name: file.get_tensor(name) for name in names})
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise unreadable(path, error) from error
 
@@ -125,7 +127,7 @@ class Checkpoints:
         if len(vectors) != len(keys):
             raise ModelError(f"checkpoint {str(path)!r}: expected vectors of {len(keys)} texts, got {len(vectors)}")
         self._written.add(path.name)
-        return EncoderSnapshot(history_length, weights, VectorTable(keys, set_aside(vectors)))
+        return EncoderSnapshot(history_length, weights, VectorTable(keys, copy_or_spill(vectors)))
 
     def load_reported(self) -> tuple[Encoder, Encoder]:
         """Head and full as they were saved. Raises ModelError where they cannot be read."""

@@ -14,7 +14,7 @@ from features.log import Impressions, Log
 from recsys.config import Config
 from recsys.encoder.text import Template, Tokens, item_texts
 from recsys.encoder.text_fields import lines_of
-from recsys.encoder.tower import Tower
+from recsys.encoder.tower import TextTower
 from recsys.encoder.training.examples import (
     ListSet,
     Texts,
@@ -24,7 +24,7 @@ from recsys.encoder.training.examples import (
     make_lists,
     split_by_time,
 )
-from recsys.encoder.training.loop import Stretch
+from recsys.encoder.training.loop import TrainingChunk
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class TrainingCounts:
     tokens_unknown: int
     items_without_text: int
 
-    def too_few(self) -> str:
+    def insufficient_data_reason(self) -> str:
         """Why there is too little to train on; "" where there is enough."""
         usable = self.used + self.validated + self.later
         enough = max(MIN_IMPRESSIONS, MIN_SHARE * self.impressions)
@@ -74,7 +74,7 @@ class TrainingCounts:
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """lists, examples: all that teaches, oldest first. stretches: of the examples: the encoder slice without its newest
     part, that part, then the parts of the ranker slice. starts: (n_stretches + 1,) positions of their first lists.
     tokens: of every distinct line of the texts. lines: (n_texts, k) the lines of each text. validation: the lists of
@@ -86,7 +86,7 @@ class Material:
     lines: Int64
     lists: ListSet
     examples: TrainingExamples
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[TrainingChunk, ...]
     starts: Int64
     validation: ListSet
     read: Int64
@@ -97,7 +97,9 @@ class Material:
         return self.lists.part(int(self.starts[stretch]), int(self.starts[stretch + 1]))
 
 
-def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: Config, tower: Tower) -> Material:
+def read_material(
+    log: Log, shown: Impressions, chunks: Sequence[int], config: Config, tower: TextTower
+) -> TrainingData:
     """The lists that teach and every text of the catalog.
 
     shown: the encoder slice, then what is scored and learnt after it, oldest first. chunks: where each part of the
@@ -115,7 +117,7 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
     starts = np.array([0, held, *chunks, len(shown)], np.int64) if len(chunks) else np.array([0, held, len(shown)])
     edges = np.searchsorted(examples.of_list, starts)
     stretches = tuple(
-        Stretch(np.arange(low, high), np.arange(low), settings.replay) for low, high in itertools.pairwise(edges)
+        TrainingChunk(np.arange(low, high), np.arange(low), settings.replay) for low, high in itertools.pairwise(edges)
     )
     used, validated, *later = [len(np.unique(examples.of_list[stretch.new])) for stretch in stretches]
     counts = TrainingCounts(
@@ -143,7 +145,7 @@ def read_material(log: Log, shown: Impressions, chunks: Sequence[int], config: C
         )  # fmt: skip
     validation = lists.part(held, int(starts[2]))
     read = _read(log, lists, texts)
-    return Material(texts, tokens, lines.of_text, lists, examples, stretches, starts, validation, read, counts)
+    return TrainingData(texts, tokens, lines.of_text, lists, examples, stretches, starts, validation, read, counts)
 
 
 def _read(log: Log, lists: ListSet, texts: Texts) -> Int64:

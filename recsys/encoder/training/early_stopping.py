@@ -11,8 +11,8 @@ from typing import Protocol
 
 from torch import nn
 
-from recsys.encoder.training.checkpoint import Kept
-from recsys.encoder.training.weights import Weights, copied, copy_into
+from recsys.encoder.training.checkpoint import StateDict
+from recsys.encoder.training.weights import Weights, clone_weights, copy_into
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ class Validated(Protocol):
         """nDCG@10 on the validation lists."""
 
 
-class Watch:
+class EarlyStopping:
     """Validates a phase, keeps its best weights, and counts the validations since. kept: of a watch to go on from."""
 
-    def __init__(self, phase: Validated, kept: Kept | None = None) -> None:
+    def __init__(self, phase: Validated, kept: StateDict | None = None) -> None:
         self.records: list[EpochRecord] = []
         self.stale = 0
         self._phase = phase
@@ -68,18 +68,18 @@ class Watch:
         better = ndcg > self._best
         if better:
             self._best, self.stale = ndcg, 0
-            self._weights = copied(self._phase.module)
+            self._weights = clone_weights(self._phase.module)
         else:
             self.stale += 1
         record = EpochRecord(self._phase.name, epoch, loss, ndcg, time.monotonic() - self._started, rate, better)
         self.records.append(record)
-        tell(record, on_record)
+        log_record(record, on_record)
 
     def restore(self) -> None:
         """Give the phase the weights that validated best."""
         copy_into(self._phase.module, self._weights)
 
-    def kept(self) -> Kept:
+    def kept(self) -> StateDict:
         """What another watch needs to go on from here."""
         facts = {
             "records": [asdict(record) for record in self.records],
@@ -87,10 +87,10 @@ class Watch:
             "best": self._best,
             "seconds": time.monotonic() - self._started,
         }
-        return Kept(facts, self._weights)
+        return StateDict(facts, self._weights)
 
 
-def tell(record: EpochRecord, on_record: Progress | None) -> None:
+def log_record(record: EpochRecord, on_record: Progress | None) -> None:
     """Log a record and hand it on."""
     logger.info(
         "%s epoch %g: loss %.4f, validation ndcg_at_10 %.4f, %.0f s",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Bool, Float32, Int64, Ragged, Strings
+from features.arrays import Bool, CsrLists, Float32, Int64, Strings
 from features.history import clicks_by_user, histories
 from features.log import Impressions, Log
 from recsys.encoder.text import clean_text
@@ -87,7 +87,7 @@ def make_lists(log: Log, impressions: Impressions, texts: Texts, *, history_leng
     )
 
 
-def _latest_first(items: Ragged, text_of_item: Int64, width: int) -> Int64:
+def _latest_first(items: CsrLists, text_of_item: Int64, width: int) -> Int64:
     """Histories as a matrix of texts, (n, width), latest first, those without text left out, -1 after the end."""
     owner = np.repeat(np.arange(len(items)), items.lengths())
     text = text_of_item[items.codes]
@@ -111,7 +111,7 @@ class TrainingExamples:
     of_list: Int64
     clicked: Int64
     weight: Float32
-    unclicked: Ragged
+    unclicked: CsrLists
     without_text: int
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = No
     negative = ~clicked & has_text
     offsets = np.zeros(len(lists) + 1, np.int64)
     np.cumsum(np.bincount(of_row[negative], minlength=len(lists)), out=offsets[1:])
-    unclicked = Ragged(offsets, lists.candidates[negative].astype(np.int32))
+    unclicked = CsrLists(offsets, lists.candidates[negative].astype(np.int32))
     usable: Bool = clicked & has_text & (unclicked.lengths() > 0)[of_row]
     without = int((clicked & ~has_text).sum())
     weight = np.ones(int(usable.sum()), np.float32)

@@ -16,8 +16,8 @@ from features.arrays import Float32, Int64
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import Batch, Loss, batch_of, batch_scores, click_loss, loss_count, validation_ndcg
 from recsys.encoder.training.examples import ListSet, TrainingExamples
-from recsys.encoder.training.torch_runtime import give_back
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.torch_runtime import trim_malloc
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.encoder.training.weights import trained
 
 LISTS_PER_STEP = 2048
@@ -36,7 +36,7 @@ class FineTunePhase:
     def __init__(
         self,
         head: Head,
-        tower: UpperTower,
+        tower: TrainableLayers,
         vectors: Tensor,
         read: Int64,
         examples: TrainingExamples,
@@ -80,7 +80,7 @@ class FineTunePhase:
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one block of texts; the loss of the lists that show them. Nothing of the head is dropped."""
-        give_back()
+        trim_malloc()
         self._head.eval()
         rows = np.concatenate([self._order[self._starts[text] : self._starts[text + 1]] for text in index])
         shown = np.unique(rows // self._candidates.shape[1])

@@ -39,7 +39,7 @@ class HeadPhase:
         self._negatives = negatives
         self._loss: Loss = loss
 
-    def match_click_rate(self) -> None:
+    def init_bias_to_click_rate(self) -> None:
         """Start from scores whose mean is the share of clicked candidates, as a probability of each of them is."""
         index = np.arange(min(len(self._examples), self._batch_size))
         batch = make_batch(

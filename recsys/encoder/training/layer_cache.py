@@ -22,7 +22,7 @@ MEMORY_BYTES = 768 * 2**20
 DISK_BYTES = 16 * 2**30
 
 
-class LowerActivations:
+class FrozenLayerCache:
     """Hidden states below the trained layers, of the texts of a data set.
 
     memory_bytes, disk_bytes: up to the first they are kept in memory, up to the second in an unnamed temporary file,

@@ -19,14 +19,14 @@ from torch import nn
 from tqdm import tqdm
 
 from features.arrays import Int64
-from recsys.encoder.training.checkpoint import Kept, joined
-from recsys.encoder.training.early_stopping import EpochRecord, Progress, Watch
-from recsys.encoder.training.torch_runtime import give_back
-from recsys.encoder.training.weights import copied, copy_into, memory_of, remember, trained
+from recsys.encoder.training.checkpoint import StateDict, merge_states
+from recsys.encoder.training.early_stopping import EarlyStopping, EpochRecord, Progress
+from recsys.encoder.training.torch_runtime import trim_malloc
+from recsys.encoder.training.weights import clone_weights, copy_into, load_optimizer_state, optimizer_state, trained
 
 
 @dataclass(frozen=True)
-class Stretch:
+class TrainingChunk:
     """A stretch of the log to learn from: every new example once an epoch, and `replay` times as many older ones, drawn
     anew each epoch. new, old: positions of examples.
     """
@@ -35,9 +35,9 @@ class Stretch:
     old: Int64
     replay: float
 
-    def and_all_before(self) -> Stretch:
+    def with_history(self) -> TrainingChunk:
         """This one and all that is older, as if all of it were new."""
-        return Stretch(np.concatenate([self.old, self.new]), self.old[:0], 0.0)
+        return TrainingChunk(np.concatenate([self.old, self.new]), self.old[:0], 0.0)
 
     @property
     def span(self) -> list[int]:
@@ -115,7 +115,7 @@ class _LoopPosition:
         return self.loss
 
 
-class Fitting:
+class TrainingLoop:
     """The training of one phase over all its stretches.
 
     Optimizer, running average and the weights that it follows go on from stretch to stretch. Between calls the module
@@ -138,11 +138,11 @@ class Fitting:
         self._after_update = after_update
         self._optimizer = torch.optim.AdamW(groups)
         self._full_rates = [group["lr"] for group in groups]
-        self._average = copied(phase.module)
-        self._followed = copied(phase.module)
+        self._average = clone_weights(phase.module)
+        self._followed = clone_weights(phase.module)
         self._updates = 0
         self._place = _LoopPosition()
-        self._watch = Watch(phase)
+        self._watch = EarlyStopping(phase)
         self._resumes = False
         self._within = False
 
@@ -151,11 +151,11 @@ class Fitting:
         """Whether it has trained nothing yet."""
         return self._updates == 0
 
-    def fit(self, stretch: Stretch, epochs: int, on_record: Progress | None = None) -> list[EpochRecord]:
+    def fit(self, stretch: TrainingChunk, epochs: int, on_record: Progress | None = None) -> list[EpochRecord]:
         """Learn a stretch with validation after every epoch; the module ends with the averaged weights that validated
         best, the untouched ones included, and training goes on from there."""
-        if not self._goes_on(stretch):
-            self._watch = Watch(self._phase)
+        if not self._continues(stretch):
+            self._watch = EarlyStopping(self._phase)
             self._watch.validate(0, math.nan, 0.0, on_record)
         watch = self._watch
         while self._place.epoch < epochs and watch.stale < self._schedule.patience:
@@ -163,42 +163,42 @@ class Fitting:
             watch.validate(self._place.epoch, loss, self.rate, on_record)
         watch.restore()
         if not watch.records[-1].kept:
-            self._average, self._followed = copied(self._phase.module), copied(self._phase.module)
-        self._watch = Watch(self._phase)
+            self._average, self._followed = clone_weights(self._phase.module), clone_weights(self._phase.module)
+        self._watch = EarlyStopping(self._phase)
         return watch.records
 
-    def learn(self, stretch: Stretch, epochs: int) -> float:
+    def learn(self, stretch: TrainingChunk, epochs: int) -> float:
         """Learn a stretch for all its epochs; the last one's mean loss, NaN where there was nothing to learn."""
-        self._goes_on(stretch)
+        self._continues(stretch)
         while self._place.epoch < epochs:
             self._run_epoch(stretch)
         return self._place.loss
 
-    def kept(self) -> Kept:
+    def kept(self) -> StateDict:
         """What `restore` needs."""
         parts = {
-            "average": Kept({}, self._average),
-            "followed": Kept({}, trained(self._phase.module) if self._within else self._followed),
-            "optimizer": Kept({}, memory_of(self._optimizer, self._phase.module)),
+            "average": StateDict({}, self._average),
+            "followed": StateDict({}, trained(self._phase.module) if self._within else self._followed),
+            "optimizer": StateDict({}, optimizer_state(self._optimizer, self._phase.module)),
             "watch": self._watch.kept(),
         }
-        return joined({"updates": self._updates, "place": asdict(self._place)}, parts)
+        return merge_states({"updates": self._updates, "place": asdict(self._place)}, parts)
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: StateDict) -> None:
         """Take up what another fitting of the same phase kept, and go on where it was."""
-        remember(self._optimizer, self._phase.module, kept.part("optimizer").tensors)
+        load_optimizer_state(self._optimizer, self._phase.module, kept.part("optimizer").tensors)
         copy_into(self._phase.module, kept.part("average").tensors)
-        self._average = copied(self._phase.module)
+        self._average = clone_weights(self._phase.module)
         self._followed = {
             name: kept.part("followed").tensors[name].to(tensor.device, copy=True)
             for name, tensor in self._average.items()
         }
         self._updates = kept.facts["updates"]
         self._place = _LoopPosition(**kept.facts["place"])
-        self._watch = Watch(self._phase, kept.part("watch"))
+        self._watch = EarlyStopping(self._phase, kept.part("watch"))
         self._resumes = True
 
-    def _goes_on(self, stretch: Stretch) -> bool:
+    def _continues(self, stretch: TrainingChunk) -> bool:
         """Whether a stretch is the one in which a restored fitting stood; else the fitting stands at its beginning."""
         goes_on = self._resumes and self._place.stretch == stretch.span
         self._resumes = False
@@ -206,7 +206,7 @@ class Fitting:
             self._place = _LoopPosition(stretch.span)
         return goes_on
 
-    def _run_epoch(self, stretch: Stretch) -> float:
+    def _run_epoch(self, stretch: TrainingChunk) -> float:
         """One pass, or what is left of it; the mean loss of its steps."""
         phase, place = self._phase, self._place
         copy_into(phase.module, self._followed)
@@ -217,13 +217,13 @@ class Fitting:
             place.update += 1
             if self._after_update is not None:
                 self._after_update()
-        self._followed = copied(phase.module)
+        self._followed = clone_weights(phase.module)
         copy_into(phase.module, self._average)
         self._within = False
-        give_back()
+        trim_malloc()
         return place.end_epoch()
 
-    def _draw(self, stretch: Stretch) -> list[list[Int64]]:
+    def _draw(self, stretch: TrainingChunk) -> list[list[Int64]]:
         """The steps of each update of a pass; of one that was begun, the same as they were."""
         generator, n = self._generator, self._schedule.accumulate
         if self._place.update:

@@ -19,22 +19,22 @@ from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder
-from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, State, TextModel, set_aside
+from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, ScheduledEncoder, TextModel, copy_or_spill
 from recsys.encoder.training.checkpoint import (
     PLACE,
     Checkpoints,
-    Kept,
-    joined,
+    StateDict,
+    merge_states,
     random_state,
     set_random_state,
     unreadable,
 )
-from recsys.encoder.training.data import Material
-from recsys.encoder.training.early_stopping import EpochRecord, Progress, tell
-from recsys.encoder.training.schedule import Course
-from recsys.encoder.training.torch_runtime import give_back
-from recsys.encoder.training.trainer import Learner
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.data import TrainingData
+from recsys.encoder.training.early_stopping import EpochRecord, Progress, log_record
+from recsys.encoder.training.schedule import TrainingSchedule
+from recsys.encoder.training.torch_runtime import trim_malloc
+from recsys.encoder.training.trainer import EncoderTrainer
+from recsys.encoder.training.upper_layers import TrainableLayers
 from recsys.encoder.vector_table import VectorTable, text_keys
 from recsys.errors import ModelError
 
@@ -50,7 +50,7 @@ class _Step:
     teaches: bool = True
 
 
-class Passage:
+class ProgressiveTrainer:
     """The learners of one training: the head alone and, beside it, one whose layers are trained too.
 
     base: vectors of the base model, (n_texts, k * d). upper: None for layers that stay frozen. states: kept so far.
@@ -60,17 +60,17 @@ class Passage:
     def __init__(
         self,
         config: Config,
-        course: Course,
-        material: Material,
+        course: TrainingSchedule,
+        material: TrainingData,
         frozen: Encoder,
         base: Float32,
-        upper: UpperTower | None,
+        upper: TrainableLayers | None,
         *,
         on_record: Progress | None = None,
         checkpoints: Checkpoints | None = None,
     ) -> None:
         self.records: list[EpochRecord] = []
-        self.states: list[State] = []
+        self.states: list[ScheduledEncoder] = []
         self.seconds: dict[str, float] = {}
         self._settings = config.encoder
         self._course = course
@@ -89,10 +89,10 @@ class Passage:
             head.to("cuda")
         vectors = torch.from_numpy(base.copy()).to(head.recency.device)
         self._generator = np.random.default_rng(config.seed)
-        self._head = Learner(
+        self._head = EncoderTrainer(
             self._settings, material, head, vectors, self._generator, after_update=self._save_where_due
         )
-        self._layers: Learner | None = None
+        self._layers: EncoderTrainer | None = None
         self._layers_from = 0
         self._lead = 0.0
         self._layers_paid = True
@@ -111,7 +111,7 @@ class Passage:
             step.work()
             self._count()
             self._done += 1
-            give_back()
+            trim_malloc()
             if step.teaches:
                 self._save()
 
@@ -124,7 +124,7 @@ class Passage:
 
     def live(self) -> Encoder:
         """The encoder to serve."""
-        learns_on = self._course.reported_after < len(self._course.chunks)
+        learns_on = self._course.n_chunks_before_evaluation < len(self._course.chunks)
         return self._encoder(self._full) if learns_on else self.reported[1]
 
     def learnt_until(self, parts: int) -> int:
@@ -132,7 +132,7 @@ class Passage:
         return int(self._course.shown.requests.time[int(self._material.starts[parts + 2]) - 1])
 
     @property
-    def _full(self) -> Learner:
+    def _full(self) -> EncoderTrainer:
         """The learner that is served."""
         return self._head if self._layers is None else self._layers
 
@@ -144,7 +144,7 @@ class Passage:
             steps.append(_Step("fine_tune", partial(self._begin_layers, self._upper)))
         steps.append(_Step("progressive", partial(self._learn, 1, both=True)))
         for number in range(n_parts):
-            both = number < self._course.reported_after
+            both = number < self._course.n_chunks_before_evaluation
             steps.append(_Step("progressive", partial(self._arrive, number), teaches=False))
             if self._may_train_layers(number + 1):
                 steps.append(_Step("progressive", partial(self._train_layers, number + 1)))
@@ -154,9 +154,9 @@ class Passage:
     def _begin_head(self) -> None:
         self.records += self._head.fit_head(self._material.stretches[0], self._on_record)
 
-    def _begin_layers(self, upper: UpperTower) -> None:
+    def _begin_layers(self, upper: TrainableLayers) -> None:
         if self._layers is None:
-            self._layers = self._head.with_layers(upper)
+            self._layers = self._head.fork_with_layers(upper)
         records = self._layers.fit_layers(self._material.stretches[0], self._on_record)
         self.records += records
         if not any(record.kept for record in records[1:]):
@@ -166,7 +166,7 @@ class Passage:
     @property
     def _trains_layers_later(self) -> bool:
         """Whether the layers are trained as the parts come, rather than on the encoder slice."""
-        return self._settings.fine_tune_every > 0 and self._course.reported_after > 0
+        return self._settings.fine_tune_every > 0 and self._course.n_chunks_before_evaluation > 0
 
     def _learn(self, stretch: int, *, both: bool) -> None:
         """Let the served learner learn a stretch, and the head alone too where `both`."""
@@ -177,7 +177,7 @@ class Passage:
 
     def _may_train_layers(self, parts: int) -> bool:
         """Whether it is time to train the layers now that so many parts have been ranked."""
-        last = (self._course.reported_after, len(self._course.chunks))
+        last = (self._course.n_chunks_before_evaluation, len(self._course.chunks))
         every = self._settings.fine_tune_every
         return self._upper is not None and self._trains_layers_later and (parts in last or parts % every == 0)
 
@@ -187,8 +187,8 @@ class Passage:
         if self._upper is None or not self._layers_paid:
             return
         if self._layers is None:
-            self._layers, self._layers_from = self._head.with_layers(self._upper), parts
-        elif self._lead <= 0 and self._layers_from < parts <= self._course.reported_after:
+            self._layers, self._layers_from = self._head.fork_with_layers(self._upper), parts
+        elif self._lead <= 0 and self._layers_from < parts <= self._course.n_chunks_before_evaluation:
             self._layers, self._layers_paid = None, False
             logger.info(
                 "training the upper layers did not rank later lists better than the head alone: they are frozen"
@@ -198,11 +198,11 @@ class Passage:
 
     def _arrive(self, number: int) -> None:
         """Keep what scores a part, or what is evaluated, and tell how well a part is ranked before it is learnt."""
-        if number < self._course.reported_after:
+        if number < self._course.n_chunks_before_evaluation:
             vectors = self._full.mapped()[self._material.read[self._order]]
-            table = VectorTable(self._keys, set_aside(vectors))
+            table = VectorTable(self._keys, copy_or_spill(vectors))
             self._add_state(number, EncoderSnapshot(self._settings.history_length, self._full.head.export(), table))
-        elif number == self._course.reported_after:
+        elif number == self._course.n_chunks_before_evaluation:
             full = self._encoder(self._full)
             self._reported = (full if self._layers is None else self._encoder(self._head), full)
             self._add_state(number, full)
@@ -211,9 +211,9 @@ class Passage:
 
     def _add_state(self, number: int, model: TextModel) -> None:
         until = self.learnt_until(number)
-        self.states.append(State(until + 1 if self.states else BEGINNING, until, model))
+        self.states.append(ScheduledEncoder(until + 1 if self.states else BEGINNING, until, model))
 
-    def _encoder(self, learner: Learner) -> Encoder:
+    def _encoder(self, learner: EncoderTrainer) -> Encoder:
         """An encoder with a learner's present weights, whose table holds every text."""
         tower = self._frozen.tower if learner.upper is None else learner.upper.tower.copy()
         n = len(self._material.texts.distinct)
@@ -231,12 +231,12 @@ class Passage:
         """Tell how well the served learner ranks a part before it learns it."""
         lists = self._material.part(number + 2)
         ndcg = self._full.ndcg(lists)
-        if self._layers is not None and number < self._course.reported_after:
+        if self._layers is not None and number < self._course.n_chunks_before_evaluation:
             self._lead += len(lists) * (ndcg - self._head.ndcg(lists))
         seconds, rate = self._count(), self._settings.head_learning_rate
         record = EpochRecord("progressive", number, self._loss, ndcg, seconds, rate, kept=True)
         self.records.append(record)
-        tell(record, self._on_record)
+        log_record(record, self._on_record)
 
     def _count(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
@@ -246,7 +246,7 @@ class Passage:
         return self.seconds[self._stage]
 
     def _save_where_due(self) -> None:
-        if self._checkpoints is not None and self._checkpoints.due():
+        if self._checkpoints is not None and self._checkpoints.is_due():
             self._save()
 
     def _save(self) -> None:
@@ -255,7 +255,7 @@ class Passage:
             snapshots = [state.model for state in self.states if isinstance(state.model, EncoderSnapshot)]
             self._checkpoints.save(self._kept(), snapshots, self._reported)
 
-    def _kept(self) -> Kept:
+    def _kept(self) -> StateDict:
         """All that the later steps depend on, without the states, which have files of their own."""
         facts = {
             "base": self._frozen.fingerprint,
@@ -270,12 +270,12 @@ class Passage:
             "seconds": self.seconds,
             "generator": self._generator.bit_generator.state,
         }
-        parts = {"random": Kept({}, random_state()), "head": self._head.kept()}
+        parts = {"random": StateDict({}, random_state()), "head": self._head.kept()}
         if self._layers is not None:
             parts["layers"] = self._layers.kept()
-        return joined(facts, parts)
+        return merge_states(facts, parts)
 
-    def _restore(self, kept: Kept, checkpoints: Checkpoints) -> None:
+    def _restore(self, kept: StateDict, checkpoints: Checkpoints) -> None:
         """Be as the passage was that kept this."""
         path = checkpoints.folder / PLACE
         if kept.facts.get("base") != self._frozen.fingerprint:
@@ -286,14 +286,14 @@ class Passage:
         try:
             self._head.restore(kept.part("head"))
             if "layers" in kept.facts and self._upper is not None:
-                self._layers = self._head.with_layers(self._upper)
+                self._layers = self._head.fork_with_layers(self._upper)
                 self._layers.restore(kept.part("layers"))
             for number in range(kept.facts["snapshots"]):
                 length = self._settings.history_length
                 self._add_state(number, checkpoints.load_snapshot(number, length, self._keys))
             if kept.facts["reported"]:
                 self._reported = checkpoints.load_reported()
-                self._add_state(self._course.reported_after, self._reported[1])
+                self._add_state(self._course.n_chunks_before_evaluation, self._reported[1])
             self.records = [EpochRecord(**record) for record in kept.facts["records"]]
             self.seconds, self._loss, self._done = (kept.facts[name] for name in ("seconds", "loss", "done"))
             self._layers_from, self._lead, self._layers_paid = (

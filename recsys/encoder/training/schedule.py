@@ -8,7 +8,7 @@ from features.log import Impressions
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSchedule:
     """What an encoder goes through. shown: the lists that teach, oldest first. chunks: where each part begins that is
     scored and then learnt from. reported: how many of the parts are learnt before the state that is evaluated; those
     after it are learnt for the version that goes live alone.
@@ -19,6 +19,6 @@ class Course:
     reported: int | None = None
 
     @property
-    def reported_after(self) -> int:
+    def n_chunks_before_evaluation(self) -> int:
         """How many of the parts are learnt before the state that is evaluated."""
         return len(self.chunks) if self.reported is None else self.reported

@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def trained_attention() -> AbstractContextManager[None]:
+def math_attention() -> AbstractContextManager[None]:
     """A context in which a transformer trains: plain products in place of fused attention.
 
     On the CPU the fused kernel is the faster one forward, but its way back in bfloat16 takes longer than the plain
@@ -36,7 +36,7 @@ def deterministic_gpu() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
-def give_back() -> None:
+def trim_malloc() -> None:
     """Return what the C library's allocator keeps for reuse; a no-op where it has no such call (it is glibc's).
 
     Tensors of all sizes leave holes that the next ones do not fit, so a training grows without it.

@@ -21,19 +21,19 @@ from features.arrays import Float32
 from features.log import Log
 from features.seen_items import texts_before
 from recsys.config import Config, EncoderConfig
-from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, make_tower
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, load_tower
 from recsys.encoder.pretraining.pretrain import pretrain
-from recsys.encoder.snapshots import BEGINNING, State
+from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import Template, item_texts
-from recsys.encoder.text_fields import lines_of, side_by_side
-from recsys.encoder.tower import Tower, resolve_dtype
+from recsys.encoder.text_fields import concat_fields, lines_of
+from recsys.encoder.tower import TextTower, resolve_dtype
 from recsys.encoder.training.checkpoint import Checkpoints
-from recsys.encoder.training.data import Material, TrainingCounts, read_material
+from recsys.encoder.training.data import TrainingCounts, TrainingData, read_material
 from recsys.encoder.training.early_stopping import EpochRecord, Progress
-from recsys.encoder.training.progressive import Passage
-from recsys.encoder.training.schedule import Course
-from recsys.encoder.training.torch_runtime import deterministic_gpu, give_back
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.progressive import ProgressiveTrainer
+from recsys.encoder.training.schedule import TrainingSchedule
+from recsys.encoder.training.torch_runtime import deterministic_gpu, trim_malloc
+from recsys.encoder.training.upper_layers import TrainableLayers
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class TrainedEncoder:
     head: Encoder
     full: Encoder
     live: Encoder
-    states: tuple[State, ...]
+    states: tuple[ScheduledEncoder, ...]
     live_learnt_until: int | None
     trained: bool
     reason: str
@@ -64,7 +64,7 @@ class TrainedEncoder:
 @deterministic_gpu()
 def train_encoder(
     log: Log,
-    course: Course,
+    course: TrainingSchedule,
     config: Config,
     *,
     on_record: Progress | None = None,
@@ -78,12 +78,12 @@ def train_encoder(
     """
     trained = _train(log, course, config, on_record, checkpoints)
     gc.collect()  # a passage and its learners know each other
-    give_back()
+    trim_malloc()
     return trained
 
 
 def _train(
-    log: Log, course: Course, config: Config, on_record: Progress | None, checkpoints: Checkpoints | None
+    log: Log, course: TrainingSchedule, config: Config, on_record: Progress | None, checkpoints: Checkpoints | None
 ) -> TrainedEncoder:
     settings = config.encoder
     torch.manual_seed(config.seed)
@@ -93,9 +93,13 @@ def _train(
     tower = _pretrained(base.tower, log, course, config)
     material = read_material(log, course.shown, course.chunks, config, tower)
     texts = material.texts.distinct
-    reason = material.counts.too_few()
+    reason = material.counts.insufficient_data_reason()
     fine_tunes = settings.fine_tune_epochs > 0 and not reason
-    upper = UpperTower(tower.copy(), material.tokens, material.lines, settings.fine_tune_layers) if fine_tunes else None
+    upper = (
+        TrainableLayers(tower.copy(), material.tokens, material.lines, settings.fine_tune_layers)
+        if fine_tunes
+        else None
+    )
     started = time.monotonic()
     vectors = _encode_all(tower, material, upper)
     start = frozen = Encoder(base.settings, tower, None)
@@ -107,9 +111,11 @@ def _train(
     seconds = {"encode": time.monotonic() - started}
     if reason:
         logger.warning("the encoder is not trained: %s; the frozen base model is used", reason)
-        only = (State(BEGINNING, None, frozen),)
+        only = (ScheduledEncoder(BEGINNING, None, frozen),)
         return TrainedEncoder(frozen, frozen, frozen, frozen, only, None, False, reason, (), material.counts, seconds)
-    passage = Passage(config, course, material, start, vectors, upper, on_record=on_record, checkpoints=checkpoints)
+    passage = ProgressiveTrainer(
+        config, course, material, start, vectors, upper, on_record=on_record, checkpoints=checkpoints
+    )
     passage.run()
     head, full = passage.reported
     return TrainedEncoder(
@@ -127,7 +133,7 @@ def _train(
     )
 
 
-def _pretrained(base: Tower, log: Log, course: Course, config: Config) -> Tower:
+def _pretrained(base: TextTower, log: Log, course: TrainingSchedule, config: Config) -> TextTower:
     """The tower to train: the base model's, or, where that is asked, one that was pre-trained on the texts of items
     seen before anything is scored."""
     settings = config.encoder.pretraining
@@ -156,17 +162,17 @@ def base_encoder(config: EncoderConfig) -> Encoder:
         pooling=config.pooling,
         dtype=resolve_dtype(config.dtype, encoding_device()),
     )
-    tower = make_tower(settings.base_model, settings)
+    tower = load_tower(settings.base_model, settings)
     tower.prepare()
     if tower.computes_in != settings.dtype:
         settings, tower = replace(settings, dtype=tower.computes_in), tower.with_dtype(tower.computes_in)
     return Encoder(settings, tower, None)
 
 
-def _encode_all(tower: Tower, material: Material, upper: UpperTower | None) -> Float32:
+def _encode_all(tower: TextTower, material: TrainingData, upper: TrainableLayers | None) -> Float32:
     """Base vectors of all texts, (n_texts, k * d); of layers that will be trained, what is below them is kept."""
     tokens = material.tokens
     with tqdm(total=len(tokens), desc="encode", unit="line", leave=False, disable=not sys.stderr.isatty()) as bar:
         if upper is None:
-            return side_by_side(tower.encode_tokens(tokens, progress=bar.update), material.lines)
+            return concat_fields(tower.encode_tokens(tokens, progress=bar.update), material.lines)
         return upper.prepare(progress=bar.update)

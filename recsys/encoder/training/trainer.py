@@ -16,17 +16,17 @@ from features.arrays import Float32
 from recsys.config import EncoderConfig
 from recsys.encoder.head import Head
 from recsys.encoder.training.batches import validation_ndcg
-from recsys.encoder.training.checkpoint import Kept, joined
-from recsys.encoder.training.data import Material
+from recsys.encoder.training.checkpoint import StateDict, merge_states
+from recsys.encoder.training.data import TrainingData
 from recsys.encoder.training.early_stopping import EpochRecord, Progress
 from recsys.encoder.training.examples import ListSet
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import Fitting, Phase, Schedule, Stretch, parameter_groups
-from recsys.encoder.training.upper_layers import UpperTower
+from recsys.encoder.training.loop import Phase, Schedule, TrainingChunk, TrainingLoop, parameter_groups
+from recsys.encoder.training.upper_layers import TrainableLayers
 
 
-class Learner:
+class EncoderTrainer:
     """head and vectors, (n_texts, d) as the tower gives them: training changes both. upper: None for frozen layers.
 
     after_update: called after every update of weights; `kept` then holds what `restore` needs to go on from there.
@@ -35,11 +35,11 @@ class Learner:
     def __init__(
         self,
         settings: EncoderConfig,
-        material: Material,
+        material: TrainingData,
         head: Head,
         vectors: Tensor,
         generator: np.random.Generator,
-        upper: UpperTower | None = None,
+        upper: TrainableLayers | None = None,
         after_update: Callable[[], None] | None = None,
     ) -> None:
         self.settings = settings
@@ -75,20 +75,20 @@ class Learner:
             rate = settings.fine_tune_learning_rate
             self._layers_fitting = self._fitting(self._layers_phase, upper.trained, rate)
 
-    def fit_head(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
+    def fit_head(self, stretch: TrainingChunk, on_record: Progress | None) -> list[EpochRecord]:
         """The first stretch: the head, until it validates no better."""
         if self.settings.loss == "binary" and self._head_fitting.untouched:
-            self._head_phase.match_click_rate()
+            self._head_phase.init_bias_to_click_rate()
             self._head_fitting = self._fitting(self._head_phase, self.head, self.settings.head_learning_rate)
         return self._head_fitting.fit(stretch, self.settings.head_epochs, on_record)
 
-    def with_layers(self, upper: UpperTower) -> Learner:
+    def fork_with_layers(self, upper: TrainableLayers) -> EncoderTrainer:
         """A learner that goes on from this one's head and trains the layers too; this one stays as it is."""
         head = copy.deepcopy(self.head)
         vectors = self.vectors.clone()
-        return Learner(self.settings, self.material, head, vectors, self._generator, upper, self._after_update)
+        return EncoderTrainer(self.settings, self.material, head, vectors, self._generator, upper, self._after_update)
 
-    def fit_layers(self, stretch: Stretch, on_record: Progress | None) -> list[EpochRecord]:
+    def fit_layers(self, stretch: TrainingChunk, on_record: Progress | None) -> list[EpochRecord]:
         """The first stretch: the layers under the head as it is, until they validate no better. Where no pass did, this
         learner is of no use."""
         if self._layers_phase is None:
@@ -99,18 +99,18 @@ class Learner:
             self._layers_phase.encode()
         return records
 
-    def learn(self, stretch: Stretch) -> float:
+    def learn(self, stretch: TrainingChunk) -> float:
         """A later stretch, all epochs of the head; the mean loss of the last, NaN where there was nothing to learn."""
         return self._head_fitting.learn(stretch, self.settings.chunk_epochs) if len(stretch.new) else float("nan")
 
-    def train_layers(self, stretch: Stretch) -> None:
+    def train_layers(self, stretch: TrainingChunk) -> None:
         """The upper layers on a stretch and all before it, then the head on the same lists: it is for the vectors that
         it has seen. Nothing where the stretch is empty."""
         if self._layers_phase is None:
             raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
         if not len(stretch.new):
             return
-        everything = stretch.and_all_before()
+        everything = stretch.with_history()
         self._layers_fitting.learn(everything, self.settings.fine_tune_epochs)
         self._layers_phase.encode()
         self._head_fitting.learn(everything, self.settings.chunk_epochs)
@@ -125,15 +125,15 @@ class Learner:
         """The vectors of all texts as they are compared, (n_texts, d) on the grid of `features.exact`."""
         return self.head.grid_vectors(self.vectors.cpu().numpy())
 
-    def kept(self) -> Kept:
+    def kept(self) -> StateDict:
         """What `restore` needs: of frozen layers no vectors, which the base model gives again."""
         parts = {"head": self._head_fitting.kept()}
         if self._layers_phase is not None:
             parts["layers"] = self._layers_fitting.kept()
-            parts["vectors"] = Kept({}, {"read": self.vectors[self._read()]})
-        return joined({"training": self.head.training}, parts)
+            parts["vectors"] = StateDict({}, {"read": self.vectors[self._read()]})
+        return merge_states({"training": self.head.training}, parts)
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: StateDict) -> None:
         """Take up what another learner of the same kind kept, and go on where it was."""
         self.head.train(kept.facts["training"])
         self._head_fitting.restore(kept.part("head"))
@@ -144,7 +144,7 @@ class Learner:
     def _read(self) -> Tensor:
         return torch.from_numpy(self.material.read)
 
-    def _fitting(self, phase: Phase, trained: nn.Module, rate: float) -> Fitting:
+    def _fitting(self, phase: Phase, trained: nn.Module, rate: float) -> TrainingLoop:
         settings = self.settings
         schedule = Schedule(
             warmup_updates=settings.warmup_updates,
@@ -154,4 +154,4 @@ class Learner:
             patience=settings.patience,
         )
         groups = parameter_groups([(trained, rate)], settings.weight_decay)
-        return Fitting(phase, groups, schedule, self._generator, self._after_update)
+        return TrainingLoop(phase, groups, schedule, self._generator, self._after_update)

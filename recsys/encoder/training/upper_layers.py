@@ -16,17 +16,17 @@ from torch import Tensor, nn
 
 from features.arrays import Float32, Int64
 from recsys.encoder.text import Tokens
-from recsys.encoder.text_fields import side_by_side
-from recsys.encoder.tower import Tower, encoding_batches, length_batches, pad_batch, pool, tokens_per_batch
-from recsys.encoder.training.layer_cache import LowerActivations
+from recsys.encoder.text_fields import concat_fields
+from recsys.encoder.tower import TextTower, encoding_batches, length_batches, pad_batch, pool, tokens_per_batch
+from recsys.encoder.training.layer_cache import FrozenLayerCache
 from recsys.encoder.training.split_layers import split_transformer
-from recsys.encoder.training.torch_runtime import trained_attention
+from recsys.encoder.training.torch_runtime import math_attention
 
 logger = logging.getLogger(__name__)
 _TRAINED_TOKENS_PER_BATCH = 2048
 
 
-class UpperTower:
+class TrainableLayers:
     """Vectors of the texts of a data set from the trained layers of `tower`, whose weights are shared, not copied.
 
     tokens: of every distinct line. lines: (n_texts, k) the lines of each text. trained: the modules that training
@@ -34,20 +34,20 @@ class UpperTower:
     there are none.
     """
 
-    def __init__(self, tower: Tower, tokens: Tokens, lines: Int64, n_layers: int) -> None:
+    def __init__(self, tower: TextTower, tokens: Tokens, lines: Int64, n_layers: int) -> None:
         self.tower = tower
         self._tokens = tokens
         self._lines = lines
         split = split_transformer(tower.transformer, n_layers)
         self._upper = tower.transformer if split is None else split.upper
-        self.lower: LowerActivations | None = None
+        self.lower: FrozenLayerCache | None = None
         self.trained: nn.Module = tower.transformer if split is None else split.trained
         if split is None:
             logger.warning(
                 "layers of %s cannot be told apart: all of them are trained", type(tower.transformer).__name__
             )
         else:
-            self.lower = LowerActivations(split.lower, tokens, tower.pad_id, tower.computes_in)
+            self.lower = FrozenLayerCache(split.lower, tokens, tower.pad_id, tower.computes_in)
         self.trained.requires_grad_(requires_grad=True)
 
     def prepare(self, *, progress: Callable[[int], None] | None = None) -> Float32:
@@ -64,7 +64,7 @@ class UpperTower:
         read, place = np.unique(self._lines[index], return_inverse=True)
         found = self.tower.encode_tokens(self._tokens.take(read))
         self.tower.release()
-        return side_by_side(found, place.reshape(len(index), self._lines.shape[1]))
+        return concat_fields(found, place.reshape(len(index), self._lines.shape[1]))
 
     def frozen_vectors(self, index: Int64) -> Float32:
         """Vectors of some texts from what the lower layers made, in torch, with the weights as they are,
@@ -75,16 +75,16 @@ class UpperTower:
         with torch.no_grad():
             for batch in encoding_batches(self._tokens.padded_lengths()[read], tokens_per_batch(self.tower.device)):
                 found[batch] = self._run(read[batch]).cpu().numpy()
-        return side_by_side(found, place.reshape(len(index), self._lines.shape[1]))
+        return concat_fields(found, place.reshape(len(index), self._lines.shape[1]))
 
     def vectors(self, index: Int64) -> Tensor:
         """Vectors of some texts with gradients, (len(index), k * d). No dropout: few steps, each of many lists."""
         self._upper.eval()
         read, place = np.unique(self._lines[index], return_inverse=True)
         batches = list(trained_batches(self._tokens.lengths()[read], self.tower.device))
-        with trained_attention():
+        with math_attention():
             done = torch.cat([self._run(read[batch]) for batch in batches])
-        return side_by_side(done, np.argsort(np.concatenate(batches))[place].reshape(len(index), self._lines.shape[1]))
+        return concat_fields(done, np.argsort(np.concatenate(batches))[place].reshape(len(index), self._lines.shape[1]))
 
     def _run(self, index: Int64) -> Tensor:
         with self.tower.arithmetic():

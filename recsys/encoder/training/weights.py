@@ -13,7 +13,7 @@ def trained(module: nn.Module) -> Weights:
     return {name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad}
 
 
-def copied(module: nn.Module) -> Weights:
+def clone_weights(module: nn.Module) -> Weights:
     """A copy of every trained weight."""
     return {name: tensor.detach().clone() for name, tensor in trained(module).items()}
 
@@ -25,7 +25,7 @@ def copy_into(module: nn.Module, weights: Weights) -> None:
             tensor.copy_(weights[name])
 
 
-def memory_of(optimizer: torch.optim.Optimizer, module: nn.Module) -> Weights:
+def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> Weights:
     """What the optimizer remembers of each trained weight (its moments, its count of steps), named WEIGHT:WHAT."""
     return {
         f"{name}:{what}": value
@@ -34,8 +34,8 @@ def memory_of(optimizer: torch.optim.Optimizer, module: nn.Module) -> Weights:
     }
 
 
-def remember(optimizer: torch.optim.Optimizer, module: nn.Module, memory: Weights) -> None:
-    """Give the optimizer the memory that `memory_of` told."""
+def load_optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module, memory: Weights) -> None:
+    """Give the optimizer the memory that `optimizer_state` told."""
     optimizer.state.clear()
     for name, tensor in trained(module).items():
         found = {key.rpartition(":")[2]: value for key, value in memory.items() if key.rpartition(":")[0] == name}
