@@ -251,7 +251,7 @@ class PromotionConfig(ConfigSection):
 
 
 class AuditConfig(ConfigSection):
-    """What `recsys audit` looks at and from where on it objects; docs/audit.md says what the bounds were chosen by."""
+    """Sample sizes and thresholds of `recsys audit`; docs/audit.md says how they were chosen."""
 
     lists: int = Field(300, ge=10)
     """Lists whose columns are computed again over altered logs."""

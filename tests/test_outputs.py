@@ -17,8 +17,8 @@ from features.errors import InputError, RecsysError
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from features.atomic_files import fresh_folder
-with fresh_folder(Path(sys.argv[1])) as partial:
+from features.atomic_files import atomic_folder
+with atomic_folder(Path(sys.argv[1])) as partial:
     (partial / "part").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """

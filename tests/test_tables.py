@@ -105,7 +105,7 @@ def test_only_the_first_event_on_the_item_is_the_click_and_the_next_one_is_anoth
     log, report = load(tmp_path, impressions=LISTS + "i,u,60,a,1\ni,u,60,b,0\n", events=EVENTS + "u,a,90\nu,a,80\n")
     assert [time // 1_000_000 for _, _, time, _ in events(log)] == [80, 90]
     assert report.matched == 1
-    assert "1 clicks in events belong to no impression; they count all the same" in report.warnings
+    assert "1 click events match no impression; they are still counted" in report.warnings
 
 
 def test_an_event_that_names_another_list_is_not_the_click_of_this_one(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Age:
     categorical: ClassVar[bool] = False
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing that happened."""
+        """No aggregates."""
         return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -74,7 +74,7 @@ class Hour:
     categorical: ClassVar[bool] = False
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing that happened."""
+        """No aggregates."""
         return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -94,7 +94,7 @@ class Weekday:
     categorical: ClassVar[bool] = False
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing that happened."""
+        """No aggregates."""
         return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -115,7 +115,7 @@ class ItemNumber:
     column: str
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing that happened."""
+        """No aggregates."""
         return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -140,7 +140,7 @@ class ItemCategory:
     vocabulary: tuple[str, ...]
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing that happened."""
+        """No aggregates."""
         return ()
 
     def compute(self, reader: FeatureReader) -> Float64:

@@ -147,7 +147,7 @@ end
 local holder = redis.call('GET', lock)
 if now ~= base or (holder and holder ~= token) then return 0 end
 
--- what may be refused for want of memory comes first: later writes of a script that has written are not
+-- do the write that can fail for lack of memory first; Redis does not reject later writes of a script that has written
 local before, gone = past .. n, past .. n .. ':gone'
 redis.call('HSET', before, '', base)
 

@@ -23,8 +23,8 @@ class ClickedRows:
 
 @dataclass(frozen=True)
 class Matches:
-    """event: (n_clicked,) the event that is each clicked row's click, -1 where there is none. early: how many of the
-    matched events are stamped before their list; they are moved to its time."""
+    """event: (n_clicked,) the event that is each clicked row's click, -1 where there is none. n_before_impression: how
+    many of the matched events are stamped before their list; they are moved to its time."""
 
     event: Int64
     n_before_impression: int

@@ -29,8 +29,8 @@ _PLAIN = ("item_id", "title", "description", "published_at")
 class CatalogColumns:
     """Which further columns of the items table are read. categories None: every text column whose values repeat.
 
-    more_categories: read as categories beside those. named_by: what names a column, where that is not the option of its
-    kind, for the error that it is missing.
+    more_categories: read as categories beside those. requested_by: what names a column, where that is not the option of
+    its kind, for the error that it is missing.
     """
 
     categories: tuple[str, ...] | None
@@ -38,13 +38,13 @@ class CatalogColumns:
     vectors: tuple[str, ...]
     texts: tuple[str, ...]
     more_categories: tuple[str, ...] = ()
-    named_by: Mapping[str, str] = field(default_factory=dict)
+    requested_by: Mapping[str, str] = field(default_factory=dict)
 
     def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
         """Columns that the file must have. option: what names them unless `requested_by` says otherwise."""
-        named_by = self.named_by
+        requested_by = self.requested_by
         return [
-            ColumnSpec(f"{kind} {name}", kind, True, source=name, wanted_by=named_by.get(name, option))
+            ColumnSpec(f"{kind} {name}", kind, True, source=name, wanted_by=requested_by.get(name, option))
             for name in names
         ]
 

@@ -52,8 +52,8 @@ class ReadOptions:
 
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
-    categories None is every text column whose values repeat. more_categories: categories beside those. named_by: what
-    names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
+    categories None is every text column whose values repeat. more_categories: categories beside those. requested_by:
+    what names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
     microseconds, by which a time is in the future; None is the clock's.
     """
 

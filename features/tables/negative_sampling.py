@@ -106,7 +106,8 @@ def repeated_in_row(values: npt.NDArray[np.integer]) -> Bool:
 
 
 class ClickTimeline:
-    """All clicks in the order of time. born: (n_items,) time of each item's first click, the largest int64 for none."""
+    """All clicks in the order of time. first_click_time: (n_items,) time of each item's first click, the largest int64
+    for none."""
 
     def __init__(self, events: Events, n_items: int) -> None:
         dated = events.positive & events.dated
@@ -124,7 +125,7 @@ class ClickTimeline:
 
 @dataclass(frozen=True)
 class CandidatePool:
-    """Distinct items of a stretch of clicks, the longest known ones first. born: (k,). cumulative: (k + 1,)
+    """Distinct items of a stretch of clicks, the longest known ones first. first_click_time: (k,). cumulative: (k + 1,)
     occurrences."""
 
     item: Int32

@@ -20,8 +20,8 @@ from features.tables.sources import Source
 @dataclass(frozen=True)
 class RawBatch:
     """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the columns asked for
-    that the file has. textual: True where every cell is text only because the format knows nothing else. escaped: how
-    many cells had quotes escaped by backslashes."""
+    that the file has. is_text_format: True where every cell is text only because the format knows nothing else.
+    escaped: how many cells had quotes escaped by backslashes."""
 
     source: Source
     rows: Int64

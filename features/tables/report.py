@@ -118,8 +118,8 @@ class TableReport:
             f"{self.impressions:,} lists with {self.candidates:,} candidates"
         )
         found.append(
-            f"{self.events:,} events, {self.clicks:,} of them clicks; {self.matched:,} clicked rows have their event, "
-            f"{self.added:,} clicks come from a list alone"
+            f"{self.events:,} events, {self.clicks:,} of them clicks; {self.matched:,} clicked impression rows "
+            f"matched an event; {self.added:,} had none and were added"
         )
         found.append(f"from {_iso(self.first) or 'no time'} to {_iso(self.last) or 'no time'}")
         if self.time_units:
@@ -227,7 +227,7 @@ def click_warnings(
     missing = sorted({canonical_type(name) for name in positive or ()} - set(log.events.types))
     has_lists = len(log.impressions) > 0
     return nonzero_messages(
-        (has_lists and alone, f"{alone:,} clicks in events belong to no impression; they count all the same"),
+        (has_lists and alone, f"{alone:,} click events match no impression; they are still counted"),
         (unknown_lists, f"{unknown_lists:,} events name an impression_id that impressions does not have"),
         (early, f"{early:,} clicks are stamped before the list that they belong to; they count from the list's time"),
         (missing, f"positive_event_types names {missing}, which no event has; found {sorted(log.events.types)}"),

@@ -72,7 +72,8 @@ class ColumnSpec:
 
 @dataclass(frozen=True)
 class Schema:
-    """A table: its name and its columns. extras: hand on whatever other columns there are, as they came."""
+    """A table: its name and its columns. allow_extra_columns: hand on whatever other columns there are, as they
+    came."""
 
     table: str
     columns: tuple[ColumnSpec, ...]

@@ -78,7 +78,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """The outcome of one rule. looked_at: what it examined, in a few words with counts."""
+    """The outcome of one rule. examined: what it examined, in a few words with counts."""
 
     rule: str
     examined: str

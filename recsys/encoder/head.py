@@ -25,7 +25,7 @@ from recsys.encoder.text_fields import mean_line
 
 HIDDEN = 384
 ATTENTION = 32
-# Weights that have to travel far are stored divided by a gain: one learning rate then suits them all. Without the
+# Some parameters need larger steps: they are stored as value / gain, which scales their learning rate. Without the
 # gains of scale, recency and prior, they hardly left their start in the steps that there are.
 _ATTENTION_GAIN = 4.0
 _POPULARITY_GAIN = 10.0

@@ -9,7 +9,7 @@ def display_width(text: str) -> int:
     """Cells that a terminal gives the text: two for a wide character (Unicode Annex 11: Chinese, Japanese, Korean),
     none for a mark over another character or one that only directs the display.
 
-    >>> printed_width("体育"), printed_width("e\\u0301")
+    >>> display_width("体育"), display_width("e\\u0301")
     (4, 1)
     """
     if text.isascii():

@@ -71,7 +71,7 @@ def tokenize(text: str) -> list[str]:
     A run of one character is a term of its own there, and so is a word of one Korean syllable. Compatibility forms
     (NFKC), case, vowel points of Arabic and Hebrew, and characters without width make no difference.
 
-    >>> terms_of("Red shoes 红色的鞋")
+    >>> tokenize("Red shoes 红色的鞋")
     ['red', 'shoes', '红色', '色的', '的鞋', '红色的', '色的鞋']
     """
     found = []

@@ -123,7 +123,7 @@ def _add_work(app: FastAPI, service: RankService) -> None:
 
 
 def _add_pages(app: FastAPI, service: RankService) -> None:
-    """What only tells."""
+    """Read-only endpoints."""
 
     @app.get("/health/live", summary="The process answers")
     async def live() -> Response:

@@ -32,8 +32,8 @@ def future_injection(context: AuditContext) -> RuleResult:
         for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
             findings.setdefault(finding.feature, finding)
     n = sum(len(rows.impressions) for rows in context.asked)
-    looked_at = f"{n:,} lists at {len(context.asked)} moments, events and lists injected at and after each"
-    return RuleResult(RULE, looked_at, tuple(findings.values()))
+    examined = f"{n:,} lists at {len(context.asked)} moments, events and lists injected at and after each"
+    return RuleResult(RULE, examined, tuple(findings.values()))
 
 
 def injected(context: AuditContext, asked: Impressions) -> Log:

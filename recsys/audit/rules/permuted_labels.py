@@ -61,11 +61,11 @@ def permutation(context: AuditContext) -> RuleResult:
         findings.append(_of_ranker(outcomes))
     lift = outcomes[-1].lift
     text = "the encoder too" if context.train_text else "the encoder as it is"
-    looked_at = (
+    examined = (
         f"clicks permuted, {text}; the ranker beats random by {lift.mean:+.4f} [{lift.low:+.4f}, {lift.high:+.4f}] "
         "nDCG@10 on test"
     )
-    return RuleResult(RULE, looked_at, tuple(findings))
+    return RuleResult(RULE, examined, tuple(findings))
 
 
 def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> PermutedResult:

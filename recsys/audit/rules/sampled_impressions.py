@@ -38,8 +38,8 @@ def sampled(context: AuditContext) -> RuleResult:
         for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
             findings.setdefault(finding.feature, finding)
     n_sampled = int(context.log.impressions.sampled.sum())
-    looked_at = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
-    return RuleResult(RULE, looked_at, tuple(findings.values()))
+    examined = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
+    return RuleResult(RULE, examined, tuple(findings.values()))
 
 
 def _exchanged(log: Log, *, seed: int) -> Log:

@@ -43,8 +43,8 @@ def columns(context: AuditContext) -> RuleResult:
     subjects = undeclared(context)
     findings = [finding for subject in subjects if (finding := _finding(context, subject)) is not None]
     declared = len(context.chain.config.features.known_at)
-    looked_at = f"{len(subjects)} undeclared numeric columns of items and users, {declared} declared"
-    return RuleResult(RULE, looked_at, tuple(findings))
+    examined = f"{len(subjects)} undeclared numeric columns of items and users, {declared} declared"
+    return RuleResult(RULE, examined, tuple(findings))
 
 
 def undeclared(context: AuditContext) -> list[StaticColumn]:

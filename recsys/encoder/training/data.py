@@ -134,10 +134,10 @@ def read_material(
         items_without_text=int((texts.of_item[:-1] < 0).sum()),
     )
     logger.info(
-        "encoder: %d impressions train, %d validate, %d come later, %d skipped; %d distinct texts, %d of their "
-        "lines truncated",
-        used, validated, counts.later, counts.skipped, len(texts.distinct), tokens.truncated,
-    )  # fmt: skip
+        "encoder: %s training, %s validation, %s progressive impressions; %s unusable (no clicked and unclicked item "
+        "with text); %s distinct texts, %s of their lines truncated",
+        *(f"{n:,}" for n in (used, validated, counts.later, counts.skipped, len(texts.distinct), tokens.truncated)),
+    )
     if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
         logger.warning(
             "encoder: %.0f%% of the tokens are unknown to base model %r; name one that reads this language "

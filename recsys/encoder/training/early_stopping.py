@@ -72,8 +72,9 @@ class EarlyStopping:
         else:
             self.stale += 1
         record = EpochRecord(self._phase.name, epoch, loss, ndcg, time.monotonic() - self._started, rate, better)
+        before = self.records[-1] if self.records else None
         self.records.append(record)
-        log_record(record, on_record)
+        log_record(record, before, on_record)
 
     def restore(self) -> None:
         """Give the phase the weights that validated best."""
@@ -90,11 +91,14 @@ class EarlyStopping:
         return StateDict(facts, self._weights)
 
 
-def log_record(record: EpochRecord, on_record: Progress | None) -> None:
-    """Log a record and hand it on."""
+def log_record(record: EpochRecord, before: EpochRecord | None, on_record: Progress | None) -> None:
+    """Log a record and hand it on. before: the last one of the phase, None for the first: time is told since then."""
+    what = "epoch" if record.phase in ("head", "fine_tune") else "chunk"
+    loss = "" if math.isnan(record.loss) else f"loss {record.loss:.4f}, "
+    seconds = record.seconds - (0.0 if before is None else before.seconds)
     logger.info(
-        "%s epoch %g: loss %.4f, validation ndcg_at_10 %.4f, %.0f s",
-        record.phase, record.epoch, record.loss, record.validation_ndcg, record.seconds,
+        "encoder %s, %s %g: %svalidation nDCG@10 %.4f, %.0f s",
+        record.phase, what, record.epoch, loss, record.validation_ndcg, seconds,
     )  # fmt: skip
     if on_record is not None:
         on_record(record)

@@ -1,6 +1,6 @@
 """Outputs of the frozen lower layers, computed once for each distinct text and kept: in memory, or on disk if large.
 
-Ragged: the tokens of all texts stand one after the other, without padding, as float32, so that vectors made from what
+Without padding: the tokens of all texts stand one after the other, as float32, so that vectors made from what
 is kept are those of the whole model. Texts beyond the budget are computed again whenever they are used.
 """
 

@@ -1,4 +1,4 @@
-"""The way of the learners through their course, step by step, with checkpoints to go on from.
+"""Runs the encoder training schedule step by step and writes resumable checkpoints.
 
 A step learns a stretch of the log, or keeps the encoder as it stands before the next one. After every step that learns,
 and within it as often as configured, a checkpoint holds all that the later steps depend on.
@@ -190,9 +190,7 @@ class ProgressiveTrainer:
             self._layers, self._layers_from = self._head.fork_with_layers(self._upper), parts
         elif self._lead <= 0 and self._layers_from < parts <= self._course.n_chunks_before_evaluation:
             self._layers, self._layers_paid = None, False
-            logger.info(
-                "training the upper layers did not rank later lists better than the head alone: they are frozen"
-            )
+            logger.info("fine-tuning did not beat the head-only model on later impressions; keeping layers frozen")
             return
         self._layers.train_layers(self._material.stretches[parts + 1])
 
@@ -235,8 +233,9 @@ class ProgressiveTrainer:
             self._lead += len(lists) * (ndcg - self._head.ndcg(lists))
         seconds, rate = self._count(), self._settings.head_learning_rate
         record = EpochRecord("progressive", number, self._loss, ndcg, seconds, rate, kept=True)
+        before = self.records[-1] if self.records and self.records[-1].phase == record.phase else None
         self.records.append(record)
-        log_record(record, self._on_record)
+        log_record(record, before, self._on_record)
 
     def _count(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
@@ -276,7 +275,7 @@ class ProgressiveTrainer:
         return merge_states(facts, parts)
 
     def _restore(self, kept: StateDict, checkpoints: Checkpoints) -> None:
-        """Be as the passage was that kept this."""
+        """Restore the trainer from a checkpoint."""
         path = checkpoints.folder / PLACE
         if kept.facts.get("base") != self._frozen.fingerprint:
             raise ModelError(

@@ -77,7 +77,7 @@ def train_encoder(
     where base model or checkpoint cannot be used, ConfigError for a template that names an unknown column.
     """
     trained = _train(log, course, config, on_record, checkpoints)
-    gc.collect()  # a passage and its learners know each other
+    gc.collect()  # break the reference cycle of the trainers, so that their memory is freed now
     trim_malloc()
     return trained
 

@@ -26,7 +26,7 @@ def copy_into(module: nn.Module, weights: Weights) -> None:
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> Weights:
-    """What the optimizer remembers of each trained weight (its moments, its count of steps), named WEIGHT:WHAT."""
+    """Optimizer state by parameter (moments, step count), keyed `parameter:state_name`."""
     return {
         f"{name}:{what}": value
         for name, tensor in trained(module).items()
