@@ -1,16 +1,19 @@
 """A transformer compiled by OpenVINO for encoding on CPUs, with the products of its layers in int8.
 
-One stream for each thread, so that no core waits for another within a batch. `recsys.encoder.quantised` says how the
-weights are kept.
+One stream for each thread, so that no core waits for another within a batch. The threads are ours, not those of
+OpenVINO's asynchronous queue: its threads take the interpreter's lock to let go of a callback, while whoever frees the
+model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are kept.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -41,7 +44,6 @@ class OpenVinoEncoder:
         model = _converted(ov, vectors)
         examples = _examples(vocabulary)
         quantise(ov, model, examples)
-        self._queue = ov.AsyncInferQueue
         self._compiled = ov.Core().compile_model(
             model,
             "CPU",
@@ -58,19 +60,26 @@ class OpenVinoEncoder:
 
     def run(self, batches: Iterable[tuple[Int64, Tensor, Tensor]], found: Float32) -> None:
         """Fill rows of `found`, (n_texts, d). batches: rows, token ids and mask of each."""
-        queue = self._queue(self._compiled, self._streams)
+        left, taking = iter(batches), threading.Lock()
 
-        def keep(request: Any, rows: Int64) -> None:
-            found[rows] = request.get_output_tensor(0).data
+        def work() -> None:
+            request = self._compiled.create_infer_request()
+            while True:
+                with taking:
+                    batch = next(left, None)
+                if batch is None:
+                    return
+                rows, ids, mask = batch
+                request.infer([ids.numpy(), mask.numpy()])
+                found[rows] = request.get_output_tensor(0).data
 
-        queue.set_callback(keep)
-        for rows, ids, mask in batches:
-            queue.start_async([ids.numpy(), mask.numpy()], rows)
-        queue.wait_all()
+        with ThreadPoolExecutor(self._streams) as pool:
+            for done in [pool.submit(work) for _ in range(self._streams)]:
+                done.result()
 
     def _check(self, examples: Int64) -> None:
         """Raise RuntimeError where the plugin has chosen a kernel that this CPU, or what it is limited to, lacks: it
-        finds out when it runs. Not in a queue, which does not end once a request has failed."""
+        finds out when it runs."""
         for ids in (examples[:1], examples):
             if not np.isfinite(self._compiled([ids, np.ones_like(ids)])[0]).all():
                 raise RuntimeError("expected finite vectors of the compiled transformer, got others")
