@@ -10,6 +10,8 @@ import pytest
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 from small_unit import SETTINGS, SmallSite, always, small_site
 
+from features import own as former
+from features.definitions import custom
 from features.definitions.aggregates import ITEM, days
 from features.definitions.custom_file import load_custom_features, read_own
 from features.definitions.event_measures import Feature, FeatureFunction, Weighted
@@ -194,3 +196,9 @@ def test_a_window_of_the_file_looks_at_the_past_alone() -> None:
     matrix = log_matrix((feature,), LogIndex(log), requests)[1]
     assert matrix[:, 0].tolist() == [0.0, 3.0, 4.0]
     assert requests.time[0] == MINUTE
+
+
+def test_features_files_of_registered_versions_may_import_the_former_name() -> None:
+    assert {name: getattr(former, name) for name in custom.__all__} == {
+        name: getattr(custom, name) for name in custom.__all__
+    }
