@@ -384,7 +384,7 @@ def test_two_states_on_one_store_see_each_others_events(new_place: Callable[[], 
 
 WRITER = """
 import sys
-from features.online.events import Event
+from features.online.events import IncomingEvent
 from features.online.state import OnlineState
 from features.stores.open import open_store
 state = OnlineState.open(open_store(sys.argv[1], create=False))
@@ -392,7 +392,7 @@ if len(sys.argv) > 2:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
 for n in range(100_000):
-    state.add_events([Event("u0", f"i{n % 1000}", n)])
+    state.add_events([IncomingEvent("u0", f"i{n % 1000}", n)])
     print(n, flush=True)
 """
 

@@ -465,7 +465,6 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "redis", None)
     monkeypatch.delitem(sys.modules, "features.stores.redis_store")
     monkeypatch.delitem(sys.modules, "features.stores.redis_client")
-    monkeypatch.delitem(sys.modules, "features.stores.redis_checks")
     with pytest.raises(StoreError, match=r"expected the package redis, found none; install it with `pip install"):
         open_store("redis://127.0.0.1", create=True)
 

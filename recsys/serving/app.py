@@ -36,9 +36,9 @@ from recsys.serving.errors import (
 from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.schemas import (
     BatchAnswer,
-    EventPayload,
+    Event,
     EventsRequest,
-    ItemPayload,
+    Item,
     ItemsRequest,
     ProblemAnswer,
     RankAnswer,
@@ -188,7 +188,7 @@ def _openapi(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]
     """The OpenAPI document with the rows of batches, which are judged one by one and so are in no signature."""
     document = make()
     schemas = document["components"]["schemas"]
-    for model in (EventPayload, ItemPayload):
+    for model in (Event, Item):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.setdefault(model.__name__, schema)
     return document

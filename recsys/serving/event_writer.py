@@ -54,10 +54,10 @@ class Writer:
         for index, row in enumerate(rows):
             try:
                 _check_object(row)
-                event = schemas.EventPayload.model_validate(row)
+                event = schemas.Event.model_validate(row)
                 read = read_event(event, self._columns.timezone)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.EventPayload.model_fields)
+                rejected[index] = _reason(error, schemas.Event.model_fields)
                 continue
             self._warn(event, read, said.within(f"events.{index}."))
             (lists if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ class Writer:
             try:
                 item = self._read_item(row, said.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.ItemPayload.model_fields)
+                rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
                 said.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
@@ -90,9 +90,7 @@ class Writer:
         self._telemetry.items.labels("rejected").inc(len(rejected))
         return said.beside(_answer(len(rows), rejected))
 
-    def _warn(
-        self, event: schemas.EventPayload, read: arrivals.IncomingEvent | arrivals.Impression, said: Warned
-    ) -> None:
+    def _warn(self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, said: Warned) -> None:
         """What is odd in an event that is taken."""
         said.check_ids(event)
         said.check_time(read.time, "timestamp", event.timestamp)
@@ -102,7 +100,7 @@ class Writer:
 
     def _read_item(self, row: Any, said: Warned) -> StoredItem:
         _check_object(row)
-        read = schemas.ItemPayload.model_validate(row)
+        read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
             raise BadRequest("expected a title, found none; null is an item without one", "title")
         problem = arrivals.id_problem("item_id", read.item_id)
@@ -116,7 +114,7 @@ class Writer:
             raise BadRequest(f"expected at most {self._settings.max_rows:,} rows, got {len(rows):,}; send fewer", field)
 
 
-def read_event(event: schemas.EventPayload, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
+def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
     """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
     moment = moment_of(event.timestamp, timezone)
     if moment is None:

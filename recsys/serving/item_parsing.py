@@ -33,7 +33,7 @@ class RequestItemColumns:
     timezone: str
 
     def overlay(
-        self, stored: StoredItem | None, row: schemas.ItemPayload, field: str = "", said: Warned | None = None
+        self, stored: StoredItem | None, row: schemas.Item, field: str = "", said: Warned | None = None
     ) -> StoredItem:
         """The stored item with the columns that came along. field: path of the row, for errors and what is `said`.
 

@@ -41,7 +41,7 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class ItemPayload(BaseModel):
+class Item(BaseModel):
     """A row of the items table: an id, and any column. A column that is given wins over the stored one."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow")
@@ -56,7 +56,7 @@ class ItemPayload(BaseModel):
         return {name: value for name, value in (columns | (self.model_extra or {})).items() if value is not None}
 
 
-ItemOrId = Annotated[ItemPayload, BeforeValidator(_item, json_schema_input_type=ItemPayload | str | int)]
+ItemOrId = Annotated[Item, BeforeValidator(_item, json_schema_input_type=Item | str | int)]
 
 
 class RankRequest(Body):
@@ -110,7 +110,7 @@ class RankAnswer(BaseModel):
     warnings: list[str] | None = Field(None, description="What is odd in the request, if anything.")
 
 
-class EventPayload(Body):
+class Event(Body):
     """Something a user did; or, as type `impression` with `items`, a list that a user was shown."""
 
     user_id: Id | None = None
@@ -135,7 +135,7 @@ class ItemsRequest(Body):
     items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Item"}})
 
 
-class RejectionPayload(BaseModel):
+class Rejection(BaseModel):
     """A row that was not taken."""
 
     index: int
@@ -147,7 +147,7 @@ class BatchAnswer(BaseModel):
     """How many rows are on disk now, and which are not."""
 
     accepted: int
-    rejected: list[RejectionPayload]
+    rejected: list[Rejection]
     warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 

@@ -130,9 +130,7 @@ class RankService:
         """Rank once what is in the store, so that the first caller does not wait for what is made on first use."""
         self._encoder.tower.prepare()
         ids = [item["item_id"] for item in self.examples()["items"]]
-        self.rank(
-            schemas.RankRequest(candidates=[schemas.ItemPayload(item_id=item_id) for item_id in (*ids, "warm-up")])
-        )
+        self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 
     def _reader(self, request: schemas.RankRequest, said: Warned | None = None) -> OnlineReader:
         """Everything that the store knows for a request. said: takes what is odd in it."""
@@ -167,9 +165,7 @@ class RankService:
         self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
         return tables
 
-    def _request_items(
-        self, rows: Mapping[str, tuple[str, schemas.ItemPayload]], said: Warned
-    ) -> dict[str, StoredItem]:
+    def _request_items(self, rows: Mapping[str, tuple[str, schemas.Item]], said: Warned) -> dict[str, StoredItem]:
         """The items that came with columns of their own: these win over the stored ones."""
         given = {item_id: found for item_id, found in rows.items() if len(found[1].model_fields_set) > 1}
         if not given:
@@ -208,9 +204,9 @@ def stored_tables(unit: Unit, state: OnlineState) -> OnlineSnapshots | None:
     return OnlineSnapshots(state.store, settings, encoder=unit.encoder.fingerprint, dim=unit.encoder.dim)
 
 
-def _distinct(rows: Iterable[tuple[int, schemas.ItemPayload]], name: str) -> dict[str, tuple[str, schemas.ItemPayload]]:
+def _distinct(rows: Iterable[tuple[int, schemas.Item]], name: str) -> dict[str, tuple[str, schemas.Item]]:
     """Rows by item id, the first of each in the order given, with the path of its fields."""
-    found: dict[str, tuple[str, schemas.ItemPayload]] = {}
+    found: dict[str, tuple[str, schemas.Item]] = {}
     for index, row in rows:
         found.setdefault(row.item_id, (f"{name}.{index}.", row))
     return found

@@ -45,7 +45,7 @@ class Warned:
         if doubt := doubt_of_date(micros, value, self._now):
             self.add(doubt, where, value)
 
-    def check_ids(self, row: schemas.EventPayload) -> None:
+    def check_ids(self, row: schemas.Event) -> None:
         """The ids of an event, for words for nothing."""
         for name in _IDS:
             if (value := getattr(row, name)) is not None:
