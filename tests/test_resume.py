@@ -31,8 +31,8 @@ CHILD = """
 import os, signal, sys
 from pipelines import cli
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
-from recsys.encoder.training.progressive import Passage
-train_layers, backward, at = Passage._train_layers, FineTunePhase.backward, [0, 0]
+from recsys.encoder.training.progressive import ProgressiveTrainer
+train_layers, backward, at = ProgressiveTrainer._train_layers, FineTunePhase.backward, [0, 0]
 def entering(self, parts):
     at[:] = parts, 0
     train_layers(self, parts)
@@ -41,7 +41,7 @@ def taking(self, *arguments):
     if at == [2, 4]:
         os.kill(os.getpid(), signal.SIGKILL)
     return backward(self, *arguments)
-Passage._train_layers, FineTunePhase.backward = entering, taking
+ProgressiveTrainer._train_layers, FineTunePhase.backward = entering, taking
 cli.main()
 """
 """Runs `recsys` until the layers are trained after the second part of the ranker slice: the first of two steps of their
