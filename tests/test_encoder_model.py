@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer
 from transformers import T5Config, T5Model
+from transformers.utils import logging as hf_logging
 
 import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
@@ -47,6 +48,15 @@ def make_encoder(
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return Encoder(settings, load_tower(str(base), settings), head if trained else None)
+
+
+def test_saving_and_loading_print_no_bars_of_transformers(
+    base: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_encoder(base).save(tmp_path / "encoder")
+    load_encoder(tmp_path / "encoder")
+    assert capfd.readouterr() == ("", "")
+    assert hf_logging.is_progress_bar_enabled()
 
 
 @pytest.mark.parametrize("trained", [True, False])

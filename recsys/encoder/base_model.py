@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,20 @@ class BaseModel:
     limit: int
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without the progress bars and warnings of transformers."""
+    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
 def load_base_model(name: str) -> BaseModel:
     """The base model of a folder, a hub name, or `builtin`.
 
@@ -45,25 +61,19 @@ def load_base_model(name: str) -> BaseModel:
     folder = builtin_folder() if name == BUILTIN else name
     if name != BUILTIN and _looks_like_a_folder(name) and not Path(name).is_dir():
         raise ModelError(f"base model {name!r}: expected a folder with config.json and model.safetensors, found none")
-    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity_error()
     try:
-        config = AutoConfig.from_pretrained(folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder, config=config, truncation_side="right")
-        transformer, loading = AutoModel.from_pretrained(
-            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder, config=config, truncation_side="right")
+            transformer, loading = AutoModel.from_pretrained(
+                folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+            )
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"base model {name!r} cannot be loaded: expected 'builtin', a folder, or a hub name that can be reached "
             f"and has safetensors weights ({reason})"
         ) from error
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if shown:
-            hf_logging.enable_progress_bar()
     missing = sorted(name for name in loading["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise ModelError(

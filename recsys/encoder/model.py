@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from features.arrays import Float32
 from features.exact import to_grid
 from features.log import Catalog
-from recsys.encoder.base_model import load_base_model
+from recsys.encoder.base_model import load_base_model, quiet_transformers
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, untrained_head
 from recsys.encoder.text import Template, item_texts
@@ -138,8 +138,9 @@ class Encoder:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _write(self, folder: Path) -> None:
-        self.tower.transformer.save_pretrained(folder / _TRANSFORMER)
-        self.tower.tokenizer.save_pretrained(folder / _TRANSFORMER)
+        with quiet_transformers():
+            self.tower.transformer.save_pretrained(folder / _TRANSFORMER)
+            self.tower.tokenizer.save_pretrained(folder / _TRANSFORMER)
         if self.head is not None:
             save_file({k: v.cpu().contiguous() for k, v in self.head.state_dict().items()}, folder / _HEAD)
         self.table.save(folder / _VECTORS, self.fingerprint)

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers.utils import logging as hf_logging
 
 from features.arrays import Float32, Int64
+from recsys.encoder.base_model import quiet_transformers
 from recsys.encoder.quantised import INT8_GROUP, quantise
 
 logger = logging.getLogger(__name__)
@@ -97,15 +97,10 @@ def _converted(ov: Any, vectors: nn.Module) -> Any:
     """The model of OpenVINO that computes what `vectors` does."""
     ids, mask = torch.ones((2, 8), dtype=torch.int64), torch.ones((2, 8), dtype=torch.int64)
     mask[1, 4:] = 0
-    verbosity = hf_logging.get_verbosity()
-    hf_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            shape = ov.PartialShape([-1, -1])
-            return ov.convert_model(vectors.eval(), example_input=(ids, mask), input=[shape, shape])
-    finally:
-        hf_logging.set_verbosity(verbosity)
+    with quiet_transformers(), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        shape = ov.PartialShape([-1, -1])
+        return ov.convert_model(vectors.eval(), example_input=(ids, mask), input=[shape, shape])
 
 
 def _examples(vocabulary: int) -> Int64:
