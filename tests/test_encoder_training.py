@@ -32,6 +32,7 @@ from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, item_vectors
 from recsys.encoder.scoring import text_features
 from recsys.encoder.text import item_texts, tokenise
+from recsys.encoder.text_fields import concat_fields
 from recsys.encoder.tower import has_int8
 from recsys.encoder.training.batches import Loss
 from recsys.encoder.training.early_stopping import EpochRecord
@@ -42,6 +43,7 @@ from recsys.encoder.training.layer_cache import FrozenLayerCache
 from recsys.encoder.training.loop import TrainingChunk
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.split_layers import split_transformer
+from recsys.encoder.training.torch_runtime import deterministic
 from recsys.encoder.training.train import TrainedEncoder, base_encoder, train_encoder
 from recsys.encoder.training.trainer import EncoderTrainer
 from recsys.encoder.training.upper_layers import TrainableLayers
@@ -317,6 +319,23 @@ def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, mo
     assert max(float(gradient.abs().max()) for gradient in of_whole) > 1e-3
     for one, other in zip(gradients, of_whole, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_of_many_rows_are_added_in_one_order() -> None:
+    generator, before = torch.Generator().manual_seed(0), torch.get_num_threads()
+    vectors = torch.randn(3000, 384, generator=generator, requires_grad=True)
+    rows = torch.randint(0, 3000, (60_000, 1), generator=generator)
+    weight = torch.randn(60_000, 384, generator=generator)
+    torch.set_num_threads(2)
+    try:
+        with deterministic():
+            found = [
+                torch.autograd.grad((concat_fields(vectors, rows.numpy()) * weight).sum(), vectors)[0] for _ in range(6)
+            ]
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_the_newest_share_is_split_off_without_dividing_a_moment() -> None:

@@ -1,4 +1,4 @@
-"""How a transformer is trained: the attention kernel, and the same result from the same seed on a GPU too."""
+"""How a transformer is trained: the attention kernel, and the same result from the same seed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def math_attention() -> AbstractContextManager[None]:
 
 
 @contextmanager
-def deterministic_gpu() -> Iterator[None]:
-    """A context, or decorator, in which a GPU adds in one order, so that the same seed gives the same weights and a
-    training that is resumed ends as if it had not stopped; CPUs do so anyway."""
+def deterministic() -> Iterator[None]:
+    """A context, or decorator, in which gradients are added in one order, so that the same seed gives the same weights
+    and a training that is resumed ends as if it had not stopped. Otherwise the gradient of an indexed tensor depends on
+    which thread comes first, on CPUs too."""
     before, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:

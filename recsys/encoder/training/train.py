@@ -32,7 +32,7 @@ from recsys.encoder.training.data import TrainingCounts, TrainingData, read_mate
 from recsys.encoder.training.early_stopping import EpochRecord, Progress
 from recsys.encoder.training.progressive import ProgressiveTrainer
 from recsys.encoder.training.schedule import TrainingSchedule
-from recsys.encoder.training.torch_runtime import deterministic_gpu, trim_malloc
+from recsys.encoder.training.torch_runtime import deterministic, trim_malloc
 from recsys.encoder.training.upper_layers import TrainableLayers
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class TrainedEncoder:
     seconds: dict[str, float]
 
 
-@deterministic_gpu()
+@deterministic()
 def train_encoder(
     log: Log,
     course: TrainingSchedule,
