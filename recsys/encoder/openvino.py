@@ -1,19 +1,18 @@
 """A transformer compiled by OpenVINO for encoding on CPUs, with the products of its layers in int8.
 
-One stream for each thread, so that no core waits for another within a batch. The threads are ours, not those of
-OpenVINO's asynchronous queue: its threads take the interpreter's lock to let go of a callback, while whoever frees the
-model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are kept.
+One stream for each thread, so that no core waits for another within a batch. Requests are waited for in turn, without
+OpenVINO's queue and its callbacks: its threads take the interpreter's lock to let go of a callback, while whoever frees
+the model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are kept.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -60,22 +59,23 @@ class OpenVinoEncoder:
 
     def run(self, batches: Iterable[tuple[Int64, Tensor, Tensor]], found: Float32) -> None:
         """Fill rows of `found`, (n_texts, d). batches: rows, token ids and mask of each."""
-        left, taking = iter(batches), threading.Lock()
+        idle = [self._compiled.create_infer_request() for _ in range(self._streams)]
+        running: deque[tuple[Any, Int64]] = deque()
 
-        def work() -> None:
-            request = self._compiled.create_infer_request()
-            while True:
-                with taking:
-                    batch = next(left, None)
-                if batch is None:
-                    return
-                rows, ids, mask = batch
-                request.infer([ids.numpy(), mask.numpy()])
-                found[rows] = request.get_output_tensor(0).data
+        def finish_oldest() -> None:
+            request, rows = running.popleft()
+            request.wait()
+            found[rows] = request.get_output_tensor(0).data
+            idle.append(request)
 
-        with ThreadPoolExecutor(self._streams) as pool:
-            for done in [pool.submit(work) for _ in range(self._streams)]:
-                done.result()
+        for rows, ids, mask in batches:
+            if not idle:
+                finish_oldest()
+            request = idle.pop()
+            request.start_async([ids.numpy(), mask.numpy()])
+            running.append((request, rows))
+        while running:
+            finish_oldest()
 
     def _check(self, examples: Int64) -> None:
         """Raise RuntimeError where the plugin has chosen a kernel that this CPU, or what it is limited to, lacks: it
