@@ -23,7 +23,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(TORCH_VERSION) >/dev/null 2>&1 || $(PIP_INSTALL) $$(grep -E '^(torch|numpy)==' constraints.txt)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	echo "torch==$$($(TORCH_VERSION))" >> .venv/constraints.txt
-	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[dev,redis,bench]'
+	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
 	touch $(INSTALLED)
 
 # Tests run in several processes with one thread each; whatever else runs has the cores for itself.
@@ -44,7 +44,7 @@ $(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest_versions.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) tests/lowest_versions.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install -q $$(grep -E '^torch==' constraints.txt) $$(grep -E '^numpy==' $(LOWEST)/constraints.txt)
-	$(LOWEST)/bin/pip install -q -c $(LOWEST)/constraints.txt -e '.[dev,redis,bench]'
+	$(LOWEST)/bin/pip install -q -c $(LOWEST)/constraints.txt -e '.[dev,redis,int8,bench]'
 	touch $(LOWEST)/installed
 
 check: setup

@@ -154,8 +154,8 @@ class EncoderConfig(ConfigSection):
     checkpoint_minutes: float = Field(5.0, ge=0)
     """Between two checkpoints within a part of the log, after each of which there is one too; 0: after every update."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """Arithmetic of the transformer. auto trains in bfloat16 where the hardware computes in it, else in float32; it
-    encodes in int8 on CPUs with AVX-512 VNNI, through OpenVINO, elsewhere as it trains. int8: the same, or an error."""
+    """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it. int8 trains as auto does and
+    encodes on CPUs with AVX-512 VNNI through OpenVINO (package extra `int8`)."""
     pretraining: PretrainingConfig = PretrainingConfig()
 
 

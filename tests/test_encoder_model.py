@@ -210,7 +210,7 @@ def test_auto_is_recorded_as_what_the_machine_computes(base: Path, monkeypatch: 
         for there in (True, False):
             with_bfloat16(monkeypatch, there=there)
             found.append(make_encoder(base, dtype="auto").settings.dtype)
-    assert found == ["int8+bfloat16", "int8+float32", "bfloat16", "float32"]
+    assert found == ["bfloat16", "float32", "bfloat16", "float32"]
 
 
 def test_bfloat16_is_refused_where_it_would_be_emulated(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +326,7 @@ def test_a_training_of_a_transformer_that_cannot_be_compiled_records_what_encode
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(tower_module, "OpenVinoEncoder", refusing)
-    encoder = base_encoder(tiny_config(base, "encoder.dtype=auto").encoder)
+    encoder = base_encoder(tiny_config(base, "encoder.dtype=int8").encoder)
     plain = "bfloat16" if has_bfloat16(encoding_device()) else "float32"
     assert (encoder.settings.dtype, encoder.tower.dtype, encoder.tower.computes_in) == (plain, plain, plain)
 
@@ -335,7 +335,10 @@ def test_a_training_of_a_transformer_that_cannot_be_compiled_records_what_encode
     ("package", "said"),
     [
         (True, r"int8: expected a CPU that multiplies int8 matrices \(AVX-512 VNNI\), got one without"),
-        (False, r"int8: expected the package openvino, got none; pip install openvino; choose encoder\.dtype auto"),
+        (
+            False,
+            r"int8: expected the package openvino, got none; pip install 'recsys\[int8\]'; choose encoder\.dtype auto",
+        ),
     ],
 )
 def test_int8_is_refused_where_it_cannot_be_had(package: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

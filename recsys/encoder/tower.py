@@ -205,8 +205,7 @@ def arithmetic(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any
 
 
 def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
-    """The arithmetic that a training records: auto is int8 on a CPU that has it, and beside it, or without it, bfloat16
-    where the device computes in it, else float32.
+    """The arithmetic that a training records: auto is bfloat16 where the device computes in it, else float32.
 
     On a GPU int8 is auto. Raises ModelError where the device lacks what is asked for, or OpenVINO is not installed.
     """
@@ -218,16 +217,14 @@ def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
             f"encoder.dtype bfloat16: expected a device that multiplies bfloat16 matrices, got {device.type} without; "
             "choose encoder.dtype auto or float32"
         )
-    if setting == "bfloat16" or device.type != "cpu":
+    if setting != "int8" or device.type != "cpu":
         return fast
-    if has_int8(device):
-        return "int8+bfloat16" if fast == "bfloat16" else "int8+float32"
-    if setting == "int8":
+    if not has_int8(device):
         expected, got = "a CPU that multiplies int8 matrices (AVX-512 VNNI)", "one without"
         if not _has_openvino():
-            expected, got = "the package openvino", "none; pip install openvino"
+            expected, got = "the package openvino", "none; pip install 'recsys[int8]'"
         raise ModelError(f"encoder.dtype int8: expected {expected}, got {got}; choose encoder.dtype auto")
-    return fast
+    return "int8+bfloat16" if fast == "bfloat16" else "int8+float32"
 
 
 def available_dtype(dtype: Dtype, device: torch.device) -> Dtype:
