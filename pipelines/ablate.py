@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-from matplotlib.figure import Figure
 
 from features.atomic_files import replaced_file
 from features.tables.load import load_log
@@ -25,10 +24,12 @@ from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from recsys.ablation.report import AblationReport
 from recsys.ablation.variants import lines_of, run_variants
 from recsys.config import Config
-from recsys.evaluation import plots
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.report import LIFT_METRIC
 from recsys.registry import run_logging, tracking
+from recsys.report import figures
+from recsys.report.figures import Figure
+from recsys.report.page import figure_page
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
             _log_report(report, figure)
     if plot is not None:
         with replaced_file(plot) as partial:
-            figure.savefig(partial, format="png")
+            partial.write_text(figure_page(figure), encoding="utf-8")
     return report
 
 
@@ -109,7 +110,7 @@ def ledger_figure(ledger: AblationReport) -> Figure:
             lift = MethodComparison(one.name, first).name
             lifts[one.name], cold[one.name] = ledger.evaluation.lifts[lift], ledger.cold_lifts[lift]
     quality = {one.name: test.methods[one.name][LIFT_METRIC] for one in ledger.lines}
-    return plots.ledger(labels, quality, lifts, cold, over=first, n_lists=test.n_lists, n_users=test.n_users)
+    return figures.ledger(labels, quality, lifts, cold, over=first, test=test)
 
 
 def _log_report(report: AblateReport, figure: Figure) -> None:

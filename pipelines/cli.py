@@ -43,7 +43,7 @@ __all__ = ["cli", "main", "one_line", "run"]
 def cli(debug: bool) -> None:
     """Rank candidate items for users by text and behaviour."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "urllib3", "mlflow", "alembic", "matplotlib"):
+    for noisy in ("httpx", "urllib3", "mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -180,7 +180,7 @@ def score(
     show_default=True,
     help="Name of the MLflow run; nothing is registered.",
 )
-@click.option("--plot", type=OUT_FILE, help="Also write the plot to this file, as PNG.")
+@click.option("--plot", type=OUT_FILE, help="Also write the plot to this file, as an HTML page.")
 @table_options
 @json_option
 def ablate(

@@ -20,8 +20,9 @@ from pipelines.data_options import file_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.unseen_data import learnt_until, load_unseen
 from recsys.config import Config
-from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval, text_table
+from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval
 from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
+from recsys.evaluation.text_table import text_table
 from recsys.registry import run_logging, tracking
 from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
 from recsys.registry.versions import load

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wcwidth import ljust, width
+
 from features.errors import InputError
 from features.tables.formats import find_table
 from features.tables.items import CATEGORY, build_catalog, items_reader, read_items
 from features.tables.rejects import Rejects
 from pipelines.data_options import read_options
 from recsys.config import Config
-from recsys.evaluation.text_table import display_width, padded
 from recsys.ranker.column_docs import ColumnDoc, column_docs
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import catalogue_categories, feature_set, own_features
@@ -45,13 +46,14 @@ class FeatureList:
 
     def lines(self) -> list[str]:
         """The table for a person: two lines a feature, since seven columns fit no screen."""
-        width = max(display_width(column.name) for column in self.columns)
-        lines = [f"{'name':<{width}}  meaning", f"{'':<{width}}  unit | range | known since | missing when", ""]
+        longest = max(width(column.name) for column in self.columns)
+        indent = " " * longest
+        lines = [f"{'name':<{longest}}  meaning", f"{indent}  unit | range | known since | missing when", ""]
         for column in self.columns:
             also = f" In reports: {column.shown}." if column.shown else ""
-            lines.append(f"{padded(column.name, width)}  {column.meaning}{also}")
-            facts = (column.unit, column.range, column.known, column.missing)
-            lines.append(f"{'':<{width}}  {' | '.join(facts)}" + (" *" if column.places else ""))
+            lines.append(f"{ljust(column.name, longest)}  {column.meaning}{also}")
+            details = (column.unit, column.range, column.known, column.missing)
+            lines.append(f"{indent}  {' | '.join(details)}" + (" *" if column.places else ""))
         placed = sum(1 for column in self.columns if column.places)
         return [
             *lines,

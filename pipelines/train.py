@@ -24,7 +24,7 @@ from pipelines.chain import open_training_context
 from pipelines.data_options import read_options
 from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.training_report import shown_gains, training_html
+from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html
 from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
@@ -32,7 +32,6 @@ from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
-from recsys.evaluation import plots
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.features import own_features
 from recsys.ranker.model import Settings, Unit
@@ -42,6 +41,7 @@ from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import Version, name_problem
 from recsys.registry.resume import ResumableRun, checkpoint_folder, interrupted
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
+from recsys.report import figures
 from recsys.training.context import TrainingContext
 from recsys.training.stages import RankerResult, encoder_course, evaluation_stage, lexical_stage, ranker_stage
 
@@ -174,12 +174,11 @@ def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, res
 def _encoder_run(chain: TrainingContext, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
     course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
     trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
-    points = [plots.CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records]
-    run_logging.log_steps({"loss": [p.loss for p in points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in points]})
-    figure = plots.learning_curves(
-        points, title="Encoder", n_train=trained.counts.used, n_valid=trained.counts.validated
+    curve = encoder_curve(trained)
+    run_logging.log_steps(
+        {"loss": [p.loss for p in curve.points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in curve.points]}
     )
-    run_logging.log_figure(figure, "encoder_learning")
+    run_logging.log_figure(figures.learning_curves(curve), "encoder_learning")
     return trained, lexical_stage(chain)
 
 
@@ -196,13 +195,8 @@ def _ranker_run(chain: TrainingContext, trained: TrainedEncoder, lexical: Lexica
         mlflow.log_dict(ranked.selection.as_dict(), "selection.json")
         for line in ranked.selection.lines():
             log.info("%s", line)
-    points = [plots.CurvePoint(float("nan"), value, "ranker") for value in ranked.valid_ndcg]
-    curves = plots.learning_curves(points, title="Ranker", n_train=ranked.n_train, n_valid=ranked.n_valid, step="tree")
-    run_logging.log_figure(curves, "ranker_learning")
-    trees, gains = ranker.booster.num_trees(), shown_gains(ranked)
-    run_logging.log_figure(
-        plots.feature_importance(gains, n_rows=ranked.n_train_rows, n_trees=trees), "feature_importance"
-    )
+    run_logging.log_figure(figures.learning_curves(ranker_curve(ranked)), "ranker_learning")
+    run_logging.log_figure(figures.feature_importance(ranker_gains(ranked)), "feature_importance")
     return ranked
 
 
@@ -297,7 +291,7 @@ def _log_report(report: TrainReport) -> None:
         | {f"seconds.{name}": value for name, value in report.seconds.items()}
         | {"peak_rss_mb": report.peak_rss_mb}
     )
-    run_logging.log_figure(plots.method_intervals(test), "methods")
-    run_logging.log_figure(plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users), "lifts")
+    run_logging.log_figure(figures.method_intervals(test), "methods")
+    run_logging.log_figure(figures.lift_intervals(evaluation.lifts, test), "lifts")
     mlflow.log_dict(report.as_dict(), "report.json")
     mlflow.log_text("\n".join(report.lines()), "report.txt")

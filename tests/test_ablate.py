@@ -60,7 +60,7 @@ def ablated(trained_once: TrainedSite) -> Ablated:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(trained_once.home)
-        plot = trained_once.home / "plots" / "ledger.png"
+        plot = trained_once.home / "plots" / "ledger.html"
         return Ablated(trained_once, ablate(trained_once.data, trained_once.config, plot=plot), plot)
 
 
@@ -152,11 +152,11 @@ def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated
     assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
     artifacts = {file.path for file in client.list_artifacts(report.run_id)}
     assert {"config.json", "report.json", "report.txt", "lines.parquet"} <= artifacts
-    assert [file.path for file in client.list_artifacts(report.run_id, "plots")] == ["plots/ledger.png"]
+    assert [file.path for file in client.list_artifacts(report.run_id, "plots")] == ["plots/ledger.html"]
     lists = pd.read_parquet(mlflow.artifacts.download_artifacts(run_id=report.run_id, artifact_path="lines.parquet"))
     assert {f"{name}_ndcg_at_10" for name in NAMES} <= set(lists.columns)
     assert not client.search_model_versions(f"run_id = '{report.run_id}'")
-    assert ablated.plot.read_bytes()[1:4] == b"PNG"
+    assert "<h1>Text-lift ledger: " in ablated.plot.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("trained")
@@ -173,9 +173,9 @@ def test_the_command_prints_and_writes_its_report(
     data = tmp_path / "data"
     data.mkdir()
     words = ["ablate", str(data), "--name", "text", "--set", "encoder.fine_tune_epochs=0"]
-    words += ["--plot", str(tmp_path / "p.png"), "--json", str(tmp_path / "report.json")]
+    words += ["--plot", str(tmp_path / "p.html"), "--json", str(tmp_path / "report.json")]
     assert cli.run(lambda: cli.cli(words, standalone_mode=False)) == 0
-    assert asked == [data, 0, "text", tmp_path / "p.png"]
+    assert asked == [data, 0, "text", tmp_path / "p.html"]
     assert "cheapest choice" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.run_id
 

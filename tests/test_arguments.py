@@ -72,7 +72,7 @@ def test_names_that_mlflow_takes_are_taken(name: str) -> None:
         (["train", "data", "--json", "data"], 2, "expected a file, but 'data' is a folder"),
         (["train", "data", "--report", "file/x.html"], 1, "output file 'file/x.html': expected a place in a folder"),
         (["train", "data", "--report", "data"], 2, "expected a file, but 'data' is a folder"),
-        (["ablate", "data", "--plot", "file/x.png"], 1, "output file 'file/x.png'"),
+        (["ablate", "data", "--plot", "file/x.html"], 1, "output file 'file/x.html'"),
         (["ablate", "data", "--name", " "], 2, "expected 1 to 250 characters"),
         (["data", "validate", "data", "--rejects", "file"], 1, "output folder 'file': expected a place in a folder"),
         (["data", "simulate", "file/site"], 1, "output folder 'file/site': expected a place in a folder"),

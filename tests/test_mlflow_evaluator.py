@@ -280,7 +280,7 @@ def test_everything_is_logged_to_the_run_and_can_be_saved(mlflow_run: mlflow.Act
     logged = mlflow.get_run(mlflow_run.info.run_id).data.metrics
     assert logged == pytest.approx(result.metrics)
     files = {file.path for file in mlflow.MlflowClient().list_artifacts(mlflow_run.info.run_id)}
-    names = ("lists.parquet", "slices.csv", "report.html", "methods_plot.png", "lifts_plot.png", "slices_plot.png")
+    names = ("lists.parquet", "slices.csv", "report.html", "methods_plot.html", "lifts_plot.html", "slices_plot.html")
     assert files == {f"test_{name}" for name in names}
     lists = result.artifacts["lists"].content.set_index("impression_id")
     assert lists.loc["a", "model_auc"] == 0.5 and lists.loc["b", "category"] == "x|体育 & 音乐"

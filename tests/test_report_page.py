@@ -19,15 +19,13 @@ from features.log import Impressions, Requests
 from recsys.config import EvaluationConfig as EvaluationSettings
 from recsys.evaluation.evaluate import evaluate
 from recsys.evaluation.examples import Example, ExampleItem, ListExamples, RankChange
-from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import Evaluation, format_interval
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.calibration import Bin, Calibration
 from recsys.ranker.shap import ColumnContribution, ShapSummary
-from recsys.report.charts import Series, Strip, bars, interval_chart, line_chart, reliability_chart
-from recsys.report.content import Curve, Gains, ReportData, primary_comparison, slice_comparison
-from recsys.report.html import breakable, element, table, words
-from recsys.report.page import SECTIONS, page
+from recsys.report.content import Curve, CurvePoint, Gains, ReportData, primary_comparison, slice_comparison
+from recsys.report.page import report_page
+from recsys.report.sections import SECTIONS
 
 NAN = float("nan")
 HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"q\""
@@ -82,9 +80,9 @@ def full_content() -> ReportData:
     return ReportData(
         title=f"{HOSTILE}: training report",
         subtitle="Run 3b9223688cd64f8fabb0df0e6586da88.",
-        facts=(("items", "1,234"), ("fingerprint", "f" * 32), (HOSTILE, HOSTILE)),
+        summary=(("items", "1,234"), ("fingerprint", "f" * 32), (HOSTILE, HOSTILE)),
         evaluation=evaluation,
-        compared=lift,
+        comparison=lift,
         slices=slice_comparison(lists, lift, resamples=100, seed=0),
         curves=(Curve("Encoder", "epoch", points, 900, 100), Curve("Ranker", "tree", trees, 500, 90)),
         gains=Gains({name: 40.0 - k for k, name in enumerate(names)}, 9000, 400),
@@ -105,7 +103,7 @@ def full_content() -> ReportData:
 
 @pytest.fixture(scope="module")
 def full_page() -> str:
-    return page(full_content())
+    return report_page(full_content())
 
 
 class Reader(HTMLParser):
@@ -163,7 +161,7 @@ def test_what_comes_from_the_data_is_text_and_stays_as_it_was(full_page: str) ->
 def test_every_section_is_there_and_an_empty_one_is_not(full_page: str) -> None:
     assert re.findall(r'<section id="(\w+)"', full_page) == [section.key for section in SECTIONS]
     content = full_content()
-    bare = page(ReportData("t", "s", (), content.evaluation))
+    bare = report_page(ReportData("t", "s", (), content.evaluation))
     assert re.findall(r'<section id="(\w+)"', bare) == ["results", "lifts", "cold"]
     check_stands_alone(bare)
 
@@ -190,61 +188,6 @@ def check_numbers(text: str, report: dict) -> None:  # type: ignore[type-arg]
 
 def interval_of(value: dict[str, float | None]) -> Interval:
     return Interval(*(NAN if value[name] is None else value[name] for name in ("mean", "low", "high")))  # type: ignore[arg-type]
-
-
-def test_every_axis_of_every_chart_has_a_name() -> None:
-    interval = Interval(0.1, 0.0, 0.2)
-    assert "the across" in interval_chart([Strip("a", interval, "")], of="the rows", axis="the across")
-    assert "the rows" in interval_chart([Strip("a", interval, "")], of="the rows", axis="the across")
-    for chart in (
-        line_chart(Series([1.0, 2.0]), x="the across", y="the up"),
-        reliability_chart([(0.1, interval)], x="the across", y="the up"),
-    ):
-        assert chart.count(">the across<") == 1 and chart.count(">the up<") == 1
-    assert "the across" in bars({"a": 1.0}, of="the rows", axis="the across")
-
-
-def test_charts_hold_with_nothing_one_thing_and_without_intervals() -> None:
-    for chart in (
-        interval_chart([], of="x", axis="y"),
-        interval_chart([Strip("a", Interval(NAN, NAN, NAN), "-")], of="x", axis="y", zero=True),
-        interval_chart([Strip("a", Interval(0.5, NAN, NAN), ".500")], of="x", axis="y"),
-        line_chart(Series([]), x="x", y="y", best=True),
-        line_chart(Series([NAN, 0.3]), x="x", y="y", best=True),
-        reliability_chart([(0.0, Interval(0.0, NAN, NAN))], x="x", y="y"),
-        bars({}, of="x", axis="y"),
-        bars({"a": 0.0}, of="x", axis="y"),
-    ):
-        assert "nan" not in chart and "inf" not in chart
-
-
-def test_a_mark_stands_where_its_number_is() -> None:
-    chart = interval_chart([Strip("a", Interval(0.5, 0.25, 1.0), "")], of="x", axis="y", zero=True)
-    # the axis runs from 0 to 1 between 3% and 97%
-    assert '<line class="interval clear" x1="26.50%" x2="97.00%"' in chart
-    assert '<circle class="mean clear" cx="50.00%"' in chart
-
-
-def test_an_axis_of_sizes_begins_at_zero() -> None:
-    rows = [Strip("a", Interval(0.8, 0.7, 1.0), "")]
-    assert ">0<" in interval_chart(rows, of="x", axis="y", from_zero=True)
-    assert ">0<" not in interval_chart(rows, of="x", axis="y")
-
-
-def test_an_interval_that_holds_zero_is_grey_only_where_zero_matters() -> None:
-    over_zero = [Strip("a", Interval(0.1, -0.1, 0.3), "")]
-    assert "unclear" in interval_chart(over_zero, of="x", axis="y", zero=True)
-    assert "unclear" not in interval_chart(over_zero, of="x", axis="y")
-
-
-def test_elements_escape_text_and_attributes() -> None:
-    assert element("p", {"title": '"<'}, "<b>", element("i", None, "&")) == (
-        '<p title="&quot;&lt;">&lt;b&gt;<i>&amp;</i></p>'
-    )
-    assert words("<b>") == '<bdi dir="auto" lang="">&lt;b&gt;</bdi>'
-    assert "&lt;b&gt;" in table(["a", "<b>"], [["1", "2"]])
-    assert breakable("item_<b>_7d") == "item_<wbr>&lt;b&gt;_<wbr>7d"
-    assert breakable("item_ماركة_7d") == f"item_<wbr>{words('ماركة')}_<wbr>7d"
 
 
 def test_a_training_logs_its_page(trained: TrainedSite) -> None:
@@ -304,6 +247,6 @@ def test_nothing_is_wider_than_the_screen(width: int, full_page: str, tmp_path: 
 
 
 def test_content_without_a_lift_has_neither_slices_nor_examples() -> None:
-    content = dataclasses.replace(full_content(), compared=None)
-    found = re.findall(r'<section id="(\w+)"', page(content))
+    content = dataclasses.replace(full_content(), comparison=None)
+    found = re.findall(r'<section id="(\w+)"', report_page(content))
     assert "slices" not in found and "examples" not in found

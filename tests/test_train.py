@@ -67,7 +67,7 @@ def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedS
     steps = client.get_metric_history(by_name["ranker"], "valid_ndcg_at_10")
     assert [metric.step for metric in steps] == list(range(1, len(steps) + 1))
     plots = {file.path for name in ("encoder", "ranker") for file in client.list_artifacts(by_name[name], "plots")}
-    assert plots == {"plots/encoder_learning.png", "plots/ranker_learning.png", "plots/feature_importance.png"}
+    assert plots == {"plots/encoder_learning.html", "plots/ranker_learning.html", "plots/feature_importance.html"}
     assert "lists.parquet" in {file.path for file in client.list_artifacts(by_name["evaluation"])}
 
 

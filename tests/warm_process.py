@@ -21,7 +21,7 @@ from pathlib import Path
 
 LARGE = (
     "lightgbm",
-    "matplotlib.backends.backend_agg",
+    "matplotlib.ticker",
     "mlflow.pyfunc",
     "pandas",
     "pyarrow.parquet",

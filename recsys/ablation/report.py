@@ -14,7 +14,8 @@ import numpy as np
 
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.latency import CANDIDATES
-from recsys.evaluation.report import LIFT_METRIC, Evaluation, count, format_interval, text_table
+from recsys.evaluation.report import LIFT_METRIC, Evaluation, count, format_interval
+from recsys.evaluation.text_table import text_table
 from recsys.metrics.bootstrap import Interval, mean_intervals
 
 BASELINES = ("random", "popularity")

@@ -18,8 +18,9 @@ import pandas as pd
 
 from features.arrays import Float64
 from recsys.errors import ComparisonError
-from recsys.evaluation.report import LIFT_METRIC, count, format_interval, text_table, verdict
+from recsys.evaluation.report import LIFT_METRIC, count, format_interval, verdict
 from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, SliceResult, measure_slices
+from recsys.evaluation.text_table import text_table
 from recsys.metrics.bootstrap import LEVEL, Interval
 from recsys.metrics.ranking import METRICS
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from features.arrays import Bool, Strings
 from features.log import Impressions
-from recsys.evaluation.text_table import display_width, padded
+from recsys.evaluation.text_table import text_table
 from recsys.metrics.beyond_accuracy import DEPTH, BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.list_facts import ImpressionAttributes
@@ -196,10 +196,3 @@ def _beyond_text(beyond: Mapping[str, BeyondAccuracy]) -> str:
         diversities = (format_interval(part) for part in (one.category_diversity, one.text_diversity))
         rows.append([method, coverage, novelty, *diversities])
     return f"Beyond accuracy, the first {DEPTH} ranks\n\n{text_table(rows)}"
-
-
-def text_table(rows: list[list[str]]) -> str:
-    """Rows of cells as text with columns of equal width, two spaces in."""
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(f"  {line}" for line in lines)

@@ -40,13 +40,14 @@ def list_facts(reader: FeatureReader, impressions: Impressions) -> ImpressionAtt
     categories = reader.catalog.categories.get(CATEGORY)
     return ImpressionAttributes(
         history_length=reader.histories.items.lengths(),
-        hour=_hours(impressions.requests.time, reader.timezone),
+        hour=hours(impressions.requests.time, reader.timezone),
         category=None if categories is None else _clicked_values(impressions, categories),
         position=_first_position(impressions),
     )
 
 
-def _hours(time: Int64, timezone: str) -> Int64:
+def hours(time: Int64, timezone: str) -> Int64:
+    """Hours of the day, 0 to 23, of times in microseconds since the epoch."""
     local = pd.to_datetime(time, unit="us", utc=True).tz_convert(timezone)
     return local.hour.to_numpy(np.int64)
 

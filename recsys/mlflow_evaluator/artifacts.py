@@ -1,4 +1,4 @@
-"""What an evaluation leaves in its MLflow run: metrics, and files that `EvaluationResult` can load and save."""
+"""Writes an evaluation into its MLflow run: metrics, and files that `EvaluationResult` can load and save."""
 
 from __future__ import annotations
 
@@ -10,43 +10,29 @@ import mlflow
 from mlflow.entities import Metric
 from mlflow.models.evaluation.artifacts import (
     CsvEvaluationArtifact,
-    ImageEvaluationArtifact,
     ParquetEvaluationArtifact,
     TextEvaluationArtifact,
 )
 from mlflow.models.evaluation.base import EvaluationArtifact
 from mlflow.utils.time import get_current_time_millis
 
-from recsys.evaluation import plots
 from recsys.mlflow_evaluator.measure import Measurement
+from recsys.report import figures
+from recsys.report.page import figure_page
 
-_KINDS = {
+_ARTIFACTS = {
     ".parquet": ParquetEvaluationArtifact,
     ".csv": CsvEvaluationArtifact,
-    ".png": ImageEvaluationArtifact,
     ".html": TextEvaluationArtifact,
 }
-_MOST_IN_A_CALL = 1000
 
 
 def log_metrics(metrics: Mapping[str, float], *, run_id: str, dataset: Any, model_id: str | None) -> None:
     """Log metrics to a run, each with the name and digest of MLflow's data set and, where known, the logged model."""
+    shared = {"model_id": model_id, "dataset_name": dataset.name, "dataset_digest": dataset.digest, "run_id": run_id}
     now = get_current_time_millis()
-    logged = [
-        Metric(
-            name,
-            value,
-            now,
-            0,
-            model_id=model_id,
-            dataset_name=dataset.name,
-            dataset_digest=dataset.digest,
-            run_id=run_id,
-        )
-        for name, value in metrics.items()
-    ]
-    for start in range(0, len(logged), _MOST_IN_A_CALL):
-        mlflow.MlflowClient().log_batch(run_id, metrics=logged[start : start + _MOST_IN_A_CALL])
+    logged = [Metric(name, value, now, 0, **shared) for name, value in metrics.items()]
+    mlflow.MlflowClient().log_batch(run_id, metrics=logged)
 
 
 def log_artifacts(
@@ -61,7 +47,7 @@ def log_artifacts(
     artifacts: dict[str, EvaluationArtifact] = {}
     for path in _write(measurement, html, folder, prefix):
         client.log_artifact(run_id, str(path))
-        artifact = _KINDS[path.suffix](uri=f"{root}/{path.name}")
+        artifact = _ARTIFACTS[path.suffix](uri=f"{root}/{path.name}")
         artifact._load(str(path))
         artifacts[path.stem.removeprefix(prefix)] = artifact
     return artifacts
@@ -69,17 +55,16 @@ def log_artifacts(
 
 def _write(measurement: Measurement, html: str, folder: Path, prefix: str) -> list[Path]:
     evaluation = measurement.evaluation
-    test = evaluation.test
-    paths = [folder / f"{prefix}{name}" for name in ("lists.parquet", "slices.csv", "report.html")]
-    lists, slices, report = paths
+    pages = {
+        "report": html,
+        "methods_plot": figure_page(figures.method_intervals(evaluation.test)),
+        "lifts_plot": figure_page(figures.lift_intervals(evaluation.lifts, evaluation.test)),
+        "slices_plot": figure_page(figures.slice_intervals(measurement.slices, measurement.slice_columns)),
+    }
+    lists, slices = folder / f"{prefix}lists.parquet", folder / f"{prefix}slices.csv"
     measurement.lists.to_parquet(lists, index=False)
     measurement.slice_table().to_csv(slices, index=False)
-    report.write_text(html, encoding="utf-8")
-    for name, figure in (
-        ("methods_plot", plots.method_intervals(test)),
-        ("lifts_plot", plots.lift_intervals(evaluation.lifts, n_lists=test.n_lists, n_users=test.n_users)),
-        ("slices_plot", plots.slice_intervals(measurement.drawable_slices())),
-    ):
-        paths.append(folder / f"{prefix}{name}.png")
-        figure.savefig(paths[-1])
-    return paths
+    paths = {folder / f"{prefix}{name}.html": page for name, page in pages.items()}
+    for path, page in paths.items():
+        path.write_text(page, encoding="utf-8")
+    return [lists, slices, *paths]

@@ -1,7 +1,7 @@
 """A data frame of candidate rows, in any order, as lists with labels: what the evaluation reads.
 
-Rows of one impression_id form a list; lists stand in the order of their first rows. Nothing is dropped: what cannot be
-read is an error that names the column and an impression.
+Rows of one impression_id form a list; lists are in the order of their first rows. No row is dropped: a value that
+cannot be read is an error that names the column and an impression.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from features.errors import InputError
 from features.log import Impressions, Requests
 from features.tables.observed import clock, doubt_of_time
 from features.tables.timestamps import EXPECTED, check_zone, read_times
+from recsys.metrics.list_facts import hours
 from recsys.mlflow_evaluator.settings import COLUMNS, EvaluatorSettings
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ class CandidateRows:
     """n lists of n_rows candidates.
 
     order: (n_rows,) which row of the data each row is. users: ids by user code. item_clicks: (n_rows,) and user_clicks:
-    (n,), clicks before the list, NaN where not known. known: fields of the settings whose column the data has.
-    facts: columns of n values that lists can be sliced by, as `recsys.evaluation.slices.list_slices` names them.
+    (n,), clicks before the list, NaN where unknown. fields: those of the settings whose column the data has.
+    slice_columns: columns of n values that slice the lists, as `recsys.evaluation.slices.list_slices` names them.
     """
 
     order: Int64
@@ -41,8 +42,8 @@ class CandidateRows:
     users: Strings
     item_clicks: Float64
     user_clicks: Float64
-    known: frozenset[str]
-    facts: Mapping[str, npt.NDArray[np.generic]]
+    fields: frozenset[str]
+    slice_columns: Mapping[str, npt.NDArray[np.generic]]
 
 
 def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSettings) -> CandidateRows:
@@ -51,13 +52,13 @@ def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSett
     Raises InputError where a column is missing, a value cannot be read, the rows of a list contradict each other, or no
     list has anything to measure.
     """
-    known = _known(frame, settings)
+    fields = _fields(frame, settings)
     codes, ids = _lists(frame[settings.impression_id], settings.impression_id)
     order = np.argsort(codes, kind="stable").astype(np.int64)
     offsets = np.searchsorted(codes[order], np.arange(len(ids) + 1)).astype(np.int64)
     first = offsets[:-1]
-    columns = {field: frame[getattr(settings, field)].iloc[order] for field in known}
-    for field in known & {"user_id", "time", "user_clicks", "history_length"}:
+    columns = {field: frame[getattr(settings, field)].iloc[order] for field in fields}
+    for field in fields & {"user_id", "time", "user_clicks", "history_length"}:
         _same_within_lists(columns[field], getattr(settings, field), offsets, ids)
     user, users = _users(columns.get("user_id"), first)
     times, items = _times(columns.get("time"), settings, first), _items(columns, settings, offsets, ids)
@@ -67,11 +68,11 @@ def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSett
     _require_both(impressions, settings.impression_id)
     user_clicks = _numbers(columns, "user_clicks", settings, len(order))[first]
     item_clicks = _numbers(columns, "item_clicks", settings, len(order))
-    facts = _facts(columns, impressions, settings)
-    return CandidateRows(order, impressions, users, item_clicks, user_clicks, known, facts)
+    slice_columns = _slice_columns(columns, impressions, settings)
+    return CandidateRows(order, impressions, users, item_clicks, user_clicks, fields, slice_columns)
 
 
-def _known(frame: pd.DataFrame, settings: EvaluatorSettings) -> frozenset[str]:
+def _fields(frame: pd.DataFrame, settings: EvaluatorSettings) -> frozenset[str]:
     """The fields of `COLUMNS` whose column is there. Raises InputError where one that is needed or named is not."""
     named = [settings.impression_id, *settings.baselines, *(settings.features or ())]
     named += [getattr(settings, field) for field in COLUMNS if field in settings.model_fields_set]
@@ -93,16 +94,16 @@ def _lists(column: pd.Series, name: str) -> tuple[Int64, Strings]:
             f"column {name!r}: expected the id of a list on every row, {int(column.isna().sum())} are null"
         )
     codes, ids = pd.factorize(column.to_numpy(object))
-    return codes.astype(np.int64), np.array([str(one) for one in ids], object)
+    return codes.astype(np.int64), np.array([str(impression_id) for impression_id in ids], object)
 
 
 def _same_within_lists(column: pd.Series, name: str, offsets: Int64, ids: Strings) -> None:
     codes = pd.factorize(column)[0]
     differs = np.flatnonzero(codes != np.repeat(codes[offsets[:-1]], np.diff(offsets)))
     if len(differs):
-        one = int(np.searchsorted(offsets, differs[0], side="right")) - 1
+        number = int(np.searchsorted(offsets, differs[0], side="right")) - 1
         raise InputError(
-            f"column {name!r}: expected one value for all rows of a list, impression {ids[one]!r} has more"
+            f"column {name!r}: expected one value for all rows of a list, impression {ids[number]!r} has more"
         )
 
 
@@ -150,11 +151,11 @@ def _times(column: pd.Series | None, settings: EvaluatorSettings, first: Int64) 
             f"column {settings.time!r}: expected a time on every row (a timestamp, {EXPECTED}), "
             f"got {values.type} with {values.null_count if times is None else times.values.null_count} unreadable"
         )
-    found: Int64 = np.asarray(times.values.cast(pa.int64()).to_numpy())
-    for extreme in {int(found.min()), int(found.max())} if len(found) else ():
+    microseconds: Int64 = np.asarray(times.values.cast(pa.int64()).to_numpy())
+    for extreme in {int(microseconds.min()), int(microseconds.max())} if len(microseconds) else ():
         if doubt := doubt_of_time(extreme, clock()):
             log.warning("column %r: %s; is its unit meant?", settings.time, doubt)
-    return found
+    return microseconds
 
 
 def _items(columns: Mapping[str, pd.Series], settings: EvaluatorSettings, offsets: Int64, ids: Strings) -> Int32:
@@ -165,10 +166,10 @@ def _items(columns: Mapping[str, pd.Series], settings: EvaluatorSettings, offset
     owner = np.repeat(np.arange(len(ids)), np.diff(offsets))
     repeats = pd.DataFrame({"list": owner, "item": codes}).duplicated()
     if repeats.any():
-        one = int(np.flatnonzero(repeats)[0])
+        row = int(np.flatnonzero(repeats)[0])
         raise InputError(
-            f"column {settings.item_id!r}: expected each item once in a list, impression {ids[owner[one]]!r} holds "
-            f"{columns['item_id'].iloc[one]!r} more than once"
+            f"column {settings.item_id!r}: expected each item once in a list, impression {ids[owner[row]]!r} holds "
+            f"{columns['item_id'].iloc[row]!r} more than once"
         )
     return codes
 
@@ -187,31 +188,30 @@ def numbers(column: pd.Series, name: str) -> Float64:
         raise InputError(f"column {name!r}: expected numbers, got {column.dtype}") from error
 
 
-def _facts(
+def _slice_columns(
     columns: Mapping[str, pd.Series], impressions: Impressions, settings: EvaluatorSettings
 ) -> dict[str, npt.NDArray[np.generic]]:
     requests = impressions.requests
     n, clicked = len(requests), impressions.label > 0
-    owner = requests.request_of_row()[clicked]
-    facts: dict[str, npt.NDArray[np.generic]] = {}
+    clicked_list = requests.request_of_row()[clicked]
+    sliced: dict[str, npt.NDArray[np.generic]] = {}
     if "history_length" in columns:
-        facts["history_length"] = _numbers(columns, "history_length", settings, 0)[requests.offsets[:-1]]
+        sliced["history_length"] = _numbers(columns, "history_length", settings, 0)[requests.offsets[:-1]]
     if "time" in columns:
-        local = pd.to_datetime(requests.time, unit="us", utc=True).tz_convert(settings.timezone)
-        facts["hour"] = local.hour.to_numpy(np.int64)
+        sliced["hour"] = hours(requests.time, settings.timezone)
     if "category" in columns:
         values = columns["category"][clicked].fillna("").astype("str").str.split("|")
-        pairs = pd.DataFrame({"list": owner, "value": values.to_numpy(object)}).explode("value")
+        pairs = pd.DataFrame({"list": clicked_list, "value": values.to_numpy(object)}).explode("value")
         named = pairs[pairs["value"] != ""].drop_duplicates().sort_values(["list", "value"])
-        facts["category"] = (
-            named.groupby("list")["value"].agg("|".join).reindex(range(n), fill_value="").to_numpy(object)
-        )
+        joined = named.groupby("list")["value"].agg("|".join)
+        sliced["category"] = joined.reindex(range(n), fill_value="").to_numpy(object)
     if "position" in columns:
-        shown = pd.Series(_numbers(columns, "position", settings, 0)[clicked])
-        facts["position"] = shown.where(shown > 0).groupby(owner).min().reindex(range(n)).to_numpy(np.float64)
-    return facts
+        position = pd.Series(_numbers(columns, "position", settings, 0)[clicked])
+        first = position.where(position > 0).groupby(clicked_list).min()
+        sliced["position"] = first.reindex(range(n)).to_numpy(np.float64)
+    return sliced
 
 
 def _few(names: pd.Index, most: int = 12) -> str:
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    listed = ", ".join(repr(name) for name in names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

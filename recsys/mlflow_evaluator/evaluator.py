@@ -88,8 +88,8 @@ def _scores(
 ) -> Float64:
     """Scores of the rows: the model's, or where there is no model, the data's own column of predictions."""
     if model is not None:
-        given = frame if settings.features is None else frame[list(settings.features)]
-        return parse_predictions(model.predict(given.copy()), n_rows=len(frame), column=predictions)
+        inputs = frame if settings.features is None else frame[list(settings.features)]
+        return parse_predictions(model.predict(inputs.copy()), n_rows=len(frame), column=predictions)
     if not dataset.has_predictions:
         raise InputError("model is None: expected predictions to name the data's column of scores, got none")
     return parse_predictions(dataset.predictions_data, n_rows=len(frame))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from recsys.mlflow_evaluator.measure import MODEL, Measurement
 from recsys.mlflow_evaluator.settings import EvaluatorSettings
 from recsys.report.content import ReportData, primary_comparison, slice_comparison
-from recsys.report.page import page
+from recsys.report.page import report_page
 
 
 def evaluation_html(measurement: Measurement, settings: EvaluatorSettings, *, run_id: str, data: str) -> str:
     """One HTML file. data: name of the data set."""
     evaluation = measurement.evaluation
-    lift, test, impressions = primary_comparison(evaluation), evaluation.test, evaluation.impressions
-    facts = {
+    comparison, test, impressions = primary_comparison(evaluation), evaluation.test, evaluation.impressions
+    summary = {
         "data set": data,
         "rows": f"{impressions.requests.n_rows:,}",
         "rows without a score": f"{measurement.unscored:,}",
@@ -21,15 +21,16 @@ def evaluation_html(measurement: Measurement, settings: EvaluatorSettings, *, ru
         "users": f"{test.n_users:,}",
     }
     if measurement.coverage == measurement.coverage:
-        facts["items in some first 10"] = f"{measurement.coverage:.1%}"
-    slices = slice_comparison(measurement.lists, lift, resamples=settings.resamples, seed=settings.seed) if lift else ()
-    return page(
+        summary["items in some first 10"] = f"{measurement.coverage:.1%}"
+    resampling = {"resamples": settings.resamples, "seed": settings.seed}
+    slices = slice_comparison(measurement.lists, comparison, **resampling) if comparison else ()
+    return report_page(
         ReportData(
             title="Evaluation of a ranker",
             subtitle=f"Run {run_id}.",
-            facts=tuple(facts.items()),
+            summary=tuple(summary.items()),
             evaluation=evaluation,
-            compared=lift,
+            comparison=comparison,
             slices=slices,
             calibration=measurement.calibration,
             calibrated=MODEL,

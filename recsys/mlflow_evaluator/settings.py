@@ -1,4 +1,4 @@
-"""What `evaluator_config` of the MLflow evaluator may hold, with defaults."""
+"""The keys of `evaluator_config` of the MLflow evaluator, with defaults."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from recsys.config import ConfigSection, EvaluationConfig
+from recsys.config import EvaluationConfig
 from recsys.errors import ConfigError
 
 COLUMNS = ("user_id", "time", "category", "position", "item_id", "history_length", "item_clicks", "user_clicks")
 """Fields that name a column which may be absent, unless the configuration names it."""
 
 
-class EvaluatorSettings(ConfigSection):
-    """Names of the data's columns, and how intervals and slices are made; a column not named may be absent."""
+class EvaluatorSettings(EvaluationConfig):
+    """Names of the data's columns, beside the settings of metrics and intervals; a column not named may be absent."""
 
     impression_id: str = "impression_id"
     """Which list a row belongs to; always needed."""
@@ -41,31 +41,16 @@ class EvaluatorSettings(ConfigSection):
     """Columns that hold scores to compare the model with, list by list."""
     timezone: str = "UTC"
     """IANA name; of hours, and of times without a zone."""
-    resamples: int = EvaluationConfig.model_fields["resamples"].get_default()
-    """Bootstrap resamples of the users."""
-    cold_item_clicks: int = EvaluationConfig.model_fields["cold_item_clicks"].get_default()
-    """An item with fewer clicks before its list is cold."""
-    cold_user_clicks: int = EvaluationConfig.model_fields["cold_user_clicks"].get_default()
-    """A user with fewer clicks before the list is cold."""
     seed: int = Field(0, ge=0)
     """Of the resamples and of the method `random`."""
     metric_prefix: str = ""
     """Put before every metric's and file's name, for several evaluations in one run."""
 
-    def evaluation(self) -> EvaluationConfig:
-        """The settings of `recsys.evaluation.evaluate`. Raises ValidationError for a value out of range."""
-        return EvaluationConfig(
-            resamples=self.resamples,
-            cold_item_clicks=self.cold_item_clicks,
-            cold_user_clicks=self.cold_user_clicks,
-        )
-
 
 def read_settings(config: Mapping[str, Any] | None) -> EvaluatorSettings:
     """The settings of an `evaluator_config`. Raises ConfigError for an unknown key or a value out of range."""
     try:
-        settings = EvaluatorSettings.model_validate(dict(config or {}))
-        settings.evaluation()
+        return EvaluatorSettings.model_validate(dict(config or {}))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
@@ -73,4 +58,3 @@ def read_settings(config: Mapping[str, Any] | None) -> EvaluatorSettings:
         raise ConfigError(
             f"evaluator_config key {key!r}: {problem['msg']}, got {problem['input']!r}; known keys: {known}"
         ) from error
-    return settings

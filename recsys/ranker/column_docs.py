@@ -1,9 +1,9 @@
-"""What each column of the ranker's matrix is, for people: features say it themselves, for text columns this file."""
+"""Documentation of each column of the ranker's matrix: a feature has its own, those of text columns are here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf, isinf
 from typing import Any
 
@@ -35,19 +35,8 @@ class ColumnDoc:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; a range without an end has None there."""
-        return {
-            "name": self.name,
-            "meaning": self.meaning,
-            "unit": self.unit,
-            "low": None if isinf(self.low) else self.low,
-            "high": None if isinf(self.high) else self.high,
-            "known": self.known,
-            "missing": self.missing,
-            "places": list(self.places),
-            "categorical": self.categorical,
-            "monotone": self.monotone,
-            "shown": self.shown or self.name,
-        }
+        ends = {name: None if isinf(end) else end for name, end in (("low", self.low), ("high", self.high))}
+        return asdict(self) | ends | {"shown": self.shown or self.name}
 
     @property
     def range(self) -> str:
@@ -59,16 +48,17 @@ class ColumnDoc:
         return f"{self.low:g} to {self.high:g}"
 
 
+def _cosine(name: str, meaning: str, missing: str, *, low: float = -1.0, places: tuple[str, ...] = ()) -> ColumnDoc:
+    return ColumnDoc(name, meaning, "cosine", low, 1.0, REQUEST_TIME, missing, places)
+
+
 TEXT_DOCS = (
-    ColumnDoc(
+    _cosine(
         LEXICAL_COLUMN,
         "TF-IDF cosine of the item's text with the mean of the history's texts.",
-        "cosine",
-        0.0,
-        1.0,
-        REQUEST_TIME,
         "the history or the item has no known term",
-        place_names(LEXICAL_COLUMN),
+        low=0.0,
+        places=place_names(LEXICAL_COLUMN),
     ),
     ColumnDoc(
         TEXT_SCORE,
@@ -81,16 +71,12 @@ TEXT_DOCS = (
         place_names(TEXT_SCORE),
     ),
     *(
-        ColumnDoc(
+        _cosine(
             name,
-            f"Cosine of the item's text vector with {what}.",
-            "cosine",
-            -1.0,
-            1.0,
-            REQUEST_TIME,
+            f"Cosine of the item's text vector with {history_vector}.",
             "the item has no text, or no item of the history has",
         )
-        for name, what in zip(
+        for name, history_vector in zip(
             TEXT_COLUMNS[1:],
             ("that of the latest clicked item", "the nearest one of the history", "the mean of the history's"),
             strict=True,
@@ -99,36 +85,24 @@ TEXT_DOCS = (
 )
 """The columns that read text, in the order of the matrix."""
 
-_CO_CLICK = "of the item to the history's items, by who clicked both"
 COLLABORATIVE_DOCS = (
     *(
-        ColumnDoc(
+        _cosine(
             name,
-            f"{words} similarity {_CO_CLICK}.",
-            "cosine",
-            0.0,
-            1.0,
-            REQUEST_TIME,
+            f"{statistic} similarity of the item to the history's items, by who clicked both.",
             "the history is empty",
+            low=0.0,
         )
-        for name, words in zip(CO_CLICK_COLUMNS, ("Mean", "Best", "Latest"), strict=True)
+        for name, statistic in zip(CO_CLICK_COLUMNS, ("Mean", "Best", "Latest"), strict=True)
     ),
-    ColumnDoc(
+    _cosine(
         FACTOR_COLUMN,
         "Cosine of the item's factors with the mean of the history's, in a truncated SVD of past clicks.",
-        "cosine",
-        -1.0,
-        1.0,
-        REQUEST_TIME,
         "the item, or every item of the history, is not in the tables",
     ),
-    ColumnDoc(
+    _cosine(
         AUDIENCE_COLUMN,
         "Cosine of the history's mean text vector with the mean text vector of the item's past clickers.",
-        "cosine",
-        -1.0,
-        1.0,
-        REQUEST_TIME,
         "the item has no audience yet, or no item of the history has a text",
     ),
 )

@@ -9,7 +9,6 @@ from typing import Any
 
 import mlflow
 import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
@@ -19,6 +18,8 @@ from mlflow.utils.time import get_current_time_millis
 from recsys.audit.report import AuditReport
 from recsys.config import Config
 from recsys.evaluation.report import Evaluation
+from recsys.report.figures import Figure
+from recsys.report.page import figure_page
 
 
 def log_config(config: Config) -> None:
@@ -50,8 +51,8 @@ def log_steps(columns: Mapping[str, Sequence[float]]) -> None:
 
 
 def log_figure(figure: Figure, name: str) -> None:
-    """A plot as plots/NAME.png."""
-    mlflow.log_figure(figure, f"plots/{name}.png")
+    """A figure as plots/NAME.html."""
+    mlflow.log_text(figure_page(figure), f"plots/{name}.html")
 
 
 def log_frame(frame: pd.DataFrame, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What a report tells: the values, measured elsewhere, that its sections write down."""
+"""The data of a report: values that were measured elsewhere and that its sections show."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ import pandas as pd
 from features.arrays import Float64
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.examples import ListExamples
-from recsys.evaluation.plots import CurvePoint
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
 from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.metrics.calibration import Calibration
 from recsys.ranker.shap import ShapSummary
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """State of a training after one step. loss: on the training rows, NaN if not measured. ndcg_at_10: on the
+    validation lists. phase: what was being trained, such as "head"; one phase follows another."""
+
+    loss: float
+    ndcg_at_10: float
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,18 +49,18 @@ class Gains:
 
 @dataclass(frozen=True)
 class ReportData:
-    """A report. What is None or empty has no section.
+    """What a report shows. What is None or empty has no section.
 
-    facts: names and values of what was read and made. evaluation: methods on the test lists. compared: the two methods
-    that slices and examples set side by side. slices: their ndcg_at_10 and its difference, three columns.
-    calibration: of the method `calibrated`. notes: why something that a reader would look for is missing.
+    summary: names and values of the data and the models. evaluation: methods on the test lists. comparison: the two
+    methods that slices and examples compare. slices: their ndcg_at_10 and its difference, three columns. calibration:
+    of the method `calibrated`. notes: why something that a reader would look for is missing.
     """
 
     title: str
     subtitle: str
-    facts: tuple[tuple[str, str], ...]
+    summary: tuple[tuple[str, str], ...]
     evaluation: Evaluation
-    compared: MethodComparison | None = None
+    comparison: MethodComparison | None = None
     slices: tuple[SliceResult, ...] = ()
     curves: tuple[Curve, ...] = ()
     gains: Gains | None = None
@@ -72,15 +81,15 @@ def primary_comparison(evaluation: Evaluation) -> MethodComparison | None:
 
 
 def slice_comparison(
-    lists: pd.DataFrame, lift: MethodComparison, *, resamples: int, seed: int
+    lists: pd.DataFrame, comparison: MethodComparison, *, resamples: int, seed: int
 ) -> tuple[SliceResult, ...]:
     """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
 
-    lists: one row each, as `Evaluation.frame`.
+    lists: one row each, as `Evaluation.per_impression_frame`.
     """
     values: dict[str, Float64] = {}
     for prefix in ("", COLD_ITEMS):
-        names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (lift.over, lift.method)]
+        names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (comparison.over, comparison.method)]
         if set(names) <= set(lists.columns):
             before, after = (lists[name].to_numpy(np.float64) for name in names)
             values[prefix] = np.column_stack([before, after, after - before])

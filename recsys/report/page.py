@@ -1,60 +1,57 @@
-"""The page: a head with its style, a list of sections, and each section that has something to tell.
-
-page(content) -> str, one HTML file that refers to nothing outside itself
-"""
+"""HTML pages that refer to nothing outside themselves: the report, and single figures. Jinja2 escapes all values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from datetime import UTC, datetime, timedelta
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from recsys.evaluation.report import count, format_interval, verdict
 from recsys.report.content import ReportData
-from recsys.report.html import Html, element, join, paragraph
-from recsys.report.list_sections import calibration_section, examples_section, slices_section
-from recsys.report.model_sections import contributions_section, curves_section, gains_section
-from recsys.report.result_sections import cold_section, data_section, headline, lifts_section, results_section
+from recsys.report.figures import Figure
+from recsys.report.sections import SECTIONS
 
-_STYLE = Path(__file__).with_name("page.css")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class ReportSection:
-    """A part of the page. key: its anchor. render: its markup, None where the content has nothing for it."""
-
-    key: str
-    title: str
-    render: Callable[[ReportData], Html | None]
+def report_page(content: ReportData) -> str:
+    """The report as one HTML document: a headline, and each section that has something to show."""
+    pairs = [(section, section.values(content)) for section in SECTIONS]
+    sections = [(section, values) for section, values in pairs if values is not None]
+    return _ENVIRONMENT.get_template("page.html").render(title=content.title, content=content, sections=sections)
 
 
-SECTIONS = (
-    ReportSection("results", "Results", results_section),
-    ReportSection("lifts", "Lifts", lifts_section),
-    ReportSection("slices", "Slices", slices_section),
-    ReportSection("cold", "Cold items and users", cold_section),
-    ReportSection("curves", "Learning curves", curves_section),
-    ReportSection("gains", "What the trees split on", gains_section),
-    ReportSection("contributions", "What moves the scores", contributions_section),
-    ReportSection("calibration", "Scores as probabilities", calibration_section),
-    ReportSection("examples", "Lists that changed", examples_section),
-    ReportSection("data", "Data, slices and models", data_section),
-)
-"""The sections in their order; to add one, add a line."""
+def figure_page(figure: Figure) -> str:
+    """A figure as an HTML document of its own."""
+    return _ENVIRONMENT.get_template("figure.html").render(title=figure.title, charts=figure.charts)
 
 
-def page(content: ReportData) -> str:
-    """The report as one HTML document."""
-    shown = [(section, body) for section in SECTIONS if (body := section.render(content)) is not None]
-    links = element("nav", None, *(element("a", {"href": f"#{one.key}"}, one.title) for one, _ in shown))
-    parts = [element("section", {"id": one.key}, element("h2", None, one.title), body) for one, body in shown]
-    main = element(
-        "main", None, element("h1", None, content.title), paragraph(content.subtitle), headline(content), links, *parts
+def _minute(microseconds: int) -> str:
+    return (_EPOCH + timedelta(microseconds=microseconds)).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _tick(value: float) -> str:
+    return f"{0.0 if math.isclose(value, 0.0, abs_tol=1e-12) else value:.4g}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("recsys.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    head = join(
-        [
-            Html('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
-            element("title", None, content.title),
-            Html(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>"),
-        ]
-    )
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{main}</body></html>\n'
+    environment.filters |= {
+        "count": count,
+        "figure": format_interval,
+        "minute": _minute,
+        "tick": _tick,
+        "verdict": verdict,
+    }
+    environment.tests["finite"] = math.isfinite
+    return environment
+
+
+_ENVIRONMENT = _environment()

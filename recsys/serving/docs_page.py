@@ -1,32 +1,28 @@
 """The page that shows the HTTP API and tries it out: Swagger UI, with its files from this machine and not from the web.
 
-The files are those of the package fastapi-offline. Addresses are relative, so the page also works behind a path prefix.
+The files are those of the package fastapi-offline. Its own page is not used: its addresses start at the root, so it
+does not work behind a path prefix that the server does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from importlib import resources
-from typing import Any
-
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 
-SCRIPT, STYLE = "swagger-ui-bundle.js", "swagger-ui.css"
-_MEDIA_TYPES = {SCRIPT: "text/javascript", STYLE: "text/css"}
 _NO_ICON = "data:,"
 _SETTINGS = {"validatorUrl": None, "tryItOutEnabled": True}
 """Without a validator: the usual one sends the API's address to a site on the web."""
 
 
 def add_api_page(app: FastAPI) -> None:
-    """Serve the page at /docs and its two files below it."""
+    """Serve the page at /docs and its files below it."""
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=f"{app.title} API",
-        swagger_js_url=f"docs/{SCRIPT}",
-        swagger_css_url=f"docs/{STYLE}",
+        swagger_js_url="docs/swagger-ui-bundle.js",
+        swagger_css_url="docs/swagger-ui.css",
         swagger_favicon_url=_NO_ICON,
         swagger_ui_parameters=_SETTINGS,
     )
@@ -35,14 +31,4 @@ def add_api_page(app: FastAPI) -> None:
     async def docs() -> HTMLResponse:
         return page
 
-    for name in _MEDIA_TYPES:
-        app.add_api_route(f"/docs/{name}", _file(name), include_in_schema=False)
-
-
-def _file(name: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    content = (resources.files("fastapi_offline") / "static" / name).read_bytes()
-
-    async def answer() -> Response:
-        return Response(content, media_type=_MEDIA_TYPES[name], headers={"cache-control": "max-age=86400"})
-
-    return answer
+    app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))

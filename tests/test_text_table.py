@@ -2,8 +2,7 @@
 
 import pytest
 
-from recsys.evaluation.report import text_table
-from recsys.evaluation.text_table import display_width, padded
+from recsys.evaluation.text_table import text_table
 
 
 @pytest.mark.parametrize(
@@ -22,8 +21,7 @@ from recsys.evaluation.text_table import display_width, padded
     ],
 )
 def test_a_wide_character_takes_two_cells_and_a_mark_none(text: str, width: int) -> None:
-    assert display_width(text) == width
-    assert padded(text, 5) == text + " " * (5 - width)
+    assert text_table([["12345", "|"], [text, "|"]]).splitlines()[1] == "  " + text + " " * (5 - width) + "  |"
 
 
 def test_columns_line_up_beside_chinese_and_hebrew() -> None:
