@@ -43,7 +43,7 @@ __all__ = ["cli", "main", "one_line", "run"]
 def cli(debug: bool) -> None:
     """Rank candidate items for users by text and behaviour."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "urllib3", "mlflow", "alembic"):
+    for noisy in ("httpx", "urllib3", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
