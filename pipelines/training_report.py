@@ -41,11 +41,7 @@ def training_html(
         summary=_summary(report),
         evaluation=evaluation,
         comparison=comparison,
-        slices=(
-            slice_comparison(evaluation.per_impression_frame(), comparison, resamples=settings.resamples, seed=seed)
-            if comparison
-            else ()
-        ),
+        slices=slice_comparison(evaluation.per_impression_frame(), comparison, resamples=settings.resamples, seed=seed),
         curves=(encoder_curve(trained), ranker_curve(ranked)),
         gains=ranker_gains(ranked),
         contributions=_contributions(chain, ranked),
@@ -59,7 +55,7 @@ def training_html(
 
 def encoder_curve(trained: TrainedEncoder) -> Curve:
     """The encoder's training loss and validation nDCG@10 by validation."""
-    points = tuple(CurvePoint(one.loss, one.validation_ndcg, one.phase) for one in trained.records)
+    points = tuple(CurvePoint(record.loss, record.validation_ndcg, record.phase) for record in trained.records)
     return Curve("Encoder", "validation no.", points, trained.counts.used, trained.counts.validated)
 
 
@@ -79,11 +75,11 @@ def ranker_gains(ranked: RankerResult) -> Gains:
 def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     data, slices = report["data"], report["slices"]
     return (
-        *((one, f"{data[one]:,}") for one in ("items", "users", "events", "impressions", "candidates", "rejected")),
+        *((name, f"{data[name]:,}") for name in ("items", "users", "events", "impressions", "candidates", "rejected")),
         ("from", str(data["first"])),
         ("to", str(data["last"])),
         ("fingerprint", str(data["fingerprint"])[:16]),
-        *((f"slice {one}, lists", f"{n:,}") for one, n in slices.items()),
+        *((f"slice {name}, lists", f"{n:,}") for name, n in slices.items()),
         ("seconds", f"{sum(report['seconds'].values()):.0f}"),
         ("most memory, MiB", f"{report['peak_rss_mb']:,}"),
     )
@@ -102,7 +98,7 @@ def _contributions(chain: TrainingContext, ranked: RankerResult) -> ShapSummary:
         threads=chain.threads,
     )
     names = shown_names(ranked.features)
-    named = tuple(replace(one, column=names.get(one.column, one.column)) for one in summary.columns)
+    named = tuple(replace(column, column=names.get(column.column, column.column)) for column in summary.columns)
     return replace(summary, columns=named)
 
 

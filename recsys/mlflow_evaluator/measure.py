@@ -65,18 +65,23 @@ class Measurement:
                 values |= _ends(f"{prefix}{name}", interval)
         for name, interval in self.evaluation.lifts.items():
             values |= _ends(f"lift.{_metric_name(name)}", interval)
-        for one in self.slices:
-            if one.by not in _NOT_METRICS:
-                for name, interval in zip(self.slice_columns, one.intervals, strict=True):
-                    values[f"slice.{_metric_name(one.name)}.{_metric_name(name)}"] = interval.mean
+        for result in self.slices:
+            if result.by not in _NOT_METRICS:
+                for name, interval in zip(self.slice_columns, result.intervals, strict=True):
+                    values[f"slice.{_metric_name(result.name)}.{_metric_name(name)}"] = interval.mean
         return {name: float(value) for name, value in values.items() if value == value}
 
     def slice_table(self) -> pd.DataFrame:
         """One row a slice: by, value, lists, users, then NAME, NAME_low and NAME_high of each column."""
         table = []
-        for one in self.slices:
-            row: dict[str, object] = {"by": one.by, "value": one.value, "lists": one.n_lists, "users": one.n_users}
-            for name, interval in zip(self.slice_columns, one.intervals, strict=True):
+        for result in self.slices:
+            row: dict[str, object] = {
+                "by": result.by,
+                "value": result.value,
+                "lists": result.n_lists,
+                "users": result.n_users,
+            }
+            for name, interval in zip(self.slice_columns, result.intervals, strict=True):
                 row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
             table.append(row)
         return pd.DataFrame(table)

@@ -166,8 +166,8 @@ class ReliabilityChart:
     @property
     def plane(self) -> Plane:
         """The axes, both from 0 to the same value."""
-        values = [value for one in self.bins for value in (one.predicted, *astuple(one.clicked)) if value == value]
-        limit = max(0.0, *values) if values else 0.0
+        ends = [end for bin_ in self.bins for end in (bin_.predicted, *astuple(bin_.clicked)) if end == end]
+        limit = max([0.0, *ends])
         return Plane(Scale.over([0.0, limit], max_ticks=6), Scale.over([0.0, limit]))
 
     @property

@@ -81,12 +81,14 @@ def primary_comparison(evaluation: Evaluation) -> MethodComparison | None:
 
 
 def slice_comparison(
-    lists: pd.DataFrame, comparison: MethodComparison, *, resamples: int, seed: int
+    lists: pd.DataFrame, comparison: MethodComparison | None, *, resamples: int, seed: int
 ) -> tuple[SliceResult, ...]:
     """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
 
-    lists: one row each, as `Evaluation.per_impression_frame`.
+    lists: one row each, as `Evaluation.per_impression_frame`. Empty without a comparison.
     """
+    if comparison is None:
+        return ()
     values: dict[str, Float64] = {}
     for prefix in ("", COLD_ITEMS):
         names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (comparison.over, comparison.method)]

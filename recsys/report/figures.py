@@ -56,13 +56,13 @@ def slice_intervals(slices: Sequence[SliceResult], columns: Sequence[str]) -> Fi
     column = columns.index(LIFT_METRIC)
     rows = [
         IntervalRow(
-            label=one.name,
-            interval=one.intervals[column],
-            figure=format_interval(one.intervals[column]),
-            note=_size(one),
-            is_text=bool(one.value),
+            label=result.name,
+            interval=result.intervals[column],
+            figure=format_interval(result.intervals[column]),
+            note=_size(result),
+            is_text=bool(result.value),
         )
-        for one in slices
+        for result in slices
     ]
     chart = IntervalChart(rows, "slice", f"mean {LIFT_METRIC}, 95% interval over users")
     return Figure(f"Slices of the lists: {LIFT_METRIC}", (chart,))
@@ -99,7 +99,7 @@ def feature_importance(gains: Gains) -> Figure:
 
 
 def ledger(
-    lines: Mapping[str, str],
+    notes: Mapping[str, str],
     quality: Mapping[str, Interval],
     lifts: Mapping[str, Interval],
     cold_lifts: Mapping[str, Interval],
@@ -109,11 +109,11 @@ def ledger(
 ) -> Figure:
     """Lines of the text-lift ledger: nDCG@10, and the paired difference to line `over`, on all lists and on cold items.
 
-    lines: the note of each line by its name. The others: by a line's name.
+    All by a line's name. notes: what stands below each name.
     """
     row_name = "line of the ledger"
     charts = (
-        IntervalChart(_rows(quality, lines), row_name, f"mean {LIFT_METRIC}, 95% interval over users"),
+        IntervalChart(_rows(quality, notes), row_name, f"mean {LIFT_METRIC}, 95% interval over users"),
         *(
             IntervalChart(
                 [IntervalRow(name, interval, _signed(interval)) for name, interval in intervals.items()],

@@ -50,20 +50,20 @@ def _slices(report: ReportData) -> Values | None:
     if comparison is None or not report.slices:
         return None
     axis = f"{comparison.method} over {comparison.over}: difference in {LIFT_METRIC}, 95% interval over users"
-    chart = IntervalChart([_slice_row(one) for one in report.slices], "slice", axis, mark_zero=True)
+    chart = IntervalChart([_slice_row(result) for result in report.slices], "slice", axis, mark_zero=True)
     return {"comparison": comparison, "few_users": FEW_USERS, "charts": (chart,)}
 
 
-def _slice_row(one: SliceResult) -> IntervalRow:
-    before, after, difference = one.intervals
-    few = " (few)" if one.n_users < FEW_USERS else ""
+def _slice_row(result: SliceResult) -> IntervalRow:
+    before, after, difference = result.intervals
+    few = " (few)" if result.n_users < FEW_USERS else ""
     values = f"{format_interval(before)} to {format_interval(after)}".replace(" ", "\N{NO-BREAK SPACE}")
     return IntervalRow(
-        label=one.name,
+        label=result.name,
         interval=difference,
         figure=format_interval(difference, signed=True),
-        note=f"{count(one.n_lists, 'list')} of {count(one.n_users, 'user')}{few}; {values}",
-        is_text=bool(one.value),
+        note=f"{count(result.n_lists, 'list')} of {count(result.n_users, 'user')}{few}; {values}",
+        is_text=bool(result.value),
     )
 
 
@@ -95,7 +95,9 @@ def _contributions(report: ReportData) -> Values | None:
         return None
     largest = summary.columns[:CONTRIBUTION_COLUMNS]
     decimals = _decimals(largest[0].size.mean)
-    rows = [IntervalRow(one.column, one.size, _size(one.size, decimals), _direction(one)) for one in largest]
+    rows = [
+        IntervalRow(column.column, column.size, _size(column.size, decimals), _direction(column)) for column in largest
+    ]
     axis = "mean |contribution| to the score, 95% interval over users"
     return {"summary": summary, "charts": (IntervalChart(rows, "column", axis, from_zero=True),)}
 
