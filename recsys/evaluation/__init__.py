@@ -1,1 +1,1 @@
-"""Methods on the test lists: slices, comparison, the promotion gate, plots."""
+"""Methods on the test lists: slices, comparison, the promotion gate."""

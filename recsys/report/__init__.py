@@ -1,1 +1,1 @@
-"""The report of a training or an evaluation as one HTML file that needs nothing else: no network, no script."""
+"""The HTML report of a training or an evaluation, and its figures: files that need nothing else, no network, no script."""
