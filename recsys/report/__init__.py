@@ -1,1 +1,1 @@
-"""The HTML report of a training or an evaluation, and its figures: files that need nothing else, no network, no script."""
+"""The HTML report of a training or an evaluation, and its figures, as files that need no network and no script."""
