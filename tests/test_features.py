@@ -31,7 +31,7 @@ from features.definitions.attribute_measures import (
 )
 from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.column_names import column_names
-from features.definitions.custom_file import read_own
+from features.definitions.custom_file import read_custom_features
 from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
 from features.log import UNKNOWN, Log
 from features.matrix.columns import feature_matrix
@@ -203,7 +203,7 @@ def test_the_catalogue_has_the_promised_columns_and_every_feature_says_what_it_i
 
 def test_every_value_of_the_catalogue_is_in_its_range_or_missing(tiny_log: Log) -> None:
     reader = reader_of(tiny_log, 0, (A, B, C, D), NOON)
-    own = read_own(Path(__file__).with_name("own_features.py")).features
+    own = read_custom_features(Path(__file__).with_name("own_features.py")).features
     for feature in (*catalogue(categories={"brand": ("acme",)}, numbers=("price",), vectors=("image",)), *own):
         values = feature.measure.compute(reader)
         known = values[~np.isnan(values)]

@@ -21,7 +21,7 @@ from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, ma
 from features.arrays import NO_TIME, Float32
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Aggregate, Count, days, hours
 from features.definitions.builtin import catalogue, required_aggregates
-from features.definitions.custom_file import read_own
+from features.definitions.custom_file import read_custom_features
 from features.definitions.event_measures import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
 from features.log import Catalog, Log
@@ -45,7 +45,7 @@ EVERYTHING = (
     Feature("brand_impressions", "Shown.", CountOf(Count(IMPRESSION, ("brand",), hours(1)))),
     Feature("item_views", "Views.", CountOf(Count("view", ITEM, hours(1)))),
     Feature("user_likes", "Likes.", CountOf(Count("like", USER))),
-    *read_own(Path(__file__).with_name("own_features.py")).features,
+    *read_custom_features(Path(__file__).with_name("own_features.py")).features,
 )
 
 

@@ -16,6 +16,22 @@ from features.history import Histories
 from features.log import Catalog, Requests
 from features.tables.event_types import canonical_type
 
+__all__ = [
+    "CATALOGUE",
+    "CLICK",
+    "DATED_CLICK",
+    "IMPRESSION",
+    "ITEM",
+    "USER",
+    "USER_ITEM",
+    "Count",
+    "First",
+    "Last",
+    "days",
+    "hours",
+    "of_category",
+    "user_of_category",
+]
 CELLS_PER_WINDOW = 24
 """A window's edge moves in steps of window / 24: a counter keeps at most 25 cells of it."""
 
@@ -90,7 +106,17 @@ def window_edge(moment: Int64, window: int) -> Int64:
 
 
 @dataclass(frozen=True)
-class Count:
+class _EventsByKey:
+    what: str
+    by: Key
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "what", canonical_type(self.what))
+        category_of(self.by)
+
+
+@dataclass(frozen=True)
+class Count(_EventsByKey):
     """How many events before the request. Integer, never missing: 0 for an unknown user or item.
 
     what: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. by: which of them; a
@@ -98,13 +124,10 @@ class Count:
     24, or None for all time; events without a date count in all time alone.
     """
 
-    what: str
-    by: Key
     window: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "what", canonical_type(self.what))
-        category_of(self.by)
+        super().__post_init__()
         window = self.window
         if window is not None and (not isinstance(window, int) or window <= 0 or window % CELLS_PER_WINDOW):
             raise ValueError(
@@ -114,27 +137,13 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Last:
+class Last(_EventsByKey):
     """Time of the latest dated event before the request, in microseconds; NO_TIME where there is none."""
-
-    what: str
-    by: Key
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "what", canonical_type(self.what))
-        category_of(self.by)
 
 
 @dataclass(frozen=True)
-class First:
+class First(_EventsByKey):
     """Time of the first dated event before the request, in microseconds; NO_TIME where there is none."""
-
-    what: str
-    by: Key
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "what", canonical_type(self.what))
-        category_of(self.by)
 
 
 Aggregate = Count | Last | First

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import ClassVar
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features.arrays import CsrLists, Float64, Int64
-from features.clock import DAY, SECOND
-from features.definitions.aggregates import Aggregate, FeatureReader
-from features.definitions.event_measures import PUBLICATION, REQUEST_TIME, microseconds_since
+from features.arrays import Float64
+from features.clock import DAY, MINUTE
+from features.definitions.aggregates import FeatureReader
+from features.definitions.event_measures import PUBLICATION, FeatureFunction, microseconds_since
 from features.history_cosine import history_cosines
+from features.tables.time_zones import local_of_utc
 
-MINUTE = 60 * SECOND
+__all__ = ["Age", "HistoryLength", "Hour", "ItemCategory", "ItemNumber", "VectorSimilarity", "Weekday"]
 _MONDAY = 3
 """Days from the Monday before to 1 January 1970, a Thursday."""
 
 
 @dataclass(frozen=True)
-class Age:
+class Age(FeatureFunction):
     """Time since the item was published; 0 for an item shown before its stated publication."""
 
     unit: ClassVar[str] = "days"
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
     missing: ClassVar[str] = "the item has no published_at"
     known: ClassVar[str] = PUBLICATION
-    categorical: ClassVar[bool] = False
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """No aggregates."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
@@ -43,19 +35,11 @@ class Age:
 
 
 @dataclass(frozen=True)
-class HistoryLength:
+class HistoryLength(FeatureFunction):
     """How many distinct items the user's history holds, at most as many as the encoder reads."""
 
     unit: ClassVar[str] = "items"
-    low: ClassVar[float] = 0.0
     high: ClassVar[float] = 50.0
-    missing: ClassVar[str] = "never"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing but the history."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Items, (n_rows,)."""
@@ -63,60 +47,40 @@ class HistoryLength:
 
 
 @dataclass(frozen=True)
-class Hour:
+class Hour(FeatureFunction):
     """Hour of the request in the configured time zone, with its fraction."""
 
     unit: ClassVar[str] = "hours since midnight"
-    low: ClassVar[float] = 0.0
     high: ClassVar[float] = 24.0
-    missing: ClassVar[str] = "never"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """No aggregates."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Hours, (n_rows,)."""
-        return _to_rows(reader, _local_times(reader) % DAY // MINUTE / 60)
+        local = local_of_utc(reader.requests.time, reader.timezone)
+        return _to_rows(reader, local % DAY // MINUTE / 60)
 
 
 @dataclass(frozen=True)
-class Weekday:
+class Weekday(FeatureFunction):
     """Day of the week of the request in the configured time zone, Monday 0."""
 
     unit: ClassVar[str] = "days since Monday"
-    low: ClassVar[float] = 0.0
     high: ClassVar[float] = 6.0
-    missing: ClassVar[str] = "never"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """No aggregates."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
-        return _to_rows(reader, ((_local_times(reader) // DAY + _MONDAY) % 7).astype(np.float64))
+        local = local_of_utc(reader.requests.time, reader.timezone)
+        return _to_rows(reader, ((local // DAY + _MONDAY) % 7).astype(np.float64))
 
 
 @dataclass(frozen=True)
-class ItemNumber:
+class ItemNumber(FeatureFunction):
     """A numeric column of the items table."""
 
     unit: ClassVar[str] = "as in the items table"
     low: ClassVar[float] = -np.inf
-    high: ClassVar[float] = np.inf
     missing: ClassVar[str] = "the item has no such number"
     known: ClassVar[str] = PUBLICATION
-    categorical: ClassVar[bool] = False
     column: str
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """No aggregates."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """The number, (n_rows,)."""
@@ -124,38 +88,32 @@ class ItemNumber:
 
 
 @dataclass(frozen=True)
-class ItemCategory:
+class ItemCategory(FeatureFunction):
     """A categorical column of the items table as a position in `vocabulary`, which is stored with the model.
 
     Of several values the one that stands first in the vocabulary counts.
     """
 
     unit: ClassVar[str] = "position in the vocabulary"
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
     missing: ClassVar[str] = "the item has no value, or none of the vocabulary"
     known: ClassVar[str] = PUBLICATION
     categorical: ClassVar[bool] = True
     column: str
     vocabulary: tuple[str, ...]
 
-    def reads(self) -> tuple[Aggregate, ...]:
-        """No aggregates."""
-        return ()
-
     def compute(self, reader: FeatureReader) -> Float64:
         """Position, (n_rows,)."""
         positions = _positions(self.vocabulary)
         column = reader.catalog.categories[self.column]
         position_of_value = np.array([positions.get(value, np.inf) for value in column.values] or [np.inf])
-        values = _row_values(reader, self.column)
+        values = column.codes.take(reader.requests.item)
         padded = np.append(position_of_value[values.codes], np.inf)
         first = np.minimum.reduceat(padded, values.offsets[:-1]) if len(values) else padded[:0]
         return np.where((values.lengths() > 0) & np.isfinite(first), first, np.nan)
 
 
 @dataclass(frozen=True)
-class VectorSimilarity:
+class VectorSimilarity(FeatureFunction):
     """Cosine of the item's vector with the mean vector of the history's items, from a vector column of the items."""
 
     unit: ClassVar[str] = "cosine"
@@ -163,40 +121,11 @@ class VectorSimilarity:
     high: ClassVar[float] = 1.0
     missing: ClassVar[str] = "the item has no vector, or no item of the history has one"
     known: ClassVar[str] = PUBLICATION
-    categorical: ClassVar[bool] = False
     column: str
-
-    def reads(self) -> tuple[Aggregate, ...]:
-        """Nothing but the history."""
-        return ()
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Cosine, (n_rows,)."""
         return history_cosines(reader.catalog.vectors[self.column], reader.histories.items, reader.requests)
-
-
-def _row_values(reader: FeatureReader, column: str) -> CsrLists:
-    return reader.catalog.categories[column].codes.take(reader.requests.item)
-
-
-def _local_times(reader: FeatureReader) -> Int64:
-    """Microseconds since 1970 on the local clock at each request, (n,)."""
-    time = reader.requests.time
-    days, day = np.unique(time // DAY, return_inverse=True)
-    offsets = _offsets(days * DAY, reader.timezone)
-    changing = offsets != _offsets((days + 1) * DAY, reader.timezone)
-    found = offsets[day]
-    rows = np.flatnonzero(changing[day])
-    minutes, minute = np.unique(time[rows] // MINUTE, return_inverse=True)
-    found[rows] = _offsets(minutes * MINUTE, reader.timezone)[minute]
-    return time + found
-
-
-def _offsets(times: Int64, timezone: str) -> Int64:
-    """Microseconds by which the local clock is ahead of UTC at each time, (n,)."""
-    zone = ZoneInfo(timezone)
-    local = [datetime.fromtimestamp(second, zone).utcoffset() or timedelta() for second in (times // SECOND).tolist()]
-    return np.array([offset // timedelta(microseconds=1) for offset in local], np.int64)
 
 
 def _to_rows(reader: FeatureReader, values: Float64) -> Float64:

@@ -5,7 +5,7 @@ Names are <entity>_<measure>[_<window>]. Position is never a feature: it is not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
 from features.definitions.aggregates import (
@@ -34,17 +34,18 @@ from features.definitions.attribute_measures import (
     Weekday,
 )
 from features.definitions.column_names import column_names
-from features.definitions.event_measures import CountOf, Feature, Lift, Rate, Recency, Share
+from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
 from features.definitions.feature_names import Make, in_words, named_features
 
 ALL_TIME = "all"
-WINDOWS: tuple[tuple[str, int | None], ...] = (
-    ("1h", hours(1)),
-    ("1d", days(1)),
-    ("7d", days(7)),
-    ("30d", days(30)),
-    (ALL_TIME, None),
-)
+WINDOWS: dict[str, tuple[int | None, str]] = {
+    "1h": (hours(1), "in the last hour"),
+    "1d": (days(1), "in the last day"),
+    "7d": (days(7), "in the last 7 days"),
+    "30d": (days(30), "in the last 30 days"),
+    ALL_TIME: (None, "ever"),
+}
+"""Microseconds of each window, and what people call it."""
 AFFINITY_SMOOTHING = 5.0
 
 
@@ -77,32 +78,15 @@ def required_aggregates(features: Sequence[Feature]) -> tuple[Aggregate, ...]:
 
 def _item_features(smoothing: float) -> tuple[Feature, ...]:
     return (
-        *(
-            Feature(
-                f"item_clicks_{name}",
-                f"Clicks on the item, {_words(name)}.",
-                CountOf(Count(CLICK, ITEM, window)),
-                place=True,
-            )
-            for name, window in WINDOWS
+        *_by_window("item_clicks", "Clicks on the item", lambda window: CountOf(Count(CLICK, ITEM, window))),
+        *_by_window(
+            "item_impressions", "Lists that showed the item", lambda window: CountOf(Count(IMPRESSION, ITEM, window))
         ),
-        *(
-            Feature(
-                f"item_impressions_{name}",
-                f"Lists that showed the item, {_words(name)}.",
-                CountOf(Count(IMPRESSION, ITEM, window)),
-                place=True,
-            )
-            for name, window in WINDOWS
-        ),
-        *(
-            Feature(
-                f"item_click_rate_{name}",
-                f"Clicks per impression of the item, {_words(name)}, smoothed towards the catalogue's rate.",
-                Rate(Count(DATED_CLICK, ITEM, window), Count(IMPRESSION, ITEM, window), smoothing),
-                place=True,
-            )
-            for name, window in WINDOWS
+        *_by_window(
+            "item_click_rate",
+            "Clicks per impression of the item",
+            lambda window: Rate(Count(DATED_CLICK, ITEM, window), Count(IMPRESSION, ITEM, window), smoothing),
+            further=", smoothed towards the catalogue's rate",
         ),
         Feature("item_age", "Time since the item was published.", Age(), place=True),
         Feature("item_click_recency", "Time since the item's latest click.", Recency(Last(CLICK, ITEM)), place=True),
@@ -112,10 +96,12 @@ def _item_features(smoothing: float) -> tuple[Feature, ...]:
 
 def _user_features() -> tuple[Feature, ...]:
     return (
-        *(
-            Feature(f"user_clicks_{name}", f"Clicks of the user, {_words(name)}.", CountOf(Count(CLICK, USER, window)))
-            for name, window in WINDOWS
-            if name != "1h"
+        *_by_window(
+            "user_clicks",
+            "Clicks of the user",
+            lambda window: CountOf(Count(CLICK, USER, window)),
+            windows=("1d", "7d", "30d", ALL_TIME),
+            place=False,
         ),
         Feature("user_click_recency", "Time since the user's latest click.", Recency(Last(CLICK, USER))),
         Feature("user_history_length", "Distinct items in the user's history.", HistoryLength()),
@@ -137,46 +123,38 @@ def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
 
 def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
     by_user, words = user_of_category(column), in_words(column)
-    return (
-        Feature(f"item_{name}", f"The item's {words}.", ItemCategory(column, vocabulary)),
-        *(
-            Feature(
-                f"{name}_clicks_{window}",
-                f"Clicks on items of the same {words}, {_words(window)}.",
-                CountOf(Count(CLICK, of_category(column), length)),
-                place=True,
-            )
-            for window, length in WINDOWS
-            if window in ("7d", ALL_TIME)
-        ),
-        Feature(
-            f"user_{name}_clicks",
-            f"Clicks of the user on items of the same {words}.",
-            CountOf(Count(CLICK, by_user)),
-            place=True,
-        ),
-        Feature(
-            f"user_{name}_share",
-            f"Share of the user's clicks that went to the same {words}.",
-            Share(CLICK, column),
-            place=True,
-        ),
-        Feature(
-            f"user_{name}_affinity",
+    of_user = (
+        ("clicks", f"Clicks of the user on items of the same {words}.", CountOf(Count(CLICK, by_user))),
+        ("share", f"Share of the user's clicks that went to the same {words}.", Share(CLICK, column)),
+        (
+            "affinity",
             f"The user's share of clicks on the same {words}, smoothed, by everybody's share.",
             Lift(CLICK, column, AFFINITY_SMOOTHING),
-            place=True,
         ),
-        Feature(
-            f"user_{name}_recency",
-            f"Time since the user's latest click on the same {words}.",
-            Recency(Last(CLICK, by_user)),
-            place=True,
+        ("recency", f"Time since the user's latest click on the same {words}.", Recency(Last(CLICK, by_user))),
+    )
+    return (
+        Feature(f"item_{name}", f"The item's {words}.", ItemCategory(column, vocabulary)),
+        *_by_window(
+            f"{name}_clicks",
+            f"Clicks on items of the same {words}",
+            lambda window: CountOf(Count(CLICK, of_category(column), window)),
+            windows=("7d", ALL_TIME),
         ),
+        *(Feature(f"user_{name}_{ending}", doc, measure, place=True) for ending, doc, measure in of_user),
     )
 
 
-def _words(window: str) -> str:
-    return {ALL_TIME: "ever", "1h": "in the last hour", "1d": "in the last day"}.get(
-        window, f"in the last {window.removesuffix('d')} days"
-    )
+def _by_window(
+    name: str,
+    doc: str,
+    measure: Callable[[int | None], FeatureFunction],
+    *,
+    windows: Collection[str] = tuple(WINDOWS),
+    place: bool = True,
+    further: str = "",
+) -> Iterator[Feature]:
+    """A feature for each window, named after it. doc, further: what its sentence says before and after the window."""
+    for window in windows:
+        length, words = WINDOWS[window]
+        yield Feature(f"{name}_{window}", f"{doc}, {words}{further}.", measure(length), place=place)

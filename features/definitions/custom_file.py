@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +16,12 @@ from pathlib import Path
 from features.definitions.aggregates import CLICK, DATED_CLICK, IMPRESSION, category_of
 from features.definitions.attribute_measures import ItemCategory, ItemNumber, VectorSimilarity
 from features.definitions.column_names import column_names
-from features.definitions.custom import MEASURES
-from features.definitions.event_measures import Feature
+from features.definitions.event_measures import Feature, FeatureFunction
 from features.errors import InputError
 
 _TUPLE = "FEATURES"
+_MEASURES = tuple(FeatureFunction.__subclasses__())
+"""What a feature of a file may measure: what both readers compute alike, from the past alone."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,23 @@ class CustomFeatures:
 
     def categories(self) -> Mapping[str, str]:
         """Categorical item columns that the features name, to the words for what names each."""
-        found: dict[str, str] = {}
-        for feature in self.features:
-            measure = feature.measure
-            columns = [category_of(read.by) for read in measure.reads()]
-            columns.append(measure.column if isinstance(measure, ItemCategory) else None)
-            found |= {column: self._words(feature) for column in columns if column and column not in found}
-        return found
+        return self._named(_categories_of)
 
     def numbers(self) -> Mapping[str, str]:
         """Numeric item columns that the features name, as `categories`."""
-        named = [(one, one.measure.column) for one in self.features if isinstance(one.measure, ItemNumber)]
-        return {column: self._words(feature) for feature, column in reversed(named)}
+        return self._named(lambda measure: [measure.column] if isinstance(measure, ItemNumber) else [])
 
     def vectors(self) -> Mapping[str, str]:
         """Vector columns of the items that the features name, as `categories`."""
-        named = [(one, one.measure.column) for one in self.features if isinstance(one.measure, VectorSimilarity)]
-        return {column: self._words(feature) for feature, column in reversed(named)}
+        return self._named(lambda measure: [measure.column] if isinstance(measure, VectorSimilarity) else [])
+
+    def _named(self, columns_of: Callable[[FeatureFunction], Iterable[str]]) -> dict[str, str]:
+        """The columns of all features, each with the words for the first that names it."""
+        return {
+            column: _in_words(feature, self.file)
+            for feature in reversed(self.features)
+            for column in columns_of(feature.measure)
+        }
 
     def check_names(self, taken: Collection[str]) -> None:
         """Raise InputError where a column of these features has a name that another one has."""
@@ -62,8 +63,8 @@ class CustomFeatures:
             clash = sorted(set(column_names((feature,))) & set(taken))
             if clash:
                 raise InputError(
-                    f"{self._words(feature)}: the catalogue has a column {clash[0]!r} already; give the feature "
-                    "another name"
+                    f"{_in_words(feature, self.file)}: the catalogue has a column {clash[0]!r} already; give the "
+                    "feature another name"
                 )
 
     def check_events(self, types: Collection[str]) -> None:
@@ -73,15 +74,12 @@ class CustomFeatures:
             for read in feature.measure.reads():
                 if read.what not in known:
                     raise InputError(
-                        f"{self._words(feature)}: expected an event type of the tables or one of "
+                        f"{_in_words(feature, self.file)}: expected an event type of the tables or one of "
                         f"{[CLICK, DATED_CLICK, IMPRESSION]}, got {read.what!r}; the tables have {sorted(types)}"
                     )
 
-    def _words(self, feature: Feature) -> str:
-        return f"feature {feature.name!r} of {self.file!r}"
 
-
-def read_own(path: Path) -> CustomFeatures:
+def read_custom_features(path: Path) -> CustomFeatures:
     """The features of a file. Raises InputError, which names the file and the line or the feature, where it cannot be
     read or executed, or holds anything but features in the words of `features.definitions.custom`.
     """
@@ -94,37 +92,45 @@ def read_own(path: Path) -> CustomFeatures:
 
 @lru_cache(maxsize=16)
 def load_custom_features(source: str, file: str) -> CustomFeatures:
-    """The features that a file's source makes; as `read_own`. This executes the source."""
+    """The features that a file's source makes; as `read_custom_features`. This executes the source."""
     module: dict[str, object] = {"__name__": "features_file"}
     try:
         exec(compile(source, file, "exec"), module)
     except Exception as error:
         raise InputError(f"features file {file!r}{_line(error, file)}: {type(error).__name__}: {error}") from error
-    found = module.get(_TUPLE)
-    if not isinstance(found, tuple) or not found:
-        raise InputError(f"features file {file!r}: expected a tuple {_TUPLE} of at least one feature, got {found!r}")
-    own = CustomFeatures(file, source, found)
-    _check(own)
-    return own
+    features = module.get(_TUPLE)
+    if not isinstance(features, tuple) or not features:
+        raise InputError(f"features file {file!r}: expected a tuple {_TUPLE} of at least one feature, got {features!r}")
+    _check(features, file)
+    return CustomFeatures(file, source, features)
 
 
-def _check(own: CustomFeatures) -> None:
+def _check(features: tuple[object, ...], file: str) -> None:
     names: set[str] = set()
-    for place, feature in enumerate(own.features):
+    for index, feature in enumerate(features):
         if not isinstance(feature, Feature):
-            raise InputError(f"features file {own.file!r}: expected {_TUPLE}[{place}] to be a Feature, got {feature!r}")
-        if not isinstance(feature.measure, MEASURES):
+            raise InputError(f"features file {file!r}: expected {_TUPLE}[{index}] to be a Feature, got {feature!r}")
+        if not isinstance(feature.measure, _MEASURES):
             raise InputError(
-                f"feature {feature.name!r} of {own.file!r}: expected a measure of features.definitions.custom, got "
+                f"{_in_words(feature, file)}: expected a measure of features.definitions.custom, got "
                 f"{feature.measure!r}"
             )
         columns = set(column_names((feature,)))
         if columns & names:
             raise InputError(
-                f"feature {feature.name!r} of {own.file!r}: expected distinct names, "
-                f"got more than one of {sorted(columns & names)}"
+                f"{_in_words(feature, file)}: expected distinct names, got more than one of {sorted(columns & names)}"
             )
         names |= columns
+
+
+def _in_words(feature: Feature, file: str) -> str:
+    return f"feature {feature.name!r} of {file!r}"
+
+
+def _categories_of(measure: FeatureFunction) -> list[str]:
+    columns = [category_of(read.by) for read in measure.reads()]
+    columns.append(measure.column if isinstance(measure, ItemCategory) else None)
+    return [column for column in columns if column is not None]
 
 
 def _line(error: Exception, file: str) -> str:

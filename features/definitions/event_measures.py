@@ -9,9 +9,10 @@ it are means over them. Measures that count nothing are in `features.definitions
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -34,6 +35,7 @@ from features.definitions.aggregates import (
     user_of_category,
 )
 
+__all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "Weighted"]
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
 AFTER_THE_FACT = "afterwards"
@@ -41,36 +43,34 @@ AFTER_THE_FACT = "afterwards"
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
-class FeatureFunction(Protocol):
-    """What a feature computes. unit, low, high: of its values. missing: when it is NaN. known: since when."""
+@dataclass(frozen=True)
+class FeatureFunction(ABC):
+    """What a feature computes. A subclass says its unit and its formula, and what differs from the defaults here.
+
+    low, high: smallest and largest possible value. known: since when the value is known, REQUEST_TIME or PUBLICATION.
+    categorical: whether values are codes of a vocabulary.
+    """
+
+    low: ClassVar[float] = 0.0
+    high: ClassVar[float] = np.inf
+    known: ClassVar[str] = REQUEST_TIME
+    categorical: ClassVar[bool] = False
 
     @property
+    @abstractmethod
     def unit(self) -> str:
         """Of the values."""
 
     @property
-    def low(self) -> float:
-        """Smallest possible value."""
-
-    @property
-    def high(self) -> float:
-        """Largest possible value."""
-
-    @property
     def missing(self) -> str:
         """When the value is NaN."""
-
-    @property
-    def known(self) -> str:
-        """Since when the value is known: REQUEST_TIME or PUBLICATION."""
-
-    @property
-    def categorical(self) -> bool:
-        """Whether values are codes of a vocabulary."""
+        return "never"
 
     def reads(self) -> tuple[Aggregate, ...]:
         """Every question that `compute` asks of the reader."""
+        return ()
 
+    @abstractmethod
     def compute(self, reader: FeatureReader) -> Float64:
         """The value of each candidate row, (n_rows,)."""
 
@@ -101,13 +101,9 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class CountOf:
+class CountOf(FeatureFunction):
     """A count as it is, or its mean over the candidate's values where the key is a category."""
 
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     read: Count
 
     @property
@@ -120,17 +116,17 @@ class CountOf:
         """Only where a mean is over nothing."""
         return missing_when(self.read.by)
 
-    def reads(self) -> tuple[Aggregate, ...]:
+    def reads(self) -> tuple[Count, ...]:
         """The count."""
         return (self.read,)
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Events, (n_rows,)."""
-        return _mean_over_values(reader, self.read)
+        return _mean_count(reader, self.read)
 
 
 @dataclass(frozen=True)
-class Rate:
+class Rate(FeatureFunction):
     """Clicks per impression, smoothed towards the catalogue's rate: (clicks + weight * prior) / (impressions + weight).
 
     The prior is the catalogue's clicks per impression before the request, in the same window, from the same counters.
@@ -138,10 +134,6 @@ class Rate:
     impressions that the prior counts for.
     """
 
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     clicks: Count
     impressions: Count
     weight: float
@@ -161,47 +153,41 @@ class Rate:
         lists = ", or only sampled lists exist" if self.impressions.what == IMPRESSION else ""
         return f"the catalogue has no {self.impressions.what} in the window{lists}"
 
-    def reads(self) -> tuple[Aggregate, ...]:
+    def reads(self) -> tuple[Count, ...]:
         """Both counts by their key and over the catalogue."""
-        return (self.clicks, self.impressions, _of_catalogue(self.clicks), _of_catalogue(self.impressions))
+        counts = (self.clicks, self.impressions)
+        return (*counts, *(replace(count, by=CATALOGUE) for count in counts))
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
-        clicks, shown = reader.count(self.clicks), reader.count(self.impressions)
-        all_clicks, all_shown = reader.count(_of_catalogue(self.clicks)), reader.count(_of_catalogue(self.impressions))
-        prior = ratio(all_clicks.astype(np.float64), all_shown.astype(np.float64))
-        return (clicks + self.weight * prior) / (shown + self.weight)
+        clicks, impressions, all_clicks, all_impressions = (reader.count(read) for read in self.reads())
+        prior = ratio(all_clicks, all_impressions)
+        return (clicks + self.weight * prior) / (impressions + self.weight)
 
 
 @dataclass(frozen=True)
-class Share:
+class Share(FeatureFunction):
     """The share of the user's events that went to items with the candidate's category value."""
 
     unit: ClassVar[str] = "ratio"
-    low: ClassVar[float] = 0.0
     high: ClassVar[float] = 1.0
     missing: ClassVar[str] = "the user has no such event, or the item no value of the category"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     what: str
     column: str
     window: int | None = None
 
-    def reads(self) -> tuple[Aggregate, ...]:
+    def reads(self) -> tuple[Count, ...]:
         """The user's events with the category value, and all of them."""
-        return (
-            Count(self.what, user_of_category(self.column), self.window),
-            Count(self.what, USER, self.window),
-        )
+        return tuple(Count(self.what, by, self.window) for by in (user_of_category(self.column), USER))
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
-        part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
-        return ratio(part, reader.count(Count(self.what, USER, self.window)).astype(np.float64))
+        in_category, of_user = self.reads()
+        return ratio(_mean_count(reader, in_category), reader.count(of_user))
 
 
 @dataclass(frozen=True)
-class Lift:
+class Lift(FeatureFunction):
     """How much more of the user's events than of everybody's go to the candidate's category value.
 
     ((part + weight * usual) / (whole + weight)) / usual, where usual is the catalogue's share of the value: 1 for a
@@ -209,40 +195,31 @@ class Lift:
     """
 
     unit: ClassVar[str] = "ratio of shares"
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
     missing: ClassVar[str] = "nobody has such an event with the category value, or the item has no value"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     what: str
     column: str
     weight: float
     window: int | None = None
 
-    def reads(self) -> tuple[Aggregate, ...]:
+    def reads(self) -> tuple[Count, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
         keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
         return tuple(Count(self.what, by, self.window) for by in keys)
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
-        part = _mean_over_values(reader, Count(self.what, user_of_category(self.column), self.window))
-        whole = reader.count(Count(self.what, USER, self.window))
-        value = _mean_over_values(reader, Count(self.what, of_category(self.column), self.window))
-        usual = ratio(value, reader.count(Count(self.what, CATALOGUE, self.window)).astype(np.float64))
+        user_in_category, of_user, in_category, of_all = self.reads()
+        part, whole = _mean_count(reader, user_in_category), reader.count(of_user)
+        usual = ratio(_mean_count(reader, in_category), reader.count(of_all))
         return ratio((part + self.weight * usual) / (whole + self.weight), usual)
 
 
 @dataclass(frozen=True)
-class Recency:
+class Recency(FeatureFunction):
     """Time since the latest event, or since the first one, at the request."""
 
     unit: ClassVar[str] = "seconds"
-    low: ClassVar[float] = 0.0
-    high: ClassVar[float] = np.inf
     missing: ClassVar[str] = "there is no such event with a date"
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     read: Last | First
 
     def reads(self) -> tuple[Aggregate, ...]:
@@ -255,46 +232,8 @@ class Recency:
         return microseconds_since(reader.requests.row_time(), time) / SECOND
 
 
-def missing_when(by: Key) -> str:
-    """When a mean over the candidate's values of a category is missing; never for a key without one."""
-    column = category_of(by)
-    return "never" if column is None else f"the item has no {column}"
-
-
-def _plural(what: str) -> str:
-    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(what, f"{what} events")
-
-
-def _of_catalogue(read: Count) -> Count:
-    return Count(read.what, CATALOGUE, read.window)
-
-
-def ratio(numerator: Float64, denominator: Float64) -> Float64:
-    """Quotient, NaN where the denominator is 0 or either is NaN."""
-    quotient = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
-    return quotient
-
-
-def microseconds_since(now: Int64, since: Int64) -> Float64:
-    """Microseconds from `since` to `now`, NaN where `since` is NO_TIME."""
-    return np.where(since == NO_TIME, np.nan, (now - np.where(since == NO_TIME, now, since)).astype(np.float64))
-
-
-def _mean_over_values(reader: FeatureReader, read: Count) -> Float64:
-    return mean_over_categories(reader, reader.count(read), read.by)
-
-
-def mean_over_categories(reader: FeatureReader, counts: Int64, by: Key) -> Float64:
-    """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
-    column = category_of(by)
-    if column is None:
-        return counts.astype(np.float64)
-    return ratio(counts.astype(np.float64), reader.n_values(column))
-
-
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(FeatureFunction):
     """Events of several types added up, each with a whole weight, so that sums are exact in any order.
 
     weights: event type to weight. `click` is any positive event: a like counts as a click too, and its own weight comes
@@ -303,9 +242,6 @@ class Weighted:
 
     unit: ClassVar[str] = "weighted events"
     low: ClassVar[float] = -np.inf
-    high: ClassVar[float] = np.inf
-    known: ClassVar[str] = REQUEST_TIME
-    categorical: ClassVar[bool] = False
     weights: Mapping[str, int]
     by: Key
     window: int | None = None
@@ -320,13 +256,45 @@ class Weighted:
         """Only where a mean is over nothing."""
         return missing_when(self.by)
 
-    def reads(self) -> tuple[Aggregate, ...]:
+    def reads(self) -> tuple[Count, ...]:
         """A count of each type."""
         return tuple(Count(what, self.by, self.window) for what in self.weights)
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Weighted events, (n_rows,)."""
         total = np.zeros(reader.requests.n_rows, np.int64)
-        for what, weight in self.weights.items():
-            total += weight * reader.count(Count(what, self.by, self.window))
+        for read, weight in zip(self.reads(), self.weights.values(), strict=True):
+            total += weight * reader.count(read)
         return mean_over_categories(reader, total, self.by)
+
+
+def missing_when(by: Key) -> str:
+    """When a mean over the candidate's values of a category is missing; never for a key without one."""
+    column = category_of(by)
+    return "never" if column is None else f"the item has no {column}"
+
+
+def _plural(what: str) -> str:
+    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(what, f"{what} events")
+
+
+def ratio(numerator: Float64 | Int64, denominator: Float64 | Int64) -> Float64:
+    """Quotient, NaN where the denominator is 0 or either is NaN."""
+    quotient = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
+
+
+def microseconds_since(now: Int64, since: Int64) -> Float64:
+    """Microseconds from `since` to `now`, NaN where `since` is NO_TIME."""
+    return np.where(since == NO_TIME, np.nan, (now - np.where(since == NO_TIME, now, since)).astype(np.float64))
+
+
+def _mean_count(reader: FeatureReader, read: Count) -> Float64:
+    return mean_over_categories(reader, reader.count(read), read.by)
+
+
+def mean_over_categories(reader: FeatureReader, counts: Int64, by: Key) -> Float64:
+    """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
+    column = category_of(by)
+    return counts.astype(np.float64) if column is None else ratio(counts, reader.n_values(column))

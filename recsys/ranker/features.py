@@ -10,7 +10,7 @@ import numpy as np
 from features.arrays import Int32
 from features.definitions.builtin import catalogue
 from features.definitions.column_names import column_names
-from features.definitions.custom_file import CustomFeatures, read_own
+from features.definitions.custom_file import CustomFeatures, read_custom_features
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Log
 from features.tables.items import CATEGORY, repeats
@@ -19,7 +19,7 @@ from recsys.config import Config
 
 def own_features(config: Config) -> CustomFeatures | None:
     """The features of the file that a configuration names, if it names one. Raises InputError for an unusable file."""
-    return None if config.features.file is None else read_own(Path(config.features.file))
+    return None if config.features.file is None else read_custom_features(Path(config.features.file))
 
 
 def feature_set(
