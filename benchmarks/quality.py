@@ -18,14 +18,13 @@ import numpy as np
 
 from benchmarks import intervals
 from benchmarks.report import Result, command
+from benchmarks.unbiased_test import UnbiasedTest, read_truth, unbiased_test
 from features.arrays import Float64
 from features.definitions.aggregates import CLICK, ITEM, Count
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options
 from pipelines.simulate import simulate
-from pipelines.simulation.truth import read_truth
-from pipelines.simulation.unbiased_test import UnbiasedTest, unbiased_test
 from pipelines.train import train
 from recsys.config import load_config
 from recsys.evaluation.evaluate import MethodComparison, evaluate

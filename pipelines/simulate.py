@@ -11,6 +11,7 @@ from __future__ import annotations
 import time as clock
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,18 @@ import pyarrow.parquet as pq
 
 from features.arrays import Float64, Int32, Int64, Strings
 from features.atomic_files import atomic_folder
-from pipelines.simulation.chinese import chinese
 from pipelines.simulation.pages import Pages, show
 from pipelines.simulation.site import HOURS, SimulatedItems, Users, make_items, make_readers, sign_up, topic_shares
 from pipelines.simulation.tables import TIME, SiteTables, ids, microseconds
-from pipelines.simulation.texts import Language, english, write_texts
+from pipelines.simulation.texts import Language, read_language, write_texts
 from pipelines.simulation.truth import write_truth
 
 MIN_ITEMS = 60
 """Fewer leave too little on the site at a time to fill a list."""
-LANGUAGES: Mapping[str, Callable[[], Language]] = {"en": english, "zh": chinese}
+LANGUAGES: Mapping[str, Callable[[], Language]] = {
+    "en": partial(read_language, "english"),
+    "zh": partial(read_language, "chinese"),
+}
 """Languages that texts are written in."""
 _UNKNOWN_READERS = 0.02
 _PART = 20_000

@@ -20,8 +20,7 @@ from pipelines import simulate as simulation
 from pipelines.data_options import read_options, read_options_of_model
 from pipelines.load import events_into, load_items_into
 from pipelines.score import score
-from pipelines.simulation.chinese import chinese
-from pipelines.simulation.texts import Language
+from pipelines.simulation.texts import Language, read_language
 from pipelines.train import train
 from recsys.config import load_config
 from recsys.encoder.text import item_texts
@@ -49,7 +48,7 @@ SETTINGS = (
 
 def few_topics() -> Language:
     """Two topics of each of the first six categories: few enough to be told apart within seconds."""
-    full = chinese()
+    full = read_language("chinese")
     names = full.categories[:6]
     parts = [[topic for topic in full.topics if topic.category == name][:2] for name in names]
     return dataclasses.replace(full, topics=tuple(topic for part in parts for topic in part))

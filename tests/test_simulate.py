@@ -8,14 +8,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.unbiased_test import clicks_before, read_truth, redraw_clicks, unbiased_test
 from features.errors import InputError
 from features.tables.load import load_log
 from pipelines.simulate import SimulationReport, simulate
-from pipelines.simulation.chinese import chinese
 from pipelines.simulation.pages import examination
-from pipelines.simulation.texts import english, write_texts
-from pipelines.simulation.truth import read_truth, redraw_clicks
-from pipelines.simulation.unbiased_test import clicks_before, unbiased_test
+from pipelines.simulation.texts import read_language, write_texts
 from recsys.config import EvaluationConfig
 from recsys.evaluation.evaluate import evaluate
 
@@ -95,7 +93,7 @@ def test_a_size_out_of_range_is_named(name: str, value: int, tmp_path: Path) -> 
 
 
 def test_a_topic_has_several_wordings_of_each_concept() -> None:
-    language = english()
+    language = read_language("english")
     assert len(language.topics) == 72 and len(language.categories) == 12
     for topic in language.topics:
         assert min(len(topic.who), len(topic.does), len(topic.what)) >= 4
@@ -116,9 +114,9 @@ def small_chinese(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_chinese_has_the_topics_of_english_in_characters_without_spaces(small_chinese: Path) -> None:
-    language = chinese()
+    language = read_language("chinese")
     assert len(language.topics) == 72 and len(language.categories) == 12
-    assert language.category_of().tolist() == english().category_of().tolist()
+    assert language.category_of().tolist() == read_language("english").category_of().tolist()
     for topic in language.topics:
         for wordings in (topic.who, topic.does, topic.what):
             assert len(set(wordings)) == 5 and all(HAN.fullmatch(words) for words in (topic.name, *wordings))
@@ -130,7 +128,7 @@ def test_chinese_has_the_topics_of_english_in_characters_without_spaces(small_ch
 
 
 def test_chinese_sentences_have_the_places_of_english_ones() -> None:
-    mine, other = chinese(), english()
+    mine, other = read_language("chinese"), read_language("english")
     for some, others in ((mine.titles, other.titles), (mine.descriptions, other.descriptions)):
         assert [set(re.findall(r"{(\w+)}", one)) for one in some] == [
             set(re.findall(r"{(\w+)}", one)) for one in others
@@ -144,7 +142,7 @@ def test_one_seed_gives_the_same_lists_clicks_and_truth_in_both_languages(small:
         assert (small_chinese / f"{file}.parquet").read_bytes() == (small[0] / f"{file}.parquet").read_bytes()
     place = {
         name: {topic.name: i for i, topic in enumerate(one.topics)}
-        for name, one in (("en", english()), ("zh", chinese()))
+        for name, one in (("en", read_language("english")), ("zh", read_language("chinese")))
     }
     mine, other = (table(folder, "truth/items") for folder in (small_chinese, small[0]))
     assert (mine["topic"].map(place["zh"]) == other["topic"].map(place["en"])).all()

@@ -10,9 +10,11 @@ import pytest
 from features.arrays import NO_TIME, Strings
 from features.atomic_files import atomic_file
 from features.errors import InputError
-from features.log import Catalog, Events, Impressions
+from features.log import Catalog, Events, Impressions, Requests
 from features.tables.load import load_log
-from features.tables.sampled_impressions import make_slates, write_slates
+from features.tables.negative_sampling import first_clicks
+from features.tables.negative_sampling import slates as sampled_lists
+from features.tables.sampled_impressions import DEFAULT_SIZE, DEFAULT_WINDOW, write_slates
 from recsys.metrics.ranking import list_metrics
 
 MINUTE = 60_000_000
@@ -38,6 +40,20 @@ def make_catalog(n: int, published_at: dict[int, int] | None = None) -> Catalog:
     for item, time in (published_at or {}).items():
         published[item] = time
     return Catalog(np.array([f"n{i:05d}" for i in range(n)], object), empty, empty, published)
+
+
+def make_slates(events: Events, catalog: Catalog, *, size: int = DEFAULT_SIZE, seed: int = 0) -> Impressions:
+    """Made-up lists of `size` candidates for every first click, in memory."""
+    firsts = first_clicks(events)
+    parts = sampled_lists(events, catalog, firsts, size=size, seed=seed, window=DEFAULT_WINDOW, block=len(events))
+    (lists,) = parts
+    row, column = np.nonzero(lists.item >= 0)
+    n = len(lists.user)
+    offsets = np.searchsorted(row, np.arange(n + 1))
+    requests = Requests(lists.user, lists.time, offsets, lists.item[row, column])
+    label = (column == lists.clicked[row]).astype(np.int8)
+    ids = np.array([f"s{number}" for number in range(n)], object)
+    return Impressions(requests, ids, np.ones(n, bool), label, (column + 1).astype(np.int32))
 
 
 def random_clicks(n: int, n_users: int, n_items: int, seed: int, *, arriving: bool = True) -> Events:
@@ -120,11 +136,6 @@ def test_items_that_are_not_yet_published_are_never_shown() -> None:
     assert [sorted(items.tolist()) for items in shown] == [[0, 1], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
 
 
-def test_events_of_unknown_users_alone_make_no_lists() -> None:
-    with pytest.raises(InputError, match="known users"):
-        make_slates(make_events([-1, -1], [0, 1], [1, 2]), make_catalog(2))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     events = random_clicks(400, 30, 60, seed=5)
@@ -138,6 +149,14 @@ def folder(tmp_path: Path) -> Path:
         }
     ).to_parquet(tmp_path / "events.parquet")
     return tmp_path
+
+
+def test_events_of_unknown_users_alone_make_no_lists(folder: Path) -> None:
+    events = pd.read_parquet(folder / "events.parquet")
+    events.assign(user_id=None).astype({"user_id": "str"}).to_parquet(folder / "events.parquet")
+    with pytest.raises(InputError, match="known users"):
+        write_slates(folder)
+    assert not (folder / "impressions.parquet").exists()
 
 
 def test_the_written_table_is_read_back_as_sampled_impressions(folder: Path) -> None:

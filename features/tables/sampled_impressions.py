@@ -22,29 +22,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.arrays import Strings
 from features.atomic_files import atomic_file
 from features.errors import InputError
-from features.log import Catalog, Events, Impressions, Log, Requests
+from features.log import Log
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log
 from features.tables.negative_sampling import FirstClicks, SampledImpressions, first_clicks, slates
+from features.tables.schema import WRITTEN_IMPRESSIONS
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SIZE = 20
 DEFAULT_WINDOW = 1_000
-_SCHEMA = pa.schema(
-    [
-        ("impression_id", pa.string()),
-        ("user_id", pa.string()),
-        ("timestamp", pa.timestamp("us", tz="UTC")),
-        ("item_id", pa.string()),
-        ("position", pa.int32()),
-        ("clicked", pa.int8()),
-        ("sampled", pa.bool_()),
-    ]
-)
 _TOGETHER = 20_000
 
 
@@ -78,28 +67,6 @@ class SlateReport:
         ]
 
 
-def make_slates(
-    events: Events, catalog: Catalog, *, size: int = DEFAULT_SIZE, seed: int = 0, window: int = DEFAULT_WINDOW
-) -> Impressions:
-    """Made-up lists of `size` candidates for every first click; see the module.
-
-    window: clicks that follow a list's moment and give its negatives. Raises ValueError for sizes out of range,
-    InputError where no list can be made.
-    """
-    parts = list(slates(events, catalog, first_clicks(events), size=size, seed=seed, window=window))
-    if not sum(len(part.user) for part in parts):
-        raise InputError("events: expected clicks of known users on two items or more, found none that makes a list")
-    user, time, item, clicked = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("user", "time", "item", "clicked")
-    )
-    shown = item >= 0
-    row, column = np.nonzero(shown)
-    offsets = np.concatenate([[0], np.cumsum(shown.sum(axis=1))]).astype(np.int64)
-    requests = Requests(user, time, offsets, item[row, column])
-    label = (column == clicked[row]).astype(np.int8)
-    return Impressions(requests, _ids(0, len(user)), np.ones(len(user), bool), label, (column + 1).astype(np.int32))
-
-
 def write_slates(
     folder: Path,
     *,
@@ -122,7 +89,7 @@ def write_slates(
     out = folder / "impressions.parquet"
     tally = _SlateTally()
     with atomic_file(out) as path:
-        with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        with pq.ParquetWriter(path, WRITTEN_IMPRESSIONS, compression="zstd") as writer:
             for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
                 writer.write_table(_table(part, tally.impressions, log))
                 tally.add(part)
@@ -134,13 +101,9 @@ def write_slates(
     return tally.report(out, firsts)
 
 
-def _ids(first: int, n: int) -> Strings:
-    return np.array([f"s{number:09d}" for number in range(first, first + n)], object)
-
-
 def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
     row, column = np.nonzero(part.item >= 0)
-    ids = pa.array(_ids(first, len(part.user)), pa.string())
+    ids = pa.array([f"s{number:09d}" for number in range(first, first + len(part.user))], pa.string())
     columns = [
         ids.take(pa.array(row)),
         pa.array(log.users[part.user[row]], pa.string()),
@@ -150,7 +113,7 @@ def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
         pa.array((column == part.clicked[row]).astype(np.int8)),
         pa.array(np.ones(len(row), bool)),
     ]
-    return pa.table(columns, schema=_SCHEMA)
+    return pa.table(columns, schema=WRITTEN_IMPRESSIONS)
 
 
 class _SlateTally:

@@ -136,3 +136,16 @@ IMPRESSIONS = Schema(
 USERS = Schema("users", (_id("user_id"),), allow_extra_columns=True)
 
 TABLES: dict[str, Schema] = {schema.table: schema for schema in (ITEMS, EVENTS, IMPRESSIONS, USERS)}
+
+WRITTEN_IMPRESSIONS = pa.schema(
+    [
+        ("impression_id", pa.string()),
+        ("user_id", pa.string()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("item_id", pa.string()),
+        ("position", pa.int32()),
+        ("clicked", pa.int8()),
+        ("sampled", pa.bool_()),
+    ]
+)
+"""Columns of the impressions tables that are made here."""

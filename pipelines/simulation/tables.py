@@ -13,24 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from features.arrays import Float64, Int32, Int64, Strings
+from features.clock import HOUR
+from features.tables.schema import WRITTEN_IMPRESSIONS
 from pipelines.simulation.pages import Shown
 
 START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)
 """When the impression log begins, microseconds since the epoch: a Monday."""
-HOUR = 3_600_000_000
 
 TIME = pa.timestamp("us", tz="UTC")
-_IMPRESSIONS = pa.schema(
-    [
-        ("impression_id", pa.string()),
-        ("user_id", pa.string()),
-        ("timestamp", TIME),
-        ("item_id", pa.string()),
-        ("position", pa.int32()),
-        ("clicked", pa.int8()),
-        ("sampled", pa.bool_()),
-    ]
-)
 _TRUTH = pa.schema(
     [
         ("impression_id", pa.string()),
@@ -76,7 +66,7 @@ class SiteTables:
         self._user_ids = pa.array(user_ids, pa.string())
         self._item_ids = pa.array(item_ids, pa.string())
         self._rng = rng
-        self._impressions = _Growing(folder / "impressions.parquet", _IMPRESSIONS)
+        self._impressions = _Growing(folder / "impressions.parquet", WRITTEN_IMPRESSIONS)
         self._truth = _Growing(folder / "truth" / "impressions.parquet", _TRUTH)
         self._events = _Growing(folder / "events.parquet", _EVENTS)
         self._waiting: list[Shown] = []

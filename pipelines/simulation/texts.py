@@ -3,18 +3,22 @@
 A topic has three concepts (who acts, what they do, what it is about) and each concept several wordings that share few
 words. An item is written in one wording of each concept for its title and often another for its description, and two
 items of one topic often share no word that tells the topic, while the sentences around it are shared by all topics.
-A language is a `Language` value: word lists and sentences. English stands here, Chinese in
-`pipelines.simulation.chinese`; lists of one length in every language keep the draws, and so the site, the same.
+A language is a file in `words/`: word lists and sentences. Lists of one length in every language, and the same places
+in their sentences, keep the draws the same, and so the site: its topics, lists and clicks, told in other words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from features.arrays import Int32, Int64, Strings
+
+_OTHER_WORDING = 0.7
+"""Share of the descriptions' concepts whose wording is drawn anew, rather than that of the title."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,38 @@ class Language:
         return np.array([self.categories.index(topic.category) for topic in self.topics], np.int32)
 
 
-def english() -> Language:
-    """The English of an American newspaper: 12 categories of 6 topics."""
-    return Language(topics_of("english"), _TITLES, _DESCRIPTIONS, _WHERE, _WHEN, _SOURCE)
+def read_language(name: str) -> Language:
+    """The language of `words/NAME.txt`.
+
+    A line `# SECTION` opens each field of a `Language`; then a sentence or a word has a line.
+    """
+    words = Path(__file__).with_name("words") / f"{name}.txt"
+    sections: dict[str, list[str]] = {}
+    for line in words.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            lines = sections.setdefault(line.removeprefix("# "), [])
+        elif line:
+            lines.append(line)
+    topics = _topics(iter(sections.pop("topics")))
+    return Language(topics, **{section: tuple(lines) for section, lines in sections.items()})
+
+
+def _topics(lines: Iterator[str]) -> tuple[Topic, ...]:
+    """The topics of a language.
+
+    A line `[category]` opens a category. A topic has three lines: its name and who acts, what they do, and what it is
+    about, each in several wordings of one meaning that share as few words as they can.
+    """
+    topics: list[Topic] = []
+    category = ""
+    for line in lines:
+        if line.startswith("["):
+            category = line.strip("[]")
+            continue
+        name, _, who = line.partition(": ")
+        concepts = (who, next(lines).removeprefix(". "), next(lines).removeprefix(". "))
+        topics.append(Topic(category, name, *(tuple(concept.split("; ")) for concept in concepts)))
+    return tuple(topics)
 
 
 def write_texts(language: Language, topic: Int32, rng: np.random.Generator) -> tuple[Strings, Strings]:
@@ -87,72 +120,3 @@ def _sentence(template: str, topic: Topic, words: Int64, setting: tuple[str, str
     )
     parts = filled.split(". ")
     return ". ".join(part[:1].upper() + part[1:] for part in parts)
-
-
-def topics_of(language: str) -> tuple[Topic, ...]:
-    """The topics of `words/LANGUAGE.txt`.
-
-    A line `[category]` opens a category. A topic has three lines: its name and who acts, what they do, and what it is
-    about, each in several wordings of one meaning that share as few words as they can.
-    """
-    topics: list[Topic] = []
-    category = ""
-    words = Path(__file__).with_name("words") / f"{language}.txt"
-    lines = iter(line for line in words.read_text(encoding="utf-8").splitlines() if line)
-    for line in lines:
-        if line.startswith("["):
-            category = line.strip("[]")
-            continue
-        name, _, who = line.partition(": ")
-        concepts = (who, next(lines).removeprefix(". "), next(lines).removeprefix(". "))
-        topics.append(Topic(category, name, *(tuple(concept.split("; ")) for concept in concepts)))
-    return tuple(topics)
-
-
-_OTHER_WORDING = 0.7
-
-_TITLES = (
-    "{who} {does} {when}",
-    "{who} {does} in {where}",
-    "{who} {does} ahead of {what}",
-    "{who} {does} amid talk of {what}",
-    "{where}'s {who} {does}",
-    "Why {who} {does} after {what}",
-    "How {who} {does}, from {where} to the nation",
-    "In {where}, {who} look beyond {what}",
-    "What {what} will mean for {who}",
-    "{what}: what {source} learned from {who}",
-    "{who} {does}. Is {what} next?",
-    "The week that {what} came to {where}",
-    "{source}: {who} {does}",
-    "Inside the push by {who} to {does}",
-)
-
-_DESCRIPTIONS = (
-    "As {who} {does}, {source} in {where} say that {what} could matter more than anyone expected {when}.",
-    "A closer look at {what}, and at what happens when {who} {does}. Our reporters spent a month in {where}.",
-    "Few people saw it coming: {who} {does}, and {what} may never look the same, according to {source}.",
-    "{source} explain what to know about {what} {when}, and why so many {who} are paying attention.",
-    "For years it was only an idea. Now {who} in {where} {does}, with {what} on the line {when}.",
-    "It began with {what}. Then, {when}, came the news from {where} that {who} would {does}.",
-    "The story of how {who} {does}, told by those who were there, with lessons on {what} from {source}.",
-    "Readers in {where} asked us about {what}. We put five of their questions to {who} and to {source}.",
-    "{when}, {who} are expected to {does}. Here is what that says about {what} and about {where}.",
-    "There is more than one way to see {what}, say {source}, as {who} {does} from {where} to the coast.",
-)
-
-_WHERE = (
-    "Ohio", "Texas", "Chicago", "Boston", "Florida", "Seattle", "Denver", "Atlanta", "Michigan", "Oregon",
-    "Phoenix", "Detroit", "Brooklyn", "Nashville", "Vermont", "Minnesota", "Baltimore", "Houston", "Nevada", "Georgia",
-    "Philadelphia", "Wisconsin", "San Diego", "Kentucky", "Pittsburgh", "New Jersey", "Miami", "Maine", "Utah",
-)  # fmt: skip
-
-_WHEN = (
-    "this week", "this year", "once again", "before summer", "after a long wait", "for the first time", "this weekend",
-    "in record numbers", "despite the doubts", "as never before", "by the end of the month", "one year on",
-)  # fmt: skip
-
-_SOURCE = (
-    "experts", "insiders", "local leaders", "three veterans", "longtime observers", "new reports", "critics",
-    "the people involved", "our columnists", "early figures", "neighbors", "two studies", "skeptics", "old hands",
-)  # fmt: skip

@@ -1,58 +1,18 @@
-"""The truth of a simulated site: written beside its tables, read back to check what a model has learnt."""
+"""The truth of a simulated site, written beside its tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.arrays import Float64, Int8, Int64, Strings
-from features.errors import InputError
+from features.arrays import Float64, Strings
 from pipelines.simulation import pages, site
 from pipelines.simulation.site import SimulatedItems, Users
 from pipelines.simulation.tables import TIME, microseconds
 from pipelines.simulation.texts import Language
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What is true of every shown candidate, in the order of impressions.parquet.
-
-    impression_id, item_id: (n_rows,) strings. interest: (n_rows,) P(click | looked at). examination: (n_rows,)
-    P(looked at). The logged click had the probability interest x examination.
-    """
-
-    impression_id: Strings
-    item_id: Strings
-    interest: Float64
-    examination: Float64
-
-    def __len__(self) -> int:
-        return len(self.interest)
-
-    def rows_of(self, impression_id: Strings, item_id: Strings) -> Int64:
-        """(n,) rows of pairs of ids, -1 for what was never shown: to line the truth up with any other table."""
-        mine = pd.MultiIndex.from_arrays([self.impression_id, self.item_id])
-        return mine.get_indexer(pd.MultiIndex.from_arrays([impression_id, item_id])).astype(np.int64)
-
-
-def read_truth(folder: Path) -> Truth:
-    """The truth of the data set in `folder`; raises InputError where it is no simulated one."""
-    path = folder / "truth" / "impressions.parquet"
-    if not path.is_file():
-        raise InputError(f"{str(path)!r}: expected the truth of a simulated data set, found none; simulate one first")
-    table = pq.read_table(path)
-    ids = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in ("impression_id", "item_id")]
-    return Truth(ids[0], ids[1], table["interest"].to_numpy(), table["examination"].to_numpy())
-
-
-def redraw_clicks(truth: Truth, seed: int) -> Int8:
-    """(n_rows,) clicks as they would be if readers looked at every position: labels without position bias."""
-    return (np.random.default_rng(seed).random(len(truth)) < truth.interest).astype(np.int8)
 
 
 def write_truth(
