@@ -87,6 +87,9 @@ def replaced_file(out: Path) -> Iterator[Path]:
     with _whole(out, "new") as partial:  # one name, so that what a killed command left is written over
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(out, error) from error
+        try:
             yield partial
             partial.replace(out)
         finally:

@@ -271,7 +271,7 @@ def test_a_full_disk_under_the_reject_file_is_one_line(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        full = pytest.raises(RecsysError, match=r"reject file .*items.jsonl' cannot be written: File too large")
+        full = pytest.raises(RecsysError, match=r"output .*items.jsonl' cannot be written: File too large")
         with full, Rejects(tmp_path / "rejects") as rejects:
             list(TableReader(tmp_path / "t.csv", ITEMS, timezone="UTC", rejects=rejects))
     finally:

@@ -11,13 +11,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from features.errors import InputError, RecsysError
+from features.atomic_files import replaced_file
+from features.errors import InputError
 from features.tables.encodings import FileOptions, encoding_advice, reason_for
 
 _LONGEST = 200
@@ -39,7 +40,8 @@ class Reject:
 class Rejects:
     """Counts rejected rows by table and reason, and writes them as `folder`/<table>.jsonl unless folder is None.
 
-    A context manager: the files get their names when it ends well or with an InputError, and vanish otherwise.
+    A context manager: the files get their names when it ends well or with an InputError, and vanish otherwise. Raises
+    RecsysError where they cannot be written.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -56,13 +58,11 @@ class Rejects:
         if self._folder is None:
             return
         if table not in self._files:
-            self._files[table] = self._open(self._folder / f"{table}.jsonl")
-        line = asdict(reject)
-        line["value"] = _cut(reject.value)
-        try:
-            self._files[table].write(json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise _unwritable(self._folder / f"{table}.jsonl", error) from error
+            partial = self._stack.enter_context(replaced_file(self._folder / f"{table}.jsonl"))
+            file = partial.open("w", encoding="utf-8", errors="replace")
+            self._files[table] = self._stack.enter_context(file)
+        line = asdict(reject) | {"value": _cut(reject.value)}
+        self._files[table].write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def by_reason(self, table: str) -> dict[str, int]:
         """How many rows of `table` were rejected, by reason, in alphabetical order."""
@@ -109,32 +109,16 @@ class Rejects:
             for table in tables:
                 (self._folder / f"{table}.jsonl").unlink(missing_ok=True)
 
-    def _open(self, path: Path) -> TextIO:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.with_name(f".{path.name}.part").open("w", encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        self._stack.callback(Path(file.name).unlink, missing_ok=True)
-        self._stack.callback(_close, file)
-        return file
-
     def __enter__(self) -> Rejects:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._stack:
-            if kind is None or issubclass(kind, InputError):
-                for file in self._files.values():
-                    part = Path(file.name)
-                    path = part.with_name(part.name[1:].removesuffix(".part"))
-                    try:
-                        file.close()
-                        part.replace(path)
-                    except OSError as problem:
-                        raise _unwritable(path, problem) from problem
+        if kind is None or issubclass(kind, InputError):
+            self._stack.close()
+        else:
+            self._stack.__exit__(kind, error, trace)
 
 
 def _cut(value: str | None) -> str | None:
@@ -152,15 +136,3 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _rounded_up(share: float) -> float:
     return math.ceil(share * 100) / 100
-
-
-def _close(file: TextIO) -> None:
-    """Close a file that is to be removed; what it could not write is of no interest."""
-    with suppress(OSError):
-        file.close()
-
-
-def _unwritable(path: Path, error: OSError) -> RecsysError:
-    return RecsysError(
-        f"reject file {str(path)!r} cannot be written: {error.strerror}; free some space or name another folder"
-    )
