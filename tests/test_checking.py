@@ -20,7 +20,7 @@ from features.tables.encodings import FileOptions
 from features.tables.rejects import Rejects
 from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, ColumnSpec, Kind, Schema
 from features.tables.table_reader import TableReader
-from features.tables.timestamps import read_times
+from features.tables.timestamps import MIXED, UNREADABLE, read_times
 
 NOON = 1_704_110_400  # 2024-01-01 12:00 UTC
 MICROS = NOON * 1_000_000
@@ -42,7 +42,11 @@ def times(
     found = read_times(read_text(array).values, timezone=timezone, unit=None, moment=moment)
     assert found is not None
     micros = found.values.cast(pa.int64()).to_pylist()
-    return micros, list(np.flatnonzero(found.unreadable)), list(np.flatnonzero(found.mixed)), found.unit
+    unreadable, mixed = (
+        sorted(row for bad, why in found.problems if why == reason for row in np.flatnonzero(bad))
+        for reason in (UNREADABLE, MIXED)
+    )
+    return micros, unreadable, mixed, found.unit
 
 
 def table(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.tables.time_zones import utc_of_local
-from features.tables.timestamps import moment_of, read_times
+from features.tables.timestamps import MIXED, UNREADABLE, Times, moment_of, read_times
 
 BERLIN = "Europe/Berlin"
 
@@ -27,7 +27,11 @@ def column(
     found = read_times(array, timezone=timezone, unit=None, moment=moment)
     assert found is not None
     texts = [None if one is None else said(one) for one in found.values.cast(pa.int64()).to_pylist()]
-    return texts, np.flatnonzero(found.unreadable).tolist(), np.flatnonzero(found.mixed).tolist(), found.unit
+    return texts, rows_of(found, UNREADABLE), rows_of(found, MIXED), found.unit
+
+
+def rows_of(times: Times, reason: str) -> list[int]:
+    return sorted(row for bad, why in times.problems if why == reason for row in np.flatnonzero(bad).tolist())
 
 
 def said(micros: int) -> str:

@@ -25,7 +25,7 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _MISSING_NUMBER = pa.array(["nan", "na", "n/a", "null", "none"], pa.large_string())
 _TRUE = pa.array(["true", "t", "yes", "1"], pa.large_string())
 _FALSE = pa.array(["false", "f", "no", "0"], pa.large_string())
-_LARGEST_LABEL = 30
+_LARGEST: dict[Kind, int] = {"label": 30, "count": np.iinfo(np.int32).max}
 _TEXT_TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -37,21 +37,28 @@ _TEXT_TYPES = (
 )
 
 
+Problem = tuple[Bool, str]
+"""(n,) mask of the cells that cannot be read, and why."""
+
+
 @dataclass(frozen=True)
 class ParsedCells:
-    """values: (n,) canonical array. problems: pairs of an (n,) mask of unreadable cells and their reason."""
+    """values: (n,) canonical array. problems: of the cells that cannot be read."""
 
     values: pa.Array
-    problems: tuple[tuple[Bool, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def occurring(*problems: Problem) -> tuple[Problem, ...]:
+    """Those of the problems that some cell has."""
+    return tuple((bad, why) for bad, why in problems if bad.any())
 
 
 def read_text(array: pa.Array) -> ParsedCells:
     """`array` as UTF-8 text where it is text or bytes, and as it is otherwise; dictionaries are resolved."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        array = array.cast(kind.value_type)
-        kind = array.type
-    if is_text(kind):
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if is_text(array.type):
         array = array.cast(pa.large_binary())
     if not pa.types.is_large_binary(array.type):
         return ParsedCells(array)
@@ -78,8 +85,8 @@ def _decoded(value: bytes) -> str | None:
 
 def mask_of(array: pa.Array | pa.BooleanScalar) -> Bool:
     """A boolean array as NumPy, null being False."""
-    found: Bool = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
-    return found
+    mask: Bool = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return mask
 
 
 def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCells:
@@ -98,8 +105,7 @@ def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCel
         return ParsedCells(values)
     floats = mask_of(pc.match_substring_regex(values, _FLOAT_ID))
     lines = mask_of(pc.match_substring_regex(values, r"[\r\n]"))
-    problems = ((floats, "float_id"), (lines, "line_break_in_id"))
-    return ParsedCells(values, tuple((bad, why) for bad, why in problems if bad.any()))
+    return ParsedCells(values, occurring((floats, "float_id"), (lines, "line_break_in_id")))
 
 
 def _decimal_ids(array: pa.Array) -> ParsedCells:
@@ -108,7 +114,7 @@ def _decimal_ids(array: pa.Array) -> ParsedCells:
     texts = [f"{value:.0f}" if value == value.to_integral_value() else None for value in distinct]
     values = pa.array(texts, pa.large_string()).take(coded.indices)
     fraction = mask_of(values.is_null()) & ~mask_of(array.is_null())
-    return ParsedCells(values, ((fraction, "float_id"),) if fraction.any() else ())
+    return ParsedCells(values, occurring((fraction, "float_id")))
 
 
 def uuids_as_text(array: pa.Array) -> pa.Array:
@@ -178,23 +184,21 @@ def _joined(lists: pa.Array, joiner: str) -> pa.Array:
 def read_numbers(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
     kind = array.type
-    problems: tuple[tuple[Bool, str], ...] = ()
+    bad = np.zeros(len(array), np.bool_)
     if pa.types.is_large_string(kind):
         array = pc.utf8_trim_whitespace(array)
         numeric = mask_of(pc.match_substring_regex(array, _NUMBER))
         nothing = mask_of(pc.or_(pc.is_in(pc.utf8_lower(array), _MISSING_NUMBER), pc.equal(array, "")))
         bad = ~numeric & ~nothing & ~mask_of(array.is_null())
-        problems = ((bad, "wrong_type"),) if bad.any() else ()
         array = pc.if_else(pa.array(numeric), array, None)
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
             raise _wrong_type(column, "numbers", kind, "write it as numbers")
         array = array.cast(pa.int8())
     numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        problems += ((infinite, "wrong_type"),)
-    return ParsedCells(pa.array(numbers, mask=~np.isfinite(numbers)), problems)
+    return ParsedCells(
+        pa.array(numbers, mask=~np.isfinite(numbers)), occurring((bad | np.isinf(numbers), "wrong_type"))
+    )
 
 
 def parse_integers(array: pa.Array, column: ColumnSpec, largest: int) -> ParsedCells:
@@ -207,11 +211,9 @@ def parse_integers(array: pa.Array, column: ColumnSpec, largest: int) -> ParsedC
     present = ~np.isnan(numbers)
     fraction = present & (numbers != np.floor(numbers))
     outside = present & ~fraction & ((numbers < 0) | (numbers > largest))
-    problems = list(cells.problems)
-    problems += [(bad, why) for bad, why in ((fraction, "wrong_type"), (outside, "out_of_range")) if bad.any()]
     usable = present & ~fraction & ~outside
-    whole = np.where(usable, numbers, 0).astype(np.int64)
-    return ParsedCells(pa.array(whole, mask=~usable).cast(CANONICAL[column.kind]), tuple(problems))
+    whole = pa.array(np.where(usable, numbers, 0).astype(np.int64), mask=~usable).cast(CANONICAL[column.kind])
+    return ParsedCells(whole, occurring(*cells.problems, (fraction, "wrong_type"), (outside, "out_of_range")))
 
 
 def read_flags(array: pa.Array, column: ColumnSpec) -> ParsedCells:
@@ -227,7 +229,7 @@ def read_flags(array: pa.Array, column: ColumnSpec) -> ParsedCells:
         numbers: Float64 = read_numbers(array, column).values.to_numpy(zero_copy_only=False)
         values = pa.array(numbers == 1.0, mask=~np.isin(numbers, (0.0, 1.0)))
         bad = ~np.isnan(numbers) & ~np.isin(numbers, (0.0, 1.0))
-    return ParsedCells(values, ((bad, "wrong_type"),) if bad.any() else ())
+    return ParsedCells(values, occurring((bad, "wrong_type")))
 
 
 def read_vectors(array: pa.Array, column: ColumnSpec) -> ParsedCells:
@@ -250,7 +252,7 @@ def read_vectors(array: pa.Array, column: ColumnSpec) -> ParsedCells:
         rows = pc.list_parent_indices(values).to_numpy()
         bad[np.unique(rows[~np.isfinite(flat)])] = True
         values = pc.if_else(pa.array(bad), pa.scalar(None, values.type), values)
-    return ParsedCells(values, ((bad, "wrong_type"),) if bad.any() else ())
+    return ParsedCells(values, occurring((bad, "wrong_type")))
 
 
 def _vector_of(text: str) -> list[float] | None:
@@ -277,10 +279,8 @@ def parse_cells(array: pa.Array, column: ColumnSpec, *, textual: bool) -> Parsed
         return ParsedCells(canonical_types(words.values), words.problems) if kind == "type" else words
     if kind == "number":
         return read_numbers(array, column)
-    if kind == "label":
-        return parse_integers(array, column, _LARGEST_LABEL)
-    if kind == "count":
-        return parse_integers(array, column, np.iinfo(np.int32).max)
+    if kind in _LARGEST:
+        return parse_integers(array, column, _LARGEST[kind])
     if kind == "flag":
         return read_flags(array, column)
     if kind == "vector":

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from features.arrays import Bool, Int64
 from features.atomic_files import atomic_folder
+from features.clock import SECOND
 from features.errors import InputError
 from features.log import HISTORY_TYPE
 from features.tables.cells import mask_of, read_text
@@ -32,7 +33,7 @@ from features.tables.delimited import CsvDialect, delimited_batches
 from features.tables.encodings import FileOptions, reason_for
 from features.tables.mind_report import MindReport
 from features.tables.raw_batch import RawBatch
-from features.tables.rejects import Reject, Rejects
+from features.tables.rejects import Rejects
 from features.tables.schema import CANONICAL
 from features.tables.sources import Source
 from features.tables.table_reader import DEFAULT_FILES
@@ -50,7 +51,6 @@ _IMPRESSIONS = pa.schema(
     [("impression_id", _TEXT), ("user_id", _TEXT), ("timestamp", _TIME), ("item_id", _TEXT), ("clicked", pa.int8())]
 )
 _EVENTS = pa.schema([("user_id", _TEXT), ("item_id", _TEXT), ("timestamp", _TIME), ("event_type", _TEXT)])
-_SECOND = 1_000_000
 _USERS_A_BATCH = 20_000
 
 
@@ -77,10 +77,8 @@ class _Import:
 
     def reject(self, raw: RawBatch, table: str, bad: Bool, reason: str, field: str, kept: Bool) -> None:
         """Count the rows `bad` that are still `kept`, and clear them."""
-        for index in np.flatnonzero(bad & kept):
-            value = raw.data.column(field)[int(index)].as_py()
-            text = None if value is None else value.decode("utf-8", "backslashreplace")
-            self.rejects.add(table, Reject(str(raw.file), int(raw.rows[index]), reason, field, text))
+        for reject in raw.rejected(bad & kept, reason, field):
+            self.rejects.add(table, reject)
         kept &= ~bad
 
 
@@ -245,7 +243,7 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
         lengths = np.array([len(one) for one in items], np.int64)
         flat = [item for one in items for item in one]
         ends = np.repeat(np.cumsum(lengths), lengths)
-        time = (state.first or 0) - _SECOND * (ends - np.arange(len(flat)))
+        time = (state.first or 0) - SECOND * (ends - np.arange(len(flat)))
         state.history_events += len(flat)
         state.met.update(flat)
         user = pa.array(names, _TEXT).take(pa.array(np.repeat(np.arange(len(names)), lengths)))
@@ -256,9 +254,6 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
 
 
 def _report(state: _Import) -> MindReport:
-    rejected = {**state.rejects.by_reason("news"), **state.rejects.by_reason("behaviors")}
-    for reason, count in state.rejects.by_reason("news").items():
-        rejected[reason] = count + state.rejects.by_reason("behaviors").get(reason, 0)
     return MindReport(
         items=len(state.described),
         undescribed=len(state.met - state.described),
@@ -268,5 +263,5 @@ def _report(state: _Import) -> MindReport:
         users=len(state.histories),
         history_events=state.history_events,
         differing_histories=sum(one.differs for one in state.histories.values()),
-        rejected=rejected,
+        rejected=dict(Counter(state.rejects.by_reason("news")) + Counter(state.rejects.by_reason("behaviors"))),
     )

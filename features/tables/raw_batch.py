@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from features.arrays import Int64
+from features.arrays import Bool, Int64
 from features.errors import InputError
 from features.tables.encodings import encoding_advice, is_utf8
 from features.tables.rejects import Reject
@@ -34,6 +35,20 @@ class RawBatch:
     def file(self) -> Path:
         """Where the rows stand."""
         return self.source.path
+
+    def value(self, index: int, field: str) -> str | None:
+        """A cell as text, None where it is null or the file has no such column."""
+        value = self.data.column(field)[index].as_py() if field in self.data.schema.names else None
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "backslashreplace")
+        return None if value is None else str(value)
+
+    def rejected(self, bad: Bool, reason: str, field: str) -> list[Reject]:
+        """The rows where the (n,) mask `bad` is True as rejects, for the value of `field`."""
+        return [
+            Reject(str(self.file), int(self.rows[index]), reason, field, self.value(int(index), field))
+            for index in np.flatnonzero(bad)
+        ]
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Strings
+from features.clock import moment_text
 from features.log import Log
 from features.tables.event_types import Doubt, canonical_type, doubt_of
 from features.tables.impressions import LONGEST_LIST
@@ -38,13 +39,7 @@ class TableCounts:
 
     def as_dict(self) -> dict[str, Any]:
         """The counts as JSON values."""
-        return {
-            "rows": self.rows,
-            "kept": self.kept,
-            "rejected": dict(self.rejected),
-            "repeats": self.repeats,
-            "emptied": dict(self.emptied),
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -85,22 +80,10 @@ class TableReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values; times are ISO 8601."""
-        return {
-            "items": self.items,
-            "undescribed": self.undescribed,
-            "users": self.users,
-            "events": self.events,
-            "clicks": self.clicks,
-            "impressions": self.impressions,
-            "candidates": self.candidates,
-            "matched": self.matched,
-            "added": self.added,
+        return asdict(self) | {
             "rejected": self.rejected,
-            "fingerprint": self.fingerprint,
             "first": _iso(self.first),
             "last": _iso(self.last),
-            "tables": {name: one.as_dict() for name, one in self.tables.items()},
-            "time_units": dict(self.time_units),
             "categories": list(self.categories),
             "event_types": {name: {"events": n, "click": click} for name, (n, click) in self.event_types.items()},
             "warnings": list(self.warnings),
@@ -140,7 +123,7 @@ class TableReport:
 
 
 def _iso(micros: int | None) -> str | None:
-    return None if micros is None else f"{np.datetime64(micros, 'us')}Z"
+    return None if micros is None else moment_text(micros)
 
 
 def fingerprint(log: Log) -> str:

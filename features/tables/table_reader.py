@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from features.arrays import Bool, Int64
 from features.errors import InputError
-from features.tables.cells import is_text, mask_of, parse_cells, read_text, uuids_as_text
+from features.tables.cells import ParsedCells, is_text, mask_of, occurring, parse_cells, read_text, uuids_as_text
 from features.tables.encodings import FileOptions, reason_for
 from features.tables.formats import columns_of, files_of, raw_batches
 from features.tables.null_words import NullWords, has_words, without_null_words
@@ -35,8 +35,6 @@ _WITHOUT_TIMES = (
     "hours, weekdays and ages then mean nothing"
 )
 _LIST = r"^\s*\[.*\]\s*$"
-_Read = tuple[pa.Array, tuple[tuple[Bool, str], ...]]
-"""Canonical values, and masks of the rows that cannot be read, each with its reason."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,9 @@ class TableReader:
     def __iter__(self) -> Iterator[CheckedBatch]:
         """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
         the end where there was no good row, or more bad ones than the options allow."""
-        self._require_times()
+        for column in self.schema.columns:
+            if column.kind == "time" and column.filled:
+                self._require_times(column)
         for file, found in zip(self._files, self.columns, strict=True):
             wanted: dict[str, set[Kind]] = {}
             for column in self.schema.columns:
@@ -125,19 +125,12 @@ class TableReader:
                     f"found {sorted(found)}{advice}"
                 )
 
-    def _require_times(self) -> None:
-        for column in self.schema.columns:
-            if column.kind != "time" or not column.filled:
-                continue
-            n_rows = 0
-            for raw in (raw for file in self._files for raw in raw_batches(file, {column.field: {column.kind}})):
-                if has_words(raw.data.column(column.field)):
-                    break
-                n_rows += len(raw.rows)
-            else:
-                self._fail_without_times(column, n_rows)
-
-    def _fail_without_times(self, column: ColumnSpec, n_rows: int) -> None:
+    def _require_times(self, column: ColumnSpec) -> None:
+        n_rows = 0
+        for raw in (raw for file in self._files for raw in raw_batches(file, {column.field: {column.kind}})):
+            if has_words(raw.data.column(column.field)):
+                return
+            n_rows += len(raw.rows)
         if n_rows:
             raise InputError(
                 f"{self.schema.table} table {str(self.path)!r}: expected times in column {column.field!r}, found none "
@@ -171,55 +164,50 @@ class TableReader:
             if column.filled:
                 self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", kept)
             return values
-        values, problems = self._distinct(raw, raw.data.column(column.field), column)
+        cells = self._distinct(raw, raw.data.column(column.field), column)
         if column.optional_date:
-            self._empty(raw, column, problems, kept)
-            return values
-        for bad, reason in problems:
+            self._empty(raw, column, cells, kept)
+            return cells.values
+        for bad, reason in cells.problems:
             self._reject(raw, column, bad, reason, kept)
         if column.kind == "category":
-            self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(values, _LIST)).sum())
-        if column.filled and values.null_count:
-            self._reject(raw, column, mask_of(values.is_null()), "missing_value", kept)
-        return values
+            self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(cells.values, _LIST)).sum())
+        if column.filled and cells.values.null_count:
+            self._reject(raw, column, mask_of(cells.values.is_null()), "missing_value", kept)
+        return cells.values
 
-    def _distinct(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> _Read:
-        """The values of a column; of text, whose parsing is slow, each distinct cell is read once."""
+    def _distinct(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> ParsedCells:
+        """The cells of a column; of text, whose parsing is slow, each distinct cell is read once."""
         if not pa.types.is_dictionary(array.type):
             if column.kind in ("text", "any") or not is_text(array.type):
-                values, problems, words = self._values(raw, array, column)
+                cells, words = self._cells(raw, array, column)
                 self.words.add(column, words)
-                return values, problems
+                return cells
             array = array.dictionary_encode()
-        values, problems, words = self._values(raw, array.dictionary, column)
+        cells, words = self._cells(raw, array.dictionary, column)
         self.words.add(column, None if words is None else words.take(array.indices))
         rows = array.indices.fill_null(len(array.dictionary)).to_numpy(zero_copy_only=False)
-        spread = tuple((np.append(bad, False)[rows], reason) for bad, reason in problems if bad.any())
-        return values.take(array.indices), spread
+        problems = tuple((np.append(bad, False)[rows], reason) for bad, reason in cells.problems)
+        return ParsedCells(cells.values.take(array.indices), problems)
 
-    def _values(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> tuple[*_Read, pa.Array | None]:
-        """As `_Read`, and what the cells hold of words for nothing, null elsewhere; None where there is none."""
+    def _cells(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> tuple[ParsedCells, pa.Array | None]:
+        """The canonical cells, and what they hold of words for nothing, null elsewhere; None where there is none."""
         text = read_text(uuids_as_text(array) if column.kind == "id" else array)
-        given, words = without_null_words(text.values, column)
-        values, problems = self._read(raw.file, given, column, textual=raw.is_text_format)
-        undecoded = tuple(
-            (bad, reason_for(raw.source.encoding) if raw.is_text_format else why) for bad, why in text.problems
-        )
-        return values, (*undecoded, *problems), words
-
-    def _read(self, file: Path, array: pa.Array, column: ColumnSpec, *, textual: bool) -> _Read:
+        values, words = without_null_words(text.values, column)
         try:
             if column.kind == "time":
-                return self._times(file, array, column)
-            cells = parse_cells(array, column, textual=textual)
+                cells = self._times(raw.file, values, column)
+            else:
+                cells = parse_cells(values, column, textual=raw.is_text_format)
         except (InputError, pa.ArrowException) as error:
-            raise InputError(f"file {str(file)!r}, {self.schema.table}: {' '.join(str(error).split())}") from error
+            raise InputError(f"file {str(raw.file)!r}, {self.schema.table}: {' '.join(str(error).split())}") from error
+        problems = [(bad, reason_for(raw.source.encoding) if raw.is_text_format else why) for bad, why in text.problems]
+        problems += cells.problems
         if column.kind == "vector":
-            wrong = self._wrong_length(cells.values, column)
-            return cells.values, (*cells.problems, (wrong, "vector_length"))
-        return cells.values, cells.problems
+            problems += occurring((self._wrong_length(cells.values, column), "vector_length"))
+        return ParsedCells(cells.values, tuple(problems)), words
 
-    def _times(self, file: Path, array: pa.Array, column: ColumnSpec) -> _Read:
+    def _times(self, file: Path, array: pa.Array, column: ColumnSpec) -> ParsedCells:
         unit = self._units.of(file, column.name)
         times = read_times(array, timezone=self._timezone, unit=unit, moment=column.moment)
         if times is None:
@@ -227,7 +215,7 @@ class TableReader:
         self._units.add(file, column.name, times, text=pa.types.is_large_string(array.type))
         if times.naive:
             self.naive.add(column.name)
-        return times.values, ((times.mixed, "time_unit_mixed"), (times.unreadable, "unreadable_time"))
+        return times
 
     def _wrong_length(self, values: pa.Array, column: ColumnSpec) -> Bool:
         lengths = pc.list_value_length(values)
@@ -236,18 +224,15 @@ class TableReader:
             self._lengths[column.name] = present[0].as_py()
         return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
 
-    def _empty(self, raw: RawBatch, column: ColumnSpec, problems: tuple[tuple[Bool, str], ...], kept: Bool) -> None:
+    def _empty(self, raw: RawBatch, column: ColumnSpec, cells: ParsedCells, kept: Bool) -> None:
         """Count the cells of an optional date that are none, which are null already; their rows are kept."""
-        rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(mask for mask, _ in problems)]) & kept)
+        rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(bad for bad, _ in cells.problems)]) & kept)
         if len(rows):
-            value = _shown(raw.data.column(column.field)[int(rows[0])].as_py())
-            self.observed.empty(column, len(rows), f"row {raw.rows[rows[0]]} of {raw.file.name}", value)
+            where = f"row {raw.rows[rows[0]]} of {raw.file.name}"
+            self.observed.empty(column, len(rows), where, raw.value(int(rows[0]), column.field))
 
     def _reject(self, raw: RawBatch, column: ColumnSpec, bad: Bool, reason: str, kept: Bool) -> None:
-        given = raw.data.column(column.field) if column.field in raw.data.schema.names else None
-        for index in np.flatnonzero(bad & kept):
-            value = None if given is None else _shown(given[int(index)].as_py())
-            self._pending.append(Reject(str(raw.file), int(raw.rows[index]), reason, column.field, value))
+        self._pending += raw.rejected(bad & kept, reason, column.field)
         kept &= ~bad
 
 
@@ -257,9 +242,3 @@ def _other_delimiter(found: list[str]) -> str:
     return (
         "" if other is None else f"; its columns seem to be separated by {other!r}, expected ',' in .csv, tabs in .tsv"
     )
-
-
-def _shown(value: object) -> str | None:
-    if value is None:
-        return None
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -10,7 +10,7 @@ zone become UTC by the one rule of `features.tables.time_zones`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -22,12 +22,14 @@ import pyarrow.compute as pc
 from features.arrays import Bool, Float64, Int64
 from features.errors import InputError
 from features.tables.calendar_numbers import are_dates, has_form, local_times
+from features.tables.cells import ParsedCells, mask_of, occurring
 from features.tables.time_zones import EARLIEST, LATEST, utc_of_local
 
 Epoch = Literal["s", "ms", "us"]
 Unit = Literal["s", "ms", "us", "calendar"]
 
 CANONICAL_TIME = pa.timestamp("us", "UTC")
+UNREADABLE, MIXED = "unreadable_time", "time_unit_mixed"
 EXPECTED = "ISO 8601, epoch s, ms or us, or a calendar number such as 20231114 or 20231114221320"
 """What a time may be, for messages."""
 _SCALE: dict[Epoch, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -42,15 +44,12 @@ _ISO_ZONE = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}
 
 
 @dataclass(frozen=True)
-class Times:
-    """values: (n,) timestamp[us, UTC], null where there is none or it is wrong. unreadable: (n,) True where there was
-    something that is no time. mixed: (n,) True for numbers of another unit than the file's. unit: of the numbers, None
+class Times(ParsedCells):
+    """values: (n,) timestamp[us, UTC], null where there is none or it is wrong. problems: for UNREADABLE where there is
+    something that is no time, for MIXED where a number is of another unit than the file's. unit: of the numbers, None
     while none was seen. naive: whether a time without a zone was read."""
 
-    values: pa.Array
-    unreadable: Bool
-    mixed: Bool
-    unit: Unit | None
+    unit: Unit | None = None
     naive: bool = False
 
 
@@ -99,14 +98,8 @@ def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, moment: boo
     if pa.types.is_large_string(kind):
         return _from_text(array, timezone, unit, moment)
     if pa.types.is_null(kind):
-        nothing = np.zeros(len(array), np.bool_)
-        return Times(pa.nulls(len(array), CANONICAL_TIME), nothing, nothing, unit)
+        return Times(pa.nulls(len(array), CANONICAL_TIME), unit=unit)
     return None
-
-
-def _mask(array: pa.Array) -> Bool:
-    found: Bool = array.fill_null(False).to_numpy(zero_copy_only=False)
-    return found
 
 
 def _from_timestamps(array: pa.Array, timezone: str, unit: Unit | None) -> Times:
@@ -116,11 +109,11 @@ def _from_timestamps(array: pa.Array, timezone: str, unit: Unit | None) -> Times
         values = _utc(micros, timezone) if zone is None else micros.cast(CANONICAL_TIME)
     except pa.ArrowException as error:
         raise InputError(f"times of type {array.type}: expected times between the years 1 and 9999: {error}") from error
-    nothing = np.zeros(len(array), np.bool_)
-    outside = _out_of_range(values)
+    micros = values.cast(pa.int64())
+    outside = mask_of(pc.or_(pc.less(micros, EARLIEST), pc.greater(micros, LATEST)))
     if outside.any():
         values = pc.if_else(pa.array(outside), pa.scalar(None, CANONICAL_TIME), values)
-    return Times(values, outside, nothing, unit, zone is None and array.null_count < len(array))
+    return Times(values, occurring((outside, UNREADABLE)), unit, zone is None and array.null_count < len(array))
 
 
 def _utc(local: pa.Array, timezone: str) -> pa.Array:
@@ -130,26 +123,21 @@ def _utc(local: pa.Array, timezone: str) -> pa.Array:
     return pa.array(utc_of_local(micros, timezone), mask=missing).cast(CANONICAL_TIME)
 
 
-def _out_of_range(values: pa.Array) -> Bool:
-    micros = values.cast(pa.int64())
-    return _mask(pc.or_(pc.less(micros, EARLIEST), pc.greater(micros, LATEST)))
-
-
 def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) -> Times:
     numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    present = np.isfinite(numbers)
+    finite = np.isfinite(numbers)
     whole = _whole(array, numbers)
     local, dated = local_times(whole)
-    if unit is None and present.any():
-        dates = are_dates(whole[dated], int((numbers[present] != 0).sum()))
-        unit = "calendar" if dates else _unit_of(float(np.median(np.abs(numbers[present]))))
+    if unit is None and finite.any():
+        dates = are_dates(whole[dated], int((numbers[finite] != 0).sum()))
+        unit = "calendar" if dates else _unit_of(float(np.median(np.abs(numbers[finite]))))
     if unit is None:
-        unreadable = present | np.isinf(numbers)
-        return Times(pa.nulls(len(array), CANONICAL_TIME), unreadable, np.zeros(len(array), np.bool_), None)
+        return Times(pa.nulls(len(array), CANONICAL_TIME), occurring((finite | np.isinf(numbers), UNREADABLE)))
     if unit == "calendar":
         values = pa.array(utc_of_local(local, timezone), mask=~dated).cast(CANONICAL_TIME)
-        mixed = present & ~dated & (whole != 0) & ~has_form(whole)
-        return Times(values, ~np.isnan(numbers) & ~dated & ~mixed, mixed, unit, bool(dated.any()))
+        mixed = finite & ~dated & (whole != 0) & ~has_form(whole)
+        unreadable = ~np.isnan(numbers) & ~dated & ~mixed
+        return Times(values, occurring((mixed, MIXED), (unreadable, UNREADABLE)), unit, bool(dated.any()))
     return _from_epoch(array, numbers, whole, dated, unit, moment)
 
 
@@ -164,21 +152,22 @@ def _whole(array: pa.Array, numbers: Float64) -> Int64:
 
 def _from_epoch(array: pa.Array, numbers: Float64, whole: Int64, dated: Bool, unit: Epoch, moment: bool) -> Times:
     """dated: (n,) where a number is a calendar number too: a mistake beside numbers that do count from 1970."""
-    present = np.isfinite(numbers)
-    size = np.where(present, np.abs(numbers), 0.0)
+    finite = np.isfinite(numbers)
+    size = np.where(finite, np.abs(numbers), 0.0)
     mixed = size >= dict(_BELOW)[unit]
     if moment:
         mixed |= (size > 0) & (size < _lower_bound(unit))
-    if unit != "s" or (present.any() and float(size[present].max()) > _OF_AN_EPOCH):
+    if unit != "s" or (finite.any() and float(size[finite].max()) > _OF_AN_EPOCH):
         mixed |= dated & ~((whole >= 10**11) & (whole < 10**12))
-    usable = present & ~mixed
+    usable = finite & ~mixed
     if pa.types.is_integer(array.type):
         micros = np.where(usable, whole, 0) * _SCALE[unit]
     else:
         micros = np.rint(np.where(usable, numbers, 0.0) * _SCALE[unit]).astype(np.int64)
     outside = (micros < EARLIEST) | (micros > LATEST)
     values = pa.array(micros, mask=~usable | outside).cast(CANONICAL_TIME)
-    return Times(values, np.isinf(numbers) | (present & outside), present & mixed, unit)
+    unreadable = np.isinf(numbers) | (finite & outside)
+    return Times(values, occurring((finite & mixed, MIXED), (unreadable, UNREADABLE)), unit)
 
 
 def _unit_of(size: float) -> Epoch | None:
@@ -193,18 +182,14 @@ def _from_text(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) 
     array = pc.utf8_trim_whitespace(array)
     array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     numeric = pc.match_substring_regex(array, _NUMBER)
-    parts: list[Times] = []
-    if pc.any(numeric).as_py():
-        chosen = pc.if_else(numeric, array, None)
-        whole = not pc.any(pc.match_substring(chosen, ".")).as_py()
-        parts.append(_from_numbers(_cast_numbers(chosen, whole=whole), timezone, unit, moment))
     written = _from_written(pc.if_else(pc.fill_null(numeric, False), None, array), timezone)
-    if not parts:
-        return Times(written.values, written.unreadable, written.mixed, unit, written.naive)
-    counted = parts[0]
+    if not pc.any(numeric).as_py():
+        return replace(written, unit=unit)
+    chosen = pc.if_else(numeric, array, None)
+    whole = not pc.any(pc.match_substring(chosen, ".")).as_py()
+    counted = _from_numbers(_cast_numbers(chosen, whole=whole), timezone, unit, moment)
     values = pc.coalesce(counted.values, written.values)
-    naive = counted.naive or written.naive
-    return Times(values, counted.unreadable | written.unreadable, counted.mixed, counted.unit, naive)
+    return Times(values, counted.problems + written.problems, counted.unit, counted.naive or written.naive)
 
 
 def _cast_numbers(texts: pa.Array, *, whole: bool) -> pa.Array:
@@ -219,12 +204,11 @@ def _from_written(array: pa.Array, timezone: str) -> Times:
     naive = pc.match_substring_regex(array, _ISO)
     zoned = pc.match_substring_regex(array, _ISO_ZONE)
     found = pc.fill_null(pc.or_(naive, zoned), True)
-    nothing = np.zeros(len(array), np.bool_)
     if pc.all(found).as_py():
         try:
             local = _utc(pc.if_else(naive, array, None).cast(pa.timestamp("us")), timezone)
             values = pc.coalesce(pc.if_else(zoned, array, None).cast(CANONICAL_TIME), local)
-            return Times(values, nothing, nothing, None, bool(pc.any(naive).as_py()))
+            return Times(values, naive=bool(pc.any(naive).as_py()))
         except pa.ArrowException:
             pass
     zone = ZoneInfo(timezone)
@@ -232,7 +216,8 @@ def _from_written(array: pa.Array, timezone: str) -> Times:
     read = [None if text is None else _parse(text, zone) for text in texts]
     unreadable = np.array([a is not None and b is None for a, b in zip(texts, read, strict=True)], np.bool_)
     values = pa.array([None if found is None else found[0] for found in read], pa.int64()).cast(CANONICAL_TIME)
-    return Times(values, unreadable, nothing, None, any(found is not None and found[1] for found in read))
+    naive = any(found is not None and found[1] for found in read)
+    return Times(values, occurring((unreadable, UNREADABLE)), naive=naive)
 
 
 def _parse(text: str, zone: ZoneInfo) -> tuple[int, bool] | None:
