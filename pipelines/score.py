@@ -28,7 +28,7 @@ from features.clock import moment_text
 from features.errors import InputError
 from features.log import Log, Requests
 from features.offline.reader import LogIndex
-from features.tables.candidates import CandidateChunk, CandidateReader, check_candidates, read_candidates
+from features.tables.candidates import CandidateChunk, CandidateReader
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from features.tables.rejects import Rejects
@@ -97,7 +97,7 @@ def score(
     """
     started = datetime.now(UTC)
     require_fresh_folder(out, replaceable=(REJECTS,))
-    check_candidates(candidates, files=files)
+    CandidateReader(candidates, files=files).check()
     tracking.connect()
     loaded = versions.load(model)
     moment = moment_in(at, loaded.unit.settings.timezone, "at")
@@ -149,7 +149,7 @@ class _Batch:
         index, texts = LogIndex(data), unit.texts(data.catalog)
         with Rejects(out / REJECTS) as rejects:
             timezone = unit.settings.timezone
-            reader = read_candidates(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
+            reader = CandidateReader(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
             counts = self._score(reader, index, texts, out)
             for warning in reader.warnings:
                 log.info("warning: %s", warning)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.arrays import NO_TIME
 from features.errors import InputError
-from features.tables.candidates import check_candidates, read_candidates
+from features.tables.candidates import CandidateReader
 from features.tables.encodings import FileOptions
 
 HEAD = "request_id,user_id,item_id\n"
@@ -21,7 +21,7 @@ def write(folder: Path, content: str) -> Path:
 
 def test_requests_come_whole_with_user_time_and_query(tmp_path: Path) -> None:
     file = write(tmp_path, "impression_id,user_id,item_id,time,query\n1,u,a,60,q\n1,u,b,60,q\n2,,a,,\n")
-    reader = read_candidates(file)
+    reader = CandidateReader(file)
     (chunk,) = reader
     assert reader.id_column == "impression_id"
     assert (list(chunk.ids), list(chunk.user), list(chunk.query)) == (["1", "2"], ["u", None], ["q", None])
@@ -40,7 +40,7 @@ def test_no_chunk_splits_a_request_or_is_much_larger_than_asked(
     folder.mkdir()
     (folder / "1.csv").write_text(HEAD + "".join(lines[: len(lines) // 2]))
     (folder / "2.csv").write_text(HEAD + "".join(lines[len(lines) // 2 :]))
-    chunks = list(read_candidates(folder, rows=rows)) if len(lines) > 1 else []
+    chunks = list(CandidateReader(folder, rows=rows)) if len(lines) > 1 else []
     found = [
         (name, int(size)) for c in chunks for name, size in zip(c.ids, c.offsets[1:] - c.offsets[:-1], strict=True)
     ]
@@ -51,12 +51,12 @@ def test_no_chunk_splits_a_request_or_is_much_larger_than_asked(
 @pytest.mark.parametrize("rows", [1, 100])
 def test_a_request_that_comes_back_is_named(tmp_path: Path, rows: int) -> None:
     with pytest.raises(InputError, match=r"request 'x' comes back after another one; sort the file by request_id"):
-        list(read_candidates(write(tmp_path, HEAD + "x,u,a\ny,u,a\nx,u,b\n"), rows=rows))
+        list(CandidateReader(write(tmp_path, HEAD + "x,u,a\ny,u,a\nx,u,b\n"), rows=rows))
 
 
 def test_bad_rows_and_repeats_are_counted(tmp_path: Path) -> None:
     file = write(tmp_path, HEAD + "1,u,a\n1,u,a\n1,u,\n2,u,a\n2,v,b\n3,u,c\n")
-    reader = read_candidates(file, files=FileOptions(max_rejects=0.5))
+    reader = CandidateReader(file, files=FileOptions(max_rejects=0.5))
     (chunk,) = reader
     assert (list(chunk.ids), list(chunk.item)) == (["1", "3"], ["a", "c"])
     assert (reader.n_rows, reader.n_repeats) == (6, 1)
@@ -73,7 +73,7 @@ def test_one_column_in_two_spellings_is_refused(tmp_path: Path, both: tuple[str,
         content = ",".join(names) + "\n" + ",".join(columns[name] for name in names) + "\n"
         (tmp_path / "candidates" / f"{place}.csv").write_text(content)
     with pytest.raises(InputError, match=r"expected one column of .*, got both") as caught:
-        check_candidates(tmp_path / "candidates")
+        CandidateReader(tmp_path / "candidates").check()
     assert all(repr(name) in str(caught.value) for name in both)
 
 
@@ -81,12 +81,12 @@ def test_candidates_of_which_most_are_rejected_are_an_error(tmp_path: Path) -> N
     file = write(tmp_path, HEAD + "1,u,a\n1,v,b\n2,u,\n3,u,c\n")
     said = r"3 of its 4 rows cannot be used \(2 x conflicting_request, 1 x missing_value\)"
     with pytest.raises(InputError, match=said):
-        list(read_candidates(file))
-    assert [list(chunk.ids) for chunk in read_candidates(file, files=FileOptions(max_rejects=0.75))] == [["3"]]
+        list(CandidateReader(file))
+    assert [list(chunk.ids) for chunk in CandidateReader(file, files=FileOptions(max_rejects=0.75))] == [["3"]]
 
 
 def test_a_column_that_is_nearly_named_is_said(tmp_path: Path) -> None:
-    reader = read_candidates(write(tmp_path, "request_id,user_id,item_id,time_stamp\n1,u,a,60\n"))
+    reader = CandidateReader(write(tmp_path, "request_id,user_id,item_id,time_stamp\n1,u,a,60\n"))
     assert [chunk.time[0] for chunk in reader] == [NO_TIME]
     assert reader.warnings == [
         "candidates has no column 'timestamp', and nothing reads its column 'time_stamp'; if that is meant, call it "
@@ -96,12 +96,12 @@ def test_a_column_that_is_nearly_named_is_said(tmp_path: Path) -> None:
 
 def test_candidates_in_another_encoding_are_read(tmp_path: Path) -> None:
     (tmp_path / "c.csv").write_bytes((HEAD + "请求,用户,新闻\n").encode("gbk"))
-    (chunk,) = read_candidates(tmp_path / "c.csv", files=FileOptions("gbk"))
+    (chunk,) = CandidateReader(tmp_path / "c.csv", files=FileOptions("gbk"))
     assert (chunk.ids[0], chunk.user[0], chunk.item[0]) == ("请求", "用户", "新闻")
     with pytest.raises(InputError, match="--encoding gb18030"):
-        list(read_candidates(tmp_path / "c.csv"))
+        list(CandidateReader(tmp_path / "c.csv"))
 
 
 def test_a_file_without_request_ids_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a column 'impression_id' or 'request_id' in candidates, found"):
-        read_candidates(write(tmp_path, "user_id,item_id\nu,a\n"))
+        CandidateReader(write(tmp_path, "user_id,item_id\nu,a\n"))

@@ -9,7 +9,7 @@ import pytest
 
 from features.arrays import NO_TIME
 from features.errors import InputError
-from features.tables.candidates import read_candidates
+from features.tables.candidates import CandidateReader
 from features.tables.load import ReadOptions, TableReport, load_log
 from features.tables.observed import is_nothing
 from pipelines.data_options import moment_in
@@ -116,7 +116,7 @@ def test_an_odd_time_of_an_argument_is_said(text: str, said: str, caplog: pytest
 def test_candidates_say_what_is_odd_in_them_too(tmp_path: Path) -> None:
     rows = pd.DataFrame({"request_id": ["1", "2"], "user_id": ["null", "u"], "item_id": "a", "timestamp": [60, 2**33]})
     rows.to_csv(tmp_path / "candidates.csv", index=False)
-    reader = read_candidates(tmp_path / "candidates.csv")
+    reader = CandidateReader(tmp_path / "candidates.csv")
     assert sum(len(chunk) for chunk in reader) == 2
     said = " ".join(reader.warnings)
     assert "candidates.user_id: 1 of 2 rows (50%) hold a word for nothing ('null')" in said

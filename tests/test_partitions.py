@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from features.errors import InputError
-from features.tables.candidates import read_candidates
+from features.tables.candidates import CandidateReader
 from features.tables.formats import columns_of, files_of
 from features.tables.load import load_log, read_table_rows
 from features.tables.sources import partition_of
@@ -95,5 +95,5 @@ def test_candidates_may_be_partitioned_by_request(tmp_path: Path) -> None:
         table = pa.table({"user_id": ["u", "u"], "item_id": ["a", "b"]})
         (tmp_path / "candidates" / f"request_id={request}").mkdir(parents=True)
         pq.write_table(table, tmp_path / "candidates" / f"request_id={request}" / "1.parquet")
-    (chunk,) = read_candidates(tmp_path / "candidates")
+    (chunk,) = CandidateReader(tmp_path / "candidates")
     assert (list(chunk.ids), list(chunk.offsets)) == (["r1", "r2"], [0, 2, 4])

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from features.arrays import NO_TIME, Bool, Int64, Strings
+from features.arrays import NO_TIME, Bool, Int32, Int64, Strings
 from features.errors import InputError
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
@@ -47,7 +47,8 @@ class CandidateChunk:
 
 
 class CandidateReader:
-    """One pass over a candidates file. Iterate it once, for `CandidateChunk`s of about `rows` rows.
+    """One pass over the candidates at `path`, a file or a folder of files. Iterate it once, for `CandidateChunk`s of
+    about `rows` rows; a request is never split.
 
     id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
     because their item stood in the request already; both stand when the pass is through. Raises InputError where a
@@ -116,7 +117,7 @@ class CandidateReader:
             if n_waiting < self._wanted:
                 continue
             together = pa.concat_tables(waiting).unify_dictionaries()
-            cut = _last_start(together.column("request"))
+            cut = int(_starts(together.column("request"))[-1])
             yield from self._chunks(together.slice(0, cut))
             waiting = [together.slice(cut)]
             n_waiting = len(together) - cut
@@ -129,7 +130,9 @@ class CandidateReader:
         while len(table):
             cut = len(table)
             if cut > 2 * self._wanted:
-                cut = _last_start(table.column("request").slice(0, self._wanted)) or _first_end(table.column("request"))
+                starts = _starts(table.column("request"))[1:]
+                within = np.searchsorted(starts, self._wanted)
+                cut = int(starts[max(within - 1, 0)]) if len(starts) else cut
             chunk = self._chunk(table.slice(0, cut))
             if len(chunk):
                 yield chunk
@@ -137,9 +140,8 @@ class CandidateReader:
 
     def _chunk(self, table: pa.Table) -> CandidateChunk:
         self._remember(table.column("request"))
-        table = table.filter(pa.array(self.consistent_rows(table)))
-        request = table.column("request").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-        item = table.column("item_id").combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        table = table.filter(pa.array(self._consistent_rows(table)))
+        request, item = (_codes(table.column(name)).astype(np.int64) for name in ("request", "item_id"))
         _, first = np.unique(request * (1 + item.max(initial=0)) + item, return_index=True)
         self.n_repeats += len(table) - len(first)
         table = table.take(np.sort(first)) if len(first) < len(table) else table
@@ -160,38 +162,19 @@ class CandidateReader:
                 )
             self._seen.add(hashed)
 
-    def consistent_rows(self, table: pa.Table) -> Bool:
+    def _consistent_rows(self, table: pa.Table) -> Bool:
         """(n,) False for the rows of requests that name two users, times or queries; they are rejected."""
         starts = _starts(table.column("request"))
         lengths = np.diff(np.append(starts, len(table)))
         differs = np.zeros(len(table), np.bool_)
         for name in ("user_id", "timestamp", "query"):
-            codes = table.column(name).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+            codes = _codes(table.column(name))
             differs |= codes != np.repeat(codes[starts], lengths)
         wrong = np.repeat(np.logical_or.reduceat(differs, starts), lengths) if len(starts) else differs
         for index in np.flatnonzero(wrong):
             row, file, request = (table.column(name)[int(index)].as_py() for name in ("row", "file", "request"))
             self.rejects.add(TABLE, Reject(file, row, "conflicting_request", self.id_column, request))
         return ~wrong
-
-
-def read_candidates(
-    path: Path,
-    *,
-    timezone: str = "UTC",
-    rejects: Rejects | None = None,
-    files: FileOptions = DEFAULT_FILES,
-    rows: int = 50_000,
-) -> CandidateReader:
-    """A reader of the candidates at `path`, a file or a folder of files; see `CandidateReader`. rows: about how many
-    candidate rows a chunk holds; a request is never split."""
-    return CandidateReader(path, timezone=timezone, rejects=rejects, files=files, rows=rows)
-
-
-def check_candidates(path: Path, *, files: FileOptions = DEFAULT_FILES) -> None:
-    """Raises InputError where the columns of the candidates at `path` are not what they have to be, by their names and
-    by what the first rows hold."""
-    CandidateReader(path, files=files).check()
 
 
 def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
@@ -218,16 +201,10 @@ def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
 
 def _starts(request: pa.ChunkedArray) -> Int64:
     """Positions of the rows whose request is another than the row's before."""
-    codes = request.combine_chunks().dictionary_encode().indices.to_numpy()
-    return np.flatnonzero(np.diff(codes, prepend=-1) != 0).astype(np.int64)
+    return np.flatnonzero(np.diff(_codes(request), prepend=-1) != 0)
 
 
-def _last_start(request: pa.ChunkedArray) -> int:
-    """Where the last request begins."""
-    return int(_starts(request)[-1])
-
-
-def _first_end(request: pa.ChunkedArray) -> int:
-    """Where the first request ends."""
-    starts = _starts(request)
-    return int(starts[1]) if len(starts) > 1 else len(request)
+def _codes(column: pa.ChunkedArray) -> Int32:
+    """The values of a column as codes, -1 for null, (n,)."""
+    codes: Int32 = column.combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy()
+    return codes
