@@ -52,9 +52,9 @@ def read_events(checked: CheckedBatch) -> list[IncomingEvent]:
 
 def shown_lists(lists: ImpressionTable, start: int, end: int) -> Iterator[Impression]:
     """Lists `start` to `end` as the online state takes them."""
-    ids, user = lists.ids.take(np.arange(start, end)).decoded(), lists.user.take(np.arange(start, end)).decoded()
+    ids, user = lists.ids[start:end].decoded(), lists.user[start:end].decoded()
     first, last = lists.offsets[start], lists.offsets[end]
-    item = lists.item.take(np.arange(first, last)).decoded()
+    item = lists.item[first:last].decoded()
     for place in range(start, end):
         rows = slice(lists.offsets[place] - first, lists.offsets[place + 1] - first)
         clicked = item[rows][lists.label[first:last][rows] > 0]

@@ -131,7 +131,7 @@ class CandidateReader:
             cut = len(table)
             if cut > 2 * self._wanted:
                 starts = _starts(table.column("request"))[1:]
-                within = np.searchsorted(starts, self._wanted)
+                within = int(np.searchsorted(starts, self._wanted))
                 cut = int(starts[max(within - 1, 0)]) if len(starts) else cut
             chunk = self._chunk(table.slice(0, cut))
             if len(chunk):

@@ -7,6 +7,7 @@ event becomes an event of type `click` at its list's own time.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from features.errors import InputError
 from features.log import Events
 from features.tables.event_types import is_click
 from features.tables.string_codes import DictionaryColumn, dictionary_encode
-from features.tables.table_reader import TableReader
+from features.tables.table_reader import CheckedBatch
 
 CLICK = "click"
 _MOST_TYPES = 127
@@ -41,19 +42,13 @@ class EventRows:
         return len(self.time)
 
 
-def no_events() -> EventRows:
-    """The events of a data set without an events table."""
-    none = dictionary_encode([])
-    return EventRows(none, none, none, none, np.zeros(0, np.int64), 0)
-
-
-def read_events(reader: TableReader) -> EventRows:
-    """All usable events of an events table, repeats left out."""
+def read_events(batches: Iterable[CheckedBatch]) -> EventRows:
+    """All usable events of an events table, repeats left out; of no batches, where there is no such table, none."""
     texts: dict[str, list[pa.Array]] = {
         name: [] for name in ("user_id", "item_id", "event_type", "impression_id", "event_id")
     }
-    times: list[Int64] = []
-    for checked in reader:
+    times: list[Int64] = [np.zeros(0, np.int64)]
+    for checked in batches:
         for name, chunks in texts.items():
             column = checked.data.column(name)
             chunks.append((column.fill_null(CLICK) if name == "event_type" else column).dictionary_encode())
@@ -66,8 +61,7 @@ def read_events(reader: TableReader) -> EventRows:
             "the column seems to hold something else"
         )
     kept = deduplicate(user.codes, item.codes, kind.codes, time, event_id.codes)
-    n_repeats = int((~kept).sum())
-    return EventRows(user.take(kept), item.take(kept), kind.take(kept), impression.take(kept), time[kept], n_repeats)
+    return EventRows(user[kept], item[kept], kind[kept], impression[kept], time[kept], int((~kept).sum()))
 
 
 def deduplicate(user: Int32, item: Int32, kind: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:

@@ -6,12 +6,13 @@ place, with its largest label.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
 
-from features.arrays import Bool, CsrLists, Int8, Int32, Int64
+from features.arrays import Bool, Int8, Int32, Int64
 from features.errors import InputError
 from features.tables.rejects import Reject, Rejects
 from features.tables.string_codes import DictionaryColumn, SourceRows, dictionary_encode
@@ -20,6 +21,13 @@ from features.tables.table_reader import CheckedBatch, TableReader
 LONGEST_LIST = 10_000
 """Candidates of a list that the ranker's library can learn from; `recsys.ranker.lightgbm_ranker` takes so many of a
 longer one."""
+_NUMBERS: dict[str, type[np.generic]] = {
+    "timestamp": np.int64,
+    "clicked": np.int8,
+    "position": np.int32,
+    "sampled": np.bool_,
+}
+"""Columns of a row that are numbers, 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +67,12 @@ class _Rows:
     sampled: Bool
 
     def take(self, rows: Int64 | Bool) -> _Rows:
-        return _Rows(
-            self.list.take(rows),
-            self.user.take(rows),
-            self.item.take(rows),
-            self.query.take(rows),
-            self.time[rows],
-            self.label[rows],
-            self.position[rows],
-            self.sampled[rows],
-        )
+        return _Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def no_lists() -> ImpressionTable:
     """The lists of a data set without an impressions table."""
-    none, zero = dictionary_encode([]), np.zeros(1, np.int64)
-    empty = np.zeros(0, np.int64)
-    return ImpressionTable(
-        none, none, empty, empty.astype(bool), none, zero, none, empty.astype(np.int8), empty.astype(np.int32), 0
-    )
+    return _grouped(_read_rows(())[0])
 
 
 def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
@@ -92,58 +87,45 @@ def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
                 "found none that agrees with itself"
             )
         rows = rows.take(~wrong)
-    if np.any(np.diff(rows.list.codes) < 0):
-        rows = rows.take(np.argsort(rows.list.codes, kind="stable"))
-    before = len(rows.time)
+    return _grouped(rows)
+
+
+def _grouped(rows: _Rows) -> ImpressionTable:
+    if np.any(np.diff(rows.list.codes) < 0) or np.any(np.diff(rows.time) < 0):
+        rows = rows.take(np.lexsort((rows.list.codes, rows.time)))
+    n_rows = len(rows.time)
     rows = _without_repeats(rows)
     starts = np.flatnonzero(np.diff(rows.list.codes, prepend=-1) != 0)
-    sampled = np.logical_or.reduceat(rows.sampled, starts) if len(starts) else np.zeros(0, np.bool_)
-    lists = ImpressionTable(
-        rows.list.take(starts),
-        rows.user.take(starts),
-        rows.time[starts],
-        sampled,
-        rows.query.take(starts),
+    first = rows.take(starts)
+    return ImpressionTable(
+        first.list,
+        first.user,
+        first.time,
+        np.logical_or.reduceat(rows.sampled, starts) if len(starts) else first.sampled,
+        first.query,
         np.append(starts, len(rows.time)).astype(np.int64),
         rows.item,
         rows.label,
         rows.position,
-        before - len(rows.time),
+        n_rows - len(rows.time),
     )
-    return _by_time(lists)
 
 
-def _read_rows(reader: TableReader) -> tuple[_Rows, SourceRows]:
+def _read_rows(batches: Iterable[CheckedBatch]) -> tuple[_Rows, SourceRows]:
     origins = SourceRows()
     texts: dict[str, list[pa.Array]] = {name: [] for name in ("impression_id", "user_id", "item_id", "query")}
-    numbers: list[tuple[Int64, Int8, Int32, Bool]] = []
-    for checked in reader:
+    numbers: dict[str, list[np.ndarray]] = {name: [np.zeros(0, kind)] for name, kind in _NUMBERS.items()}
+    for checked in batches:
         origins.add(checked.file, checked.rows)
         for name, chunks in texts.items():
             chunks.append(checked.data.column(name).dictionary_encode())
-        numbers.append(_numbers(checked))
-    time, label, position, sampled = (np.concatenate(column) for column in zip(*numbers, strict=True))
-    columns = {name: dictionary_encode(chunks) for name, chunks in texts.items()}
-    return _Rows(
-        columns["impression_id"],
-        columns["user_id"],
-        columns["item_id"],
-        columns["query"],
-        time,
-        label,
-        position,
-        sampled,
-    ), origins
-
-
-def _numbers(checked: CheckedBatch) -> tuple[Int64, Int8, Int32, Bool]:
-    data = checked.data
-    return (
-        data.column("timestamp").cast(pa.int64()).to_numpy(),
-        data.column("clicked").to_numpy(),
-        data.column("position").fill_null(0).to_numpy(zero_copy_only=False),
-        data.column("sampled").fill_null(False).to_numpy(zero_copy_only=False),
-    )
+        for name, arrays in numbers.items():
+            zero = np.zeros((), _NUMBERS[name])
+            column = checked.data.column(name).cast(pa.from_numpy_dtype(zero.dtype))
+            arrays.append(column.fill_null(zero.item()).to_numpy(zero_copy_only=False))
+    lists, user, item, query = (dictionary_encode(chunks) for chunks in texts.values())
+    time, label, position, sampled = (np.concatenate(arrays) for arrays in numbers.values())
+    return _Rows(lists, user, item, query, time, label, position, sampled), origins
 
 
 def _conflicting(rows: _Rows) -> Bool:
@@ -174,23 +156,3 @@ def _without_repeats(rows: _Rows) -> _Rows:
     label = rows.label.copy()
     label[order[starts]] = np.maximum.reduceat(rows.label[order], starts)
     return replace(rows, label=label).take(np.sort(order[starts]))
-
-
-def _by_time(lists: ImpressionTable) -> ImpressionTable:
-    if np.all(np.diff(lists.time) >= 0):
-        return lists
-    order = np.argsort(lists.time, kind="stable")
-    moved = CsrLists(lists.offsets, np.arange(len(lists.label), dtype=np.int32)).take(order)
-    rows = moved.codes
-    return ImpressionTable(
-        lists.ids.take(order),
-        lists.user.take(order),
-        lists.time[order],
-        lists.sampled[order],
-        lists.query.take(order),
-        moved.offsets,
-        lists.item.take(rows),
-        lists.label[rows],
-        lists.position[rows],
-        lists.repeats,
-    )

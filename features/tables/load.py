@@ -20,7 +20,7 @@ from features.errors import InputError
 from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.click_matching import ClickedRows, Matches, match_clicks, merged
 from features.tables.encodings import FileOptions
-from features.tables.events import EventRows, event_types, no_events, read_events, types_found
+from features.tables.events import EventRows, event_types, read_events, types_found
 from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable, no_lists, read_lists
 from features.tables.items import CatalogColumns, ItemsTable, build_catalog, items_reader, read_items, strings
@@ -187,7 +187,7 @@ def read_tables(
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = InputTables(
         read_items(readers["items"], options.item_columns),
-        read_events(readers["events"]) if "events" in readers else no_events(),
+        read_events(readers.get("events", ())),
         read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
         users,
         user_repeats,

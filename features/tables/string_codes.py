@@ -42,8 +42,8 @@ class DictionaryColumn:
         counts = np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
         return self.values.filter(pa.array(counts > 0))
 
-    def take(self, rows: npt.NDArray[np.generic]) -> DictionaryColumn:
-        """The same column at `rows` (positions or a mask)."""
+    def __getitem__(self, rows: npt.NDArray[np.generic] | slice) -> DictionaryColumn:
+        """The same column at `rows`: positions, a mask or a slice."""
         return DictionaryColumn(self.values, self.codes[rows])
 
 
