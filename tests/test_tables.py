@@ -426,7 +426,7 @@ def test_validate_reports_what_loading_does_as_text_and_json(tmp_path: Path) -> 
     report = validate(folder)
     assert report == load_log(folder)[1]
     assert json.loads(json.dumps(report.as_dict()))["tables"]["impressions"]["rows"] == 30
-    assert f"fingerprint {report.fingerprint}" in str(report)
+    assert f"fingerprint {report.fingerprint}" in report.lines()
     assert "impressions            30           30          0          0" in report.lines()
 
 

@@ -36,6 +36,3 @@ class MindReport:
         if self.differing_histories:
             found.append(f"{self.differing_histories:,} users have several histories; the earliest one holds")
         return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
-
-    def __str__(self) -> str:
-        return "\n".join(self.lines())

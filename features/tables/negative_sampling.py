@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Float64, Int32, Int64
+from features.clock import MINUTE
 from features.log import Catalog, Events
 
-MINUTE = 60_000_000
 _BLOCK = 64
 _DRAWS = 4
 _NEARBY = 250
+_NEAR = 30 * MINUTE
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,11 @@ class SampledImpressions:
     never_seen: Bool
 
 
-def first_clicks(events: Events, *, near: int = 30 * MINUTE) -> FirstClicks:
+def first_clicks(events: Events) -> FirstClicks:
     """Each known user's first click on each item, dated at the user's first event on it.
 
-    near: microseconds; where that event is longer before, the click makes no list. Undated events make none either,
-    but they were a touch.
+    Where that event is more than 30 minutes before, the click makes no list. Undated events make none either, but they
+    were a touch.
     """
     known = np.flatnonzero(events.user >= 0)
     order = known[np.lexsort((events.time[known], events.item[known], events.user[known]))]
@@ -60,7 +61,7 @@ def first_clicks(events: Events, *, near: int = 30 * MINUTE) -> FirstClicks:
     clicks = np.flatnonzero(events.positive[order])
     pairs, first = np.unique(pair[clicks], return_index=True)
     click, touch = clicks[first], starts[pairs]
-    made = (time[click] - time[touch] <= near) & events.dated[order[touch]]
+    made = (time[click] - time[touch] <= _NEAR) & events.dated[order[touch]]
     kept = touch[made][np.lexsort((item[touch[made]], time[touch[made]]))]
     unknown = int((events.positive & (events.user < 0)).sum())
     return FirstClicks(user[kept], item[kept], time[kept], int((~made).sum()), unknown)
@@ -78,7 +79,7 @@ def slates(
     rng = np.random.default_rng(seed)
     clicks = ClickTimeline(events, len(catalog))
     touched = np.unique(_pairs(events.user, events.item, len(catalog)))
-    share = _moving_mean(clicks.born[firsts.item] >= firsts.time, _NEARBY)
+    share = _moving_mean(clicks.first_click_time[firsts.item] >= firsts.time, _NEARBY)
     parts: list[SampledImpressions] = []
     for start in range(0, len(firsts.user), _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -88,7 +89,7 @@ def slates(
         usable = (drawn >= 0) & ~repeated_in_row(drawn) & (catalog.published_at[drawn] <= time[:, None])
         usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), touched)
         others = _choose(drawn, usable, new, n_new, size - 1)
-        parts.append(_shuffled(user, time, np.column_stack([item, others]), clicks.born, rng))
+        parts.append(_shuffled(user, time, np.column_stack([item, others]), clicks.first_click_time, rng))
         if sum(len(one.user) for one in parts) >= block:
             yield _joined(parts)
             parts = []
@@ -112,15 +113,16 @@ class ClickTimeline:
     def __init__(self, events: Events, n_items: int) -> None:
         dated = events.positive & events.dated
         self._item, self._time = events.item[dated], events.time[dated]
-        self.born = np.full(n_items, np.iinfo(np.int64).max)
-        np.minimum.at(self.born, events.item[events.positive], events.time[events.positive])
+        self.first_click_time = np.full(n_items, np.iinfo(np.int64).max)
+        np.minimum.at(self.first_click_time, events.item[events.positive], events.time[events.positive])
 
     def following(self, time: int, window: int) -> CandidatePool:
         """Items of the `window` clicks from `time` on; of the last ones where fewer follow."""
         start = max(0, min(int(np.searchsorted(self._time, time)), len(self._time) - window))
         item, count = np.unique(self._item[start : start + window], return_counts=True)
-        order = np.argsort(self.born[item], kind="stable")
-        return CandidatePool(item[order], self.born[item[order]], np.concatenate([[0], np.cumsum(count[order])]))
+        first = self.first_click_time[item]
+        order = np.argsort(first, kind="stable")
+        return CandidatePool(item[order], first[order], np.concatenate([[0], np.cumsum(count[order])]))
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,15 @@ def _choose(drawn: Int32, usable: Bool, new: Bool, n_new: Int64, n_others: int) 
     return np.asarray(np.take_along_axis(np.where(usable, drawn, -1), choice, axis=1))
 
 
-def _shuffled(user: Int32, time: Int64, item: Int32, born: Int64, rng: np.random.Generator) -> SampledImpressions:
+def _shuffled(
+    user: Int32, time: Int64, item: Int32, first_click_time: Int64, rng: np.random.Generator
+) -> SampledImpressions:
     """Lists whose first column is the clicked item, in random order; those without another item are left out."""
     kept = item[:, 1] >= 0
     user, time, item = user[kept], time[kept], item[kept]
     order = np.argsort(np.where(item >= 0, rng.random(item.shape), 2.0), axis=1)
     item = np.take_along_axis(item, order, axis=1)
-    never_seen = (item >= 0) & (born[item] >= time[:, None])
+    never_seen = (item >= 0) & (first_click_time[item] >= time[:, None])
     return SampledImpressions(user, time, item, np.argmin(order, axis=1), never_seen)
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from features.arrays import Int64
+from features.clock import DAY
 from features.tables.schema import ColumnSpec, Schema
 
-DAY = 86_400_000_000
 YEAR_1971 = 31_536_000_000_000
 YEAR_1980 = 315_532_800_000_000
 YEAR_1000 = -30_610_224_000_000_000

@@ -118,9 +118,6 @@ class TableReport:
         found.append(f"fingerprint {self.fingerprint}")
         return found
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
 
 def _iso(micros: int | None) -> str | None:
     return None if micros is None else moment_text(micros)

@@ -15,6 +15,7 @@ What was drawn says something of an item's future, so every row is marked `sampl
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,18 +88,18 @@ def write_slates(
         logger.info("warning: %s", warning)
     firsts = first_clicks(log.events)
     out = folder / "impressions.parquet"
-    tally = _SlateTally()
+    written: Counter[str] = Counter()
     with atomic_file(out) as path:
         with pq.ParquetWriter(path, WRITTEN_IMPRESSIONS, compression="zstd") as writer:
             for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
-                writer.write_table(_table(part, tally.impressions, log))
-                tally.add(part)
-        if not tally.impressions:
+                writer.write_table(_table(part, written["impressions"], log))
+                written += _counts(part)
+        if not written["impressions"]:
             raise InputError(
                 f"events of {str(folder)!r}: expected clicks of known users on two items or more, "
                 "found none that makes a list"
             )
-    return tally.report(out, firsts)
+    return _report(out, written, firsts)
 
 
 def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
@@ -116,29 +117,27 @@ def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
     return pa.table(columns, schema=WRITTEN_IMPRESSIONS)
 
 
-class _SlateTally:
-    """Counts what was written."""
+def _counts(part: SampledImpressions) -> Counter[str]:
+    shown = part.item >= 0
+    return Counter(
+        impressions=len(part.user),
+        rows=int(shown.sum()),
+        shorter=int((~shown.all(axis=1)).sum()),
+        never_seen=int(part.never_seen.sum()),
+        never_seen_clicked=int(part.never_seen[np.arange(len(part.user)), part.clicked].sum()),
+    )
 
-    def __init__(self) -> None:
-        self.impressions = self.rows = self.shorter = self.new_clicked = self.new_rows = 0
 
-    def add(self, part: SampledImpressions) -> None:
-        shown = part.item >= 0
-        self.impressions += len(part.user)
-        self.rows += int(shown.sum())
-        self.shorter += int((~shown.all(axis=1)).sum())
-        self.new_rows += int(part.never_seen.sum())
-        self.new_clicked += int(part.never_seen[np.arange(len(part.user)), part.clicked].sum())
-
-    def report(self, out: Path, firsts: FirstClicks) -> SlateReport:
-        return SlateReport(
-            file=str(out),
-            impressions=self.impressions,
-            rows=self.rows,
-            lists_shorter=self.shorter,
-            never_seen_clicked=self.new_clicked / self.impressions,
-            never_seen_unclicked=(self.new_rows - self.new_clicked) / (self.rows - self.impressions),
-            skipped_touched_before=firsts.n_seen_before,
-            skipped_unknown_user=firsts.unknown_user,
-            skipped_nothing_else=len(firsts.user) - self.impressions,
-        )
+def _report(out: Path, written: Counter[str], firsts: FirstClicks) -> SlateReport:
+    n, n_clicked = written["impressions"], written["never_seen_clicked"]
+    return SlateReport(
+        file=str(out),
+        impressions=n,
+        rows=written["rows"],
+        lists_shorter=written["shorter"],
+        never_seen_clicked=n_clicked / n,
+        never_seen_unclicked=(written["never_seen"] - n_clicked) / (written["rows"] - n),
+        skipped_touched_before=firsts.n_seen_before,
+        skipped_unknown_user=firsts.unknown_user,
+        skipped_nothing_else=len(firsts.user) - n,
+    )

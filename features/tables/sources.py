@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -49,15 +50,16 @@ def partition_of(file: Path, root: Path) -> dict[str, str | None]:
         inside = [] if table_of_a_folder else _right_above(file.parent)
     else:
         inside = [*_right_above(root), *file.parent.relative_to(root).parts]
-    found: dict[str, str | None] = {}
+    partition: dict[str, str | None] = {}
     for part in inside:
         name, equals, value = part.partition("=")
         if not (name and equals):
             continue
-        if unquote(name) in found:
-            raise InputError(f"file {str(file)!r}: expected one folder for each column, found two of {unquote(name)!r}")
-        found[unquote(name)] = None if value in (_NULL, "") else unquote(value)
-    return found
+        name = unquote(name)
+        if name in partition:
+            raise InputError(f"file {str(file)!r}: expected one folder for each column, found two of {name!r}")
+        partition[name] = None if value in (_NULL, "") else unquote(value)
+    return partition
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
@@ -68,12 +70,8 @@ def is_hidden(parts: Iterable[str]) -> bool:
 
 def _right_above(folder: Path) -> list[str]:
     """Names of `folder` and the folders above it, outermost first, as far as they are `name=value`."""
-    found: list[str] = []
-    for one in (folder.absolute(), *folder.absolute().parents):
-        if "=" not in one.name:
-            break
-        found.insert(0, one.name)
-    return found
+    names = [path.name for path in (folder.absolute(), *folder.absolute().parents)]
+    return list(takewhile(lambda name: "=" in name, names))[::-1]
 
 
 def _is_number(value: str | None) -> bool:
