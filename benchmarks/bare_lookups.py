@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spent import Spent, time_of
-from features.definitions.aggregates import CATALOGUE, USER, Count, Key, event_table_of, window_edge
+from features.definitions.aggregates import GLOBAL, USER, Count, Key, event_table_of, window_edge
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests
 from features.offline.sorted_events import asked_keys, occurrences
@@ -24,10 +24,10 @@ from features.offline.sorted_events import asked_keys, occurrences
 
 @dataclass(frozen=True, order=True)
 class Lookup:
-    """How many of `what` stand under a key before the request, or before its window of so many microseconds."""
+    """How many of `event_type` stand under a key before the request, or before its window of so many microseconds."""
 
-    what: str
-    by: Key
+    event_type: str
+    key: Key
     window: int = 0
 
 
@@ -36,9 +36,9 @@ def lookups_of(features: Sequence[Feature]) -> list[Lookup]:
     found = set()
     for feature in features:
         for read in feature.measure.reads():
-            found.add(Lookup(event_table_of(read.what), read.by))
+            found.add(Lookup(event_table_of(read.event_type), read.key))
             if isinstance(read, Count) and read.window is not None:
-                found.add(Lookup(event_table_of(read.what), read.by, read.window))
+                found.add(Lookup(event_table_of(read.event_type), read.key, read.window))
     return sorted(found)
 
 
@@ -47,7 +47,7 @@ def time_of_merges(lookups: Sequence[Lookup], log: Log, requests: Requests) -> S
     seconds = Spent(0.0, 0.0)
     for lookup in lookups:
         left, right = _asked(lookup, log, requests), _happened(lookup, log)
-        by = None if lookup.by == CATALOGUE else "key"
+        by = None if lookup.key == GLOBAL else "key"
         merge = partial(pd.merge_asof, left, right, on="time", by=by, allow_exact_matches=False)
         one = time_of(merge)
         seconds = Spent(seconds.wall + one.wall, seconds.cpu + one.cpu)
@@ -55,7 +55,7 @@ def time_of_merges(lookups: Sequence[Lookup], log: Log, requests: Requests) -> S
 
 
 def _asked(lookup: Lookup, log: Log, requests: Requests) -> pd.DataFrame:
-    one_a_request = lookup.by in (CATALOGUE, USER)
+    one_a_request = lookup.key in (GLOBAL, USER)
     moments = requests.time if one_a_request else requests.row_time()
     if lookup.window:
         moments = window_edge(moments, lookup.window)
@@ -64,12 +64,12 @@ def _asked(lookup: Lookup, log: Log, requests: Requests) -> pd.DataFrame:
 
 
 def _happened(lookup: Lookup, log: Log) -> pd.DataFrame:
-    found = occurrences(log, lookup.what, dated=True)
+    found = occurrences(log, lookup.event_type, dated=True)
     frame = _frame(lookup, log, found.user, found.item, found.time)
     return frame.assign(place=np.arange(len(frame), dtype=np.int32))
 
 
 def _frame(lookup: Lookup, log: Log, user: np.ndarray, item: np.ndarray, times: np.ndarray) -> pd.DataFrame:
-    asked = asked_keys(user, item, lookup.by, log)
+    asked = asked_keys(user, item, lookup.key, log)
     columns = {"time": times if asked.owner is None else times[asked.owner]}
-    return pd.DataFrame(columns if lookup.by == CATALOGUE else {**columns, "key": asked.whole()[0]})
+    return pd.DataFrame(columns if lookup.key == GLOBAL else {**columns, "key": asked.whole()[0]})

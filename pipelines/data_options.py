@@ -38,7 +38,7 @@ def read_options(config: Config) -> ReadOptions:
         numbers=tuple(dict.fromkeys((*config.features.numbers, *numbers))),
         vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
         texts=_template_columns(config.encoder.template),
-        more_categories=tuple(more),
+        extra_categories=tuple(more),
         requested_by={**numbers, **vectors, **more},
         files=file_options(config),
     )

@@ -36,7 +36,7 @@ class Planted:
     missing: ClassVar[str] = "never"
     categorical: ClassVar[bool] = False
     values: Callable[[OfflineReader], Float64]
-    known: str = REQUEST_TIME
+    available_from: str = REQUEST_TIME
 
     def reads(self) -> tuple[Aggregate, ...]:
         return ()
@@ -45,8 +45,8 @@ class Planted:
         return self.values(reader)
 
 
-def planted(name: str, values: Callable[[OfflineReader], Float64], *, known: str = REQUEST_TIME) -> Feature:
-    return Feature(name, "Planted.", Planted(values, known))  # type: ignore[arg-type]
+def planted(name: str, values: Callable[[OfflineReader], Float64], *, available_from: str = REQUEST_TIME) -> Feature:
+    return Feature(name, "Planted.", Planted(values, available_from))  # type: ignore[arg-type]
 
 
 def with_feature(context: AuditContext, feature: Feature) -> AuditContext:

@@ -179,7 +179,7 @@ def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditCo
     log = replace(context.log, catalog=catalog)
     chain = replace(context.chain, log=log, index=LogIndex(log))
     return with_feature(
-        replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), place=True)
+        replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), within_list=True)
     )
 
 
@@ -224,7 +224,7 @@ def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext
 
 
 def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditContext) -> None:
-    leaking = with_feature(context, planted("item_label", own_label, known=AFTER_THE_FACT))
+    leaking = with_feature(context, planted("item_label", own_label, available_from=AFTER_THE_FACT))
     assert "known at 'afterwards'" in known(leaking).findings[0].what
     allowed = configured(leaking, allow_known_after=("item_label",))
     report = audit(allowed)
@@ -331,7 +331,7 @@ def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
 
 def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:
     late = planted("item_clicks_late", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=0))
-    outcome = future_injection(with_feature(context, replace(late, place=True)))
+    outcome = future_injection(with_feature(context, replace(late, within_list=True)))
     found(outcome, "item_clicks_late")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.arrays import CsrLists
-from features.definitions.aggregates import CATALOGUE, Count
+from features.definitions.aggregates import GLOBAL, Count
 from features.log import Catalog, Categorical, Requests
 from recsys.metrics.beyond_accuracy import BeyondAccuracy, beyond_accuracy, first_ranks
 
@@ -36,7 +36,7 @@ class TwoLists:
     )
 
     def count(self, read: Count) -> np.ndarray:
-        return np.full(6, 12) if read.by == CATALOGUE else np.array([7, 0, 5, 0, 5, 0])
+        return np.full(6, 12) if read.key == GLOBAL else np.array([7, 0, 5, 0, 5, 0])
 
 
 SCORES = np.array([4.0, 3.0, 2.0, 1.0, 1.0, 2.0])

@@ -36,10 +36,10 @@ def cells(
 
 
 def times(
-    values: pa.Array | list[Any], *, timezone: str = "UTC", moment: bool = True
+    values: pa.Array | list[Any], *, timezone: str = "UTC", is_event_time: bool = True
 ) -> tuple[list[Any], list[int], list[int], str | None]:
     array = values if isinstance(values, pa.Array) else pa.array(values)
-    found = read_times(read_text(array).values, timezone=timezone, unit=None, moment=moment)
+    found = read_times(read_text(array).values, timezone=timezone, unit=None, is_event_time=is_event_time)
     assert found is not None
     micros = found.values.cast(pa.int64()).to_pylist()
     unreadable, mixed = (
@@ -156,14 +156,14 @@ def test_the_epoch_unit_is_told_by_size_as_number_and_as_text(scale: int, unit: 
 def test_a_number_of_another_unit_than_its_column_is_no_moment_but_may_be_an_old_date() -> None:
     millis = [NOON * 1_000, NOON * 1_000 + 1, NOON]
     assert times(millis)[2] == [2]
-    assert times(millis, moment=False)[2] == []
+    assert times(millis, is_event_time=False)[2] == []
     assert times([NOON, NOON, NOON * 1_000])[2] == [2]
 
 
 def test_what_is_no_time_is_unreadable() -> None:
     assert times(["yesterday", "2024-13-01", "2024-01-01", "31/12/2024", ""])[1] == [0, 1, 3]
     assert times([10**18])[1] == [0]
-    assert read_times(pa.array([[1]]), timezone="UTC", unit=None, moment=True) is None
+    assert read_times(pa.array([[1]]), timezone="UTC", unit=None, is_event_time=True) is None
 
 
 @given(st.lists(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)), min_size=1, max_size=20), st.booleans())

@@ -102,7 +102,7 @@ def test_an_empty_or_blank_type_is_a_click_as_a_missing_one(tmp_path: Path) -> N
 def test_the_online_store_counts_a_spelling_as_its_type(tmp_path: Path) -> None:
     reads = (Count(CLICK, ITEM), Count(" Like", ITEM))
     assert reads[1] == Count("like", ITEM)
-    assert Last("VIEW", ITEM).what == "view"
+    assert Last("VIEW", ITEM).event_type == "view"
     store = LmdbStore(tmp_path / "store")
     state = OnlineState.open(store, StoreSettings(reads, positive_event_types=("Like",)))
     kinds = ("View", "LIKE", " like ", "click", "x" * 70)

@@ -182,7 +182,7 @@ def test_a_planted_feature_that_counts_the_click_itself_differs_from_the_strict_
 
 def test_places_stand_after_all_features_and_only_for_those_that_ask(tiny_log: Log) -> None:
     features = (
-        Feature("item_clicks_all", "Clicks.", CountOf(Count(CLICK, ITEM)), place=True),
+        Feature("item_clicks_all", "Clicks.", CountOf(Count(CLICK, ITEM)), within_list=True),
         Feature("request_hour", "Hour.", Hour()),
     )
     names, matrix = feature_matrix(features, reader_of(tiny_log, 0, (A, B), NOON))

@@ -7,9 +7,9 @@ from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, ma
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import (
-    CATALOGUE,
     CLICK,
     DATED_CLICK,
+    GLOBAL,
     IMPRESSION,
     ITEM,
     USER,
@@ -28,7 +28,7 @@ from features.matrix.columns import feature_matrix
 from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex, OfflineReader
 
-KEYS: tuple[Key, ...] = (CATALOGUE, ITEM, USER, USER_ITEM, ("brand",), ("user", "brand"))
+KEYS: tuple[Key, ...] = (GLOBAL, ITEM, USER, USER_ITEM, ("brand",), ("user", "brand"))
 EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",))
 
 
@@ -71,7 +71,7 @@ def occurrences(log: Log, what: str) -> list[tuple[int, int, int, bool]]:
 def by_loop(log: Log, read: Count | Last | First, user: int, item: int, moment: int) -> int:
     """A read of one candidate at a moment that is already shifted by the delay."""
     found: list[int] = []
-    for event_user, event_item, time, dated in occurrences(log, read.what):
+    for event_user, event_item, time, dated in occurrences(log, read.event_type):
         inside = time < moment
         if isinstance(read, Count) and read.window is not None:
             cell = read.window // 24
@@ -79,7 +79,7 @@ def by_loop(log: Log, read: Count | Last | First, user: int, item: int, moment: 
         elif not isinstance(read, Count):
             inside = inside and dated
         if inside:
-            found += [time] * matches(log, read.by, user, item, event_user, event_item)
+            found += [time] * matches(log, read.key, user, item, event_user, event_item)
     if isinstance(read, Count):
         return len(found)
     return (max if isinstance(read, Last) else min)(found, default=NO_TIME)

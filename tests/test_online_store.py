@@ -35,7 +35,7 @@ from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.stores.open import open_store
-from features.tables.click_matching import ClickedRows, match_clicks, merged
+from features.tables.click_matching import ClickedRows, add_unmatched_clicks, match_clicks
 from features.tables.load import ReadOptions, load_log
 
 EVERYTHING = (
@@ -216,7 +216,7 @@ def matched_log(events: list[tuple[Happening, int | None]], shown: list[tuple[Sh
     clicked_rows = ClickedRows(columns[0], columns[1].astype(np.int32), columns[2].astype(np.int32), columns[3])
     of_list = np.array([-1 if place is None or place >= len(shown) else place for _, place in events], np.int32)
     matches = match_clicks(log.events, of_list, clicked_rows, window=30 * MINUTE, n_items=6)
-    return replace(log, events=merged(log.events, clicked_rows, matches)[0])
+    return replace(log, events=add_unmatched_clicks(log.events, clicked_rows, matches)[0])
 
 
 @settings(max_examples=60, deadline=None)

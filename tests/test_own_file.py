@@ -12,9 +12,9 @@ from small_unit import SETTINGS, SmallSite, always, small_site
 
 from features import own as former
 from features.definitions import custom
-from features.definitions.aggregates import ITEM, days
+from features.definitions.aggregates import GLOBAL, ITEM, Count, days
 from features.definitions.custom_file import load_custom_features, read_custom_features
-from features.definitions.event_measures import Feature, FeatureFunction, Weighted
+from features.definitions.event_measures import CountOf, Feature, FeatureFunction, WeightedCount
 from features.errors import InputError
 from features.log import Log
 from features.offline.matrix import log_matrix
@@ -50,10 +50,10 @@ def value(measure: FeatureFunction, log: Log, *, item: int, at: int) -> float:
 def test_weights_of_several_types_are_added_up() -> None:
     log = make_log([Happening(0, 0, 1, "like"), Happening(1, 0, 2, "view"), Happening(0, 0, 3)], [])
     # two positive events, of which one is a like
-    assert value(Weighted({"click": 1, "like": 3}, ITEM), log, item=0, at=9) == 2 * 1 + 1 * 3
-    assert value(Weighted({"view": -1}, ITEM, days(7)), log, item=0, at=9) == -1
-    assert value(Weighted({"like": 3}, ("brand",)), log, item=1, at=9) == 3 / 2  # item 1 has brands acme and bolt
-    assert np.isnan(value(Weighted({"like": 3}, ("brand",)), log, item=2, at=9))
+    assert value(WeightedCount({"click": 1, "like": 3}, ITEM), log, item=0, at=9) == 2 * 1 + 1 * 3
+    assert value(WeightedCount({"view": -1}, ITEM, days(7)), log, item=0, at=9) == -1
+    assert value(WeightedCount({"like": 3}, ("brand",)), log, item=1, at=9) == 3 / 2  # item 1 has brands acme and bolt
+    assert np.isnan(value(WeightedCount({"like": 3}, ("brand",)), log, item=2, at=9))
 
 
 def test_a_file_names_the_columns_that_it_reads() -> None:
@@ -83,12 +83,12 @@ def test_the_example_of_the_documentation_is_a_features_file() -> None:
         (one("x", "CountOf(Count('click', ITEM, 25))"), r"mine.py', line 2: .*positive multiple of 24"),
         (one("x", "CountOf(Count('click', ITEM, hours(0.5)))"), r"line 2: .*whole microseconds"),
         (one("x", "CountOf(Count('click', ('item', 'user')))"), r"line 2: .*expected a key"),
-        (one("x", "Weighted({'click': 0.5}, ITEM)"), r"line 2: .*whole weights"),
+        (one("x", "WeightedCount({'click': 0.5}, ITEM)"), r"line 2: .*whole weights"),
         (one("x", "Rate(Count('like', ITEM), Count('view', ITEM), 0)"), r"line 2: .*above 0"),
         (one("No Name", "Hour()"), r"line 2: .*lower case"),
         ("FEATURES = 2 * (Feature('x', 'X.', Hour()),)\n", r"feature 'x' of .*distinct names"),
         (
-            "FEATURES = (Feature('x', 'X.', Age(), place=True), Feature('x_zscore', 'X.', Hour()))\n",
+            "FEATURES = (Feature('x', 'X.', Age(), within_list=True), Feature('x_zscore', 'X.', Hour()))\n",
             r"feature 'x_zscore' of .*distinct names",
         ),
     ],
@@ -118,7 +118,7 @@ def settings_of(path: Path) -> tuple[str, ...]:
     return (*SETTINGS, f"features.file={path}")
 
 
-MAKER = one("maker_clicks_7d", "CountOf(Count('click', of_category('maker'), days(7)))", ", place=True")
+MAKER = one("maker_clicks_7d", "CountOf(Count('click', of_category('maker'), days(7)))", ", within_list=True")
 
 
 def test_a_column_that_the_items_lack_is_an_error_that_names_the_feature(tmp_path: Path) -> None:
@@ -198,7 +198,17 @@ def test_a_window_of_the_file_looks_at_the_past_alone() -> None:
     assert requests.time[0] == MINUTE
 
 
-def test_features_files_of_registered_versions_may_import_the_former_name() -> None:
-    words = [name for name in vars(custom) if not name.startswith("_")]
-    assert "Weighted" in words
-    assert {name: getattr(former, name) for name in words} == {name: getattr(custom, name) for name in words}
+def test_features_files_of_registered_versions_may_import_the_former_names() -> None:
+    words = {name for name in vars(custom) if not name.startswith("_") and name != "Feature"}
+    assert all(getattr(former, name) == getattr(custom, name) for name in words)
+    source = (
+        "from features.own import CATALOGUE, Count, CountOf, Feature, Weighted, days\n"
+        "FEATURES = (\n"
+        "    Feature('a', 'A.', CountOf(Count('like', CATALOGUE)), place=True),\n"
+        "    Feature('b', 'B.', Weighted({'like': 2}, CATALOGUE, days(1)), monotone=1),\n"
+        ")\n"
+    )
+    assert load_custom_features(source, "features.py").features == (
+        Feature("a", "A.", CountOf(Count("like", GLOBAL)), within_list=True),
+        Feature("b", "B.", WeightedCount({"like": 2}, GLOBAL, days(1)), monotone=1),
+    )

@@ -33,11 +33,11 @@ pytestmark = pytest.mark.slow
 
 IMPRESSIONS = 1000
 TOLERANCE = 1e-6
-OWN_FEATURES = """from features.definitions.custom import ITEM, Count, CountOf, Feature, Weighted, days, of_category
+OWN_FEATURES = """from features.definitions.custom import *
 
 FEATURES = (
-    Feature("brand_clicks_1d", "Of the brand.", CountOf(Count("click", of_category("brand"), days(1))), place=True),
-    Feature("item_worth", "Graded.", Weighted({"click": 3, "impression": -1}, ITEM)),
+    Feature("brand_clicks_1d", "Brand.", CountOf(Count("click", of_category("brand"), days(1))), within_list=True),
+    Feature("item_worth", "Graded.", WeightedCount({"click": 3, "impression": -1}, ITEM)),
 )
 """
 

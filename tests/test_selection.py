@@ -20,7 +20,9 @@ from recsys.ranker.offline_matrix import scores_over_log
 from recsys.training.stages import ranker_stage
 
 NAMES = ("signal", "weaker", "noise", "more_noise")
-FEATURES = tuple(Feature(name, "It.", Age() if name == "noise" else Hour(), place=name == "noise") for name in NAMES)
+FEATURES = tuple(
+    Feature(name, "It.", Age() if name == "noise" else Hour(), within_list=name == "noise") for name in NAMES
+)
 COLUMNS = tuple(MatrixColumn(name) for name in (*NAMES, "noise_percentile", "noise_zscore", "text_score"))
 
 

@@ -19,12 +19,12 @@ BERLIN = "Europe/Berlin"
 
 
 def column(
-    values: list[Any] | pa.Array, *, timezone: str = "UTC", moment: bool = True
+    values: list[Any] | pa.Array, *, timezone: str = "UTC", is_event_time: bool = True
 ) -> tuple[list[str | None], list[int], list[int], str | None]:
     """Times as text, rows that are unreadable, rows of another unit, and the unit."""
     array = values if isinstance(values, pa.Array) else pa.array(values)
     array = array.cast(pa.large_string()) if pa.types.is_string(array.type) else array
-    found = read_times(array, timezone=timezone, unit=None, moment=moment)
+    found = read_times(array, timezone=timezone, unit=None, is_event_time=is_event_time)
     assert found is not None
     texts = [None if one is None else said(one) for one in found.values.cast(pa.int64()).to_pylist()]
     return texts, rows_of(found, UNREADABLE), rows_of(found, MIXED), found.unit
@@ -88,8 +88,8 @@ def test_digits_that_are_no_date_are_refused_beside_dates() -> None:
 
 def test_a_date_among_numbers_since_1970_is_a_mistake_and_no_time_of_1970() -> None:
     rows = [1_700_000_000, 1_700_000_060, 1_700_000_120, 2016, 20160503, 20231114221320]
-    for moment in (True, False):
-        texts, _, mixed, unit = column(rows, moment=moment)
+    for is_event_time in (True, False):
+        texts, _, mixed, unit = column(rows, is_event_time=is_event_time)
         assert (texts[3:], mixed, unit) == ([None, None, None], [3, 4, 5], "s")
     assert column([1_700_000_000_000, 1_700_000_060_000, 20231114221320])[1:] == ([], [2], "ms")
 

@@ -17,9 +17,9 @@ from features.log import Catalog, Requests
 from features.tables.event_types import canonical_type
 
 __all__ = [
-    "CATALOGUE",
     "CLICK",
     "DATED_CLICK",
+    "GLOBAL",
     "IMPRESSION",
     "ITEM",
     "USER",
@@ -44,7 +44,7 @@ IMPRESSION = "impression"
 """Candidates of shown lists; lists made by sampling are none."""
 
 Key = tuple[str, ...]
-CATALOGUE: Key = ()
+GLOBAL: Key = ()
 ITEM: Key = ("item",)
 USER: Key = ("user",)
 USER_ITEM: Key = ("user", "item")
@@ -68,20 +68,20 @@ def user_of_category(column: str) -> Key:
     return ("user", _in_key(column))
 
 
-def category_of(by: Key) -> str | None:
+def category_of(key: Key) -> str | None:
     """The categorical column in a key, or None; raises ValueError for a key that is none of the six kinds."""
-    if by in (CATALOGUE, ITEM, USER, USER_ITEM):
+    if key in (GLOBAL, ITEM, USER, USER_ITEM):
         return None
-    if len(by) == 1 or (len(by) == 2 and by[0] == "user"):
-        return by[-1].removesuffix(_COLUMN)
+    if len(key) == 1 or (len(key) == 2 and key[0] == "user"):
+        return key[-1].removesuffix(_COLUMN)
     raise ValueError(
-        f"expected a key (), ('item',), ('user',), ('user', 'item'), (column,) or ('user', column), got {by!r}"
+        f"expected a key (), ('item',), ('user',), ('user', 'item'), (column,) or ('user', column), got {key!r}"
     )
 
 
-def event_table_of(what: str) -> str:
-    """Which occurrences a `what` counts: dated clicks are clicks whose tables without dates are not asked."""
-    return CLICK if what == DATED_CLICK else what
+def event_table_of(event_type: str) -> str:
+    """Which occurrences an `event_type` counts: dated clicks are clicks whose tables without dates are not asked."""
+    return CLICK if event_type == DATED_CLICK else event_type
 
 
 def hours(n: int) -> int:
@@ -107,19 +107,19 @@ def window_edge(moment: Int64, window: int) -> Int64:
 
 @dataclass(frozen=True)
 class _EventsByKey:
-    what: str
-    by: Key
+    event_type: str
+    key: Key
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "what", canonical_type(self.what))
-        category_of(self.by)
+        object.__setattr__(self, "event_type", canonical_type(self.event_type))
+        category_of(self.key)
 
 
 @dataclass(frozen=True)
 class Count(_EventsByKey):
     """How many events before the request. Integer, never missing: 0 for an unknown user or item.
 
-    what: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. by: which of them; a
+    event_type: CLICK, DATED_CLICK, IMPRESSION or an event type, compared without case and blanks. key: which of them; a
     candidate with several values of a category gets the sum over its values. window: microseconds back, a multiple of
     24, or None for all time; events without a date count in all time alone.
     """

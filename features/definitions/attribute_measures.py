@@ -26,7 +26,7 @@ class Age(FeatureFunction):
 
     unit: ClassVar[str] = "days"
     missing: ClassVar[str] = "the item has no published_at"
-    known: ClassVar[str] = PUBLICATION
+    available_from: ClassVar[str] = PUBLICATION
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
@@ -79,7 +79,7 @@ class ItemNumber(FeatureFunction):
     unit: ClassVar[str] = "as in the items table"
     low: ClassVar[float] = -np.inf
     missing: ClassVar[str] = "the item has no such number"
-    known: ClassVar[str] = PUBLICATION
+    available_from: ClassVar[str] = PUBLICATION
     column: str
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -96,7 +96,7 @@ class ItemCategory(FeatureFunction):
 
     unit: ClassVar[str] = "position in the vocabulary"
     missing: ClassVar[str] = "the item has no value, or none of the vocabulary"
-    known: ClassVar[str] = PUBLICATION
+    available_from: ClassVar[str] = PUBLICATION
     categorical: ClassVar[bool] = True
     column: str
     vocabulary: tuple[str, ...]
@@ -120,7 +120,7 @@ class VectorSimilarity(FeatureFunction):
     low: ClassVar[float] = -1.0
     high: ClassVar[float] = 1.0
     missing: ClassVar[str] = "the item has no vector, or no item of the history has one"
-    known: ClassVar[str] = PUBLICATION
+    available_from: ClassVar[str] = PUBLICATION
     column: str
 
     def compute(self, reader: FeatureReader) -> Float64:

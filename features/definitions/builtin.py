@@ -88,9 +88,11 @@ def _item_features(smoothing: float) -> tuple[Feature, ...]:
             lambda window: Rate(Count(DATED_CLICK, ITEM, window), Count(IMPRESSION, ITEM, window), smoothing),
             further=", smoothed towards the catalogue's rate",
         ),
-        Feature("item_age", "Time since the item was published.", Age(), place=True),
-        Feature("item_click_recency", "Time since the item's latest click.", Recency(Last(CLICK, ITEM)), place=True),
-        Feature("item_click_age", "Time since the item's first click.", Recency(First(CLICK, ITEM)), place=True),
+        Feature("item_age", "Time since the item was published.", Age(), within_list=True),
+        Feature(
+            "item_click_recency", "Time since the item's latest click.", Recency(Last(CLICK, ITEM)), within_list=True
+        ),
+        Feature("item_click_age", "Time since the item's first click.", Recency(First(CLICK, ITEM)), within_list=True),
     )
 
 
@@ -101,24 +103,26 @@ def _user_features() -> tuple[Feature, ...]:
             "Clicks of the user",
             lambda window: CountOf(Count(CLICK, USER, window)),
             windows=("1d", "7d", "30d", ALL_TIME),
-            place=False,
+            within_list=False,
         ),
         Feature("user_click_recency", "Time since the user's latest click.", Recency(Last(CLICK, USER))),
         Feature("user_history_length", "Distinct items in the user's history.", HistoryLength()),
-        Feature("user_item_clicks", "Clicks of the user on this item.", CountOf(Count(CLICK, USER_ITEM)), place=True),
+        Feature(
+            "user_item_clicks", "Clicks of the user on this item.", CountOf(Count(CLICK, USER_ITEM)), within_list=True
+        ),
         Feature("request_hour", "Hour of the day.", Hour()),
         Feature("request_weekday", "Day of the week.", Weekday()),
     )
 
 
 def _number_features(column: str, name: str) -> tuple[Feature, ...]:
-    return (Feature(f"item_{name}", f"The item's {in_words(column)}.", ItemNumber(column), place=True),)
+    return (Feature(f"item_{name}", f"The item's {in_words(column)}.", ItemNumber(column), within_list=True),)
 
 
 def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
     words = in_words(column)
     doc = f"Cosine of the item's {words} with the mean {words} of the history."
-    return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), place=True),)
+    return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), within_list=True),)
 
 
 def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
@@ -141,7 +145,7 @@ def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> t
             lambda window: CountOf(Count(CLICK, of_category(column), window)),
             windows=("7d", ALL_TIME),
         ),
-        *(Feature(f"user_{name}_{ending}", doc, measure, place=True) for ending, doc, measure in of_user),
+        *(Feature(f"user_{name}_{ending}", doc, measure, within_list=True) for ending, doc, measure in of_user),
     )
 
 
@@ -151,10 +155,10 @@ def _by_window(
     measure: Callable[[int | None], FeatureFunction],
     *,
     windows: Collection[str] = tuple(WINDOWS),
-    place: bool = True,
+    within_list: bool = True,
     further: str = "",
 ) -> Iterator[Feature]:
     """A feature for each window, named after it. doc, further: what its sentence says before and after the window."""
     for window in windows:
         length, words = WINDOWS[window]
-        yield Feature(f"{name}_{window}", f"{doc}, {words}{further}.", measure(length), place=place)
+        yield Feature(f"{name}_{window}", f"{doc}, {words}{further}.", measure(length), within_list=within_list)

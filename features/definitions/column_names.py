@@ -16,7 +16,7 @@ def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
     twice = sorted({name for name in raw if raw.count(name) > 1})
     if twice:
         raise ValueError(f"expected features of distinct names, got more than one of {twice}")
-    placed = [place_names(feature.name) for feature in features if feature.place]
+    placed = [place_names(feature.name) for feature in features if feature.within_list]
     return (*raw, *(name for pair in placed for name in pair))
 
 

@@ -7,7 +7,7 @@ FEATURES = (
         "brand_like_rate_7d",
         "Likes per view of items of the same brand in the last 7 days.",
         Rate(Count("like", of_category("brand"), days(7)), Count("view", of_category("brand"), days(7)), 20.0),
-        place=True,
+        within_list=True,
     ),
 )
 """

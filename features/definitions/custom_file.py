@@ -72,10 +72,10 @@ class CustomFeatures:
         known = {CLICK, DATED_CLICK, IMPRESSION, *types}
         for feature in self.features:
             for read in feature.measure.reads():
-                if read.what not in known:
+                if read.event_type not in known:
                     raise InputError(
                         f"{_in_words(feature, self.file)}: expected an event type of the tables or one of "
-                        f"{[CLICK, DATED_CLICK, IMPRESSION]}, got {read.what!r}; the tables have {sorted(types)}"
+                        f"{[CLICK, DATED_CLICK, IMPRESSION]}, got {read.event_type!r}; the tables have {sorted(types)}"
                     )
 
 
@@ -128,7 +128,7 @@ def _in_words(feature: Feature, file: str) -> str:
 
 
 def _categories_of(measure: FeatureFunction) -> list[str]:
-    columns = [category_of(read.by) for read in measure.reads()]
+    columns = [category_of(read.key) for read in measure.reads()]
     columns.append(measure.column if isinstance(measure, ItemCategory) else None)
     return [column for column in columns if column is not None]
 

@@ -19,9 +19,9 @@ import numpy as np
 from features.arrays import NO_TIME, Float64, Int64
 from features.clock import SECOND
 from features.definitions.aggregates import (
-    CATALOGUE,
     CLICK,
     DATED_CLICK,
+    GLOBAL,
     IMPRESSION,
     USER,
     Aggregate,
@@ -35,7 +35,7 @@ from features.definitions.aggregates import (
     user_of_category,
 )
 
-__all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "Weighted"]
+__all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "WeightedCount"]
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
 AFTER_THE_FACT = "afterwards"
@@ -47,13 +47,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 class FeatureFunction(ABC):
     """What a feature computes. A subclass says its unit and its formula, and what differs from the defaults here.
 
-    low, high: smallest and largest possible value. known: since when the value is known, REQUEST_TIME or PUBLICATION.
-    categorical: whether values are codes of a vocabulary.
+    low, high: smallest and largest possible value. available_from: since when the value is known, REQUEST_TIME or
+    PUBLICATION. categorical: whether values are codes of a vocabulary.
     """
 
     low: ClassVar[float] = 0.0
     high: ClassVar[float] = np.inf
-    known: ClassVar[str] = REQUEST_TIME
+    available_from: ClassVar[str] = REQUEST_TIME
     categorical: ClassVar[bool] = False
 
     @property
@@ -77,15 +77,16 @@ class FeatureFunction(ABC):
 
 @dataclass(frozen=True)
 class Feature:
-    """A named column. place: its place in the list becomes columns too. monotone: 1 where more is never worse for the
-    rank, -1 where less is not, 0 free; its places are bound alike. doc: one sentence for people, shown by
-    `recsys features list`. shown: the name for people where an item column in it is called otherwise, else "".
+    """A named column. within_list: its percentile and z-score among the candidates of its list become columns too.
+    monotone: 1 where more is never worse for the rank, -1 where less is not, 0 free; it binds those columns alike. doc:
+    one sentence for people, shown by `recsys features list`. shown: the name for people where an item column in it is
+    called otherwise, else "".
     """
 
     name: str
     doc: str
     measure: FeatureFunction
-    place: bool = False
+    within_list: bool = False
     monotone: int = 0
     shown: str = ""
 
@@ -96,8 +97,10 @@ class Feature:
             raise ValueError(f"feature {self.name!r}: expected monotone -1, 0 or 1, got {self.monotone!r}")
         if self.monotone and self.measure.categorical:
             raise ValueError(f"feature {self.name!r}: a category is never more or less; drop monotone={self.monotone}")
-        if self.place and self.measure.categorical:
-            raise ValueError(f"feature {self.name!r}: a category has no place among the candidates; drop place=True")
+        if self.within_list and self.measure.categorical:
+            raise ValueError(
+                f"feature {self.name!r}: a category has no percentile among the candidates; drop within_list=True"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,12 @@ class CountOf(FeatureFunction):
     @property
     def unit(self) -> str:
         """What is counted."""
-        return _plural(self.read.what)
+        return _plural(self.read.event_type)
 
     @property
     def missing(self) -> str:
         """Only where a mean is over nothing."""
-        return missing_when(self.read.by)
+        return missing_when(self.read.key)
 
     def reads(self) -> tuple[Count, ...]:
         """The count."""
@@ -144,19 +147,19 @@ class Rate(FeatureFunction):
 
     @property
     def unit(self) -> str:
-        """What is counted by what."""
-        return f"{_plural(self.clicks.what)} per {self.impressions.what}"
+        """Clicks per impression."""
+        return f"{_plural(self.clicks.event_type)} per {self.impressions.event_type}"
 
     @property
     def missing(self) -> str:
         """Where the prior has nothing to go by."""
-        lists = ", or only sampled lists exist" if self.impressions.what == IMPRESSION else ""
-        return f"the catalogue has no {self.impressions.what} in the window{lists}"
+        lists = ", or only sampled lists exist" if self.impressions.event_type == IMPRESSION else ""
+        return f"the catalogue has no {self.impressions.event_type} in the window{lists}"
 
     def reads(self) -> tuple[Count, ...]:
         """Both counts by their key and over the catalogue."""
         counts = (self.clicks, self.impressions)
-        return (*counts, *(replace(count, by=CATALOGUE) for count in counts))
+        return (*counts, *(replace(count, key=GLOBAL) for count in counts))
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
@@ -172,13 +175,13 @@ class Share(FeatureFunction):
     unit: ClassVar[str] = "ratio"
     high: ClassVar[float] = 1.0
     missing: ClassVar[str] = "the user has no such event, or the item no value of the category"
-    what: str
+    event_type: str
     column: str
     window: int | None = None
 
     def reads(self) -> tuple[Count, ...]:
         """The user's events with the category value, and all of them."""
-        return tuple(Count(self.what, by, self.window) for by in (user_of_category(self.column), USER))
+        return tuple(Count(self.event_type, key, self.window) for key in (user_of_category(self.column), USER))
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
@@ -196,15 +199,15 @@ class Lift(FeatureFunction):
 
     unit: ClassVar[str] = "ratio of shares"
     missing: ClassVar[str] = "nobody has such an event with the category value, or the item has no value"
-    what: str
+    event_type: str
     column: str
     weight: float
     window: int | None = None
 
     def reads(self) -> tuple[Count, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
-        keys = (user_of_category(self.column), USER, of_category(self.column), CATALOGUE)
-        return tuple(Count(self.what, by, self.window) for by in keys)
+        keys = (user_of_category(self.column), USER, of_category(self.column), GLOBAL)
+        return tuple(Count(self.event_type, key, self.window) for key in keys)
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
@@ -233,17 +236,17 @@ class Recency(FeatureFunction):
 
 
 @dataclass(frozen=True)
-class Weighted(FeatureFunction):
+class WeightedCount(FeatureFunction):
     """Events of several types added up, each with a whole weight, so that sums are exact in any order.
 
     weights: event type to weight. `click` is any positive event: a like counts as a click too, and its own weight comes
-    on top. by, window: as of a count. A mean over the candidate's values where the key is a category.
+    on top. key, window: as of a count. A mean over the candidate's values where the key is a category.
     """
 
     unit: ClassVar[str] = "weighted events"
     low: ClassVar[float] = -np.inf
     weights: Mapping[str, int]
-    by: Key
+    key: Key
     window: int | None = None
 
     def __post_init__(self) -> None:
@@ -254,28 +257,28 @@ class Weighted(FeatureFunction):
     @property
     def missing(self) -> str:
         """Only where a mean is over nothing."""
-        return missing_when(self.by)
+        return missing_when(self.key)
 
     def reads(self) -> tuple[Count, ...]:
         """A count of each type."""
-        return tuple(Count(what, self.by, self.window) for what in self.weights)
+        return tuple(Count(event_type, self.key, self.window) for event_type in self.weights)
 
     def compute(self, reader: FeatureReader) -> Float64:
-        """Weighted events, (n_rows,)."""
+        """WeightedCount events, (n_rows,)."""
         total = np.zeros(reader.requests.n_rows, np.int64)
         for read, weight in zip(self.reads(), self.weights.values(), strict=True):
             total += weight * reader.count(read)
-        return mean_over_categories(reader, total, self.by)
+        return mean_over_categories(reader, total, self.key)
 
 
-def missing_when(by: Key) -> str:
+def missing_when(key: Key) -> str:
     """When a mean over the candidate's values of a category is missing; never for a key without one."""
-    column = category_of(by)
+    column = category_of(key)
     return "never" if column is None else f"the item has no {column}"
 
 
-def _plural(what: str) -> str:
-    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(what, f"{what} events")
+def _plural(event_type: str) -> str:
+    return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(event_type, f"{event_type} events")
 
 
 def ratio(numerator: Float64 | Int64, denominator: Float64 | Int64) -> Float64:
@@ -291,10 +294,10 @@ def microseconds_since(now: Int64, since: Int64) -> Float64:
 
 
 def _mean_count(reader: FeatureReader, read: Count) -> Float64:
-    return mean_over_categories(reader, reader.count(read), read.by)
+    return mean_over_categories(reader, reader.count(read), read.key)
 
 
-def mean_over_categories(reader: FeatureReader, counts: Int64, by: Key) -> Float64:
+def mean_over_categories(reader: FeatureReader, counts: Int64, key: Key) -> Float64:
     """Counts, divided by the number of the candidate's values where they are kept by category; NaN for none."""
-    column = category_of(by)
+    column = category_of(key)
     return counts.astype(np.float64) if column is None else ratio(counts, reader.n_values(column))

@@ -22,7 +22,7 @@ def shown_names(features: Sequence[Feature]) -> dict[str, str]:
     shown: dict[str, str] = {}
     for feature in features:
         if feature.shown:
-            own = (feature.name, *(place_names(feature.name) if feature.place else ()))
+            own = (feature.name, *(place_names(feature.name) if feature.within_list else ()))
             shown |= {name: feature.shown + name.removeprefix(feature.name) for name in own}
     return shown
 
@@ -40,7 +40,7 @@ def feature_matrix(
     for i, feature in enumerate(features):
         columns[i] = feature.measure.compute(reader)
     matrix = np.empty((columns.shape[1], len(names)), np.float32) if out is None else out
-    placed = [i for i, feature in enumerate(features) if feature.place]
+    placed = [i for i, feature in enumerate(features) if feature.within_list]
     for first, end in chunk_bounds(offsets, _BLOCK_ROWS):
         rows = slice(offsets[first], offsets[end])
         percentile, z_score = places(columns[placed, rows], offsets[first : end + 1] - offsets[first])

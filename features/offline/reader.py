@@ -14,8 +14,8 @@ import numpy as np
 
 from features.arrays import NO_TIME, CsrLists, Float64, Int64, segment_first, segment_latest, segment_sums
 from features.definitions.aggregates import (
-    CATALOGUE,
     DATED_CLICK,
+    GLOBAL,
     USER,
     Aggregate,
     Count,
@@ -70,11 +70,11 @@ class LogIndex:
 
     def prepare(self, reads: Sequence[Aggregate], *, threads: int = 1) -> None:
         """Build what `reads` need, so that threads only look up."""
-        tables = {(event_table_of(read.what), read.by, True) for read in reads}
+        tables = {(event_table_of(read.event_type), read.key, True) for read in reads}
         tables |= {
-            (event_table_of(read.what), read.by, False)
+            (event_table_of(read.event_type), read.key, False)
             for read in reads
-            if isinstance(read, Count) and read.window is None and self.has_untimed_events(read.what)
+            if isinstance(read, Count) and read.window is None and self.has_untimed_events(read.event_type)
         }
         for what, _, dated in sorted(tables):
             self.occurrences(what, dated=dated)
@@ -143,31 +143,31 @@ class OfflineReader:
         return self._counts[read]
 
     def _count(self, read: Count) -> Int64:
-        probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
-        table = self.index.counters(read.what, read.by, dated=True)
+        probes, end = self._probes_in(read.event_type, read.key, dated=True), self._end(read.event_type, read.key)
+        table = self.index.counters(read.event_type, read.key, dated=True)
         if read.window is None:
             answers = table.count_before(probes.key, end)
         else:
-            opens = self._position(read.what, read.window, dated=True)
+            opens = self._position(read.event_type, read.window, dated=True)
             answers = table.since(probes.key, opens[probes.request], end)
-        found = self._to_rows(probes.in_row_order(answers), read.by)
-        if read.window is None and self.index.has_untimed_events(read.what):
+        found = self._to_rows(probes.in_row_order(answers), read.key)
+        if read.window is None and self.index.has_untimed_events(read.event_type):
             found = found + self._count_undated(read)
         return found
 
     def _count_undated(self, read: Count) -> Int64:
-        probes = self._probes_in(read.what, read.by, dated=False)
-        end = self._before(read.what, read.by, dated=False)
-        answers = self.index.counters(read.what, read.by, dated=False).count_before(probes.key, end)
-        return self._to_rows(probes.in_row_order(answers), read.by)
+        probes = self._probes_in(read.event_type, read.key, dated=False)
+        end = self._before(read.event_type, read.key, dated=False)
+        answers = self.index.counters(read.event_type, read.key, dated=False).count_before(probes.key, end)
+        return self._to_rows(probes.in_row_order(answers), read.key)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
-        return self._times(read.what, read.by, latest=True)
+        return self._times(read.event_type, read.key, latest=True)
 
     def first(self, read: First) -> Int64:
         """Microseconds of the first dated event for each candidate row, (n_rows,)."""
-        return self._times(read.what, read.by, latest=False)
+        return self._times(read.event_type, read.key, latest=False)
 
     def _times(self, what: str, by: Key, *, latest: bool) -> Int64:
         probes, end = self._probes_in(what, by, dated=True), self._end(what, by)
@@ -214,7 +214,7 @@ class OfflineReader:
 
     def _make_probes(self, by: Key) -> Lookups:
         requests, log = self.requests, self.index.log
-        if by in (CATALOGUE, USER):
+        if by in (GLOBAL, USER):
             asked = asked_keys(requests.user, requests.user, by, log)
             return sort_lookups(asked, np.arange(len(requests), dtype=np.int32), None)
         request = requests.request_of_row()
@@ -228,7 +228,7 @@ class OfflineReader:
 
     def _to_rows(self, answers: Int64, by: Key) -> Int64:
         """From an answer a probe to one a candidate row."""
-        if by in (CATALOGUE, USER):
+        if by in (GLOBAL, USER):
             return np.repeat(answers, self.requests.lengths())
         offsets = self._probes_by(by).offsets
         return answers if offsets is None else segment_sums(answers, offsets)

@@ -13,9 +13,9 @@ import numpy as np
 
 from features.arrays import NO_TIME, Bool, Int32, Int64
 from features.definitions.aggregates import (
-    CATALOGUE,
     CLICK,
     DATED_CLICK,
+    GLOBAL,
     IMPRESSION,
     ITEM,
     USER,
@@ -157,7 +157,7 @@ def occurrences(log: Log, what: str, *, dated: bool) -> EventColumns:
 def counters(found: EventColumns, by: Key, log: Log) -> SortedEvents:
     """Occurrences sorted by (key, time). Those of an unknown user or item are in no counter that needs one."""
     n, bits = len(found), len(found).bit_length()
-    if by == CATALOGUE:
+    if by == GLOBAL:
         return SortedEvents(None, np.array([0, n, 0], np.int32), None, bits, found.time)
     asked = asked_keys(found.user, found.item, by, log)
     position = asked.owner
@@ -219,7 +219,7 @@ class LookupKeys:
 def asked_keys(user: Int32, item: Int32, by: Key, log: Log) -> LookupKeys:
     """The keys under which (user, item) pairs are counted, or asked for."""
     n_users, n_items, column = len(log.users), max(1, len(log.catalog)), category_of(by)
-    if by == CATALOGUE:
+    if by == GLOBAL:
         return LookupKeys(np.zeros(len(user), np.int32), 1)
     if by == USER:
         return LookupKeys(user, n_users)

@@ -15,9 +15,9 @@ import numpy as np
 
 from features.arrays import Bool
 from features.definitions.aggregates import (
-    CATALOGUE,
     CLICK,
     DATED_CLICK,
+    GLOBAL,
     IMPRESSION,
     ITEM,
     USER,
@@ -70,7 +70,9 @@ class CounterAggregation:
     def user_item_layout(self) -> CounterLayout:
         """What is counted by user and item; read from ledgers, not from records."""
         whats = {
-            CLICK if read.what == DATED_CLICK else read.what for read in self.settings.reads if read.by == USER_ITEM
+            CLICK if read.event_type == DATED_CLICK else read.event_type
+            for read in self.settings.reads
+            if read.key == USER_ITEM
         }
         return CounterLayout(USER_ITEM, tuple(sorted(whats)), ())
 
@@ -93,7 +95,9 @@ class CounterAggregation:
     @cached_property
     def needs_impression_ledger(self) -> bool:
         """Whether what a user was shown has to be known item by item."""
-        return any(read.what == IMPRESSION and "user" in read.by and read.by != USER for read in self.settings.reads)
+        return any(
+            read.event_type == IMPRESSION and "user" in read.key and read.key != USER for read in self.settings.reads
+        )
 
     @cached_property
     def counted_event_types(self) -> frozenset[int]:
@@ -128,7 +132,7 @@ class CounterAggregation:
         for number, by in self.counters_by_event_type[change.kind]:
             if by == ITEM:
                 found.append((number, (change.item,)))
-            elif by == CATALOGUE:
+            elif by == GLOBAL:
                 found.append((number, ()))
             elif by == USER:
                 if user is not None:

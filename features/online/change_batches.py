@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import Bool, CsrLists, Int32, Int64
-from features.definitions.aggregates import CATALOGUE, ITEM, USER, Key, category_of
+from features.definitions.aggregates import GLOBAL, ITEM, USER, Key, category_of
 from features.online.counter_records import Changes
 from features.online.delayed_changes import delta_arrays
 from features.online.items import StoredItem
@@ -33,7 +33,7 @@ class DeltaBatch:
         counted: (n_kinds,). known: the items that were described; the others have no category values.
         """
         index = np.flatnonzero(counted[self.changes.kind] & ((self.user >= 0) | ("user" not in by)))
-        if by == CATALOGUE:
+        if by == GLOBAL:
             return [()], self._rows(index, np.zeros(len(index), np.int64))
         if by in (ITEM, USER):
             names, codes = (self.items, self.item) if by == ITEM else (self.users, self.user)

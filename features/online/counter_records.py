@@ -176,10 +176,10 @@ def tables_for(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
     """
     wanted: dict[Key, set[tuple[str, int | None]]] = {}
     for read in reads:
-        if read.by == USER_ITEM:
+        if read.key == USER_ITEM:
             continue
-        what = CLICK if read.what == DATED_CLICK else read.what
-        keys = [read.by] if category_of(read.by) is None or "user" in read.by else [read.by, ITEM]
+        what = CLICK if read.event_type == DATED_CLICK else read.event_type
+        keys = [read.key] if category_of(read.key) is None or "user" in read.key else [read.key, ITEM]
         for by in keys:
             wanted.setdefault(by, set()).add((what, read.window if isinstance(read, Count) else None))
     tables = []
@@ -195,7 +195,7 @@ def count_changes(changes: Changes, read: Count, counted: Bool, moment: int, n: 
     if not len(changes.row):
         return np.zeros(n, np.int64)
     kept = counted[changes.kind]
-    if read.what == DATED_CLICK or read.window is not None:
+    if read.event_type == DATED_CLICK or read.window is not None:
         kept = kept & changes.dated
     if read.window is not None:
         kept = kept & (changes.time >= window_edge(np.array(moment), read.window))

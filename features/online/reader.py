@@ -23,7 +23,7 @@ from features.arrays import (
     segment_latest,
     segment_sums,
 )
-from features.definitions.aggregates import CATALOGUE, ITEM, USER, USER_ITEM, Count, First, Key, Last, category_of
+from features.definitions.aggregates import GLOBAL, ITEM, USER, USER_ITEM, Count, First, Key, Last, category_of
 from features.history import Histories
 from features.log import UNKNOWN, Catalog, Requests
 from features.online.aggregation import CounterAggregation, latest, unpack_history
@@ -111,46 +111,46 @@ class OnlineReader:
         return self._counts[read]
 
     def _count(self, read: Count) -> Int64:
-        known = self._known[read.by]
-        counted = known.counted[:, known.table.place(read.what)]
+        known = self._known[read.key]
+        counted = known.counted[:, known.table.place(read.event_type)]
         counts = count_changes(known.changes, read, counted, self._moment, known.n)
         if known.records is not None:
             kept = (
-                known.table.total(known.records, read.what)
+                known.table.total(known.records, read.event_type)
                 if read.window is None
-                else known.windows[known.table.ring(read.what, read.window)]
+                else known.windows[known.table.ring(read.event_type, read.window)]
             )
             counts = counts + kept if len(known.changes.row) else kept
-        values = self._values_of_rows(read.by)
+        values = self._values_of_rows(read.key)
         if values is None:
-            return self._to_rows(counts, read.by)
+            return self._to_rows(counts, read.key)
         return segment_sums(counts[values.codes], values.offsets)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
-        known = self._known[read.by]
+        known = self._known[read.key]
         times = np.full(known.n, NO_TIME, np.int64)
         if known.records is not None:
-            times[:] = known.table.last(known.records, read.what)
-        changes = self._dated(known, read.what)
+            times[:] = known.table.last(known.records, read.event_type)
+        changes = self._dated(known, read.event_type)
         np.maximum.at(times, changes.row, changes.time)
-        values = self._values_of_rows(read.by)
+        values = self._values_of_rows(read.key)
         if values is None:
-            return self._to_rows(times, read.by)
+            return self._to_rows(times, read.key)
         return segment_latest(times[values.codes], values.offsets)
 
     def first(self, read: First) -> Int64:
         """Microseconds of the first dated event for each candidate row, (n_rows,)."""
-        known = self._known[read.by]
+        known = self._known[read.key]
         times = np.full(known.n, NEVER_FIRST, np.int64)
         if known.records is not None:
-            times[:] = known.table.first(known.records, read.what)
-        changes = self._dated(known, read.what)
+            times[:] = known.table.first(known.records, read.event_type)
+        changes = self._dated(known, read.event_type)
         np.minimum.at(times, changes.row, changes.time)
         times[times == NEVER_FIRST] = NO_TIME
-        values = self._values_of_rows(read.by)
+        values = self._values_of_rows(read.key)
         if values is None:
-            return self._to_rows(times, read.by)
+            return self._to_rows(times, read.key)
         return segment_first(times[values.codes], values.offsets)
 
     def _dated(self, known: _Known, what: str) -> Changes:
@@ -164,7 +164,7 @@ class OnlineReader:
         return None if column is None else self._values[column]
 
     def _to_rows(self, values: Int64, by: Key) -> Int64:
-        return np.repeat(values, self.requests.n_rows) if by in (CATALOGUE, USER) else values
+        return np.repeat(values, self.requests.n_rows) if by in (GLOBAL, USER) else values
 
     def _fetch(
         self,
@@ -221,7 +221,7 @@ def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog
     """The keys of a table that a request asks for: one, one a candidate, or one a category value; None of nobody."""
     if "user" in by and user is None:
         return None
-    if by == CATALOGUE:
+    if by == GLOBAL:
         return [()]
     if by == ITEM:
         return [(item,) for item in candidates]

@@ -105,8 +105,8 @@ def _canonical(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 def _read_as_list(read: Aggregate) -> list[Any]:
     if isinstance(read, Count):
-        return ["count", read.what, read.by, read.window]
-    return ["last" if isinstance(read, Last) else "first", read.what, read.by, None]
+        return ["count", read.event_type, read.key, read.window]
+    return ["last" if isinstance(read, Last) else "first", read.event_type, read.key, None]
 
 
 def _read_from_list(name: str, what: str, by: list[str], window: int | None) -> Aggregate:

@@ -71,10 +71,10 @@ class CandidateReader:
         self._wanted = rows
         self._seen: set[int] = set()
         columns = (
-            ColumnSpec("request", "id", required=True, filled=True, source=self.id_column),
+            ColumnSpec("request", "id", required=True, non_null=True, source=self.id_column),
             ColumnSpec("user_id", "id", required=True),
-            ColumnSpec("item_id", "id", required=True, filled=True),
-            ColumnSpec("timestamp", "time", moment=True, source=when),
+            ColumnSpec("item_id", "id", required=True, non_null=True),
+            ColumnSpec("timestamp", "time", is_event_time=True, source=when),
             ColumnSpec("query", "text"),
         )
         schema = Schema(TABLE, columns)

@@ -76,7 +76,7 @@ def _first_within(
     return found
 
 
-def merged(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Events, int]:
+def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Events, int]:
     """The events with the clicks of lists added that are not among them, sorted by (time, item id), and how many
     were added. An event stamped before the list it was clicked in counts from the list's time."""
     time = events.time.copy()

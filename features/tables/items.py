@@ -29,22 +29,22 @@ _PLAIN = ("item_id", "title", "description", "published_at")
 class CatalogColumns:
     """Which further columns of the items table are read. categories None: every text column whose values repeat.
 
-    more_categories: read as categories beside those. requested_by: what names a column, where that is not the option of
-    its kind, for the error that it is missing.
+    extra_categories: read as categories beside those. requested_by: what names a column, where that is not the option
+    of its kind, for the error that it is missing.
     """
 
     categories: tuple[str, ...] | None
     numbers: tuple[str, ...]
     vectors: tuple[str, ...]
     texts: tuple[str, ...]
-    more_categories: tuple[str, ...] = ()
+    extra_categories: tuple[str, ...] = ()
     requested_by: Mapping[str, str] = field(default_factory=dict)
 
     def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
         """Columns that the file must have. option: what names them unless `requested_by` says otherwise."""
         requested_by = self.requested_by
         return [
-            ColumnSpec(f"{kind} {name}", kind, True, source=name, wanted_by=requested_by.get(name, option))
+            ColumnSpec(f"{kind} {name}", kind, True, source=name, requested_by=requested_by.get(name, option))
             for name in names
         ]
 
@@ -72,11 +72,11 @@ def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataTyp
     further = columns.required("number", "numbers", columns.numbers)
     further += columns.required("vector", "vectors", columns.vectors)
     further += [
-        ColumnSpec(f"text {name}", "text", name != CATEGORY, source=name, wanted_by="the text template")
+        ColumnSpec(f"text {name}", "text", name != CATEGORY, source=name, requested_by="the text template")
         for name in columns.texts
         if name not in _PLAIN
     ]
-    named = dict.fromkeys((*(columns.categories or ()), *columns.more_categories))
+    named = dict.fromkeys((*(columns.categories or ()), *columns.extra_categories))
     further += columns.required("category", "categories", named)
     if columns.categories is None:
         words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
@@ -120,13 +120,13 @@ def _category_columns(data: pa.Table, columns: CatalogColumns) -> tuple[str, ...
     for name in read:
         column = data.column(f"category {name}")
         filled = len(column) - column.null_count
-        named = name in (columns.categories or ()) or name in columns.more_categories
-        if named or (filled and (name == CATEGORY or repeats(_distinct(column), filled))):
+        named = name in (columns.categories or ()) or name in columns.extra_categories
+        if named or (filled and (name == CATEGORY or looks_categorical(_distinct(column), filled))):
             chosen.append(name)
     return tuple(sorted(chosen))
 
 
-def repeats(distinct: int, filled: int) -> bool:
+def looks_categorical(distinct: int, filled: int) -> bool:
     """Whether a text column of so many distinct values in so many rows holds categories, rather than texts or ids."""
     return 2 * distinct < filled
 

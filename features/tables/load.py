@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from features.arrays import Int32
 from features.errors import InputError
 from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
-from features.tables.click_matching import ClickedRows, Matches, match_clicks, merged
+from features.tables.click_matching import ClickedRows, Matches, add_unmatched_clicks, match_clicks
 from features.tables.encodings import FileOptions
 from features.tables.events import EventRows, event_types, read_events, types_found
 from features.tables.formats import find_table
@@ -52,7 +52,7 @@ class ReadOptions:
 
     timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
     but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
-    categories None is every text column whose values repeat. more_categories: categories beside those. requested_by:
+    categories None is every text column whose values repeat. extra_categories: categories beside those. requested_by:
     what names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
     microseconds, by which a time is in the future; None is the clock's.
     """
@@ -64,7 +64,7 @@ class ReadOptions:
     numbers: tuple[str, ...] = ()
     vectors: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    more_categories: tuple[str, ...] = ()
+    extra_categories: tuple[str, ...] = ()
     requested_by: Mapping[str, str] = field(default_factory=dict)
     files: FileOptions = DEFAULT_FILES
     now: int | None = None
@@ -73,7 +73,7 @@ class ReadOptions:
     def item_columns(self) -> CatalogColumns:
         """The further item columns."""
         return CatalogColumns(
-            self.categories, self.numbers, self.vectors, self.texts, self.more_categories, self.requested_by
+            self.categories, self.numbers, self.vectors, self.texts, self.extra_categories, self.requested_by
         )
 
 
@@ -218,7 +218,7 @@ def join(tables: InputTables, options: ReadOptions) -> EncodedTables:
 def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, Matches, int]:
     """The log of joined tables, its matches, and how many clicks came from a list alone."""
     lists = tables.lists
-    happened, added = merged(joined.events, joined.clicked, joined.matches)
+    happened, added = add_unmatched_clicks(joined.events, joined.clicked, joined.matches)
     query = lists.query.decoded() if len(lists.query.values) else None
     requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
     impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)

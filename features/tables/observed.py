@@ -113,7 +113,7 @@ class Observed:
         if not len(micros):
             return
         seen = self._times.setdefault(column.name, _Times())
-        if column.moment:
+        if column.is_event_time:
             old = micros < YEAR_1980
         else:
             old = micros < YEAR_1000
@@ -127,7 +127,7 @@ class Observed:
     def warnings(self) -> list[str]:
         """Everything that stands out, a sentence each."""
         fields = {column.name: f"{self.schema.table}.{column.field}" for column in self.schema.columns}
-        moments = {column.name for column in self.schema.columns if column.moment}
+        moments = {column.name for column in self.schema.columns if column.is_event_time}
         found = []
         for name, seen in self._times.items():
             span = f"{seen.n:,} times are"

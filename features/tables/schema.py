@@ -44,25 +44,25 @@ CANONICAL: dict[Kind, pa.DataType] = {
 class ColumnSpec:
     """One column of a table.
 
-    required: the file must have it. filled: a row without a value is rejected. moment: it says when something
+    required: the file must have it. non_null: a row without a value is rejected. is_event_time: it says when something
     happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
-    a cell is no date. source: the name in the file where that is not `name`. wanted_by: the option that asks for it,
+    a cell is no date. source: the name in the file where that is not `name`. requested_by: the option that asks for it,
     for the error that it is missing. joiner: stands between the values of a list where text is wanted.
     """
 
     name: str
     kind: Kind
     required: bool = False
-    filled: bool = False
-    moment: bool = False
+    non_null: bool = False
+    is_event_time: bool = False
     source: str = ""
-    wanted_by: str = ""
+    requested_by: str = ""
     joiner: str = "|"
 
     @property
     def optional_date(self) -> bool:
         """Whether a cell that is no time counts as missing rather than rejects its row."""
-        return self.kind == "time" and not self.moment and not self.filled
+        return self.kind == "time" and not self.is_event_time and not self.non_null
 
     @property
     def field(self) -> str:
@@ -93,11 +93,11 @@ class Schema:
         return tuple(column.name for column in self.columns)
 
 
-def _id(name: str, *, filled: bool = True, required: bool = True) -> ColumnSpec:
-    return ColumnSpec(name, "id", required=required, filled=filled)
+def _id(name: str, *, non_null: bool = True, required: bool = True) -> ColumnSpec:
+    return ColumnSpec(name, "id", required=required, non_null=non_null)
 
 
-_TIMESTAMP = ColumnSpec("timestamp", "time", required=True, filled=True, moment=True)
+_TIMESTAMP = ColumnSpec("timestamp", "time", required=True, non_null=True, is_event_time=True)
 
 ITEMS = Schema(
     "items",
@@ -111,23 +111,23 @@ ITEMS = Schema(
 EVENTS = Schema(
     "events",
     (
-        _id("user_id", filled=False),
+        _id("user_id", non_null=False),
         _id("item_id"),
         _TIMESTAMP,
         ColumnSpec("event_type", "type"),
         ColumnSpec("value", "number"),
-        _id("impression_id", filled=False, required=False),
-        _id("event_id", filled=False, required=False),
+        _id("impression_id", non_null=False, required=False),
+        _id("event_id", non_null=False, required=False),
     ),
 )
 IMPRESSIONS = Schema(
     "impressions",
     (
         _id("impression_id"),
-        _id("user_id", filled=False),
+        _id("user_id", non_null=False),
         _TIMESTAMP,
         _id("item_id"),
-        ColumnSpec("clicked", "label", required=True, filled=True),
+        ColumnSpec("clicked", "label", required=True, non_null=True),
         ColumnSpec("position", "count"),
         ColumnSpec("query", "text"),
         ColumnSpec("sampled", "flag"),

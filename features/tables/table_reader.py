@@ -96,7 +96,7 @@ class TableReader:
         """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
         the end where there was no good row, or more bad ones than the options allow."""
         for column in self.schema.columns:
-            if column.kind == "time" and column.filled:
+            if column.kind == "time" and column.non_null:
                 self._require_times(column)
         for file, found in zip(self._files, self.columns, strict=True):
             wanted: dict[str, set[Kind]] = {}
@@ -118,7 +118,7 @@ class TableReader:
     def _check_columns(self, file: Path, found: list[str]) -> None:
         for column in self.schema.columns:
             if column.required and column.field not in found:
-                why = f" (named in {column.wanted_by})" if column.wanted_by else ""
+                why = f" (named in {column.requested_by})" if column.requested_by else ""
                 advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else _other_delimiter(found)
                 raise InputError(
                     f"file {str(file)!r}: expected a column {column.field!r} in {self.schema.table}{why}, "
@@ -161,7 +161,7 @@ class TableReader:
         """The canonical column; rows that it spoils are cleared from `kept`, once each, and reported."""
         if column.field not in raw.data.schema.names:
             values = pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null()))
-            if column.filled:
+            if column.non_null:
                 self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", kept)
             return values
         cells = self._distinct(raw, raw.data.column(column.field), column)
@@ -172,7 +172,7 @@ class TableReader:
             self._reject(raw, column, bad, reason, kept)
         if column.kind == "category":
             self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(cells.values, _LIST)).sum())
-        if column.filled and cells.values.null_count:
+        if column.non_null and cells.values.null_count:
             self._reject(raw, column, mask_of(cells.values.is_null()), "missing_value", kept)
         return cells.values
 
@@ -209,7 +209,7 @@ class TableReader:
 
     def _times(self, file: Path, array: pa.Array, column: ColumnSpec) -> ParsedCells:
         unit = self._units.of(file, column.name)
-        times = read_times(array, timezone=self._timezone, unit=unit, moment=column.moment)
+        times = read_times(array, timezone=self._timezone, unit=unit, is_event_time=column.is_event_time)
         if times is None:
             raise InputError(f"column {column.field!r}: expected times as timestamps, {EXPECTED}, got {array.type}")
         self._units.add(file, column.name, times, text=pa.types.is_large_string(array.type))

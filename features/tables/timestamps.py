@@ -84,19 +84,19 @@ def moment_of(value: str | int | float, timezone: str) -> int | None:
     return micros if EARLIEST <= micros <= LATEST else None
 
 
-def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, moment: bool) -> Times | None:
+def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, is_event_time: bool) -> Times | None:
     """The times of a column of one file, None where its type holds no times.
 
-    timezone: IANA name for times without a zone. unit: of the numbers found earlier in this file. moment: the column
-    says when something happened, so that a number of another unit is a mistake rather than a date long ago.
+    timezone: IANA name for times without a zone. unit: of the numbers found earlier in this file. is_event_time: the
+    column says when something happened, so that a number of another unit is a mistake rather than a date long ago.
     """
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _from_timestamps(array, timezone, unit)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _from_numbers(array, timezone, unit, moment)
+        return _from_numbers(array, timezone, unit, is_event_time)
     if pa.types.is_large_string(kind):
-        return _from_text(array, timezone, unit, moment)
+        return _from_text(array, timezone, unit, is_event_time)
     if pa.types.is_null(kind):
         return Times(pa.nulls(len(array), CANONICAL_TIME), unit=unit)
     return None
@@ -123,7 +123,7 @@ def _utc(local: pa.Array, timezone: str) -> pa.Array:
     return pa.array(utc_of_local(micros, timezone), mask=missing).cast(CANONICAL_TIME)
 
 
-def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) -> Times:
+def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, is_event_time: bool) -> Times:
     numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     finite = np.isfinite(numbers)
     whole = _whole(array, numbers)
@@ -138,7 +138,7 @@ def _from_numbers(array: pa.Array, timezone: str, unit: Unit | None, moment: boo
         mixed = finite & ~dated & (whole != 0) & ~has_form(whole)
         unreadable = ~np.isnan(numbers) & ~dated & ~mixed
         return Times(values, occurring((mixed, MIXED), (unreadable, UNREADABLE)), unit, bool(dated.any()))
-    return _from_epoch(array, numbers, whole, dated, unit, moment)
+    return _from_epoch(array, numbers, whole, dated, unit, is_event_time)
 
 
 def _whole(array: pa.Array, numbers: Float64) -> Int64:
@@ -150,12 +150,14 @@ def _whole(array: pa.Array, numbers: Float64) -> Int64:
     return np.where(fits, numbers, 0.0).astype(np.int64)
 
 
-def _from_epoch(array: pa.Array, numbers: Float64, whole: Int64, dated: Bool, unit: Epoch, moment: bool) -> Times:
+def _from_epoch(
+    array: pa.Array, numbers: Float64, whole: Int64, dated: Bool, unit: Epoch, is_event_time: bool
+) -> Times:
     """dated: (n,) where a number is a calendar number too: a mistake beside numbers that do count from 1970."""
     finite = np.isfinite(numbers)
     size = np.where(finite, np.abs(numbers), 0.0)
     mixed = size >= dict(_BELOW)[unit]
-    if moment:
+    if is_event_time:
         mixed |= (size > 0) & (size < _lower_bound(unit))
     if unit != "s" or (finite.any() and float(size[finite].max()) > _OF_AN_EPOCH):
         mixed |= dated & ~((whole >= 10**11) & (whole < 10**12))
@@ -178,7 +180,7 @@ def _lower_bound(unit: Epoch) -> float:
     return {"s": 0.0, "ms": 1e11, "us": 1e14}[unit]
 
 
-def _from_text(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) -> Times:
+def _from_text(array: pa.Array, timezone: str, unit: Unit | None, is_event_time: bool) -> Times:
     array = pc.utf8_trim_whitespace(array)
     array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     numeric = pc.match_substring_regex(array, _NUMBER)
@@ -187,7 +189,7 @@ def _from_text(array: pa.Array, timezone: str, unit: Unit | None, moment: bool) 
         return replace(written, unit=unit)
     chosen = pc.if_else(numeric, array, None)
     whole = not pc.any(pc.match_substring(chosen, ".")).as_py()
-    counted = _from_numbers(_cast_numbers(chosen, whole=whole), timezone, unit, moment)
+    counted = _from_numbers(_cast_numbers(chosen, whole=whole), timezone, unit, is_event_time)
     values = pc.coalesce(counted.values, written.values)
     return Times(values, counted.problems + written.problems, counted.unit, counted.naive or written.naive)
 

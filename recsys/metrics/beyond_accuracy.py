@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from features.arrays import Float32, Float64, Int64
-from features.definitions.aggregates import CATALOGUE, CLICK, ITEM, Count, FeatureReader
+from features.definitions.aggregates import CLICK, GLOBAL, ITEM, Count, FeatureReader
 from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
 from recsys.metrics.list_facts import CATEGORY
@@ -100,7 +100,7 @@ def first_ranks(
 def _information(reader: FeatureReader) -> Float64:
     """Self-information of each candidate row in bits, (n_rows,)."""
     clicks = reader.count(Count(CLICK, ITEM)) + 1.0
-    total = reader.count(Count(CLICK, CATALOGUE)) + float(len(reader.catalog))
+    total = reader.count(Count(CLICK, GLOBAL)) + float(len(reader.catalog))
     bits: Float64 = -np.log2(clicks / total)
     return bits
 

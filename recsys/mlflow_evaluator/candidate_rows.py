@@ -145,7 +145,7 @@ def _times(column: pd.Series | None, settings: EvaluatorSettings, first: Int64) 
     if column is None:
         return np.zeros(len(first), np.int64)
     values = pa.Array.from_pandas(column.iloc[first])
-    times = read_times(values, timezone=check_zone(settings.timezone), unit=None, moment=True)
+    times = read_times(values, timezone=check_zone(settings.timezone), unit=None, is_event_time=True)
     if times is None or times.values.null_count:
         raise InputError(
             f"column {settings.time!r}: expected a time on every row (a timestamp, {EXPECTED}), "

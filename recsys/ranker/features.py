@@ -13,7 +13,7 @@ from features.definitions.column_names import column_names
 from features.definitions.custom_file import CustomFeatures, read_custom_features
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Log
-from features.tables.items import CATEGORY, repeats
+from features.tables.items import CATEGORY, looks_categorical
 from recsys.config import Config
 
 
@@ -69,7 +69,7 @@ def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: Cu
         name
         for name, column in catalog.categories.items()
         if name not in only_own
-        or (wanted is None and repeats(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
+        or (wanted is None and looks_categorical(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
     )
 
 

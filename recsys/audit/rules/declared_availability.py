@@ -32,4 +32,4 @@ def known(context: AuditContext) -> RuleResult:
 def known_when(feature: Feature, context: AuditContext) -> str:
     """Since when a feature's value is known: as the configuration declares its column, else as its measure says."""
     declared = context.chain.config.features.known_at.get(column_of(feature) or "")
-    return feature.measure.known if declared is None else DECLARED[declared]
+    return feature.measure.available_from if declared is None else DECLARED[declared]
