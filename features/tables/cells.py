@@ -26,6 +26,7 @@ _MISSING_NUMBER = pa.array(["nan", "na", "n/a", "null", "none"], pa.large_string
 _TRUE = pa.array(["true", "t", "yes", "1"], pa.large_string())
 _FALSE = pa.array(["false", "f", "no", "0"], pa.large_string())
 _LARGEST: dict[Kind, int] = {"label": 30, "count": np.iinfo(np.int32).max}
+_LISTS = (pa.ListType, pa.LargeListType, pa.FixedSizeListType, pa.ListViewType, pa.LargeListViewType)
 _TEXT_TYPES = (
     pa.types.is_string,
     pa.types.is_large_string,
@@ -148,25 +149,14 @@ def parse_text(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     kind = array.type
     if pa.types.is_large_string(kind):
         return ParsedCells(array)
-    if _is_list(kind):
+    if isinstance(kind, _LISTS):
         try:
             return ParsedCells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
         except pa.ArrowException:
             pass
-    if _is_list(kind) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
+    if isinstance(kind, _LISTS) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
         raise _wrong_type(column, "text or lists of text", kind, "write it as text")
     return ParsedCells(array.cast(pa.large_string()))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    tests = (
-        pa.types.is_list,
-        pa.types.is_large_list,
-        pa.types.is_fixed_size_list,
-        pa.types.is_list_view,
-        pa.types.is_large_list_view,
-    )
-    return any(test(kind) for test in tests)
 
 
 def _joined(lists: pa.Array, joiner: str) -> pa.Array:

@@ -7,7 +7,7 @@ hold rejects its row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -118,8 +118,8 @@ def _column(values: list[Any], kinds: Collection[Kind]) -> pa.Array:
         if any(type(value) is list for value in values):
             lists = [None if value is None else _words(value) for value in values]
             return pa.array(lists, pa.large_list(pa.large_string()))
-        return pa.array([None if value is None else _word(value) for value in values], pa.large_string())
-    return _as_text(values) if "id" in kinds else _typed(values)
+        return _as_text(values, _word)
+    return _as_text(values, _written) if "id" in kinds else _typed(values)
 
 
 def _words(value: object) -> list[str]:
@@ -142,12 +142,11 @@ def _typed(values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError):
-        return _as_text(values)
+        return _as_text(values, _written)
 
 
-def _as_text(values: list[Any]) -> pa.Array:
-    texts = [None if value is None else _written(value) for value in values]
-    return pa.array(texts, pa.large_string())
+def _as_text(values: list[Any], write: Callable[[object], str]) -> pa.Array:
+    return pa.array([None if value is None else write(value) for value in values], pa.large_string())
 
 
 def _written(value: object) -> str:

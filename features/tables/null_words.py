@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from features.tables.cells import read_text
 from features.tables.schema import WORDS, ColumnSpec
+from features.tables.string_codes import value_counts
 
 MISSING = r"\N"
 _WORDS = pa.array(
@@ -33,9 +34,7 @@ class NullWords:
         """Count the words that are not null. A field that is read as several columns counts as one of them."""
         if words is None or self._read_as.setdefault(column.field, column.name) != column.name:
             return
-        counted = self.counts.setdefault(column.field, Counter())
-        for pair in pc.value_counts(words.drop_null()).to_pylist():
-            counted[pair["values"]] += pair["counts"]
+        self.counts.setdefault(column.field, Counter()).update(value_counts(words.drop_null()))
 
 
 def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, pa.Array | None]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from features.arrays import Int64
 from features.clock import DAY
 from features.tables.schema import ColumnSpec, Schema
+from features.tables.string_codes import value_counts
 
 YEAR_1971 = 31_536_000_000_000
 YEAR_1980 = 315_532_800_000_000
@@ -23,6 +24,7 @@ YEAR_1000 = -30_610_224_000_000_000
 """Microseconds from 1970 to the beginning of each year."""
 _NOTHING = ("nan", "null", "none", "na", "n/a", "<na>", "nil", "nat", "undefined", "unknown", "-", "--", "\\n", "#n/a")
 _SHOWN = 4
+_USER = "user_id"
 
 
 def clock() -> int:
@@ -88,7 +90,7 @@ class Observed:
     emptied: dict[str, _Emptied] = field(default_factory=dict)
     _times: dict[str, _Times] = field(default_factory=dict)
     _nothing: dict[str, Counter[str]] = field(default_factory=dict)
-    _missing: Counter[str] = field(default_factory=Counter)
+    _without_user: int = 0
 
     def add(self, data: pa.RecordBatch, numeric: Collection[str]) -> None:
         """The next rows that are kept. numeric: time columns that this file writes as numbers since 1970."""
@@ -99,10 +101,10 @@ class Observed:
                 micros: Int64 = array.drop_null().cast(pa.int64()).to_numpy(zero_copy_only=False)
                 self._add_times(column, micros, column.name in numeric)
             elif column.kind == "id":
-                found = pc.value_counts(array.filter(pc.is_in(array, value_set=_SPELLINGS)))
-                words = {one["values"]: one["counts"] for one in found.to_pylist()}
+                words = value_counts(array.filter(pc.is_in(array, value_set=_SPELLINGS)))
                 self._nothing.setdefault(column.name, Counter()).update(words)
-                self._missing[column.name] += array.null_count
+                if column.name == _USER:
+                    self._without_user += array.null_count
 
     def empty(self, column: ColumnSpec, count: int, where: str, value: str | None) -> None:
         """Cells of an optional date that are none and count as missing. where, value: of the first of them."""
@@ -142,18 +144,18 @@ class Observed:
                     f"{fields[name]}: {seen.future:,} of {span} in the future, the last {iso(seen.last)}; is the unit, "
                     "the time zone or a clock wrong?"
                 )
-        for name, emptied in self.emptied.items():
-            found.append(
-                f"{self.schema.table}.{name}: {emptied.count:,} cells are no date and count as missing, the first in "
-                f"{emptied.where}: {emptied.value!r}"
-            )
-        found += [self._sentence(fields[name], words) for name, words in self._nothing.items() if words]
         found += [
-            f"{fields[name]}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) are empty: nobody is known "
-            "there, and each row is a user without history"
-            for name, count in self._missing.items()
-            if count and name == "user_id"
+            f"{self.schema.table}.{name}: {emptied.count:,} cells are no date and count as missing, the first in "
+            f"{emptied.where}: {emptied.value!r}"
+            for name, emptied in self.emptied.items()
         ]
+        found += [self._sentence(fields[name], words) for name, words in self._nothing.items() if words]
+        if self._without_user:
+            found.append(
+                f"{fields[_USER]}: {self._without_user:,} of {self.rows:,} rows "
+                f"({_share(self._without_user, self.rows)}) are empty: nobody is known there, and each row is a user "
+                "without history"
+            )
         return found
 
     def _sentence(self, name: str, words: Mapping[str, int]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,15 +90,17 @@ class Rejects:
         if none_kept:
             said, way_out = f"none of its {n_rows:,} rows can be used", ""
         else:
+            listed = ", ".join(f"{n:,} x {reason}" for reason, n in counts.items())
             said = (
-                f"{damaged:,} of its {n_rows:,} rows cannot be used ({_listed(counts)}), more than the share of "
+                f"{damaged:,} of its {n_rows:,} rows cannot be used ({listed}), more than the share of "
                 f"{options.max_rejects:g} that is allowed"
             )
-            way_out = f"; --max-rejects {_rounded_up(damaged / n_rows)} would leave them out"
+            way_out = f"; --max-rejects {math.ceil(100 * damaged / n_rows) / 100} would leave them out"
         if counts and max(counts, key=counts.__getitem__) == reason_for(options.encoding):
             way_out = f"; {encoding_advice(options.encoding)}{way_out}"
+        of_file = "" if first.file == str(path) else f" of {first.file!r}"
         raise InputError(
-            f"{name}: {said}; the first: row {first.row}{_of(first.file, path)}, {first.reason}, "
+            f"{name}: {said}; the first: row {first.row}{of_file}, {first.reason}, "
             f"field {first.field!r}, value {_cut(first.value)!r}{way_out}"
         )
 
@@ -123,16 +124,3 @@ class Rejects:
 
 def _cut(value: str | None) -> str | None:
     return value if value is None or len(value) <= _LONGEST else value[:_LONGEST] + "…"
-
-
-def _of(file: str, path: Path) -> str:
-    """Names the file of a table that may have several."""
-    return "" if file == str(path) else f" of {file!r}"
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{n:,} x {reason}" for reason, n in counts.items())
-
-
-def _rounded_up(share: float) -> float:
-    return math.ceil(share * 100) / 100

@@ -216,28 +216,21 @@ def click_warnings(
 
 def repeat_warnings(repeats: Mapping[str, int]) -> list[str]:
     """repeats: table to rows that a later one of the same id replaces."""
-    return nonzero_messages(
-        *(
-            (
-                repeats[table],
-                f"{repeats[table]:,} rows of {table} have an id that comes again; the last row of each counts",
-            )
-            for table in ("items", "users")
-        )
-    )
+    return [
+        f"{repeats[table]:,} rows of {table} have an id that comes again; the last row of each counts"
+        for table in ("items", "users")
+        if repeats[table]
+    ]
 
 
 def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ...] | None) -> list[str]:
     """types: event type to its rows and whether it counts as a click. positive: the types that were named as clicks."""
-    doubts = {name: doubt_of(name) for name, (_, click) in types.items() if click}
     advice = "is that meant?" if positive else "if it is no click, name the types that are in data.positive_event_types"
-    return nonzero_messages(
-        *(
-            (doubt, f"{types[name][0]:,} events of type {name!r} count as clicks, but it {_SAYS[doubt]}; {advice}")
-            for name, doubt in doubts.items()
-            if doubt is not None
-        )
-    )
+    return [
+        f"{n:,} events of type {name!r} count as clicks, but it {_SAYS[doubt]}; {advice}"
+        for name, (n, click) in types.items()
+        if click and (doubt := doubt_of(name))
+    ]
 
 
 def nonzero_messages(*sentences: tuple[object, str]) -> list[str]:

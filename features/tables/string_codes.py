@@ -64,6 +64,11 @@ def sorted_union(arrays: Iterable[pa.Array]) -> pa.Array:
     return distinct.take(pc.sort_indices(distinct))
 
 
+def value_counts(texts: pa.Array) -> dict[str, int]:
+    """How often each value stands in a column."""
+    return {pair["values"]: pair["counts"] for pair in pc.value_counts(texts).to_pylist()}
+
+
 class SourceRows:
     """Where the kept rows of a table came from, so that a row found wrong later can be named."""
 
