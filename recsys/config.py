@@ -5,12 +5,14 @@ A YAML file and `--set a.b=c` fill it; unknown keys are errors; the whole tree i
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from features.definitions.custom_file import CustomFeatures, read_custom_features
 from features.tables.encodings import check_encoding
 from recsys.errors import ConfigError
 
@@ -178,6 +180,14 @@ class FeaturesConfig(ConfigSection):
     """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
     allow_known_after: tuple[str, ...] = ()
     """Columns or features that may be known only afterwards; the audit reports their gain apart."""
+
+    @cached_property
+    def custom(self) -> CustomFeatures | None:
+        """The features of `file`: read and executed once, so that all of a training uses the same ones.
+
+        Raises InputError for an unusable file.
+        """
+        return None if self.file is None else read_custom_features(Path(self.file))
 
 
 class CollaborativeConfig(ConfigSection):

@@ -64,6 +64,29 @@ def test_a_file_names_the_columns_that_it_reads() -> None:
     assert list(own.vectors()) == ["image"]
 
 
+def test_a_configuration_executes_its_file_once(tmp_path: Path) -> None:
+    path = written(tmp_path, one("own_age", "Age()"))
+    config = load_config(None, settings_of(path))
+    custom_features = config.features.custom
+    path.write_text("nothing of the kind")
+    assert config.features.custom is custom_features
+    assert read_options(config) == read_options(load_config())
+
+
+def test_a_measure_of_the_files_own_is_refused(tmp_path: Path) -> None:
+    body = (
+        "from features.definitions.event_measures import FeatureFunction\n"
+        "class Mine(FeatureFunction):\n"
+        "    unit = 'days'\n"
+        "    def compute(self, reader):\n"
+        "        return reader.requests.row_time()\n"
+    )
+    with pytest.raises(
+        InputError, match=r"feature 'x' of .*expected a measure of features.definitions.custom, got Mine"
+    ):
+        read_custom_features(written(tmp_path, body + one("x", "Mine()")))
+
+
 def test_the_example_of_the_documentation_is_a_features_file() -> None:
     text = (EXAMPLE.parents[1] / "docs" / "features.md").read_text(encoding="utf-8")
     source = text.split("```python\n")[1].split("```")[0]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from features.arrays import Int32
 from features.definitions.builtin import catalogue
 from features.definitions.column_names import column_names
-from features.definitions.custom_file import CustomFeatures, read_custom_features
+from features.definitions.custom_file import CustomFeatures
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Log
 from features.tables.items import CATEGORY, looks_categorical
@@ -19,7 +18,7 @@ from recsys.config import Config
 
 def own_features(config: Config) -> CustomFeatures | None:
     """The features of the file that a configuration names, if it names one. Raises InputError for an unusable file."""
-    return None if config.features.file is None else read_custom_features(Path(config.features.file))
+    return config.features.custom
 
 
 def feature_set(
