@@ -30,4 +30,4 @@ def texts_before(log: Log, time: int, item_texts: Sequence[str]) -> list[str]:
     time: microseconds. item_texts: (n_items + 1,) as `recsys.encoder.text.item_texts` gives them; "" is left out.
     """
     seen = items_before(log, time)
-    return list(dict.fromkeys(text for text, there in zip(item_texts, seen, strict=True) if there and text))
+    return list(dict.fromkeys(text for text, is_seen in zip(item_texts, seen, strict=True) if is_seen and text))

@@ -69,10 +69,10 @@ class CustomFeatures:
 
     def check_events(self, types: Collection[str]) -> None:
         """Raise InputError where a feature counts events of a type that is in no table. types: those of the log."""
-        known = {CLICK, DATED_CLICK, IMPRESSION, *types}
+        countable = {CLICK, DATED_CLICK, IMPRESSION, *types}
         for feature in self.features:
             for read in feature.measure.reads():
-                if read.event_type not in known:
+                if read.event_type not in countable:
                     raise InputError(
                         f"{_in_words(feature, self.file)}: expected an event type of the tables or one of "
                         f"{[CLICK, DATED_CLICK, IMPRESSION]}, got {read.event_type!r}; the tables have {sorted(types)}"

@@ -44,13 +44,13 @@ def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) ->
     Plain names come first, then the others by name, so that a column keeps its name when another one comes along.
     """
     used = set(taken)
-    made: dict[int, tuple[Feature, ...]] = {}
-    for place in sorted(range(len(columns)), key=lambda one: _rank(columns[one][0])):
-        column, make = columns[place]
+    by_index: dict[int, tuple[Feature, ...]] = {}
+    for index in sorted(range(len(columns)), key=lambda index: _rank(columns[index][0])):
+        column, make = columns[index]
         features = _first_free(safe_name(column), make, used)
         used |= set(column_names(features))
-        made[place] = tuple(map(partial(_shown, column), features, make(_PLACEHOLDER)))
-    return tuple(feature for place in range(len(columns)) for feature in made[place])
+        by_index[index] = tuple(map(partial(_shown, column), features, make(_PLACEHOLDER)))
+    return tuple(feature for index in range(len(columns)) for feature in by_index[index])
 
 
 def _shown(column: str, feature: Feature, pattern: Feature) -> Feature:

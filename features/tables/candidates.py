@@ -180,21 +180,21 @@ class CandidateReader:
 def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
     """What a candidates table calls its request ids and its times. Raises InputError where it calls them twice, in one
     file or in several, since one of the columns would have to be ignored, and where there is no request id."""
-    found = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
+    files_by_column = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
     chosen = []
     for names, what in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
-        given = [name for name in names if name in found]
-        if len(given) > 1:
-            places = " and ".join(f"{name!r} in {str(found[name])!r}" for name in given)
+        present = [name for name in names if name in files_by_column]
+        if len(present) > 1:
+            spellings = " and ".join(f"{name!r} in {str(files_by_column[name])!r}" for name in present)
             raise InputError(
-                f"candidates {str(path)!r}: expected one column of {what}, got both {places}; take one away or give it "
-                "another name"
+                f"candidates {str(path)!r}: expected one column of {what}, got both {spellings}; take one away or give "
+                "it another name"
             )
-        chosen.append(given[0] if given else names[0])
-    if chosen[0] not in found:
+        chosen.append(present[0] if present else names[0])
+    if chosen[0] not in files_by_column:
         raise InputError(
             f"file {str(path)!r}: expected a column 'impression_id' or 'request_id' in candidates, "
-            f"found {sorted(found)}"
+            f"found {sorted(files_by_column)}"
         )
     return chosen[0], chosen[1]
 

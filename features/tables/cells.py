@@ -134,13 +134,10 @@ def uuids_as_text(array: pa.Array) -> pa.Array:
         return array
     coded = array.dictionary_encode()
     distinct = coded.dictionary.to_pylist()
-    if all(_printable(value) if fixed else _decoded(value) is not None for value in distinct):
+    texts = [_decoded(value) for value in distinct]
+    if all(text is not None and (not fixed or (text.isascii() and text.isprintable())) for text in texts):
         return array
     return pa.array([str(UUID(bytes=value)) for value in distinct], pa.large_string()).take(coded.indices)
-
-
-def _printable(value: bytes) -> bool:
-    return value.isascii() and value.decode("ascii").isprintable()
 
 
 def parse_text(array: pa.Array, column: ColumnSpec) -> ParsedCells:

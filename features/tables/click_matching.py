@@ -39,19 +39,19 @@ def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, win
     order = np.lexsort((events.time[by_id], key))
     by_id, key = by_id[order], key[order]
     wanted = clicked.list * n_items + clicked.item
-    place = np.searchsorted(key, wanted)
-    found = np.full(len(wanted), -1, np.int64)
-    inside = np.flatnonzero(place < len(key))
-    hit = inside[key[place[inside]] == wanted[inside]]
-    found[hit] = by_id[place[hit]]
+    index = np.searchsorted(key, wanted)
+    event_of_row = np.full(len(wanted), -1, np.int64)
+    inside = np.flatnonzero(index < len(key))
+    hit = inside[key[index[inside]] == wanted[inside]]
+    event_of_row[hit] = by_id[index[hit]]
     claimed = np.zeros(len(events), np.bool_)
     claimed[by_id[np.isin(key, wanted)]] = True
     free = usable[~claimed[usable] & (events.user[usable] >= 0)]
-    rest = np.flatnonzero((found < 0) & (clicked.user >= 0))
-    found[rest] = _first_within(events, free, clicked, rest, window=window, n_items=n_items)
-    matched = np.flatnonzero(found >= 0)
-    early = np.unique(found[matched[events.time[found[matched]] < clicked.time[matched]]])
-    return Matches(found, len(early))
+    rest = np.flatnonzero((event_of_row < 0) & (clicked.user >= 0))
+    event_of_row[rest] = _first_within(events, free, clicked, rest, window=window, n_items=n_items)
+    matched = np.flatnonzero(event_of_row >= 0)
+    early = np.unique(event_of_row[matched[events.time[event_of_row[matched]] < clicked.time[matched]]])
+    return Matches(event_of_row, len(early))
 
 
 def _first_within(
@@ -71,9 +71,9 @@ def _first_within(
     asked = asked[following[asked] < n]
     row, event = order[asked], order[following[asked]]
     near = (key[row] == key[event]) & (time[event] - time[row] <= window)
-    found = np.full(len(rows), -1, np.int64)
-    found[row[near]] = free[event[near] - len(rows)]
-    return found
+    event_of_row = np.full(len(rows), -1, np.int64)
+    event_of_row[row[near]] = free[event[near] - len(rows)]
+    return event_of_row
 
 
 def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Events, int]:

@@ -54,24 +54,24 @@ def delimited_batches(source: Source, columns: list[str], layout: CsvDialect) ->
         names = _names(source, rows, layout)
         for block in rows:
             ragged: list[arrow_csv.InvalidRow] = []
-            data, places = _parsed(block.text, names, columns, layout, ragged)
+            data, kept_rows = _parsed(block.text, names, columns, layout, ragged)
             first, after = done + 1, done + 1 + len(data) + len(ragged)
-            rejects = [_ragged(source, done + one.number, one) for one in ragged]
-            rejects += [_broken(source, after + place, one) for place, one in enumerate(block.broken)]
-            yield RawBatch(source, first + places, data, tuple(rejects), is_text_format=True, escaped=block.escaped)
+            rejects = [_ragged(source, done + line.number, line) for line in ragged]
+            rejects += [_broken(source, after + index, line) for index, line in enumerate(block.broken)]
+            yield RawBatch(source, first + kept_rows, data, tuple(rejects), is_text_format=True, escaped=block.escaped)
             done = after - 1 + len(block.broken)
 
 
 def _names(source: Source, rows: WholeRows, layout: CsvDialect) -> list[str]:
     if layout.names:
         return list(layout.names)
-    found: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
-    if any("\n" in name or "\r" in name for name in found):
+    names: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
+    if any("\n" in name or "\r" in name for name in names):
         raise InputError(
             f"file {str(source.path)!r}: expected the names of the columns in the first row, got a quoted cell that "
-            f"goes on over several lines: {next(name for name in found if len(name.splitlines()) > 1)[:60]!r}; close it"
+            f"goes on over several lines: {next(name for name in names if len(name.splitlines()) > 1)[:60]!r}; close it"
         )
-    return found
+    return names
 
 
 def _parsed(
@@ -122,5 +122,5 @@ def _broken(source: Source, number: int, one: Broken) -> Reject:
 
 
 def _ragged(source: Source, number: int, row: arrow_csv.InvalidRow) -> Reject:
-    found = f"{row.actual_columns} cells, not {row.expected_columns}: {row.text}"
-    return Reject(str(source.path), number, "ragged_line", "", found)
+    problem = f"{row.actual_columns} cells, not {row.expected_columns}: {row.text}"
+    return Reject(str(source.path), number, "ragged_line", "", problem)

@@ -43,12 +43,12 @@ def check_encoding(name: str) -> str:
     """The usual spelling of a text encoding's name; InputError where there is none of that name."""
     try:
         "".encode(name)
-        found = codecs.lookup(name).name
+        codec_name = codecs.lookup(name).name
     except (LookupError, ValueError) as error:
         raise InputError(
             f"encoding: expected the name of a text encoding such as 'utf-8', 'gb18030' or 'cp1252', got {name!r}"
         ) from error
-    return UTF8 if found in ("ascii", "utf-8-sig") else found
+    return UTF8 if codec_name in ("ascii", "utf-8-sig") else codec_name
 
 
 def is_utf8(encoding: str) -> bool:

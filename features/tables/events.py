@@ -90,5 +90,5 @@ def types_found(rows: EventRows, events: Events) -> dict[str, tuple[int, bool]]:
     """Rows of the events table by type, and whether the type counts as a click. events: the log's."""
     counts = np.bincount(rows.type.codes, minlength=len(rows.type.values)).tolist()
     clicks = {events.types[code] for code in np.unique(events.type[events.positive])}
-    found = sorted(zip(rows.type.values.to_pylist(), counts, strict=True))
-    return {name: (count, name in clicks) for name, count in found if count}
+    counted = sorted(zip(rows.type.values.to_pylist(), counts, strict=True))
+    return {name: (count, name in clicks) for name, count in counted if count}

@@ -40,12 +40,12 @@ def find_table(folder: Path, table: str) -> Path | None:
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing"
         raise InputError(f"data directory {str(folder)!r}: expected a folder with items and impressions, found {what}")
-    found = [path for path in (folder / f"{table}{suffix}" for suffix in ("", *_SUFFIXES)) if path.exists()]
-    found = [path for path in found if path.suffix or path.is_dir()]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    paths = [folder / table] if (folder / table).is_dir() else []
+    paths += [path for suffix in _SUFFIXES if (path := folder / f"{table}{suffix}").exists()]
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
         raise InputError(f"table {table!r} in {str(folder)!r}: expected one file or folder, found {names}; remove one")
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
 def files_of(path: Path, encoding: str = UTF8) -> list[Source]:
@@ -54,11 +54,11 @@ def files_of(path: Path, encoding: str = UTF8) -> list[Source]:
     Raises InputError where there is none, or where `path` is of no format that can be read.
     """
     if path.is_dir():
-        found = (file for file in path.rglob("*") if file.is_file() and not is_hidden(file.relative_to(path).parts))
-        inside = sorted(found)
-        if not inside:
+        files = (file for file in path.rglob("*") if file.is_file() and not is_hidden(file.relative_to(path).parts))
+        sources = [Source(file, encoding, partition_of(file, path)) for file in sorted(files)]
+        if not sources:
             raise InputError(f"folder {str(path)!r}: expected at least one of {_formats()}, found no file")
-        return [Source(file, encoding, partition_of(file, path)) for file in inside]
+        return sources
     if not path.exists():
         raise InputError(f"file {str(path)!r} does not exist; expected one of {_formats()}")
     return [Source(path, encoding, partition_of(path, path))]
@@ -101,14 +101,14 @@ def raw_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iter
     kind = _format(source.path)
     read = {"Parquet": _parquet, "JSON lines": json_batches}.get(kind, _delimited)
     with readable_file_errors(source, kind):
-        given = [name for name in source.partition if name in columns and name not in _own_columns(source)]
-    batches = read(source, {name: kinds for name, kinds in columns.items() if name not in given})
+        partition_columns = [name for name in source.partition if name in columns and name not in _own_columns(source)]
+    batches = read(source, {name: kinds for name, kinds in columns.items() if name not in partition_columns})
     while True:
         with readable_file_errors(source, kind):
             batch = next(batches, None)
         if batch is None:
             return
-        for name in given:
+        for name in partition_columns:
             column = source.partition_column(name, len(batch.rows))
             batch = replace(batch, data=batch.data.append_column(name, column))
         yield batch
@@ -132,8 +132,10 @@ def _format(file: Path) -> str:
 
 def _parquet(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
     schema = pq.read_schema(source.path)
-    coded = [name for name in schema.names if "id" in columns.get(name, ()) and _is_coded(schema.field(name).type)]
-    with pq.ParquetFile(source.path, read_dictionary=coded) as file:
+    ids = [name for name in schema.names if "id" in columns.get(name, ()) and is_text(schema.field(name).type)]
+    # Parquet's own dictionary of ids is kept, so that each id is read once
+    dictionaries = [name for name in ids if not pa.types.is_fixed_size_binary(schema.field(name).type)]
+    with pq.ParquetFile(source.path, read_dictionary=dictionaries) as file:
         wanted = [name for name in columns if name in file.schema_arrow.names]
         done = 0
         for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
@@ -144,14 +146,9 @@ def _parquet(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterato
             done += len(batch)
 
 
-def _is_coded(kind: pa.DataType) -> bool:
-    """Whether Parquet's own dictionary of a column of ids is kept, so that each id is read once."""
-    return is_text(kind) and not pa.types.is_fixed_size_binary(kind)
-
-
 def _delimited(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
-    found = _own_columns(source)
-    return delimited_batches(source, [name for name in columns if name in found], _LAYOUTS[_format(source.path)])
+    file_columns = _own_columns(source)
+    return delimited_batches(source, [name for name in columns if name in file_columns], _LAYOUTS[_format(source.path)])
 
 
 def _check_indices(file: Path, column: pa.Array) -> None:

@@ -156,8 +156,8 @@ def build_catalog(items: ItemsTable, vocabulary: pa.Array) -> Catalog:
 
 def strings(array: pa.Array | pa.ChunkedArray) -> Strings:
     """An Arrow text column as an object array of Python strings."""
-    found: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
-    return found.astype(object)
+    texts: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return texts.astype(object)
 
 
 def _texts(data: pa.Table, name: str) -> Strings:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,11 +44,11 @@ def json_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Ite
     for numbers, rows, rejects in _json_blocks(source, _JSON_ROWS):
         kept = [True] * len(rows)
         for name, kinds in columns.items():
-            for place, row in enumerate(rows):
+            for index, row in enumerate(rows):
                 problem = None if row.get(name) is None else _problem(row[name], kinds)
-                if problem is not None and kept[place]:
-                    kept[place] = False
-                    rejects.append(Reject(str(source.path), numbers[place], problem, name, _written(row[name])))
+                if problem is not None and kept[index]:
+                    kept[index] = False
+                    rejects.append(Reject(str(source.path), numbers[index], problem, name, _written(row[name])))
         numbers, rows = list(compress(numbers, kept)), list(compress(rows, kept))
         arrays = [_column([row.get(name) for row in rows], kinds) for name, kinds in columns.items()]
         data = pa.RecordBatch.from_arrays(arrays, list(columns))
@@ -73,7 +72,8 @@ def _json_blocks(source: Source, size: int) -> Iterator[_Lines]:
                 numbers.append(number)
                 rows.append(row)
             else:
-                rejects.append(_rejected_line(source.path, number, row, line))
+                value = line.decode("utf-8", "replace").strip()
+                rejects.append(Reject(str(source.path), number, row, "", value))
             if len(rows) + len(rejects) >= size:
                 yield numbers, rows, rejects
                 numbers, rows, rejects = [], [], []
@@ -92,10 +92,6 @@ def _json_object(line: bytes, encoding: str) -> dict[str, Any] | str:
             return reason_for(encoding)
         return "bad_json"
     return row if isinstance(row, dict) else "bad_json"
-
-
-def _rejected_line(file: Path, number: int, reason: str, line: bytes) -> Reject:
-    return Reject(str(file), number, reason, "", line.decode("utf-8", "replace").strip())
 
 
 def _problem(value: object, kinds: Collection[Kind]) -> str | None:

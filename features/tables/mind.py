@@ -101,7 +101,7 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
                 for batch in _behaviors(part / "behaviors.tsv", files.encoding, prefix, state):
                     impressions.write_batch(batch)
         _check_usable(Path(source), state, files)
-        if any(one.items for one in state.histories.values()):
+        if any(user_history.items for user_history in state.histories.values()):
             with pq.ParquetWriter(folder / "events.parquet", _EVENTS, compression="zstd") as events:
                 for batch in _history_events(state):
                     events.write_batch(batch)
@@ -111,22 +111,22 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
 def _parts(source: Path) -> list[tuple[str, Path]]:
     """(prefix, folder) of every pair of files."""
     if (source / "behaviors.tsv").exists():
-        found = [("", source)]
+        parts = [("", source)]
     else:
         inside = sorted(path.parent for path in source.glob("*/behaviors.tsv"))
-        found = [(f"{folder.name}-", folder) for folder in inside]
-    if not found:
+        parts = [(f"{folder.name}-", folder) for folder in inside]
+    if not parts:
         raise InputError(
             f"folder {str(source)!r}: expected MIND's behaviors.tsv and news.tsv, in it or in subfolders such as train "
             "and dev, found no behaviors.tsv"
         )
-    for _, folder in found:
+    for _, folder in parts:
         if not (folder / "news.tsv").exists():
             raise InputError(f"folder {str(folder)!r}: expected news.tsv beside behaviors.tsv, found none")
         for name in ("behaviors.tsv", "news.tsv"):
             if (folder / name).stat().st_size == 0:
                 raise InputError(f"file {str(folder / name)!r} is empty; expected MIND's {name}")
-    return found
+    return parts
 
 
 def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, kept: Bool) -> list[pa.Array]:
@@ -134,13 +134,13 @@ def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, ke
     state.rows[table] += len(raw.rows) + len(raw.rejects)
     for reject in raw.rejects:
         state.rejects.add(table, reject)
-    found = []
+    texts = []
     for name in names:
         cells = read_text(raw.data.column(name))
         for bad, _ in cells.problems:
             state.reject(raw, table, bad, reason_for(raw.source.encoding), name, kept)
-        found.append(cells.values)
-    return found
+        texts.append(cells.values)
+    return texts
 
 
 def _news(file: Path, encoding: str, state: _Import) -> Iterator[pa.RecordBatch]:
@@ -171,7 +171,7 @@ def _behaviors(file: Path, encoding: str, prefix: str, state: _Import) -> Iterat
         state.reject(raw, table, unlabelled, "unlabelled", "impressions", kept)
         state.reject(raw, table, wrong, "bad_label", "impressions", kept)
         keep = pa.array(kept)
-        ids, user, history = (texts[place].filter(keep) for place in (0, 1, 3))
+        ids, user, history = (texts[column].filter(keep) for column in (0, 1, 3))
         micros = time.filter(keep).cast(pa.int64()).to_numpy(zero_copy_only=False)
         if len(micros):
             _remember(state, user, micros, history)
@@ -194,13 +194,13 @@ def _remember(state: _Import, user: pa.Array, micros: Int64, history: pa.Array) 
     for name, time, items in zip(user.to_pylist(), micros.tolist(), history.fill_null("").to_pylist(), strict=True):
         if name is None:
             continue
-        known = state.histories.get(name)
-        if known is None:
+        history_so_far = state.histories.get(name)
+        if history_so_far is None:
             state.histories[name] = _History(time, items)
             continue
-        known.differs |= known.items != items
-        if (time, -len(items)) < (known.time, -len(known.items)):
-            known.time, known.items = time, items
+        history_so_far.differs |= history_so_far.items != items
+        if (time, -len(items)) < (history_so_far.time, -len(history_so_far.items)):
+            history_so_far.time, history_so_far.items = time, items
 
 
 def _rows(state: _Import, ids: pa.Array, user: pa.Array, micros: Int64, shown: pa.Array) -> pa.RecordBatch:
@@ -240,8 +240,8 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(users), _USERS_A_BATCH):
         names = users[start : start + _USERS_A_BATCH]
         items = [state.histories[name].items.split() for name in names]
-        lengths = np.array([len(one) for one in items], np.int64)
-        flat = [item for one in items for item in one]
+        lengths = np.array([len(user_items) for user_items in items], np.int64)
+        flat = [item for user_items in items for item in user_items]
         ends = np.repeat(np.cumsum(lengths), lengths)
         time = (state.first or 0) - SECOND * (ends - np.arange(len(flat)))
         state.history_events += len(flat)
@@ -262,6 +262,6 @@ def _report(state: _Import) -> MindReport:
         clicks=state.clicks,
         users=len(state.histories),
         history_events=state.history_events,
-        differing_histories=sum(one.differs for one in state.histories.values()),
+        differing_histories=sum(user_history.differs for user_history in state.histories.values()),
         rejected=dict(Counter(state.rejects.by_reason("news")) + Counter(state.rejects.by_reason("behaviors"))),
     )

@@ -28,11 +28,11 @@ class MindReport:
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        found = [
+        lines = [
             f"{self.items:,} described items, {self.undescribed:,} more without a description",
             f"{self.impressions:,} impressions with {self.candidates:,} candidates and {self.clicks:,} clicks",
             f"{self.users:,} users with {self.history_events:,} history events",
         ]
         if self.differing_histories:
-            found.append(f"{self.differing_histories:,} users have several histories; the earliest one holds")
-        return found + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+            lines.append(f"{self.differing_histories:,} users have several histories; the earliest one holds")
+        return lines + [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]

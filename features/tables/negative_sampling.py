@@ -53,18 +53,18 @@ def first_clicks(events: Events) -> FirstClicks:
     Where that event is more than 30 minutes before, the click makes no list. Undated events make none either, but they
     were a touch.
     """
-    known = np.flatnonzero(events.user >= 0)
-    order = known[np.lexsort((events.time[known], events.item[known], events.user[known]))]
+    with_user = np.flatnonzero(events.user >= 0)
+    order = with_user[np.lexsort((events.time[with_user], events.item[with_user], events.user[with_user]))]
     user, item, time = events.user[order], events.item[order], events.time[order]
     starts = np.flatnonzero(np.r_[True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])]) if len(order) else order
     pair = np.cumsum(np.isin(np.arange(len(order)), starts)) - 1
     clicks = np.flatnonzero(events.positive[order])
     pairs, first = np.unique(pair[clicks], return_index=True)
     click, touch = clicks[first], starts[pairs]
-    made = (time[click] - time[touch] <= _NEAR) & events.dated[order[touch]]
-    kept = touch[made][np.lexsort((item[touch[made]], time[touch[made]]))]
+    makes_list = (time[click] - time[touch] <= _NEAR) & events.dated[order[touch]]
+    kept = touch[makes_list][np.lexsort((item[touch[makes_list]], time[touch[makes_list]]))]
     unknown = int((events.positive & (events.user < 0)).sum())
-    return FirstClicks(user[kept], item[kept], time[kept], int((~made).sum()), unknown)
+    return FirstClicks(user[kept], item[kept], time[kept], int((~makes_list).sum()), unknown)
 
 
 def slates(
@@ -88,9 +88,9 @@ def slates(
         drawn, new = clicks.following(int(time[0]), window).draw(time, n_draws=_DRAWS * size, rng=rng)
         usable = (drawn >= 0) & ~repeated_in_row(drawn) & (catalog.published_at[drawn] <= time[:, None])
         usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), touched)
-        others = _choose(drawn, usable, new, n_new, size - 1)
-        parts.append(_shuffled(user, time, np.column_stack([item, others]), clicks.first_click_time, rng))
-        if sum(len(one.user) for one in parts) >= block:
+        negatives = _choose(drawn, usable, new, n_new, size - 1)
+        parts.append(_shuffled(user, time, np.column_stack([item, negatives]), clicks.first_click_time, rng))
+        if sum(len(lists.user) for lists in parts) >= block:
             yield _joined(parts)
             parts = []
     if parts:
@@ -141,15 +141,15 @@ class CandidatePool:
         drawn by occurrence, the rest evenly.
         """
         n_old = np.searchsorted(self.first_click_time, time, side="left")[:, None]
-        found = []
+        drawn = []
         for low, high in ((n_old, np.full_like(n_old, len(self.item))), (np.zeros_like(n_old), n_old)):
             chance = rng.random((len(time), n_draws))
             first, last = self.cumulative[low], self.cumulative[high]
-            place = np.searchsorted(self.cumulative, first + chance * (last - first), side="right") - 1
-            place[:, ::2] = (low + chance * (high - low)).astype(np.int64)[:, ::2]
-            found.append(np.where(high > low, self.item[np.minimum(place, len(self.item) - 1)], -1))
+            index = np.searchsorted(self.cumulative, first + chance * (last - first), side="right") - 1
+            index[:, ::2] = (low + chance * (high - low)).astype(np.int64)[:, ::2]
+            drawn.append(np.where(high > low, self.item[np.minimum(index, len(self.item) - 1)], -1))
         new = np.arange(2 * n_draws) < n_draws
-        return np.hstack(found).astype(np.int32), np.broadcast_to(new, (len(time), 2 * n_draws))
+        return np.hstack(drawn).astype(np.int32), np.broadcast_to(new, (len(time), 2 * n_draws))
 
 
 def _pairs(user: Int32, item: Int32, n_items: int) -> Int64:
@@ -158,8 +158,8 @@ def _pairs(user: Int32, item: Int32, n_items: int) -> Int64:
 
 def _among(values: Int64, ordered: Int64) -> Bool:
     """Where `values` occur in the sorted `ordered`, which holds one value or more; same shape as `values`."""
-    place = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
-    return np.asarray(ordered[place] == values)
+    index = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    return np.asarray(ordered[index] == values)
 
 
 def _moving_mean(values: Bool, reach: int) -> Float64:

@@ -47,13 +47,13 @@ def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, 
         return values, None
     missing = pc.equal(values, MISSING)
     if pc.any(missing).as_py():
-        found = missing
+        is_word = missing
         without = pc.if_else(missing, pa.scalar(None, values.type), values)
     else:
-        found, without = None, values
+        is_word, without = None, values
     if column.kind in WORDS and pc.any(words := _is_word(values)).as_py():
-        found = words
-    return without, None if found is None else pc.if_else(found, values, pa.scalar(None, values.type))
+        is_word = words
+    return without, None if is_word is None else pc.if_else(is_word, values, pa.scalar(None, values.type))
 
 
 def has_words(array: pa.Array) -> bool:

@@ -108,8 +108,8 @@ class Observed:
 
     def empty(self, column: ColumnSpec, count: int, where: str, value: str | None) -> None:
         """Cells of an optional date that are none and count as missing. where, value: of the first of them."""
-        known = self.emptied.setdefault(column.field, _Emptied(0, where, value))
-        known.count += count
+        emptied = self.emptied.setdefault(column.field, _Emptied(0, where, value))
+        emptied.count += count
 
     def _add_times(self, column: ColumnSpec, micros: Int64, numeric: bool) -> None:
         if not len(micros):
@@ -130,33 +130,33 @@ class Observed:
         """Everything that stands out, a sentence each."""
         fields = {column.name: f"{self.schema.table}.{column.field}" for column in self.schema.columns}
         moments = {column.name for column in self.schema.columns if column.is_event_time}
-        found = []
+        sentences = []
         for name, seen in self._times.items():
             span = f"{seen.n:,} times are"
             if seen.old:
                 when = "before 1980" if name in moments else "of 1970 or before the year 1000"
-                found.append(
+                sentences.append(
                     f"{fields[name]}: {seen.old:,} of {span} {when}, the first {iso(seen.first)}; are they dates or "
                     "numbers of another unit than epoch s, ms or us?"
                 )
             if seen.future:
-                found.append(
+                sentences.append(
                     f"{fields[name]}: {seen.future:,} of {span} in the future, the last {iso(seen.last)}; is the unit, "
                     "the time zone or a clock wrong?"
                 )
-        found += [
+        sentences += [
             f"{self.schema.table}.{name}: {emptied.count:,} cells are no date and count as missing, the first in "
             f"{emptied.where}: {emptied.value!r}"
             for name, emptied in self.emptied.items()
         ]
-        found += [self._sentence(fields[name], words) for name, words in self._nothing.items() if words]
+        sentences += [self._sentence(fields[name], words) for name, words in self._nothing.items() if words]
         if self._without_user:
-            found.append(
+            sentences.append(
                 f"{fields[_USER]}: {self._without_user:,} of {self.rows:,} rows "
                 f"({_share(self._without_user, self.rows)}) are empty: nobody is known there, and each row is a user "
                 "without history"
             )
-        return found
+        return sentences
 
     def _sentence(self, name: str, words: Mapping[str, int]) -> str:
         count = sum(words.values())

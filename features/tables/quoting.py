@@ -120,8 +120,8 @@ class WholeRows:
 
     def _take_header(self) -> bytes:
         text = self._rest.lstrip(b"\r\n")
-        found = (self._layout.doubled.row if self._quoted else _LINE).match(text) or _LINE.match(text)
-        header = found[0] if found else b""
+        match = (self._layout.doubled.row if self._quoted else _LINE).match(text) or _LINE.match(text)
+        header = match[0] if match else b""
         self._rest = text[len(header) :]
         return header
 
@@ -251,7 +251,7 @@ class _Walk:
         self.n_escaped += b'\\"' in inside
         if b"\\\\" not in inside and b"\\\n" not in inside and b"\\\r" not in inside:
             return b'"' + inside.replace(b'\\"', b'""') + b'"'
-        return b'"' + _ESCAPE.sub(lambda found: b'""' if found[1] == b'"' else found[1], inside) + b'"'
+        return b'"' + _ESCAPE.sub(lambda escape: b'""' if escape[1] == b'"' else escape[1], inside) + b'"'
 
     def _close_block(self) -> None:
         self.blocks.append(Block(b"".join(self._text), tuple(self._broken), self.n_escaped - self._counted))

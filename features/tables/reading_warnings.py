@@ -34,14 +34,14 @@ def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
 
 def _misspelt(table: str, reader: TableReader) -> Iterator[str]:
     """Optional columns that no file has, where one has a column that is called nearly so."""
-    found = dict.fromkeys(name for columns in reader.columns for name in columns)
-    known = {column.field for column in reader.schema.columns}
-    others = {_plain(name): name for name in found if name not in known}
+    column_names = dict.fromkeys(name for columns in reader.columns for name in columns)
+    read_names = {column.field for column in reader.schema.columns}
+    unread = {_plain(name): name for name in column_names if name not in read_names}
     for column in reader.schema.columns:
-        near = get_close_matches(_plain(column.field), others, n=1, cutoff=0.85)
-        if column.field not in found and near:
+        near = get_close_matches(_plain(column.field), unread, n=1, cutoff=0.85)
+        if column.field not in column_names and near:
             yield (
-                f"{table} has no column {column.field!r}, and nothing reads its column {others[near[0]]!r}; if that is "
+                f"{table} has no column {column.field!r}, and nothing reads its column {unread[near[0]]!r}; if that is "
                 f"meant, call it {column.field!r}"
             )
 
@@ -78,9 +78,9 @@ def _null_words(table: str, reader: TableReader) -> Iterator[str]:
         missing = words.get(MISSING, 0)
         if missing:
             yield f"{table}.{name}: {missing:,} of {reader.n_rows:,} rows have {MISSING}, read as a missing value"
-        others = ", ".join(f"{word!r} x {n:,}" for word, n in sorted(words.items()) if word != MISSING)
-        if others:
+        listed = ", ".join(f"{word!r} x {n:,}" for word, n in sorted(words.items()) if word != MISSING)
+        if listed:
             yield (
-                f"{table}.{name}: words for nothing are read as text: {others} in {reader.n_rows:,} rows; leave those "
+                f"{table}.{name}: words for nothing are read as text: {listed} in {reader.n_rows:,} rows; leave those "
                 "cells empty if nothing is meant"
             )

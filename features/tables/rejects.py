@@ -69,8 +69,8 @@ class Rejects:
 
     def first(self, table: str, reason: str | None = None) -> Reject | None:
         """The first row of `table` that was rejected, for `reason` where one is named."""
-        found = self._first.get(table, {})
-        return next(iter(found.values()), None) if reason is None else found.get(reason)
+        by_reason = self._first.get(table, {})
+        return next(iter(by_reason.values()), None) if reason is None else by_reason.get(reason)
 
     def check_share(
         self, table: str, path: Path, n_rows: int, options: FileOptions, *, none_kept: bool = False, more: int = 0

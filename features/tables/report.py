@@ -91,32 +91,32 @@ class TableReport:
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        found = [f"{'table':<12} {'rows':>12} {'kept':>12} {'rejected':>10} {'repeats':>10}"]
-        for name, one in self.tables.items():
-            rejected = sum(one.rejected.values())
-            found.append(f"{name:<12} {one.rows:>12,} {one.kept:>12,} {rejected:>10,} {one.repeats:>10,}")
-            found += [f"  rejected: {count:,} x {reason}" for reason, count in one.rejected.items()]
-        found.append(
+        lines = [f"{'table':<12} {'rows':>12} {'kept':>12} {'rejected':>10} {'repeats':>10}"]
+        for name, counts in self.tables.items():
+            rejected = sum(counts.rejected.values())
+            lines.append(f"{name:<12} {counts.rows:>12,} {counts.kept:>12,} {rejected:>10,} {counts.repeats:>10,}")
+            lines += [f"  rejected: {count:,} x {reason}" for reason, count in counts.rejected.items()]
+        lines.append(
             f"{self.items:,} described items, {self.undescribed:,} without a description, {self.users:,} users, "
             f"{self.impressions:,} lists with {self.candidates:,} candidates"
         )
-        found.append(
+        lines.append(
             f"{self.events:,} events, {self.clicks:,} of them clicks; {self.matched:,} clicked impression rows "
             f"matched an event; {self.added:,} had none and were added"
         )
-        found.append(f"from {_iso(self.first) or 'no time'} to {_iso(self.last) or 'no time'}")
+        lines.append(f"from {_iso(self.first) or 'no time'} to {_iso(self.last) or 'no time'}")
         if self.time_units:
-            found.append("times: " + ", ".join(f"{name} {unit}" for name, unit in sorted(self.time_units.items())))
+            lines.append("times: " + ", ".join(f"{name} {unit}" for name, unit in sorted(self.time_units.items())))
         if self.event_types:
             types = (
                 f"{name} {n:,} ({'click' if click else 'no click'})" for name, (n, click) in self.event_types.items()
             )
-            found.append("event types: " + ", ".join(types))
+            lines.append("event types: " + ", ".join(types))
         if self.categories:
-            found.append("categories: " + ", ".join(self.categories))
-        found += [f"warning: {warning}" for warning in self.warnings]
-        found.append(f"fingerprint {self.fingerprint}")
-        return found
+            lines.append("categories: " + ", ".join(self.categories))
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        lines.append(f"fingerprint {self.fingerprint}")
+        return lines
 
 
 def _iso(micros: int | None) -> str | None:

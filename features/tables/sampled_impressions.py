@@ -80,9 +80,11 @@ def write_slates(
 
     Raises InputError where there is an impressions table already, and where no list can be made.
     """
-    found = find_table(folder, "impressions")
-    if found is not None:
-        raise InputError(f"{str(found)!r}: expected no impressions table beside the events; move it away to make lists")
+    existing = find_table(folder, "impressions")
+    if existing is not None:
+        raise InputError(
+            f"{str(existing)!r}: expected no impressions table beside the events; move it away to make lists"
+        )
     log, tables = load_log(folder, options)
     for warning in tables.warnings:
         logger.info("warning: %s", warning)

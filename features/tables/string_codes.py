@@ -34,8 +34,8 @@ class DictionaryColumn:
     def decoded(self) -> Strings:
         """The column as Python strings, None for null, (n,)."""
         rows = pa.array(self.codes, mask=self.codes < 0)
-        found: Strings = self.values.take(rows).to_numpy(zero_copy_only=False)
-        return found.astype(object)
+        texts: Strings = self.values.take(rows).to_numpy(zero_copy_only=False)
+        return texts.astype(object)
 
     def used(self) -> pa.Array:
         """The values that some row has."""

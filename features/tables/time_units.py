@@ -37,11 +37,11 @@ class TimeUnits:
         return {column: _joined(self._of_files(column)) for column in self._written}
 
     def _of_files(self, column: str) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
+        files_by_unit: dict[str, list[Path]] = {}
         for file, how in self._written[column].items():
             unit = self._units.get((column, file))
-            found.setdefault(how if unit is None else _WORDS[unit], []).append(file)
-        return found
+            files_by_unit.setdefault(how if unit is None else _WORDS[unit], []).append(file)
+        return files_by_unit
 
 
 def _joined(files: dict[str, list[Path]]) -> str:

@@ -34,6 +34,7 @@ EXPECTED = "ISO 8601, epoch s, ms or us, or a calendar number such as 20231114 o
 """What a time may be, for messages."""
 _SCALE: dict[Epoch, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _BELOW: tuple[tuple[Epoch, float], ...] = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
+_FROM: dict[Epoch, float] = {"s": 0.0, "ms": 1e11, "us": 1e14}
 _OF_AN_EPOCH = 5e8
 """A column with a number of seconds above this (November 1985) does count from 1970: a 2016 in it is a year."""
 _LONGEST_WHOLE = 30
@@ -158,7 +159,7 @@ def _from_epoch(
     size = np.where(finite, np.abs(numbers), 0.0)
     mixed = size >= dict(_BELOW)[unit]
     if is_event_time:
-        mixed |= (size > 0) & (size < _lower_bound(unit))
+        mixed |= (size > 0) & (size < _FROM[unit])
     if unit != "s" or (finite.any() and float(size[finite].max()) > _OF_AN_EPOCH):
         mixed |= dated & ~((whole >= 10**11) & (whole < 10**12))
     usable = finite & ~mixed
@@ -174,10 +175,6 @@ def _from_epoch(
 
 def _unit_of(size: float) -> Epoch | None:
     return next((unit for unit, below in _BELOW if size < below), None)
-
-
-def _lower_bound(unit: Epoch) -> float:
-    return {"s": 0.0, "ms": 1e11, "us": 1e14}[unit]
 
 
 def _from_text(array: pa.Array, timezone: str, unit: Unit | None, is_event_time: bool) -> Times:
@@ -205,8 +202,8 @@ def _from_written(array: pa.Array, timezone: str) -> Times:
     """ISO 8601 text: the usual forms at once, any other through the standard library."""
     naive = pc.match_substring_regex(array, _ISO)
     zoned = pc.match_substring_regex(array, _ISO_ZONE)
-    found = pc.fill_null(pc.or_(naive, zoned), True)
-    if pc.all(found).as_py():
+    is_iso = pc.fill_null(pc.or_(naive, zoned), True)
+    if pc.all(is_iso).as_py():
         try:
             local = _utc(pc.if_else(naive, array, None).cast(pa.timestamp("us")), timezone)
             values = pc.coalesce(pc.if_else(zoned, array, None).cast(CANONICAL_TIME), local)
@@ -217,8 +214,8 @@ def _from_written(array: pa.Array, timezone: str) -> Times:
     texts = array.to_pylist()
     read = [None if text is None else _parse(text, zone) for text in texts]
     unreadable = np.array([a is not None and b is None for a, b in zip(texts, read, strict=True)], np.bool_)
-    values = pa.array([None if found is None else found[0] for found in read], pa.int64()).cast(CANONICAL_TIME)
-    naive = any(found is not None and found[1] for found in read)
+    values = pa.array([None if time is None else time[0] for time in read], pa.int64()).cast(CANONICAL_TIME)
+    naive = any(time is not None and time[1] for time in read)
     return Times(values, occurring((unreadable, UNREADABLE)), naive=naive)
 
 
@@ -235,8 +232,8 @@ def _parse(text: str, zone: ZoneInfo) -> tuple[int, bool] | None:
 
 def _padded(text: str) -> str:
     """A date with its year first as ISO 8601 has it: 2001/2/3 as 2001-02-03, and 2001-2 as the first of that month."""
-    found = re.fullmatch(_YEAR_FIRST, text)
-    if found is None:
+    match = re.fullmatch(_YEAR_FIRST, text)
+    if match is None:
         return text
-    year, month, day, time = found.groups()
+    year, month, day, time = match.groups()
     return f"{year}-{int(month):02}-{int(day or 1):02}" + (f"T{time}" if time else "")

@@ -11,7 +11,9 @@ from features.tables.table_reader import TableReader
 
 def read_users(reader: TableReader) -> tuple[pa.Table, int]:
     """The last row of each user, and how many rows that leaves out."""
-    users = pa.concat_tables([pa.Table.from_batches([one.data]) for one in reader], promote_options="permissive")
+    users = pa.concat_tables(
+        [pa.Table.from_batches([checked.data]) for checked in reader], promote_options="permissive"
+    )
     kept = last_of_each(users.column("user_id"))
     return users.take(kept), len(users) - len(kept)
 

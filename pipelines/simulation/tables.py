@@ -87,19 +87,15 @@ class SiteTables:
 
     def add_likes(self, reader: Int32, item: Int32, hours: Float64) -> None:
         """Takes likes from before the first list, all (n,), in the order of time."""
-        self._add_events(
-            pd.DataFrame(
-                {
-                    "time": microseconds(hours),
-                    "item": item,
-                    "user": reader,
-                    "type": _LIKE,
-                    "value": np.nan,
-                    "list": None,
-                }
-            ),
-            before=START,
-        )
+        likes = {
+            "time": microseconds(hours),
+            "item": item,
+            "user": reader,
+            "type": _LIKE,
+            "value": np.nan,
+            "list": None,
+        }
+        self._add_events(pd.DataFrame(likes), before=START)
 
     def add(self, shown: Shown) -> None:
         """Takes lists that were shown after all that came before, in the order of time."""
