@@ -14,8 +14,9 @@ put before the impression ids, as `train-17`. Writes `items.parquet`, `impressio
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -92,20 +93,20 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
     parts = _parts(Path(source))
     with atomic_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
         state = _Import(rejects)
-        with pq.ParquetWriter(folder / "items.parquet", _ITEMS, compression="zstd") as items:
-            for _, part in parts:
-                for batch in _news(part / "news.tsv", files.encoding, state):
-                    items.write_batch(batch)
-        with pq.ParquetWriter(folder / "impressions.parquet", _IMPRESSIONS, compression="zstd") as impressions:
-            for prefix, part in parts:
-                for batch in _behaviors(part / "behaviors.tsv", files.encoding, prefix, state):
-                    impressions.write_batch(batch)
+        news = (_news(part / "news.tsv", files.encoding, state) for _, part in parts)
+        _write(folder / "items.parquet", _ITEMS, chain.from_iterable(news))
+        behaviors = (_behaviors(part / "behaviors.tsv", files.encoding, prefix, state) for prefix, part in parts)
+        _write(folder / "impressions.parquet", _IMPRESSIONS, chain.from_iterable(behaviors))
         _check_usable(Path(source), state, files)
         if any(user_history.items for user_history in state.histories.values()):
-            with pq.ParquetWriter(folder / "events.parquet", _EVENTS, compression="zstd") as events:
-                for batch in _history_events(state):
-                    events.write_batch(batch)
+            _write(folder / "events.parquet", _EVENTS, _history_events(state))
         return _report(state)
+
+
+def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 def _parts(source: Path) -> list[tuple[str, Path]]:
@@ -247,9 +248,9 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
         state.history_events += len(flat)
         state.met.update(flat)
         user = pa.array(names, _TEXT).take(pa.array(np.repeat(np.arange(len(names)), lengths)))
-        kind = pa.array([HISTORY_TYPE], _TEXT).take(pa.array(np.zeros(len(flat), np.int64)))
+        event_type = pa.repeat(pa.scalar(HISTORY_TYPE, _TEXT), len(flat))
         yield pa.RecordBatch.from_arrays(
-            [user, pa.array(flat, _TEXT), pa.array(time).cast(_TIME), kind], schema=_EVENTS
+            [user, pa.array(flat, _TEXT), pa.array(time).cast(_TIME), event_type], schema=_EVENTS
         )
 
 

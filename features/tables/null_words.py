@@ -45,15 +45,11 @@ def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, 
     """
     if not pa.types.is_large_string(values.type):
         return values, None
+    null = pa.scalar(None, values.type)
     missing = pc.equal(values, MISSING)
-    if pc.any(missing).as_py():
-        is_word = missing
-        without = pc.if_else(missing, pa.scalar(None, values.type), values)
-    else:
-        is_word, without = None, values
-    if column.kind in WORDS and pc.any(words := _is_word(values)).as_py():
-        is_word = words
-    return without, None if is_word is None else pc.if_else(is_word, values, pa.scalar(None, values.type))
+    is_word = _is_word(values) if column.kind in WORDS else missing
+    without = pc.if_else(missing, null, values) if pc.any(missing).as_py() else values
+    return without, pc.if_else(is_word, values, null) if pc.any(is_word).as_py() else None
 
 
 def has_words(array: pa.Array) -> bool:

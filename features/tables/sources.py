@@ -36,7 +36,7 @@ class Source:
 
     def partition_column(self, name: str, rows: int) -> pa.Array:
         """A partition column over so many rows."""
-        return pa.array([self.partition[name]], pa.large_string()).take(pa.array([0] * rows, pa.int32()))
+        return pa.repeat(pa.scalar(self.partition[name], pa.large_string()), rows)
 
 
 def partition_of(file: Path, root: Path) -> dict[str, str | None]:
