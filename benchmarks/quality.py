@@ -56,7 +56,7 @@ def measure(quick: bool) -> list[Result]:
         index = LogIndex(log)
         requests = test.impressions.requests
         learnt = scores_over_log(unit, index, requests, unit.texts(log.catalog), threads=0)
-        clicks = index.reader(requests, index.histories(requests)).count(Count(CLICK, ITEM))
+        clicks = index.reader(requests).count(Count(CLICK, ITEM))
         return [*_results(test, learnt, clicks, log.users), *intervals.measure(quick)]
 
 

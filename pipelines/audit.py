@@ -32,7 +32,6 @@ from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
 from recsys.config import Config, DataConfig, EncoderConfig, FeaturesConfig
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
@@ -115,7 +114,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
     chain = read_chain(folder, config)
     features, _ = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
-    texts = item_texts(chain.log.catalog, config.encoder.template)
+    texts = chain.item_texts
     lexical, tables = lexical_stage(chain), table_settings(chain)
     terms = lexical.transform(texts)
     if full:
@@ -130,7 +129,7 @@ def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
     config = config_from_model(unit.settings, config)
     chain = _later_than(read_chain(folder, config), unit.settings.encoder_learnt_until)
-    texts = item_texts(chain.log.catalog, config.encoder.template)
+    texts = chain.item_texts
     state = ScheduledEncoder(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
     return AuditContext(
         chain,

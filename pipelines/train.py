@@ -29,7 +29,6 @@ from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
@@ -223,7 +222,7 @@ def _register(
     name: str,
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
-    texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
+    texts = [text for text in chain.item_texts if text]
     served = trained.live
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]

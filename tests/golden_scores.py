@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from features.arrays import Float32, Float64
 from features.exact import to_grid
 from features.log import Requests
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from pipelines.simulate import simulate
@@ -35,9 +35,8 @@ from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_r
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
 from recsys.ranker.model import Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import resolve_features, table_settings
-from recsys.training.time_split import slice_impressions
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
 ROWS = 200
@@ -70,9 +69,8 @@ class Golden:
     def matrix_of(self, requests: Requests) -> Float32:
         """The ranker's columns of some requests."""
         settings = self.settings
-        histories = self.index.histories(requests, length=settings.history_length, delay=0)
-        reader = self.index.reader(requests, histories, delay=0, timezone=settings.timezone)
-        names, matrix = candidate_matrix(settings.features(), self.head, reader, self.texts, None, self.source, delay=0)
+        reader = self.index.reader(requests)
+        names, matrix = candidate_matrix(settings.features(), self.head, reader, self.texts, None, self.source)
         assert names == settings.columns
         return matrix
 
@@ -92,7 +90,7 @@ def read_golden() -> Golden:
     terms = load_lexical(FOLDER / "lexical.json").transform(item_texts(log.catalog, settings.template))
     return Golden(
         settings,
-        LogIndex(log),
+        LogIndex(log, OfflineSettings(timezone=settings.timezone, history_length=settings.history_length)),
         latest(log.impressions.requests),
         ItemTexts(arrays["vectors"], terms),
         head,
@@ -152,7 +150,7 @@ def write_golden() -> None:
     shutil.rmtree(data / "truth")
     config = load_config(None, SETTINGS)
     log, tables = load_log(data, read_options(config))
-    chain = TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    chain = make_context(config, log)
     vectors = random_vectors(len(log.catalog) + 1, 1)
     lexical = fit_lexical(item_texts(log.catalog, config.encoder.template), config.lexical)
     requests = latest(log.impressions.requests)

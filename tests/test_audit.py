@@ -36,9 +36,8 @@ from recsys.encoder.training.train import train_encoder
 from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import encoder_course, lexical_stage
-from recsys.training.time_split import slice_impressions
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
 
@@ -177,7 +176,7 @@ def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditCo
     """The context with a numeric item column as a feature. values: (n_items,)."""
     catalog = replace(context.log.catalog, numbers={name: np.append(values, np.nan)})
     log = replace(context.log, catalog=catalog)
-    chain = replace(context.chain, log=log, index=LogIndex(log))
+    chain = replace(context.chain, log=log, index=LogIndex(log, context.chain.index.settings))
     return with_feature(
         replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), place=True)
     )
@@ -288,7 +287,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
-    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    return make_context(config, log)
 
 
 def encoded(chain: TrainingContext, states: tuple[ScheduledEncoder, ...]) -> AuditContext:

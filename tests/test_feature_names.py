@@ -125,7 +125,7 @@ def matrices(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     log = log_of(folder, column)
     features = catalogue(categories={column: ("x", "y", "z")})
     index, requests = LogIndex(log), log.impressions.requests
-    offline = index.reader(requests, index.histories(requests, length=50, delay=0), delay=0, timezone="UTC")
+    offline = index.reader(requests)
     store = LmdbStore(folder / "store")
     state = OnlineState.open(store, StoreSettings(required_aggregates(features), categories=(column,)))
     options = ReadOptions(categories=(column,))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from offline_values import offline_values
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 from small_unit import SETTINGS, SmallSite, always, small_site
 
@@ -17,7 +19,6 @@ from features.definitions.custom_file import load_custom_features, read_own
 from features.definitions.event_measures import Feature, FeatureFunction, Weighted
 from features.errors import InputError
 from features.log import Log
-from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
@@ -44,7 +45,7 @@ def one(name: str, measure: str, further: str = "") -> str:
 
 def value(measure: FeatureFunction, log: Log, *, item: int, at: int) -> float:
     requests = make_requests([Shown(0, at, (item,))])
-    return float(log_matrix((Feature("it", "It.", measure),), LogIndex(log), requests)[1][0, 0])
+    return float(offline_values((Feature("it", "It.", measure),), LogIndex(log), requests)[0, 0])
 
 
 def test_weights_of_several_types_are_added_up() -> None:
@@ -131,7 +132,7 @@ def chain_of(folder: Path, body: str, *further: str) -> TrainingContext:
     site = small_site()
     config = load_config(None, (*settings_of(written(folder, body)), *further))
     log, _ = load_log(with_prices(site, folder), read_options(config))
-    return TrainingContext(config, log, site.chain.sliced, LogIndex(log), 1)
+    return replace(site.chain, config=config, log=log, index=LogIndex(log))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_a_window_of_the_file_looks_at_the_past_alone() -> None:
     feature = read_own(EXAMPLE).features[3]
     log = make_log([Happening(0, 0, 1, "like"), Happening(0, 0, 5, "view")], [])
     requests = make_requests([Shown(0, 1, (0,)), Shown(0, 5, (0,)), Shown(0, 6, (0,))])
-    matrix = log_matrix((feature,), LogIndex(log), requests)[1]
+    matrix = offline_values((feature,), LogIndex(log), requests)
     assert matrix[:, 0].tolist() == [0.0, 3.0, 4.0]
     assert requests.time[0] == MINUTE
 

@@ -12,7 +12,6 @@ from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import moment_text
-from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.audit import unit_context
 from pipelines.data_options import read_options
@@ -24,7 +23,7 @@ from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
-from recsys.training.context import TrainingContext
+from recsys.training.context import make_context
 from recsys.training.stages import RANKERS, check_no_label_leak, encoder_course, ranker_stage
 from recsys.training.time_split import slice_impressions
 
@@ -157,7 +156,7 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
     label[rows] = np.roll(label[rows], 1)
     texts = []
     for one in (log, replace(log, impressions=replace(log.impressions, label=label))):
-        chain = TrainingContext(trained.config, one, sliced, LogIndex(one), 1)
+        chain = replace(make_context(trained.config, one), sliced=sliced)
         texts.append(ranker_stage(chain, always(encoder), lexical).rankers["ranker"].booster.model_to_string())
     assert texts[0] == texts[1]
 

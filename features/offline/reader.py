@@ -1,14 +1,14 @@
 """The offline reader: every count before the time of every candidate row, columnar over the sorted log.
 
-A `LogIndex` sorts the log once by each key that is asked for; readers over chunks of requests share it and are cheap.
-`features.offline.matrix` goes through the chunks.
+A `LogIndex` sorts the log once by each key that is counted; the readers of chunks of requests share it and are cheap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from features.definitions.aggregates import (
     window_edge,
 )
 from features.history import Histories, UserClicks, clicked_before, clicks_by_user, histories
-from features.log import Catalog, Log, Requests
+from features.log import Catalog, Log, Requests, chunk_bounds, slice_requests
 from features.offline.sorted_events import (
     EventColumns,
     Lookups,
@@ -38,25 +38,57 @@ from features.offline.sorted_events import (
     sort_lookups,
 )
 
+CHUNK_ROWS = 262_144
+"""Candidate rows looked up together: the more, the nearer to each other the lookups in a counter, and the faster."""
+
+
+@dataclass(frozen=True)
+class OfflineSettings:
+    """How the past is read. delay: microseconds that an event needs to become known. timezone: IANA name, of hour and
+    weekday. history_length: latest distinct clicked items of a user. threads: how many look up chunks at a time; the
+    values are the same with any number of them.
+    """
+
+    delay: int = 0
+    timezone: str = "UTC"
+    history_length: int = 50
+    threads: int = 2
+
 
 @dataclass
 class LogIndex:
-    """A log and its sorted counters, each built when first asked for and kept; `prepare` before sharing by threads."""
+    """A log and its sorted counters, each built on first use; `prepare` before threads share it."""
 
     log: Log
+    settings: OfflineSettings = OfflineSettings()
     _occurrences: dict[tuple[str, bool], EventColumns] = field(default_factory=dict)
     _counters: dict[tuple[str, Key, bool], SortedEvents] = field(default_factory=dict)
-    _clicks: UserClicks | None = None
+    _clicks: list[UserClicks] = field(default_factory=list)
 
-    def reader(self, requests: Requests, history: Histories, *, delay: int = 0, timezone: str = "UTC") -> OfflineReader:
-        """A reader for `requests` and their histories. delay: microseconds that an event needs to become known.
-        timezone: IANA name, of hour and weekday.
+    def with_settings(self, settings: OfflineSettings) -> LogIndex:
+        """The same log and counters, read with other settings."""
+        return replace(self, settings=settings)
+
+    def reader(self, requests: Requests) -> OfflineReader:
+        """A reader for `requests` in the log's codes."""
+        return OfflineReader(self, requests)
+
+    def chunks(
+        self, requests: Requests, reads: Sequence[Aggregate], *, chunk_rows: int = CHUNK_ROWS
+    ) -> Iterator[tuple[slice, OfflineReader]]:
+        """Runs of `requests` in order, each with a reader that answers `reads`; for use by several threads.
+
+        A run has at most `chunk_rows` candidate rows, or one request: that bounds the memory beside the index, and
+        changes no value. A reader looks nothing up before it is asked.
         """
-        return OfflineReader(self, requests, history, delay, timezone)
+        self.prepare(reads)
+        chunk_rows = min(chunk_rows, -(-requests.n_rows // self.settings.threads))
+        for first, end in chunk_bounds(requests.offsets, chunk_rows):
+            yield slice(first, end), self.reader(slice_requests(requests, first, end))
 
-    def histories(self, requests: Requests, *, length: int = 50, delay: int = 0) -> Histories:
-        """The histories of `requests`: the latest `length` distinct items their users clicked before."""
-        return histories(self.clicks(), requests, length=length, delay=delay)
+    def histories(self, requests: Requests) -> Histories:
+        """The histories of `requests`: the latest distinct items that their users clicked before."""
+        return histories(self.clicks(), requests, length=self.settings.history_length, delay=self.settings.delay)
 
     def clicked_before(self, moment: int, *, length: int) -> CsrLists:
         """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
@@ -64,11 +96,11 @@ class LogIndex:
 
     def clicks(self) -> UserClicks:
         """The log's clicks by user."""
-        if self._clicks is None:
-            self._clicks = clicks_by_user(self.log.events, len(self.log.users))
-        return self._clicks
+        if not self._clicks:
+            self._clicks.append(clicks_by_user(self.log.events, len(self.log.users)))
+        return self._clicks[0]
 
-    def prepare(self, reads: Sequence[Aggregate], *, threads: int = 1) -> None:
+    def prepare(self, reads: Sequence[Aggregate]) -> None:
         """Build what `reads` need, so that threads only look up."""
         tables = {(event_table_of(read.what), read.by, True) for read in reads}
         tables |= {
@@ -79,7 +111,7 @@ class LogIndex:
         for what, _, dated in sorted(tables):
             self.occurrences(what, dated=dated)
         slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
-        with ThreadPoolExecutor(max(1, threads)) as pool:
+        with ThreadPoolExecutor(self.settings.threads) as pool:
             jobs: list[Future[UserClicks] | Future[SortedEvents]] = [pool.submit(self.clicks)]
             jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
             for job in jobs:
@@ -114,9 +146,6 @@ class OfflineReader:
 
     index: LogIndex
     requests: Requests
-    histories: Histories
-    delay: int
-    timezone: str
     _probes: dict[Key, Lookups] = field(default_factory=dict)
     _probes_of: dict[tuple[str, Key, bool], Lookups] = field(default_factory=dict)
     _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
@@ -128,6 +157,21 @@ class OfflineReader:
     def catalog(self) -> Catalog:
         """The log's items."""
         return self.index.log.catalog
+
+    @property
+    def delay(self) -> int:
+        """Microseconds that an event needs to become known."""
+        return self.index.settings.delay
+
+    @property
+    def timezone(self) -> str:
+        """IANA name of the zone of hour and weekday."""
+        return self.index.settings.timezone
+
+    @cached_property
+    def histories(self) -> Histories:
+        """Each request's latest clicked items before its time."""
+        return self.index.histories(self.requests)
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""

@@ -153,7 +153,6 @@ class OnlinePath:
         self._encoder = CachedEncoder(served_encoder(context), StoredVectors(state.store), _CACHED_TEXTS)
         self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
         self._tables = _stored_tables(context, state)
-        self._delay = context.chain.delay
         self.fed = 0
         self.refused: dict[str, int] = {}
 
@@ -164,14 +163,14 @@ class OnlinePath:
         known = self._texts.read(reader.catalog)[1]
         queries = encode_queries(self._encoder, reader.requests.query)
         tables, head = self._read_tables(reader), self._encoder.weights
-        return candidate_matrix(self._features, head, reader, known, queries, tables, delay=self._delay)[1]
+        return candidate_matrix(self._features, head, reader, known, queries, tables)[1]
 
     def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
         """The collaborative tables of a request, made first where they are due."""
         if self._tables is None:
             return None
         SnapshotRefresher(self._state, self._tables, self._texts).rebuild(reader.time)
-        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - self._delay)
+        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - reader.delay)
 
     def _advance(self, moment: int) -> None:
         """Hand the store what arrived before a moment and was not handed over yet."""

@@ -50,11 +50,9 @@ def candidate_matrix(
     texts: ItemTexts,
     queries: Float32 | None,
     tables: TableSource | None,
-    *,
-    delay: int,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
-    missing. tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known.
+    missing. tables: None leaves the collaborative columns out.
     """
     names, behaviour = feature_matrix(features, reader)
     requests, offsets = reader.requests, reader.requests.offsets
@@ -63,7 +61,7 @@ def candidate_matrix(
     percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
     blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
     if tables is not None:
-        blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
+        blocks.append(collaborative_matrix(tables, reader, texts.vectors))
     return (*names, *model_columns(collaborative=tables is not None)), np.column_stack(blocks)
 
 

@@ -139,8 +139,7 @@ class Unit:
         tables: the collaborative ones, for a unit that reads them.
         """
         queries = encode_queries(self.encoder, reader.requests.query)
-        delay = self.settings.event_delay
-        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables, delay=delay)[1]
+        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables)[1]
 
     def scores(
         self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0

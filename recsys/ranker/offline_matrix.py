@@ -1,16 +1,17 @@
-"""The ranker's matrix for lists of a log, chunk by chunk: the offline side of the one scoring function."""
+"""The ranker's matrix for impressions of a log, chunk by chunk: the offline side of the one scoring function."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from features.arrays import Float32, Float64
+from features.definitions.builtin import required_aggregates
 from features.definitions.event_measures import Feature
 from features.log import Requests
-from features.offline.matrix import CHUNK_ROWS, for_each_chunk
-from features.offline.reader import LogIndex, OfflineReader
+from features.offline.reader import CHUNK_ROWS, LogIndex, OfflineReader, OfflineSettings
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.encoder.snapshots import TextModel, group_by_encoder
@@ -27,76 +28,43 @@ def build_matrix(
     texts: ItemTexts,
     tables: TableSource | None,
     *,
-    delay: int,
-    timezone: str,
-    threads: int = 2,
     chunk_rows: int = CHUNK_ROWS,
-) -> tuple[tuple[str, ...], Float32]:
-    """Names and values of every column for requests in a log's codes, (n_rows, n_columns) float32.
+) -> Float32:
+    """The columns `ranker_columns` for requests in a log's codes, (n_rows, n_columns) float32.
 
-    tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known. Values
-    are the same at any chunk and number of threads.
+    tables: None leaves the collaborative columns out. The threads of the index's settings each compute a chunk at a
+    time; values are the same at any chunk size and number of threads. Raises ValueError without a request.
     """
     if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
     queries = encode_queries(model, requests.query)
-    names = tuple(column.name for column in ranker_columns(features, collaborative=tables is not None))
-    matrix = np.empty((requests.n_rows, len(names)), np.float32)
+    matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative=tables is not None))), np.float32)
 
-    def fill(reader: OfflineReader, first: int, end: int) -> None:
-        some = None if queries is None else queries[first:end]
-        block = candidate_matrix(features, model.weights, reader, texts, some, tables, delay=delay)[1]
-        matrix[requests.offsets[first] : requests.offsets[end]] = block
+    def fill(chunk: tuple[slice, OfflineReader]) -> None:
+        part, reader = chunk
+        rows = slice(requests.offsets[part.start], requests.offsets[part.stop])
+        of_part = None if queries is None else queries[part]
+        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, of_part, tables)[1]
 
-    for_each_chunk(
-        index,
-        requests,
-        features,
-        fill,
-        history_length=model.history_length,
-        delay=delay,
-        timezone=timezone,
-        threads=threads,
-        chunk_rows=chunk_rows,
-    )
-    return names, matrix
+    chunks = index.chunks(requests, required_aggregates(features), chunk_rows=chunk_rows)
+    with ThreadPoolExecutor(index.settings.threads) as pool:
+        list(pool.map(fill, chunks))
+    return matrix
 
 
-def matrix_over_states(
-    features: Sequence[Feature],
-    texts: RepresentationSchedule,
-    index: LogIndex,
-    requests: Requests,
-    *,
-    delay: int,
-    timezone: str,
-    threads: int = 2,
-) -> tuple[tuple[str, ...], Float32]:
-    """As `build_matrix`, with every request's columns from the state of the encoder that scores its time."""
-    names: tuple[str, ...] = ()
-    matrix: Float32 | None = None
+def build_matrix_by_encoder(
+    features: Sequence[Feature], texts: RepresentationSchedule, index: LogIndex, requests: Requests
+) -> Float32:
+    """As `build_matrix`, with every request's columns from the encoder that scores its time."""
+    n_columns = len(ranker_columns(features, collaborative=texts.collaborative is not None))
+    matrix = np.empty((requests.n_rows, n_columns), np.float32)
     for number, positions in group_by_encoder(texts.states, requests.time):
-        part = requests.take(positions)
-        names, block = build_matrix(
-            features,
-            texts.states[number].model,
-            index,
-            part,
-            texts.of(number),
-            texts.tables(number, index),
-            delay=delay,
-            timezone=timezone,
-            threads=threads,
-        )
+        model, tables = texts.states[number].model, texts.tables(number, index)
+        block = build_matrix(features, model, index, requests.take(positions), texts.of(number), tables)
         if len(positions) == len(requests):
-            return names, block
-        if matrix is None:
-            matrix = np.empty((requests.n_rows, len(names)), np.float32)
-        shift = np.repeat(requests.offsets[positions] - part.offsets[:-1], part.lengths())
-        matrix[shift + np.arange(len(block))] = block
-    if matrix is None:
-        raise ValueError("expected at least one request to make a matrix of, got none")
-    return names, matrix
+            return block
+        matrix[requests.rows_of(positions)] = block
+    return matrix
 
 
 def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> OfflineSnapshots | None:
@@ -129,15 +97,17 @@ def unit_matrix(
     tables: TableSource | None = None,
 ) -> Float32:
     """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns). tables: as above."""
+    index = index.with_settings(offline_settings(unit, threads=threads))
+    tables = unit_tables(unit, index, texts) if tables is None else tables
+    return build_matrix(unit.features, unit.encoder, index, requests, texts, tables)
+
+
+def offline_settings(unit: Unit, *, threads: int) -> OfflineSettings:
+    """How a unit reads the past of a log. threads: 0 is two."""
     settings = unit.settings
-    return build_matrix(
-        settings.features(),
-        unit.encoder,
-        index,
-        requests,
-        texts,
-        unit_tables(unit, index, texts) if tables is None else tables,
+    return OfflineSettings(
         delay=settings.event_delay,
         timezone=settings.timezone,
+        history_length=settings.history_length,
         threads=threads or 2,
-    )[1]
+    )
