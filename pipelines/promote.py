@@ -83,14 +83,14 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
     mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
     mlflow.log_dict(decision.as_dict(), "decision.json")
     mlflow.log_text("\n".join(decision.lines()), "decision.txt")
-    aliases.record(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
+    aliases.set_version_tags(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
     if decision.promoted:
         try:
             aliases.promote(challenger, over=champion)
         except PromotionError as error:
-            aliases.record(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
+            aliases.set_version_tags(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
             raise
-        aliases.record(challenger, {OUTCOME: decision.outcome})
+        aliases.set_version_tags(challenger, {OUTCOME: decision.outcome})
 
 
 def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:

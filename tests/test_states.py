@@ -7,7 +7,7 @@ import pytest
 from small_unit import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from recsys.encoder.scoring import untrained_head
 from recsys.encoder.snapshots import (
     BEGINNING,
@@ -120,6 +120,9 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
         alone = RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), texts, terms, collaborative)
         expected = build_matrix(site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index))
         assert np.array_equal(found[rows], expected[rows], equal_nan=True)
+        parallel, tables = index.with_settings(OfflineSettings(threads=3)), alone.tables(0, index)
+        chunked = build_matrix(site.unit.features, model, parallel, lists, alone.of(0), tables, chunk_rows=7)
+        assert chunked.tobytes() == expected.tobytes()
     changed = [name for i, name in enumerate(names) if not np.array_equal(found[later, i], expected[later, i], True)]
     assert changed == []
     other = build_matrix(site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index))

@@ -25,7 +25,7 @@ def resolve(uri: str) -> Version:
     registered: the message says which of these it is, and what there is instead.
     """
     asked = parse_uri(uri)
-    model = _model(uri, asked)
+    model = registered_model(asked.name, uri=uri)
     number = asked.number
     if asked.alias is not None:
         number = dict(model.aliases).get(asked.alias)
@@ -43,18 +43,22 @@ def resolve(uri: str) -> Version:
         ) from error
 
 
-def _model(uri: str, asked: Asked) -> RegisteredModel:
+def registered_model(name: str, *, uri: str | None = None) -> RegisteredModel:
+    """A registered model by its name. uri: what a person asked for, if not the name.
+
+    Raises ModelNotFound, which names those that are registered.
+    """
     client = mlflow.MlflowClient()
     try:
-        return client.get_registered_model(asked.name)
+        return client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != ABSENT:
             raise
         known = sorted(model.name for model in client.search_registered_models(max_results=1000))
-        near = get_close_matches(asked.name, known, n=1)
+        near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ModelNotFound(
-            f"model {uri!r} is not registered at {mlflow.get_tracking_uri()}; {hint}registered models: "
+            f"model {uri or name!r} is not registered at {mlflow.get_tracking_uri()}; {hint}registered models: "
             f"{known[:_SHOWN] or 'none'}; train one with `recsys train`, or set MLFLOW_TRACKING_URI"
         ) from error
 

@@ -34,6 +34,11 @@ class Version:
         """models:/NAME/VERSION."""
         return f"{_SCHEME}{self.name}/{self.number}"
 
+    @property
+    def is_ranker(self) -> bool:
+        """Whether it is a version of a ranker, else of an encoder."""
+        return self.name.endswith(ranker_name(""))
+
     def __str__(self) -> str:
         return f"{self.name}/{self.number}"
 
