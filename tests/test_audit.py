@@ -95,9 +95,8 @@ def test_a_count_strictly_before_t_is_not_found(context: AuditContext) -> None:
 
 def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> None:
     data = context.chain.config.data.model_copy(update={"event_delay_seconds": 600.0})
-    delayed = replace(
-        context, chain=replace(context.chain, config=context.chain.config.model_copy(update={"data": data}))
-    )
+    config = context.chain.config.model_copy(update={"data": data})
+    delayed = replace(context, chain=make_context(config, context.log))
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
     assert future_injection(delayed).findings == ()
     found(future_injection(with_feature(delayed, strict)), "item_clicks_strict")
