@@ -19,7 +19,7 @@ from benchmarks.spent import Spent, time_of
 from features.definitions.aggregates import CATALOGUE, USER, Count, Key, event_table_of, window_edge
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests
-from features.offline.sorted_events import asked_keys, occurrences
+from features.offline.sorted_events import lookup_keys, select_events
 
 
 @dataclass(frozen=True, order=True)
@@ -64,12 +64,12 @@ def _asked(lookup: Lookup, log: Log, requests: Requests) -> pd.DataFrame:
 
 
 def _happened(lookup: Lookup, log: Log) -> pd.DataFrame:
-    found = occurrences(log, lookup.what, dated=True)
+    found = select_events(log, lookup.what, dated=True)
     frame = _frame(lookup, log, found.user, found.item, found.time)
     return frame.assign(place=np.arange(len(frame), dtype=np.int32))
 
 
 def _frame(lookup: Lookup, log: Log, user: np.ndarray, item: np.ndarray, times: np.ndarray) -> pd.DataFrame:
-    asked = asked_keys(user, item, lookup.by, log)
+    asked = lookup_keys(user, item, lookup.by, log)
     columns = {"time": times if asked.owner is None else times[asked.owner]}
-    return pd.DataFrame(columns if lookup.by == CATALOGUE else {**columns, "key": asked.whole()[0]})
+    return pd.DataFrame(columns if lookup.by == CATALOGUE else {**columns, "key": asked.as_integers()[0]})

@@ -103,7 +103,7 @@ def _fill(features: tuple[Feature, ...], index: LogIndex, requests: Requests) ->
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
         part, reader = chunk
-        feature_matrix(features, reader, matrix[requests.offsets[part.start] : requests.offsets[part.stop]])
+        matrix[requests.offsets[part.start] : requests.offsets[part.stop]] = feature_matrix(features, reader)[1]
 
     with ThreadPoolExecutor(index.settings.threads) as pool:
         list(pool.map(fill, index.chunks(requests, required_aggregates(features))))

@@ -32,9 +32,9 @@ from features.offline.sorted_events import (
     EventColumns,
     Lookups,
     SortedEvents,
-    asked_keys,
-    counters,
-    occurrences,
+    lookup_keys,
+    select_events,
+    sort_events,
     sort_lookups,
 )
 
@@ -61,8 +61,8 @@ class LogIndex:
 
     log: Log
     settings: OfflineSettings = OfflineSettings()
-    _occurrences: dict[tuple[str, bool], EventColumns] = field(default_factory=dict)
-    _counters: dict[tuple[str, Key, bool], SortedEvents] = field(default_factory=dict)
+    _events: dict[tuple[str, bool], EventColumns] = field(default_factory=dict)
+    _sorted: dict[tuple[str, Key, bool], SortedEvents] = field(default_factory=dict)
     _clicks: list[UserClicks] = field(default_factory=list)
 
     def with_settings(self, settings: OfflineSettings) -> LogIndex:
@@ -90,9 +90,9 @@ class LogIndex:
         """The histories of `requests`: the latest distinct items that their users clicked before."""
         return histories(self.clicks(), requests, length=self.settings.history_length, delay=self.settings.delay)
 
-    def clicked_before(self, moment: int, *, length: int) -> CsrLists:
-        """The latest `length` distinct items that each user clicked strictly before a moment; a row a user."""
-        return clicked_before(self.clicks(), moment, length=length)
+    def clicked_before(self, time: int, *, length: int) -> CsrLists:
+        """The latest `length` distinct items that each user clicked strictly before a time; a row a user."""
+        return clicked_before(self.clicks(), time, length=length)
 
     def clicks(self) -> UserClicks:
         """The log's clicks by user."""
@@ -108,50 +108,49 @@ class LogIndex:
             for read in reads
             if isinstance(read, Count) and read.window is None and self.has_untimed_events(read.what)
         }
-        for what, _, dated in sorted(tables):
-            self.occurrences(what, dated=dated)
+        for event_type, _, dated in sorted(tables):
+            self.events(event_type, dated=dated)
         slowest_first = sorted(tables, key=lambda table: (-len(table[1]), table))
         with ThreadPoolExecutor(self.settings.threads) as pool:
             jobs: list[Future[UserClicks] | Future[SortedEvents]] = [pool.submit(self.clicks)]
-            jobs += [pool.submit(self.counters, what, by, dated=dated) for what, by, dated in slowest_first]
+            jobs += [pool.submit(self.sorted_events, *table[:2], dated=table[2]) for table in slowest_first]
             for job in jobs:
                 job.result()
 
-    def has_untimed_events(self, what: str) -> bool:
-        """Whether `what` counts any event of which only the order is known."""
-        return what != DATED_CLICK and len(self.occurrences(what, dated=False)) > 0
+    def has_untimed_events(self, event_type: str) -> bool:
+        """Whether a type counts any event of which only the order is known."""
+        return event_type != DATED_CLICK and len(self.events(event_type, dated=False)) > 0
 
-    def occurrences(self, what: str, *, dated: bool) -> EventColumns:
-        """The events (or shown candidates) of one kind, with a date or without, in time order."""
-        kind = event_table_of(what)
-        if (kind, dated) not in self._occurrences:
-            self._occurrences[kind, dated] = occurrences(self.log, kind, dated=dated)
-        return self._occurrences[kind, dated]
+    def events(self, event_type: str, *, dated: bool) -> EventColumns:
+        """The events of a type, or the candidates of impressions, with a time or without, in time order."""
+        table = event_table_of(event_type)
+        if (table, dated) not in self._events:
+            self._events[table, dated] = select_events(self.log, table, dated=dated)
+        return self._events[table, dated]
 
-    def counters(self, what: str, by: Key, *, dated: bool) -> SortedEvents:
+    def sorted_events(self, event_type: str, key: Key, *, dated: bool) -> SortedEvents:
         """The same, sorted by a key."""
-        kind = event_table_of(what)
-        if (kind, by, dated) not in self._counters:
-            self._counters[kind, by, dated] = counters(self.occurrences(kind, dated=dated), by, self.log)
-        return self._counters[kind, by, dated]
+        table = event_table_of(event_type)
+        if (table, key, dated) not in self._sorted:
+            self._sorted[table, key, dated] = sort_events(self.events(table, dated=dated), key, self.log)
+        return self._sorted[table, key, dated]
 
 
 @dataclass
 class OfflineReader:
     """`features.definitions.aggregates.FeatureReader` over a log, for one batch of requests in that log's codes.
 
-    Every probe is put in order once for each key, and every moment searched once for each kind of event; windows share
-    both.
+    The lookups of a key are sorted once, and every time is searched once for each type of event; windows share both.
     """
 
     index: LogIndex
     requests: Requests
-    _probes: dict[Key, Lookups] = field(default_factory=dict)
-    _probes_of: dict[tuple[str, Key, bool], Lookups] = field(default_factory=dict)
+    _lookups: dict[Key, Lookups] = field(default_factory=dict)
+    _numbered: dict[tuple[str, Key, bool], Lookups] = field(default_factory=dict)
     _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
+    _ends: dict[tuple[str, Key, bool], Int64] = field(default_factory=dict)
     _n_values: dict[str, Float64] = field(default_factory=dict)
     _counts: dict[Count, Int64] = field(default_factory=dict)
-    _ends: dict[tuple[str, Key], Int64] = field(default_factory=dict)
 
     @property
     def catalog(self) -> Catalog:
@@ -183,27 +182,20 @@ class OfflineReader:
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
         if read not in self._counts:
-            self._counts[read] = self._count(read)
+            counts = self._count(read, dated=True)
+            if read.window is None and self.index.has_untimed_events(read.what):
+                counts = counts + self._count(read, dated=False)
+            self._counts[read] = counts
         return self._counts[read]
 
-    def _count(self, read: Count) -> Int64:
-        probes, end = self._probes_in(read.what, read.by, dated=True), self._end(read.what, read.by)
-        table = self.index.counters(read.what, read.by, dated=True)
+    def _count(self, read: Count, *, dated: bool) -> Int64:
+        lookups, events, end = self._find(read.what, read.by, dated=dated)
         if read.window is None:
-            answers = table.count_before(probes.key, end)
+            answers = events.count_before(lookups.key, end)
         else:
-            opens = self._position(read.what, read.window, dated=True)
-            answers = table.since(probes.key, opens[probes.request], end)
-        found = self._to_rows(probes.in_row_order(answers), read.by)
-        if read.window is None and self.index.has_untimed_events(read.what):
-            found = found + self._count_undated(read)
-        return found
-
-    def _count_undated(self, read: Count) -> Int64:
-        probes = self._probes_in(read.what, read.by, dated=False)
-        end = self._before(read.what, read.by, dated=False)
-        answers = self.index.counters(read.what, read.by, dated=False).count_before(probes.key, end)
-        return self._to_rows(probes.in_row_order(answers), read.by)
+            opens = self._position(read.what, read.window, dated=dated)
+            answers = events.count_in_window(lookups.key, opens[lookups.request], end)
+        return self._to_rows(lookups.in_row_order(answers), read.by)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
@@ -213,66 +205,55 @@ class OfflineReader:
         """Microseconds of the first dated event for each candidate row, (n_rows,)."""
         return self._times(read.what, read.by, latest=False)
 
-    def _times(self, what: str, by: Key, *, latest: bool) -> Int64:
-        probes, end = self._probes_in(what, by, dated=True), self._end(what, by)
-        table = self.index.counters(what, by, dated=True)
-        n = table.count_before(probes.key, end)
-        times = probes.in_row_order(table.times(end - 1 if latest else end - n, n > 0), NO_TIME)
-        if probes.offsets is None:
-            return self._to_rows(times, by)
-        return segment_latest(times, probes.offsets) if latest else segment_first(times, probes.offsets)
+    def _times(self, event_type: str, key: Key, *, latest: bool) -> Int64:
+        lookups, events, end = self._find(event_type, key, dated=True)
+        n = events.count_before(lookups.key, end)
+        times = lookups.in_row_order(events.times(end - 1 if latest else end - n, n > 0), NO_TIME)
+        if lookups.offsets is None:
+            return self._to_rows(times, key)
+        return segment_latest(times, lookups.offsets) if latest else segment_first(times, lookups.offsets)
 
-    def _end(self, what: str, by: Key) -> Int64:
-        """Places after the dated occurrences before each probe's request, kept for all windows of one key."""
-        kind = event_table_of(what)
-        if (kind, by) not in self._ends:
-            self._ends[kind, by] = self._before(kind, by, dated=True)
-        return self._ends[kind, by]
+    def _find(self, event_type: str, key: Key, *, dated: bool) -> tuple[Lookups, SortedEvents, Int64]:
+        """The lookups of a key that its sorted events can answer, these events, and the index after each lookup's
+        events strictly before its request, kept for all windows of the key."""
+        table = (event_table_of(event_type), key, dated)
+        events = self.index.sorted_events(event_type, key, dated=dated)
+        if table not in self._ends:
+            lookups = self._numbered[table] = self._lookups_of(key).numbered(events)
+            position = self._position(event_type, None, dated=dated)
+            self._ends[table] = events.end_before(lookups.key, position[lookups.request])
+        return self._numbered[table], events, self._ends[table]
 
-    def _before(self, what: str, by: Key, *, dated: bool) -> Int64:
-        """Places after the occurrences of each probe's key strictly before its request."""
-        probes, position = self._probes_in(what, by, dated=dated), self._position(what, None, dated=dated)
-        return self.index.counters(what, by, dated=dated).before(probes.key, position[probes.request])
-
-    def _position(self, what: str, window: int | None, *, dated: bool) -> Int64:
-        """How many occurrences are strictly before each request, or before a window of it, (n,)."""
-        asked = (event_table_of(what), window, dated)
-        if asked not in self._positions:
-            moments = self.requests.time - self.delay
+    def _position(self, event_type: str, window: int | None, *, dated: bool) -> Int64:
+        """How many events are strictly before each request, or before a window of it, (n,)."""
+        searched = (event_table_of(event_type), window, dated)
+        if searched not in self._positions:
+            as_of = self.requests.time - self.delay
             if window is not None:
-                moments = window_edge(moments, window)
-            self._positions[asked] = np.searchsorted(self.index.occurrences(what, dated=dated).time, moments)
-        return self._positions[asked]
+                as_of = window_edge(as_of, window)
+            self._positions[searched] = np.searchsorted(self.index.events(event_type, dated=dated).time, as_of)
+        return self._positions[searched]
 
-    def _probes_in(self, what: str, by: Key, *, dated: bool) -> Lookups:
-        """The probes of a key that a table of counters can answer."""
-        asked = (event_table_of(what), by, dated)
-        if asked not in self._probes_of:
-            self._probes_of[asked] = self._probes_by(by).of(self.index.counters(what, by, dated=dated))
-        return self._probes_of[asked]
+    def _lookups_of(self, key: Key) -> Lookups:
+        if key not in self._lookups:
+            self._lookups[key] = self._sort_lookups(key)
+        return self._lookups[key]
 
-    def _probes_by(self, by: Key) -> Lookups:
-        if by not in self._probes:
-            self._probes[by] = self._make_probes(by)
-        return self._probes[by]
-
-    def _make_probes(self, by: Key) -> Lookups:
+    def _sort_lookups(self, key: Key) -> Lookups:
         requests, log = self.requests, self.index.log
-        if by in (CATALOGUE, USER):
-            asked = asked_keys(requests.user, requests.user, by, log)
-            return sort_lookups(asked, np.arange(len(requests), dtype=np.int32), None)
+        if key in (CATALOGUE, USER):
+            keys = lookup_keys(requests.user, requests.user, key, log)
+            return sort_lookups(keys, np.arange(len(requests), dtype=np.int32), None)
         request = requests.request_of_row()
-        asked = asked_keys(requests.row_user(), requests.item, by, log)
-        if asked.owner is None:
-            return sort_lookups(asked, request, None)
-        column = self.catalog.categories[str(category_of(by))]
-        lengths = column.codes.lengths()[requests.item]
-        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return sort_lookups(asked, request[asked.owner], offsets)
+        keys = lookup_keys(requests.row_user(), requests.item, key, log)
+        if keys.owner is None:
+            return sort_lookups(keys, request, None)
+        lengths = self.catalog.categories[str(category_of(key))].codes.lengths()[requests.item]
+        return sort_lookups(keys, request[keys.owner], np.append(0, np.cumsum(lengths)))
 
-    def _to_rows(self, answers: Int64, by: Key) -> Int64:
-        """From an answer a probe to one a candidate row."""
-        if by in (CATALOGUE, USER):
+    def _to_rows(self, answers: Int64, key: Key) -> Int64:
+        """From one answer a lookup to one a candidate row."""
+        if key in (CATALOGUE, USER):
             return np.repeat(answers, self.requests.lengths())
-        offsets = self._probes_by(by).offsets
+        offsets = self._lookups_of(key).offsets
         return answers if offsets is None else segment_sums(answers, offsets)

@@ -15,7 +15,7 @@ from features.arrays import Float32
 from features.definitions.event_measures import Feature
 from features.log import Requests
 from features.matrix.columns import feature_matrix
-from features.matrix.within_list import places
+from features.matrix.within_list import percentile_and_zscore
 from features.offline.reader import OfflineReader
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
@@ -55,7 +55,7 @@ class TimedVariant:
         blocks = [feature_matrix(self.features, reader)[1]]
         if self.reads_terms:
             lexical = lexical_column(self.texts.terms, reader.requests, reader.histories)
-            blocks += [lexical, *(place[0] for place in places(lexical[None], reader.requests.offsets))]
+            blocks += [lexical, *(place[0] for place in percentile_and_zscore(lexical[None], reader.requests.offsets))]
         if self.tables is not None:
             blocks.append(collaborative_matrix(self.tables, reader, None))
             blocks[-1] = blocks[-1][:, :_WITHOUT_AUDIENCE]

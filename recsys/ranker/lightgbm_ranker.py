@@ -49,6 +49,14 @@ class RankingDataset:
         return np.where(np.diff(self.offsets) > 0, largest, 0).astype(np.int8)
 
 
+def select_columns(matrix: Float32, names: Sequence[str], chosen: Sequence[str]) -> Float32:
+    """Some columns of a matrix by name, (n_rows, n_chosen); the matrix itself where these are all of its columns."""
+    if list(chosen) == list(names):
+        return matrix
+    position = {name: i for i, name in enumerate(names)}
+    return np.ascontiguousarray(matrix[:, [position[name] for name in chosen]])
+
+
 def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     """The impressions with at most `most` rows each, in their order: of a longer one the rows of the largest labels, as
     far as they go, and of the other rows as many as fit, at even distances over the impression.

@@ -9,7 +9,6 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
@@ -51,7 +50,7 @@ class RepresentationSchedule:
         if number not in self._texts:
             vectors = self.states[number].model.encode_texts(self.item_text)
             self._texts[number] = ItemTexts(vectors, self.terms)
-            _forget(self._texts, vectors)
+            _drop_oldest(self._texts, max(2, _KEPT_BYTES // max(1, vectors.nbytes)))
         self._texts.move_to_end(number)
         return self._texts[number]
 
@@ -63,8 +62,7 @@ class RepresentationSchedule:
         if key not in self._tables:
             vectors = self.of(number).vectors
             self._tables[key] = (index, OfflineSnapshots(index, vectors, self.collaborative))
-            while len(self._tables) > _KEPT_TABLES:
-                self._tables.popitem(last=False)
+            _drop_oldest(self._tables, _KEPT_TABLES)
         self._tables.move_to_end(key)
         return self._tables[key][1]
 
@@ -76,8 +74,7 @@ def single_encoder(
     return RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), item_text, terms, collaborative)
 
 
-def _forget(kept: OrderedDict[Any, Any], vectors: Float32) -> None:
-    """Drop what was used longest ago where more is kept than memory is meant for."""
-    most = max(2, _KEPT_BYTES // max(1, vectors.nbytes))
-    while len(kept) > most:
-        kept.popitem(last=False)
+def _drop_oldest(cache: OrderedDict[Any, Any], most: int) -> None:
+    """Drop what was used longest ago until at most `most` entries are left."""
+    while len(cache) > most:
+        cache.popitem(last=False)

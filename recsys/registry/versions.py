@@ -27,7 +27,7 @@ from recsys.errors import ModelNotFound
 from recsys.ranker.model import Unit, load_unit, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
-from recsys.registry.names import CHALLENGER, CHAMPION, Version
+from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
 
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
@@ -53,7 +53,7 @@ def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     values = {column: [f"One {column}", f"Another {column}"] for column in columns}
     example = pd.DataFrame({"history": [["A clicked title"], []], **values})
     signature = ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, "score")]))
-    return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", name, signature, example)
+    return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
 def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) -> Version:
@@ -67,7 +67,8 @@ def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) 
     outputs = Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "rank")])
     rows = pd.DataFrame(example.astype("float64"), columns=list(unit.settings.columns))
     rows["impression_id"] = "example"
-    version = _log(unit, golden, RANKER_ARTIFACT, "ranker", name, ModelSignature(Schema(inputs), outputs), rows)
+    signature = ModelSignature(Schema(inputs), outputs)
+    version = _log(unit, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
@@ -130,11 +131,11 @@ def _log(
     golden: GoldenRequests,
     artifact: str,
     kind: str,
-    name: str,
+    registered_name: str,
     signature: ModelSignature,
     example: pd.DataFrame,
 ) -> Version:
-    """Log a model and its golden requests to the open run as `artifact`; register it as a version of NAME-KIND."""
+    """Log a model and its golden requests to the open run as `artifact`; register it under a name."""
     encoder = model.encoder if isinstance(model, Unit) else model
     packages = (*_REQUIREMENTS, "openvino") if encoder.settings.dtype.startswith("int8") else _REQUIREMENTS
     with tempfile.TemporaryDirectory() as parent:
@@ -149,7 +150,7 @@ def _log(
             input_example=example,
             pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in packages],
         )
-    return _register(f"{name}-{kind}", info.model_id)
+    return _register(registered_name, info.model_id)
 
 
 def _register(name: str, model_id: str) -> Version:

@@ -32,7 +32,14 @@ from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, model_columns
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, retrain_ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import (
+    MatrixColumn,
+    Ranker,
+    RankingDataset,
+    retrain_ranker,
+    select_columns,
+    train_ranker,
+)
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
@@ -75,7 +82,7 @@ class RankerResult:
 
     def matrix_for(self, method: str) -> Float32:
         """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
-        return _columns_of(self.matrix, self.columns, self.rankers[method].columns)
+        return select_columns(self.matrix, self.columns, self.rankers[method].columns)
 
     def column(self, name: str) -> Float32:
         """A column of the test matrix, (n_rows,)."""
@@ -306,10 +313,4 @@ def _without(method: str) -> frozenset[str]:
 
 def _narrowed(lists: RankingDataset, names: tuple[str, ...], columns: tuple[MatrixColumn, ...]) -> RankingDataset:
     chosen = tuple(column.name for column in columns)
-    return RankingDataset(_columns_of(lists.matrix, names, chosen), lists.label, lists.offsets)
-
-
-def _columns_of(matrix: Float32, names: tuple[str, ...], chosen: tuple[str, ...]) -> Float32:
-    if chosen == names:
-        return matrix
-    return np.ascontiguousarray(matrix[:, [names.index(name) for name in chosen]])
+    return RankingDataset(select_columns(lists.matrix, names, chosen), lists.label, lists.offsets)
