@@ -13,7 +13,6 @@ from pathlib import Path
 import mlflow
 
 from features.clock import moment_text
-from features.log import Requests
 from pipelines.data_options import file_options
 from pipelines.unseen_data import UnseenData, learnt_until, load_unseen
 from recsys.config import Config
@@ -22,7 +21,7 @@ from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
-from recsys.ranker.offline_matrix import scores_over_log, unit_tables
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version, ranker_name
@@ -128,13 +127,7 @@ def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingC
 
 
 def _ranking(opened: UnseenData, config: Config) -> Rank:
-    unit, texts = opened.loaded.unit, opened.texts
-    tables = unit_tables(unit, opened.index, texts)
-
-    def rank(requests: Requests) -> object:
-        return scores_over_log(unit, opened.index, requests, texts, threads=config.serving.threads, tables=tables)
-
-    return rank
+    return OfflineScorer(opened.loaded.unit, opened.index, opened.texts, config.serving.threads).scores
 
 
 def _megabytes(loaded: LoadedModel) -> float:

@@ -25,7 +25,7 @@ from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 from recsys.online.open_state import open_state
-from recsys.ranker.offline_matrix import unit_matrix
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables
 
@@ -209,7 +209,7 @@ def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_las
     service = RankService(unit, state, ranker="r/1", encoder="e/1")
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
-    expected = unit_matrix(unit, index, requests, texts, threads=2)
+    expected = OfflineScorer(unit, index, texts, threads=2).matrix(requests)
     chosen = [unit.settings.columns.index(name) for name in COLLABORATIVE_COLUMNS]
     applied, made = 0, 0
     for i in range(len(requests)):

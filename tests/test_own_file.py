@@ -25,7 +25,7 @@ from pipelines.data_options import read_options, read_options_of_model
 from recsys.config import load_config
 from recsys.errors import ModelError
 from recsys.ranker.model import Unit, load_unit, read_settings
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
 
@@ -182,7 +182,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     assert loaded.features == unit.features
     assert set(loaded.settings.item_categories) >= {"maker", "category"}
     log, _ = load_log(tmp_path, read_options_of_model(loaded.settings))
-    scores = scores_over_log(loaded, LogIndex(log), ranked.test.requests, ranked.texts.latest, threads=1)
+    scores = OfflineScorer(loaded, LogIndex(log), ranked.texts.latest, threads=1).scores(ranked.test.requests)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))
 
     (tmp_path / "unit" / "features.py").write_text(own.source.replace("days(7)", "days(1)"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -67,47 +69,39 @@ def build_matrix_by_encoder(
     return matrix
 
 
-def unit_tables(unit: Unit, index: LogIndex, texts: ItemTexts) -> OfflineSnapshots | None:
-    """The collaborative tables that a unit reads over a log, made as they are asked for; None where it reads none."""
-    settings = unit.settings.collaborative
-    return None if settings is None else OfflineSnapshots(index, texts.vectors, settings)
+@dataclass(frozen=True)
+class OfflineScorer:
+    """A ranking model over a log. index: of the log, with any settings. texts: of the log's items, as the model's
+    `texts`. threads: of LightGBM, 0 is one a core; the columns are computed on as many, or on two.
+    """
 
+    unit: Unit
+    index: LogIndex
+    texts: ItemTexts
+    threads: int = 0
 
-def scores_over_log(
-    unit: Unit,
-    index: LogIndex,
-    requests: Requests,
-    texts: ItemTexts,
-    *,
-    threads: int,
-    tables: TableSource | None = None,
-) -> Float64:
-    """Scores of a unit for requests in a log's codes, (n_rows,). tables: as `unit_tables`, for more than one call."""
-    matrix = unit_matrix(unit, index, requests, texts, threads=threads, tables=tables)
-    return unit.ranker.scores(matrix, threads=threads)
+    def scores(self, requests: Requests) -> Float64:
+        """Scores of requests in the log's codes, (n_rows,), higher is better."""
+        return self.unit.ranker.scores(self.matrix(requests), threads=self.threads)
 
+    def matrix(self, requests: Requests) -> Float32:
+        """The columns that the model's settings name, (n_rows, n_columns). Raises ValueError without a request."""
+        unit = self.unit
+        return build_matrix(unit.features, unit.encoder, self._index, requests, self.texts, self._tables)
 
-def unit_matrix(
-    unit: Unit,
-    index: LogIndex,
-    requests: Requests,
-    texts: ItemTexts,
-    *,
-    threads: int,
-    tables: TableSource | None = None,
-) -> Float32:
-    """The columns that a unit's settings name for requests in a log's codes, (n_rows, n_columns). tables: as above."""
-    index = index.with_settings(offline_settings(unit, threads=threads))
-    tables = unit_tables(unit, index, texts) if tables is None else tables
-    return build_matrix(unit.features, unit.encoder, index, requests, texts, tables)
+    def reader(self, requests: Requests) -> OfflineReader:
+        """The past of requests in the log's codes, read as the model reads it."""
+        return self._index.reader(requests)
 
+    @cached_property
+    def _index(self) -> LogIndex:
+        settings = self.unit.settings
+        return self.index.with_settings(
+            OfflineSettings(settings.event_delay, settings.timezone, settings.history_length, self.threads or 2)
+        )
 
-def offline_settings(unit: Unit, *, threads: int) -> OfflineSettings:
-    """How a unit reads the past of a log. threads: 0 is two."""
-    settings = unit.settings
-    return OfflineSettings(
-        delay=settings.event_delay,
-        timezone=settings.timezone,
-        history_length=settings.history_length,
-        threads=threads or 2,
-    )
+    @cached_property
+    def _tables(self) -> OfflineSnapshots | None:
+        """The collaborative tables that the model reads, each built when first asked for."""
+        settings = self.unit.settings.collaborative
+        return None if settings is None else OfflineSnapshots(self.index, self.texts.vectors, settings)
