@@ -92,11 +92,11 @@ def score(
     check_candidates(candidates, files=files)
     tracking.connect()
     loaded = versions.load(model)
-    moment = moment_in(at, loaded.unit.settings.timezone, "at")
+    default_time = moment_in(at, loaded.unit.settings.timezone, "at")
     batch = _Batch(
         loaded,
         candidates,
-        int(started.timestamp() * 1e6) if moment is None else moment,
+        int(started.timestamp() * 1e6) if default_time is None else default_time,
         top_k,
         threads or os.cpu_count() or 1,
         files,
@@ -123,11 +123,11 @@ def score(
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is to be ranked by which version, with everything open. moment: of requests without a time."""
+    """Candidates and the version that ranks them. default_time: of requests without a time, microseconds."""
 
     loaded: versions.LoadedModel
     candidates: Path
-    moment: int
+    default_time: int
     top_k: int | None
     threads: int
     files: FileOptions
@@ -163,18 +163,18 @@ class _Batch:
             "unknown_items": counts["unknown_items"],
             "top_k": self.top_k,
             "warnings": [*tables.warnings, *reader.warnings],
-            "at": moment_text(self.moment),
+            "at": moment_text(self.default_time),
         }
 
     def _score(self, reader: CandidateReader, scorer: OfflineScorer, folder: Path) -> Counter[str]:
         """Write a file of ranked rows for each chunk of candidates; the numbers that the manifest holds."""
         counts = Counter[str]()
         with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-            for part, chunk in enumerate(reader):
-                requests = requests_of(chunk, scorer.index.log, self.moment)
+            for number, chunk in enumerate(reader):
+                requests = requests_of(chunk, scorer.index.log, self.default_time)
                 scores = scorer.scores(requests)
                 table = _table(chunk, scores, reader.id_column, self.top_k)
-                pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
+                pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
                 counts["requests"] += len(chunk)
                 counts["rows_out"] += len(table)
                 counts["unknown_users"] += int((requests.user < 0).sum())
@@ -183,12 +183,12 @@ class _Batch:
         return counts
 
 
-def requests_of(chunk: CandidateChunk, data: Log, moment: int) -> Requests:
-    """A chunk in the log's codes; `moment` is the time of requests without one."""
+def requests_of(chunk: CandidateChunk, data: Log, default_time: int) -> Requests:
+    """A chunk in the log's codes; `default_time` is the time of requests without one."""
     queries = chunk.query if any(query is not None for query in chunk.query) else None
     return Requests(
         data.user_codes(chunk.user),
-        np.where(chunk.time == NO_TIME, moment, chunk.time),
+        np.where(chunk.time == NO_TIME, default_time, chunk.time),
         chunk.offsets,
         data.catalog.codes(chunk.item),
         queries,

@@ -27,7 +27,7 @@ from recsys.ranker.tfidf import Lexical, lexical_column
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """What the text models know of a catalog's items, by item code; the last row is the item without text.
+    """What the text models read of a catalog's items, by item code; the last row is the unknown item.
 
     vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
     without text.

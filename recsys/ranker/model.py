@@ -1,6 +1,6 @@
-"""The locked unit: a ranker, the encoder and the lexical model whose scores it was trained on, and how to feed them.
+"""The ranking model: a ranker, the encoder and the lexical model whose scores it was trained on, and its settings.
 
-A unit is what a registered ranker version stands for. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
+A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
 `lexical.json` and, where the user has features of their own, the source of their file as `features.py`; the encoder is
 a version of its own that the settings name and whose fingerprint must match.
 """
@@ -130,13 +130,13 @@ class Unit:
         return self.settings.features()
 
     def texts(self, catalog: Catalog) -> ItemTexts:
-        """What the unit's text models know of a catalog's items."""
+        """The representations of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
 
     def matrix(self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None) -> Float32:
         """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns).
 
-        tables: the collaborative ones, for a unit that reads them.
+        tables: the collaborative ones, for a model that reads them.
         """
         queries = encode_queries(self.encoder, reader.requests.query)
         return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables)[1]
@@ -161,7 +161,7 @@ class Unit:
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings in a unit's folder. Raises ModelError where the file is absent or not such settings."""
+    """The settings in a model's folder. Raises ModelError where the file is absent or not such settings."""
     path = folder / SETTINGS_FILE
     try:
         settings = Settings.model_validate_json(path.read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def read_settings(folder: Path) -> Settings:
 
 
 def load_unit(folder: Path, encoder: Encoder) -> Unit:
-    """A unit from its folder and its encoder. Raises EncoderMismatch where the encoder is another one."""
+    """A model from its folder and its encoder. Raises EncoderMismatch where its settings name another encoder."""
     settings = read_settings(folder)
     if encoder.fingerprint != settings.encoder_fingerprint:
         raise EncoderMismatch(

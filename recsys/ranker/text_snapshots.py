@@ -1,4 +1,4 @@
-"""What the text models know of a catalog's items at each time: every state of the encoder with what is made from it."""
+"""Item representations over time: for every encoder of a schedule its vectors and its collaborative tables."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _KEPT_TABLES = 2
 
 @dataclass(frozen=True)
 class RepresentationSchedule:
-    """states: of the encoder, in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
-    collaborative: when and how tables are made, None for none. Vectors are kept while they fit in memory, tables of the
-    two states that were asked for last.
+    """states: encoders in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
+    collaborative: when and how tables are built, None for none. Vectors are cached up to a size, tables of the two
+    encoders that were used last.
     """
 
     states: tuple[ScheduledEncoder, ...]
@@ -37,16 +37,16 @@ class RepresentationSchedule:
 
     @property
     def served(self) -> TextModel:
-        """The latest state's model."""
+        """The latest encoder."""
         return self.states[-1].model
 
     @property
     def latest(self) -> ItemTexts:
-        """What the latest state knows."""
+        """The items by the latest encoder."""
         return self.of(len(self.states) - 1)
 
     def of(self, number: int) -> ItemTexts:
-        """What one of the states knows of the items."""
+        """The items by one of the encoders."""
         if number not in self._texts:
             vectors = self.states[number].model.encode_texts(self.item_text)
             self._texts[number] = ItemTexts(vectors, self.terms)
@@ -55,7 +55,7 @@ class RepresentationSchedule:
         return self._texts[number]
 
     def tables(self, number: int, index: LogIndex) -> OfflineSnapshots | None:
-        """The collaborative tables over a log that one of the states' vectors go into; None where there are none."""
+        """The collaborative tables over a log, with vectors of one of the encoders; None where there are none."""
         if self.collaborative is None:
             return None
         key = (number, id(index))

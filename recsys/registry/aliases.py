@@ -1,7 +1,7 @@
-"""Who is champion: the alias that scoring and serving follow, moved one whole step at a time, and the way back.
+"""The alias `champion`, which scoring and serving follow: promotion and rollback.
 
-The alias `champion` of NAME-ranker is moved by a single write, so that whoever reads it finds the old version or the
-new one. The numbers of former champions are kept in the registered model's tag `previous_champions`, newest last. A
+The alias `champion` of NAME-ranker is moved by a single write, so that a reader gets the old version or the new
+one. The numbers of former champions are kept in the registered model's tag `previous_champions`, newest last. A
 promotion writes the tag before it moves the alias, a rollback after: cut off in between, the tag's newest number is the
 champion itself, and is skipped.
 

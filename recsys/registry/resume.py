@@ -1,4 +1,4 @@
-"""Trainings that were interrupted: what their runs say of them, and the folder of their checkpoints on this machine.
+"""Interrupted trainings: what their runs record, and the folder of their checkpoints on this machine.
 
 The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLOW_TRACKING_URI` keeps the runs.
 """
@@ -27,7 +27,7 @@ CHECKPOINTS = Path("mlruns") / "checkpoints"
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """A training to go on with. name: of its models. digest: the beginning of its data's fingerprint."""
+    """A training to resume. name: of its models. digest: the beginning of its data's fingerprint."""
 
     run_id: str
     name: str
@@ -44,7 +44,7 @@ class ResumableRun:
             )
 
     def delete_partial_outputs(self) -> None:
-        """Delete what the run has half made: its child runs, which are made anew, and an encoder without a ranker."""
+        """Delete the run's child runs, which are repeated, and its encoder that has no ranker."""
         client = mlflow.MlflowClient()
         experiment = client.get_run(self.run_id).info.experiment_id
         for child in client.search_runs([experiment], f"tags.{MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"):
@@ -79,7 +79,7 @@ def interrupted(run_id: str) -> ResumableRun:
 def checkpoint_folder(run_id: str) -> Iterator[Path]:
     """The folder of a training's checkpoints, for one process at a time.
 
-    Removed when the block ends well, or in a TrainingError, which to go on would end in again; else it is kept.
+    Removed when the block ends well, or in a TrainingError, which a resumed training would raise again; else it stays.
     """
     folder = CHECKPOINTS.resolve() / run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
 
 @contextmanager
 def _lock(run_id: str) -> Iterator[None]:
-    """Let no other process train this run meanwhile; the lock ends with the process, however that ends."""
+    """Keep other processes from training this run; the lock is released when the process ends, however it ends."""
     lock = FileLock(CHECKPOINTS / run_id / "lock")
     try:
         lock.acquire(blocking=False)

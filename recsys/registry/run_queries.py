@@ -1,4 +1,4 @@
-"""What runs have recorded: the metrics of every list of an evaluation, and which run and version belong together."""
+"""Queries of MLflow's runs: the metrics of an evaluation's impressions, and which run and version belong together."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version
 
 TRAINED_UNTIL = "trained_until"
-"""Tag of an evaluation's run: microseconds of the newest label that its version had learnt from."""
+"""Tag of an evaluation's run: microseconds of the newest label that its version was trained on."""
 
 RANKER = "ranker"
-"""Tag of an evaluation's run: the version that it is of, where the run has not trained it."""
+"""Tag of an evaluation's run: the version that it evaluates, where another run trained it."""
 
 LISTS = "lists.parquet"
 EVALUATION = "evaluation"
@@ -30,8 +30,8 @@ EVALUATION = "evaluation"
 
 @dataclass(frozen=True)
 class RecordedEvaluation:
-    """The evaluation that a run holds. lists: a row each, columns as `Evaluation.frame` names them. n_seen: lists left
-    out because their labels had been learnt from."""
+    """The evaluation that a run holds. lists: a row for each impression, columns as `Evaluation.per_impression_frame`
+    names them. n_seen: impressions left out because the version was trained on their labels."""
 
     asked: str
     run_id: str

@@ -1,4 +1,4 @@
-"""Registered versions: logging both models, their aliases, and loading a ranker with exactly the encoder it names.
+"""Registered versions: logging both models, their aliases, and loading a ranker with the encoder that it names.
 
 Only the ranker's aliases are ever read; the encoder follows the ranker's own settings.
 """
@@ -36,7 +36,7 @@ _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors",
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A unit and the versions that it was loaded from."""
+    """A ranking model and the versions that it was loaded from."""
 
     unit: Unit
     ranker: Version
