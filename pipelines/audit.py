@@ -30,20 +30,18 @@ from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
-from recsys.config import Config, DataConfig, EncoderConfig, FeaturesConfig
+from recsys.config import Config, EncoderConfig, FeaturesConfig
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
 from recsys.ranker.text_snapshots import RepresentationSchedule, single_encoder
 from recsys.registry import tracking, versions
-from recsys.training.context import SECOND, TrainingContext
+from recsys.training.context import TrainingContext
 from recsys.training.stages import encoder_course, lexical_stage, resolve_features, table_settings
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
-
-MINUTE = 60 * SECOND
 
 
 def audit(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditReport:
@@ -72,14 +70,14 @@ def replay(
     context = open_context(folder, config, model=model)
     options = read_options(context.chain.config)
     times = context.log.impressions.requests.time
-    begins, ends = (moment_in(one, options.timezone, name) for one, name in ((start, "from"), (end, "to")))
+    begins, ends = (moment_in(one, options.data.timezone, name) for one, name in ((start, "from"), (end, "to")))
     first = 0 if begins is None else int(np.searchsorted(times, begins))
     last = len(times) if ends is None else int(np.searchsorted(times, ends))
     lists = context.log.impressions.take(np.arange(first, max(first, last)))
     with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
         store = LmdbStore(Path(home), durable=False)
         try:
-            state = OnlineState.open(store, replay_settings(context, click_window=options.click_window))
+            state = OnlineState.open(store, replay_settings(context))
             _describe_items(state, folder, options)
             return run_replay(context, state, arriving(folder, options), lists)
         finally:
@@ -91,7 +89,7 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
     path = find_table(folder, "items")
     if path is None:
         raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
-    for checked in read_table_rows(path, "items", timezone=options.timezone, options=options):
+    for checked in read_table_rows(path, "items", options):
         state.add_items(list({item.item_id: item for item in read_items(checked)}.values()))
 
 
@@ -181,14 +179,7 @@ def _permuted(folder: Path, config: Config, seed: int) -> Log:
 
 def config_from_model(settings: Settings, config: Config) -> Config:
     """A configuration with what a unit's settings record; the rest as given."""
-    data = DataConfig(
-        timezone=settings.timezone,
-        positive_event_types=settings.positive_event_types,
-        click_window_minutes=settings.click_window / MINUTE,
-        event_delay_seconds=settings.event_delay / SECOND,
-        encoding=config.data.encoding,
-        max_rejects=config.data.max_rejects,
-    )
+    data = config.data.model_copy(update=dict(settings.data))
     features = FeaturesConfig.model_validate(
         config.features.model_dump()
         | {

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from features.clock import SECOND
 from features.errors import InputError
 from features.tables.encodings import FileOptions
+from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions
 from features.tables.observed import clock, doubt_of_time
 from features.tables.table_reader import DEFAULT_FILES
@@ -31,36 +31,24 @@ def read_options(config: Config) -> ReadOptions:
     own = own_features(config)
     more, numbers, vectors = (own.categories(), own.numbers(), own.vectors()) if own else ({}, {}, {})
     return ReadOptions(
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=round(config.data.click_window_minutes * 60 * SECOND),
-        categories=config.features.categories,
-        numbers=tuple(dict.fromkeys((*config.features.numbers, *numbers))),
-        vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
-        texts=_template_columns(config.encoder.template),
-        more_categories=tuple(more),
-        requested_by={**numbers, **vectors, **more},
-        files=file_options(config),
+        config.data,
+        CatalogColumns(
+            categories=config.features.categories,
+            numbers=tuple(dict.fromkeys((*config.features.numbers, *numbers))),
+            vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
+            texts=_template_columns(config.encoder.template),
+            more_categories=tuple(more),
+            requested_by={**numbers, **vectors, **more},
+        ),
+        config.data.files,
     )
-
-
-def file_options(config: Config) -> FileOptions:
-    """How a configuration wants files to be read."""
-    return FileOptions(config.data.encoding, config.data.max_rejects)
 
 
 def read_options_of_model(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
     """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
-    return ReadOptions(
-        timezone=settings.timezone,
-        positive_event_types=settings.positive_event_types,
-        click_window=settings.click_window,
-        categories=settings.item_categories,
-        numbers=settings.item_numbers,
-        vectors=settings.item_vectors,
-        texts=_template_columns(settings.template),
-        files=files,
-    )
+    texts = _template_columns(settings.template)
+    columns = CatalogColumns(settings.item_categories, settings.item_numbers, settings.item_vectors, texts)
+    return ReadOptions(settings.data, columns, files)
 
 
 def _template_columns(template: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
 from features.tables.impressions import read_lists
-from features.tables.load import read_table_rows
+from features.tables.load import ReadOptions, read_table_rows
 from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
@@ -81,8 +81,7 @@ def load_items_into(
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
     changed: set[str] = set()
-    options = read_options_of_model(unit.settings, files)
-    reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
+    reading = partial(read_table_rows, path, "items", read_options_of_model(unit.settings, files))
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
             items, refused = {}, 0
@@ -108,7 +107,7 @@ def events_into(
     if "clicked" in columns_of(files_of(path, files.encoding)[0]):
         return _lists_into(state, path, rejects, files)
     report = LoadReport("events")
-    reading = partial(read_table_rows, path, "events", timezone=state.settings.timezone, files=files)
+    reading = partial(read_table_rows, path, "events", ReadOptions(state.settings.data, files=files))
     types: Counter[str] = Counter()
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):
@@ -119,7 +118,7 @@ def events_into(
                 load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
             load_.done(len(checked.rows), len(checked.rows) - len(rejected))
         counted = {name: (rows, state.settings.is_positive(name)) for name, rows in sorted(types.items())}
-        report.warnings += tuple(type_warnings(counted, state.settings.positive_event_types))
+        report.warnings += tuple(type_warnings(counted, state.settings.data.positive_event_types))
     return report
 
 
@@ -127,8 +126,8 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
     report = LoadReport("impressions")
     with Load(report, path, rejects, files) as load_:
-        timezone = state.settings.timezone
-        reader = read_table_rows(path, "impressions", timezone=timezone, rejects=load_.rejects, files=files)
+        options = ReadOptions(state.settings.data, files=files)
+        reader = read_table_rows(path, "impressions", options, rejects=load_.rejects)
         lists = read_lists(reader, load_.rejects)
         reader.check_rejects()
         rows = np.diff(lists.offsets)
@@ -150,7 +149,7 @@ def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_F
     widths: dict[str, int] = {}
     if not settings.item_vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=read_options_of_model(settings, files)):
+    for checked in read_table_rows(path, "items", read_options_of_model(settings, files)):
         for name in settings.item_vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):

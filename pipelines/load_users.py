@@ -9,7 +9,7 @@ import orjson
 
 from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
-from features.tables.load import read_table_rows
+from features.tables.load import ReadOptions, read_table_rows
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.loading import Load, LoadReport
 from recsys.online.open_state import open_existing_state
@@ -30,7 +30,7 @@ def users_into(
 ) -> LoadReport:
     """`load_users` with everything open."""
     report = LoadReport("users")
-    reading = partial(read_table_rows, path, "users", timezone=state.settings.timezone, files=files)
+    reading = partial(read_table_rows, path, "users", ReadOptions(state.settings.data, files=files))
     seen: set[str] = set()
     with Load(report, path, rejects, files) as load_:
         for checked in load_.batches(reading):

@@ -13,7 +13,6 @@ from pathlib import Path
 import mlflow
 
 from features.clock import moment_text
-from pipelines.data_options import file_options
 from pipelines.unseen_data import UnseenData, learnt_until, load_unseen
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
@@ -58,7 +57,7 @@ def promote(
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
     versions = [load(challenger.uri), load(champion.uri)]
-    opened = load_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
+    opened = load_unseen(versions, folder, after=learnt_until(versions), files=config.data.files)
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
         decision = Decision(

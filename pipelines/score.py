@@ -92,7 +92,7 @@ def score(
     check_candidates(candidates, files=files)
     tracking.connect()
     loaded = versions.load(model)
-    default_time = moment_in(at, loaded.unit.settings.timezone, "at")
+    default_time = moment_in(at, loaded.unit.settings.data.timezone, "at")
     batch = _Batch(
         loaded,
         candidates,
@@ -140,7 +140,7 @@ class _Batch:
             log.info("warning: %s", warning)
         scorer = OfflineScorer(unit, LogIndex(data), unit.texts(data.catalog), self.threads)
         with Rejects(out / REJECTS) as rejects:
-            timezone = unit.settings.timezone
+            timezone = unit.settings.data.timezone
             reader = read_candidates(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
             counts = self._score(reader, scorer, out)
             for warning in reader.warnings:

@@ -239,7 +239,7 @@ def _settings(
     chain: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
 ) -> Settings:
     config, times = chain.config, chain.log.impressions.requests.time
-    options, own = read_options(config), own_features(config)
+    own = own_features(config)
     return Settings(
         columns=ranked.rankers["ranker"].columns,
         categories=dict(ranked.vocabularies),
@@ -250,10 +250,7 @@ def _settings(
         allow_known_after=config.features.allow_known_after,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=options.click_window,
-        event_delay=chain.delay,
+        data=config.data,
         collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
         encoder_fingerprint=trained.live.fingerprint,

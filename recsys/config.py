@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from features.tables.encodings import check_encoding
+from features.tables.data_settings import DataSettings
+from features.tables.encodings import FileOptions, check_encoding
 from recsys.errors import ConfigError
 
 
@@ -32,21 +33,18 @@ class ConfigSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DataConfig(ConfigSection):
+class DataConfig(DataSettings, ConfigSection):
     """How the input tables are read."""
 
-    timezone: str = "UTC"
-    """Zone of times without one, and of hour and weekday; an IANA name. docs/columns.md: times when clocks change."""
-    positive_event_types: tuple[str, ...] | None = None
-    """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
-    click_window_minutes: float = Field(30.0, gt=0)
-    """How long after its list an event can be the click of that list's item."""
-    event_delay_seconds: float = Field(0.0, ge=0)
-    """How old events are when they become known; every read at t is made at t minus this."""
     encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
     """Encoding of text files (CSV, TSV, JSON lines), a name that Python knows."""
     max_rejects: float = Field(0.5, ge=0, le=1)
     """Largest share of a table's rows that may be rejected; more is an error."""
+
+    @property
+    def files(self) -> FileOptions:
+        """How files are read."""
+        return FileOptions(self.encoding, self.max_rejects)
 
 
 class SlicesConfig(ConfigSection):

@@ -75,8 +75,8 @@ class OnlineReader:
 
         Raises TimeOrderError for a time before the newest event, StoreError where the store cannot be read.
         """
-        self.delay = state.settings.event_delay
-        self.timezone = state.settings.timezone
+        self.delay = state.settings.data.event_delay
+        self.timezone = state.settings.data.timezone
         self._counts: dict[Count, Int64] = {}
         with state.snapshot() as (snapshot, meta):
             self.time = state.moment(meta, time, now, skew=skew)

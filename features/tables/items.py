@@ -33,10 +33,10 @@ class CatalogColumns:
     its kind, for the error that it is missing.
     """
 
-    categories: tuple[str, ...] | None
-    numbers: tuple[str, ...]
-    vectors: tuple[str, ...]
-    texts: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     more_categories: tuple[str, ...] = ()
     requested_by: Mapping[str, str] = field(default_factory=dict)
 

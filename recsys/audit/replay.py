@@ -235,19 +235,16 @@ def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, 
     return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[place]), candidates, query)
 
 
-def replay_settings(context: AuditContext, *, click_window: int) -> StoreSettings:
-    """What the store of a replay has to answer and hold. click_window: microseconds."""
+def replay_settings(context: AuditContext) -> StoreSettings:
+    """What the store of a replay has to answer and hold."""
     config, catalog = context.chain.config, context.log.catalog
     absent = [name for name in config.features.vectors if name not in catalog.vectors]
     if absent:
         raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")
     return StoreSettings(
         reads=required_aggregates(context.features),
-        positive_event_types=config.data.positive_event_types,
-        event_delay=context.chain.delay,
-        click_window=click_window,
+        data=config.data,
         history_length=context.texts.served.history_length,
-        timezone=config.data.timezone,
         categories=tuple(sorted(catalog.categories)),
         numbers=tuple(sorted(catalog.numbers)),
         vectors=tuple((name, int(catalog.vectors[name].shape[1])) for name in config.features.vectors),

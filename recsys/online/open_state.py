@@ -49,11 +49,8 @@ def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> St
     """What a store has to answer and hold for a unit. widths: of its vector columns."""
     return StoreSettings(
         reads=required_aggregates(settings.features()),
-        positive_event_types=settings.positive_event_types,
-        event_delay=settings.event_delay,
-        click_window=settings.click_window,
+        data=settings.data,
         history_length=settings.history_length,
-        timezone=settings.timezone,
         categories=settings.item_categories,
         numbers=settings.item_numbers,
         vectors=tuple((column, widths[column]) for column in settings.item_vectors),

@@ -13,13 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from features.arrays import Float32, Float64
 from features.definitions.aggregates import FeatureReader
 from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
 from features.log import Catalog
+from features.tables.data_settings import DataSettings, settings_from_json, settings_to_json
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
@@ -52,12 +53,8 @@ class Settings(BaseModel):
     history_length: int
     template: str
     """Text of an item."""
-    timezone: str
-    positive_event_types: tuple[str, ...] | None
-    click_window: int
-    """Microseconds."""
-    event_delay: int
-    """Microseconds."""
+    data: DataSettings
+    """How times and events are understood."""
     collaborative: TableSettings | None = None
     """How and when the tables of the collaborative columns are made; None where there are no such columns."""
     encoder: str
@@ -153,7 +150,7 @@ class Unit:
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS_FILE).write_text(self.settings.model_dump_json(indent=1), encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
         self.ranker.save(folder / RANKER_FILE)
         self.lexical.save(folder / LEXICAL_FILE)
         if self.settings.own_source is not None:
@@ -164,16 +161,16 @@ def read_settings(folder: Path) -> Settings:
     """The settings in a model's folder. Raises ModelError where the file is absent or not such settings."""
     path = folder / SETTINGS_FILE
     try:
-        settings = Settings.model_validate_json(path.read_text(encoding="utf-8"))
+        settings = settings_from_json(Settings, path.read_text(encoding="utf-8"))
         if settings.own_features is None:
             return settings
         source = (folder / FEATURES_FILE).read_bytes()
     except OSError as error:
         raise ModelError(f"{str(path)!r}: expected the settings of a ranker version, {error.strerror}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise ModelError(f"{str(path)!r}: field {key!r}: {problem['msg']}") from error
+    except ValueError as error:
+        raise ModelError(
+            f"{str(path)!r}: settings of a ranker version: {error}; train it again with `recsys train`"
+        ) from error
     if sha256(source).hexdigest() != settings.own_features:
         raise ModelError(
             f"{str(folder / FEATURES_FILE)!r} is not the file that the ranker was trained with (SHA-256 "

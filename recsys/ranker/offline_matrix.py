@@ -97,7 +97,7 @@ class OfflineScorer:
     def _index(self) -> LogIndex:
         settings = self.unit.settings
         return self.index.with_settings(
-            OfflineSettings(settings.event_delay, settings.timezone, settings.history_length, self.threads or 2)
+            OfflineSettings(settings.data.event_delay, settings.data.timezone, settings.history_length, self.threads or 2)
         )
 
     @cached_property

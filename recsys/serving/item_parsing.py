@@ -66,7 +66,7 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemC
     """The columns that a unit of these settings reads. vectors: the width of each vector column."""
     texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
     return RequestItemColumns(
-        frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.timezone
+        frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.data.timezone
     )
 
 
