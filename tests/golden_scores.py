@@ -22,6 +22,7 @@ from features.arrays import Float32, Float64
 from features.exact import to_grid
 from features.log import Requests
 from features.offline.reader import LogIndex, OfflineSettings
+from features.tables.data_settings import settings_to_json
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from pipelines.simulate import simulate
@@ -33,7 +34,7 @@ from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
 from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_ranker
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
-from recsys.ranker.model import Settings, read_settings
+from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
 from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import resolve_features, table_settings
@@ -168,7 +169,7 @@ def write_golden() -> None:
         RequestTables(edge, made),
     )
     lexical.save(FOLDER / "lexical.json")
-    (FOLDER / "unit.json").write_text(settings.model_dump_json(indent=1), encoding="utf-8")
+    (FOLDER / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")
     _write_arrays(golden)
     _train(chain, golden, config)
     matrix = golden.matrix
@@ -187,10 +188,7 @@ def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
         smoothing=config.features.smoothing,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=read_options(config).click_window,
-        event_delay=0,
+        data=config.data,
         collaborative=table_settings(chain),
         encoder="models:/golden-encoder/1",
         encoder_fingerprint="0" * 32,

@@ -36,6 +36,8 @@ from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.stores.open import open_store
 from features.tables.click_matching import ClickedRows, match_clicks, merged
+from features.tables.data_settings import DataSettings
+from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log
 
 EVERYTHING = (
@@ -54,7 +56,7 @@ def settings_for(
 ) -> StoreSettings:
     return StoreSettings(
         reads=(*required_aggregates(features), *reads),
-        event_delay=delay,
+        data=DataSettings(event_delay_seconds=delay / 1e6),
         categories=("brand",),
         numbers=("price",),
         vectors=(("image", 5),),
@@ -430,13 +432,13 @@ def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: 
 
 @pytest.mark.shared
 def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState, shared_data: Path) -> None:
-    log, _ = load_log(shared_data / "amazon-office", ReadOptions(categories=("brand",)))
+    log, _ = load_log(shared_data / "amazon-office", ReadOptions(item_columns=CatalogColumns(categories=("brand",))))
     features = catalogue(categories={"brand": log.catalog.categories["brand"].values[:50]})
     index, n = LogIndex(log), 300
     chosen = np.arange(len(log.impressions) - 4000, len(log.impressions) - 4000 + n)
     requests = log.impressions.requests.take(chosen)
     expected = offline_values(features, index, requests)
-    wanted = StoreSettings(required_aggregates(features), categories=("brand",))
+    wanted = StoreSettings(reads=required_aggregates(features), categories=("brand",))
     events, users = log.events, [*log.users, None]
     brand = log.catalog.categories["brand"]
     items = [
