@@ -30,7 +30,7 @@ from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
-from recsys.config import Config, EncoderConfig, FeaturesConfig
+from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
@@ -96,8 +96,10 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
 def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config) -> AuditReport:
     """Run every rule on a registered version, as the gate of promotion does: what its training was allowed to know only
     afterwards is not allowed here unless `config` says so too."""
-    settings = loaded.unit.settings.model_copy(update={"allow_known_after": ()})
-    return run_rules(unit_context(folder, replace(loaded.unit, settings=settings), config))
+    unit = loaded.unit
+    inputs = unit.settings.inputs.model_copy(update={"allow_known_after": ()})
+    settings = unit.settings.model_copy(update={"inputs": inputs})
+    return run_rules(unit_context(folder, replace(unit, settings=settings), config))
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
@@ -126,9 +128,9 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
 def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
     config = config_from_model(unit.settings, config)
-    chain = _later_than(read_chain(folder, config), unit.settings.encoder_learnt_until)
+    chain = _later_than(read_chain(folder, config), unit.settings.encoder_trained_until)
     texts = chain.item_texts
-    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
+    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_trained_until, unit.encoder.with_table(texts))
     return AuditContext(
         chain,
         unit.features,
@@ -180,19 +182,19 @@ def _permuted(folder: Path, config: Config, seed: int) -> Log:
 def config_from_model(settings: Settings, config: Config) -> Config:
     """A configuration with what a unit's settings record; the rest as given."""
     data = config.data.model_copy(update=dict(settings.data))
-    features = FeaturesConfig.model_validate(
-        config.features.model_dump()
-        | {
-            "categories": settings.item_categories,
-            "numbers": settings.item_numbers,
-            "vectors": settings.item_vectors,
+    columns, inputs = settings.item_columns, settings.inputs
+    features = config.features.model_copy(
+        update={
+            "categories": columns.named_categories,
+            "numbers": columns.numbers,
+            "vectors": columns.vectors,
             "file": None,
-            "smoothing": settings.smoothing,
-            "known_at": settings.known_at | config.features.known_at,
-            "allow_known_after": (*settings.allow_known_after, *config.features.allow_known_after),
+            "smoothing": inputs.smoothing,
+            "known_at": inputs.known_at | config.features.known_at,
+            "allow_known_after": (*inputs.allow_known_after, *config.features.allow_known_after),
         }
     )
-    encoder = EncoderConfig.model_validate(
-        config.encoder.model_dump() | {"template": settings.template, "history_length": settings.history_length}
+    encoder = config.encoder.model_copy(
+        update={"template": settings.template, "history_length": settings.history_length}
     )
     return config.model_copy(update={"data": data, "features": features, "encoder": encoder})

@@ -76,12 +76,7 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         items = read_items(read_table_rows(path, "items", options), options.item_columns)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
     features = feature_set(
-        categories=dict.fromkeys(categories, ()),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-        own=own,
-        reserved=model_columns(collaborative=True),
+        dict.fromkeys(categories, ()), config.features, own, reserved=model_columns(collaborative=True)
     )
     docs = column_docs(features, collaborative=config.collaborative.tables > 0)
     return FeatureList(docs, "a table with a column category" if folder is None else str(folder))

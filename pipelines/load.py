@@ -147,14 +147,16 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
 def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_FILES) -> dict[str, int]:
     """The width of each vector column that the model reads, from the first rows of an items table that have one."""
     widths: dict[str, int] = {}
-    if not settings.item_vectors:
+    options = read_options_of_model(settings, files)
+    vectors = options.item_columns.vectors
+    if not vectors:
         return widths
-    for checked in read_table_rows(path, "items", read_options_of_model(settings, files)):
-        for name in settings.item_vectors:
+    for checked in read_table_rows(path, "items", options):
+        for name in vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):
                 widths.setdefault(name, len(found[0]))
-        if len(widths) == len(settings.item_vectors):
+        if len(widths) == len(vectors):
             break
     return widths
 

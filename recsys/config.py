@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from features.definitions.settings import FeatureSettings
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
 from recsys.errors import ConfigError
@@ -157,25 +158,15 @@ class EncoderConfig(ConfigSection):
     pretraining: PretrainingConfig = PretrainingConfig()
 
 
-class FeaturesConfig(ConfigSection):
+class FeaturesConfig(FeatureSettings, ConfigSection):
     """Which item columns become features beside the built-in catalogue."""
 
     categories: tuple[str, ...] | None = None
     """Categorical item columns; None is every text column with repeated values that is not title or description."""
-    numbers: tuple[str, ...] = ()
-    """Numeric item columns, known when the item is published."""
-    vectors: tuple[str, ...] = ()
-    """Item columns of fixed-size vectors, compared with the history's mean."""
-    smoothing: float = Field(20.0, gt=0)
-    """Impressions that the catalogue's rate counts for in a smoothed rate."""
     max_category_values: int = Field(200, ge=1)
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
     file: str | None = None
     """Python file with features of your own, in the words of `features.definitions.custom`; see docs/features.md."""
-    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
-    """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
-    allow_known_after: tuple[str, ...] = ()
-    """Columns or features that may be known only afterwards; the audit reports their gain apart."""
 
 
 class CollaborativeConfig(ConfigSection):

@@ -183,9 +183,7 @@ def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
     return Settings(
         columns=tuple(column.name for column in columns),
         categories=dict(vocabularies),
-        numbers=(),
-        vectors=(),
-        smoothing=config.features.smoothing,
+        inputs=config.features,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
         data=config.data,

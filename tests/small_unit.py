@@ -116,9 +116,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
     settings = Settings(
         columns=ranker.columns,
         categories=dict(ranked.vocabularies),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
+        inputs=config.features,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
         data=config.data,

@@ -49,6 +49,15 @@ def test_settings_of_a_ranker_in_format_1_are_read() -> None:
     assert settings.history_length == 30
 
 
+def test_a_features_file_of_format_1_is_still_executed() -> None:
+    settings = read_settings(FORMAT_1 / "version_with_features")
+    assert [feature.name for feature in settings.features()][-4:] == list(settings.columns[-4:])
+    assert settings.item_columns.named_categories == ("category", "section")
+    assert settings.inputs.known_at == {"age": "request"}
+    assert settings.inputs.allow_known_after == ("worth",)
+    assert settings.encoder_trained_until == 1_699_000_000_000_000
+
+
 def test_settings_are_stored_in_the_current_format_and_read_again(tmp_path: Path) -> None:
     settings = version_settings()
     (tmp_path / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")

@@ -172,15 +172,15 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     changes = {
         "columns": ranker.columns,
         "categories": dict(ranked.vocabularies),
-        "own_features": own.fingerprint,
-        "own_source": own.source,
+        "custom_features": own.fingerprint,
+        "custom_source": own.source,
     }
     unit = Unit(site.unit.settings.model_copy(update=changes), ranker, always(site.unit.encoder), site.unit.lexical)
     unit.save(tmp_path / "unit")
     (tmp_path / "mine.py").write_text("nothing of the kind")
     loaded = load_unit(tmp_path / "unit", site.unit.encoder)
     assert loaded.features == unit.features
-    assert set(loaded.settings.item_categories) >= {"maker", "category"}
+    assert set(loaded.settings.item_columns.named_categories) >= {"maker", "category"}
     log, _ = load_log(tmp_path, read_options_of_model(loaded.settings))
     scores = OfflineScorer(loaded, LogIndex(log), ranked.texts.latest, threads=1).scores(ranked.test.requests)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))

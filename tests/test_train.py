@@ -170,8 +170,8 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
     assert final.encoder.fingerprint != plain.encoder.fingerprint
     assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
     assert final.ranker.booster.num_trees() == plain.ranker.booster.num_trees()
-    assert plain.settings.encoder_learnt_until < plain.settings.trained_until < times.max()
-    assert final.settings.encoder_learnt_until == final.settings.trained_until == times.max()
+    assert plain.settings.encoder_trained_until < plain.settings.trained_until < times.max()
+    assert final.settings.encoder_trained_until == final.settings.trained_until == times.max()
     version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
     assert "figures are of the models before" in version.tags["final_training"]
     assert final.settings.final_training
@@ -179,7 +179,7 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
     unit = versions.load(MODEL).unit
-    learnt = unit.settings.encoder_learnt_until
+    learnt = unit.settings.encoder_trained_until
     assert learnt is not None
     chain = unit_context(trained.data, unit, trained.config).chain
     times = chain.log.impressions.requests.time
@@ -187,6 +187,6 @@ def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(tr
     sizes = [len(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
     assert sum(sizes) == (times > learnt).sum()
     assert sizes[0] > sizes[2] > sizes[1]
-    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_learnt_until": int(times.max())}))
+    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_trained_until": int(times.max())}))
     with pytest.raises(InputError, match=r"learnt labels up to .*, so only later lists can be audited"):
         unit_context(trained.data, everything, trained.config)

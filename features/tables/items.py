@@ -40,6 +40,11 @@ class CatalogColumns:
     more_categories: tuple[str, ...] = ()
     requested_by: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def named_categories(self) -> tuple[str, ...]:
+        """The categorical columns that are named, sorted."""
+        return tuple(sorted({*(self.categories or ()), *self.more_categories}))
+
     def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
         """Columns that the file must have. option: what names them unless `requested_by` says otherwise."""
         requested_by = self.requested_by
@@ -76,7 +81,7 @@ def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataTyp
         for name in columns.texts
         if name not in _PLAIN
     ]
-    named = dict.fromkeys((*(columns.categories or ()), *columns.more_categories))
+    named = columns.named_categories
     further += columns.required("category", "categories", named)
     if columns.categories is None:
         words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
@@ -120,8 +125,7 @@ def _category_columns(data: pa.Table, columns: CatalogColumns) -> tuple[str, ...
     for name in read:
         column = data.column(f"category {name}")
         filled = len(column) - column.null_count
-        named = name in (columns.categories or ()) or name in columns.more_categories
-        if named or (filled and (name == CATEGORY or repeats(_distinct(column), filled))):
+        if name in columns.named_categories or (filled and (name == CATEGORY or repeats(_distinct(column), filled))):
             chosen.append(name)
     return tuple(sorted(chosen))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,20 +19,23 @@ from features.arrays import Float32, Float64
 from features.definitions.aggregates import FeatureReader
 from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
+from features.definitions.settings import FeatureSettings
 from features.log import Catalog
-from features.tables.data_settings import DataSettings, settings_from_json, settings_to_json
+from features.tables.data_settings import DataSettings, Format1, settings_from_json, settings_to_json
+from features.tables.items import CatalogColumns
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
-from recsys.ranker.features import feature_set
+from recsys.ranker.features import catalog_columns, feature_set
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, read_texts
 from recsys.ranker.tfidf import Lexical, load_lexical
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
 FEATURES_FILE = "features.py"
+_RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_trained_until"}
 
 
 class Settings(BaseModel):
@@ -44,12 +47,8 @@ class Settings(BaseModel):
     """Columns of the ranker's matrix, in order."""
     categories: dict[str, tuple[str, ...]]
     """Categorical item columns with the vocabulary of their code; other values are missing."""
-    numbers: tuple[str, ...]
-    vectors: tuple[str, ...]
-    smoothing: float
-    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
-    """What the training declared of when columns are known; the audit reads it, as the next one."""
-    allow_known_after: tuple[str, ...] = ()
+    inputs: FeatureSettings
+    """What the training declared of the features of the catalogue."""
     history_length: int
     template: str
     """Text of an item."""
@@ -60,7 +59,7 @@ class Settings(BaseModel):
     encoder: str
     """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
     encoder_fingerprint: str
-    encoder_learnt_until: int | None = None
+    encoder_trained_until: int | None = None
     """Time of the newest label that trained the encoder, microseconds; None where none did. An audit looks at later
     lists, since the encoder may have learnt the others."""
     training_scores: str
@@ -72,44 +71,38 @@ class Settings(BaseModel):
     """True where encoder and ranker learnt valid and test too after the evaluation; its figures are of both before."""
     trained_until: int
     """Time of the newest label that training, early stopping or a choice used; microseconds since the epoch."""
-    own_features: str | None = None
+    custom_features: str | None = None
     """SHA-256 of the source of the user's features file, where there is one."""
-    own_source: str | None = Field(None, exclude=True)
+    custom_source: str | None = Field(None, exclude=True)
     """That source, which stands in a file of its own."""
 
     @property
-    def own(self) -> CustomFeatures | None:
+    def custom(self) -> CustomFeatures | None:
         """The features of the user's file. This executes its source."""
-        return None if self.own_source is None else load_custom_features(self.own_source, FEATURES_FILE)
+        return None if self.custom_source is None else load_custom_features(self.custom_source, FEATURES_FILE)
 
     @property
-    def item_categories(self) -> tuple[str, ...]:
-        """Categorical item columns that features read, sorted."""
-        return tuple(sorted({*self.categories, *(self.own.categories() if self.own else ())}))
-
-    @property
-    def item_numbers(self) -> tuple[str, ...]:
-        """Numeric item columns that features read."""
-        return tuple(dict.fromkeys((*self.numbers, *(self.own.numbers() if self.own else ()))))
-
-    @property
-    def item_vectors(self) -> tuple[str, ...]:
-        """Vector columns of the items that features read."""
-        return tuple(dict.fromkeys((*self.vectors, *(self.own.vectors() if self.own else ()))))
+    def item_columns(self) -> CatalogColumns:
+        """The columns of the items table that features and the text template read."""
+        return catalog_columns(self.inputs, tuple(self.categories), self.template, self.custom)
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
         return tuple(feature for feature in self._all_features() if feature.name in self.columns)
 
     def _all_features(self) -> tuple[Feature, ...]:
-        return feature_set(
-            categories=self.categories,
-            numbers=self.numbers,
-            vectors=self.vectors,
-            smoothing=self.smoothing,
-            own=self.own,
-            reserved=model_columns(collaborative=True),
-        )
+        reserved = model_columns(collaborative=True)
+        return feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+
+
+class _Format1(Format1):
+    """As the fields were before format 2."""
+
+    def current(self) -> dict[str, Any]:
+        fields = super().current()
+        inputs = {name: fields.pop(name) for name in FeatureSettings.model_fields if name in fields}
+        renamed = {_RENAMED.get(name, name): value for name, value in fields.items()}
+        return renamed | {"inputs": inputs}
 
 
 @dataclass(frozen=True)
@@ -153,16 +146,16 @@ class Unit:
         (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
         self.ranker.save(folder / RANKER_FILE)
         self.lexical.save(folder / LEXICAL_FILE)
-        if self.settings.own_source is not None:
-            (folder / FEATURES_FILE).write_text(self.settings.own_source, encoding="utf-8")
+        if self.settings.custom_source is not None:
+            (folder / FEATURES_FILE).write_text(self.settings.custom_source, encoding="utf-8")
 
 
 def read_settings(folder: Path) -> Settings:
     """The settings in a model's folder. Raises ModelError where the file is absent or not such settings."""
     path = folder / SETTINGS_FILE
     try:
-        settings = settings_from_json(Settings, path.read_text(encoding="utf-8"))
-        if settings.own_features is None:
+        settings = settings_from_json(Settings, path.read_text(encoding="utf-8"), _Format1)
+        if settings.custom_features is None:
             return settings
         source = (folder / FEATURES_FILE).read_bytes()
     except OSError as error:
@@ -171,12 +164,12 @@ def read_settings(folder: Path) -> Settings:
         raise ModelError(
             f"{str(path)!r}: settings of a ranker version: {error}; train it again with `recsys train`"
         ) from error
-    if sha256(source).hexdigest() != settings.own_features:
+    if sha256(source).hexdigest() != settings.custom_features:
         raise ModelError(
             f"{str(folder / FEATURES_FILE)!r} is not the file that the ranker was trained with (SHA-256 "
-            f"{settings.own_features}); register the model again"
+            f"{settings.custom_features}); register the model again"
         )
-    return settings.model_copy(update={"own_source": source.decode()})
+    return settings.model_copy(update={"custom_source": source.decode()})
 
 
 def load_unit(folder: Path, encoder: Encoder) -> Unit:

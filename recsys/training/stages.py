@@ -224,15 +224,7 @@ def resolve_features(chain: TrainingContext, shown: Int32) -> tuple[tuple[Featur
     vocabularies = category_vocabularies(catalog, shown, most=config.max_category_values)
     kept = catalogue_categories(catalog, config.categories, own)
     vocabularies = {name: values for name, values in vocabularies.items() if name in kept}
-    features = feature_set(
-        categories=vocabularies,
-        numbers=config.numbers,
-        vectors=config.vectors,
-        smoothing=config.smoothing,
-        own=own,
-        reserved=model_columns(collaborative=True),
-    )
-    return features, vocabularies
+    return feature_set(vocabularies, config, own, reserved=model_columns(collaborative=True)), vocabularies
 
 
 def table_settings(chain: TrainingContext) -> TableSettings | None:
