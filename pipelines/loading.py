@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from tqdm import tqdm
 
 from features.errors import InputError
@@ -42,17 +43,7 @@ class LoadReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `--json`."""
-        return {
-            "table": self.table,
-            "rows": self.rows,
-            "accepted": self.accepted,
-            "changed": self.changed,
-            "encoded": self.encoded,
-            "rejected": dict(self.rejected),
-            "repeats": self.repeats,
-            "warnings": list(self.warnings),
-            "seconds": round(self.seconds, 3),
-        }
+        return {**to_jsonable_python(self), "seconds": round(self.seconds, 3)}
 
     def lines(self) -> list[str]:
         """The report for a person."""

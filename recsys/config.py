@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from features.definitions.settings import FeatureSettings
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
 from recsys.errors import ConfigError
 
-
-def _positive(weights: dict[int, float]) -> dict[int, float]:
-    for label, weight in weights.items():
-        if label < 1 or not weight > 0:
-            raise ValueError(f"expected weights above 0 of labels from 1, found {label}: {weight:g}")
-    return weights
-
-
-LabelWeights = Annotated[dict[int, float], AfterValidator(_positive)]
+LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
 
