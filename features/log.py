@@ -7,7 +7,8 @@ item codes compares their ids: events at one time are ordered by (time, item id)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from features.arrays import Bool, CsrLists, Float32, Float64, Int8, Int32, Int64
 
 UNKNOWN: int = -1
 """The code of an id that the log does not hold: a user without history, an item without text or events."""
+
+_EVENT_COLUMNS = ("user", "item", "time", "type", "positive", "dated")
 
 HISTORY_TYPE = "history"
 """Event type of clicks with an order but no time: they count, but in no window and no recency."""
@@ -171,6 +174,21 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, index: npt.NDArray[np.integer] | slice) -> Events:
+        """The events `index`, in that order."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _EVENT_COLUMNS})
+
+    def sorted(self) -> Events:
+        """The events by time, item, user and type."""
+        return self.take(np.lexsort((self.type, self.user, self.item, self.time)))
+
+    def with_added(self, more: Events) -> Events:
+        """These events, then `more` of the same types; no longer sorted."""
+        both: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in _EVENT_COLUMNS
+        }
+        return replace(self, **both)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic_core import to_jsonable_python
 
 from features.arrays import Bool, Strings
 from features.log import Log
@@ -36,6 +35,16 @@ class TableCounts:
     rejected: Mapping[str, int] = field(default_factory=dict)
     repeats: int = 0
     emptied: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The counts as JSON values."""
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "rejected": dict(self.rejected),
+            "repeats": self.repeats,
+            "emptied": dict(self.emptied),
+        }
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,24 @@ class TableReport:
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON values; times are ISO 8601."""
         return {
-            **to_jsonable_python(self),
+            "items": self.items,
+            "undescribed": self.undescribed,
+            "users": self.users,
+            "events": self.events,
+            "clicks": self.clicks,
+            "impressions": self.impressions,
+            "candidates": self.candidates,
+            "matched": self.matched,
+            "added": self.added,
             "rejected": self.rejected,
+            "fingerprint": self.fingerprint,
             "first": _iso(self.first),
             "last": _iso(self.last),
+            "tables": {name: one.as_dict() for name, one in self.tables.items()},
+            "time_units": dict(self.time_units),
+            "categories": list(self.categories),
             "event_types": {name: {"events": n, "click": click} for name, (n, click) in self.event_types.items()},
+            "warnings": list(self.warnings),
         }
 
     def lines(self) -> list[str]:
