@@ -91,7 +91,7 @@ def read_golden() -> Golden:
     terms = load_lexical(FOLDER / "lexical.json").transform(item_texts(log.catalog, settings.template))
     return Golden(
         settings,
-        LogIndex(log, OfflineSettings(timezone=settings.timezone, history_length=settings.history_length)),
+        LogIndex(log, OfflineSettings(settings.data, settings.history_length)),
         latest(log.impressions.requests),
         ItemTexts(arrays["vectors"], terms),
         head,

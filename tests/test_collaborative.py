@@ -18,6 +18,7 @@ from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import IncomingEvent
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
+from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import collaborative_matrix
@@ -124,7 +125,7 @@ def text_vectors(log: Log) -> Float32:
 
 
 def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
-    index, vectors = LogIndex(log, OfflineSettings(delay=delay)), text_vectors(log)
+    index, vectors = LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))), text_vectors(log)
     return collaborative_matrix(OfflineSnapshots(index, vectors, SETTINGS), index.reader(requests), vectors)
 
 

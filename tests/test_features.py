@@ -36,6 +36,7 @@ from features.definitions.event_measures import CountOf, Feature, FeatureFunctio
 from features.log import UNKNOWN, Log
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
+from features.tables.data_settings import DataSettings
 
 NOON = 12 * 60
 A, B, C, D = range(4)  # brands: acme, acme and bolt, none, bolt
@@ -50,7 +51,7 @@ def tiny_log() -> Log:
 
 
 def reader_of(log: Log, user: int, items: tuple[int, ...], minute: int, timezone: str = "UTC") -> OfflineReader:
-    index = LogIndex(log, OfflineSettings(timezone=timezone))
+    index = LogIndex(log, OfflineSettings(DataSettings(timezone=timezone)))
     return index.reader(make_requests([Shown(user, minute, items)]))
 
 
@@ -125,7 +126,7 @@ def test_the_clock_changes_within_a_day_of_the_batch() -> None:
     # Berlin goes from 02:00 to 03:00 on 29 March 2026 at 01:00 UTC; day 20541 since 1970
     sunday = 20_541 * 1440
     requests = [Shown(0, sunday + minute, (A,)) for minute in (-60, 30, 59, 60, 90, 1440)]
-    index = LogIndex(make_log([], []), OfflineSettings(timezone="Europe/Berlin"))
+    index = LogIndex(make_log([], []), OfflineSettings(DataSettings(timezone="Europe/Berlin")))
     reader = index.reader(make_requests(requests))
     minutes = [0.0, 1.5, 1 + 59 / 60, 3.0, 3.5, 2.0]
     np.testing.assert_array_equal(Hour().compute(reader), minutes)

@@ -27,6 +27,7 @@ from features.errors import InputError
 from features.log import UNKNOWN, Log, chunk_bounds
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
+from features.tables.data_settings import DataSettings
 
 KEYS: tuple[Key, ...] = (CATALOGUE, ITEM, USER, USER_ITEM, ("brand",), ("user", "brand"))
 EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",))
@@ -34,7 +35,7 @@ EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",
 
 def reader_of(log: Log, shown: list[Shown], delay: int = 0) -> OfflineReader:
     index, requests = LogIndex(log), make_requests(shown)
-    return index.with_settings(OfflineSettings(delay=delay)).reader(requests)
+    return index.with_settings(OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))).reader(requests)
 
 
 def matches(log: Log, by: Key, user: int, item: int, event_user: int, event_item: int) -> int:

@@ -124,7 +124,10 @@ def online_matrix(state: OnlineState, shown: Sequence[Shown], features: Sequence
 
 
 def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0) -> Float32:
-    index, requests = LogIndex(log, OfflineSettings(delay=delay)), make_requests(list(shown))
+    index, requests = (
+        LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))),
+        make_requests(list(shown)),
+    )
     return offline_values(EVERYTHING, index, requests)
 
 

@@ -37,6 +37,7 @@ from features.offline.sorted_events import (
     sort_events,
     sort_lookups,
 )
+from features.tables.data_settings import DataSettings
 
 CHUNK_ROWS = 262_144
 """Candidate rows looked up together: the more, the nearer to each other the lookups in a counter, and the faster."""
@@ -44,13 +45,11 @@ CHUNK_ROWS = 262_144
 
 @dataclass(frozen=True)
 class OfflineSettings:
-    """How the past is read. delay: microseconds that an event needs to become known. timezone: IANA name, of hour and
-    weekday. history_length: latest distinct clicked items of a user. threads: how many look up chunks at a time; the
-    values are the same with any number of them.
+    """How the past is read. data: when events become known, and the zone of hour and weekday. history_length: latest
+    distinct clicked items of a user. threads: how many look up chunks at a time; they change no value.
     """
 
-    delay: int = 0
-    timezone: str = "UTC"
+    data: DataSettings = field(default_factory=DataSettings)
     history_length: int = 50
     threads: int = 2
 
@@ -60,7 +59,7 @@ class LogIndex:
     """A log and its sorted counters, each built on first use; `prepare` before threads share it."""
 
     log: Log
-    settings: OfflineSettings = OfflineSettings()
+    settings: OfflineSettings = field(default_factory=OfflineSettings)
     _events: dict[tuple[str, bool], EventColumns] = field(default_factory=dict)
     _sorted: dict[tuple[str, Key, bool], SortedEvents] = field(default_factory=dict)
     _clicks: list[UserClicks] = field(default_factory=list)
@@ -88,7 +87,9 @@ class LogIndex:
 
     def histories(self, requests: Requests) -> Histories:
         """The histories of `requests`: the latest distinct items that their users clicked before."""
-        return histories(self.clicks(), requests, length=self.settings.history_length, delay=self.settings.delay)
+        return histories(
+            self.clicks(), requests, length=self.settings.history_length, delay=self.settings.data.event_delay
+        )
 
     def clicked_before(self, time: int, *, length: int) -> CsrLists:
         """The latest `length` distinct items that each user clicked strictly before a time; a row a user."""
@@ -160,12 +161,12 @@ class OfflineReader:
     @property
     def delay(self) -> int:
         """Microseconds that an event needs to become known."""
-        return self.index.settings.delay
+        return self.index.settings.data.event_delay
 
     @property
     def timezone(self) -> str:
         """IANA name of the zone of hour and weekday."""
-        return self.index.settings.timezone
+        return self.index.settings.data.timezone
 
     @cached_property
     def histories(self) -> Histories:

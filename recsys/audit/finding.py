@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic_core import to_jsonable_python
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,13 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        row = None if self.row is None else self.row.as_dict()
-        return {**to_jsonable_python(self), "feature": self.feature or None, "row": row}
+        return {
+            "rule": self.rule,
+            "feature": self.feature or None,
+            "what": self.what,
+            "advice": self.advice,
+            "row": None if self.row is None else self.row.as_dict(),
+        }
 
     def lines(self) -> list[str]:
         """For a terminal: the finding, its row, what to do."""

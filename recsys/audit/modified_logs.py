@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.arrays import Int8, Int32, Int64
+from features.arrays import CsrLists, Int8, Int32, Int64
 from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.events import event_types
 
@@ -26,8 +26,19 @@ def with_events(log: Log, more: ExtraEvents, *, positive_event_types: tuple[str,
     events = log.events
     positive = event_types(list(events.types), positive_event_types)[1]
     dated = np.array([name != HISTORY_TYPE for name in events.types])
-    added = Events(more.user, more.item, more.time, more.type, events.types, positive[more.type], dated[more.type])
-    return replace(log, events=events.with_added(added).sorted())
+    user, item = np.concatenate([events.user, more.user]), np.concatenate([events.item, more.item])
+    time, kind = np.concatenate([events.time, more.time]), np.concatenate([events.type, more.type])
+    flags = (
+        np.concatenate([events.positive, positive[more.type]]),
+        np.concatenate([events.dated, dated[more.type]]),
+    )
+    order = np.lexsort((kind, user, item, time))
+    return replace(
+        log,
+        events=Events(
+            user[order], item[order], time[order], kind[order], events.types, flags[0][order], flags[1][order]
+        ),
+    )
 
 
 def with_impressions(log: Log, more: Impressions) -> Log:
@@ -35,29 +46,41 @@ def with_impressions(log: Log, more: Impressions) -> Log:
     lists = log.impressions
     old, new = lists.requests, more.requests
     user, time = np.concatenate([old.user, new.user]), np.concatenate([old.time, new.time])
+    order = np.argsort(time, kind="stable")
     offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
+    rows = CsrLists(offsets, np.arange(offsets[-1], dtype=np.int32)).take(order)
+    item = np.concatenate([old.item, new.item])[rows.codes]
     query = None
     if old.query is not None:
         blank = np.full(len(new), None, object) if new.query is None else new.query
-        query = np.concatenate([old.query, blank])
-    both = Impressions(
-        Requests(user, time, offsets, np.concatenate([old.item, new.item]), query),
-        np.concatenate([lists.ids, more.ids]),
-        np.concatenate([lists.sampled, more.sampled]),
-        np.concatenate([lists.label, more.label]),
-        np.concatenate([lists.position, more.position]),
+        query = np.concatenate([old.query, blank])[order]
+    return replace(
+        log,
+        impressions=Impressions(
+            Requests(user[order], time[order], rows.offsets, item, query),
+            np.concatenate([lists.ids, more.ids])[order],
+            np.concatenate([lists.sampled, more.sampled])[order],
+            np.concatenate([lists.label, more.label])[rows.codes],
+            np.concatenate([lists.position, more.position])[rows.codes],
+        ),
     )
-    return replace(log, impressions=both.take(np.argsort(time, kind="stable")))
 
 
 def before(log: Log, time: int) -> Log:
     """The log of what happened strictly before `time`."""
     events = log.events
     end = int(np.searchsorted(events.time, time))
-    n_lists = int(np.searchsorted(log.impressions.requests.time, time))
-    return replace(
-        log, events=events.take(slice(end)), impressions=log.impressions.take(np.arange(n_lists, dtype=np.int64))
+    kept = Events(
+        events.user[:end],
+        events.item[:end],
+        events.time[:end],
+        events.type[:end],
+        events.types,
+        events.positive[:end],
+        events.dated[:end],
     )
+    n_lists = int(np.searchsorted(log.impressions.requests.time, time))
+    return replace(log, events=kept, impressions=log.impressions.take(np.arange(n_lists, dtype=np.int64)))
 
 
 def impressions_like(

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from pydantic_core import to_jsonable_python
 from tqdm import tqdm
 
 from features.arrays import Float32, Int64
@@ -90,11 +89,15 @@ class ReplayReport:
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys audit --replay --json`."""
         return {
-            **to_jsonable_python(self),
             "passed": self.passed,
+            "lists": self.lists,
+            "rows": self.rows,
+            "columns": self.columns,
             "first": None if self.first is None else moment_text(self.first),
             "last": None if self.last is None else moment_text(self.last),
-            "differences": [difference.as_dict() for difference in self.differences],
+            "arrivals": self.arrivals,
+            "refused": dict(self.refused),
+            "differences": [one.as_dict() for one in self.differences],
             "seconds": round(self.seconds, 3),
         }
 

@@ -96,9 +96,7 @@ class OfflineScorer:
     @cached_property
     def _index(self) -> LogIndex:
         settings = self.unit.settings
-        return self.index.with_settings(
-            OfflineSettings(settings.data.event_delay, settings.data.timezone, settings.history_length, self.threads or 2)
-        )
+        return self.index.with_settings(OfflineSettings(settings.data, settings.history_length, self.threads or 2))
 
     @cached_property
     def _tables(self) -> OfflineSnapshots | None:

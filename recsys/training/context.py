@@ -14,8 +14,6 @@ from recsys.config import Config
 from recsys.encoder.text import item_texts
 from recsys.training.time_split import TimeSplit, slice_impressions
 
-SECOND = 1_000_000
-
 
 @dataclass(frozen=True)
 class TrainingContext:
@@ -30,7 +28,7 @@ class TrainingContext:
     @property
     def delay(self) -> int:
         """Microseconds that an event needs to become known."""
-        return self.index.settings.delay
+        return self.index.settings.data.event_delay
 
     @cached_property
     def item_texts(self) -> list[str]:
@@ -48,11 +46,6 @@ def make_context(config: Config, log: Log, *, threads: int = 1) -> TrainingConte
 
     Raises TrainingError where a slice would have nothing to rank.
     """
-    settings = OfflineSettings(
-        delay=round(config.data.event_delay_seconds * SECOND),
-        timezone=config.data.timezone,
-        history_length=config.encoder.history_length,
-        threads=threads,
-    )
+    settings = OfflineSettings(config.data, config.encoder.history_length, threads)
     sliced = slice_impressions(log.impressions, config.slices)
     return TrainingContext(config, log, sliced, LogIndex(log, settings), threads)
