@@ -17,6 +17,7 @@ from mlflow.utils.time import get_current_time_millis
 from recsys.audit.report import AuditReport
 from recsys.config import Config
 from recsys.evaluation.report import Evaluation
+from recsys.registry.run_queries import FORMAT, FORMAT_TAG
 from recsys.report.figures import Figure
 from recsys.report.page import figure_page
 
@@ -73,6 +74,7 @@ def log_evaluation(evaluation: Evaluation) -> None:
     for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
         metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
+    mlflow.set_tag(FORMAT_TAG, FORMAT)
     log_frame(evaluation.per_impression_frame(), "lists")
 
 

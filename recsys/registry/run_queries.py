@@ -24,6 +24,9 @@ TRAINED_UNTIL = "trained_until"
 RANKER = "ranker"
 """Tag of an evaluation's run: the version that it evaluates, where another run trained it."""
 
+FORMAT_TAG, FORMAT = "evaluation.format", "1"
+"""Tag of an evaluation's run: the format of its lists. Runs without it are of the first format."""
+
 LISTS = "lists.parquet"
 EVALUATION = "evaluation"
 
@@ -43,12 +46,13 @@ def recorded_lists(asked: str) -> RecordedEvaluation:
     """The lists of the evaluation that `asked` names: a run of an evaluation, a run of a training, or a version.
 
     asked: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
-    where no such run or no evaluation in it is recorded, ModelNotFound for a version.
+    where no such run, no evaluation in it or one of another format is recorded, ModelNotFound for a version.
     """
     parent = find_run(run_of_version(resolve(asked)) if is_version(asked) else asked)
     for run in (parent, *_evaluations_below(parent)):
         run_id = str(run.info.run_id)
         if any(file.path == LISTS for file in mlflow.MlflowClient().list_artifacts(run_id)):
+            _check_format(run)
             lists = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
             seen = _seen(run, lists)
             return RecordedEvaluation(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
@@ -89,6 +93,15 @@ def data_folder(run_id: str) -> Path | None:
         if address.scheme == "file" and folder.is_dir():
             return folder
     return None
+
+
+def _check_format(run: Run) -> None:
+    found = run.data.tags.get(FORMAT_TAG, FORMAT)
+    if found != FORMAT:
+        raise RunNotFound(
+            f"run {run.info.run_id!r}: expected an evaluation of format {FORMAT}, found {found}; evaluate its version "
+            "again with `recsys evaluate`"
+        )
 
 
 def _seen(run: Run, lists: pd.DataFrame) -> pd.Series:
