@@ -39,7 +39,10 @@ _RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_
 
 
 class Settings(BaseModel):
-    """What a ranker version records, so that whoever loads it feeds it as its training did."""
+    """What a ranker version records, so that whoever loads it feeds it as its training did.
+
+    The format number that they are stored with is that of the whole folder, the user's features file among it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
