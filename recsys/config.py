@@ -9,16 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from features.definitions.settings import FeatureSettings
 from features.tables.data_settings import DataSettings
@@ -29,10 +20,8 @@ LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
 
-class ConfigSection(BaseModel):
+class ConfigSection(BaseModel, frozen=True, extra="forbid"):
     """A part of the configuration: frozen, and strict about the names of its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataConfig(DataSettings, ConfigSection):
