@@ -19,12 +19,12 @@ from benchmarks.spent import Spent, time_of
 from features.definitions.aggregates import GLOBAL, USER, Count, Key, event_table_of, window_edge
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests
-from features.offline.sorted_events import asked_keys, occurrences
+from features.offline.sorted_events import lookup_keys, select_events
 
 
 @dataclass(frozen=True, order=True)
 class Lookup:
-    """How many of `event_type` stand under a key before the request, or before its window of so many microseconds."""
+    """How many of `what` stand under a key before the request, or before its window of so many microseconds."""
 
     event_type: str
     key: Key
@@ -64,12 +64,12 @@ def _asked(lookup: Lookup, log: Log, requests: Requests) -> pd.DataFrame:
 
 
 def _happened(lookup: Lookup, log: Log) -> pd.DataFrame:
-    found = occurrences(log, lookup.event_type, dated=True)
+    found = select_events(log, lookup.event_type, dated=True)
     frame = _frame(lookup, log, found.user, found.item, found.time)
     return frame.assign(place=np.arange(len(frame), dtype=np.int32))
 
 
 def _frame(lookup: Lookup, log: Log, user: np.ndarray, item: np.ndarray, times: np.ndarray) -> pd.DataFrame:
-    asked = asked_keys(user, item, lookup.key, log)
+    asked = lookup_keys(user, item, lookup.key, log)
     columns = {"time": times if asked.owner is None else times[asked.owner]}
-    return pd.DataFrame(columns if lookup.key == GLOBAL else {**columns, "key": asked.whole()[0]})
+    return pd.DataFrame(columns if lookup.key == GLOBAL else {**columns, "key": asked.as_integers()[0]})

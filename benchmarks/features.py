@@ -11,6 +11,7 @@ and collaborative ones are measured apart.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,12 @@ from benchmarks.bare_lookups import lookups_of, time_of_merges
 from benchmarks.report import Result, command
 from benchmarks.simulated_log import COLUMN, LIST_SIZE, simulated_log
 from benchmarks.spent import best_of, time_of
-from features.definitions.builtin import catalogue
+from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests, slice_requests
-from features.offline.matrix import log_matrix
-from features.offline.reader import LogIndex
+from features.matrix.columns import feature_matrix
+from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
 from pipelines.stopwatch import peak_rss_mb
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import OfflineSnapshots
@@ -88,20 +89,32 @@ def measure(quick: bool) -> list[Result]:
 
 def _index(features: tuple[Feature, ...], log: Log) -> LogIndex:
     index = LogIndex(log)
-    log_matrix(features, index, slice_requests(log.impressions.requests, 0, 1), threads=2)
+    _fill(features, index, slice_requests(log.impressions.requests, 0, 1))
     return index
 
 
 def _matrix(features: tuple[Feature, ...], log: Log, requests: Requests, *, threads: int) -> None:
-    log_matrix(features, LogIndex(log), requests, threads=threads)
+    _fill(features, LogIndex(log, OfflineSettings(threads=threads)), requests)
+
+
+def _fill(features: tuple[Feature, ...], index: LogIndex, requests: Requests) -> None:
+    """Compute the features of all requests into one matrix, a chunk on each thread of the index."""
+    matrix = np.empty((requests.n_rows, len(column_names(features))), np.float32)
+
+    def fill(chunk: tuple[slice, OfflineReader]) -> None:
+        part, reader = chunk
+        matrix[requests.offsets[part.start] : requests.offsets[part.stop]] = feature_matrix(features, reader)[1]
+
+    with ThreadPoolExecutor(index.settings.threads) as pool:
+        list(pool.map(fill, index.chunks(requests, required_aggregates(features))))
 
 
 def _linearity(features: tuple[Feature, ...], log: Log) -> float:
     """Seconds of all lists over four times the seconds of every fourth, index and all that is made once left out."""
     index, every = _index(features, log), log.impressions.requests
     some = every.take(np.arange(0, len(every), 4))
-    of_some = _best(lambda: log_matrix(features, index, some, threads=2))
-    return _best(lambda: log_matrix(features, index, every, threads=2)) / (4 * of_some)
+    of_some = _best(lambda: _fill(features, index, some))
+    return _best(lambda: _fill(features, index, every)) / (4 * of_some)
 
 
 def _text(log: Log, size: Size) -> list[Result]:
@@ -127,14 +140,14 @@ def _collaborative(log: Log, size: Size) -> list[Result]:
     """Seconds of one making of the collaborative tables, and rows a second of their columns for the latest lists."""
     n = len(log.impressions)
     index, requests = LogIndex(log), slice_requests(log.impressions.requests, n - size.text_lists, n)
-    histories = index.histories(requests)
+    reader = index.reader(requests)
     vectors = np.random.default_rng(SEED).normal(size=(size.items + 1, _DIM)).astype(np.float32)
     settings = TableSettings(
         origin=int(requests.time[0]), period=1 << 60, **CollaborativeConfig().model_dump(exclude={"tables"})
     )
     source = OfflineSnapshots(index, vectors, settings)
     made = time_of(lambda: source.tables(settings.origin)).wall
-    columns = _best(lambda: collaborative_matrix(source, requests, histories, vectors, delay=0))
+    columns = _best(lambda: collaborative_matrix(source, reader, vectors))
     rows = size.text_lists * LIST_SIZE
     return [
         Result("tables_seconds", made, f"s for a making, {size.events:,} events of {size.items:,} items"),

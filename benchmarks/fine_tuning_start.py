@@ -129,7 +129,7 @@ def base_tower(config: Config) -> TextTower:
 
 
 def _lists(log: Log, texts: Texts, config: Config, chosen: Int64) -> ListSet:
-    delay = round(config.data.event_delay_seconds * 1e6)
+    delay = config.data.event_delay
     length = config.encoder.history_length
     return make_lists(log, log.impressions.take(chosen), texts, history_length=length, delay=delay)
 

@@ -28,7 +28,7 @@ from pipelines.simulate import simulate
 from pipelines.train import train
 from recsys.config import load_config
 from recsys.evaluation.evaluate import MethodComparison, evaluate
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
 
 SIMULATED, DRAWN = 11, 12
@@ -54,8 +54,8 @@ def measure(quick: bool) -> list[Result]:
         test = unbiased_test(log, read_truth(site), seed=DRAWN, slices=config.slices)
         index = LogIndex(log)
         requests = test.impressions.requests
-        learnt = scores_over_log(unit, index, requests, unit.texts(log.catalog), threads=0)
-        clicks = index.reader(requests, index.histories(requests)).count(Count(CLICK, ITEM))
+        learnt = OfflineScorer(unit, index, unit.texts(log.catalog)).scores(requests)
+        clicks = index.reader(requests).count(Count(CLICK, ITEM))
         return [*_results(test, learnt, clicks, log.users), *intervals.measure(quick)]
 
 

@@ -44,9 +44,9 @@ class CsrLists:
         starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        places = np.repeat(starts - offsets[:-1], lengths)
-        places += np.arange(offsets[-1], dtype=np.int64)
-        return CsrLists(offsets, self.codes[places])
+        index = np.repeat(starts - offsets[:-1], lengths)
+        index += np.arange(offsets[-1], dtype=np.int64)
+        return CsrLists(offsets, self.codes[index])
 
 
 def segment_sums(values: Int64, offsets: Int64) -> Int64:
@@ -58,15 +58,14 @@ def segment_sums(values: Int64, offsets: Int64) -> Int64:
 
 def segment_latest(times: Int64, offsets: Int64) -> Int64:
     """Largest of each segment, (n,); NO_TIME, the smallest of all, for an empty one."""
-    lowest = NO_TIME
-    padded = np.append(times, lowest)
-    found = np.maximum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
-    return np.where(np.diff(offsets) > 0, found, lowest)
+    padded = np.append(times, NO_TIME)
+    latest = np.maximum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where(np.diff(offsets) > 0, latest, NO_TIME)
 
 
 def segment_first(times: Int64, offsets: Int64) -> Int64:
     """Smallest of each segment that is not NO_TIME, (n,); NO_TIME where there is none."""
-    missing, highest = NO_TIME, np.iinfo(np.int64).max
-    padded = np.append(np.where(times == missing, highest, times), highest)
-    found = np.minimum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
-    return np.where((np.diff(offsets) > 0) & (found < highest), found, missing)
+    highest = np.iinfo(np.int64).max
+    padded = np.append(np.where(times == NO_TIME, highest, times), highest)
+    first = np.minimum.reduceat(padded, offsets[:-1]) if len(offsets) > 1 else padded[:0]
+    return np.where((np.diff(offsets) > 0) & (first < highest), first, NO_TIME)

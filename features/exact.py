@@ -16,8 +16,6 @@ from features.arrays import Float32, Float64
 
 GRID_STEP = 2.0**-20
 """Distance between neighbouring values of the grid."""
-NORM_PRODUCT_LIMIT = 2.0**13
-"""A dot product of two grid vectors is exact in float64 if the product of their norms is below this."""
 
 _SMALLEST, _LARGEST = -708.0, 709.0
 _LOG2_E = 1.4426950408889634
@@ -46,8 +44,8 @@ def exp(x: npt.ArrayLike) -> Float64:
 
     Source: range reduction by Cody and Waite, Software Manual for the Elementary Functions, 1980; Taylor series.
     """
-    given = np.asarray(x, np.float64)
-    clipped = np.clip(given, _SMALLEST, _LARGEST)
+    exponent = np.asarray(x, np.float64)
+    clipped = np.clip(exponent, _SMALLEST, _LARGEST)
     shifted = clipped * _LOG2_E + _ROUNDING
     power = shifted - _ROUNDING
     rest = clipped - power * _LN2_HIGH
@@ -57,7 +55,7 @@ def exp(x: npt.ArrayLike) -> Float64:
         result *= rest
         result += coefficient
     result *= ((shifted.view(np.int64) + 1023) << 52).view(np.float64)
-    return np.asarray(np.where(given < _SMALLEST, 0.0, result))
+    return np.asarray(np.where(exponent < _SMALLEST, 0.0, result))
 
 
 def tanh(x: npt.ArrayLike) -> Float64:

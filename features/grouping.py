@@ -1,7 +1,7 @@
-"""Integer keys put in order, each with its place: counted where keys are few, sorted as one integer where they are not.
+"""Stable sorting of integer keys: counted where keys are few, sorted as one integer with their index where not.
 
 Measured on 5 million keys below 50,000: 9 ns a key by counting (scipy's conversion to compressed rows), 62 ns by
-sorting key and place as one integer, 101 ns by NumPy's stable argsort.
+sorting key and index as one integer, 101 ns by NumPy's stable argsort.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _CELLS = 4
 """Counting takes a cell for each possible key: at most this many for each key that is there."""
 
 
-def grouped(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
-    """Places of `key` in ascending order of (key, place), (n,), and where each key begins there, (n_keys + 1,).
+def group(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
+    """Indices of `key` in ascending order of (key, index), (n,), and where each key begins there, (n_keys + 1,).
 
     key: (n,) from 0 to n_keys - 1.
     """
@@ -30,26 +30,26 @@ def grouped(key: Keys, n_keys: int) -> tuple[Int32, Int32]:
     return rows.indices, rows.indptr
 
 
-def grouped_pairs(first: Keys, second: Keys, n_first: int, n_second: int) -> tuple[Int32, Int32]:
-    """Places in ascending order of (first, second, place), (n,), and where each `first` begins, (n_first + 1,)."""
-    by_second = grouped(second, n_second)[0]
-    order, starts = grouped(first[by_second], n_first)
+def group_pairs(first: Keys, second: Keys, n_first: int, n_second: int) -> tuple[Int32, Int32]:
+    """Indices in ascending order of (first, second, index), (n,), and where each `first` begins, (n_first + 1,)."""
+    by_second = group(second, n_second)[0]
+    order, starts = group(first[by_second], n_first)
     return by_second[order], starts
 
 
-def ordered(key: Keys, n_keys: int) -> tuple[Int64, Int32 | Int64]:
-    """`key` in ascending order, (n,), and the place of each, (n,), ascending among equal keys.
+def sort_keys(key: Keys, n_keys: int) -> tuple[Int64, Int32 | Int64]:
+    """`key` in ascending order, (n,), and the index of each, (n,), ascending among equal keys.
 
     key: (n,) from -1 to n_keys - 1.
     """
     n = len(key)
     if n_keys <= _CELLS * n:
-        order, starts = grouped(key + 1, n_keys + 1)
+        order, starts = group(key + 1, n_keys + 1)
         return np.repeat(np.arange(-1, n_keys), np.diff(starts)), order
     bits = n.bit_length()
     if n_keys >= 2 ** (62 - bits):
-        found = np.argsort(key, kind="stable")
-        return key[found].astype(np.int64, copy=False), found
+        ascending = np.argsort(key, kind="stable")
+        return key[ascending].astype(np.int64, copy=False), ascending
     pairs = (key.astype(np.int64) + 1) << bits
     pairs |= np.arange(n)
     pairs.sort()

@@ -1,6 +1,6 @@
-"""A user's history at a moment: the latest distinct items the user clicked strictly before it.
+"""A user's history at a time: the latest distinct items the user clicked strictly before it.
 
-Reads events that are sorted by (time, item id), as `features.log.Log` holds them. An item clicked twice stands once,
+Reads events that are sorted by (time, item id), as `features.log.Log` holds them. An item clicked twice is in it once,
 at its latest click; the order is oldest first, by (time, item id).
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import CsrLists, Int32, Int64
-from features.grouping import grouped, grouped_pairs
+from features.grouping import group, group_pairs
 from features.log import Events, Requests
 
 _FIRST_WINDOW = 64
@@ -40,7 +40,7 @@ class UserClicks:
     """Positive events of known users, sorted by (user, time, item id).
 
     starts: (n_users + 1,) where each user's clicks begin. next_click: (n,) position of the same user's next click on
-    the same item, or n where there is none: click i stands in the history at position p when i < p <= next_click[i].
+    the same item, or n where there is none: click i is in the history at position p when i < p <= next_click[i].
     """
 
     starts: Int64
@@ -51,18 +51,18 @@ class UserClicks:
 
 def clicks_by_user(events: Events, n_users: int) -> UserClicks:
     """The clicks of each user in time order, with what is needed to skip repeats. Null users have none."""
-    kept = np.flatnonzero(events.positive & (events.user >= 0))
-    order, starts = grouped(events.user[kept], n_users)
-    kept = kept[order]
-    item, n = events.item[kept], len(kept)
+    clicks = np.flatnonzero(events.positive & (events.user >= 0))
+    order, starts = group(events.user[clicks], n_users)
+    clicks = clicks[order]
+    item, n = events.item[clicks], len(clicks)
     user = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(starts))
-    place = grouped_pairs(user, item, n_users, int(item.max(initial=0)) + 1)[0]
-    by_pair = item[place]
-    same = by_pair[1:] == by_pair[:-1]
+    by_pair = group_pairs(user, item, n_users, int(item.max(initial=0)) + 1)[0]
+    item_by_pair = item[by_pair]
+    same = item_by_pair[1:] == item_by_pair[:-1]
     same[starts[(starts > 0) & (starts < n)] - 1] = False
     next_click = np.full(n, n, np.int32)
-    next_click[place[:-1][same]] = place[1:][same]
-    return UserClicks(starts.astype(np.int64), item, events.time[kept], next_click)
+    next_click[by_pair[:-1][same]] = by_pair[1:][same]
+    return UserClicks(starts.astype(np.int64), item, events.time[clicks], next_click)
 
 
 def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
@@ -72,14 +72,14 @@ def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int
     """
     end = _positions_before(clicks, requests, delay)
     start = np.zeros_like(end)
-    known = requests.user >= 0
-    start[known] = clicks.starts[requests.user[known]]
-    found = [
+    has_user = requests.user >= 0
+    start[has_user] = clicks.starts[requests.user[has_user]]
+    pairs = [
         _latest_distinct(clicks, start[part], end[part], length, part)
         for part in np.array_split(np.flatnonzero(end > start), max(1, len(end) // _CHUNK))
     ]
-    owner = np.concatenate([part[0] for part in found])
-    positions = np.concatenate([part[1] for part in found])
+    owner = np.concatenate([part[0] for part in pairs])
+    positions = np.concatenate([part[1] for part in pairs])
     order = np.argsort(owner, kind="stable")
     positions = positions[order]
     offsets = np.zeros(len(requests) + 1, np.int64)
@@ -87,31 +87,31 @@ def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int
     return Histories(CsrLists(offsets, clicks.item[positions]), clicks.time[positions])
 
 
-def clicked_before(clicks: UserClicks, moment: int, *, length: int) -> CsrLists:
-    """The latest `length` distinct items that each user clicked strictly before a moment, oldest first; a row a user.
+def clicked_before(clicks: UserClicks, time: int, *, length: int) -> CsrLists:
+    """The latest `length` distinct items that each user clicked strictly before a time, oldest first; a row a user.
 
-    The same items as the `histories` of requests of all users at that moment, in one pass over all clicks.
+    The same items as the `histories` of requests of all users at that time, in one pass over all clicks.
     """
     n = len(clicks.item)
     later = np.append(clicks.time, np.iinfo(np.int64).max)[clicks.next_click]
-    standing = np.flatnonzero((clicks.time < moment) & (later >= moment))
-    user = np.searchsorted(clicks.starts, standing, side="right") - 1 if n else standing
+    in_history = np.flatnonzero((clicks.time < time) & (later >= time))
+    user = np.searchsorted(clicks.starts, in_history, side="right") - 1 if n else in_history
     ends = np.searchsorted(user, user, side="right")
-    standing, user = (values[ends - np.arange(len(user)) <= length] for values in (standing, user))
+    in_history, user = (values[ends - np.arange(len(user)) <= length] for values in (in_history, user))
     offsets = np.searchsorted(user, np.arange(len(clicks.starts))).astype(np.int64)
-    return CsrLists(offsets, clicks.item[standing])
+    return CsrLists(offsets, clicks.item[in_history])
 
 
 def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int64:
     """(n,) position after each user's last click strictly before the request's time minus delay: a binary search of
     all requests at once, each between the first and the last click of its user."""
-    known, moment = requests.user >= 0, requests.time - delay
-    low = np.where(known, clicks.starts[:-1][requests.user], 0)
-    high = np.where(known, clicks.starts[1:][requests.user], 0)
+    has_user, as_of = requests.user >= 0, requests.time - delay
+    low = np.where(has_user, clicks.starts[:-1][requests.user], 0)
+    high = np.where(has_user, clicks.starts[1:][requests.user], 0)
     searching = np.flatnonzero(low < high)
     while len(searching):
         middle = (low[searching] + high[searching]) // 2
-        earlier = clicks.time[middle] < moment[searching]
+        earlier = clicks.time[middle] < as_of[searching]
         low[searching[earlier]] = middle[earlier] + 1
         high[searching[~earlier]] = middle[~earlier]
         searching = searching[low[searching] < high[searching]]
@@ -119,18 +119,18 @@ def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int
 
 
 def _latest_distinct(clicks: UserClicks, start: Int64, end: Int64, length: int, requests: Int64) -> tuple[Int64, Int64]:
-    """(request, position) pairs of the clicks that stand in each request's history, in time order for a request."""
-    owners, found = [], []
+    """(request, position) pairs of the clicks in each request's history, in time order within a request."""
+    owners, latest = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     window = max(_FIRST_WINDOW, length)
     while len(requests):
         positions = end[:, None] - np.arange(window, 0, -1)
-        standing = positions >= start[:, None]
-        standing &= clicks.next_click[np.maximum(positions, 0)] >= end[:, None]
-        later = np.cumsum(standing[:, ::-1], axis=1)[:, ::-1]
+        in_history = positions >= start[:, None]
+        in_history &= clicks.next_click[np.maximum(positions, 0)] >= end[:, None]
+        later = np.cumsum(in_history[:, ::-1], axis=1)[:, ::-1]
         complete = (later[:, 0] >= length) | (end - start <= window)
-        rows, columns = np.nonzero(standing & (later <= length) & complete[:, None])
+        rows, columns = np.nonzero(in_history & (later <= length) & complete[:, None])
         owners.append(requests[rows])
-        found.append(positions[rows, columns])
+        latest.append(positions[rows, columns])
         start, end, requests = start[~complete], end[~complete], requests[~complete]
         window *= 4
-    return np.concatenate([np.zeros(0, np.int64), *owners]), np.concatenate([np.zeros(0, np.int64), *found])
+    return np.concatenate(owners), np.concatenate(latest)

@@ -16,34 +16,33 @@ def history_cosines(
     """Cosine of each candidate's vector with the mean of its request's history vectors, (n_rows,).
 
     vectors: (n_items + 1, d), NaN rows for items without one, which a history skips. history: one row of item codes
-    for each request. of_history: vectors of the history's items where they are others than those of candidates. NaN
+    for each request. of_history: vectors of the history's items where they differ from those of candidates. NaN
     where the candidate or the whole history has no vector, or one of them has length 0.
     """
-    known = np.asarray(~np.isnan(vectors).any(axis=1))
-    past = vectors if of_history is None else of_history
-    means = _history_means(past, np.asarray(~np.isnan(past).any(axis=1)), history)
+    has_vector = _has_vector(vectors)
+    means = _history_means(vectors if of_history is None else of_history, history)
     request = requests.request_of_row()
     cosines = np.full(requests.n_rows, np.nan)
-    rows = np.flatnonzero(known[requests.item] & ~np.isnan(means[request, :1]).any(axis=1))
+    rows = np.flatnonzero(has_vector[requests.item] & ~np.isnan(means[request, :1]).any(axis=1))
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         cosines[block] = _cosines(vectors[requests.item[block]].astype(np.float64), means[request[block]])
     return cosines
 
 
-def _history_means(vectors: Float32, known: Bool, history: CsrLists) -> Float64:
+def _history_means(vectors: Float32, history: CsrLists) -> Float64:
     """(n, d) mean vector of each history, added up oldest first; NaN for a history without vectors."""
     means = np.full((len(history), vectors.shape[1]), np.nan)
     request = np.repeat(np.arange(len(history)), history.lengths())
-    kept = known[history.codes]
-    codes, request = history.codes[kept], request[kept]
+    has_vector = _has_vector(vectors)[history.codes]
+    codes, request = history.codes[has_vector], request[has_vector]
     starts = np.flatnonzero(np.diff(request, prepend=-1))
     ends = np.append(starts[1:], len(codes))
     for low in range(0, len(starts), _BLOCK // 32):
-        part = slice(low, low + _BLOCK // 32)
-        first, last = starts[part][0], ends[part][-1]
-        sums = np.add.reduceat(vectors[codes[first:last]].astype(np.float64), starts[part] - first, axis=0)
-        means[request[starts[part]]] = sums / (ends[part] - starts[part])[:, None]
+        block = slice(low, low + _BLOCK // 32)
+        first, last = starts[block][0], ends[block][-1]
+        sums = np.add.reduceat(vectors[codes[first:last]].astype(np.float64), starts[block] - first, axis=0)
+        means[request[starts[block]]] = sums / (ends[block] - starts[block])[:, None]
     return means
 
 
@@ -54,3 +53,8 @@ def _cosines(left: Float64, right: Float64) -> Float64:
     cosines = np.full(len(product), np.nan)
     np.divide(product, length, out=cosines, where=length != 0)
     return cosines
+
+
+def _has_vector(vectors: Float32) -> Bool:
+    """(n,) True for rows without NaN."""
+    return np.asarray(~np.isnan(vectors).any(axis=1))

@@ -7,7 +7,8 @@ item codes compares their ids: events at one time are ordered by (time, item id)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,10 @@ from features.arrays import Bool, CsrLists, Float32, Float64, Int8, Int32, Int64
 UNKNOWN: int = -1
 """The code of an id that the log does not hold: a user without history, an item without text or events."""
 
+_EVENT_COLUMNS = ("user", "item", "time", "type", "positive", "dated")
+
 HISTORY_TYPE = "history"
-"""Event type of clicks whose order is known and whose time is not: they count, but in no window and no recency."""
+"""Event type of clicks with an order but no time: they count, but in no window and no recency."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ class Categorical:
 
 @dataclass(frozen=True)
 class Catalog:
-    """What is known of items beside their events. Arrays have n_items + 1 rows: the last, which code -1 reaches,
-    is the item nobody described.
+    """The items with their columns. Arrays have n_items + 1 rows: the last, which code -1 reaches, is the unknown item.
 
     ids: (n_items,) item ids, sorted. title, description: (n_items + 1,) strings, "" where missing.
     published_at: (n_items + 1,) int64 microseconds, NO_TIME where missing.
@@ -65,10 +67,10 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Requests:
-    """Lists to rank: n of them, with n_rows candidates in all. Sorted by time when they come from a log.
+    """n impressions to rank, with n_rows candidates in all. Sorted by time when they come from a log.
 
     user: (n,) int32 user codes, UNKNOWN for a user without history (a null id, or one never seen).
-    time: (n,) int64 microseconds. offsets: (n + 1,) int64. item: (n_rows,) int32 item codes, distinct in a list.
+    time: (n,) int64 microseconds. offsets: (n + 1,) int64. item: (n_rows,) int32 item codes, distinct in an impression.
     query: (n,) strings or None for no query, or None where no request has one.
     """
 
@@ -104,8 +106,8 @@ class Requests:
 
     def rows_of(self, index: npt.NDArray[np.integer]) -> Int64:
         """Row numbers of the requests `index`, in that order."""
-        ragged = CsrLists(self.offsets, np.arange(self.n_rows, dtype=np.int32)).take(index)
-        return ragged.codes.astype(np.int64)
+        rows = CsrLists(self.offsets, np.arange(self.n_rows, dtype=np.int32)).take(index)
+        return rows.codes.astype(np.int64)
 
     def take(self, index: npt.NDArray[np.integer]) -> Requests:
         """The requests `index`, in that order."""
@@ -116,9 +118,9 @@ class Requests:
 
 @dataclass(frozen=True)
 class Impressions:
-    """Shown lists with their labels, sorted by (time, order in the input).
+    """Impressions with their labels, sorted by (time, order in the input).
 
-    requests: who, when, which candidates. ids: (n,) impression ids. sampled: (n,) True for made-up lists, which are
+    requests: who, when, which candidates. ids: (n,) impression ids. sampled: (n,) True for sampled ones, which are
     no impression of any item. label: (n_rows,) graded relevance, 0 for no click. position: (n_rows,) from 1, 0 where
     not logged.
     """
@@ -144,7 +146,7 @@ class Impressions:
         )
 
     def has_both(self) -> Bool:
-        """(n,) True where a list has a clicked and an unclicked item: only those train and test anything."""
+        """(n,) True for impressions with a clicked and an unclicked item: only those train and test anything."""
         clicked = np.zeros(len(self.label) + 1, np.int64)
         np.cumsum(self.label > 0, out=clicked[1:])
         offsets = self.requests.offsets
@@ -154,8 +156,8 @@ class Impressions:
 
 @dataclass(frozen=True)
 class Events:
-    """Everything users did, once each, sorted by (time, item id). A clicked row of a list is here too: at the time of
-    the event it was matched with, or at its list's own time.
+    """All events, once each, sorted by (time, item id). A clicked row of an impression is here too: at the time of the
+    event that it was matched with, or at its impression's time.
 
     user, item: (n,) int32 codes; a null user is UNKNOWN. time: (n,) int64 microseconds.
     type: (n,) int8 positions in `types`. positive: (n,) True for what counts as a click.
@@ -172,6 +174,21 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, index: npt.NDArray[np.integer] | slice) -> Events:
+        """The events `index`, in that order."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _EVENT_COLUMNS})
+
+    def sorted(self) -> Events:
+        """The events by time, item, user and type."""
+        return self.take(np.lexsort((self.type, self.user, self.item, self.time)))
+
+    def with_added(self, more: Events) -> Events:
+        """These events, then `more` of the same types; no longer sorted."""
+        both: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in _EVENT_COLUMNS
+        }
+        return replace(self, **both)
 
 
 @dataclass(frozen=True)

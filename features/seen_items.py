@@ -1,4 +1,4 @@
-"""Which items a log knows of before a moment: shown or acted on. What is fitted on texts alone reads no others."""
+"""The items that were shown or acted on before a time: what is fitted on texts alone reads no others."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from features.log import Log
 
 
 def items_before(log: Log, time: int) -> Bool:
-    """(n_items + 1,) True for items in a list or an event strictly before `time`; never for the undescribed item.
+    """(n_items + 1,) True for items of an impression or event strictly before `time`; never for the unknown item.
 
     time: microseconds; where events are known with a delay, subtract it first.
     """
     requests, events = log.impressions.requests, log.events
-    n_lists = np.searchsorted(requests.time, time, side="left")
+    n_impressions = np.searchsorted(requests.time, time, side="left")
     seen = np.zeros(len(log.catalog) + 1, bool)
-    seen[requests.item[: requests.offsets[n_lists]]] = True
+    seen[requests.item[: requests.offsets[n_impressions]]] = True
     seen[events.item[: np.searchsorted(events.time, time, side="left")]] = True
     seen[-1] = False
     return seen
 
 
 def texts_before(log: Log, time: int, item_texts: Sequence[str]) -> list[str]:
-    """The distinct texts of the items in a list or an event strictly before `time`, in the catalog's order.
+    """The distinct texts of the items of an impression or event strictly before `time`, in the catalog's order.
 
     time: microseconds. item_texts: (n_items + 1,) as `recsys.encoder.text.item_texts` gives them; "" is left out.
     """

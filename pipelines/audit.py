@@ -30,21 +30,18 @@ from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
-from recsys.config import Config, DataConfig, EncoderConfig, FeaturesConfig
+from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
 from recsys.ranker.text_snapshots import RepresentationSchedule, single_encoder
 from recsys.registry import tracking, versions
-from recsys.training.context import SECOND, TrainingContext
+from recsys.training.context import TrainingContext
 from recsys.training.stages import encoder_course, lexical_stage, resolve_features, table_settings
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
-
-MINUTE = 60 * SECOND
 
 
 def audit(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditReport:
@@ -73,14 +70,14 @@ def replay(
     context = open_context(folder, config, model=model)
     options = read_options(context.chain.config)
     times = context.log.impressions.requests.time
-    begins, ends = (moment_in(one, options.timezone, name) for one, name in ((start, "from"), (end, "to")))
+    begins, ends = (moment_in(one, options.data.timezone, name) for one, name in ((start, "from"), (end, "to")))
     first = 0 if begins is None else int(np.searchsorted(times, begins))
     last = len(times) if ends is None else int(np.searchsorted(times, ends))
     lists = context.log.impressions.take(np.arange(first, max(first, last)))
     with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
         store = LmdbStore(Path(home), durable=False)
         try:
-            state = OnlineState.open(store, replay_settings(context, click_window=options.click_window))
+            state = OnlineState.open(store, replay_settings(context))
             _describe_items(state, folder, options)
             return run_replay(context, state, arriving(folder, options), lists)
         finally:
@@ -92,15 +89,17 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
     path = find_table(folder, "items")
     if path is None:
         raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
-    for checked in read_table_rows(path, "items", timezone=options.timezone, options=options):
+    for checked in read_table_rows(path, "items", options):
         state.add_items(list({item.item_id: item for item in read_items(checked)}.values()))
 
 
 def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config) -> AuditReport:
     """Run every rule on a registered version, as the gate of promotion does: what its training was allowed to know only
     afterwards is not allowed here unless `config` says so too."""
-    settings = loaded.unit.settings.model_copy(update={"allow_known_after": ()})
-    return run_rules(unit_context(folder, replace(loaded.unit, settings=settings), config))
+    unit = loaded.unit
+    inputs = unit.settings.inputs.model_copy(update={"allow_known_after": ()})
+    settings = unit.settings.model_copy(update={"inputs": inputs})
+    return run_rules(unit_context(folder, replace(unit, settings=settings), config))
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
@@ -115,7 +114,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
     chain = read_chain(folder, config)
     features, _ = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
-    texts = item_texts(chain.log.catalog, config.encoder.template)
+    texts = chain.item_texts
     lexical, tables = lexical_stage(chain), table_settings(chain)
     terms = lexical.transform(texts)
     if full:
@@ -129,9 +128,9 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
 def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
     config = config_from_model(unit.settings, config)
-    chain = _later_than(read_chain(folder, config), unit.settings.encoder_learnt_until)
-    texts = item_texts(chain.log.catalog, config.encoder.template)
-    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_learnt_until, unit.encoder.with_table(texts))
+    chain = _later_than(read_chain(folder, config), unit.settings.encoder_trained_until)
+    texts = chain.item_texts
+    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_trained_until, unit.encoder.with_table(texts))
     return AuditContext(
         chain,
         unit.features,
@@ -182,27 +181,20 @@ def _permuted(folder: Path, config: Config, seed: int) -> Log:
 
 def config_from_model(settings: Settings, config: Config) -> Config:
     """A configuration with what a unit's settings record; the rest as given."""
-    data = DataConfig(
-        timezone=settings.timezone,
-        positive_event_types=settings.positive_event_types,
-        click_window_minutes=settings.click_window / MINUTE,
-        event_delay_seconds=settings.event_delay / SECOND,
-        encoding=config.data.encoding,
-        max_rejects=config.data.max_rejects,
-    )
-    features = FeaturesConfig.model_validate(
-        config.features.model_dump()
-        | {
-            "categories": settings.item_categories,
-            "numbers": settings.item_numbers,
-            "vectors": settings.item_vectors,
+    data = config.data.model_copy(update=dict(settings.data))
+    columns, inputs = settings.item_columns, settings.inputs
+    features = config.features.model_copy(
+        update={
+            "categories": columns.named_categories,
+            "numbers": columns.numbers,
+            "vectors": columns.vectors,
             "file": None,
-            "smoothing": settings.smoothing,
-            "known_at": settings.known_at | config.features.known_at,
-            "allow_known_after": (*settings.allow_known_after, *config.features.allow_known_after),
+            "smoothing": inputs.smoothing,
+            "known_at": inputs.known_at | config.features.known_at,
+            "allow_known_after": (*inputs.allow_known_after, *config.features.allow_known_after),
         }
     )
-    encoder = EncoderConfig.model_validate(
-        config.encoder.model_dump() | {"template": settings.template, "history_length": settings.history_length}
+    encoder = config.encoder.model_copy(
+        update={"template": settings.template, "history_length": settings.history_length}
     )
     return config.model_copy(update={"data": data, "features": features, "encoder": encoder})

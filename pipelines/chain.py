@@ -7,12 +7,10 @@ import os
 import torch
 
 from features.log import Log
-from features.offline.reader import LogIndex
 from recsys.config import Config
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import check_features
-from recsys.training.context import TrainingContext
-from recsys.training.time_split import slice_impressions
+from recsys.training.context import TrainingContext, make_context
 
 
 def open_training_context(config: Config, log: Log) -> TrainingContext:
@@ -23,4 +21,4 @@ def open_training_context(config: Config, log: Log) -> TrainingContext:
     check_features(config, log, model_columns(collaborative=True))
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), threads)
+    return make_context(config, log, threads=threads)

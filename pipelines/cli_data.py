@@ -96,11 +96,7 @@ def slates(
     from recsys.config import load_config
 
     read = load_config(config_path, settings).data
-    options = ReadOptions(
-        timezone=read.timezone,
-        positive_event_types=read.positive_event_types,
-        files=FileOptions(read.encoding, read.max_rejects),
-    )
+    options = ReadOptions(read, files=read.files)
     print_report(write_slates(folder, size=size, seed=seed, options=options), json_path)
 
 

@@ -51,10 +51,9 @@ def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[i
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    from pipelines.data_options import file_options
     from pipelines.unseen_data import learnt_until, load_unseen
     from recsys.registry.versions import load
 
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
-    opened = load_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
+    opened = load_unseen(versions, folder, after=learnt_until(versions), files=config.data.files)
     return tuple(one.evaluate(config).per_impression_frame() for one in opened), (0,) * len(names)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from features.clock import SECOND
 from features.errors import InputError
 from features.tables.encodings import FileOptions
 from features.tables.load import ReadOptions
@@ -16,56 +15,24 @@ from features.tables.observed import clock, doubt_of_time
 from features.tables.table_reader import DEFAULT_FILES
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.config import Config
-from recsys.encoder.text import Template
-from recsys.ranker.features import own_features
+from recsys.ranker.features import catalog_columns, own_features
 
 if TYPE_CHECKING:
     from recsys.ranker.model import Settings
 
 log = logging.getLogger(__name__)
-_ALWAYS_READ = ("title", "description")
 
 
 def read_options(config: Config) -> ReadOptions:
     """How a configuration wants tables to be read. Raises InputError where its features file cannot be used."""
-    own = own_features(config)
-    more, numbers, vectors = (own.categories(), own.numbers(), own.vectors()) if own else ({}, {}, {})
-    return ReadOptions(
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=round(config.data.click_window_minutes * 60 * SECOND),
-        categories=config.features.categories,
-        numbers=tuple(dict.fromkeys((*config.features.numbers, *numbers))),
-        vectors=tuple(dict.fromkeys((*config.features.vectors, *vectors))),
-        texts=_template_columns(config.encoder.template),
-        extra_categories=tuple(more),
-        requested_by={**numbers, **vectors, **more},
-        files=file_options(config),
-    )
-
-
-def file_options(config: Config) -> FileOptions:
-    """How a configuration wants files to be read."""
-    return FileOptions(config.data.encoding, config.data.max_rejects)
+    features = config.features
+    columns = catalog_columns(features, features.categories, config.encoder.template, own_features(config))
+    return ReadOptions(config.data, columns, config.data.files)
 
 
 def read_options_of_model(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
     """Tables read as the training of a unit read them. files: encoding of their text, and how much may be rejected."""
-    return ReadOptions(
-        timezone=settings.timezone,
-        positive_event_types=settings.positive_event_types,
-        click_window=settings.click_window,
-        categories=settings.item_categories,
-        numbers=settings.item_numbers,
-        vectors=settings.item_vectors,
-        texts=_template_columns(settings.template),
-        files=files,
-    )
-
-
-def _template_columns(template: str) -> tuple[str, ...]:
-    """Item columns that the text template names beside those that are read always."""
-    return tuple(name for name in Template.parse(template).columns if name not in _ALWAYS_READ)
+    return ReadOptions(settings.data, settings.item_columns, files)
 
 
 def moment_in(given: int | str | None, timezone: str, name: str) -> int | None:

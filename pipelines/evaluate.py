@@ -16,7 +16,6 @@ import numpy as np
 
 from features.clock import moment_text
 from features.tables.report import TableReport
-from pipelines.data_options import file_options
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.unseen_data import learnt_until, load_unseen
 from recsys.config import Config
@@ -108,7 +107,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     with watch.stage("read"):
         loaded = load(model)
         until = learnt_until([loaded])
-        (opened,) = load_unseen([loaded], folder, after=None if all_lists else until, files=file_options(config))
+        (opened,) = load_unseen([loaded], folder, after=None if all_lists else until, files=config.data.files)
     with watch.stage("evaluation"):
         evaluation = opened.evaluate(config)
         slices = _by_slice(evaluation, config)

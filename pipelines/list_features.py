@@ -15,8 +15,8 @@ from wcwidth import ljust, width
 
 from features.errors import InputError
 from features.tables.formats import find_table
-from features.tables.items import CATEGORY, build_catalog, items_reader, read_items
-from features.tables.rejects import Rejects
+from features.tables.items import CATEGORY, build_catalog, read_items
+from features.tables.load import read_table_rows
 from pipelines.data_options import read_options
 from recsys.config import Config
 from recsys.ranker.column_docs import ColumnDoc, column_docs
@@ -73,18 +73,10 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         if path is None:
             raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
         options = read_options(config)
-        reader = items_reader(
-            path, options.item_columns, timezone=options.timezone, rejects=Rejects(None), files=options.files
-        )
-        items = read_items(reader, options.item_columns)
+        items = read_items(read_table_rows(path, "items", options), options.item_columns)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
     features = feature_set(
-        categories=dict.fromkeys(categories, ()),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-        own=own,
-        reserved=model_columns(collaborative=True),
+        dict.fromkeys(categories, ()), config.features, own, reserved=model_columns(collaborative=True)
     )
     docs = column_docs(features, collaborative=config.collaborative.tables > 0)
     return FeatureList(docs, "a table with a column category" if folder is None else str(folder))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
 from features.tables.impressions import read_lists
-from features.tables.load import read_table_rows
+from features.tables.load import ReadOptions, read_table_rows
 from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
@@ -75,30 +74,27 @@ def load_items_into(
     state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
-    report = LoadReport("items")
     made: list[int] = []
     encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
     texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
     seen: set[str] = set()
     changed: set[str] = set()
-    options = read_options_of_model(unit.settings, files)
-    reading = partial(read_table_rows, path, "items", timezone=options.timezone, options=options)
-    with Load(report, path, rejects, files) as load_:
-        for checked in load_.batches(reading):
+    with Load("items", path, read_options_of_model(unit.settings, files), rejects) as loading:
+        for checked in loading.batches():
             items, refused = {}, 0
             for place, item in enumerate(read_items(checked)):
                 if reason := _long_id(item.item_id):
-                    load_.reject(checked, place, reason, "item_id", item.item_id)
+                    loading.reject(checked, place, reason, "item_id", item.item_id)
                     refused += 1
                     continue
-                report.repeats += item.item_id in seen
+                loading.report.repeats += item.item_id in seen
                 seen.add(item.item_id)
                 items[item.item_id] = item
             changed.update(state.add_items(list(items.values())))
             texts.encode(items)
-            load_.done(len(checked.rows), len(checked.rows) - refused)
-    report.encoded, report.changed = sum(made), len(changed)
-    return report
+            loading.done(len(checked.rows), len(checked.rows) - refused)
+    loading.report.encoded, loading.report.changed = sum(made), len(changed)
+    return loading.report
 
 
 def events_into(
@@ -107,55 +103,53 @@ def events_into(
     """`load_events` with everything open."""
     if "clicked" in columns_of(files_of(path, files.encoding)[0]):
         return _lists_into(state, path, rejects, files)
-    report = LoadReport("events")
-    reading = partial(read_table_rows, path, "events", timezone=state.settings.timezone, files=files)
     types: Counter[str] = Counter()
-    with Load(report, path, rejects, files) as load_:
-        for checked in load_.batches(reading):
+    with Load("events", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
+        for checked in loading.batches():
             found = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
             types.update({one["values"]: one["counts"] for one in found})
             rejected = state.add_events(read_events(checked), latest=_latest())
             for one in rejected:
-                load_.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
-            load_.done(len(checked.rows), len(checked.rows) - len(rejected))
+                loading.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
+            loading.done(len(checked.rows), len(checked.rows) - len(rejected))
         counted = {name: (rows, state.settings.is_positive(name)) for name, rows in sorted(types.items())}
-        report.warnings += tuple(type_warnings(counted, state.settings.positive_event_types))
-    return report
+        loading.report.warnings += tuple(type_warnings(counted, state.settings.data.positive_event_types))
+    return loading.report
 
 
 def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: FileOptions) -> LoadReport:
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
-    report = LoadReport("impressions")
-    with Load(report, path, rejects, files) as load_:
-        timezone = state.settings.timezone
-        reader = read_table_rows(path, "impressions", timezone=timezone, rejects=load_.rejects, files=files)
-        lists = read_lists(reader, load_.rejects)
+    with Load("impressions", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
+        reader = loading.reader(loading.rejects)
+        lists = read_lists(reader, loading.rejects)
         reader.check_rejects()
         rows = np.diff(lists.offsets)
-        report.rows = reader.n_rows
+        loading.report.rows = reader.n_rows
         for start in range(0, len(lists), AT_ONCE):
             part = list(shown_lists(lists, start, min(start + AT_ONCE, len(lists))))
             rejected = state.add_impressions(part, latest=_latest())
             for one in rejected:
-                load_.reject_list(part[one.index], one)
+                loading.reject_list(part[one.index], one)
             lost = sum(int(rows[start + one.index]) for one in rejected)
-            load_.done(0, int(rows[start : start + len(part)].sum()) - lost)
-        report.accepted += lists.repeats
-        load_.check(reader)
-    return report
+            loading.done(0, int(rows[start : start + len(part)].sum()) - lost)
+        loading.report.accepted += lists.repeats
+        loading.check(reader)
+    return loading.report
 
 
 def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_FILES) -> dict[str, int]:
     """The width of each vector column that the model reads, from the first rows of an items table that have one."""
     widths: dict[str, int] = {}
-    if not settings.item_vectors:
+    options = read_options_of_model(settings, files)
+    vectors = options.item_columns.vectors
+    if not vectors:
         return widths
-    for checked in read_table_rows(path, "items", options=read_options_of_model(settings, files)):
-        for name in settings.item_vectors:
+    for checked in read_table_rows(path, "items", options):
+        for name in vectors:
             found = checked.data.column(f"vector {name}").drop_null()
             if len(found):
                 widths.setdefault(name, len(found[0]))
-        if len(widths) == len(settings.item_vectors):
+        if len(widths) == len(vectors):
             break
     return widths
 

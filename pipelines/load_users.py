@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import orjson
 
 from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
-from features.tables.load import read_table_rows
+from features.tables.load import ReadOptions
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.loading import Load, LoadReport
 from recsys.online.open_state import open_existing_state
@@ -29,15 +28,13 @@ def users_into(
     state: OnlineState, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
     """`load_users` with everything open."""
-    report = LoadReport("users")
-    reading = partial(read_table_rows, path, "users", timezone=state.settings.timezone, files=files)
     seen: set[str] = set()
-    with Load(report, path, rejects, files) as load_:
-        for checked in load_.batches(reading):
+    with Load("users", path, ReadOptions(state.settings.data, files=files), rejects) as load:
+        for checked in load.batches():
             rows = checked.data.to_pylist()
             users = [row.pop("user_id") for row in rows]
-            report.repeats += len(users) - len(set(users) - seen)
+            load.report.repeats += len(users) - len(set(users) - seen)
             seen.update(users)
             state.add_users([(user, orjson.dumps(row, default=str)) for user, row in zip(users, rows, strict=True)])
-            load_.done(len(rows), len(rows))
-    return report
+            load.done(len(rows), len(rows))
+    return load.report

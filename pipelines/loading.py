@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from tqdm import tqdm
 
 from features.errors import InputError
 from features.online.events import Impression, RejectedEvent
-from features.tables.encodings import FileOptions
+from features.tables.load import ReadOptions, read_table_rows
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
 from features.tables.table_reader import CheckedBatch, TableReader
@@ -42,17 +43,7 @@ class LoadReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `--json`."""
-        return {
-            "table": self.table,
-            "rows": self.rows,
-            "accepted": self.accepted,
-            "changed": self.changed,
-            "encoded": self.encoded,
-            "rejected": dict(self.rejected),
-            "repeats": self.repeats,
-            "warnings": list(self.warnings),
-            "seconds": round(self.seconds, 3),
-        }
+        return {**to_jsonable_python(self), "seconds": round(self.seconds, 3)}
 
     def lines(self) -> list[str]:
         """The report for a person."""
@@ -75,37 +66,41 @@ class LoadReport:
 class Load:
     """One load under way: its rejects, its progress, its clock."""
 
-    def __init__(self, report: LoadReport, path: Path, folder: Path | None, files: FileOptions) -> None:
+    def __init__(self, table: str, path: Path, options: ReadOptions, folder: Path | None) -> None:
+        """folder: for the rows left out."""
+        self.report = LoadReport(table)
         self.rejects = Rejects(folder)
         self._folder = folder
-        self._files = files
+        self._options = options
         self._refused = 0
-        self._report = report
         self._path = path
         self._started = time.perf_counter()
-        self._bar = tqdm(desc=f"load {report.table}", unit=" rows", disable=not sys.stderr.isatty(), leave=False)
+        self._bar = tqdm(desc=f"load {table}", unit=" rows", disable=not sys.stderr.isatty(), leave=False)
 
     def __enter__(self) -> Load:
         self.rejects.__enter__()
-        self.rejects.clear((self._report.table,))
+        self.rejects.clear((self.report.table,))
         return self
 
     def __exit__(self, *error: Any) -> None:
         self.rejects.__exit__(*error)
         self._bar.close()
-        self._report.rejected = self.rejects.by_reason(self._report.table)
-        self._report.seconds = time.perf_counter() - self._started
+        self.report.rejected = self.rejects.by_reason(self.report.table)
+        self.report.seconds = time.perf_counter() - self._started
 
-    def batches(self, reading: Callable[..., TableReader]) -> Iterator[CheckedBatch]:
-        """The batches of a table, cut to a size that a transaction takes well. reading: makes a reader of it, given
-        where its rejects go.
+    def reader(self, rejects: Rejects) -> TableReader:
+        """A reader of the table."""
+        return read_table_rows(self._path, self.report.table, self._options, rejects=rejects)
+
+    def batches(self) -> Iterator[CheckedBatch]:
+        """The batches of the table, cut to a size that a transaction takes well.
 
         The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
         """
         with Rejects(self._folder) as found:
-            for _ in reading(rejects=found):
+            for _ in self.reader(found):
                 pass
-        reader = reading(rejects=self.rejects)
+        reader = self.reader(self.rejects)
         for checked in reader:
             for start in range(0, len(checked.rows), AT_ONCE):
                 part = slice(start, start + AT_ONCE)
@@ -115,23 +110,23 @@ class Load:
     def check(self, reader: TableReader) -> None:
         """What is known when a table is through. Raises InputError where more rows are rejected, by the store too, than
         is allowed."""
-        report = self._report
+        report = self.report
         report.rows = reader.n_rows
         report.warnings = tuple(reading_warnings({report.table: reader}))
-        self.rejects.check_share(report.table, self._path, report.rows, self._files, more=self._refused)
+        self.rejects.check_share(report.table, self._path, report.rows, self._options.files, more=self._refused)
 
     def done(self, rows: int, accepted: int) -> None:
         """Count rows that have been dealt with."""
-        self._report.accepted += accepted
+        self.report.accepted += accepted
         self._bar.update(rows or accepted)
 
     def reject(self, checked: CheckedBatch, place: int, reason: str, name: str, value: str) -> None:
         """Count and write down a row of a batch."""
         row = int(checked.rows[place])
-        self.rejects.add(self._report.table, Reject(str(checked.file), row, reason, name, value))
+        self.rejects.add(self.report.table, Reject(str(checked.file), row, reason, name, value))
 
     def reject_list(self, shown: Impression, why: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
         self._refused += len(shown.items) - 1
         reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
-        self.rejects.add(self._report.table, reject)
+        self.rejects.add(self.report.table, reject)

@@ -13,8 +13,6 @@ from pathlib import Path
 import mlflow
 
 from features.clock import moment_text
-from features.log import Requests
-from pipelines.data_options import file_options
 from pipelines.unseen_data import UnseenData, learnt_until, load_unseen
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
@@ -22,7 +20,7 @@ from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
-from recsys.ranker.offline_matrix import scores_over_log, unit_tables
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version, ranker_name
@@ -59,7 +57,7 @@ def promote(
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
     versions = [load(challenger.uri), load(champion.uri)]
-    opened = load_unseen(versions, folder, after=learnt_until(versions), files=file_options(config))
+    opened = load_unseen(versions, folder, after=learnt_until(versions), files=config.data.files)
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
         decision = Decision(
@@ -83,14 +81,14 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
     mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
     mlflow.log_dict(decision.as_dict(), "decision.json")
     mlflow.log_text("\n".join(decision.lines()), "decision.txt")
-    aliases.record(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
+    aliases.set_version_tags(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
     if decision.promoted:
         try:
             aliases.promote(challenger, over=champion)
         except PromotionError as error:
-            aliases.record(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
+            aliases.set_version_tags(challenger, {OUTCOME: REFUSED, "promotion.reasons": error})
             raise
-        aliases.record(challenger, {OUTCOME: decision.outcome})
+        aliases.set_version_tags(challenger, {OUTCOME: decision.outcome})
 
 
 def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
@@ -128,13 +126,7 @@ def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingC
 
 
 def _ranking(opened: UnseenData, config: Config) -> Rank:
-    unit, texts = opened.loaded.unit, opened.texts
-    tables = unit_tables(unit, opened.index, texts)
-
-    def rank(requests: Requests) -> object:
-        return scores_over_log(unit, opened.index, requests, texts, threads=config.serving.threads, tables=tables)
-
-    return rank
+    return OfflineScorer(opened.loaded.unit, opened.index, opened.texts, config.serving.threads).scores
 
 
 def _megabytes(loaded: LoadedModel) -> float:

@@ -27,7 +27,7 @@ def rebuild_tables(store: str, model_uri: str, *, at: int | str | None = None) -
     tracking.connect()
     unit = versions.load(model_uri).unit
     with open_state(store, unit.settings, create=False) as state:
-        return RebuildReport(rebuild_in(state, unit, moment_in(at, unit.settings.timezone, "at")))
+        return RebuildReport(rebuild_in(state, unit, moment_in(at, unit.settings.data.timezone, "at")))
 
 
 def rebuild_in(state: OnlineState, unit: Unit, at: int | None = None) -> Rebuilt | None:

@@ -38,7 +38,7 @@ def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Itera
     if path is None:
         return
     shown_at = dict(zip(lists.ids.decoded().tolist(), lists.time.tolist(), strict=True))
-    for checked in read_table_rows(path, "events", timezone=options.timezone, files=options.files):
+    for checked in read_table_rows(path, "events", options):
         for event in read_events(checked):
             shown = shown_at.get(event.impression_id, event.time) if event.impression_id else event.time
             yield max(event.time, shown), event

@@ -33,5 +33,5 @@ def rollback(*, name: str = "recsys") -> Rollback:
     """Give the alias `champion` of NAME-ranker back to the version that had it before the latest promotion."""
     tracking.connect()
     undone, champion = aliases.rollback(ranker_name(name))
-    aliases.record(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
+    aliases.set_version_tags(undone, {"promotion.rolled_back": datetime.now(UTC).isoformat(timespec="seconds")})
     return Rollback(undone, champion)

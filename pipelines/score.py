@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,8 +36,7 @@ from features.tables.rejects import Rejects
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
 from recsys.metrics.rank_order import ordered
-from recsys.ranker.matrix import ItemTexts
-from recsys.ranker.offline_matrix import scores_over_log, unit_tables
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,6 @@ class ScoreReport:
         ]
 
 
-@dataclass
-class _Counts:
-    requests: int = 0
-    rows_out: int = 0
-    unknown_users: int = 0
-    unknown_items: int = 0
-
-
 def score(
     folder: Path,
     candidates: Path,
@@ -100,11 +92,11 @@ def score(
     CandidateReader(candidates, files=files).check()
     tracking.connect()
     loaded = versions.load(model)
-    moment = moment_in(at, loaded.unit.settings.timezone, "at")
+    default_time = moment_in(at, loaded.unit.settings.data.timezone, "at")
     batch = _Batch(
         loaded,
         candidates,
-        int(started.timestamp() * 1e6) if moment is None else moment,
+        int(started.timestamp() * 1e6) if default_time is None else default_time,
         top_k,
         threads or os.cpu_count() or 1,
         files,
@@ -131,11 +123,11 @@ def score(
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is to be ranked by which version, with everything open. moment: of requests without a time."""
+    """Candidates and the version that ranks them. default_time: of requests without a time, microseconds."""
 
     loaded: versions.LoadedModel
     candidates: Path
-    moment: int
+    default_time: int
     top_k: int | None
     threads: int
     files: FileOptions
@@ -146,14 +138,14 @@ class _Batch:
         data, tables = load_log(folder, read_options_of_model(unit.settings, self.files), rejects=out / REJECTS)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
-        index, texts = LogIndex(data), unit.texts(data.catalog)
+        scorer = OfflineScorer(unit, LogIndex(data), unit.texts(data.catalog), self.threads)
         with Rejects(out / REJECTS) as rejects:
-            timezone = unit.settings.timezone
+            timezone = unit.settings.data.timezone
             reader = CandidateReader(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
-            counts = self._score(reader, index, texts, out)
+            counts = self._score(reader, scorer, out)
             for warning in reader.warnings:
                 log.info("warning: %s", warning)
-            if not counts.requests:
+            if not counts["requests"]:
                 raise InputError(
                     f"candidates {str(self.candidates)!r}: none of its {reader.n_rows:,} rows can be ranked: "
                     f"{', '.join(f'{n:,} x {reason}' for reason, n in reader.rejected.items())}"
@@ -162,41 +154,41 @@ class _Batch:
             "models": {"ranker": self.loaded.ranker.uri, "encoder": self.loaded.encoder.uri},
             "data_fingerprint": tables.fingerprint,
             "trained_on_fingerprint": unit.settings.data_fingerprint,
-            "requests": counts.requests,
+            "requests": counts["requests"],
             "rows_in": reader.n_rows,
-            "rows_out": counts.rows_out,
+            "rows_out": counts["rows_out"],
             "rejected": reader.rejected,
             "repeats": reader.n_repeats,
-            "unknown_users": counts.unknown_users,
-            "unknown_items": counts.unknown_items,
+            "unknown_users": counts["unknown_users"],
+            "unknown_items": counts["unknown_items"],
             "top_k": self.top_k,
             "warnings": [*tables.warnings, *reader.warnings],
-            "at": moment_text(self.moment),
+            "at": moment_text(self.default_time),
         }
 
-    def _score(self, reader: CandidateReader, index: LogIndex, texts: ItemTexts, folder: Path) -> _Counts:
-        unit = self.loaded.unit
-        counts, tables = _Counts(), unit_tables(unit, index, texts)
+    def _score(self, reader: CandidateReader, scorer: OfflineScorer, folder: Path) -> Counter[str]:
+        """Write a file of ranked rows for each chunk of candidates; the numbers that the manifest holds."""
+        counts = Counter[str]()
         with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-            for part, chunk in enumerate(reader):
-                requests = requests_of(chunk, index.log, self.moment)
-                scores = scores_over_log(unit, index, requests, texts, threads=self.threads, tables=tables)
+            for number, chunk in enumerate(reader):
+                requests = requests_of(chunk, scorer.index.log, self.default_time)
+                scores = scorer.scores(requests)
                 table = _table(chunk, scores, reader.id_column, self.top_k)
-                pq.write_table(table, folder / f"part-{part:05d}.parquet", compression="zstd")
-                counts.requests += len(chunk)
-                counts.rows_out += len(table)
-                counts.unknown_users += int((requests.user < 0).sum())
-                counts.unknown_items += int((requests.item < 0).sum())
+                pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
+                counts["requests"] += len(chunk)
+                counts["rows_out"] += len(table)
+                counts["unknown_users"] += int((requests.user < 0).sum())
+                counts["unknown_items"] += int((requests.item < 0).sum())
                 bar.update(len(scores))
         return counts
 
 
-def requests_of(chunk: CandidateChunk, data: Log, moment: int) -> Requests:
-    """A chunk in the log's codes; `moment` is the time of requests without one."""
+def requests_of(chunk: CandidateChunk, data: Log, default_time: int) -> Requests:
+    """A chunk in the log's codes; `default_time` is the time of requests without one."""
     queries = chunk.query if any(query is not None for query in chunk.query) else None
     return Requests(
         data.user_codes(chunk.user),
-        np.where(chunk.time == NO_TIME, moment, chunk.time),
+        np.where(chunk.time == NO_TIME, default_time, chunk.time),
         chunk.offsets,
         data.catalog.codes(chunk.item),
         queries,

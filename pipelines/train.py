@@ -29,7 +29,6 @@ from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
@@ -223,7 +222,7 @@ def _register(
     name: str,
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
-    texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
+    texts = [text for text in chain.item_texts if text]
     served = trained.live
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
@@ -240,32 +239,25 @@ def _settings(
     chain: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
 ) -> Settings:
     config, times = chain.config, chain.log.impressions.requests.time
-    options, own = read_options(config), own_features(config)
+    own = own_features(config)
     return Settings(
         columns=ranked.rankers["ranker"].columns,
         categories=dict(ranked.vocabularies),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-        known_at=config.features.known_at,
-        allow_known_after=config.features.allow_known_after,
+        inputs=config.features,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=options.click_window,
-        event_delay=chain.delay,
+        data=config.data,
         collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
         encoder_fingerprint=trained.live.fingerprint,
-        encoder_learnt_until=trained.live_learnt_until,
+        encoder_trained_until=trained.live_learnt_until,
         training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
         final_training=config.final_training,
         trained_until=int(times.max() if config.final_training else times[chain.sliced.valid].max()),
-        own_features=own.fingerprint if own else None,
-        own_source=own.source if own else None,
+        custom_features=own.fingerprint if own else None,
+        custom_source=own.source if own else None,
     )
 
 

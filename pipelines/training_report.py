@@ -105,7 +105,6 @@ def _contributions(chain: TrainingContext, ranked: RankerResult) -> ShapSummary:
 def _examples(chain: TrainingContext, ranked: RankerResult, comparison: MethodComparison) -> ListExamples | None:
     if comparison.method not in RANKERS or comparison.over not in RANKERS:
         return None
-    length = chain.config.encoder.history_length
-    histories = chain.index.histories(ranked.test.requests, length=length, delay=chain.delay)
+    histories = chain.index.histories(ranked.test.requests)
     before, after = (ranked.scores(method, threads=chain.threads) for method in (comparison.over, comparison.method))
     return list_examples(before, after, ranked.test, histories.items, chain.log.catalog)

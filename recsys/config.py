@@ -10,45 +10,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from features.definitions.custom_file import CustomFeatures, read_custom_features
-from features.tables.encodings import check_encoding
+from features.definitions.settings import FeatureSettings
+from features.tables.data_settings import DataSettings
+from features.tables.encodings import FileOptions, check_encoding
 from recsys.errors import ConfigError
 
-
-def _positive(weights: dict[int, float]) -> dict[int, float]:
-    for label, weight in weights.items():
-        if label < 1 or not weight > 0:
-            raise ValueError(f"expected weights above 0 of labels from 1, found {label}: {weight:g}")
-    return weights
-
-
-LabelWeights = Annotated[dict[int, float], AfterValidator(_positive)]
+LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
 
-class ConfigSection(BaseModel):
+class ConfigSection(BaseModel, frozen=True, extra="forbid"):
     """A part of the configuration: frozen, and strict about the names of its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-
-class DataConfig(ConfigSection):
+class DataConfig(DataSettings, ConfigSection):
     """How the input tables are read."""
 
-    timezone: str = "UTC"
-    """Zone of times without one, and of hour and weekday; an IANA name. docs/columns.md: times when clocks change."""
-    positive_event_types: tuple[str, ...] | None = None
-    """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
-    click_window_minutes: float = Field(30.0, gt=0)
-    """How long after its list an event can be the click of that list's item."""
-    event_delay_seconds: float = Field(0.0, ge=0)
-    """How old events are when they become known; every read at t is made at t minus this."""
     encoding: Annotated[str, AfterValidator(check_encoding)] = "utf-8"
     """Encoding of text files (CSV, TSV, JSON lines), a name that Python knows."""
     max_rejects: float = Field(0.5, ge=0, le=1)
     """Largest share of a table's rows that may be rejected; more is an error."""
+
+    @property
+    def files(self) -> FileOptions:
+        """How files are read."""
+        return FileOptions(self.encoding, self.max_rejects)
 
 
 class SlicesConfig(ConfigSection):
@@ -161,25 +150,15 @@ class EncoderConfig(ConfigSection):
     pretraining: PretrainingConfig = PretrainingConfig()
 
 
-class FeaturesConfig(ConfigSection):
+class FeaturesConfig(FeatureSettings, ConfigSection):
     """Which item columns become features beside the built-in catalogue."""
 
     categories: tuple[str, ...] | None = None
     """Categorical item columns; None is every text column with repeated values that is not title or description."""
-    numbers: tuple[str, ...] = ()
-    """Numeric item columns, known when the item is published."""
-    vectors: tuple[str, ...] = ()
-    """Item columns of fixed-size vectors, compared with the history's mean."""
-    smoothing: float = Field(20.0, gt=0)
-    """Impressions that the catalogue's rate counts for in a smoothed rate."""
     max_category_values: int = Field(200, ge=1)
     """Most frequent values of a categorical column that get a code of their own; the others are missing."""
     file: str | None = None
     """Python file with features of your own, in the words of `features.definitions.custom`; see docs/features.md."""
-    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
-    """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
-    allow_known_after: tuple[str, ...] = ()
-    """Columns or features that may be known only afterwards; the audit reports their gain apart."""
 
     @cached_property
     def custom(self) -> CustomFeatures | None:

@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save_file
 from features.arrays import Float32, Float64
 from features.exact import to_grid
 from features.log import Requests
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
+from features.tables.data_settings import settings_to_json
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from pipelines.simulate import simulate
@@ -33,11 +34,10 @@ from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
 from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_ranker
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
-from recsys.ranker.model import Settings, read_settings
+from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import resolve_features, table_settings
-from recsys.training.time_split import slice_impressions
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
 ROWS = 200
@@ -70,9 +70,8 @@ class Golden:
     def matrix_of(self, requests: Requests) -> Float32:
         """The ranker's columns of some requests."""
         settings = self.settings
-        histories = self.index.histories(requests, length=settings.history_length, delay=0)
-        reader = self.index.reader(requests, histories, delay=0, timezone=settings.timezone)
-        names, matrix = candidate_matrix(settings.features(), self.head, reader, self.texts, None, self.source, delay=0)
+        reader = self.index.reader(requests)
+        names, matrix = candidate_matrix(settings.features(), self.head, reader, self.texts, None, self.source)
         assert names == settings.columns
         return matrix
 
@@ -92,7 +91,7 @@ def read_golden() -> Golden:
     terms = load_lexical(FOLDER / "lexical.json").transform(item_texts(log.catalog, settings.template))
     return Golden(
         settings,
-        LogIndex(log),
+        LogIndex(log, OfflineSettings(settings.data, settings.history_length)),
         latest(log.impressions.requests),
         ItemTexts(arrays["vectors"], terms),
         head,
@@ -152,7 +151,7 @@ def write_golden() -> None:
     shutil.rmtree(data / "truth")
     config = load_config(None, SETTINGS)
     log, tables = load_log(data, read_options(config))
-    chain = TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    chain = make_context(config, log)
     vectors = random_vectors(len(log.catalog) + 1, 1)
     lexical = fit_lexical(item_texts(log.catalog, config.encoder.template), config.lexical)
     requests = latest(log.impressions.requests)
@@ -170,7 +169,7 @@ def write_golden() -> None:
         RequestTables(edge, made),
     )
     lexical.save(FOLDER / "lexical.json")
-    (FOLDER / "unit.json").write_text(settings.model_dump_json(indent=1), encoding="utf-8")
+    (FOLDER / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")
     _write_arrays(golden)
     _train(chain, golden, config)
     matrix = golden.matrix
@@ -184,15 +183,10 @@ def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
     return Settings(
         columns=tuple(column.name for column in columns),
         categories=dict(vocabularies),
-        numbers=(),
-        vectors=(),
-        smoothing=config.features.smoothing,
+        inputs=config.features,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=read_options(config).click_window,
-        event_delay=0,
+        data=config.data,
         collaborative=table_settings(chain),
         encoder="models:/golden-encoder/1",
         encoder_fingerprint="0" * 32,

@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from features.log import Log
-from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options
 from pipelines.simulate import simulate
@@ -25,9 +24,8 @@ from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.ranker.model import Settings, Unit
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import RankerResult, lexical_stage, ranker_stage
-from recsys.training.time_split import slice_impressions
 
 SETTINGS = (
     "ranker.max_trees=20",
@@ -108,7 +106,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
     simulate(data, users=users, items=items, impressions=impressions, seed=3)
     config = load_config(None, SETTINGS)
     log, tables = load_log(data, read_options(config))
-    chain = TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    chain = make_context(config, log)
     texts = item_texts(log.catalog, config.encoder.template)
     words = sorted({word.lower() for text in texts for word in text.split() if word.isalpha()})
     encoder = small_encoder(folder / "base", words, config).with_table([text for text in texts if text])
@@ -118,15 +116,10 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
     settings = Settings(
         columns=ranker.columns,
         categories=dict(ranked.vocabularies),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
+        inputs=config.features,
         history_length=config.encoder.history_length,
         template=config.encoder.template,
-        timezone=config.data.timezone,
-        positive_event_types=config.data.positive_event_types,
-        click_window=read_options(config).click_window,
-        event_delay=chain.delay,
+        data=config.data,
         collaborative=ranked.texts.collaborative,
         encoder="models:/small-encoder/1",
         encoder_fingerprint=encoder.fingerprint,

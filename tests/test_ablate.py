@@ -16,7 +16,7 @@ from trained_site import TrainedSite
 
 from features.arrays import Float32
 from features.log import Events, Impressions, Log, Requests
-from features.offline.reader import LogIndex, OfflineReader
+from features.offline.reader import LogIndex
 from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
@@ -39,9 +39,8 @@ from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import ranker_stage
-from recsys.training.time_split import slice_impressions
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
 
@@ -250,9 +249,7 @@ def test_a_timed_line_computes_the_columns_of_its_training_to_the_bit(site: Smal
 
 
 def read(timed: TimedVariant, requests: Requests, chain: TrainingContext) -> Float32:
-    histories = chain.index.histories(requests, length=50, delay=chain.delay)
-    reader: OfflineReader = chain.index.reader(requests, histories, delay=chain.delay, timezone="UTC")
-    return timed.matrix(reader, delay=chain.delay)
+    return timed.matrix(chain.index.reader(requests))
 
 
 def test_a_line_without_text_asks_no_text_model(site: SmallSite) -> None:
@@ -284,7 +281,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()
-    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    return make_context(config, log)
 
 
 def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:

@@ -13,6 +13,7 @@ from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError, StoreMissing
 from features.stores.lmdb_store import LmdbStore
+from features.tables.data_settings import DataSettings
 from pipelines import audit, cli, refresh_collaborative, serve
 from pipelines import train as training
 from pipelines.data_options import moment_in
@@ -114,7 +115,7 @@ def test_a_time_without_a_zone_is_in_the_zone_that_is_named() -> None:
 def in_new_york(trained: TrainedSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the registered ranker be one whose data is of New York."""
     loaded = versions.load(MODEL)
-    settings = loaded.unit.settings.model_copy(update={"timezone": "America/New_York"})
+    settings = loaded.unit.settings.model_copy(update={"data": DataSettings(timezone="America/New_York")})
     there = replace(loaded, unit=replace(loaded.unit, settings=settings))
     monkeypatch.setattr(versions, "load", lambda uri: there)
 

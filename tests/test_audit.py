@@ -36,9 +36,8 @@ from recsys.encoder.training.train import train_encoder
 from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
-from recsys.training.context import TrainingContext
+from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import encoder_course, lexical_stage
-from recsys.training.time_split import slice_impressions
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
 
@@ -96,9 +95,8 @@ def test_a_count_strictly_before_t_is_not_found(context: AuditContext) -> None:
 
 def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> None:
     data = context.chain.config.data.model_copy(update={"event_delay_seconds": 600.0})
-    delayed = replace(
-        context, chain=replace(context.chain, config=context.chain.config.model_copy(update={"data": data}))
-    )
+    config = context.chain.config.model_copy(update={"data": data})
+    delayed = replace(context, chain=make_context(config, context.log))
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
     assert future_injection(delayed).findings == ()
     found(future_injection(with_feature(delayed, strict)), "item_clicks_strict")
@@ -177,7 +175,7 @@ def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditCo
     """The context with a numeric item column as a feature. values: (n_items,)."""
     catalog = replace(context.log.catalog, numbers={name: np.append(values, np.nan)})
     log = replace(context.log, catalog=catalog)
-    chain = replace(context.chain, log=log, index=LogIndex(log))
+    chain = replace(context.chain, log=log, index=LogIndex(log, context.chain.index.settings))
     return with_feature(
         replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), within_list=True)
     )
@@ -288,7 +286,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
-    return TrainingContext(config, log, slice_impressions(log.impressions, config.slices), LogIndex(log), 1)
+    return make_context(config, log)
 
 
 def encoded(chain: TrainingContext, states: tuple[ScheduledEncoder, ...]) -> AuditContext:

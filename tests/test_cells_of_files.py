@@ -15,6 +15,7 @@ import pytest
 
 from features.errors import InputError
 from features.tables.encodings import FileOptions, check_encoding, open_text
+from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log, validate
 from features.tables.rejects import Rejects
 from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, USERS
@@ -103,10 +104,10 @@ def test_a_category_is_joined_from_its_list_whatever_reads_it(tmp_path: Path, te
         }
     )
     texts = ("category",) if "category" in template else ()
-    log = load_log(directory(tmp_path / "lists", table), ReadOptions(texts=texts))[0]
+    log = load_log(directory(tmp_path / "lists", table), ReadOptions(item_columns=CatalogColumns(texts=texts)))[0]
     joined = ["A" if v == ["A", None] else "|".join(v or []) for v in (lists[k % 4] for k in range(40))]  # type: ignore[arg-type]
     plain = rows_of("item_id,title,category\n", lambda k: f"{k},T{k},{joined[k]}")
-    same = load_log(directory(tmp_path / "plain", plain), ReadOptions(texts=texts))[0]
+    same = load_log(directory(tmp_path / "plain", plain), ReadOptions(item_columns=CatalogColumns(texts=texts)))[0]
     found, expected = log.catalog.categories["category"], same.catalog.categories["category"]
     assert found.values == expected.values == ("A", "B")
     assert found.codes.codes.tolist() == expected.codes.codes.tolist()

@@ -25,7 +25,7 @@ from pipelines.train import train
 from recsys.config import load_config
 from recsys.encoder.text import item_texts
 from recsys.online.open_state import open_state
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
@@ -88,7 +88,7 @@ def newest(site: TrainedSite, loaded: versions.LoadedModel) -> tuple[Log, Impres
     log, _ = load_log(site.data, read_options_of_model(loaded.unit.settings))
     lists = log.impressions.take(slice_impressions(log.impressions, site.config.slices).test[-60:])
     texts = loaded.unit.texts(log.catalog)
-    scores = scores_over_log(loaded.unit, LogIndex(log), lists.requests, texts, threads=1)
+    scores = OfflineScorer(loaded.unit, LogIndex(log), texts, threads=1).scores(lists.requests)
     names = [np.repeat(lists.ids, lists.requests.lengths()), log.catalog.ids[lists.requests.item]]
     return log, lists, pd.Series(scores, pd.MultiIndex.from_arrays(names))
 

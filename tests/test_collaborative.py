@@ -14,10 +14,11 @@ from small_unit import SmallSite, small_site
 from features.arrays import NO_TIME, Float32
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import Log, Requests
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import IncomingEvent
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
+from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import collaborative_matrix
@@ -25,7 +26,7 @@ from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
 from recsys.online.open_state import open_state
-from recsys.ranker.offline_matrix import build_matrix, unit_tables
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService, stored_tables
 
@@ -94,8 +95,9 @@ def columns(tables: CollaborativeSnapshot, history: list[list[int]], shown: list
     past = ragged(history)
     vectors = np.vstack([TEXTS, np.full((1, 2), np.nan)]).astype(np.float32)
     spread = tables.to_global_codes(np.arange(4, dtype=np.int32), 5)
-    found = Histories(past, np.zeros(len(past.codes), np.int64))
-    return collaborative_matrix(Fixed(spread), requests, found, vectors, delay=0)
+    reader = LogIndex(make_log([], [])).reader(requests)
+    reader.histories = Histories(past, np.zeros(len(past.codes), np.int64))
+    return collaborative_matrix(Fixed(spread), reader, vectors)
 
 
 def test_co_click_columns_are_mean_best_and_last_over_the_history() -> None:
@@ -123,9 +125,8 @@ def text_vectors(log: Log) -> Float32:
 
 
 def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
-    index, vectors = LogIndex(log), text_vectors(log)
-    past = index.histories(requests, delay=delay)
-    return collaborative_matrix(OfflineSnapshots(index, vectors, SETTINGS), requests, past, vectors, delay=delay)
+    index, vectors = LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))), text_vectors(log)
+    return collaborative_matrix(OfflineSnapshots(index, vectors, SETTINGS), index.reader(requests), vectors)
 
 
 @pytest.mark.kernels
@@ -209,10 +210,8 @@ def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_las
     service = RankService(unit, state, ranker="r/1", encoder="e/1")
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
-    names, expected = build_matrix(
-        unit.features, unit.encoder, index, requests, texts, unit_tables(unit, index, texts), delay=0, timezone="UTC"
-    )
-    chosen = [names.index(name) for name in COLLABORATIVE_COLUMNS]
+    expected = OfflineScorer(unit, index, texts, threads=2).matrix(requests)
+    chosen = [unit.settings.columns.index(name) for name in COLLABORATIVE_COLUMNS]
     applied, made = 0, 0
     for i in range(len(requests)):
         due = int(np.searchsorted(log.events.time, requests.time[i]))

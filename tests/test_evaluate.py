@@ -19,7 +19,7 @@ from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
 from recsys.metrics.ranking import METRICS
-from recsys.registry.run_queries import data_folder, recorded_lists
+from recsys.registry.run_queries import FORMAT, FORMAT_TAG, LISTS, data_folder, recorded_lists
 from recsys.registry.versions import load
 
 CONFIG = load_config(None, ("evaluation.resamples=100", "threads=1"))
@@ -151,6 +151,17 @@ def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
     with pytest.raises(RunNotFound, match="registered no ranker"):
         empty = mlflow.MlflowClient().create_run(encoder["experiment_id"].iloc[0])
         compare(empty.info.run_id, MODEL, CONFIG, folder=trained.data)
+
+
+def test_an_evaluation_of_another_format_is_refused(trained: TrainedSite) -> None:
+    client = mlflow.MlflowClient()
+    recorded = client.get_run(recorded_lists(trained.report.run_id).run_id)
+    assert recorded.data.tags[FORMAT_TAG] == FORMAT
+    later = client.create_run(recorded.info.experiment_id).info.run_id
+    client.log_text(later, "of a later format", LISTS)
+    client.set_tag(later, FORMAT_TAG, "2")
+    with pytest.raises(RunNotFound, match=r"expected an evaluation of format 1, found 2; .* `recsys evaluate`"):
+        recorded_lists(later)
 
 
 def test_both_commands_print_and_write_their_reports(

@@ -13,6 +13,7 @@ from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
+from features.tables.data_settings import DataSettings
 from features.tables.event_types import canonical_type, doubt_of, is_click
 from features.tables.load import ReadOptions, load_log
 
@@ -37,7 +38,7 @@ def test_a_view_is_no_click_however_it_is_spelled(spelled: str, tmp_path: Path) 
 
 def test_named_positive_types_are_compared_without_case_and_blanks(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ["Purchase", "purchase ", "ADD  to cart", "like"])
-    _, report = load_log(folder, ReadOptions(positive_event_types=(" PURCHASE", "Add To Cart")))
+    _, report = load_log(folder, ReadOptions(DataSettings(positive_event_types=(" PURCHASE", "Add To Cart"))))
     assert report.event_types == {
         "add to cart": (1, True),
         "click": (1, False),
@@ -90,7 +91,7 @@ def test_a_type_that_says_the_opposite_of_a_click_is_asked_about(name: str, doub
     _, report = load_log(folder_of(tmp_path, [name]))
     asked = [warning for warning in report.warnings if f"of type {canonical_type(name)!r} count as clicks" in warning]
     assert len(asked) == (doubt is not None)
-    _, report = load_log(folder_of(tmp_path, [name]), ReadOptions(positive_event_types=("click",)))
+    _, report = load_log(folder_of(tmp_path, [name]), ReadOptions(DataSettings(positive_event_types=("click",))))
     assert not any("count as clicks" in warning for warning in report.warnings)
 
 
@@ -104,11 +105,11 @@ def test_the_online_store_counts_a_spelling_as_its_type(tmp_path: Path) -> None:
     assert reads[1] == Count("like", ITEM)
     assert Last("VIEW", ITEM).event_type == "view"
     store = LmdbStore(tmp_path / "store")
-    state = OnlineState.open(store, StoreSettings(reads, positive_event_types=("Like",)))
+    state = OnlineState.open(store, StoreSettings(reads=reads, data=DataSettings(positive_event_types=("Like",))))
     kinds = ("View", "LIKE", " like ", "click", "x" * 70)
     rejected = state.add_events([IncomingEvent("u", "a", place * SECOND, kind) for place, kind in enumerate(kinds)])
     assert [(one.index, one.code) for one in rejected] == [(4, "bad_event_type")]
     reader = OnlineReader(state, "u", None, ["a"], now=60 * SECOND)
     assert [reader.count(read).tolist() for read in reads] == [[2], [2]]
-    OnlineState.open(store, StoreSettings(reads, positive_event_types=(" like",)))
+    OnlineState.open(store, StoreSettings(reads=reads, data=DataSettings(positive_event_types=(" like",))))
     store.close()

@@ -22,6 +22,7 @@ from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
+from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from pipelines.chain import open_training_context
 from pipelines.cli import cli
@@ -117,7 +118,7 @@ def log_of(folder: Path, column: str) -> Log:
     shown = [("1", "u", NOON + 10, item, int(item == "b")) for item in "abcdef"]
     columns = ["impression_id", "user_id", "timestamp", "item_id", "clicked"]
     pd.DataFrame(shown, columns=columns).to_csv(folder / "impressions.csv", index=False)
-    return load_log(folder, ReadOptions(categories=(column,)))[0]
+    return load_log(folder, ReadOptions(item_columns=CatalogColumns(categories=(column,))))[0]
 
 
 def matrices(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -125,11 +126,11 @@ def matrices(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
     log = log_of(folder, column)
     features = catalogue(categories={column: ("x", "y", "z")})
     index, requests = LogIndex(log), log.impressions.requests
-    offline = index.reader(requests, index.histories(requests, length=50, delay=0), delay=0, timezone="UTC")
+    offline = index.reader(requests)
     store = LmdbStore(folder / "store")
-    state = OnlineState.open(store, StoreSettings(required_aggregates(features), categories=(column,)))
-    options = ReadOptions(categories=(column,))
-    for checked in read_table_rows(folder / "items.csv", "items", options=options):
+    state = OnlineState.open(store, StoreSettings(reads=required_aggregates(features), categories=(column,)))
+    options = ReadOptions(item_columns=CatalogColumns(categories=(column,)))
+    for checked in read_table_rows(folder / "items.csv", "items", options):
         state.add_items(list(read_items(checked)))
     for checked in read_table_rows(folder / "events.csv", "events"):
         state.add_events(read_events(checked))

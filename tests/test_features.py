@@ -35,7 +35,8 @@ from features.definitions.custom_file import read_custom_features
 from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
 from features.log import UNKNOWN, Log
 from features.matrix.columns import feature_matrix
-from features.offline.reader import LogIndex, OfflineReader
+from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
+from features.tables.data_settings import DataSettings
 
 NOON = 12 * 60
 A, B, C, D = range(4)  # brands: acme, acme and bolt, none, bolt
@@ -50,8 +51,8 @@ def tiny_log() -> Log:
 
 
 def reader_of(log: Log, user: int, items: tuple[int, ...], minute: int, timezone: str = "UTC") -> OfflineReader:
-    index, requests = LogIndex(log), make_requests([Shown(user, minute, items)])
-    return index.reader(requests, index.histories(requests), timezone=timezone)
+    index = LogIndex(log, OfflineSettings(DataSettings(timezone=timezone)))
+    return index.reader(make_requests([Shown(user, minute, items)]))
 
 
 def value(
@@ -125,8 +126,8 @@ def test_the_clock_changes_within_a_day_of_the_batch() -> None:
     # Berlin goes from 02:00 to 03:00 on 29 March 2026 at 01:00 UTC; day 20541 since 1970
     sunday = 20_541 * 1440
     requests = [Shown(0, sunday + minute, (A,)) for minute in (-60, 30, 59, 60, 90, 1440)]
-    index, asked = LogIndex(make_log([], [])), make_requests(requests)
-    reader = index.reader(asked, index.histories(asked), timezone="Europe/Berlin")
+    index = LogIndex(make_log([], []), OfflineSettings(DataSettings(timezone="Europe/Berlin")))
+    reader = index.reader(make_requests(requests))
     minutes = [0.0, 1.5, 1 + 59 / 60, 3.0, 3.5, 2.0]
     np.testing.assert_array_equal(Hour().compute(reader), minutes)
     assert Weekday().compute(reader).tolist() == [6.0] * 5 + [0.0]
@@ -164,7 +165,7 @@ def test_a_planted_feature_that_counts_the_click_itself_differs_from_the_strict_
         def compute(self, reader: OfflineReader) -> np.ndarray:
             late = make_requests([Shown(0, 0, (A,))])
             late.time[:] = reader.requests.time + 1
-            return reader.index.reader(late, reader.histories).count(Count(CLICK, ITEM)).astype(np.float64)
+            return reader.index.reader(late).count(Count(CLICK, ITEM)).astype(np.float64)
 
     def moves_when_the_present_is_taken_away(measure: object) -> bool:
         events = tiny_log.events

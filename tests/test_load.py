@@ -25,7 +25,7 @@ from pipelines.load import events_into, load_items_into
 from pipelines.load_users import load_users, users_into
 from pipelines.loading import LoadReport
 from recsys.online.open_state import open_state, required_store_settings
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
@@ -64,7 +64,7 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
     requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))
     texts = site.unit.texts(log.catalog)
-    expected = scores_over_log(site.unit, LogIndex(log), requests, texts, threads=1).reshape(len(users), -1)
+    expected = OfflineScorer(site.unit, LogIndex(log), texts, threads=1).scores(requests).reshape(len(users), -1)
     ids = log.catalog.ids[candidates].tolist()
     for user, row in zip(users, expected, strict=True):
         user_id = None if user < 0 else log.users[user]

@@ -27,7 +27,7 @@ from recsys.errors import ConfigError
 from recsys.metrics.bootstrap import mean_intervals
 from recsys.metrics.ranking import METRICS, list_metrics
 from recsys.mlflow_evaluator.evaluator import RankerEvaluator
-from recsys.ranker.offline_matrix import build_matrix, unit_tables
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
 from recsys.training.time_split import slice_impressions
 
@@ -171,19 +171,10 @@ def ranker_rows(trained: TrainedSite) -> pd.DataFrame:
     log, _ = load_log(trained.data, read_options(trained.config))
     index, texts = LogIndex(log), unit.texts(log.catalog)
     test = log.impressions.take(slice_impressions(log.impressions, trained.config.slices).test)
-    names, matrix = build_matrix(
-        unit.settings.features(),
-        unit.encoder,
-        index,
-        test.requests,
-        texts,
-        unit_tables(unit, index, texts),
-        delay=unit.settings.event_delay,
-        timezone=unit.settings.timezone,
-    )
+    matrix = OfflineScorer(unit, index, texts, threads=2).matrix(test.requests)
     owner = test.requests.request_of_row()
     user = np.append(log.users, None)[test.requests.row_user()]  # the code of an unknown user is -1
-    return pd.DataFrame(matrix.astype("float64"), columns=list(names)).assign(
+    return pd.DataFrame(matrix.astype("float64"), columns=list(unit.settings.columns)).assign(
         impression_id=test.ids[owner], user_id=user, clicked=test.label
     )
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offline_values import offline_values
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
 from features.arrays import NO_TIME
@@ -25,8 +26,8 @@ from features.definitions.builtin import catalogue
 from features.errors import InputError
 from features.log import UNKNOWN, Log, chunk_bounds
 from features.matrix.columns import feature_matrix
-from features.offline.matrix import log_matrix
-from features.offline.reader import LogIndex, OfflineReader
+from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
+from features.tables.data_settings import DataSettings
 
 KEYS: tuple[Key, ...] = (GLOBAL, ITEM, USER, USER_ITEM, ("brand",), ("user", "brand"))
 EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",), vectors=("image",))
@@ -34,7 +35,7 @@ EVERYTHING = catalogue(categories={"brand": ("acme", "cord")}, numbers=("price",
 
 def reader_of(log: Log, shown: list[Shown], delay: int = 0) -> OfflineReader:
     index, requests = LogIndex(log), make_requests(shown)
-    return index.reader(requests, index.histories(requests, delay=delay), delay=delay)
+    return index.with_settings(OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))).reader(requests)
 
 
 def matches(log: Log, by: Key, user: int, item: int, event_user: int, event_item: int) -> int:
@@ -134,9 +135,10 @@ def test_the_matrix_is_the_same_at_any_chunk_and_number_of_threads(
     events: list[Happening], old: list[Happening], shown: list[Shown], rows: int, threads: int
 ) -> None:
     index, requests = LogIndex(make_log(events + old, shown)), make_requests(shown)
-    names, whole = feature_matrix(EVERYTHING, index.reader(requests, index.histories(requests)))
+    names, whole = feature_matrix(EVERYTHING, index.reader(requests))
     assert whole.shape == (requests.n_rows, len(names))
-    assert log_matrix(EVERYTHING, index, requests, chunk_rows=rows, threads=threads)[1].tobytes() == whole.tobytes()
+    index = index.with_settings(OfflineSettings(threads=threads))
+    assert offline_values(EVERYTHING, index, requests, rows).tobytes() == whole.tobytes()
 
 
 @settings(max_examples=50, deadline=None)
@@ -170,7 +172,5 @@ def test_a_window_that_cells_do_not_divide_is_refused() -> None:
         Count(CLICK, ITEM, 25)
 
 
-def test_log_matrix_of_no_requests_has_no_rows() -> None:
-    index, requests = LogIndex(make_log([], [])), make_requests([])
-    names, matrix = log_matrix(EVERYTHING, index, requests)
-    assert matrix.shape == (0, len(names))
+def test_no_requests_have_no_chunks() -> None:
+    assert list(LogIndex(make_log([], [])).chunks(make_requests([]), (Count(CLICK, ITEM),))) == []

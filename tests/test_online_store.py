@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from offline_values import offline_values
 from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
 
 from features.arrays import NO_TIME, Float32
@@ -26,8 +27,7 @@ from features.definitions.event_measures import CountOf, Feature
 from features.errors import InputError, StoreError, TimeOrderError
 from features.log import Catalog, Log
 from features.matrix.columns import feature_matrix
-from features.offline.matrix import log_matrix
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import Impression, IncomingEvent
 from features.online.items import StoredItem
 from features.online.reader import OnlineReader
@@ -36,6 +36,8 @@ from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.stores.open import open_store
 from features.tables.click_matching import ClickedRows, add_unmatched_clicks, match_clicks
+from features.tables.data_settings import DataSettings
+from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log
 
 EVERYTHING = (
@@ -54,7 +56,7 @@ def settings_for(
 ) -> StoreSettings:
     return StoreSettings(
         reads=(*required_aggregates(features), *reads),
-        event_delay=delay,
+        data=DataSettings(event_delay_seconds=delay / 1e6),
         categories=("brand",),
         numbers=("price",),
         vectors=(("image", 5),),
@@ -122,8 +124,11 @@ def online_matrix(state: OnlineState, shown: Sequence[Shown], features: Sequence
 
 
 def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0) -> Float32:
-    index, requests = LogIndex(log), make_requests(list(shown))
-    return log_matrix(EVERYTHING, index, requests, delay=delay)[1]
+    index, requests = (
+        LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))),
+        make_requests(list(shown)),
+    )
+    return offline_values(EVERYTHING, index, requests)
 
 
 @settings(max_examples=40, deadline=None)
@@ -430,13 +435,13 @@ def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: 
 
 @pytest.mark.shared
 def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState, shared_data: Path) -> None:
-    log, _ = load_log(shared_data / "amazon-office", ReadOptions(categories=("brand",)))
+    log, _ = load_log(shared_data / "amazon-office", ReadOptions(item_columns=CatalogColumns(categories=("brand",))))
     features = catalogue(categories={"brand": log.catalog.categories["brand"].values[:50]})
     index, n = LogIndex(log), 300
     chosen = np.arange(len(log.impressions) - 4000, len(log.impressions) - 4000 + n)
     requests = log.impressions.requests.take(chosen)
-    expected = log_matrix(features, index, requests)[1]
-    wanted = StoreSettings(required_aggregates(features), categories=("brand",))
+    expected = offline_values(features, index, requests)
+    wanted = StoreSettings(reads=required_aggregates(features), categories=("brand",))
     events, users = log.events, [*log.users, None]
     brand = log.catalog.categories["brand"]
     items = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from offline_values import offline_values
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
 from small_unit import SETTINGS, SmallSite, always, small_site
 
@@ -17,14 +19,13 @@ from features.definitions.custom_file import load_custom_features, read_custom_f
 from features.definitions.event_measures import CountOf, Feature, FeatureFunction, WeightedCount
 from features.errors import InputError
 from features.log import Log
-from features.offline.matrix import log_matrix
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from recsys.config import load_config
 from recsys.errors import ModelError
 from recsys.ranker.model import Unit, load_unit, read_settings
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
 
@@ -44,7 +45,7 @@ def one(name: str, measure: str, further: str = "") -> str:
 
 def value(measure: FeatureFunction, log: Log, *, item: int, at: int) -> float:
     requests = make_requests([Shown(0, at, (item,))])
-    return float(log_matrix((Feature("it", "It.", measure),), LogIndex(log), requests)[1][0, 0])
+    return float(offline_values((Feature("it", "It.", measure),), LogIndex(log), requests)[0, 0])
 
 
 def test_weights_of_several_types_are_added_up() -> None:
@@ -154,7 +155,7 @@ def chain_of(folder: Path, body: str, *further: str) -> TrainingContext:
     site = small_site()
     config = load_config(None, (*settings_of(written(folder, body)), *further))
     log, _ = load_log(with_prices(site, folder), read_options(config))
-    return TrainingContext(config, log, site.chain.sliced, LogIndex(log), 1)
+    return replace(site.chain, config=config, log=log, index=LogIndex(log))
 
 
 @pytest.mark.parametrize(
@@ -194,17 +195,17 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     changes = {
         "columns": ranker.columns,
         "categories": dict(ranked.vocabularies),
-        "own_features": own.fingerprint,
-        "own_source": own.source,
+        "custom_features": own.fingerprint,
+        "custom_source": own.source,
     }
     unit = Unit(site.unit.settings.model_copy(update=changes), ranker, always(site.unit.encoder), site.unit.lexical)
     unit.save(tmp_path / "unit")
     (tmp_path / "mine.py").write_text("nothing of the kind")
     loaded = load_unit(tmp_path / "unit", site.unit.encoder)
     assert loaded.features == unit.features
-    assert set(loaded.settings.item_categories) >= {"maker", "category"}
+    assert set(loaded.settings.item_columns.named_categories) >= {"maker", "category"}
     log, _ = load_log(tmp_path, read_options_of_model(loaded.settings))
-    scores = scores_over_log(loaded, LogIndex(log), ranked.test.requests, ranked.texts.latest, threads=1)
+    scores = OfflineScorer(loaded, LogIndex(log), ranked.texts.latest, threads=1).scores(ranked.test.requests)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))
 
     (tmp_path / "unit" / "features.py").write_text(own.source.replace("days(7)", "days(1)"))
@@ -216,7 +217,7 @@ def test_a_window_of_the_file_looks_at_the_past_alone() -> None:
     feature = read_custom_features(EXAMPLE).features[3]
     log = make_log([Happening(0, 0, 1, "like"), Happening(0, 0, 5, "view")], [])
     requests = make_requests([Shown(0, 1, (0,)), Shown(0, 5, (0,)), Shown(0, 6, (0,))])
-    matrix = log_matrix((feature,), LogIndex(log), requests)[1]
+    matrix = offline_values((feature,), LogIndex(log), requests)
     assert matrix[:, 0].tolist() == [0.0, 3.0, 4.0]
     assert requests.time[0] == MINUTE
 

@@ -23,7 +23,7 @@ from pipelines.train import train
 from recsys.config import load_config
 from recsys.metrics.ranking import list_metrics
 from recsys.online.open_state import open_state
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
@@ -78,7 +78,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     log, _ = load_log(data, read_options_of_model(loaded.unit.settings))
     test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])
     texts = loaded.unit.texts(log.catalog)
-    scores = scores_over_log(loaded.unit, LogIndex(log), test.requests, texts, threads=1)
+    scores = OfflineScorer(loaded.unit, LogIndex(log), texts, threads=1).scores(test.requests)
     ids = np.repeat(test.ids, test.requests.lengths())
     index = pd.MultiIndex.from_arrays([ids, log.catalog.ids[test.requests.item]])
     found = report.evaluation

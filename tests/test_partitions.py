@@ -54,8 +54,8 @@ def test_item_columns_may_be_folders_and_values_are_decoded(tmp_path: Path) -> N
     write(tmp_path / "items" / "category=Bread%20%2F%20Cakes" / "year=2023", "1.csv", [{"item_id": "a", "title": "A"}])
     write(tmp_path / "items" / "category=Tea" / "year=2024", "1.csv", [{"item_id": "b", "title": "B"}])
     (checked_a, checked_b) = list(read_table_rows(tmp_path / "items", "items"))
-    assert checked_a.data.to_pylist()[0]["category"] == "Bread / Cakes"
-    assert checked_b.data.to_pylist()[0]["category"] == "Tea"
+    assert checked_a.data.to_pylist()[0]["category category"] == "Bread / Cakes"
+    assert checked_b.data.to_pylist()[0]["category category"] == "Tea"
     types = columns_of(files_of(tmp_path / "items")[0])
     assert (types["category"], types["year"]) == (pa.string(), pa.float64())
 

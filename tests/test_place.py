@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
 from features.arrays import Float32, Int64
-from features.matrix.within_list import places
+from features.matrix.within_list import percentile_and_zscore
 
 pytestmark = pytest.mark.kernels
 
@@ -22,7 +22,7 @@ def flat(rows: list[list[float]]) -> tuple[Float32, Int64]:
 
 def place(rows: list[list[float]]) -> tuple[Float32, Float32]:
     column, offsets = flat(rows)
-    percentile, z_score = places(column[None], offsets)
+    percentile, z_score = percentile_and_zscore(column[None], offsets)
     return percentile[0], z_score[0]
 
 

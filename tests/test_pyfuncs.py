@@ -26,7 +26,7 @@ from pipelines.data_options import read_options_of_model
 from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, item_texts
 from recsys.ranker.column_names import TEXT_SCORE
-from recsys.ranker.offline_matrix import unit_matrix
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
 from recsys.registry.golden_requests import load_golden
 
@@ -91,8 +91,8 @@ def test_the_encoder_gives_the_text_score_that_the_ranker_reads(trained: Trained
     log, _ = load_log(trained.data, read_options_of_model(unit.settings))
     index, texts = LogIndex(log), unit.texts(log.catalog)
     requests = log.impressions.take(np.arange(len(log.impressions) - 20, len(log.impressions))).requests
-    read = unit_matrix(unit, index, requests, texts, threads=1)
-    histories = index.histories(requests, length=unit.settings.history_length, delay=unit.settings.event_delay)
+    scorer = OfflineScorer(unit, index, texts, threads=1)
+    read, histories = scorer.matrix(requests), scorer.reader(requests).histories
     written = item_texts(log.catalog, unit.settings.template)
     assert max(len(histories.items.row(i)) for i in range(len(requests))) > 0
     items = pd.read_parquet(trained.data / "items.parquet").set_index("item_id")

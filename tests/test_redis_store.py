@@ -526,7 +526,9 @@ def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidat
 ) -> None:
     ids = [f"item {number}" for number in range(1000)]
     with closing(RedisStore(place)) as store:
-        wanted = StoreSettings(required_aggregates(catalogue(categories={"brand": ("a", "b")})), categories=("brand",))
+        wanted = StoreSettings(
+            reads=required_aggregates(catalogue(categories={"brand": ("a", "b")})), categories=("brand",)
+        )
         state = OnlineState.open(store, wanted)
         state.add_items([StoredItem(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
         state.add_events([IncomingEvent("u0", item_id, number) for number, item_id in enumerate(ids)])

@@ -19,7 +19,7 @@ from features.tables.load import load_log
 from pipelines.data_options import read_options_of_model
 from pipelines.score import score
 from recsys.metrics.rank_order import ordered
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
 
 
@@ -44,7 +44,7 @@ def test_batch_gives_the_scores_of_the_evaluation(trained: TrainedSite, candidat
     unit = versions.load(MODEL).unit
     log, _ = load_log(trained.data, read_options_of_model(unit.settings))
     lists = log.impressions.take(np.flatnonzero(np.isin(log.impressions.ids, found.index.levels[0].to_numpy(object))))
-    expected = scores_over_log(unit, LogIndex(log), lists.requests, unit.texts(log.catalog), threads=1)
+    expected = OfflineScorer(unit, LogIndex(log), unit.texts(log.catalog), threads=1).scores(lists.requests)
     ids = np.repeat(lists.ids, lists.requests.lengths())
     pairs = pd.MultiIndex.from_arrays([ids, log.catalog.ids[lists.requests.item]])
     assert len(found) == len(expected)

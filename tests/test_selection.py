@@ -16,7 +16,7 @@ from recsys.config import RankerConfig as Settings
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 from recsys.ranker.model import Unit
-from recsys.ranker.offline_matrix import scores_over_log
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.stages import ranker_stage
 
 NAMES = ("signal", "weaker", "noise", "more_noise")
@@ -90,5 +90,5 @@ def test_a_version_computes_the_features_that_are_left() -> None:
     )
     left = {feature.name for feature in unit.features}
     assert left == {feature.name for feature in site.unit.features} - set(ranked.selection.dropped)
-    scores = scores_over_log(unit, LogIndex(site.log), ranked.test.requests, ranked.texts.latest, threads=1)
+    scores = OfflineScorer(unit, LogIndex(site.log), ranked.texts.latest, threads=1).scores(ranked.test.requests)
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))

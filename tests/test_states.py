@@ -7,7 +7,7 @@ import pytest
 from small_unit import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from recsys.encoder.scoring import untrained_head
 from recsys.encoder.snapshots import (
     BEGINNING,
@@ -22,7 +22,8 @@ from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.encoder.vector_table import empty_table
 from recsys.ranker.column_names import ENCODER_COLUMNS
-from recsys.ranker.offline_matrix import build_matrix, matrix_over_states
+from recsys.ranker.matrix import ranker_columns
+from recsys.ranker.offline_matrix import build_matrix, build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
 
 SECOND = 1_000_000
@@ -112,20 +113,19 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     over_time = RepresentationSchedule(
         (ScheduledEncoder(BEGINNING, None, first), ScheduledEncoder(middle, None, second)), texts, terms, collaborative
     )
-    given = {"delay": 0, "timezone": "UTC"}
-    names, found = matrix_over_states(site.unit.features, over_time, index, lists, **given)
+    names = [column.name for column in ranker_columns(site.unit.features, collaborative=True)]
+    found = build_matrix_by_encoder(site.unit.features, over_time, index, lists)
     later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
     for model, rows in ((first, ~later), (second, later)):
         alone = RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), texts, terms, collaborative)
-        _, expected = build_matrix(
-            site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index), **given
-        )
+        expected = build_matrix(site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index))
         assert np.array_equal(found[rows], expected[rows], equal_nan=True)
+        parallel, tables = index.with_settings(OfflineSettings(threads=3)), alone.tables(0, index)
+        chunked = build_matrix(site.unit.features, model, parallel, lists, alone.of(0), tables, chunk_rows=7)
+        assert chunked.tobytes() == expected.tobytes()
     changed = [name for i, name in enumerate(names) if not np.array_equal(found[later, i], expected[later, i], True)]
     assert changed == []
-    _, other = build_matrix(
-        site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index), **given
-    )
+    other = build_matrix(site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index))
     differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}
     assert differing <= set(ENCODER_COLUMNS)
     assert {"text_score", "text_similarity_best", "audience_similarity"} <= differing

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from features.arrays import NO_TIME
 from features.errors import InputError
 from features.log import Log
+from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions
-from features.tables.items import last_of_each
+from features.tables.items import CatalogColumns, last_of_each
 from features.tables.load import ReadOptions, TableReport, load_log, read_table_rows, validate
 
 MINUTE = 60_000_000
@@ -98,7 +99,7 @@ def test_the_first_event_within_the_click_window_is_the_click(tmp_path: Path, se
 def test_a_longer_click_window_joins_later_events(tmp_path: Path) -> None:
     folder = directory(tmp_path, impressions=LISTS + "i,u,60,a,1\ni,u,60,b,0\n", events=EVENTS + "u,a,5000\n")
     assert load_log(folder)[1].added == 1
-    assert load_log(folder, ReadOptions(click_window=90 * MINUTE))[1].added == 0
+    assert load_log(folder, ReadOptions(DataSettings(click_window_minutes=90)))[1].added == 0
 
 
 def test_only_the_first_event_on_the_item_is_the_click_and_the_next_one_is_another(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_history_events_count_as_clicks_and_are_not_dated(tmp_path: Path) -> Non
     log, report = load_log(folder)
     assert (list(log.events.positive), list(log.events.dated)) == ([True, False, True], [False, True, True])
     assert report.first == 70_000_000
-    log, report = load_log(folder, ReadOptions(positive_event_types=("view", "gift")))
+    log, report = load_log(folder, ReadOptions(DataSettings(positive_event_types=("view", "gift"))))
     assert list(log.events.positive) == [True, True, False]
     assert any("['gift']" in warning for warning in report.warnings)
 
@@ -286,7 +287,10 @@ def test_item_columns_are_read_as_what_they_are_named(tmp_path: Path) -> None:
     folder = directory(tmp_path, events=EVENTS + "u,a,60\n")
     (folder / "items.csv").unlink()
     items.to_parquet(folder / "items.parquet")
-    log, report = load_log(folder, ReadOptions(numbers=("price",), vectors=("image",), texts=("brand", "title")))
+    log, report = load_log(
+        folder,
+        ReadOptions(item_columns=CatalogColumns(numbers=("price",), vectors=("image",), texts=("brand", "title"))),
+    )
     catalog = log.catalog
     assert report.categories == ("brand", "category")
     category = catalog.categories["category"]
@@ -297,24 +301,28 @@ def test_item_columns_are_read_as_what_they_are_named(tmp_path: Path) -> None:
     np.testing.assert_array_equal(catalog.vectors["image"][:3], [[np.nan] * 2, [1, 2], [3, 4]])
     assert list(catalog.texts["brand"]) == ["p", "p", "p", "q", "q", ""]
     assert list(catalog.texts) == ["brand"]
-    only = load_log(folder, ReadOptions(categories=("code",)))[0].catalog.categories
+    only = load_log(folder, ReadOptions(item_columns=CatalogColumns(categories=("code",))))[0].catalog.categories
     assert sorted(only) == ["category", "code"]
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("columns", "said"),
     [
-        (ReadOptions(numbers=("price",)), "expected a column 'price' in items (named in numbers), found"),
-        (ReadOptions(categories=("brand",)), "expected a column 'brand' in items (named in categories), found"),
-        (ReadOptions(texts=("body",)), "expected a column 'body' in items (named in the text template), found"),
-        (ReadOptions(vectors=("image",)), "expected a column 'image' in items (named in vectors), found"),
-        (ReadOptions(timezone="Nowhere"), "timezone: expected an IANA name"),
+        (CatalogColumns(numbers=("price",)), "expected a column 'price' in items (named in numbers), found"),
+        (CatalogColumns(categories=("brand",)), "expected a column 'brand' in items (named in categories), found"),
+        (CatalogColumns(texts=("body",)), "expected a column 'body' in items (named in the text template), found"),
+        (CatalogColumns(vectors=("image",)), "expected a column 'image' in items (named in vectors), found"),
     ],
 )
-def test_a_named_column_that_is_not_there_is_an_error(tmp_path: Path, options: ReadOptions, said: str) -> None:
+def test_a_named_column_that_is_not_there_is_an_error(tmp_path: Path, columns: CatalogColumns, said: str) -> None:
     with pytest.raises(InputError) as caught:
-        load_log(directory(tmp_path, events=EVENTS + "u,a,60\n"), options)
+        load_log(directory(tmp_path, events=EVENTS + "u,a,60\n"), ReadOptions(item_columns=columns))
     assert said in str(caught.value)
+
+
+def test_an_unknown_timezone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="timezone: expected an IANA name"):
+        load_log(directory(tmp_path, events=EVENTS + "u,a,60\n"), ReadOptions(DataSettings(timezone="Nowhere")))
 
 
 def test_numeric_columns_of_a_csv_are_no_categories(tmp_path: Path) -> None:
@@ -477,7 +485,7 @@ def test_lists_and_clicks_equal_a_plain_loop(
         with pytest.raises(InputError):
             load_log(folder)
         return
-    log, _ = load_log(folder, ReadOptions(click_window=4_000_000, files=FileOptions(max_rejects=1)))
+    log, _ = load_log(folder, ReadOptions(DataSettings(click_window_minutes=4 / 60), files=FileOptions(max_rejects=1)))
     expected = sorted(good, key=lambda list_: ((agreed[list_] or ("", 0))[1], list(good).index(list_)))
     assert lists(log) == [(f"i{list_}", list(good[list_].items())) for list_ in expected]
     found = [(user or "", item, time // 1_000_000) for user, item, time, _ in events(log)]
@@ -486,16 +494,17 @@ def test_lists_and_clicks_equal_a_plain_loop(
 
 def test_one_table_can_be_read_alone(tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("item_id,title,brand\n1,a,x\n2,b,y\n")
-    (checked,) = read_table_rows(tmp_path / "new.csv", "items")
+    (checked,) = read_table_rows(
+        tmp_path / "new.csv", "items", ReadOptions(item_columns=CatalogColumns(categories=("brand",)))
+    )
     assert checked.data.to_pylist()[1] == {
         "item_id": "2",
         "title": "b",
         "description": None,
         "published_at": None,
-        "brand": "y",
+        "category brand": "y",
+        "category category": None,
     }
-    (checked,) = read_table_rows(tmp_path / "new.csv", "items", options=ReadOptions(categories=("brand",)))
-    assert checked.data.column("category brand").to_pylist() == ["x", "y"]
     with pytest.raises(ValueError, match="table: expected one of"):
         read_table_rows(tmp_path / "new.csv", "item")
 
@@ -523,5 +532,5 @@ def test_real_sets_have_the_counts_of_their_description(shared_data: Path, name:
 
 def test_a_template_that_names_the_category_reads_tables_without_one(tmp_path: Path) -> None:
     folder = directory(tmp_path, impressions=LISTS + "1,u,2024-01-01,a,1\n1,u,2024-01-01,b,0\n")
-    log, _ = load_log(folder, ReadOptions(texts=("category",)))
+    log, _ = load_log(folder, ReadOptions(item_columns=CatalogColumns(texts=("category",))))
     assert "category" not in log.catalog.texts or not any(log.catalog.texts["category"])

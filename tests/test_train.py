@@ -12,7 +12,6 @@ from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import moment_text
-from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.audit import unit_context
 from pipelines.data_options import read_options
@@ -24,7 +23,7 @@ from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
-from recsys.training.context import TrainingContext
+from recsys.training.context import make_context
 from recsys.training.stages import RANKERS, check_no_label_leak, encoder_course, ranker_stage
 from recsys.training.time_split import slice_impressions
 
@@ -157,7 +156,7 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
     label[rows] = np.roll(label[rows], 1)
     texts = []
     for one in (log, replace(log, impressions=replace(log.impressions, label=label))):
-        chain = TrainingContext(trained.config, one, sliced, LogIndex(one), 1)
+        chain = replace(make_context(trained.config, one), sliced=sliced)
         texts.append(ranker_stage(chain, always(encoder), lexical).rankers["ranker"].booster.model_to_string())
     assert texts[0] == texts[1]
 
@@ -171,8 +170,8 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
     assert final.encoder.fingerprint != plain.encoder.fingerprint
     assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
     assert final.ranker.booster.num_trees() == plain.ranker.booster.num_trees()
-    assert plain.settings.encoder_learnt_until < plain.settings.trained_until < times.max()
-    assert final.settings.encoder_learnt_until == final.settings.trained_until == times.max()
+    assert plain.settings.encoder_trained_until < plain.settings.trained_until < times.max()
+    assert final.settings.encoder_trained_until == final.settings.trained_until == times.max()
     version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
     assert "figures are of the models before" in version.tags["final_training"]
     assert final.settings.final_training
@@ -180,7 +179,7 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
     unit = versions.load(MODEL).unit
-    learnt = unit.settings.encoder_learnt_until
+    learnt = unit.settings.encoder_trained_until
     assert learnt is not None
     chain = unit_context(trained.data, unit, trained.config).chain
     times = chain.log.impressions.requests.time
@@ -188,6 +187,6 @@ def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(tr
     sizes = [len(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
     assert sum(sizes) == (times > learnt).sum()
     assert sizes[0] > sizes[2] > sizes[1]
-    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_learnt_until": int(times.max())}))
+    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_trained_until": int(times.max())}))
     with pytest.raises(InputError, match=r"learnt labels up to .*, so only later lists can be audited"):
         unit_context(trained.data, everything, trained.config)

@@ -165,6 +165,10 @@ class FeatureReader(Protocol):
         """Each request's latest clicked items before its time."""
 
     @property
+    def delay(self) -> int:
+        """Microseconds that an event needs to become known."""
+
+    @property
     def timezone(self) -> str:
         """IANA name of the zone of hour and weekday."""
 

@@ -90,7 +90,7 @@ class CounterAggregation:
     def rule(self) -> Rule:
         """How arrivals of a user and an item become what is counted."""
         usable = [self.is_click(kind) and self.is_dated(kind) for kind in range(len(self.kinds))]
-        return Rule(usable.__getitem__, ROW_KIND, SHOWN_KIND, self.settings.click_window)
+        return Rule(usable.__getitem__, ROW_KIND, SHOWN_KIND, self.settings.data.click_window)
 
     @cached_property
     def needs_impression_ledger(self) -> bool:

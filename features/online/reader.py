@@ -75,11 +75,12 @@ class OnlineReader:
 
         Raises TimeOrderError for a time before the newest event, StoreError where the store cannot be read.
         """
-        self.timezone = state.settings.timezone
+        self.delay = state.settings.data.event_delay
+        self.timezone = state.settings.data.timezone
         self._counts: dict[Count, Int64] = {}
         with state.snapshot() as (snapshot, meta):
             self.time = state.moment(meta, time, now, skew=skew)
-            self._moment = self.time - state.settings.event_delay
+            self._moment = self.time - self.delay
             overlay, counting = state.overlay(snapshot, meta, self._moment), state.counting(meta)
             if history is None:
                 past = _history(snapshot, overlay, counting, user_id, self._moment)

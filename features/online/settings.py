@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import orjson
+from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from features.definitions.aggregates import Aggregate, Count, First, Last
 from features.errors import StoreError
+from features.tables.data_settings import DataSettings, settings_from_json, settings_to_json
 from features.tables.event_types import canonical_type, is_click
 
-FORMAT = 1
-_READS: dict[str, type[Last] | type[First]] = {"last": Last, "first": First}
+_AGGREGATES: dict[str, type[Aggregate]] = {"count": Count, "last": Last, "first": First}
 
 
-@dataclass(frozen=True)
-class StoreSettings:
-    """How events are counted. reads: every question that the store answers. positive_event_types: what is a click, None
-    for all but view and impression. event_delay, click_window: microseconds. timezone: of hour and weekday.
+def _to_list(aggregate: Aggregate) -> list[Any]:
+    name = next(name for name, kind in _AGGREGATES.items() if type(aggregate) is kind)
+    return [name, aggregate.event_type, aggregate.key, aggregate.window if isinstance(aggregate, Count) else None]
+
+
+def _from_list(value: Aggregate | list[Any]) -> Aggregate:
+    if not isinstance(value, list):
+        return value
+    name, event_type, key, window = value
+    arguments = (event_type, tuple(key), window) if name == "count" else (event_type, tuple(key))
+    return _AGGREGATES[name](*arguments)
+
+
+class StoreSettings(BaseModel):
+    """How events are counted. reads: every question that the store answers. data: how its events are understood.
     history_length: items that a history holds. categories, numbers: item columns that features read. vectors: vector
     columns and their widths.
     """
 
-    reads: tuple[Aggregate, ...]
-    positive_event_types: tuple[str, ...] | None = None
-    event_delay: int = 0
-    click_window: int = 30 * 60 * 1_000_000
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reads: tuple[Annotated[Aggregate, PlainSerializer(_to_list), PlainValidator(_from_list)], ...]
+    data: DataSettings = DataSettings()
     history_length: int = 50
-    timezone: str = "UTC"
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     vectors: tuple[tuple[str, int], ...] = ()
 
     def is_positive(self, event_type: str) -> bool:
         """Whether events of a type count as clicks; `history` always does."""
-        return is_click(event_type, self.positive_event_types)
+        return is_click(event_type, self.data.positive_event_types)
 
     def to_bytes(self) -> bytes:
         """The settings as JSON, for the store."""
-        return orjson.dumps(self._as_dict())
+        return settings_to_json(self).encode()
 
     def check_serves(self, wanted: StoreSettings) -> None:
         """Raise StoreError unless a store of these settings answers whatever one of `wanted` would."""
-        own, other = (_canonical(one.positive_event_types) for one in (self, wanted))
-        self._check_equal("positive_event_types", own, other)
-        for name in ("event_delay", "click_window", "history_length", "timezone"):
-            self._check_equal(name, getattr(self, name), getattr(wanted, name))
+        for (name, stored), asked in zip(self._to_equal().items(), wanted._to_equal().values(), strict=True):
+            if stored != asked:
+                raise StoreError(
+                    f"the online store was made with {name} {stored!r}, but {asked!r} is wanted; "
+                    "load items and events into a new store"
+                )
         for name in ("categories", "numbers", "vectors", "reads"):
             missing = [value for value in getattr(wanted, name) if value not in getattr(self, name)]
             if missing:
@@ -56,58 +67,23 @@ class StoreSettings:
                     "load items and events into a new store"
                 )
 
-    def _check_equal(self, name: str, own: object, wanted: object) -> None:
-        if own != wanted:
-            raise StoreError(
-                f"the online store was made with {name} {own!r}, but {wanted!r} is wanted; "
-                "load items and events into a new store"
-            )
-
-    def _as_dict(self) -> dict[str, Any]:
+    def _to_equal(self) -> dict[str, Any]:
+        """What has to be the same in a store and for its reader; times in microseconds."""
+        positive = self.data.positive_event_types
         return {
-            "format": FORMAT,
-            "reads": [_read_as_list(read) for read in self.reads],
-            "positive_event_types": self.positive_event_types,
-            "event_delay": self.event_delay,
-            "click_window": self.click_window,
+            "positive_event_types": None if positive is None else tuple(sorted({*map(canonical_type, positive)})),
+            "event_delay": self.data.event_delay,
+            "click_window": self.data.click_window,
             "history_length": self.history_length,
-            "timezone": self.timezone,
-            "categories": self.categories,
-            "numbers": self.numbers,
-            "vectors": self.vectors,
+            "timezone": self.data.timezone,
         }
 
 
 def settings_from(data: bytes) -> StoreSettings:
-    """The settings of `StoreSettings.to_bytes`; StoreError for another format."""
-    tree = orjson.loads(data)
-    if tree["format"] != FORMAT:
+    """The settings of `StoreSettings.to_bytes`, of format 1 too; StoreError for another format."""
+    try:
+        return settings_from_json(StoreSettings, data)
+    except ValueError as error:
         raise StoreError(
-            f"the online store has format {tree['format']!r}, expected {FORMAT}; load items and events into a new store"
-        )
-    positive = tree["positive_event_types"]
-    return StoreSettings(
-        tuple(_read_from_list(*read) for read in tree["reads"]),
-        None if positive is None else tuple(positive),
-        tree["event_delay"],
-        tree["click_window"],
-        tree["history_length"],
-        tree["timezone"],
-        tuple(tree["categories"]),
-        tuple(tree["numbers"]),
-        tuple((column, width) for column, width in tree["vectors"]),
-    )
-
-
-def _canonical(types: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return None if types is None else tuple(sorted({canonical_type(one) for one in types}))
-
-
-def _read_as_list(read: Aggregate) -> list[Any]:
-    if isinstance(read, Count):
-        return ["count", read.event_type, read.key, read.window]
-    return ["last" if isinstance(read, Last) else "first", read.event_type, read.key, None]
-
-
-def _read_from_list(name: str, what: str, by: list[str], window: int | None) -> Aggregate:
-    return Count(what, tuple(by), window) if name == "count" else _READS[name](what, tuple(by))
+            f"settings of the online store: {error}; fill a new store with `recsys load-items` and `recsys load-events`"
+        ) from error

@@ -254,7 +254,7 @@ class OnlineState:
         newest = max(newest, meta.newest)
         if newest == NO_TIME:
             return
-        horizon = newest - self.settings.event_delay
+        horizon = newest - self.settings.data.event_delay
         total = Counter(dict(changes))
         for change, count in pop_visible(transaction, horizon):
             total[change] += count
@@ -270,7 +270,7 @@ class OnlineState:
         meta, counting = _meta(transaction), self._counting_with(transaction, ())
         keys = [item_key(item.item_id) for item in items]
         known = dict(zip(keys, transaction.get_many(keys), strict=True))
-        horizon = meta.newest if meta.newest == NO_TIME else meta.newest - self.settings.event_delay
+        horizon = meta.newest if meta.newest == NO_TIME else meta.newest - self.settings.data.event_delay
         changed = []
         for key, item in zip(keys, items, strict=True):
             before, after = known[key], item.pack()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.arrays import Int8, Int32, Int64
+from features.arrays import Int32, Int64
 from features.log import Events
 from features.tables.events import CLICK, deduplicate
 
@@ -82,23 +82,10 @@ def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches)
     time = events.time.copy()
     matched = matches.event >= 0
     np.maximum.at(time, matches.event[matched], clicked.time[matched])
-    extra = np.flatnonzero(~matched)
-    n, n_extra = len(events), len(extra)
-    user = np.concatenate([events.user, clicked.user[extra]])
-    item = np.concatenate([events.item, clicked.item[extra]])
-    time = np.concatenate([time, clicked.time[extra]])
-    kind: Int8 = np.concatenate([events.type, np.full(n_extra, events.types.index(CLICK), np.int8)])
-    kept = deduplicate(user, item, kind, time, np.full(len(time), -1, np.int32))
-    kept[:n] = True
-    order = np.flatnonzero(kept)
-    order = order[np.lexsort((kind[order], user[order], item[order], time[order]))]
-    every = np.ones(n_extra, np.bool_)
-    return Events(
-        user[order],
-        item[order],
-        time[order],
-        kind[order],
-        events.types,
-        np.concatenate([events.positive, every])[order],
-        np.concatenate([events.dated, every])[order],
-    ), int(kept[n:].sum())
+    rows = np.flatnonzero(~matched)
+    click, every = np.full(len(rows), events.types.index(CLICK), np.int8), np.ones(len(rows), np.bool_)
+    added = Events(clicked.user[rows], clicked.item[rows], clicked.time[rows], click, events.types, every, every)
+    both = replace(events, time=time).with_added(added)
+    kept = deduplicate(both.user, both.item, both.type, both.time, np.full(len(both), -1, np.int32))
+    kept[: len(events)] = True
+    return both.take(np.flatnonzero(kept)).sorted(), int(kept[len(events) :].sum())

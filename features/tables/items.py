@@ -33,12 +33,17 @@ class CatalogColumns:
     of its kind, for the error that it is missing.
     """
 
-    categories: tuple[str, ...] | None
-    numbers: tuple[str, ...]
-    vectors: tuple[str, ...]
-    texts: tuple[str, ...]
+    categories: tuple[str, ...] | None = None
+    numbers: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     extra_categories: tuple[str, ...] = ()
     requested_by: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def named_categories(self) -> tuple[str, ...]:
+        """The categorical columns that are named, sorted."""
+        return tuple(sorted({*(self.categories or ()), *self.extra_categories}))
 
     def required(self, kind: Kind, option: str, names: Iterable[str]) -> list[ColumnSpec]:
         """Columns that the file must have. option: what names them unless `requested_by` says otherwise."""
@@ -76,7 +81,7 @@ def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataTyp
         for name in columns.texts
         if name not in _PLAIN
     ]
-    named = dict.fromkeys((*(columns.categories or ()), *columns.extra_categories))
+    named = columns.named_categories
     further += columns.required("category", "categories", named)
     if columns.categories is None:
         words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
@@ -120,7 +125,7 @@ def _category_columns(data: pa.Table, columns: CatalogColumns) -> tuple[str, ...
     for name in read:
         column = data.column(f"category {name}")
         filled = len(column) - column.null_count
-        named = name in (columns.categories or ()) or name in columns.extra_categories
+        named = name in columns.named_categories
         if named or (filled and (name == CATEGORY or looks_categorical(_distinct(column), filled))):
             chosen.append(name)
     return tuple(sorted(chosen))
@@ -156,8 +161,8 @@ def build_catalog(items: ItemsTable, vocabulary: pa.Array) -> Catalog:
 
 def strings(array: pa.Array | pa.ChunkedArray) -> Strings:
     """An Arrow text column as an object array of Python strings."""
-    texts: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
-    return texts.astype(object)
+    found: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return found.astype(object)
 
 
 def _texts(data: pa.Table, name: str) -> Strings:

@@ -7,7 +7,6 @@ pass each, batch by batch. What is held for a row of events or impressions is it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from features.arrays import Int32
 from features.errors import InputError
 from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.click_matching import ClickedRows, Matches, add_unmatched_clicks, match_clicks
+from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions
 from features.tables.events import EventRows, event_types, read_events, types_found
 from features.tables.formats import find_table
@@ -36,45 +36,26 @@ from features.tables.report import (
     repeat_warnings,
     type_warnings,
 )
-from features.tables.schema import EVENTS, IMPRESSIONS, TABLES, USERS
+from features.tables.schema import TABLES
 from features.tables.string_codes import sorted_union
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 from features.tables.users import attributes, read_users
 
 __all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
 
-MINUTE = 60_000_000
-
 
 @dataclass(frozen=True)
 class ReadOptions:
     """How the tables are read.
 
-    timezone: IANA name of the zone of times that have none. positive_event_types: what counts as a click; None is all
-    but view and impression. click_window: microseconds. categories, numbers, vectors, texts: further item columns;
-    categories None is every text column whose values repeat. extra_categories: categories beside those. requested_by:
-    what names a column, where that is not the option of its kind. files: encoding, and how much may be rejected. now:
-    microseconds, by which a time is in the future; None is the clock's.
+    data: how times and events are understood. item_columns: the further columns of the items table. files: encoding,
+    and how much may be rejected. now: microseconds, by which a time is in the future; None is the clock's.
     """
 
-    timezone: str = "UTC"
-    positive_event_types: tuple[str, ...] | None = None
-    click_window: int = 30 * MINUTE
-    categories: tuple[str, ...] | None = None
-    numbers: tuple[str, ...] = ()
-    vectors: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    extra_categories: tuple[str, ...] = ()
-    requested_by: Mapping[str, str] = field(default_factory=dict)
+    data: DataSettings = field(default_factory=DataSettings)
+    item_columns: CatalogColumns = field(default_factory=CatalogColumns)
     files: FileOptions = DEFAULT_FILES
     now: int | None = None
-
-    @property
-    def item_columns(self) -> CatalogColumns:
-        """The further item columns."""
-        return CatalogColumns(
-            self.categories, self.numbers, self.vectors, self.texts, self.extra_categories, self.requested_by
-        )
 
 
 @dataclass(frozen=True)
@@ -140,29 +121,24 @@ def validate(folder: Path, options: ReadOptions | None = None, *, rejects: Path 
 
 
 def read_table_rows(
-    path: Path,
-    table: str,
-    *,
-    timezone: str = "UTC",
-    rejects: Rejects | None = None,
-    options: ReadOptions | None = None,
-    files: FileOptions = DEFAULT_FILES,
+    path: Path, table: str, options: ReadOptions | None = None, *, rejects: Rejects | None = None
 ) -> TableReader:
     """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `CheckedBatch`es.
 
-    table: items, events, impressions or users. Items come with the further columns of `options`, named as
-    `category NAME`, `number NAME`, `vector NAME` and `text NAME`, or without options with every column as it came.
-    files: how the files are read, where no options say it. Raises InputError for an unusable file, and ValueError for
-    another table name.
+    table: items, events, impressions or users. Items come with their further columns, named as `category NAME`,
+    `number NAME`, `vector NAME` and `text NAME`. Raises InputError for an unusable file, and ValueError for another
+    table name.
     """
     if table not in TABLES:
         raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
-    bin_ = rejects or Rejects(None)
-    files = files if options is None else options.files
-    if table == "items" and options is not None:
-        return items_reader(Path(path), options.item_columns, timezone=timezone, rejects=bin_, files=files)
-    schema = TABLES[table].with_extras() if table == "items" else TABLES[table]
-    return TableReader(Path(path), schema, timezone=timezone, rejects=bin_, files=files)
+    return _table_reader(Path(path), table, options or ReadOptions(), rejects or Rejects(None))
+
+
+def _table_reader(path: Path, table: str, options: ReadOptions, rejects: Rejects) -> TableReader:
+    zone, files, now = options.data.timezone, options.files, options.now
+    if table == "items":
+        return items_reader(path, options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
+    return TableReader(path, TABLES[table], timezone=zone, rejects=rejects, files=files, now=now)
 
 
 def read_tables(
@@ -177,13 +153,7 @@ def read_tables(
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
-    zone, files, now = options.timezone, options.files, options.now
-    items = items_reader(paths["items"], options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
-    readers = {"items": items}
-    for schema in (EVENTS, IMPRESSIONS, USERS):
-        path = paths[schema.table]
-        if path is not None:
-            readers[schema.table] = TableReader(path, schema, timezone=zone, rejects=rejects, files=files, now=now)
+    readers = {table: _table_reader(path, table, options, rejects) for table, path in paths.items() if path is not None}
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = InputTables(
         read_items(readers["items"], options.item_columns),
@@ -210,7 +180,7 @@ def join(tables: InputTables, options: ReadOptions) -> EncodedTables:
     owner = np.searchsorted(lists.offsets, rows, side="right") - 1
     clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
     matches = match_clicks(
-        happened, _list_of_event(events, lists), clicked, window=options.click_window, n_items=len(item_ids)
+        happened, _list_of_event(events, lists), clicked, window=options.data.click_window, n_items=len(item_ids)
     )
     return EncodedTables(item_ids, user_ids, user, item, happened, clicked, matches)
 
@@ -229,7 +199,7 @@ def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, Matches,
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
     names = rows.type.values.to_pylist()
-    types, positive = event_types(names, options.positive_event_types)
+    types, positive = event_types(names, options.data.positive_event_types)
     kind = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
     dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
     user, item = rows.user.recode(user_ids), rows.item.recode(item_ids)
@@ -254,7 +224,7 @@ def _report(
         emptied = {column: one.count for column, one in reader.observed.emptied.items()}
         counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats, emptied)
         for column, unit in reader.units.items():
-            naive = f" without a zone, read as {options.timezone}" if column in reader.naive else ""
+            naive = f" without a zone, read as {options.data.timezone}" if column in reader.naive else ""
             units[f"{name}.{column}"] = unit + naive
     times = np.concatenate([log.events.time[log.events.dated], log.impressions.requests.time])
     described = len(tables.items.ids)
@@ -299,13 +269,13 @@ def _warnings(tables: InputTables, log: Log, matches: Matches, added: int, optio
         *reading_warnings(tables.readers),
         *item_warnings(log, np.append(described, False)),
         *repeat_warnings(_repeats(tables)),
-        *type_warnings(types_found(tables.events, log.events), options.positive_event_types),
+        *type_warnings(types_found(tables.events, log.events), options.data.positive_event_types),
         *list_warnings(log, tables.lists.repeats),
         *click_warnings(
             log,
             alone=clicks - added - in_lists,
             unknown_lists=int(unknown.sum()) if len(log.impressions) else 0,
             early=matches.n_before_impression,
-            positive=options.positive_event_types,
+            positive=options.data.positive_event_types,
         ),
     ]

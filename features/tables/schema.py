@@ -83,10 +83,6 @@ class Schema:
         """The same table with further columns."""
         return replace(self, columns=(*self.columns, *columns))
 
-    def with_extras(self) -> Schema:
-        """The same table, with every further column handed on."""
-        return replace(self, allow_extra_columns=True)
-
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the columns, as a checked batch has them."""

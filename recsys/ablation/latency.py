@@ -15,7 +15,7 @@ from features.arrays import Float32
 from features.definitions.event_measures import Feature
 from features.log import Requests
 from features.matrix.columns import feature_matrix
-from features.matrix.within_list import places
+from features.matrix.within_list import percentile_and_zscore
 from features.offline.reader import OfflineReader
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
@@ -47,20 +47,17 @@ class TimedVariant:
         """Of the ranker."""
         return int(self.ranker.booster.num_trees())
 
-    def matrix(self, reader: OfflineReader, *, delay: int) -> Float32:
+    def matrix(self, reader: OfflineReader) -> Float32:
         """The columns of the ranker for a reader's candidates, (n_rows, n_columns), to the bit as in training."""
         if self.reads_vectors:
             queries = encode_queries(self.model, reader.requests.query)
-            return candidate_matrix(
-                self.features, self.model.weights, reader, self.texts, queries, self.tables, delay=delay
-            )[1]
-        requests, histories = reader.requests, reader.histories
+            return candidate_matrix(self.features, self.model.weights, reader, self.texts, queries, self.tables)[1]
         blocks = [feature_matrix(self.features, reader)[1]]
         if self.reads_terms:
-            lexical = lexical_column(self.texts.terms, requests, histories)
-            blocks += [lexical, *(place[0] for place in places(lexical[None], requests.offsets))]
+            lexical = lexical_column(self.texts.terms, reader.requests, reader.histories)
+            blocks += [lexical, *(place[0] for place in percentile_and_zscore(lexical[None], reader.requests.offsets))]
         if self.tables is not None:
-            blocks.append(collaborative_matrix(self.tables, requests, histories, None, delay=delay))
+            blocks.append(collaborative_matrix(self.tables, reader, None))
             blocks[-1] = blocks[-1][:, :_WITHOUT_AUDIENCE]
         return np.column_stack(blocks)
 
@@ -72,11 +69,9 @@ def milliseconds_of(lines: Sequence[TimedVariant], chain: TrainingContext) -> tu
 
 
 def _ranking(line: TimedVariant, chain: TrainingContext) -> Rank:
-    config, delay = chain.config, chain.delay
+    threads = chain.config.serving.threads
 
     def rank(requests: Requests) -> object:
-        histories = chain.index.histories(requests, length=line.model.history_length, delay=delay)
-        reader = chain.index.reader(requests, histories, delay=delay, timezone=config.data.timezone)
-        return line.ranker.scores(line.matrix(reader, delay=delay), threads=config.serving.threads)
+        return line.ranker.scores(line.matrix(chain.index.reader(requests)), threads=threads)
 
     return rank

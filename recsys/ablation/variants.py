@@ -20,7 +20,6 @@ from recsys.ablation.latency import TimedVariant, milliseconds_of
 from recsys.ablation.report import AblationReport, VariantCost, VariantResult
 from recsys.config import Config, EncoderConfig
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.metrics.list_facts import list_facts
@@ -61,8 +60,7 @@ class Variant:
 def frozen(chain: TrainingContext) -> BuiltEncoder:
     """The base model as it comes, with the mean-history cosine as score."""
     encoder = base_encoder(chain.config.encoder)
-    texts = item_texts(chain.log.catalog, encoder.settings.template)
-    return BuiltEncoder((ScheduledEncoder(BEGINNING, None, encoder.with_table(texts)),))
+    return BuiltEncoder((ScheduledEncoder(BEGINNING, None, encoder.with_table(chain.item_texts)),))
 
 
 def train_with(changes: Mapping[str, object]) -> EncoderBuilder:
@@ -169,8 +167,7 @@ def _ledger(
     """The lines on the test lists, beside a random order and popularity."""
     config, test = chain.config, chain.usable(chain.sliced.test)
     requests = test.requests
-    histories = chain.index.histories(requests, length=config.encoder.history_length, delay=chain.delay)
-    reader = chain.index.reader(requests, histories, delay=chain.delay, timezone=config.data.timezone)
+    reader = chain.index.reader(requests)
     item_clicks = reader.count(Count(CLICK, ITEM))
     methods: dict[str, Float32 | Float64] = {
         "random": random_scores(requests.n_rows, seed=config.seed),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Float32, Float64, Int64
-from features.matrix.within_list import places
+from features.matrix.within_list import percentile_and_zscore
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def log_p_bound(aucs: ListAucs) -> Float64:
 
 def _standing(matrix: Float32, offsets: Int64) -> Float32:
     """Half of how many candidates of its list each value beats less how many beat it, (n_rows, n_columns)."""
-    percentile = np.ascontiguousarray(places(np.ascontiguousarray(matrix.T), offsets)[0].T)
+    percentile = np.ascontiguousarray(percentile_and_zscore(np.ascontiguousarray(matrix.T), offsets)[0].T)
     valid = np.add.reduceat(~np.isnan(matrix), offsets[:-1], axis=0, dtype=np.float32)
     standing = np.repeat(valid, np.diff(offsets), axis=0) * (percentile - np.float32(0.5))
     return np.asarray(np.nan_to_num(standing, copy=False), np.float32)

@@ -14,7 +14,8 @@ from features.definitions.event_measures import Feature
 from features.log import Impressions, Log, Requests
 from features.offline.reader import LogIndex
 from recsys.audit.finding import Row
-from recsys.ranker.offline_matrix import matrix_over_states
+from recsys.ranker.matrix import ranker_columns
+from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
@@ -56,23 +57,13 @@ class AuditContext:
 
     def columns(self, requests: Requests, index: LogIndex | None = None) -> Float32:
         """Every column for requests, over the chain's log or another one with the same items, (n_rows, n_columns)."""
-        return self._matrix(requests, index or self.chain.index)[1]
+        return build_matrix_by_encoder(self.features, self.texts, index or self.chain.index, requests)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return self._matrix(self.log.impressions.requests.take(np.zeros(1, np.int64)), self.chain.index)[0]
-
-    def _matrix(self, requests: Requests, index: LogIndex) -> tuple[tuple[str, ...], Float32]:
-        """The one place where the audit asks for columns: as a training and the evaluation do."""
-        return matrix_over_states(
-            self.features,
-            self.texts,
-            index,
-            requests,
-            delay=self.chain.delay,
-            timezone=self.chain.config.data.timezone,
-        )
+        columns = ranker_columns(self.features, collaborative=self.texts.collaborative is not None)
+        return tuple(column.name for column in columns)
 
     @cached_property
     def slices(self) -> dict[str, Rows]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from features.arrays import Float32, Float64
+from features.arrays import Float64
 from recsys.audit.context import SLICES, AuditContext
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import RankingDataset, train_ranker
+from recsys.ranker.lightgbm_ranker import RankingDataset, select_columns, train_ranker
 from recsys.ranker.matrix import ranker_columns
 
 
@@ -16,13 +16,16 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
     without: features of which it reads no column. Raises TrainingError where it gives every list of valid one score.
     """
     columns = ranker_columns(context.features, collaborative=context.texts.collaborative is not None)
-    kept = [i for i, column in enumerate(columns) if context.feature_of(column.name) not in without]
+    kept = [column for column in columns if context.feature_of(column.name) not in without]
+    names = [column.name for column in kept]
     train, valid, test = (
-        RankingDataset(_chosen(rows.matrix, kept), rows.impressions.label, rows.impressions.requests.offsets)
+        RankingDataset(
+            select_columns(rows.matrix, context.names, names), rows.impressions.label, rows.impressions.requests.offsets
+        )
         for rows in (context.slices[name] for name in SLICES)
     )
     config, threads = context.chain.config, context.chain.threads
-    ranker = train_ranker(train, valid, [columns[i] for i in kept], config.ranker, seed=config.seed, threads=threads)
+    ranker = train_ranker(train, valid, kept, config.ranker, seed=config.seed, threads=threads)
     return ranker.scores(test.matrix, threads=threads)
 
 
@@ -42,7 +45,3 @@ def known_after_gains(context: AuditContext) -> dict[str, Interval]:
         name: ndcg_over(context, whole, scores_on_test(context, without=frozenset((name,))))
         for name in sorted(context.allowed)
     }
-
-
-def _chosen(matrix: Float32, columns: list[int]) -> Float32:
-    return matrix if len(columns) == matrix.shape[1] else matrix[:, columns]

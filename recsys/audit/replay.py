@@ -153,7 +153,6 @@ class OnlinePath:
         self._encoder = CachedEncoder(served_encoder(context), StoredVectors(state.store), _CACHED_TEXTS)
         self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
         self._tables = _stored_tables(context, state)
-        self._delay = context.chain.delay
         self.fed = 0
         self.refused: dict[str, int] = {}
 
@@ -164,14 +163,14 @@ class OnlinePath:
         known = self._texts.read(reader.catalog)[1]
         queries = encode_queries(self._encoder, reader.requests.query)
         tables, head = self._read_tables(reader), self._encoder.weights
-        return candidate_matrix(self._features, head, reader, known, queries, tables, delay=self._delay)[1]
+        return candidate_matrix(self._features, head, reader, known, queries, tables)[1]
 
     def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
         """The collaborative tables of a request, made first where they are due."""
         if self._tables is None:
             return None
         SnapshotRefresher(self._state, self._tables, self._texts).rebuild(reader.time)
-        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - self._delay)
+        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - reader.delay)
 
     def _advance(self, moment: int) -> None:
         """Hand the store what arrived before a moment and was not handed over yet."""
@@ -236,19 +235,16 @@ def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, 
     return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[place]), candidates, query)
 
 
-def replay_settings(context: AuditContext, *, click_window: int) -> StoreSettings:
-    """What the store of a replay has to answer and hold. click_window: microseconds."""
+def replay_settings(context: AuditContext) -> StoreSettings:
+    """What the store of a replay has to answer and hold."""
     config, catalog = context.chain.config, context.log.catalog
     absent = [name for name in config.features.vectors if name not in catalog.vectors]
     if absent:
         raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")
     return StoreSettings(
         reads=required_aggregates(context.features),
-        positive_event_types=config.data.positive_event_types,
-        event_delay=context.chain.delay,
-        click_window=click_window,
+        data=config.data,
         history_length=context.texts.served.history_length,
-        timezone=config.data.timezone,
         categories=tuple(sorted(catalog.categories)),
         numbers=tuple(sorted(catalog.numbers)),
         vectors=tuple((name, int(catalog.vectors[name].shape[1])) for name in config.features.vectors),

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from features.arrays import Float32, Float64, Int64
+from features.definitions.aggregates import FeatureReader
 from features.history import Histories
 from features.history_cosine import history_cosines
 from features.log import Requests, slice_requests
@@ -29,19 +30,17 @@ class TableSource(Protocol):
         """The tables made at an edge."""
 
 
-def collaborative_matrix(
-    source: TableSource, requests: Requests, histories: Histories, text_vectors: Float32 | None, *, delay: int
-) -> Float32:
-    """The columns of every candidate row, (n_rows, 5) float32.
+def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vectors: Float32 | None) -> Float32:
+    """The columns of every candidate row of the reader's requests, (n_rows, 5) float32.
 
     co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
     for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
     history's mean text vector with the item's audience. Both NaN where either side is not known.
-    text_vectors: (n_items + 1, d); None leaves audience_similarity missing. delay: microseconds that an event needs to
-    become known.
+    text_vectors: (n_items + 1, d); None leaves audience_similarity missing.
     """
+    requests, histories = reader.requests, reader.histories
     found = np.empty((requests.n_rows, len(COLLABORATIVE_COLUMNS)), np.float32)
-    edges = source.edges(requests.time - delay)
+    edges = source.edges(requests.time - reader.delay)
     starts = np.flatnonzero(np.diff(edges, prepend=edges[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
         part, past = slice_requests(requests, first, end), histories.part(first, end)

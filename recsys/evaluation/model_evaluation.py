@@ -21,7 +21,7 @@ from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.model import Unit
-from recsys.ranker.offline_matrix import unit_matrix
+from recsys.ranker.offline_matrix import OfflineScorer
 
 LIFTS = (
     MethodComparison("ranker", "text"),
@@ -46,9 +46,8 @@ def evaluate_unit(
     """
     log, requests = index.log, impressions.requests
     options = unit.settings
-    matrix = unit_matrix(unit, index, requests, texts, threads=threads)
-    histories = index.histories(requests, length=options.history_length, delay=options.event_delay)
-    reader = index.reader(requests, histories, delay=options.event_delay, timezone=options.timezone)
+    scorer = OfflineScorer(unit, index, texts, threads)
+    matrix, reader = scorer.matrix(requests), scorer.reader(requests)
     item_clicks = reader.count(Count(CLICK, ITEM))
     methods: dict[str, Float32 | Float64] = {
         "random": random_scores(requests.n_rows, seed=seed),

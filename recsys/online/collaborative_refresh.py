@@ -40,7 +40,7 @@ class SnapshotRefresher:
         cannot be read or written.
         """
         state, settings = self._state, self.tables.settings
-        edge = int(settings.edges(np.array([moment - state.settings.event_delay]))[0])
+        edge = int(settings.edges(np.array([moment - state.settings.data.event_delay]))[0])
         if not anew and edge in self.tables.edges():
             return None
         started = time.perf_counter()

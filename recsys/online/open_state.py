@@ -47,25 +47,23 @@ def open_existing_state(store: str) -> Iterator[OnlineState]:
 
 def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
     """What a store has to answer and hold for a unit. widths: of its vector columns."""
+    columns = settings.item_columns
     return StoreSettings(
         reads=required_aggregates(settings.features()),
-        positive_event_types=settings.positive_event_types,
-        event_delay=settings.event_delay,
-        click_window=settings.click_window,
+        data=settings.data,
         history_length=settings.history_length,
-        timezone=settings.timezone,
-        categories=settings.item_categories,
-        numbers=settings.item_numbers,
-        vectors=tuple((column, widths[column]) for column in settings.item_vectors),
+        categories=columns.named_categories,
+        numbers=columns.numbers,
+        vectors=tuple((column, widths[column]) for column in columns.vectors),
     )
 
 
 def _widths(store: KeyValueStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
     """The width of each vector column: the store's where it has been made already, else as given."""
-    known = dict(widths)
-    if settings.item_vectors and any(column not in known for column in settings.item_vectors):
+    known, vectors = dict(widths), settings.item_columns.vectors
+    if any(column not in known for column in vectors):
         known = dict(OnlineState.open(store).settings.vectors) | known
-    missing = [column for column in settings.item_vectors if column not in known]
+    missing = [column for column in vectors if column not in known]
     if missing:
         raise StoreError(
             f"online store {store.name!r}: expected vectors of items in columns {missing!r}, which the model "

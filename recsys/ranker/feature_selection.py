@@ -1,8 +1,9 @@
-"""Which features a ranker can do without: those whose removal nobody would notice on valid.
+"""Backward feature selection: drops features whose removal costs no significant nDCG@10 on valid.
 
-Backward, in order of least gain: the weaker half of the features goes first, and where that costs too much, half as
-many. Every smaller ranker is compared with the one that reads everything, list by list, so that small losses do not add
-up unseen. A feature goes with its places; columns of fitted models stay. A handful of trainings on valid, never test.
+The half of the features with the least gain is tried first; where that costs too much, half as many. Every smaller
+ranker is compared with the full one, impression by impression, so that small losses do not add up unseen. A feature is
+dropped with its within-list columns; columns of fitted models stay. It takes a handful of trainings and never reads
+test.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from features.arrays import Float64, Int32
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from recsys.config import RankerConfig as RankerSettings
+from recsys.config import RankerConfig
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, select_columns, train_ranker
 
 RESAMPLES = 1000
 
@@ -36,7 +35,7 @@ class SelectionStep:
 
 @dataclass(frozen=True)
 class FeatureSelection:
-    """What a selection came to. dropped: features, in the order in which they went."""
+    """The result of a selection. dropped: features, in the order in which they were dropped."""
 
     ranker: Ranker
     dropped: tuple[str, ...]
@@ -52,12 +51,12 @@ class FeatureSelection:
 
     def lines(self) -> list[str]:
         """For a person."""
-        lines = []
-        for step in self.steps:
-            one = step.difference
-            found = f"{one.mean:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-            verdict = "they go" if step.kept else "they stay"
-            lines.append(f"without {len(step.without)} more features: {found} nDCG@10 on valid, {verdict}")
+        lines = [
+            f"without {len(step.without)} more features: {step.difference.mean:+.4f} "
+            f"[{step.difference.low:+.4f}, {step.difference.high:+.4f}] nDCG@10 on valid, "
+            f"{'they are dropped' if step.kept else 'they are kept'}"
+            for step in self.steps
+        ]
         return [*lines, f"{len(self.dropped)} features dropped, {len(self.ranker.columns)} columns left"]
 
 
@@ -68,36 +67,38 @@ def select_features(
     train: RankingDataset,
     valid: RankingDataset,
     users: Int32,
-    settings: RankerSettings,
+    settings: RankerConfig,
     *,
     seed: int,
     threads: int,
 ) -> FeatureSelection:
-    """The smallest ranker found that is not told apart from `full` on valid, and loses at most the configured margin.
+    """The smallest ranker that is not significantly worse than `full` on valid and loses at most the configured margin.
 
-    features: what may go. columns: of `full` and of both matrices, in order. users: (n_lists,) of valid.
+    features: what may be dropped. columns: of `full` and of both matrices, in order. users: (n_lists,) of valid.
     """
     groups = {feature.name: column_names((feature,)) for feature in features}
-    selection, left = FeatureSelection(full, (), ()), dict(groups)
-    everything = _ndcg(full, columns, valid)
+    ranker, dropped, left = full, tuple[str, ...](), dict(groups)
+    steps: list[SelectionStep] = []
+    ndcg_of_full = _ndcg(full, columns, valid)
     size = len(left) // 2
     while size:
-        weakest = tuple(_by_gain(selection.ranker, left)[:size])
-        gone = {name for feature in (*selection.dropped, *weakest) for name in groups[feature]}
+        weakest = tuple(_by_gain(ranker, left)[:size])
+        gone = {name for feature in (*dropped, *weakest) for name in groups[feature]}
         chosen = tuple(column for column in columns if column.name not in gone)
-        parts = [_narrowed(lists, columns, [column.name for column in chosen]) for lists in (train, valid)]
-        smaller = train_ranker(parts[0], parts[1], chosen, settings, seed=seed, threads=threads)
-        found = mean_interval(_ndcg(smaller, columns, valid) - everything, users, resamples=RESAMPLES, seed=seed)
-        kept = found.high >= 0 and found.mean >= -settings.select_margin
-        steps = (*selection.steps, SelectionStep(weakest, found, kept))
+        names = [column.name for column in chosen]
+        smaller = train_ranker(
+            _select(train, columns, names), _select(valid, columns, names), chosen, settings, seed=seed, threads=threads
+        )
+        difference = mean_interval(_ndcg(smaller, columns, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed)
+        kept = difference.high >= 0 and difference.mean >= -settings.select_margin
+        steps.append(SelectionStep(weakest, difference, kept))
         if kept:
-            selection = FeatureSelection(smaller, (*selection.dropped, *weakest), steps)
+            ranker, dropped = smaller, (*dropped, *weakest)
             left = {feature: names for feature, names in left.items() if feature not in weakest}
             size = min(size, len(left) // 2)
         else:
-            selection = FeatureSelection(selection.ranker, selection.dropped, steps)
             size //= 2
-    return selection
+    return FeatureSelection(ranker, dropped, tuple(steps))
 
 
 def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
@@ -106,12 +107,11 @@ def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
 
 
-def _narrowed(lists: RankingDataset, columns: Sequence[MatrixColumn], chosen: Sequence[str]) -> RankingDataset:
-    place = {column.name: i for i, column in enumerate(columns)}
-    matrix = np.ascontiguousarray(lists.matrix[:, [place[name] for name in chosen]])
-    return RankingDataset(matrix, lists.label, lists.offsets)
+def _select(data: RankingDataset, columns: Sequence[MatrixColumn], chosen: Sequence[str]) -> RankingDataset:
+    matrix = select_columns(data.matrix, [column.name for column in columns], chosen)
+    return RankingDataset(matrix, data.label, data.offsets)
 
 
-def _ndcg(ranker: Ranker, columns: Sequence[MatrixColumn], lists: RankingDataset) -> Float64:
-    scores = ranker.scores(_narrowed(lists, columns, ranker.columns).matrix)
-    return list_metrics(scores, lists.label, lists.offsets).ndcg_at_10
+def _ndcg(ranker: Ranker, columns: Sequence[MatrixColumn], data: RankingDataset) -> Float64:
+    scores = ranker.scores(_select(data, columns, ranker.columns).matrix)
+    return list_metrics(scores, data.label, data.offsets).ndcg_at_10

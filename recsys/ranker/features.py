@@ -11,9 +11,13 @@ from features.definitions.builtin import catalogue
 from features.definitions.column_names import column_names
 from features.definitions.custom_file import CustomFeatures
 from features.definitions.event_measures import Feature
+from features.definitions.settings import FeatureSettings
 from features.log import Catalog, Log
-from features.tables.items import CATEGORY, looks_categorical
+from features.tables.items import CATEGORY, CatalogColumns, looks_categorical
 from recsys.config import Config
+from recsys.encoder.text import Template
+
+_ALWAYS_READ = ("title", "description")
 
 
 def own_features(config: Config) -> CustomFeatures | None:
@@ -22,23 +26,42 @@ def own_features(config: Config) -> CustomFeatures | None:
 
 
 def feature_set(
-    *,
-    categories: Mapping[str, tuple[str, ...]],
-    numbers: Sequence[str],
-    vectors: Sequence[str],
-    smoothing: float,
+    vocabularies: Mapping[str, tuple[str, ...]],
+    settings: FeatureSettings,
     own: CustomFeatures | None = None,
+    *,
     reserved: Collection[str] = (),
 ) -> tuple[Feature, ...]:
     """The catalogue's features (see `features.definitions.builtin`), then one's own.
 
-    reserved: names that columns beside features have. Raises InputError where a name is given twice.
+    vocabularies: values with a code by categorical column. reserved: names that columns beside features have. Raises
+    InputError where a name is given twice.
     """
-    built_in = catalogue(categories=categories, numbers=numbers, vectors=vectors, smoothing=smoothing)
+    built_in = catalogue(
+        categories=vocabularies, numbers=settings.numbers, vectors=settings.vectors, smoothing=settings.smoothing
+    )
     if own is None:
         return built_in
     own.check_names({*column_names(built_in), *reserved})
     return (*built_in, *own.features)
+
+
+def catalog_columns(
+    settings: FeatureSettings, categories: Sequence[str] | None, template: str, own: CustomFeatures | None
+) -> CatalogColumns:
+    """The item columns that features and the text template read.
+
+    categories: categorical columns beside those of one's own features, None for every one whose values repeat.
+    """
+    more, numbers, vectors = (own.categories(), own.numbers(), own.vectors()) if own else ({}, {}, {})
+    return CatalogColumns(
+        categories=None if categories is None else tuple(categories),
+        numbers=tuple(dict.fromkeys((*settings.numbers, *numbers))),
+        vectors=tuple(dict.fromkeys((*settings.vectors, *vectors))),
+        texts=tuple(name for name in Template.parse(template).columns if name not in _ALWAYS_READ),
+        extra_categories=tuple(more),
+        requested_by={**numbers, **vectors, **more},
+    )
 
 
 def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple[Feature, ...]:
@@ -48,14 +71,8 @@ def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple
     own = own_features(config)
     if own is not None:
         own.check_events(log.events.types)
-    return feature_set(
-        categories=dict.fromkeys(sorted(catalogue_categories(log.catalog, config.features.categories, own)), ()),
-        numbers=config.features.numbers,
-        vectors=config.features.vectors,
-        smoothing=config.features.smoothing,
-        own=own,
-        reserved=reserved,
-    )
+    categories = sorted(catalogue_categories(log.catalog, config.features.categories, own))
+    return feature_set(dict.fromkeys(categories, ()), config.features, own, reserved=reserved)
 
 
 def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: CustomFeatures | None) -> frozenset[str]:

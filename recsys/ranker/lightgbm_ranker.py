@@ -1,4 +1,4 @@
-"""The LightGBM re-ranker: lambdarank over lists, trained on one matrix, saved as text.
+"""The LightGBM re-ranker: lambdarank over impressions, trained on one matrix, saved as text.
 
 Reads float32 matrices whose columns are named and in a fixed order; a missing value is NaN; categorical columns hold
 codes of a stored vocabulary. Method: LambdaMART, Burges 2010, MSR-TR-2010-82, as LightGBM implements it.
@@ -12,21 +12,22 @@ from pathlib import Path
 
 import lightgbm
 import numpy as np
-import numpy.typing as npt
 
-from features.arrays import Float32, Float64, Int8, Int64
+from features.arrays import Bool, Float32, Float64, Int8, Int64
 from features.tables.impressions import LONGEST_LIST
-from recsys.config import RankerConfig as RankerSettings
+from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
 
 EVALUATED_AT = 10
+_SAME_NAMES = {"learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2"}
+"""Settings that LightGBM has under the same names."""
 
 
 @dataclass(frozen=True)
 class RankingDataset:
-    """Candidate rows of n lists. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,).
+    """Candidate rows of n impressions. matrix: (n_rows, n_columns) float32. label: (n_rows,) graded. offsets: (n + 1,).
 
-    Raises ValueError where the rows of the lists do not add up; rows in another order are for `lists_of_rows`.
+    Raises ValueError where labels or offsets do not fit the rows.
     """
 
     matrix: Float32
@@ -42,49 +43,45 @@ class RankingDataset:
             )
 
     def largest_label(self) -> Int8:
-        """The largest label of each list, (n,); 0 for an empty one."""
+        """The largest label of each impression, (n,); 0 for an empty one."""
         padded = np.append(self.label, np.int8(0))
         largest = np.maximum.reduceat(padded, self.offsets[:-1]) if len(self.offsets) > 1 else padded[:0]
         return np.where(np.diff(self.offsets) > 0, largest, 0).astype(np.int8)
 
 
-def lists_of_rows(matrix: Float32, label: Int8, list_ids: npt.NDArray[np.generic]) -> RankingDataset:
-    """Rows in any order put together by the list they belong to, so that nothing is trained on half a list.
+def select_columns(matrix: Float32, names: Sequence[str], chosen: Sequence[str]) -> Float32:
+    """Some columns of a matrix by name, (n_rows, n_chosen); the matrix itself where these are all of its columns."""
+    if list(chosen) == list(names):
+        return matrix
+    position = {name: i for i, name in enumerate(names)}
+    return np.ascontiguousarray(matrix[:, [position[name] for name in chosen]])
 
-    list_ids: (n_rows,) of any sortable kind. Lists come in order of their ids, rows of a list in the order given.
+
+def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
+    """The impressions with at most `most` rows each, in their order: of a longer one the rows of the largest labels, as
+    far as they go, and of the other rows as many as fit, at even distances over the impression.
     """
-    order = np.argsort(list_ids, kind="stable")
-    sorted_ids = list_ids[order]
-    starts = np.flatnonzero(np.append(True, sorted_ids[1:] != sorted_ids[:-1])) if len(order) else np.zeros(0, np.int64)
-    return RankingDataset(
-        np.ascontiguousarray(matrix[order]), label[order], np.append(starts, len(order)).astype(np.int64)
-    )
-
-
-def shortened(lists: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
-    """The lists with at most `most` rows each, in their order: of a longer one its rows of the largest labels, as far
-    as they go, and of its other rows as many as fit, at even distances over the list.
-    """
-    lengths = np.diff(lists.offsets)
+    lengths = np.diff(data.offsets)
     if not (lengths > most).any():
-        return lists
-    kept = np.ones(len(lists.label), np.bool_)
-    for place in np.flatnonzero(lengths > most):
-        start, end = int(lists.offsets[place]), int(lists.offsets[place + 1])
-        kept[start:end] = _most_telling(lists.label[start:end], most)
-    ends = np.append(0, np.cumsum(kept))[lists.offsets].astype(np.int64)
-    return RankingDataset(np.ascontiguousarray(lists.matrix[kept]), lists.label[kept], ends)
+        return data
+    kept = np.ones(len(data.label), np.bool_)
+    for position in np.flatnonzero(lengths > most):
+        rows = slice(data.offsets[position], data.offsets[position + 1])
+        kept[rows] = _rows_to_keep(data.label[rows], most)
+    offsets = np.append(0, np.cumsum(kept))[data.offsets].astype(np.int64)
+    return RankingDataset(np.ascontiguousarray(data.matrix[kept]), data.label[kept], offsets)
 
 
-def _most_telling(label: Int8, most: int) -> npt.NDArray[np.bool_]:
-    """(n,) True for `most` rows of a list: see `shortened`."""
+def _rows_to_keep(label: Int8, most: int) -> Bool:
+    """(n,) True for `most` rows of one impression: see `shorten`."""
     kept = np.zeros(len(label), np.bool_)
     clicked = np.flatnonzero(label > 0)
     best = clicked[np.argsort(-label[clicked].astype(np.int64), kind="stable")][: most - 1]
     kept[best] = True
-    others = np.flatnonzero(label == 0)
-    left = most - len(best)
-    kept[others[np.arange(left) * len(others) // left] if len(others) > left else others] = True
+    unclicked = np.flatnonzero(label == 0)
+    n_left = most - len(best)
+    even = np.arange(n_left) * len(unclicked) // n_left
+    kept[unclicked[even] if len(unclicked) > n_left else unclicked] = True
     return kept
 
 
@@ -141,7 +138,7 @@ def train_ranker(
     train: RankingDataset,
     valid: RankingDataset,
     columns: Sequence[MatrixColumn],
-    settings: RankerSettings,
+    settings: RankerConfig,
     *,
     seed: int,
     threads: int = 0,
@@ -149,37 +146,23 @@ def train_ranker(
 ) -> Ranker:
     """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees.
 
-    Every list has a clicked and an unclicked item; long ones are `shortened`. on_iteration: called with the iteration
-    and valid's nDCG@10.
+    Every impression has a clicked and an unclicked item; long ones are shortened. on_iteration: called with the
+    iteration and valid's nDCG@10.
     Raises TrainingError where the scores on valid are constant: such a ranker ranks nothing.
     """
-    train, valid = shortened(train), shortened(valid)
-    categorical = [position for position, column in enumerate(columns) if column.categorical]
-    datasets: list[lightgbm.Dataset] = []
-    for lists in (train, valid):
-        datasets.append(
-            lightgbm.Dataset(
-                lists.matrix,
-                label=lists.label,
-                group=np.diff(lists.offsets),
-                weight=None if lists is valid else _row_weights(lists, settings),
-                categorical_feature=categorical,
-                reference=datasets[0] if datasets else None,
-                params={"verbosity": -1},
-            )
-        )
-
-    def report(state: lightgbm.callback.CallbackEnv) -> None:
-        if on_iteration is not None:
-            on_iteration(state.iteration, state.evaluation_result_list[0][2])
-
+    train, valid = shorten(train), shorten(valid)
+    data = _lightgbm_data(train, columns, weight=_row_weights(train, settings))
+    callbacks = [lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)]
+    if on_iteration is not None:
+        callbacks.insert(0, lambda state: on_iteration(state.iteration, state.evaluation_result_list[0][2]))
+    largest_label = int(max(train.label.max(initial=0), valid.label.max(initial=0)))
     booster = lightgbm.train(
-        _parameters(settings, columns, _largest_label(train, valid), seed, threads),
-        datasets[0],
+        _parameters(settings, columns, largest_label, seed, threads),
+        data,
         num_boost_round=settings.max_trees,
-        valid_sets=[datasets[1]],
+        valid_sets=[_lightgbm_data(valid, columns, reference=data)],
         valid_names=["valid"],
-        callbacks=[report, lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)],
+        callbacks=callbacks,
     )
     best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
     ranker = Ranker(best, tuple(column.name for column in columns))
@@ -193,49 +176,60 @@ def train_ranker(
 
 
 def retrain_ranker(
-    lists: Sequence[RankingDataset],
+    slices: Sequence[RankingDataset],
     columns: Sequence[MatrixColumn],
-    settings: RankerSettings,
+    settings: RankerConfig,
     *,
     trees: int,
     seed: int,
     threads: int = 0,
 ) -> Ranker:
-    """Train on all of some lists, oldest first, with a number of trees that is known already."""
-    lists = [shortened(one) for one in lists]
-    matrix = np.concatenate([one.matrix for one in lists])
-    label = np.concatenate([one.label for one in lists])
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(one.offsets) for one in lists]))])
-    whole = RankingDataset(matrix, label, offsets)
-    data = lightgbm.Dataset(
-        matrix,
-        label=label,
-        group=np.diff(offsets),
-        weight=_row_weights(whole, settings),
-        categorical_feature=[position for position, column in enumerate(columns) if column.categorical],
-        params={"verbosity": -1},
+    """Train on all impressions of some slices, oldest first, with a given number of trees."""
+    lengths = np.concatenate([np.diff(data.offsets) for data in slices])
+    whole = shorten(
+        RankingDataset(
+            np.concatenate([data.matrix for data in slices]),
+            np.concatenate([data.label for data in slices]),
+            np.append(0, np.cumsum(lengths)),
+        )
     )
-    parameters = _parameters(settings, columns, int(label.max(initial=0)), seed, threads)
+    parameters = _parameters(settings, columns, int(whole.label.max(initial=0)), seed, threads)
+    data = _lightgbm_data(whole, columns, weight=_row_weights(whole, settings))
     booster = lightgbm.train(parameters, data, num_boost_round=trees)
     return Ranker(booster, tuple(column.name for column in columns))
 
 
-def _row_weights(lists: RankingDataset, settings: RankerSettings) -> Float64 | None:
-    """What each row of a list counts, (n_rows,); None where all count alike."""
+def _lightgbm_data(
+    data: RankingDataset,
+    columns: Sequence[MatrixColumn],
+    *,
+    weight: Float64 | None = None,
+    reference: lightgbm.Dataset | None = None,
+) -> lightgbm.Dataset:
+    """The rows as LightGBM takes them. reference: the training's, whose bins those of valid are."""
+    return lightgbm.Dataset(
+        data.matrix,
+        label=data.label,
+        group=np.diff(data.offsets),
+        weight=weight,
+        categorical_feature=[position for position, column in enumerate(columns) if column.categorical],
+        reference=reference,
+        params={"verbosity": -1},
+    )
+
+
+def _row_weights(data: RankingDataset, settings: RankerConfig) -> Float64 | None:
+    """The weight of each row, (n_rows,), by the largest label of its impression; None where all are equal."""
     if not settings.list_weights:
         return None
-    of_label = np.ones(int(max(settings.list_weights, default=0)) + 1 + int(lists.label.max(initial=0)))
+    of_label = np.ones(max(settings.list_weights) + 1 + int(data.label.max(initial=0)))
     for label, weight in settings.list_weights.items():
         of_label[label] = weight
-    return np.repeat(of_label[lists.largest_label()], np.diff(lists.offsets))
-
-
-def _largest_label(train: RankingDataset, valid: RankingDataset) -> int:
-    return int(max(train.label.max(initial=0), valid.label.max(initial=0)))
+    return np.repeat(of_label[data.largest_label()], np.diff(data.offsets))
 
 
 def _parameters(
-    settings: RankerSettings, columns: Sequence[MatrixColumn], largest_label: int, seed: int, threads: int
+    settings: RankerConfig, columns: Sequence[MatrixColumn], largest_label: int, seed: int, threads: int
 ) -> dict[str, object]:
     return {
         "objective": "lambdarank",
@@ -243,13 +237,8 @@ def _parameters(
         "eval_at": [EVALUATED_AT],
         "label_gain": [2**label - 1 for label in range(largest_label + 1)],
         "lambdarank_truncation_level": settings.truncation_level,
-        "learning_rate": settings.learning_rate,
-        "num_leaves": settings.num_leaves,
-        "min_data_in_leaf": settings.min_data_in_leaf,
-        "feature_fraction": settings.feature_fraction,
-        "bagging_fraction": settings.bagging_fraction,
         "bagging_freq": 1,
-        "lambda_l2": settings.lambda_l2,
+        **settings.model_dump(include=_SAME_NAMES),
         "monotone_constraints": [column.monotone for column in columns],
         "seed": seed,
         "deterministic": True,

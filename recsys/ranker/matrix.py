@@ -14,7 +14,7 @@ from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Catalog
 from features.matrix.columns import feature_matrix
-from features.matrix.within_list import places
+from features.matrix.within_list import percentile_and_zscore
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights, text_features
@@ -27,7 +27,7 @@ from recsys.ranker.tfidf import Lexical, lexical_column
 
 @dataclass(frozen=True)
 class ItemTexts:
-    """What the text models know of a catalog's items, by item code; the last row is the item without text.
+    """What the text models read of a catalog's items, by item code; the last row is the unknown item.
 
     vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
     without text.
@@ -50,31 +50,28 @@ def candidate_matrix(
     texts: ItemTexts,
     queries: Float32 | None,
     tables: TableSource | None,
-    *,
-    delay: int,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
-    missing. tables: None leaves the collaborative columns out. delay: microseconds that an event needs to become known.
+    missing. tables: None leaves the collaborative columns out.
     """
     names, behaviour = feature_matrix(features, reader)
     requests, offsets = reader.requests, reader.requests.offsets
     lexical = lexical_column(texts.terms, requests, reader.histories)
     text = text_features(head, texts.vectors, requests, reader.histories, queries)
-    percentile, z_score = places(np.stack([lexical, text[:, 0]]), offsets)
+    percentile, z_score = percentile_and_zscore(np.stack([lexical, text[:, 0]]), offsets)
     blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
     if tables is not None:
-        blocks.append(collaborative_matrix(tables, requests, reader.histories, texts.vectors, delay=delay))
+        blocks.append(collaborative_matrix(tables, reader, texts.vectors))
     return (*names, *model_columns(collaborative=tables is not None)), np.column_stack(blocks)
 
 
 def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:
-    """The columns of `candidate_matrix` as the ranker's training wants them."""
+    """The columns of `candidate_matrix` in order, as the ranker's training reads them."""
     declared = {name: feature for feature in features for name in column_names((feature,))}
-    behaviour = []
-    for name in column_names(features):
-        feature = declared.get(name)
-        categorical = feature is not None and feature.measure.categorical
-        behaviour.append(MatrixColumn(name, categorical, feature.monotone if feature is not None else 0))
+    behaviour = [
+        MatrixColumn(name, declared[name].measure.categorical, declared[name].monotone)
+        for name in column_names(features)
+    ]
     return (*behaviour, *(MatrixColumn(name) for name in model_columns(collaborative=collaborative)))
 
 
@@ -83,10 +80,10 @@ def encode_queries(encoder: TextModel, queries: np.ndarray | None) -> Float32 | 
     if queries is None:
         return None
     cleaned = np.array([clean_text(query or "") for query in queries], object)
-    given = cleaned != ""
-    if not given.any():
+    has_text = cleaned != ""
+    if not has_text.any():
         return None
-    distinct, inverse = np.unique(cleaned[given].astype(str), return_inverse=True)
+    distinct, inverse = np.unique(cleaned[has_text].astype(str), return_inverse=True)
     vectors = np.full((len(queries), encoder.dim), np.nan, np.float32)
-    vectors[given] = encoder.encode_texts(list(distinct))[inverse]
+    vectors[has_text] = encoder.encode_texts(list(distinct))[inverse]
     return vectors

@@ -1,6 +1,6 @@
-"""The locked unit: a ranker, the encoder and the lexical model whose scores it was trained on, and how to feed them.
+"""The ranking model: a ranker, the encoder and the lexical model whose scores it was trained on, and its settings.
 
-A unit is what a registered ranker version stands for. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
+A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
 `lexical.json` and, where the user has features of their own, the source of their file as `features.py`; the encoder is
 a version of its own that the settings name and whose fingerprint must match.
 """
@@ -11,31 +11,38 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from features.arrays import Float32, Float64
 from features.definitions.aggregates import FeatureReader
 from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
+from features.definitions.settings import FeatureSettings
 from features.log import Catalog
+from features.tables.data_settings import DataSettings, Format1, settings_from_json, settings_to_json
+from features.tables.items import CatalogColumns
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
-from recsys.ranker.features import feature_set
+from recsys.ranker.features import catalog_columns, feature_set
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
 from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, read_texts
 from recsys.ranker.tfidf import Lexical, load_lexical
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
 FEATURES_FILE = "features.py"
+_RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_trained_until"}
 
 
 class Settings(BaseModel):
-    """What a ranker version records, so that whoever loads it feeds it as its training did."""
+    """What a ranker version records, so that whoever loads it feeds it as its training did.
+
+    The format number that they are stored with is that of the whole folder, the user's features file among it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,27 +50,19 @@ class Settings(BaseModel):
     """Columns of the ranker's matrix, in order."""
     categories: dict[str, tuple[str, ...]]
     """Categorical item columns with the vocabulary of their code; other values are missing."""
-    numbers: tuple[str, ...]
-    vectors: tuple[str, ...]
-    smoothing: float
-    known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
-    """What the training declared of when columns are known; the audit reads it, as the next one."""
-    allow_known_after: tuple[str, ...] = ()
+    inputs: FeatureSettings
+    """What the training declared of the features of the catalogue."""
     history_length: int
     template: str
     """Text of an item."""
-    timezone: str
-    positive_event_types: tuple[str, ...] | None
-    click_window: int
-    """Microseconds."""
-    event_delay: int
-    """Microseconds."""
+    data: DataSettings
+    """How times and events are understood."""
     collaborative: TableSettings | None = None
     """How and when the tables of the collaborative columns are made; None where there are no such columns."""
     encoder: str
     """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
     encoder_fingerprint: str
-    encoder_learnt_until: int | None = None
+    encoder_trained_until: int | None = None
     """Time of the newest label that trained the encoder, microseconds; None where none did. An audit looks at later
     lists, since the encoder may have learnt the others."""
     training_scores: str
@@ -75,44 +74,38 @@ class Settings(BaseModel):
     """True where encoder and ranker learnt valid and test too after the evaluation; its figures are of both before."""
     trained_until: int
     """Time of the newest label that training, early stopping or a choice used; microseconds since the epoch."""
-    own_features: str | None = None
+    custom_features: str | None = None
     """SHA-256 of the source of the user's features file, where there is one."""
-    own_source: str | None = Field(None, exclude=True)
+    custom_source: str | None = Field(None, exclude=True)
     """That source, which stands in a file of its own."""
 
     @property
-    def own(self) -> CustomFeatures | None:
+    def custom(self) -> CustomFeatures | None:
         """The features of the user's file. This executes its source."""
-        return None if self.own_source is None else load_custom_features(self.own_source, FEATURES_FILE)
+        return None if self.custom_source is None else load_custom_features(self.custom_source, FEATURES_FILE)
 
     @property
-    def item_categories(self) -> tuple[str, ...]:
-        """Categorical item columns that features read, sorted."""
-        return tuple(sorted({*self.categories, *(self.own.categories() if self.own else ())}))
-
-    @property
-    def item_numbers(self) -> tuple[str, ...]:
-        """Numeric item columns that features read."""
-        return tuple(dict.fromkeys((*self.numbers, *(self.own.numbers() if self.own else ()))))
-
-    @property
-    def item_vectors(self) -> tuple[str, ...]:
-        """Vector columns of the items that features read."""
-        return tuple(dict.fromkeys((*self.vectors, *(self.own.vectors() if self.own else ()))))
+    def item_columns(self) -> CatalogColumns:
+        """The columns of the items table that features and the text template read."""
+        return catalog_columns(self.inputs, tuple(self.categories), self.template, self.custom)
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
         return tuple(feature for feature in self._all_features() if feature.name in self.columns)
 
     def _all_features(self) -> tuple[Feature, ...]:
-        return feature_set(
-            categories=self.categories,
-            numbers=self.numbers,
-            vectors=self.vectors,
-            smoothing=self.smoothing,
-            own=self.own,
-            reserved=model_columns(collaborative=True),
-        )
+        reserved = model_columns(collaborative=True)
+        return feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+
+
+class _Format1(Format1):
+    """As the fields were before format 2."""
+
+    def current(self) -> dict[str, Any]:
+        fields = super().current()
+        inputs = {name: fields.pop(name) for name in FeatureSettings.model_fields if name in fields}
+        renamed = {_RENAMED.get(name, name): value for name, value in fields.items()}
+        return renamed | {"inputs": inputs}
 
 
 @dataclass(frozen=True)
@@ -130,17 +123,16 @@ class Unit:
         return self.settings.features()
 
     def texts(self, catalog: Catalog) -> ItemTexts:
-        """What the unit's text models know of a catalog's items."""
+        """The representations of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
 
     def matrix(self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None) -> Float32:
         """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns).
 
-        tables: the collaborative ones, for a unit that reads them.
+        tables: the collaborative ones, for a model that reads them.
         """
         queries = encode_queries(self.encoder, reader.requests.query)
-        delay = self.settings.event_delay
-        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables, delay=delay)[1]
+        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables)[1]
 
     def scores(
         self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0
@@ -154,37 +146,37 @@ class Unit:
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS_FILE).write_text(self.settings.model_dump_json(indent=1), encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
         self.ranker.save(folder / RANKER_FILE)
         self.lexical.save(folder / LEXICAL_FILE)
-        if self.settings.own_source is not None:
-            (folder / FEATURES_FILE).write_text(self.settings.own_source, encoding="utf-8")
+        if self.settings.custom_source is not None:
+            (folder / FEATURES_FILE).write_text(self.settings.custom_source, encoding="utf-8")
 
 
 def read_settings(folder: Path) -> Settings:
-    """The settings in a unit's folder. Raises ModelError where the file is absent or not such settings."""
+    """The settings in a model's folder. Raises ModelError where the file is absent or not such settings."""
     path = folder / SETTINGS_FILE
     try:
-        settings = Settings.model_validate_json(path.read_text(encoding="utf-8"))
-        if settings.own_features is None:
+        settings = settings_from_json(Settings, path.read_text(encoding="utf-8"), _Format1)
+        if settings.custom_features is None:
             return settings
         source = (folder / FEATURES_FILE).read_bytes()
     except OSError as error:
         raise ModelError(f"{str(path)!r}: expected the settings of a ranker version, {error.strerror}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise ModelError(f"{str(path)!r}: field {key!r}: {problem['msg']}") from error
-    if sha256(source).hexdigest() != settings.own_features:
+    except ValueError as error:
+        raise ModelError(
+            f"{str(path)!r}: settings of a ranker version: {error}; train it again with `recsys train`"
+        ) from error
+    if sha256(source).hexdigest() != settings.custom_features:
         raise ModelError(
             f"{str(folder / FEATURES_FILE)!r} is not the file that the ranker was trained with (SHA-256 "
-            f"{settings.own_features}); register the model again"
+            f"{settings.custom_features}); register the model again"
         )
-    return settings.model_copy(update={"own_source": source.decode()})
+    return settings.model_copy(update={"custom_source": source.decode()})
 
 
 def load_unit(folder: Path, encoder: Encoder) -> Unit:
-    """A unit from its folder and its encoder. Raises EncoderMismatch where the encoder is another one."""
+    """A model from its folder and its encoder. Raises EncoderMismatch where its settings name another encoder."""
     settings = read_settings(folder)
     if encoder.fingerprint != settings.encoder_fingerprint:
         raise EncoderMismatch(

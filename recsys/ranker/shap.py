@@ -20,14 +20,14 @@ from recsys.ranker.lightgbm_ranker import Ranker
 
 SAMPLE_ROWS = 2000
 SHOWN = 8
-"""Columns told for each item, those of the largest effect."""
+"""Columns reported for each item, those of the largest effect."""
 
 
 @dataclass(frozen=True)
 class ColumnContribution:
     """One column. size: mean of |contribution| in units of the score. direction: rank correlation of the column's value
-    with its contribution where the value is known, -1 to 1; NaN where either is constant. categorical columns have
-    codes for values, whose order says nothing: NaN too."""
+    with its contribution over rows that have a value, -1 to 1; NaN where either is constant, and for a categorical
+    column, whose codes have no order."""
 
     column: str
     size: Interval
@@ -63,39 +63,27 @@ def shap_summary(
     drawn.sort()
     values = np.asarray(ranker.booster.predict(matrix[drawn], pred_contrib=True, num_threads=threads))[:, :-1]
     sizes = mean_intervals(np.abs(values), cluster[drawn], resamples=resamples, seed=seed)
-    categorical = _categorical(ranker)
-    found = [
-        ColumnContribution(
-            name, size, np.nan if column in categorical else _direction(matrix[drawn, column], values[:, column])
-        )
-        for column, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
+    categorical = _split_by_category(ranker)
+    columns = [
+        ColumnContribution(name, size, np.nan if i in categorical else _direction(matrix[drawn, i], values[:, i]))
+        for i, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
     ]
-    found.sort(key=lambda one: (-one.size.mean, one.column))
-    return ShapSummary(tuple(found), len(drawn), len(np.unique(lists[drawn])))
+    columns.sort(key=lambda column: (-column.size.mean, column.column))
+    return ShapSummary(tuple(columns), len(drawn), len(np.unique(lists[drawn])))
 
 
 def _direction(values: Float32, contribution: Float64) -> float:
-    known = ~np.isnan(values)
-    if known.sum() < 2 or np.ptp(values[known]) == 0 or np.ptp(contribution[known]) == 0:
+    present = ~np.isnan(values)
+    if present.sum() < 2 or np.ptp(values[present]) == 0 or np.ptp(contribution[present]) == 0:
         return np.nan
-    return float(np.corrcoef(rankdata(values[known]), rankdata(contribution[known]))[0, 1])
+    return float(np.corrcoef(rankdata(values[present]), rankdata(contribution[present]))[0, 1])
 
 
-def _categorical(ranker: Ranker) -> frozenset[int]:
-    """Columns that a categorical split reads; a categorical column that no tree reads contributes nothing anyway."""
-    found: set[int] = set()
-
-    def walk(node: dict[str, object]) -> None:
-        if node.get("decision_type") == "==":
-            found.add(int(str(node["split_feature"])))
-        for side in ("left_child", "right_child"):
-            child = node.get(side)
-            if isinstance(child, dict):
-                walk(child)
-
-    for tree in ranker.booster.dump_model()["tree_info"]:
-        walk(tree["tree_structure"])
-    return frozenset(found)
+def _split_by_category(ranker: Ranker) -> frozenset[int]:
+    """Positions of the columns that a categorical split reads; others contribute nothing as categories."""
+    splits = ranker.booster.trees_to_dataframe()
+    names = set(splits.loc[splits["decision_type"] == "==", "split_feature"])
+    return frozenset(i for i, name in enumerate(ranker.booster.feature_name()) if name in names)
 
 
 def explain_rows(ranker: Ranker, matrix: Float32) -> list[list[dict[str, Any]]]:

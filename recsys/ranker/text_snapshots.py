@@ -1,4 +1,4 @@
-"""What the text models know of a catalog's items at each time: every state of the encoder with what is made from it."""
+"""Item representations over time: for every encoder of a schedule its vectors and its collaborative tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
@@ -22,9 +21,9 @@ _KEPT_TABLES = 2
 
 @dataclass(frozen=True)
 class RepresentationSchedule:
-    """states: of the encoder, in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
-    collaborative: when and how tables are made, None for none. Vectors are kept while they fit in memory, tables of the
-    two states that were asked for last.
+    """states: encoders in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
+    collaborative: when and how tables are built, None for none. Vectors are cached up to a size, tables of the two
+    encoders that were used last.
     """
 
     states: tuple[ScheduledEncoder, ...]
@@ -38,33 +37,32 @@ class RepresentationSchedule:
 
     @property
     def served(self) -> TextModel:
-        """The latest state's model."""
+        """The latest encoder."""
         return self.states[-1].model
 
     @property
     def latest(self) -> ItemTexts:
-        """What the latest state knows."""
+        """The items by the latest encoder."""
         return self.of(len(self.states) - 1)
 
     def of(self, number: int) -> ItemTexts:
-        """What one of the states knows of the items."""
+        """The items by one of the encoders."""
         if number not in self._texts:
             vectors = self.states[number].model.encode_texts(self.item_text)
             self._texts[number] = ItemTexts(vectors, self.terms)
-            _forget(self._texts, vectors)
+            _drop_oldest(self._texts, max(2, _KEPT_BYTES // max(1, vectors.nbytes)))
         self._texts.move_to_end(number)
         return self._texts[number]
 
     def tables(self, number: int, index: LogIndex) -> OfflineSnapshots | None:
-        """The collaborative tables over a log that one of the states' vectors go into; None where there are none."""
+        """The collaborative tables over a log, with vectors of one of the encoders; None where there are none."""
         if self.collaborative is None:
             return None
         key = (number, id(index))
         if key not in self._tables:
             vectors = self.of(number).vectors
             self._tables[key] = (index, OfflineSnapshots(index, vectors, self.collaborative))
-            while len(self._tables) > _KEPT_TABLES:
-                self._tables.popitem(last=False)
+            _drop_oldest(self._tables, _KEPT_TABLES)
         self._tables.move_to_end(key)
         return self._tables[key][1]
 
@@ -76,8 +74,7 @@ def single_encoder(
     return RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), item_text, terms, collaborative)
 
 
-def _forget(kept: OrderedDict[Any, Any], vectors: Float32) -> None:
-    """Drop what was used longest ago where more is kept than memory is meant for."""
-    most = max(2, _KEPT_BYTES // max(1, vectors.nbytes))
-    while len(kept) > most:
-        kept.popitem(last=False)
+def _drop_oldest(cache: OrderedDict[Any, Any], most: int) -> None:
+    """Drop what was used longest ago until at most `most` entries are left."""
+    while len(cache) > most:
+        cache.popitem(last=False)

@@ -1,7 +1,8 @@
 """Lexical similarity: TF-IDF over words, or over character n-grams where a script writes without spaces.
 
 Fitted once, on the texts of items seen in the encoder slice, and stored as JSON. Sublinear term frequency, smoothed
-idf, rows of length 1: with words only, the same numbers as scikit-learn's `TfidfVectorizer(sublinear_tf=True)`.
+idf, rows of length 1: with words only, the same numbers as scikit-learn's `TfidfVectorizer(sublinear_tf=True)` but for
+the last bits. It is not used: its logarithms and sums differ between CPUs, and it keeps any of equally frequent terms.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def _runs() -> re.Pattern[str]:
     return re.compile(f"([{_SPACELESS}]+)|((?:[^\\W_{_SPACELESS}]+[{''.join(marks)}]*)+)")
 
 
-def _written(text: str) -> str:
-    """Compatibility forms and case made one, and without what writers put or leave out."""
+def normalize_text(text: str) -> str:
+    """The text in one compatibility form and case, without optional characters."""
     if text.isascii():
         return text.casefold()
     text = _OPTIONAL.sub("", unicodedata.normalize("NFKC", text))
@@ -74,15 +75,15 @@ def tokenize(text: str) -> list[str]:
     >>> tokenize("Red shoes 红色的鞋")
     ['red', 'shoes', '红色', '色的', '的鞋', '红色的', '色的鞋']
     """
-    found = []
-    for run, word in _runs().findall(_written(text)):
+    terms = []
+    for run, word in _runs().findall(normalize_text(text)):
         if word:
-            found += [word] if len(word) > 1 or "\uac00" <= word <= "\ud7a3" else []
+            terms += [word] if len(word) > 1 or "\uac00" <= word <= "\ud7a3" else []
         elif len(run) == 1:
-            found.append(run)
+            terms.append(run)
         else:
-            found += [run[i : i + n] for n in _NGRAMS for i in range(len(run) - n + 1)]
-    return found
+            terms += [run[i : i + n] for n in _NGRAMS for i in range(len(run) - n + 1)]
+    return terms
 
 
 @dataclass(frozen=True)
@@ -153,23 +154,23 @@ def lexical_column(rows: csr_matrix, requests: Requests, histories: Histories) -
     bits on every CPU: every sum is taken in the order of terms.
     """
     offsets, terms, values = rows.indptr.astype(np.int64), rows.indices, rows.data
-    found = np.full(requests.n_rows, np.nan, np.float32)
+    cosines = np.full(requests.n_rows, np.nan, np.float32)
     mean = np.zeros(rows.shape[1])
     for i in range(len(requests)):
-        taken, _ = _entries(offsets, histories.items.row(i).astype(np.int64))
-        if not len(taken):
+        entry, _ = _entries(offsets, histories.items.row(i).astype(np.int64))
+        if not len(entry):
             continue
-        np.add.at(mean, terms[taken], values[taken])
-        touched = np.unique(terms[taken])
-        length = math.sqrt(math.fsum(mean[touched] ** 2))
-        part = slice(requests.offsets[i], requests.offsets[i + 1])
-        taken, owner = _entries(offsets, requests.item[part].astype(np.int64))
-        n = part.stop - part.start
-        dots = np.bincount(owner, weights=values[taken] * mean[terms[taken]], minlength=n)
-        there = np.bincount(owner, minlength=n) > 0
-        found[part] = np.where(there, dots / length, np.nan)
-        mean[touched] = 0.0
-    return found
+        np.add.at(mean, terms[entry], values[entry])
+        in_history = np.unique(terms[entry])
+        length = math.sqrt(math.fsum(mean[in_history] ** 2))
+        rows = slice(requests.offsets[i], requests.offsets[i + 1])
+        entry, owner = _entries(offsets, requests.item[rows].astype(np.int64))
+        n = rows.stop - rows.start
+        dots = np.bincount(owner, weights=values[entry] * mean[terms[entry]], minlength=n)
+        has_terms = np.bincount(owner, minlength=n) > 0
+        cosines[rows] = np.where(has_terms, dots / length, np.nan)
+        mean[in_history] = 0.0
+    return cosines
 
 
 def _entries(offsets: Int64, codes: Int64) -> tuple[Int64, Int64]:

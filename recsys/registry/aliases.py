@@ -1,7 +1,7 @@
-"""Who is champion: the alias that scoring and serving follow, moved one whole step at a time, and the way back.
+"""The alias `champion`, which scoring and serving follow: promotion and rollback.
 
-The alias `champion` of NAME-ranker is moved by a single write, so that whoever reads it finds the old version or the
-new one. The numbers of former champions are kept in the registered model's tag `previous_champions`, newest last. A
+The alias `champion` of NAME-ranker is moved by a single write, so that a reader gets the old version or the new
+one. The numbers of former champions are kept in the registered model's tag `previous_champions`, newest last. A
 promotion writes the tag before it moves the alias, a rollback after: cut off in between, the tag's newest number is the
 champion itself, and is skipped.
 
@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from recsys.errors import ModelNotFound, PromotionError
-from recsys.registry.lookup import ABSENT
+from recsys.errors import PromotionError
+from recsys.registry.lookup import registered_model
 from recsys.registry.names import CHALLENGER, CHAMPION, Version
 
 PREVIOUS = "previous_champions"
@@ -30,7 +30,7 @@ MOST_CHARACTERS = 5000
 
 def champion_of(model: str) -> Version | None:
     """The champion of a registered ranker, None where the alias is not set. Raises ModelNotFound for another name."""
-    number = _aliases(model).get(CHAMPION)
+    number = dict(registered_model(model).aliases).get(CHAMPION)
     return None if number is None else Version(model, str(number))
 
 
@@ -40,16 +40,16 @@ def promote(version: Version, *, over: Version | None) -> None:
     Raises PromotionError where the champion has changed since; nothing is written then.
     """
     client = mlflow.MlflowClient()
-    found = champion_of(version.name)
-    if found != over:
+    current = champion_of(version.name)
+    if current != over:
         raise PromotionError(
-            f"the champion of {version.name} was {_named(over)} when {version} was measured and is {_named(found)} "
+            f"the champion of {version.name} was {over} when {version} was measured and is {current} "
             "now; nothing was changed: run the promotion again, against the new one"
         )
-    if found is not None:
-        _keep(client, version.name, [*_former(version.name, found), found.number])
+    if current is not None:
+        _keep(client, version.name, [*_former(version.name, current), current.number])
     client.set_registered_model_alias(version.name, CHAMPION, version.number)
-    if str(_aliases(version.name).get(CHALLENGER)) == version.number:
+    if str(dict(registered_model(version.name).aliases).get(CHALLENGER)) == version.number:
         client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
@@ -75,7 +75,7 @@ def rollback(model: str) -> tuple[Version, Version]:
     return champion, back
 
 
-def record(version: Version, tags: Mapping[str, object]) -> None:
+def set_version_tags(version: Version, tags: Mapping[str, object]) -> None:
     """Write tags to a version; long values are cut."""
     client = mlflow.MlflowClient()
     for name, value in tags.items():
@@ -84,7 +84,7 @@ def record(version: Version, tags: Mapping[str, object]) -> None:
 
 def _former(model: str, champion: Version) -> list[str]:
     """Numbers of the champions before `champion`, the latest last."""
-    numbers = str(mlflow.MlflowClient().get_registered_model(model).tags.get(PREVIOUS, "")).split()
+    numbers = str(registered_model(model).tags.get(PREVIOUS, "")).split()
     while numbers and numbers[-1] == champion.number:
         numbers.pop()
     return numbers
@@ -92,16 +92,3 @@ def _former(model: str, champion: Version) -> list[str]:
 
 def _keep(client: mlflow.MlflowClient, model: str, numbers: list[str]) -> None:
     client.set_registered_model_tag(model, PREVIOUS, " ".join(numbers[-MOST_KEPT:]))
-
-
-def _aliases(model: str) -> Mapping[str, str]:
-    try:
-        return dict(mlflow.MlflowClient().get_registered_model(model).aliases)
-    except MlflowException as error:
-        if error.error_code != ABSENT:
-            raise
-        raise ModelNotFound(f"model {model!r} is not registered at {mlflow.get_tracking_uri()}") from error
-
-
-def _named(version: Version | None) -> str:
-    return "nobody" if version is None else str(version)

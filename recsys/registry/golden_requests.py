@@ -76,7 +76,7 @@ def check_encoder(encoder: Encoder, folder: Path) -> None:
 
 
 def _text_scores(encoder: Encoder, rows: list[dict[str, Any]]) -> list[float]:
-    """Text score of each row by the weights in float32; no vector that was made before is read."""
+    """Text score of each row by the weights in float32; no stored vector is read."""
     encoder = encoder.in_float32()
     scores = []
     for row in rows:

@@ -1,4 +1,4 @@
-"""What models and their versions are called. Nothing here asks MLflow: a wrong name is found before anything is read.
+"""Names of models and their versions. Nothing here asks MLflow: a wrong name is reported before anything is read.
 
 `recsys train --name NAME` registers NAME-encoder and NAME-ranker. A version is models:/NAME-ranker/3, or
 models:/NAME-ranker@champion by its alias.
@@ -15,7 +15,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 
 LONGEST_NAME = 200
-"""Characters; MLflow's database takes 256, and a kind is put behind the name."""
+"""Characters; MLflow's database takes 256, and -encoder or -ranker is appended to the name."""
 
 _SCHEME = "models:/"
 _NAME = re.compile(r"\w(?:[\w. -]*[\w.-])?")
@@ -34,32 +34,37 @@ class Version:
         """models:/NAME/VERSION."""
         return f"{_SCHEME}{self.name}/{self.number}"
 
+    @property
+    def is_ranker(self) -> bool:
+        """Whether it is a version of a ranker, else of an encoder."""
+        return self.name.endswith(ranker_name(""))
+
     def __str__(self) -> str:
         return f"{self.name}/{self.number}"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A version as a person names it: by its number or by an alias; the other is None."""
+class ModelReference:
+    """A version by its number or by an alias; the field that is not used is None."""
 
     name: str
     number: str | None
     alias: str | None
 
 
-def parse_uri(uri: str) -> Asked:
+def parse_uri(uri: str) -> ModelReference:
     """The parts of models:/NAME/VERSION or models:/NAME@ALIAS. Raises ModelNotFound for a text of another form."""
     match = _URI.fullmatch(uri)
     if match is None:
         raise ModelNotFound(
             f"model {uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/recsys-ranker@champion"
         )
-    return Asked(match["name"], match["number"], match["alias"])
+    return ModelReference(match["name"], match["number"], match["alias"])
 
 
-def is_version(asked: str) -> bool:
-    """Whether a name is of a model version and not of a run."""
-    return asked.startswith(_SCHEME)
+def is_version(name: str) -> bool:
+    """Whether a name is that of a model version and not of a run."""
+    return name.startswith(_SCHEME)
 
 
 def name_problem(name: str) -> str:

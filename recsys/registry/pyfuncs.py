@@ -38,7 +38,7 @@ class RankerModel(PythonModel):  # type: ignore[misc]
         self.ranker = load_ranker(folder / "ranker.txt", read_settings(folder).columns)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
-        """Scores and ranks, (n_rows,) each; without impression_id the call is one list. Missing values are NaN."""
+        """Scores and ranks, (n_rows,) each; without impression_id all rows are one impression. NaN is missing."""
         missing = [column for column in self.ranker.columns if column not in model_input.columns]
         if missing:
             raise InputError(f"expected the ranker's {len(self.ranker.columns)} columns, missing {missing[:5]!r}")
@@ -84,8 +84,8 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
         past = (
             [_cleaned(str(text)) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
         )
-        given = {name: row.get(name) for name in dict.fromkeys(self.template.columns)}
-        fields = {name: cell_text(value, name) for name, value in given.items() if not _is_missing(value)}
+        values = {name: row.get(name) for name in dict.fromkeys(self.template.columns)}
+        fields = {name: cell_text(value, name) for name, value in values.items() if not _is_missing(value)}
         return [text for text in past if text], self.template.fill(fields)
 
 
@@ -104,7 +104,7 @@ def _cleaned(text: str) -> str:
 
 
 def _ranks(scores: Float64, lists: pd.Series | None) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Ranks from 1 within each list, the higher score first, equal ones in the order given."""
+    """Ranks from 1 within each impression, the higher score first, equal ones in the order of the rows."""
     frame = pd.DataFrame({"score": scores, "list": 0 if lists is None else lists.to_numpy()})
     ranks = frame.groupby("list", dropna=False)["score"].rank(method="first", ascending=False)
     return ranks.to_numpy().astype(np.int64)

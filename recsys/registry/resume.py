@@ -1,4 +1,4 @@
-"""Trainings that were interrupted: what their runs say of them, and the folder of their checkpoints on this machine.
+"""Interrupted trainings: what their runs record, and the folder of their checkpoints on this machine.
 
 The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLOW_TRACKING_URI` keeps the runs.
 """
@@ -14,20 +14,20 @@ from pathlib import Path
 import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities import Run, RunStatus
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from recsys.config import Config
 from recsys.errors import InputError, RunNotFound, TrainingError
+from recsys.registry.run_queries import find_run, versions_of_run
 
 CHECKPOINTS = Path("mlruns") / "checkpoints"
-_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
 class ResumableRun:
-    """A training to go on with. name: of its models. digest: the beginning of its data's fingerprint."""
+    """A training to resume. name: of its models. digest: the beginning of its data's fingerprint."""
 
     run_id: str
     name: str
@@ -44,13 +44,13 @@ class ResumableRun:
             )
 
     def delete_partial_outputs(self) -> None:
-        """Delete what the run has half made: its child runs, which are made anew, and an encoder without a ranker."""
+        """Delete the run's child runs, which are repeated, and its encoder that has no ranker."""
         client = mlflow.MlflowClient()
         experiment = client.get_run(self.run_id).info.experiment_id
-        for child in client.search_runs([experiment], f"tags.{_PARENT} = '{self.run_id}'"):
+        for child in client.search_runs([experiment], f"tags.{MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"):
             client.delete_run(child.info.run_id)
-        for version in _versions(self.run_id):
-            client.delete_model_version(version.name, version.version)
+        for version in versions_of_run(self.run_id):
+            client.delete_model_version(version.name, version.number)
 
 
 def interrupted(run_id: str) -> ResumableRun:
@@ -58,18 +58,13 @@ def interrupted(run_id: str) -> ResumableRun:
 
     Raises RunNotFound where there is no such run, it has ended well, or there is nothing on this machine to go on from.
     """
-    try:
-        run = mlflow.MlflowClient().get_run(run_id)
-    except MlflowException as error:
-        raise RunNotFound(
-            f"run {run_id!r} is not at {mlflow.get_tracking_uri()}; expected the id that the training printed"
-        ) from error
-    if _PARENT in run.data.tags:
-        raise RunNotFound(f"run {run_id!r} is a part of run {run.data.tags[_PARENT]!r}; resume that one")
-    rankers = [f"{one.name}/{one.version}" for one in _versions(run_id) if one.name.endswith("-ranker")]
+    run = find_run(run_id, expected="the id that the training printed")
+    if MLFLOW_PARENT_RUN_ID in run.data.tags:
+        raise RunNotFound(f"run {run_id!r} is a part of run {run.data.tags[MLFLOW_PARENT_RUN_ID]!r}; resume that one")
+    rankers = [str(version) for version in versions_of_run(run_id) if version.is_ranker]
     if rankers or run.info.status == RunStatus.to_string(RunStatus.FINISHED):
-        made = f"; it registered {', '.join(rankers)}" if rankers else ""
-        raise RunNotFound(f"run {run_id!r} has ended well, there is nothing to resume{made}")
+        registered = f"; it registered {', '.join(rankers)}" if rankers else ""
+        raise RunNotFound(f"run {run_id!r} has ended well, there is nothing to resume{registered}")
     if not (CHECKPOINTS / run_id).is_dir():
         raise RunNotFound(
             f"run {run_id!r}: expected its checkpoints in {str(CHECKPOINTS / run_id)!r}, found none; resume it in the "
@@ -84,7 +79,7 @@ def interrupted(run_id: str) -> ResumableRun:
 def checkpoint_folder(run_id: str) -> Iterator[Path]:
     """The folder of a training's checkpoints, for one process at a time.
 
-    Removed when the block ends well, or in a TrainingError, which to go on would end in again; else it is kept.
+    Removed when the block ends well, or in a TrainingError, which a resumed training would raise again; else it stays.
     """
     folder = CHECKPOINTS.resolve() / run_id
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +94,7 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
 
 @contextmanager
 def _lock(run_id: str) -> Iterator[None]:
-    """Let no other process train this run meanwhile; the lock ends with the process, however that ends."""
+    """Keep other processes from training this run; the lock is released when the process ends, however it ends."""
     lock = FileLock(CHECKPOINTS / run_id / "lock")
     try:
         lock.acquire(blocking=False)
@@ -134,8 +129,3 @@ def _digest(run: Run) -> str:
             f"run {run.info.run_id!r} was interrupted before it began, it names no data; train anew without --resume"
         )
     return str(inputs[0].dataset.digest)
-
-
-def _versions(run_id: str) -> list[ModelVersion]:
-    """The versions that a run registered."""
-    return list(mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'"))

@@ -1,11 +1,10 @@
-"""What a run keeps beside its models: the configuration, the data it read, metrics by step, plots and reports."""
+"""What a run logs beside its models: configuration, data, metrics by step, plots and reports."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -18,6 +17,7 @@ from mlflow.utils.time import get_current_time_millis
 from recsys.audit.report import AuditReport
 from recsys.config import Config
 from recsys.evaluation.report import Evaluation
+from recsys.registry.run_queries import FORMAT, FORMAT_TAG
 from recsys.report.figures import Figure
 from recsys.report.page import figure_page
 
@@ -25,7 +25,7 @@ from recsys.report.page import figure_page
 def log_config(config: Config) -> None:
     """Every setting as a parameter named a.b, and the whole tree as config.json."""
     tree = config.model_dump(mode="json")
-    mlflow.log_params(dict(_flat(tree)))
+    mlflow.log_params(pd.json_normalize(tree).to_dict("records")[0])
     mlflow.log_dict(tree, "config.json")
 
 
@@ -69,10 +69,12 @@ def log_evaluation(evaluation: Evaluation) -> None:
     for method, values in evaluation.test.methods.items():
         metrics |= {f"{method}.{name}": interval.mean for name, interval in values.items()}
     for name, interval in evaluation.lifts.items():
-        metrics |= {f"lift.{name}{part}": value for part, value in _parts(interval.mean, interval.low, interval.high)}
+        prefix = f"lift.{name}"
+        metrics |= {prefix: interval.mean, f"{prefix}.low": interval.low, f"{prefix}.high": interval.high}
     for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
         metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
+    mlflow.set_tag(FORMAT_TAG, FORMAT)
     log_frame(evaluation.per_impression_frame(), "lists")
 
 
@@ -81,14 +83,3 @@ def log_audit(report: AuditReport) -> None:
     mlflow.log_metric("audit.findings", len(report.findings))
     mlflow.log_dict(report.as_dict(), "audit.json")
     mlflow.log_text("\n".join(report.lines()), "audit.txt")
-
-
-def _parts(mean: float, low: float, high: float) -> tuple[tuple[str, float], ...]:
-    return (("", mean), (".low", low), (".high", high))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return pairs

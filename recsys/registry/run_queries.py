@@ -1,4 +1,4 @@
-"""What runs have recorded: the metrics of every list of an evaluation, and which run and version belong together."""
+"""Queries of MLflow's runs: the metrics of an evaluation's impressions, and which run and version belong together."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import ModelNotFound, RunNotFound
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version
 
 TRAINED_UNTIL = "trained_until"
-"""Tag of an evaluation's run: microseconds of the newest label that its version had learnt from."""
+"""Tag of an evaluation's run: microseconds of the newest label that its version was trained on."""
 
 RANKER = "ranker"
-"""Tag of an evaluation's run: the version that it is of, where the run has not trained it."""
+"""Tag of an evaluation's run: the version that it evaluates, where another run trained it."""
+
+FORMAT_TAG, FORMAT = "evaluation.format", "1"
+"""Tag of an evaluation's run: the format of its lists. Runs without it are of the first format."""
 
 LISTS = "lists.parquet"
 EVALUATION = "evaluation"
@@ -29,8 +33,8 @@ EVALUATION = "evaluation"
 
 @dataclass(frozen=True)
 class RecordedEvaluation:
-    """The evaluation that a run holds. lists: a row each, columns as `Evaluation.frame` names them. n_seen: lists left
-    out because their labels had been learnt from."""
+    """The evaluation that a run holds. lists: a row for each impression, columns as `Evaluation.per_impression_frame`
+    names them. n_seen: impressions left out because the version was trained on their labels."""
 
     asked: str
     run_id: str
@@ -42,14 +46,15 @@ def recorded_lists(asked: str) -> RecordedEvaluation:
     """The lists of the evaluation that `asked` names: a run of an evaluation, a run of a training, or a version.
 
     asked: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
-    where no such run or no evaluation in it is recorded, ModelNotFound for a version.
+    where no such run, no evaluation in it or one of another format is recorded, ModelNotFound for a version.
     """
-    run = _run(run_of_version(resolve(asked)) if is_version(asked) else asked)
-    for one in (run, *_children(run)):
-        run_id = str(one.info.run_id)
+    parent = find_run(run_of_version(resolve(asked)) if is_version(asked) else asked)
+    for run in (parent, *_evaluations_below(parent)):
+        run_id = str(run.info.run_id)
         if any(file.path == LISTS for file in mlflow.MlflowClient().list_artifacts(run_id)):
+            _check_format(run)
             lists = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
-            seen = _seen(one, lists)
+            seen = _seen(run, lists)
             return RecordedEvaluation(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
     raise RunNotFound(f"run {asked!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
 
@@ -64,25 +69,39 @@ def run_of_version(version: Version) -> str:
 
 def ranker_of_run(run_id: str) -> str:
     """URI of the ranker version that a training's run registered. Raises RunNotFound where there is none."""
-    run = _run(run_id)
-    if RANKER in run.data.tags:
-        return str(run.data.tags[RANKER])
-    run_id = run.data.tags.get("mlflow.parentRunId", run_id)
-    versions = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
-    rankers = [one for one in versions if one.name.endswith("-ranker")]
+    tags = find_run(run_id).data.tags
+    if RANKER in tags:
+        return str(tags[RANKER])
+    run_id = tags.get(MLFLOW_PARENT_RUN_ID, run_id)
+    rankers = [version for version in versions_of_run(run_id) if version.is_ranker]
     if not rankers:
         raise RunNotFound(f"run {run_id!r} registered no ranker; expected the parent run of a training, or a version")
-    return Version(rankers[0].name, str(rankers[0].version)).uri
+    return rankers[0].uri
+
+
+def versions_of_run(run_id: str) -> list[Version]:
+    """The versions that a run registered."""
+    registered = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    return [Version(version.name, str(version.version)) for version in registered]
 
 
 def data_folder(run_id: str) -> Path | None:
     """The data directory that a run logged as its input, where it is still there."""
-    for one in _run(run_id).inputs.dataset_inputs:
-        address = urlparse(json.loads(one.dataset.source).get("uri", ""))
+    for logged in find_run(run_id).inputs.dataset_inputs:
+        address = urlparse(json.loads(logged.dataset.source).get("uri", ""))
         folder = Path(url2pathname(address.path))
         if address.scheme == "file" and folder.is_dir():
             return folder
     return None
+
+
+def _check_format(run: Run) -> None:
+    found = run.data.tags.get(FORMAT_TAG, FORMAT)
+    if found != FORMAT:
+        raise RunNotFound(
+            f"run {run.info.run_id!r}: expected an evaluation of format {FORMAT}, found {found}; evaluate its version "
+            "again with `recsys evaluate`"
+        )
 
 
 def _seen(run: Run, lists: pd.DataFrame) -> pd.Series:
@@ -92,20 +111,19 @@ def _seen(run: Run, lists: pd.DataFrame) -> pd.Series:
     return lists["time"] <= pd.Timestamp(int(until), unit="us", tz="UTC")
 
 
-def _run(run_id: str) -> Run:
+def find_run(run_id: str, *, expected: str = "a run's id or models:/NAME/VERSION") -> Run:
+    """A run by its id. expected: what the error asks for. Raises RunNotFound where there is no such run."""
     try:
         return mlflow.MlflowClient().get_run(run_id)
     except MlflowException as error:
-        raise RunNotFound(
-            f"run {run_id!r} is not at {mlflow.get_tracking_uri()}; expected a run's id or models:/NAME/VERSION"
-        ) from error
+        raise RunNotFound(f"run {run_id!r} is not at {mlflow.get_tracking_uri()}; expected {expected}") from error
 
 
-def _children(run: Run) -> list[Run]:
+def _evaluations_below(run: Run) -> list[Run]:
     """Evaluation runs below a run, the newest first."""
-    found = mlflow.MlflowClient().search_runs(
+    children = mlflow.MlflowClient().search_runs(
         [run.info.experiment_id],
-        f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.run_name = '{EVALUATION}'",
+        f"tags.{MLFLOW_PARENT_RUN_ID} = '{run.info.run_id}' and attributes.run_name = '{EVALUATION}'",
         order_by=["attributes.start_time DESC"],
     )
-    return list(found)
+    return list(children)

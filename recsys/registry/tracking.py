@@ -72,8 +72,8 @@ def run(experiment: str, name: str, *, parent: bool = False, run_id: str | None 
 
 
 def _quiet() -> None:
-    """Keep MLflow's set-up chatter off the terminal; its warnings and errors stay. What its database refuses is raised,
-    and need not be told with a traceback beside.
+    """Keep MLflow's progress messages off the terminal; its warnings and errors stay. What its database refuses is
+    raised, so that its log of the same is not needed.
     """
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     for name in ("mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):

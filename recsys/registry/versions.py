@@ -1,17 +1,17 @@
-"""Registered versions: logging both models, their aliases, and loading a ranker with exactly the encoder it names.
+"""Registered versions: logging both models, their aliases, and loading a ranker with the encoder that it names.
 
 Only the ranker's aliases are ever read; the encoder follows the ranker's own settings.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -19,10 +19,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from features.arrays import Float32
 from recsys.encoder.model import Encoder, load_encoder
-from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import Unit, load_unit, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
@@ -31,13 +31,12 @@ from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, r
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
 
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
-_CODE = Path(__file__).parent
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A unit and the versions that it was loaded from."""
+    """A ranking model and the versions that it was loaded from."""
 
     unit: Unit
     ranker: Version
@@ -46,27 +45,15 @@ class LoadedModel:
 
 def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     """Log the encoder to the open run and register it as a version of NAME-encoder."""
-    names = template_columns(encoder.settings.template)
-    columns = [
+    columns = template_columns(encoder.settings.template)
+    inputs = [
         ColSpec(Array(DataType.string), "history", required=False),
-        *(ColSpec(DataType.string, name, required=False) for name in names),
+        *(ColSpec(DataType.string, column, required=False) for column in columns),
     ]
-    values = {name: [f"One {name}", f"Another {name}"] for name in names}
+    values = {column: [f"One {column}", f"Another {column}"] for column in columns}
     example = pd.DataFrame({"history": [["A clicked title"], []], **values})
-    signature = ModelSignature(Schema(columns), Schema([ColSpec(DataType.double, "score")]))
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / ENCODER_ARTIFACT
-        encoder.save(folder)
-        golden.save(folder)
-        return _log(
-            "encoder",
-            _CODE / "served_encoder.py",
-            {ENCODER_ARTIFACT: str(folder)},
-            signature,
-            example,
-            encoder_name(name),
-            encoder.settings.dtype,
-        )
+    signature = ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, "score")]))
+    return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
 def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) -> Version:
@@ -75,26 +62,13 @@ def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) 
     example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion,
     each later one its challenger.
     """
-    columns = [ColSpec(DataType.double, column, required=True) for column in unit.settings.columns]
-    columns.append(ColSpec(DataType.string, "impression_id", required=False))
+    inputs = [ColSpec(DataType.double, column, required=True) for column in unit.settings.columns]
+    inputs.append(ColSpec(DataType.string, "impression_id", required=False))
     outputs = Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "rank")])
     rows = pd.DataFrame(example.astype("float64"), columns=list(unit.settings.columns))
     rows["impression_id"] = "example"
-    with tempfile.TemporaryDirectory() as parent:
-        folder = Path(parent) / RANKER_ARTIFACT
-        unit.save(folder)
-        golden.save(folder)
-        artifacts = {RANKER_ARTIFACT: str(folder)}
-        signature = ModelSignature(Schema(columns), outputs)
-        version = _log(
-            "ranker",
-            _CODE / "served_ranker.py",
-            artifacts,
-            signature,
-            rows,
-            ranker_name(name),
-            unit.encoder.settings.dtype,
-        )
+    signature = ModelSignature(Schema(inputs), outputs)
+    version = _log(unit, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
@@ -136,39 +110,61 @@ def load(uri: str) -> LoadedModel:
 
 def artifact_bytes(version: Version) -> int:
     """Size of everything that a version's loading reads; its input example is not counted."""
-    kind = ENCODER_ARTIFACT if version.name.endswith(encoder_name("")) else RANKER_ARTIFACT
-    return sum(path.stat().st_size for path in _artifact(version, kind).rglob("*") if path.is_file())
+    artifact = RANKER_ARTIFACT if version.is_ranker else ENCODER_ARTIFACT
+    return sum(path.stat().st_size for path in _artifact(version, artifact).rglob("*") if path.is_file())
 
 
 def _artifact(version: Version, artifact: str) -> Path:
     """Local folder of a version's artifact, downloaded where the store is not on this machine."""
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(f"{version.uri}"))
+        folder = Path(mlflow.artifacts.download_artifacts(version.uri))
     except (MlflowException, OSError) as error:
         raise ModelNotFound(f"the artifacts of {version} cannot be fetched: {error}") from error
-    found = folder / "artifacts" / artifact
-    if not found.is_dir():
+    folder = folder / "artifacts" / artifact
+    if not folder.is_dir():
         raise ModelNotFound(f"{version} holds no {artifact!r}; expected a model that `recsys train` registered")
-    return found
+    return folder
 
 
 def _log(
+    model: Encoder | Unit,
+    golden: GoldenRequests,
+    artifact: str,
     kind: str,
-    code: Path,
-    artifacts: dict[str, str],
+    registered_name: str,
     signature: ModelSignature,
-    example: Any,
-    registered: str,
-    dtype: Dtype,
+    example: pd.DataFrame,
 ) -> Version:
-    packages = (*_REQUIREMENTS, "openvino") if dtype.startswith("int8") else _REQUIREMENTS
-    info = mlflow.pyfunc.log_model(
-        name=kind,
-        python_model=str(code),
-        artifacts=artifacts,
-        signature=signature,
-        input_example=example,
-        pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in packages],
-        registered_model_name=registered,
-    )
-    return Version(registered, str(info.registered_model_version))
+    """Log a model and its golden requests to the open run as `artifact`; register it under a name."""
+    encoder = model.encoder if isinstance(model, Unit) else model
+    packages = (*_REQUIREMENTS, "openvino") if encoder.settings.dtype.startswith("int8") else _REQUIREMENTS
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / artifact
+        model.save(folder)
+        golden.save(folder)
+        info = mlflow.pyfunc.log_model(
+            name=kind,
+            python_model=str(Path(__file__).parent / f"served_{kind}.py"),
+            artifacts={artifact: str(folder)},
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{package}=={metadata.version(package).split('+')[0]}" for package in packages],
+        )
+    return _register(registered_name, info.model_id)
+
+
+def _register(name: str, model_id: str) -> Version:
+    """Make a logged model the next version of a registered model. `mlflow.register_model` prints; its client does not.
+
+    The logged model's tag is what `mlflow.register_model` writes too: MLflow's pages link to the version by it.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    number = str(client.create_model_version(name, f"models:/{model_id}", model_id=model_id).version)
+    link = json.dumps([{"name": name, "version": number}])
+    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: link})
+    return Version(name, number)

@@ -12,7 +12,6 @@ import numpy as np
 from features.arrays import NO_TIME, Float32
 from features.online.items import StoredItem
 from features.tables.timestamps import EXPECTED, moment_of
-from recsys.encoder.text import Template
 from recsys.ranker.model import Settings
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest
@@ -64,9 +63,13 @@ class RequestItemColumns:
 
 def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemColumns:
     """The columns that a unit of these settings reads. vectors: the width of each vector column."""
-    texts = frozenset(Template.parse(settings.template).columns) - {*_PLAIN}
+    columns = settings.item_columns
     return RequestItemColumns(
-        frozenset(settings.item_categories), frozenset(settings.item_numbers), vectors, texts, settings.timezone
+        frozenset(columns.named_categories),
+        frozenset(columns.numbers),
+        vectors,
+        frozenset(columns.texts),
+        settings.data.timezone,
     )
 
 

@@ -160,7 +160,7 @@ class RankService:
         """The collaborative tables that a request reads."""
         if self._tables is None:
             return None
-        moment = reader.time - self._state.settings.event_delay
+        moment = reader.time - self._state.settings.data.event_delay
         tables = self._tables.read(reader.catalog.ids, reader.histories.items.codes, moment)
         self.telemetry.read_tables(None if tables.edge == NO_TIME else (moment - tables.edge) / SECOND)
         return tables
@@ -182,7 +182,7 @@ class RankService:
             said.check_id(request.user_id, "user_id")
         if request.timestamp is None:
             return None
-        found = moment_of(request.timestamp, self.unit.settings.timezone)
+        found = moment_of(request.timestamp, self.unit.settings.data.timezone)
         if found is None:
             raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
         said.check_time(found, "timestamp", request.timestamp)

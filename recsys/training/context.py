@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from features.arrays import Int64
 from features.log import Impressions, Log
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineSettings
 from recsys.config import Config
-from recsys.training.time_split import TimeSplit
-
-SECOND = 1_000_000
+from recsys.encoder.text import item_texts
+from recsys.training.time_split import TimeSplit, slice_impressions
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,24 @@ class TrainingContext:
     @property
     def delay(self) -> int:
         """Microseconds that an event needs to become known."""
-        return round(self.config.data.event_delay_seconds * SECOND)
+        return self.index.settings.data.event_delay
+
+    @cached_property
+    def item_texts(self) -> list[str]:
+        """The text of every item of the log's catalog, (n_items + 1,); "" where there is none."""
+        return item_texts(self.log.catalog, self.config.encoder.template)
 
     def usable(self, positions: Int64) -> Impressions:
         """The impressions at `positions` that have both a clicked and an unclicked item."""
         part = self.log.impressions.take(positions)
         return part.take(np.flatnonzero(part.has_both()))
+
+
+def make_context(config: Config, log: Log, *, threads: int = 1) -> TrainingContext:
+    """A log with its slices and counters, read as the configuration says.
+
+    Raises TrainingError where a slice would have nothing to rank.
+    """
+    settings = OfflineSettings(config.data, config.encoder.history_length, threads)
+    sliced = slice_impressions(log.impressions, config.slices)
+    return TrainingContext(config, log, sliced, LogIndex(log, settings), threads)

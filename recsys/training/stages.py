@@ -23,7 +23,6 @@ from recsys.config import Config
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
 from recsys.encoder.snapshots import ScheduledEncoder
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.errors import TrainingError
 from recsys.evaluation.evaluate import evaluate, random_scores
@@ -33,9 +32,16 @@ from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, model_columns
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, retrain_ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import (
+    MatrixColumn,
+    Ranker,
+    RankingDataset,
+    retrain_ranker,
+    select_columns,
+    train_ranker,
+)
 from recsys.ranker.matrix import ranker_columns
-from recsys.ranker.offline_matrix import matrix_over_states
+from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical, fit_lexical
 from recsys.training.context import TrainingContext
@@ -76,7 +82,7 @@ class RankerResult:
 
     def matrix_for(self, method: str) -> Float32:
         """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
-        return _columns_of(self.matrix, self.columns, self.rankers[method].columns)
+        return select_columns(self.matrix, self.columns, self.rankers[method].columns)
 
     def column(self, name: str) -> Float32:
         """A column of the test matrix, (n_rows,)."""
@@ -86,9 +92,8 @@ class RankerResult:
 def lexical_stage(chain: TrainingContext) -> Lexical:
     """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
     until = int(chain.log.impressions.requests.time[chain.sliced.encoder[-1]])
-    texts = item_texts(chain.log.catalog, chain.config.encoder.template)
     seen = items_before(chain.log, until + 1)
-    return fit_lexical([texts[i] for i in np.flatnonzero(seen)], chain.config.lexical)
+    return fit_lexical([chain.item_texts[i] for i in np.flatnonzero(seen)], chain.config.lexical)
 
 
 def ranker_stage(
@@ -105,25 +110,20 @@ def ranker_stage(
     methods: which of `RANKERS` to train. on_tree: called for the full ranker with each tree's number and valid's
     nDCG@10.
     """
-    config, catalog = chain.config, chain.log.catalog
+    config = chain.config
     parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
     check_no_label_leak(states, int(parts[0].requests.time[0]))
     features, vocabularies = resolve_features(chain, parts[0].requests.item)
-    item_text = item_texts(catalog, config.encoder.template)
-    texts = RepresentationSchedule(states, item_text, lexical.transform(item_text), table_settings(chain))
-    lists = []
-    names: tuple[str, ...] = ()
-    for part in parts:
-        names, matrix = matrix_over_states(
-            features,
-            texts,
-            chain.index,
-            part.requests,
-            delay=chain.delay,
-            timezone=config.data.timezone,
-            threads=chain.threads,
+    terms = lexical.transform(chain.item_texts)
+    texts = RepresentationSchedule(states, chain.item_texts, terms, table_settings(chain))
+    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
+    names = tuple(column.name for column in columns)
+    lists = [
+        RankingDataset(
+            build_matrix_by_encoder(features, texts, chain.index, part.requests), part.label, part.requests.offsets
         )
-        lists.append(RankingDataset(matrix, part.label, part.requests.offsets))
+        for part in parts
+    ]
     valid_ndcg: list[float] = []
 
     def on_iteration(tree: int, ndcg: float) -> None:
@@ -131,7 +131,6 @@ def ranker_stage(
         if on_tree is not None:
             on_tree(tree, ndcg)
 
-    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
     rankers = {}
     for method in methods:
         chosen = tuple(column for column in columns if column.name not in _without(method))
@@ -182,8 +181,7 @@ def evaluation_stage(chain: TrainingContext, ranked: RankerResult, encoders: Map
     that the ranker reads."""
     config, test = chain.config, ranked.test
     requests = test.requests
-    histories = chain.index.histories(requests, length=config.encoder.history_length, delay=chain.delay)
-    reader = chain.index.reader(requests, histories, delay=chain.delay, timezone=config.data.timezone)
+    reader = chain.index.reader(requests)
     item_clicks = reader.count(Count(CLICK, ITEM))
     user_clicks = reader.count(Count(CLICK, USER))[requests.offsets[:-1]]
     methods: dict[str, Float32 | Float64] = {
@@ -194,10 +192,9 @@ def evaluation_stage(chain: TrainingContext, ranked: RankerResult, encoders: Map
     }
     if ranked.texts.collaborative is not None:
         methods["item_knn"] = ranked.column(CO_CLICK_COLUMNS[0])
-    item_text = item_texts(chain.log.catalog, config.encoder.template)
     for method, encoder in encoders.items():
-        vectors = encoder.encode_texts(item_text)
-        methods[method] = text_features(encoder.weights, vectors, requests, histories)[:, 0]
+        vectors = encoder.encode_texts(chain.item_texts)
+        methods[method] = text_features(encoder.weights, vectors, requests, reader.histories)[:, 0]
     for method in RANKERS:
         methods[method] = ranked.scores(method, threads=chain.threads)
     return evaluate(
@@ -227,15 +224,7 @@ def resolve_features(chain: TrainingContext, shown: Int32) -> tuple[tuple[Featur
     vocabularies = category_vocabularies(catalog, shown, most=config.max_category_values)
     kept = catalogue_categories(catalog, config.categories, own)
     vocabularies = {name: values for name, values in vocabularies.items() if name in kept}
-    features = feature_set(
-        categories=vocabularies,
-        numbers=config.numbers,
-        vectors=config.vectors,
-        smoothing=config.smoothing,
-        own=own,
-        reserved=model_columns(collaborative=True),
-    )
-    return features, vocabularies
+    return feature_set(vocabularies, config, own, reserved=model_columns(collaborative=True)), vocabularies
 
 
 def table_settings(chain: TrainingContext) -> TableSettings | None:
@@ -316,10 +305,4 @@ def _without(method: str) -> frozenset[str]:
 
 def _narrowed(lists: RankingDataset, names: tuple[str, ...], columns: tuple[MatrixColumn, ...]) -> RankingDataset:
     chosen = tuple(column.name for column in columns)
-    return RankingDataset(_columns_of(lists.matrix, names, chosen), lists.label, lists.offsets)
-
-
-def _columns_of(matrix: Float32, names: tuple[str, ...], chosen: tuple[str, ...]) -> Float32:
-    if chosen == names:
-        return matrix
-    return np.ascontiguousarray(matrix[:, [names.index(name) for name in chosen]])
+    return RankingDataset(select_columns(lists.matrix, names, chosen), lists.label, lists.offsets)

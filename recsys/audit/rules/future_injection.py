@@ -28,7 +28,8 @@ def future_injection(context: AuditContext) -> RuleResult:
     findings: dict[str, Finding] = {}
     by = "after events and lists at or after the request time were replaced"
     for rows in context.asked:
-        again = context.columns(rows.impressions.requests, LogIndex(injected(context, rows.impressions)))
+        index = LogIndex(injected(context, rows.impressions), context.chain.index.settings)
+        again = context.columns(rows.impressions.requests, index)
         for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
             findings.setdefault(finding.feature, finding)
     n = sum(len(rows.impressions) for rows in context.asked)

@@ -19,19 +19,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features.log import Log
-from features.offline.reader import LogIndex
 from recsys.audit.auc import list_aucs, log_p_bound
 from recsys.audit.context import SLICES, AuditContext
 from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.probe_ranker import ndcg_over, scores_on_test
 from recsys.audit.rules.single_column_auc import PRESENCE, best_row, with_presence
-from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
+from recsys.training.context import make_context
 from recsys.training.stages import encoder_course, lexical_stage
-from recsys.training.time_split import slice_impressions
 
 RULE = "permutation"
 LEAST_CHANCE = math.log(1e-6)
@@ -76,14 +74,13 @@ def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -
 def over_permuted(context: AuditContext, log: Log) -> AuditContext:
     """The context with everything computed anew over the log of permuted clicks."""
     config = context.chain.config
-    sliced = slice_impressions(log.impressions, config.slices)
-    chain = replace(context.chain, log=log, sliced=sliced, index=LogIndex(log))
+    chain = make_context(config, log, threads=context.chain.threads)
     states = context.texts.states
     if context.train_text:
-        states = train_encoder(log, encoder_course(log.impressions, sliced, config), config).states
+        states = train_encoder(log, encoder_course(log.impressions, chain.sliced, config), config).states
     lexical = lexical_stage(chain)
-    text = item_texts(log.catalog, config.encoder.template)
-    texts = RepresentationSchedule(states, text, lexical.transform(text), context.texts.collaborative)
+    terms = lexical.transform(chain.item_texts)
+    texts = RepresentationSchedule(states, chain.item_texts, terms, context.texts.collaborative)
     return replace(context, chain=chain, lexical=lexical, texts=texts)
 
 

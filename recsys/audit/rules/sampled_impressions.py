@@ -32,7 +32,7 @@ def sampled(context: AuditContext) -> RuleResult:
         time = requests.time - context.chain.delay - earlier
         log = with_impressions(log, impressions_like(requests.user, time, requests, sampled=True))
     by = "after sampled lists were added and the unclicked items of others replaced"
-    index, findings = LogIndex(log), dict[str, Finding]()
+    index, findings = LogIndex(log, context.chain.index.settings), dict[str, Finding]()
     for rows in context.asked:
         again = context.columns(rows.impressions.requests, index)
         for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):

@@ -109,7 +109,7 @@ def read_material(
     texts = collect_texts(item_texts(log.catalog, settings.template), shown.requests.query)
     lines = lines_of(texts.distinct, len(Template.parse(settings.template).lines))
     tokens = tower.tokenise(lines.distinct)
-    delay = round(config.data.event_delay_seconds * 1e6)
+    delay = config.data.event_delay
     lists = make_lists(log, shown, texts, history_length=settings.history_length, delay=delay)
     examples = make_examples(lists, settings.click_weights)
     first = chunks[0] if len(chunks) else len(shown)

@@ -141,7 +141,7 @@ def _pretrained(base: TextTower, log: Log, course: TrainingSchedule, config: Con
         return base
     times = course.shown.requests.time
     newest = int(times[(course.chunks[0] if course.chunks else len(times)) - 1])
-    delay = round(config.data.event_delay_seconds * 1e6)
+    delay = config.data.event_delay
     texts = texts_before(log, newest + 1 - delay, item_texts(log.catalog, config.encoder.template))
     tower = base.copy()
     lines = lines_of(texts, len(Template.parse(config.encoder.template).lines))

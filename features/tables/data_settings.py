@@ -1,0 +1,96 @@
+"""What the answers of a data set depend on beside its rows: the settings that training, version and store share.
+
+Settings that hold them are stored as JSON with a format number. Format 1 had their values among its own, times in
+microseconds; it is still read.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.clock import SECOND
+
+FORMAT = 2
+"""Of stored settings that hold `DataSettings`."""
+
+
+class DataSettings(BaseModel):
+    """How times and events of a data set are understood.
+
+    The configuration, a registered version and an online store all hold this one value. Where a model embeds it, a
+    subclass with more settings is narrowed to these.
+    """
+
+    model_config = ConfigDict(frozen=True, revalidate_instances="subclass-instances")
+
+    timezone: str = "UTC"
+    """Zone of times without one, and of hour and weekday; an IANA name. docs/columns.md: times when clocks change."""
+    positive_event_types: tuple[str, ...] | None = None
+    """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
+    click_window_minutes: float = Field(30.0, gt=0)
+    """How long after its list an event can be the click of that list's item."""
+    event_delay_seconds: float = Field(0.0, ge=0)
+    """How old events are when they become known; every read at t is made at t minus this."""
+
+    @property
+    def click_window(self) -> int:
+        """Microseconds."""
+        return round(self.click_window_minutes * 60 * SECOND)
+
+    @property
+    def event_delay(self) -> int:
+        """Microseconds."""
+        return round(self.event_delay_seconds * SECOND)
+
+
+class _Stored(BaseModel):
+    """Any format: its number, and everything else as extra fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    format: int = 1
+
+
+class Format1(BaseModel):
+    """The fields of format 1 that moved, and everything else as extra fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    timezone: str
+    positive_event_types: tuple[str, ...] | None
+    click_window: int
+    event_delay: int
+
+    def current(self) -> dict[str, Any]:
+        """The fields as the current format has them."""
+        data = DataSettings(
+            timezone=self.timezone,
+            positive_event_types=self.positive_event_types,
+            click_window_minutes=self.click_window / (60 * SECOND),
+            event_delay_seconds=self.event_delay / SECOND,
+        )
+        return {**(self.model_extra or {}), "data": data}
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def settings_to_json(settings: BaseModel) -> str:
+    """Settings as they are stored."""
+    return json.dumps({"format": FORMAT, **settings.model_dump(mode="json")}, indent=1, ensure_ascii=False)
+
+
+def settings_from_json(kind: type[Model], text: str | bytes, format_1: type[Format1] = Format1) -> Model:
+    """Settings as `settings_to_json` or format 1 stored them. Raises ValueError, in one line, for anything else."""
+    try:
+        stored = _Stored.model_validate_json(text)
+        if stored.format not in (1, FORMAT):
+            raise ValueError(f"expected format 1 or {FORMAT}, found {stored.format}")
+        fields = stored.model_extra or {}
+        return kind.model_validate(format_1.model_validate(fields).current() if stored.format == 1 else fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"field {'.'.join(map(str, problem['loc']))!r}: {problem['msg']}") from error
