@@ -282,4 +282,4 @@ def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) 
     stored.save(30, names.tolist(), early)
     assert stored.edges() == (20, 30)
     with state.store.read() as snapshot:
-        assert len(list(snapshot.between(b"n", b"n\xff"))) == 1 + 2 * 2 * len(names)
+        assert len(list(snapshot.scan(b"n", b"n\xff"))) == 1 + 2 * 2 * len(names)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_logs import read_online
 from small_unit import SmallSite, small_site
 
 from features.arrays import NO_TIME
@@ -17,7 +18,6 @@ from features.errors import InputError, StoreError
 from features.log import Requests
 from features.offline.reader import LogIndex
 from features.online.keys import user_key
-from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.open import open_store
 from features.tables.encodings import FileOptions
@@ -179,7 +179,7 @@ def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: O
 
 def clicks(state: OnlineState, item_id: str) -> int:
     """How often an item was clicked."""
-    reader = OnlineReader(state, "u1", None, [item_id], now=1_800_000_000_000_000)
+    reader = read_online(state, "u1", None, [item_id], now=1_800_000_000_000_000)
     return int(reader.count(Count(CLICK, ITEM))[0])
 
 
@@ -188,7 +188,7 @@ def test_clicked_rows_of_lists_are_clicks_and_repeats_are_accepted(state: Online
     rows = [{**shown, "item_id": item_id, "clicked": clicked} for item_id, clicked in (("a", 0), ("b", 1), ("b", 0))]
     report = events_into(state, write(tmp_path / "impressions.csv", rows))
     assert (report.rows, report.accepted, report.rejected) == (3, 3, {})
-    reader = OnlineReader(state, "u1", None, ["a", "b"], now=1_700_000_100_000_000)
+    reader = read_online(state, "u1", None, ["a", "b"], now=1_700_000_100_000_000)
     assert reader.count(Count(CLICK, ITEM)).tolist() == [0, 1]
     assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1, 1]
 
@@ -241,7 +241,7 @@ def test_a_load_says_which_types_seem_no_clicks_and_which_ids_are_words_for_noth
         "events.user_id: 3 of 3 rows (100%) hold a word for nothing ('nan')",
         "1 events of type 'dislike' count as clicks",
     ]
-    reader = OnlineReader(state, None, None, ["a"], now=1_700_000_100_000_000)
+    reader = read_online(state, None, None, ["a"], now=1_700_000_100_000_000)
     assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
 
 

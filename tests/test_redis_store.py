@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from redis_server import RedisServer, redis_running
+from small_logs import read_online
 
 pytest.importorskip("redis", reason="the package redis is not installed: pip install '.[redis]'")
 
@@ -27,7 +28,6 @@ from features.definitions.builtin import catalogue, required_aggregates
 from features.errors import StoreError
 from features.online.events import IncomingEvent
 from features.online.items import StoredItem
-from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.base import Transaction
@@ -154,7 +154,9 @@ def test_the_first_read_of_a_snapshot_decides_its_version_even_while_another_wri
         assert len(set(values)) == 1
 
 
-def test_a_writer_that_is_killed_leaves_nothing_half_done_and_holds_others_up_until_its_lock_expires(place: str) -> None:
+def test_a_writer_that_is_killed_leaves_nothing_half_done_and_delays_others_until_its_lock_expires(
+    place: str,
+) -> None:
     with closing(RedisStore(place)) as store:
         add(store)
         with writer("dawdle", place, 600) as process:
@@ -550,9 +552,9 @@ def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidat
         state.add_items([StoredItem(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
         state.add_events([IncomingEvent("u0", item_id, number) for number, item_id in enumerate(ids)])
         calls = counted_calls(monkeypatch)
-        OnlineReader(state, "u0", None, ids, now=0)
+        read_online(state, "u0", None, ids, now=0)
         first = len(calls) - 1  # the server is sent a script once
-        OnlineReader(state, "u0", None, ids, now=0)
+        read_online(state, "u0", None, ids, now=0)
         assert first <= 5  # one for what waits since the last event
         assert len(calls) - first <= 4
 

@@ -103,8 +103,8 @@ class RedisClient:
     def __init__(self, address: Address) -> None:
         self.name = address.name
         try:
-            # a call may be sent twice: redis-py reconnects where the server has closed the connection; every call of this
-            # class has the same effect when it is repeated
+            # a call may be sent twice: redis-py reconnects where the server has closed the connection; each call of
+            # this class has the same effect when it is repeated
             self._client = redis.Redis.from_url(
                 address.url, **_SECONDS, retry=Retry(NoBackoff(), 1), client_name="recsys", decode_responses=False
             )

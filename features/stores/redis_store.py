@@ -91,8 +91,8 @@ class RedisSnapshot:
     def _unless_expired(self, answer: Any) -> list[Any]:
         if answer == 0:
             raise StoreError(
-                f"online store {self._client.name!r}: expected a read that ends before what it reads is overwritten and "
-                "forgotten, got one that took too long; try again"
+                f"online store {self._client.name!r}: expected a read that ends before what it reads is overwritten "
+                "and forgotten, got one that took too long; try again"
             )
         return list(answer)
 

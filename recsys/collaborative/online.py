@@ -95,7 +95,7 @@ class OnlineSnapshots:
     def _remove_before(self, oldest: int) -> None:
         with self._store.read() as snapshot:
             limit = self._key(oldest, b"", "")
-            gone = [key for key, _ in snapshot.between(self._prefix + _NEIGHBOURS, limit)]
+            gone = [key for key, _ in snapshot.scan(self._prefix + _NEIGHBOURS, limit)]
         for part in _parts(gone):
             self._store.update(lambda transaction, part=part: transaction.delete_many(part))  # type: ignore[misc]
 
