@@ -27,13 +27,11 @@ from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
 from pipelines.loading import AT_ONCE, Load, LoadReport
-from pipelines.online_rows import read_events, read_items, shown_lists
+from pipelines.online_rows import read_events, read_impressions, read_items
 from pipelines.refresh_collaborative import rebuild_in
 from recsys.config import ServingConfig
-from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.item_texts import ItemTextReader
+from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
-from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Settings, Unit
 from recsys.registry import tracking
 from recsys.registry.versions import load
@@ -61,7 +59,7 @@ def load_events(
 ) -> LoadReport:
     """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
 
-    The model's collaborative tables are made anew at the end, from everything that the store then holds.
+    The model's collaborative snapshot is built again at the end, from everything that the store then holds.
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
@@ -76,9 +74,8 @@ def load_items_into(
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
     report = LoadReport("items")
-    made: list[int] = []
-    encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
-    texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
+    encoded: list[int] = []
+    online = OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
     seen: set[str] = set()
     changed: set[str] = set()
     options = read_options_of_model(unit.settings, files)
@@ -95,9 +92,9 @@ def load_items_into(
                 seen.add(item.item_id)
                 items[item.item_id] = item
             changed.update(state.add_items(list(items.values())))
-            texts.encode(items)
+            online.encode(items)
             load_.done(len(checked.rows), len(checked.rows) - refused)
-    report.encoded, report.changed = sum(made), len(changed)
+    report.encoded, report.changed = sum(encoded), len(changed)
     return report
 
 
@@ -134,7 +131,7 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
         rows = np.diff(lists.offsets)
         report.rows = reader.n_rows
         for start in range(0, len(lists), AT_ONCE):
-            part = list(shown_lists(lists, start, min(start + AT_ONCE, len(lists))))
+            part = list(read_impressions(lists, start, min(start + AT_ONCE, len(lists))))
             rejected = state.add_impressions(part, latest=_latest())
             for one in rejected:
                 load_.reject_list(part[one.index], one)

@@ -19,7 +19,7 @@ from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable
 from features.tables.load import EncodedTables, ReadOptions, join, read_table_rows, read_tables
 from features.tables.rejects import Rejects
-from pipelines.online_rows import read_events, shown_lists
+from pipelines.online_rows import read_events, read_impressions
 from recsys.audit.replay import ReplayFeed
 
 
@@ -48,7 +48,7 @@ def _lists(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int,
     """Lists as they are shown, sampled ones left out, and again with each click that is known at a time."""
     known_at = _click_times(joined)
     first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))
-    for place, shown in enumerate(shown_lists(lists, 0, len(lists))):
+    for place, shown in enumerate(read_impressions(lists, 0, len(lists))):
         if not shown.sampled:
             yield shown.time, replace(shown, clicked=())
         times = known_at[first[place] : first[place + 1]]

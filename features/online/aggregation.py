@@ -142,7 +142,7 @@ class CounterAggregation:
         batch = delta_batch(deltas)
         items = {item: stored for item, stored in read_items(transaction, batch.items).items() if stored is not None}
         for number, layout in enumerate(self.layouts):
-            keys, part = batch.group_by_key(layout.by, self.counted[layout.by].any(axis=1), items)
+            keys, part = batch.group_by_key(layout.by, np.asarray(self.counted[layout.by].any(axis=1)), items)
             self._add(transaction, number, keys, part, horizon)
         self._extend_histories(transaction, [delta for delta, count in deltas if count > 0])
 

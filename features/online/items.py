@@ -105,6 +105,11 @@ class ItemCache:
                 self._version = version
 
 
+def split_values(text: str) -> tuple[str, ...]:
+    """The category values of a cell, which `|` separates; blanks around them do not count."""
+    return tuple(value for value in (part.strip() for part in text.split("|")) if value)
+
+
 def local_catalog(
     ids: Sequence[str],
     items: Mapping[str, StoredItem],

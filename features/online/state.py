@@ -10,9 +10,9 @@ it came: repeats count once, late events count at their own time. A read at t se
 event delay; t may not lie before the newest accepted event.
 
 A clicked row of an impression and its event are one click, by the rule of `features.tables.events`, whichever comes
-first (an event without a user and an impression with one are never matched). When an event replaces a counted row, totals,
-windows and the item's times are exact; under other keys a first click may stay at the row's time, and with an event
-delay a last click and the history too, until the event itself is visible: off by the click window at most.
+first (an event without a user and an impression with one are never matched). When an event replaces a counted row,
+totals, windows and the item's times are exact; under other keys a first click may stay at the row's time, and with an
+event delay a last click and the history too, until the event itself is visible: off by the click window at most.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class OnlineState:
 
     def add_items(self, items: Sequence[StoredItem]) -> list[str]:
         """Store items, or replace stored ones; the ids of those that changed. Counts by category move with an item
-        whose category changes: at once for one that is stored after its events, at the cost of counting the category again
-        for one that had another.
+        whose category changes: at once for one that is stored after its events, at the cost of counting the category
+        again for one that had another.
         """
         changed: list[str] = []
         for start in range(0, len(items), _ITEMS_AT_ONCE):
