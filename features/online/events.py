@@ -136,13 +136,15 @@ def _event_problem(event: IncomingEvent, name: object) -> tuple[str, str] | None
             f"event_type: expected 1 to {_MAX_TYPE_LENGTH} characters and, for one item, not {IMPRESSION!r}, "
             f"got {event.event_type!r}",
         )
-    if event.user_id is not None and (problem := id_problem("user_id", event.user_id)):
-        return problem
-    return id_problem("item_id", event.item_id)
+    return _user_problem(event.user_id) or id_problem("item_id", event.item_id)
+
+
+def _user_problem(user_id: str | None) -> tuple[str, str] | None:
+    return None if user_id is None else id_problem("user_id", user_id)
 
 
 def _impression_problem(shown: Impression) -> tuple[str, str] | None:
-    if shown.user_id is not None and (problem := id_problem("user_id", shown.user_id)):
+    if (problem := _user_problem(shown.user_id)) is not None:
         return problem
     if not shown.items:
         return "bad_items", "items: expected at least one item id, got none"

@@ -75,7 +75,8 @@ class OnlineReader:
         """
         self.timezone = view.settings.timezone
         self.time = view.resolve_request_time(time, now, skew=skew)
-        self._as_of = self.time - view.settings.event_delay
+        self.delay = view.settings.event_delay
+        self._as_of = self.time - self.delay
         self._counting = view.counting
         self._counts: dict[Count, Int64] = {}
         pending = view.pending(self._as_of)

@@ -68,13 +68,10 @@ class ItemTextReader:
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, as `vectors` does."""
-        ids = sorted(items)
-        for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
-            columns = {name for item_id in part for name in items[item_id].categories}
-            numbers = {name for item_id in part for name in items[item_id].numbers}
-            catalog = local_catalog(part, items, categories=sorted(columns), numbers=sorted(numbers), vectors={})
-            self.vectors(catalog)
+        if items:
+            categories = sorted({name for item in items.values() for name in item.categories})
+            numbers = sorted({name for item in items.values() for name in item.numbers})
+            self.vectors(local_catalog(sorted(items), items, categories=categories, numbers=numbers, vectors={}))
 
     def _terms(self, texts: Sequence[str]) -> csr_matrix:
         """TF-IDF rows, (n, n_terms)."""

@@ -96,15 +96,16 @@ class OnlineModel:
 
     def matrix(self, view: StateSnapshot, reader: OnlineReader) -> OnlineMatrix:
         """The columns of a reader's request; whatever the store knows of it comes from `view`."""
-        delay = view.settings.event_delay
         tables = None
         if self.snapshots is not None:
-            as_of = reader.time - delay
+            as_of = reader.time - reader.delay
             tables = self.snapshots.read(view.values, reader.catalog.ids, reader.histories.items.codes, as_of)
         texts, items = self._texts.read(view.values, reader.catalog)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
         queries = self.encoder.encode_from(view.values, [query]) if query else None
-        _, values = candidate_matrix(self._features, self.encoder.weights, reader, items, queries, tables, delay=delay)
+        _, values = candidate_matrix(
+            self._features, self.encoder.weights, reader, items, queries, tables, delay=reader.delay
+        )
         return OnlineMatrix(values, texts, tables)
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:

@@ -172,7 +172,7 @@ class RankService:
         self.telemetry.items_without_text.inc(sum(not matrix.texts[code] for code in reader.requests.item))
         self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
         if matrix.tables is not None:
-            built, as_of = matrix.tables.as_of, reader.time - self.state.settings.event_delay
+            built, as_of = matrix.tables.as_of, reader.time - reader.delay
             self.telemetry.read_tables(None if built == NO_TIME else (as_of - built) / SECOND)
 
 
