@@ -28,7 +28,7 @@ from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
 from pipelines.loading import AT_ONCE, Load, LoadReport
 from pipelines.online_rows import read_events, read_impressions, read_items
-from pipelines.refresh_collaborative import rebuild_in
+from pipelines.refresh_collaborative import refresh_in
 from recsys.config import ServingConfig
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
@@ -65,7 +65,7 @@ def load_events(
     with open_state(store, unit.settings, create=True) as state:
         report = events_into(state, path, rejects=rejects, files=files)
         report.require_any(path)
-        rebuild_in(state, unit)
+        refresh_in(state, unit)
         return report
 
 

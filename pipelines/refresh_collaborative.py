@@ -1,4 +1,4 @@
-"""`recsys rebuild-tables`: build a model's collaborative snapshot again, from the clicks in an online store.
+"""`recsys refresh-collaborative`: build a model's collaborative snapshot again, from the clicks in an online store.
 
 Reads the store; writes the snapshot into it, whole or not at all. May run beside a server on the same store.
 """
@@ -20,24 +20,24 @@ from recsys.registry import tracking, versions
 _CACHED_TEXTS = 20_000
 
 
-def rebuild_tables(store: str, model_uri: str, *, at: int | str | None = None) -> RebuildReport:
+def refresh_collaborative(store: str, model_uri: str, *, at: int | str | None = None) -> RefreshReport:
     """Build the collaborative snapshot of a model again in its store. at: for requests at that time, microseconds or as
     people write it, without a zone in the model's; None is now. Raises StoreError for the store, ModelError or
     ModelNotFound for the model, InputError for a text that is no time."""
     tracking.connect()
     unit = versions.load(model_uri).unit
     with open_state(store, unit.settings, create=False) as state:
-        return RebuildReport(rebuild_in(state, unit, moment_in(at, unit.settings.timezone, "at")))
+        return RefreshReport(refresh_in(state, unit, moment_in(at, unit.settings.timezone, "at")))
 
 
-def rebuild_in(state: OnlineState, unit: Unit, at: int | None = None) -> RefreshedSnapshot | None:
-    """`rebuild_tables` with everything open; None for a model without collaborative columns."""
+def refresh_in(state: OnlineState, unit: Unit, at: int | None = None) -> RefreshedSnapshot | None:
+    """`refresh_collaborative` with everything open; None for a model without collaborative columns."""
     return OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS).refresh(at, rebuild=True)
 
 
 @dataclass(frozen=True)
-class RebuildReport:
-    """What `rebuild_tables` built; None for a model without collaborative columns."""
+class RefreshReport:
+    """What `refresh_collaborative` built; None for a model without collaborative columns."""
 
     built: RefreshedSnapshot | None
 

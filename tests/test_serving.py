@@ -30,9 +30,9 @@ from recsys.online.lru import Lru
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import required_store_settings
 from recsys.serving.app import create_app
+from recsys.serving.request_warnings import RequestWarnings
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
-from recsys.serving.warned import Warned
 
 LIMITS = ServingConfig(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
 
@@ -227,7 +227,7 @@ def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankS
 def read(service: RankService, request: RankRequest) -> OnlineReader:
     """What the service reads from the store for a request."""
     with service.state.snapshot() as view:
-        return service.read(view, request, Warned())
+        return service.read(view, request, RequestWarnings())
 
 
 def reader_of(service: RankService, candidates: list[Any], history: list[Any] | None, **further: str) -> OnlineReader:
@@ -238,7 +238,7 @@ def texts_of(service: RankService, candidates: list[Any], history: list[Any]) ->
     """The texts of a request's items, by code."""
     with service.state.snapshot() as view:
         request = RankRequest.model_validate({"candidates": candidates, "history": history})
-        return service.online.matrix(view, service.read(view, request, Warned())).texts
+        return service.online.matrix(view, service.read(view, request, RequestWarnings())).texts
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:

@@ -32,8 +32,8 @@ class IncomingEvent:
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """One shown list. clicked: those of its items that were clicked. sampled: drawn, not shown, so that its clicks
-    count and its items are no impressions.
+    """A list that a user was shown. clicked: those of its items that were clicked. sampled: drawn, not shown, so that
+    its clicks count and its items are no impressions.
     """
 
     user_id: str | None
@@ -114,18 +114,18 @@ def id_problem(field: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def _records(shown: Impression, group: int) -> Iterator[EventRecord]:
+def _records(impression: Impression, group: int) -> Iterator[EventRecord]:
     """Of an impression: its items once each, and its clicks."""
-    items = tuple(dict.fromkeys(shown.items))
-    name = shown.impression_id
+    items = tuple(dict.fromkeys(impression.items))
+    name = impression.impression_id
     if name is None:
-        name = "\0".join(("", shown.user_id or "", str(shown.time), *items))
-    if not shown.sampled:
+        name = "\0".join(("", impression.user_id or "", str(impression.time), *items))
+    if not impression.sampled:
         once = f"list\0{name}"
         for item in items:
-            yield EventRecord(shown.user_id, item, shown.time, IMPRESSION, SHOWN, name, once, group)
-    for item in dict.fromkeys(shown.clicked):
-        yield EventRecord(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, name, None, group)
+            yield EventRecord(impression.user_id, item, impression.time, IMPRESSION, SHOWN, name, once, group)
+    for item in dict.fromkeys(impression.clicked):
+        yield EventRecord(impression.user_id, item, impression.time, CLICKED_ROW_TYPE, CLICKED_ROW, name, None, group)
 
 
 def _event_problem(event: IncomingEvent, name: object) -> tuple[str, str] | None:
@@ -143,15 +143,15 @@ def _user_problem(user_id: str | None) -> tuple[str, str] | None:
     return None if user_id is None else id_problem("user_id", user_id)
 
 
-def _impression_problem(shown: Impression) -> tuple[str, str] | None:
-    if (problem := _user_problem(shown.user_id)) is not None:
+def _impression_problem(impression: Impression) -> tuple[str, str] | None:
+    if (problem := _user_problem(impression.user_id)) is not None:
         return problem
-    if not shown.items:
+    if not impression.items:
         return "bad_items", "items: expected at least one item id, got none"
-    if not set(shown.clicked) <= set(shown.items):
-        missing = sorted(set(shown.clicked) - set(shown.items))
+    if not set(impression.clicked) <= set(impression.items):
+        missing = sorted(set(impression.clicked) - set(impression.items))
         return "bad_items", f"clicked: expected items of the list, got {missing} beside them"
-    return next((problem for item in shown.items if (problem := id_problem("item_id", item))), None)
+    return next((problem for item in impression.items if (problem := id_problem("item_id", item))), None)
 
 
 def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:

@@ -21,7 +21,7 @@ from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, describe_error, field_path, most_telling
 from recsys.serving.item_parsing import RequestItemColumns
 from recsys.serving.prometheus import Telemetry
-from recsys.serving.warned import Warned
+from recsys.serving.request_warnings import RequestWarnings
 
 Rejected = dict[int, tuple[str, str]]
 """Code and message by the row's index in the batch."""
@@ -48,7 +48,7 @@ class Writer:
         """Count events and impressions, each once. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "events")
         rejected: Rejected = {}
-        warned = Warned()
+        warnings = RequestWarnings()
         events: list[tuple[int, arrivals.IncomingEvent]] = []
         impressions: list[tuple[int, arrivals.Impression]] = []
         for index, row in enumerate(rows):
@@ -59,46 +59,48 @@ class Writer:
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Event.model_fields)
                 continue
-            self._warn(event, read, warned.within(f"events.{index}."))
+            self._warn(event, read, warnings.within(f"events.{index}."))
             (impressions if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         rejected |= _keep(self._state.add_events, events, latest)
         rejected |= _keep(self._state.add_impressions, impressions, latest)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
-        return warned.beside(_answer(len(rows), rejected))
+        return warnings.add_to(_answer(len(rows), rejected))
 
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Store items: a row replaces the stored item, the last of several rows counts. Their texts are encoded before
         this returns. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "items")
         rejected: Rejected = {}
-        warned = Warned()
+        warnings = RequestWarnings()
         items: dict[str, StoredItem] = {}
         for index, row in enumerate(rows):
             try:
-                item = self._read_item(row, warned.within(f"items.{index}."))
+                item = self._read_item(row, warnings.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
-                warned.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
+                warnings.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
         self._online.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
-        return warned.beside(_answer(len(rows), rejected))
+        return warnings.add_to(_answer(len(rows), rejected))
 
-    def _warn(self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warned: Warned) -> None:
+    def _warn(
+        self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
+    ) -> None:
         """Warn of what is odd in an event that is taken."""
-        warned.check_ids(event)
-        warned.check_time(read.time, "timestamp", event.timestamp)
+        warnings.check_ids(event)
+        warnings.check_time(read.time, "timestamp", event.timestamp)
         if isinstance(read, arrivals.IncomingEvent):
             click = self._state.settings.is_positive(event.event_type)
-            warned.check_type(event.event_type, click=click)
+            warnings.check_type(event.event_type, click=click)
 
-    def _read_item(self, row: Any, warned: Warned) -> StoredItem:
+    def _read_item(self, row: Any, warnings: RequestWarnings) -> StoredItem:
         _check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
@@ -106,8 +108,8 @@ class Writer:
         problem = arrivals.id_problem("item_id", read.item_id)
         if problem is not None:
             raise BadRequest(problem[1].partition(": ")[2], "item_id")
-        warned.check_id(read.item_id, "item_id")
-        return self._columns.merge(None, read, warned=warned)
+        warnings.check_id(read.item_id, "item_id")
+        return self._columns.merge(None, read, warnings=warnings)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:
         if len(rows) > self._settings.max_rows:

@@ -16,7 +16,7 @@ from recsys.encoder.text import Template
 from recsys.ranker.model import Settings
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest
-from recsys.serving.warned import Warned
+from recsys.serving.request_warnings import RequestWarnings
 
 _PLAIN = ("title", "description")
 _SEPARATOR = "|"
@@ -33,7 +33,7 @@ class RequestItemColumns:
     timezone: str
 
     def merge(
-        self, stored: StoredItem | None, row: schemas.Item, field: str = "", warned: Warned | None = None
+        self, stored: StoredItem | None, row: schemas.Item, field: str = "", warnings: RequestWarnings | None = None
     ) -> StoredItem:
         """The stored item with the columns that came along. field: path of the row, for errors and warnings.
 
@@ -45,7 +45,7 @@ class RequestItemColumns:
         changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
         if "published_at" in given:
             path = f"{field}published_at"
-            changes["published_at"] = _date(given["published_at"], self.timezone, path, warned or Warned())
+            changes["published_at"] = _date(given["published_at"], self.timezone, path, warnings or RequestWarnings())
         for kind, names, read in (
             ("categories", self.categories, _values),
             ("numbers", self.numbers, _number),
@@ -70,14 +70,14 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemC
     )
 
 
-def _date(value: object, timezone: str, field: str, warned: Warned) -> int:
+def _date(value: object, timezone: str, field: str, warnings: RequestWarnings) -> int:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
     found = moment_of(value, timezone)
     if found is None:
-        warned.add("is no date and counts as missing", field, value)
+        warnings.add("is no date and counts as missing", field, value)
         return NO_TIME
-    warned.check_date(found, field, value)
+    warnings.check_date(found, field, value)
     return found
 
 

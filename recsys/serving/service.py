@@ -33,7 +33,7 @@ from recsys.serving.errors import BadRequest, NotReady
 from recsys.serving.event_writer import Writer
 from recsys.serving.item_parsing import item_columns
 from recsys.serving.prometheus import Telemetry
-from recsys.serving.warned import Warned
+from recsys.serving.request_warnings import RequestWarnings
 
 FULL = "full"
 """The rung of an answer that every part of the model took part in."""
@@ -64,9 +64,9 @@ class RankService:
         where the store cannot be read.
         """
         started = time.perf_counter()
-        warned = Warned()
+        warnings = RequestWarnings()
         with self.state.snapshot() as view:
-            reader = self.read(view, request, warned)
+            reader = self.read(view, request, warnings)
             matrix = self.online.matrix(view, reader)
         scores = self.unit.ranker.scores(matrix.values, threads=self.settings.threads)
         rows, ranks = ordered(scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
@@ -87,7 +87,7 @@ class RankService:
             "items": items,
             "unknown": list(reader.unknown),
         }
-        return warned.beside(answer)
+        return warnings.add_to(answer)
 
     def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Count posted events and impressions; see `Writer.add_events`."""
@@ -120,49 +120,49 @@ class RankService:
         ids = [item["item_id"] for item in self.examples()["items"]]
         self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 
-    def read(self, view: StateSnapshot, request: schemas.RankRequest, warned: Warned) -> OnlineReader:
-        """Everything that the store knows for a request. warned: collects what is odd in it."""
+    def read(self, view: StateSnapshot, request: schemas.RankRequest, warnings: RequestWarnings) -> OnlineReader:
+        """Everything that the store knows for a request. warnings: collects what is odd in it."""
         limit = self.settings.max_candidates
         if len(request.candidates) > limit:
             raise BadRequest(f"expected at most {limit:,} candidates, got {len(request.candidates):,}", "candidates")
         rows = _distinct(request.candidates, "candidates")
         for index, row in enumerate(request.candidates):
             if rows[row.item_id][1] is not row:
-                warned.add("comes again, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
+                warnings.add("comes again, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
         history = _distinct(request.history or (), "history")
         latest_first = list(history)[: self.unit.settings.history_length]
         return OnlineReader(
             view,
             request.user_id,
-            self._time(request, warned),
+            self._time(request, warnings),
             list(dict.fromkeys(row.item_id for row in request.candidates)),
             now=time.time_ns() // 1000,
             skew=round(self.settings.clock_skew * SECOND),
-            inline=self._request_items(view, {**history, **rows}, warned),
+            inline=self._request_items(view, {**history, **rows}, warnings),
             history=None if request.history is None else latest_first[::-1],
             query=request.query or None,
         )
 
     def _request_items(
-        self, view: StateSnapshot, rows: Mapping[str, tuple[str, schemas.Item]], warned: Warned
+        self, view: StateSnapshot, rows: Mapping[str, tuple[str, schemas.Item]], warnings: RequestWarnings
     ) -> dict[str, StoredItem]:
         """The items that came with columns of their own: these win over the stored ones."""
         described = {item_id: row for item_id, row in rows.items() if len(row[1].model_fields_set) > 1}
         stored = view.items(described) if described else {}
         return {
-            item_id: self._columns.merge(stored.get(item_id), row, field, warned)
+            item_id: self._columns.merge(stored.get(item_id), row, field, warnings)
             for item_id, (field, row) in described.items()
         }
 
-    def _time(self, request: schemas.RankRequest, warned: Warned) -> int | None:
+    def _time(self, request: schemas.RankRequest, warnings: RequestWarnings) -> int | None:
         if request.user_id is not None:
-            warned.check_id(request.user_id, "user_id")
+            warnings.check_id(request.user_id, "user_id")
         if request.timestamp is None:
             return None
         timestamp = moment_of(request.timestamp, self.unit.settings.timezone)
         if timestamp is None:
             raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
-        warned.check_time(timestamp, "timestamp", request.timestamp)
+        warnings.check_time(timestamp, "timestamp", request.timestamp)
         return timestamp
 
     def _count(self, reader: OnlineReader, matrix: OnlineMatrix, seconds: float) -> None:
