@@ -102,7 +102,7 @@ def test_repeats_count_once_and_the_order_of_candidates_changes_nothing(service:
 def test_a_ranking_reads_one_snapshot_of_the_store(
     service: RankService, state: OnlineState, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service.add_events([click("u1", ids[3])])
+    service.writer.add_events([click("u1", ids[3])])
     service.online.refresh()
     opened = []
     open_snapshot = state.store.read
@@ -242,7 +242,7 @@ def texts_of(service: RankService, candidates: list[Any], history: list[Any]) ->
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:
-    service.add_events([click("u1", ids[0])])
+    service.writer.add_events([click("u1", ids[0])])
     request = {
         "user_id": "u1",
         "candidates": ids[:5],
@@ -419,7 +419,7 @@ def test_ranking_and_writing_at_once_get_along(client: TestClient, service: Rank
 
 
 def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids: list[str]) -> None:
-    service.add_events([click("u1", ids[3])])
+    service.writer.add_events([click("u1", ids[3])])
     answer = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True}))
     explained = answer["items"][0]["explanation"]
     assert 0 < len(explained) <= 8
@@ -476,7 +476,7 @@ def test_what_is_refused_says_why(
     code: str,
     field: str | None,
 ) -> None:
-    service.add_events([click("u1", "a")])
+    service.writer.add_events([click("u1", "a")])
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.request(method, path, content=content)
     assert answer.status_code == status, answer.text

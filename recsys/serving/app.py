@@ -115,11 +115,11 @@ def _add_work(app: FastAPI, service: RankService) -> None:
 
     @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
     async def events(body: EventsRequest) -> Response:
-        return _json(await writing.run(partial(service.add_events, body.events)))
+        return _json(await writing.run(partial(service.writer.add_events, body.events)))
 
     @app.post("/v1/items", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change items")
     async def items(body: ItemsRequest) -> Response:
-        return _json(await writing.run(partial(service.add_items, body.items)))
+        return _json(await writing.run(partial(service.writer.add_items, body.items)))
 
 
 def _add_pages(app: FastAPI, service: RankService) -> None:

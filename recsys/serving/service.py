@@ -41,7 +41,10 @@ _SAMPLE_USERS, _SAMPLE_ITEMS, _SAMPLED_FROM = 12, 60, 300
 
 
 class RankService:
-    """A ranking model and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION."""
+    """A ranking model and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION.
+
+    writer: takes posted events and items. online: the part of the model that reads the state.
+    """
 
     def __init__(
         self, unit: Unit, state: OnlineState, settings: ServingConfig | None = None, *, ranker: str, encoder: str
@@ -55,7 +58,7 @@ class RankService:
         self.state = state
         self._model = {"ranker": ranker, "encoder": encoder}
         self._columns = item_columns(unit.settings, dict(state.settings.vectors))
-        self._writer = Writer(state, self.settings, self._columns, self.online, self.telemetry)
+        self.writer = Writer(state, self.settings, self._columns, self.online, self.telemetry)
 
     def rank(self, request: schemas.RankRequest, *, request_id: str | None = None) -> dict[str, Any]:
         """The answer to a request, as the contract's JSON.
@@ -88,14 +91,6 @@ class RankService:
             "unknown": list(reader.unknown),
         }
         return warnings.add_to(answer)
-
-    def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Count posted events and impressions; see `Writer.add_events`."""
-        return self._writer.add_events(rows)
-
-    def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Store posted items; see `Writer.add_items`."""
-        return self._writer.add_items(rows)
 
     def examples(self) -> dict[str, Any]:
         """A few ids from the store: users with the longest histories among the first, and items with their titles."""
