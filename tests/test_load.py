@@ -59,7 +59,7 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
     log, users = site.log, np.arange(-1, 20, dtype=np.int32)
     with state.snapshot() as view:
-        moment = view.meta.latest + HOUR
+        moment = view.meta.latest_event_time + HOUR
     service.online.refresh(moment)
     candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)

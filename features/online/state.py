@@ -68,11 +68,11 @@ _Incoming = TypeVar("_Incoming", IncomingEvent, Impression)
 
 
 class StateMeta(NamedTuple):
-    """latest: time of the latest accepted event, NO_TIME for none. sequence, items: how often either changed.
-    event_types: names of the event types.
+    """latest_event_time: of the accepted events, microseconds; NO_TIME for none. sequence, items: how often either
+    changed. event_types: names of the event types.
     """
 
-    latest: int
+    latest_event_time: int
     sequence: int
     items: int
     event_types: tuple[str, ...]
@@ -103,7 +103,7 @@ class StateSnapshot:
         no more than that stands for now. Raises TimeOrderError for an earlier one, InputError for one that no calendar
         has.
         """
-        latest = self.meta.latest
+        latest = self.meta.latest_event_time
         if time is not None and time >= LARGEST_TIME:
             raise InputError(f"timestamp: expected fewer than {LARGEST_TIME} microseconds since 1970, got {time}")
         if time is None or latest - skew <= time < latest:
@@ -221,7 +221,7 @@ class OnlineState:
 
     def pending(self, view: StateSnapshot, as_of: int) -> PendingCounters:
         """`StateSnapshot.pending`, from memory where the state has not changed since."""
-        end = min(as_of, view.meta.latest + 1)
+        end = min(as_of, view.meta.latest_event_time + 1)
         with self._pending_lock:
             pending = self._pending
             if pending.sequence != view.meta.sequence:
@@ -243,7 +243,7 @@ class OnlineState:
         counting = self._counting_with(transaction, meta, {record.event_type for record in records})
         deltas = write_to_ledgers(transaction, counting, records)
         latest = max((record.time for record in records), default=NO_TIME)
-        latest = max(latest, meta.latest)
+        latest = max(latest, meta.latest_event_time)
         if latest == NO_TIME:
             return
         horizon = latest - self.settings.event_delay
@@ -253,7 +253,7 @@ class OnlineState:
         visible = [(delta, count) for delta, count in total.items() if count and delta.time < horizon]
         counting.apply_deltas(transaction, visible, horizon)
         add_pending(transaction, [(d, count) for d, count in total.items() if count and d.time >= horizon])
-        _put_meta(transaction, meta._replace(latest=latest, sequence=meta.sequence + 1))
+        _put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
 
     def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
         """The ids of items that changed, and how often items have changed."""
@@ -261,7 +261,8 @@ class OnlineState:
         counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
         stored = dict(zip(keys, transaction.get_many(keys), strict=True))
-        horizon = meta.latest if meta.latest == NO_TIME else meta.latest - self.settings.event_delay
+        latest = meta.latest_event_time
+        horizon = latest if latest == NO_TIME else latest - self.settings.event_delay
         changed = []
         for key, item in zip(keys, items, strict=True):
             before, after = stored[key], item.pack()
@@ -299,4 +300,4 @@ def _read_meta(snapshot: StoreSnapshot) -> StateMeta:
 
 
 def _put_meta(transaction: Transaction, meta: StateMeta) -> None:
-    transaction.put_many([(META, _META.pack(meta.latest, meta.sequence, meta.items))])
+    transaction.put_many([(META, _META.pack(meta.latest_event_time, meta.sequence, meta.items))])
