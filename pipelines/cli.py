@@ -270,21 +270,21 @@ def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions,
     print_report(run_load(file, store, rejects=rejects, files=files), json_path)
 
 
-@cli.command("rebuild-tables")
+@cli.command("refresh-collaborative")
 @store_option
 @model_option
 @click.option(
     "--at",
     type=MOMENT,
     metavar="TIME",
-    help="Make those that a request at this time reads; as in `recsys score`. Default: now.",
+    help="Build the one that a request at this time reads; as in `recsys score`. Default: now.",
 )
 @json_option
-def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | None) -> None:
-    """Make a model's collaborative tables in an online store anew, from the clicks that it holds."""
-    from pipelines.refresh_collaborative import rebuild_tables as run_rebuild
+def refresh_collaborative(store: str, model: str, at: str | None, json_path: Path | None) -> None:
+    """Build a model's collaborative snapshot again from the clicks in an online store."""
+    from pipelines.refresh_collaborative import refresh_collaborative as run_refresh
 
-    print_report(run_rebuild(store, model, at=at), json_path)
+    print_report(run_refresh(store, model, at=at), json_path)
 
 
 def main() -> None:

@@ -268,7 +268,7 @@ class ServingConfig(ConfigSection):
     clock_skew: float = Field(300.0, ge=0)
     """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
     rebuild_seconds: float = Field(60.0, ge=0)
-    """How often the server looks whether collaborative tables are due; 0 leaves them to `recsys rebuild-tables`."""
+    """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""
 

@@ -157,16 +157,16 @@ def write_golden() -> None:
     requests = latest(log.impressions.requests)
     periods = table_settings(chain)
     assert periods is not None
-    edge = int(periods.edges(requests.time[:1])[0])
-    made = OfflineSnapshots(chain.index, vectors, periods).tables(edge)
-    settings = _settings(chain, tables.fingerprint, edge)
+    as_of = int(periods.build_times(requests.time[:1])[0])
+    snapshot = OfflineSnapshots(chain.index, vectors, periods).snapshot(as_of)
+    settings = _settings(chain, tables.fingerprint, as_of)
     golden = Golden(
         settings,
         chain.index,
         requests,
         ItemTexts(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
         random_head(2),
-        RequestTables(edge, made),
+        RequestTables(as_of, snapshot),
     )
     lexical.save(FOLDER / "lexical.json")
     (FOLDER / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")
@@ -176,7 +176,7 @@ def write_golden() -> None:
     save_file({"matrix": matrix, "scores": golden.scores(matrix)}, FOLDER / "expected.safetensors")
 
 
-def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
+def _settings(chain: TrainingContext, fingerprint: str, as_of: int) -> Settings:
     config = chain.config
     features, vocabularies = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     columns = ranker_columns(features, collaborative=True)
@@ -193,19 +193,19 @@ def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
         training_scores="random vectors",
         list_sizes={"smallest": 1, "median": 20, "largest": 20},
         data_fingerprint=fingerprint,
-        trained_until=edge,
+        trained_until=as_of,
     )
 
 
 def _write_arrays(golden: Golden) -> None:
-    tables = golden.source.made
+    tables = golden.source.built
     arrays = {f"head.{name}": value for name, value in golden.head.arrays().items()}
     arrays |= {"vectors": golden.texts.vectors, "factors": tables.factors, "audience": tables.audience}
     arrays |= {
         "neighbours.offsets": tables.neighbours.offsets,
         "neighbours.item": tables.neighbours.item,
         "neighbours.similarity": tables.neighbours.similarity,
-        "edge": np.array([golden.source.edge]),
+        "edge": np.array([golden.source.as_of]),
     }
     save_file(arrays, FOLDER / "arrays.safetensors")
 

@@ -134,10 +134,10 @@ def test_the_time_of_a_making_of_tables_is_in_the_time_zone_of_the_model(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     moments: list[int | None] = []
-    monkeypatch.setattr(refresh_collaborative, "rebuild_in", lambda state, unit, at: moments.append(at))
+    monkeypatch.setattr(refresh_collaborative, "refresh_in", lambda state, unit, at: moments.append(at))
     in_new_york(trained, monkeypatch)
     monkeypatch.setattr(refresh_collaborative, "open_state", lambda store, settings, create: nullcontext())
-    refresh_collaborative.rebuild_tables(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
+    refresh_collaborative.refresh_collaborative(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
     assert moments == [IN_NEW_YORK]
 
 

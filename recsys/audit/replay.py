@@ -27,13 +27,8 @@ from features.online.state import OnlineState
 from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row, moment_text
-from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.encoder.model import Encoder
-from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.collaborative_refresh import SnapshotRefresher
-from recsys.online.item_texts import ItemTextReader
-from recsys.online.vector_store import StoredVectors
-from recsys.ranker.matrix import candidate_matrix, encode_queries
+from recsys.online.model import OnlineModel
 
 _AT_ONCE = 2000
 _FED_AT_ONCE = 5000
@@ -144,33 +139,29 @@ class _DifferenceTally:
 
 
 class OnlinePath:
-    """The columns of one request as the server makes them, from an online state that is fed as time goes by."""
+    """The columns of one request as the server computes them, from an online state that is fed as time goes by."""
 
     def __init__(self, context: AuditContext, state: OnlineState, feed: ReplayFeed) -> None:
-        self._features = context.features
         self._state = state
         self._feed = feed
-        self._encoder = CachedEncoder(served_encoder(context), StoredVectors(state.store), _CACHED_TEXTS)
-        self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
-        self._tables = _stored_tables(context, state)
+        self._model = OnlineModel(
+            state,
+            context.features,
+            served_encoder(context),
+            context.lexical,
+            context.texts.collaborative,
+            cached_texts=_CACHED_TEXTS,
+        )
         self.fed = 0
         self.refused: dict[str, int] = {}
 
-    def matrix(self, user: str | None, moment: int, candidates: Sequence[str], query: str | None) -> Float32:
+    def matrix(self, user: str | None, time: int, candidates: Sequence[str], query: str | None) -> Float32:
         """The columns of a request, (n_candidates, n_columns), from what arrived before its time."""
-        self._advance(moment)
-        reader = OnlineReader(self._state, user, moment, candidates, now=moment, query=query)
-        known = self._texts.read(reader.catalog)[1]
-        queries = encode_queries(self._encoder, reader.requests.query)
-        tables, head = self._read_tables(reader), self._encoder.weights
-        return candidate_matrix(self._features, head, reader, known, queries, tables)[1]
-
-    def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
-        """The collaborative tables of a request, made first where they are due."""
-        if self._tables is None:
-            return None
-        SnapshotRefresher(self._state, self._tables, self._texts).rebuild(reader.time)
-        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - reader.delay)
+        self._advance(time)
+        self._model.refresh(time)
+        with self._state.snapshot() as view:
+            reader = OnlineReader(view, user, time, candidates, now=time, query=query)
+            return self._model.matrix(view, reader).values
 
     def _advance(self, moment: int) -> None:
         """Hand the store what arrived before a moment and was not handed over yet."""
@@ -190,13 +181,6 @@ def served_encoder(context: AuditContext) -> Encoder:
     if not isinstance(model, Encoder):
         raise ValueError(f"expected a whole encoder to replay with, got {type(model).__name__}")
     return model
-
-
-def _stored_tables(context: AuditContext, state: OnlineState) -> OnlineSnapshots | None:
-    if context.texts.collaborative is None:
-        return None
-    encoder = served_encoder(context)
-    return OnlineSnapshots(state.store, context.texts.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
 
 
 def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: Impressions) -> ReplayReport:

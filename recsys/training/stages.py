@@ -236,8 +236,8 @@ def table_settings(chain: TrainingContext) -> TableSettings | None:
     time = chain.log.impressions.requests.time
     start, end = (int(time[part[place]]) for part, place in ((chain.sliced.ranker, 0), (chain.sliced.valid, -1)))
     return TableSettings(
-        origin=start - chain.delay,
-        period=max(1, -(-(end + 1 - start) // settings.tables)),
+        first_build=start - chain.delay,
+        build_interval=max(1, -(-(end + 1 - start) // settings.tables)),
         **settings.model_dump(exclude={"tables"}),
     )
 
