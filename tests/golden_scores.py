@@ -37,7 +37,8 @@ from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
 from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import resolve_features, table_settings
+from recsys.training.stages import resolve_features
+from recsys.training.text_models import collaborative_settings
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
 ROWS = 200
@@ -155,7 +156,7 @@ def write_golden() -> None:
     vectors = random_vectors(len(log.catalog) + 1, 1)
     lexical = fit_lexical(item_texts(log.catalog, config.encoder.template), config.lexical)
     requests = latest(log.impressions.requests)
-    periods = table_settings(chain)
+    periods = collaborative_settings(chain)
     assert periods is not None
     as_of = int(periods.build_times(requests.time[:1])[0])
     snapshot = OfflineSnapshots(chain.index, vectors, periods).snapshot(as_of)
@@ -187,7 +188,7 @@ def _settings(chain: TrainingContext, fingerprint: str, as_of: int) -> Settings:
         history_length=config.encoder.history_length,
         template=config.encoder.template,
         data=config.data,
-        collaborative=table_settings(chain),
+        collaborative=collaborative_settings(chain),
         encoder="models:/golden-encoder/1",
         encoder_fingerprint="0" * 32,
         training_scores="random vectors",

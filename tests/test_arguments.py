@@ -17,7 +17,6 @@ from features.tables.data_settings import DataSettings
 from pipelines import audit, cli, refresh_collaborative, serve
 from pipelines import train as training
 from pipelines.data_options import moment_in
-from pipelines.resuming import resumption_told
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import DataConfig, load_config
@@ -27,6 +26,7 @@ from recsys.online.open_state import open_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
 from recsys.registry.names import LONGEST_NAME, name_problem
+from recsys.registry.resume import resume_command_on_failure
 
 HALF_PAST_NINE = "2023-11-20 09:30:00"
 IN_NEW_YORK = 1_700_490_600_000_000
@@ -242,19 +242,19 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
     code, line = run(arguments, capsys)
     assert code == 1
     kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{PLACE}")]
-    told = f"what is learnt so far is kept, go on with: recsys train {trained.data} --resume {kept[0]}"
+    told = f"the progress so far is saved, resume with: recsys train {trained.data} --resume {kept[0]}"
     assert line == f"error: interrupted; {told}"
 
 
 def test_only_what_can_be_gone_on_with_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     (tmp_path / PLACE).write_bytes(b"")
-    with pytest.raises(TrainingError), resumption_told(Path("data"), "r1", tmp_path):
+    with pytest.raises(TrainingError), resume_command_on_failure(Path("data"), "r1", tmp_path):
         raise TrainingError("no click")
     assert caplog.text == ""
-    with pytest.raises(OSError, match="disk"), resumption_told(Path("my data"), "r1", tmp_path):
+    with pytest.raises(OSError, match="disk"), resume_command_on_failure(Path("my data"), "r1", tmp_path):
         raise OSError("disk")
-    assert "go on with: recsys train 'my data' --resume r1" in caplog.text
+    assert "resume with: recsys train 'my data' --resume r1" in caplog.text
 
 
 def test_a_table_of_lists_is_made_in_the_time_zone_that_is_set(

@@ -24,11 +24,11 @@ from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log, read_table_rows
-from pipelines.chain import open_training_context
 from pipelines.cli import cli
 from pipelines.online_rows import read_events, read_items
 from recsys.config import load_config
 from recsys.ranker.features import check_features
+from recsys.training.context import open_training_context
 
 ODD = (
     "Brand",

@@ -100,7 +100,7 @@ def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     (home / "settings.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")
     done = run_warm("-c", CHILD, "train", str(data), "--name", "news", "--config", "settings.yaml", cwd=home)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    told = re.search(r"go on with: recsys train (\S+) --resume (\w+)", done.stderr)
+    told = re.search(r"resume with: recsys train (\S+) --resume (\w+)", done.stderr)
     assert told is not None
     assert told[1] == str(data)
     return Killed(home, data, config, told[2])
@@ -197,4 +197,4 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
 @pytest.mark.parametrize("given", [("--set", "seed=1"), ("--config", "x.yaml"), ("--name", "recsys")])
 def test_settings_and_name_are_those_of_the_run(given: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert recsys("x", "--resume", "run", *given) == 2
-    assert "goes on with the settings and the name of its run" in capsys.readouterr().err
+    assert "takes the settings and the name of its run" in capsys.readouterr().err

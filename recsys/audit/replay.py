@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from features.arrays import Float32, Int64
+from features.clock import moment_text
 from features.definitions.builtin import required_aggregates
 from features.errors import StoreError
 from features.log import Impressions
@@ -26,8 +27,9 @@ from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Row, moment_text
+from recsys.audit.finding import Row
 from recsys.encoder.model import Encoder
+from recsys.metrics.jsonable import jsonable
 from recsys.online.model import OnlineModel
 
 _AT_ONCE = 2000
@@ -57,8 +59,8 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: a difference between a number and a missing value is None."""
-        largest = self.largest if np.isfinite(self.largest) else None
-        return {"column": self.column, "rows": self.rows, "largest": largest, "row": self.row.as_dict()}
+        figures = {"column": self.column, "rows": self.rows, "largest": jsonable(self.largest)}
+        return {**figures, "row": self.row.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class ReplayReport:
 class _DifferenceTally:
     """Differences so far, by position of the column."""
 
-    found: dict[int, Difference] = field(default_factory=dict)
+    by_column: dict[int, Difference] = field(default_factory=dict)
 
     def add(self, context: AuditContext, lists: Impressions, offline: Float32, online: Float32) -> None:
         """Take in the two matrices of some lists."""
@@ -127,15 +129,15 @@ class _DifferenceTally:
             row = context.row(lists, change.row, before=change.before, after=change.after)
             name = context.names[change.column]
             new = Difference(name, change.rows, change.largest, row, change.like_rounding)
-            known = self.found.get(change.column, new)
-            most = max(known, new, key=lambda one: one.largest)
-            rows = new.rows if known is new else known.rows + new.rows
-            small = known.like_rounding and new.like_rounding
-            self.found[change.column] = replace(most, rows=rows, like_rounding=small)
+            earlier = self.by_column.get(change.column, new)
+            largest = max(earlier, new, key=lambda difference: difference.largest)
+            rows = new.rows if earlier is new else earlier.rows + new.rows
+            like_rounding = earlier.like_rounding and new.like_rounding
+            self.by_column[change.column] = replace(largest, rows=rows, like_rounding=like_rounding)
 
     def differences(self) -> tuple[Difference, ...]:
         """One for every column that differs, in the order of the columns."""
-        return tuple(self.found[column] for column in sorted(self.found))
+        return tuple(self.by_column[column] for column in sorted(self.by_column))
 
 
 class OnlinePath:
@@ -163,9 +165,9 @@ class OnlinePath:
             reader = OnlineReader(view, user, time, candidates, now=time, query=query)
             return self._model.matrix(view, reader).values
 
-    def _advance(self, moment: int) -> None:
-        """Hand the store what arrived before a moment and was not handed over yet."""
-        end = int(np.searchsorted(self._feed.time, moment))
+    def _advance(self, timestamp: int) -> None:
+        """Hand the store what arrived before a timestamp and was not handed over yet."""
+        end = int(np.searchsorted(self._feed.time, timestamp))
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
             lists = [one for one in due if isinstance(one, Impression)]
@@ -194,7 +196,7 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: I
     with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, n, _AT_ONCE):
             part = lists.take(np.arange(first, min(first + _AT_ONCE, n)))
-            rows = [_online_rows(context, online, part, place, bar) for place in range(len(part))]
+            rows = [_online_rows(context, online, part, position, bar) for position in range(len(part))]
             tally.add(context, part, context.columns(part.requests), np.concatenate(rows))
     times = lists.requests.time
     return ReplayReport(
@@ -210,18 +212,18 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: I
     )
 
 
-def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, place: int, bar: Any) -> Float32:
+def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, position: int, bar: Any) -> Float32:
     requests, log = lists.requests, context.log
-    user = int(requests.user[place])
-    candidates = log.catalog.ids[requests.item[requests.offsets[place] : requests.offsets[place + 1]]].tolist()
-    query = None if requests.query is None else requests.query[place]
+    user = int(requests.user[position])
+    candidates = log.catalog.ids[requests.item[requests.offsets[position] : requests.offsets[position + 1]]].tolist()
+    query = None if requests.query is None else requests.query[position]
     bar.update()
-    return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[place]), candidates, query)
+    return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[position]), candidates, query)
 
 
 def replay_settings(context: AuditContext) -> StoreSettings:
     """What the store of a replay has to answer and hold."""
-    config, catalog = context.chain.config, context.log.catalog
+    config, catalog = context.training.config, context.log.catalog
     absent = [name for name in config.features.vectors if name not in catalog.vectors]
     if absent:
         raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")
