@@ -39,7 +39,7 @@ from recsys.ranker.model import Settings, Unit
 from recsys.ranker.text_snapshots import RepresentationSchedule, single_encoder
 from recsys.registry import tracking, versions
 from recsys.training.context import SECOND, TrainingContext
-from recsys.training.stages import encoder_course, lexical_stage, resolve_features, table_settings
+from recsys.training.stages import encoder_schedule, lexical_stage, resolve_features, table_settings
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     lexical, tables = lexical_stage(chain), table_settings(chain)
     terms = lexical.transform(texts)
     if full:
-        course = encoder_course(chain.log.impressions, chain.sliced, config)
+        course = encoder_schedule(chain.log.impressions, chain.sliced, config)
         known = RepresentationSchedule(train_encoder(chain.log, course, config).states, texts, terms, tables)
     else:
         known = single_encoder(base_encoder(config.encoder).with_table(texts), texts, terms, tables)

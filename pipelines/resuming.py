@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recsys.encoder.training.checkpoint import PLACE
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def resumption_told(folder: Path, run_id: str, checkpoints: Path) -> Iterator[No
     except TrainingError:
         raise
     except BaseException as error:
-        if not (checkpoints / PLACE).is_file():
+        if not (checkpoints / CHECKPOINT_FILE).is_file():
             raise
         told = f"what is learnt so far is kept, go on with: {resuming(folder, run_id)}"
         if isinstance(error, KeyboardInterrupt):

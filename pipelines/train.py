@@ -43,7 +43,7 @@ from recsys.registry.resume import ResumableRun, checkpoint_folder, interrupted
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
 from recsys.report import figures
 from recsys.training.context import TrainingContext
-from recsys.training.stages import RankerResult, encoder_course, evaluation_stage, lexical_stage, ranker_stage
+from recsys.training.stages import RankerResult, encoder_schedule, evaluation_stage, lexical_stage, ranker_stage
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, res
 
 
 def _encoder_run(chain: TrainingContext, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
-    course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
+    course = encoder_schedule(chain.log.impressions, chain.sliced, chain.config)
     trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
     curve = encoder_curve(trained)
     run_logging.log_steps(
@@ -224,7 +224,7 @@ def _register(
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
     texts = [text for text in item_texts(chain.log.catalog, chain.config.encoder.template) if text]
-    served = trained.live
+    served = trained.served
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
@@ -257,8 +257,8 @@ def _settings(
         event_delay=chain.delay,
         collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
-        encoder_fingerprint=trained.live.fingerprint,
-        encoder_learnt_until=trained.live_learnt_until,
+        encoder_fingerprint=trained.served.fingerprint,
+        encoder_learnt_until=trained.served_trained_until,
         training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,

@@ -20,7 +20,7 @@ from pipelines.resuming import resumption_told
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import DataConfig, load_config
-from recsys.encoder.training.checkpoint import PLACE
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import ModelNotFound, TrainingError
 from recsys.online.open_state import open_state
 from recsys.registry import versions
@@ -229,7 +229,7 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
 ) -> None:
     def interrupted(chain: object, checkpoints: Any) -> None:
         if with_checkpoint:
-            (checkpoints.folder / PLACE).write_bytes(b"")
+            (checkpoints.folder / CHECKPOINT_FILE).write_bytes(b"")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_encoder_run", interrupted)
@@ -240,14 +240,14 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
     with_checkpoint = True
     code, line = run(arguments, capsys)
     assert code == 1
-    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{PLACE}")]
+    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{CHECKPOINT_FILE}")]
     told = f"what is learnt so far is kept, go on with: recsys train {trained.data} --resume {kept[0]}"
     assert line == f"error: interrupted; {told}"
 
 
 def test_only_what_can_be_gone_on_with_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    (tmp_path / PLACE).write_bytes(b"")
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"")
     with pytest.raises(TrainingError), resumption_told(Path("data"), "r1", tmp_path):
         raise TrainingError("no click")
     assert caplog.text == ""

@@ -37,7 +37,7 @@ from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.context import TrainingContext
-from recsys.training.stages import encoder_course, lexical_stage
+from recsys.training.stages import encoder_schedule, lexical_stage
 from recsys.training.time_split import slice_impressions
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
@@ -283,8 +283,8 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "encoder.fine_tune_epochs=0",
         "encoder.head_epochs=6",
         "encoder.chunk_epochs=6",
-        "encoder.chunks=2",
-        "encoder.replay=0",
+        "encoder.progressive_chunks=2",
+        "encoder.rehearsal_ratio=0",
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
@@ -300,7 +300,7 @@ def encoded(chain: TrainingContext, states: tuple[ScheduledEncoder, ...]) -> Aud
 
 @pytest.fixture(scope="module")
 def states(changing: TrainingContext) -> tuple[ScheduledEncoder, ...]:
-    course = encoder_course(changing.log.impressions, changing.sliced, changing.config)
+    course = encoder_schedule(changing.log.impressions, changing.sliced, changing.config)
     return train_encoder(changing.log, course, changing.config).states
 
 

@@ -16,7 +16,7 @@ from recsys.config import Config
 from recsys.encoder.head import Head
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import checkpoint
-from recsys.encoder.training.checkpoint import PLACE, Checkpoints
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE, Checkpoints
 from recsys.encoder.training.examples import collect_texts, make_examples, make_lists
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
@@ -54,7 +54,7 @@ def config(base: Path) -> Config:
         "encoder.fine_tune_epochs=3",
         "encoder.fine_tune_learning_rate=1e-2",
         "encoder.warmup_updates=0",
-        "encoder.average=0.5",
+        "encoder.ema_decay=0.5",
     )
 
 
@@ -147,7 +147,7 @@ def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
         return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
 
     cut_off(run, monkeypatch, phase, stretch, step)
-    assert (tmp_path / "checkpoint" / PLACE).exists() == ((phase, stretch, step) != (HeadPhase, 0, 1))
+    assert (tmp_path / "checkpoint" / CHECKPOINT_FILE).exists() == ((phase, stretch, step) != (HeadPhase, 0, 1))
     torch.manual_seed(99)
     assert_same(run(), whole, item_texts(log.catalog, "{title}"))
 
@@ -207,12 +207,12 @@ def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
 
     cut_off(run, monkeypatch, HeadPhase, 0, 3)
     cut_off(run, monkeypatch, FineTunePhase, 2, 2)
-    before = (tmp_path / "checkpoint" / PLACE).read_bytes()
+    before = (tmp_path / "checkpoint" / CHECKPOINT_FILE).read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", half)
         with pytest.raises(Killed):
             run()
-    assert (tmp_path / "checkpoint" / PLACE).read_bytes() == before
+    assert (tmp_path / "checkpoint" / CHECKPOINT_FILE).read_bytes() == before
     cut_off(run, monkeypatch, FineTunePhase, 2, 5)
     assert_same(run(), whole, item_texts(log.catalog, "{title}"))
 
@@ -247,7 +247,7 @@ def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
     assert saved == [1, 2, 3, 5, 7]  # the layers after the head
 
 
-@pytest.mark.parametrize("damaged", [PLACE, "state-0.safetensors"])
+@pytest.mark.parametrize("damaged", [CHECKPOINT_FILE, "state-0.safetensors"])
 @pytest.mark.parametrize("size", [5, 2000, -1])
 def test_a_truncated_checkpoint_is_refused_by_name(
     log: Log,

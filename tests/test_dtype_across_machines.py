@@ -17,7 +17,7 @@ from features.online.state import OnlineState
 from pipelines.load import events_into, load_items_into
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
-from recsys.encoder.tower import Dtype
+from recsys.encoder.dtype import Dtype
 from recsys.online.open_state import open_state
 from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Unit

@@ -48,13 +48,13 @@ cli.main()
 second update there is done when the system kills it."""
 
 SETTINGS = (
-    "encoder.chunks=3",
+    "encoder.progressive_chunks=3",
     "encoder.accumulate=2",
     "encoder.checkpoint_minutes=0",
     "encoder.fine_tune_epochs=5",
     "encoder.fine_tune_learning_rate=1e-2",
     "encoder.warmup_updates=0",
-    "encoder.average=0.5",
+    "encoder.ema_decay=0.5",
     "ranker.max_trees=20",
     "ranker.min_data_in_leaf=5",
     "evaluation.resamples=100",

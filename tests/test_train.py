@@ -25,7 +25,7 @@ from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
 from recsys.training.context import TrainingContext
-from recsys.training.stages import RANKERS, check_no_label_leak, encoder_course, ranker_stage
+from recsys.training.stages import RANKERS, check_no_label_leak, encoder_schedule, ranker_stage
 from recsys.training.time_split import slice_impressions
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
@@ -119,7 +119,7 @@ def test_a_wrong_model_name_says_what_is_there(trained: TrainedSite, uri: str) -
 def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    states = train_encoder(log, encoder_course(log.impressions, sliced, trained.config), trained.config).states
+    states = train_encoder(log, encoder_schedule(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
     assert len(states) == trained.config.encoder.chunks + 1
     check_no_label_leak(states, oldest)
@@ -133,7 +133,7 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    course = encoder_course(log.impressions, sliced, trained.config)
+    course = encoder_schedule(log.impressions, sliced, trained.config)
     label = log.impressions.label.copy()
     third = course.chunks[2]
     later = log.impressions.requests.rows_of(np.arange(third, len(log.impressions)))
@@ -142,7 +142,7 @@ def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earli
     texts = item_texts(log.catalog, trained.config.encoder.template)
     told = []
     for one in (log, altered):
-        states = train_encoder(one, encoder_course(one.impressions, sliced, trained.config), trained.config).states
+        states = train_encoder(one, encoder_schedule(one.impressions, sliced, trained.config), trained.config).states
         told.append([state.model.encode_texts(texts) for state in states])
     same = [np.array_equal(one, other, equal_nan=True) for one, other in zip(*told, strict=True)]
     assert same == [True] * 3 + [False] * (len(same) - 3)

@@ -27,7 +27,7 @@ from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
-from recsys.training.stages import RANKERS, RankerResult, encoder_course, lexical_stage, ranker_stage
+from recsys.training.stages import RANKERS, RankerResult, encoder_schedule, lexical_stage, ranker_stage
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def train_with(changes: Mapping[str, object]) -> EncoderBuilder:
     def make(chain: TrainingContext) -> BuiltEncoder:
         changed = EncoderConfig.model_validate(chain.config.encoder.model_dump() | dict(changes))
         config = chain.config.model_copy(update={"encoder": changed})
-        trained = train_encoder(chain.log, encoder_course(chain.log.impressions, chain.sliced, config), config)
+        trained = train_encoder(chain.log, encoder_schedule(chain.log.impressions, chain.sliced, config), config)
         note = f"not trained, {trained.reason}: the frozen base model" if not trained.trained else ""
         return BuiltEncoder(trained.states, note)
 

@@ -17,9 +17,9 @@ from typing import Protocol
 import numpy as np
 
 from features.arrays import Float32
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
-from recsys.encoder.tower import Dtype
 from recsys.errors import StoreError
 from recsys.online.lru import Lru
 

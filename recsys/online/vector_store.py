@@ -12,7 +12,7 @@ import numpy as np
 
 from features.arrays import Float32
 from features.stores.base import KeyValueStore
-from recsys.encoder.tower import Dtype
+from recsys.encoder.dtype import Dtype
 
 _TEXTS = b"t"
 _DTYPES: dict[Dtype, bytes] = {"float32": b"f", "bfloat16": b"b", "int8+float32": b"i", "int8+bfloat16": b"j"}

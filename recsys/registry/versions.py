@@ -21,8 +21,8 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
 
 from features.arrays import Float32
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder, load_encoder
-from recsys.encoder.tower import Dtype
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import Unit, load_unit, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker

@@ -253,22 +253,21 @@ def table_settings(chain: TrainingContext) -> TableSettings | None:
     )
 
 
-def encoder_course(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
-    """What the encoder goes through: the encoder slice, the parts of the ranker slice and, where the version that goes
-    live is to learn them too, valid and test."""
-    settings = config.encoder
+def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
+    """The encoder slice, the chunks of the ranker slice and, where the registered version is to learn them too, valid
+    and test."""
+    n_chunks = config.encoder.progressive_chunks
     slices = [sliced.encoder]
     chunks: list[int] = []
-    if settings.chunks:
-        chunks += (chunk_starts(impressions, sliced.ranker, settings.chunks) + len(sliced.encoder)).tolist()
+    if n_chunks:
+        chunks += (chunk_starts(impressions, sliced.ranker, n_chunks) + len(sliced.encoder)).tolist()
         slices.append(sliced.ranker)
-    reported = len(chunks)
+    evaluated_after = len(chunks)
     if config.final_training:
-        later = [sliced.valid, sliced.test] if settings.chunks else [sliced.ranker, sliced.valid, sliced.test]
-        for part in later:
-            chunks.append(sum(len(one) for one in slices))
-            slices.append(part)
-    return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
+        for later in [sliced.valid, sliced.test] if n_chunks else [sliced.ranker, sliced.valid, sliced.test]:
+            chunks.append(sum(len(positions) for positions in slices))
+            slices.append(later)
+    return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), evaluated_after)
 
 
 def check_no_label_leak(states: Sequence[ScheduledEncoder], oldest: int) -> None:

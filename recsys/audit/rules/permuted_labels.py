@@ -30,7 +30,7 @@ from recsys.encoder.training.train import train_encoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
-from recsys.training.stages import encoder_course, lexical_stage
+from recsys.training.stages import encoder_schedule, lexical_stage
 from recsys.training.time_split import slice_impressions
 
 RULE = "permutation"
@@ -80,7 +80,7 @@ def over_permuted(context: AuditContext, log: Log) -> AuditContext:
     chain = replace(context.chain, log=log, sliced=sliced, index=LogIndex(log))
     states = context.texts.states
     if context.train_text:
-        states = train_encoder(log, encoder_course(log.impressions, sliced, config), config).states
+        states = train_encoder(log, encoder_schedule(log.impressions, sliced, config), config).states
     lexical = lexical_stage(chain)
     text = item_texts(log.catalog, config.encoder.template)
     texts = RepresentationSchedule(states, text, lexical.transform(text), context.texts.collaborative)
