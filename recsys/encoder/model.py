@@ -178,14 +178,7 @@ def load_tower(source: str, settings: EncoderSettings) -> TextTower:
     """The tower of a base model (folder, hub name or `builtin`), on the GPU where there is one."""
     base = load_base_model(source)
     base.transformer.to(encoding_device())
-    return TextTower(
-        base.transformer,
-        base.tokenizer,
-        limit=base.limit,
-        max_tokens=settings.max_tokens,
-        pooling=settings.pooling,
-        dtype=settings.dtype,
-    )
+    return TextTower(base, max_tokens=settings.max_tokens, pooling=settings.pooling, dtype=settings.dtype)
 
 
 def item_vectors(encoder: Encoder, catalog: Catalog) -> Float32:

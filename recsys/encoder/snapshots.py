@@ -10,36 +10,17 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from features.arrays import Float32, Int64
+from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.vector_table import VectorTable
 
 BEGINNING = int(np.iinfo(np.int64).min)
 """The start of the first encoder: it scores everything that no later one scores."""
 _MEMORY_BYTES = 64 * 2**20
-
-
-class TextModel(Protocol):
-    """What the text columns of an impression need: an `Encoder`, or the snapshot of a past one."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the vectors."""
-
-    @property
-    def history_length(self) -> int:
-        """Most recent distinct clicked items that are read."""
-
-    @property
-    def weights(self) -> HeadWeights:
-        """What `scoring.score_candidates` reads."""
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32:
-        """Vectors of the texts, (n, d) float32; NaN rows for empty texts."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +39,10 @@ class EncoderSnapshot:
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32; NaN rows for empty texts and those that its table does not hold."""
         return self.table.vectors_of(texts)[0]
+
+
+TextModel = Encoder | EncoderSnapshot
+"""What the text columns of an impression need."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from features.arrays import Float32, Int64
+from recsys.encoder.base_model import BaseModel
 from recsys.encoder.dtype import Dtype, autocast, available_dtype, without_int8
 from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, OpenVinoEncoder
 from recsys.encoder.text import Tokens, tokenise
@@ -33,32 +34,23 @@ logger = logging.getLogger(__name__)
 class TextTower:
     """A transformer, its tokenizer, and how its outputs become one vector of length 1.
 
-    limit: most tokens that the transformer reads. max_tokens: longest text, in tokens, special ones included;
-    ModelError where it exceeds the limit. dtype: the arithmetic that it was trained and registered with. computes_in:
+    max_tokens: longest text, in tokens, special ones included; ModelError where the transformer reads fewer. dtype: the arithmetic that it was trained and registered with. computes_in:
     the arithmetic that this machine encodes with, the same where it has it.
     """
 
-    def __init__(
-        self,
-        transformer: PreTrainedModel,
-        tokenizer: Any,
-        *,
-        limit: int,
-        max_tokens: int,
-        pooling: Pooling,
-        dtype: Dtype,
-    ) -> None:
-        if max_tokens > limit:
+    def __init__(self, base: BaseModel, *, max_tokens: int, pooling: Pooling, dtype: Dtype) -> None:
+        if max_tokens > base.limit:
             raise ModelError(
-                f"expected encoder.max_tokens of at most {limit}, which is what the base model reads, got {max_tokens}"
+                f"expected encoder.max_tokens of at most {base.limit}, which is what the base model reads, "
+                f"got {max_tokens}"
             )
-        self.transformer = transformer
-        self.tokenizer = tokenizer
+        self.transformer = base.transformer
+        self.tokenizer = base.tokenizer
         self.max_tokens = max_tokens
         self.pooling: Pooling = pooling
         self.dtype: Dtype = dtype
         self.computes_in: Dtype = available_dtype(dtype, self.device)
-        self.pad_id: int = tokenizer.pad_token_id
+        self.pad_id: int = base.tokenizer.pad_token_id
         self._engine: OpenVinoEncoder | None = None
         self._engine_weights: tuple[Any, ...] = ()
 

@@ -6,6 +6,9 @@ Face encoder. It starts from the tokens' frequencies, and is thrown away afterwa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -43,39 +46,43 @@ class MaskedHead(nn.Module):
         return functional.linear(state, self._tied[0].words).float() + self.bias
 
 
+@dataclass(eq=False)
 class MaskedPhase:
-    """Trains the transformer's weights that require a gradient, and an output layer of its own.
+    """Trains the transformer's weights that require a gradient, and an output layer of its own: `head`.
 
     used, embeddings: of the texts' tokens. seed: of the words hidden in validation, the same each time. Raises
     ModelError where there is no mask token, or no word of the texts is in the vocabulary.
     """
 
-    name = "masked"
+    tower: TextTower
+    texts: PretrainingTexts
+    used: UsedTokens
+    embeddings: ReducedEmbeddings
+    settings: PretrainingConfig
+    seed: int
+    name: ClassVar[str] = "masked"
 
-    def __init__(
-        self,
-        tower: TextTower,
-        texts: PretrainingTexts,
-        used: UsedTokens,
-        embeddings: ReducedEmbeddings,
-        settings: PretrainingConfig,
-        *,
-        seed: int,
-    ) -> None:
-        self._tower = tower
-        self._tokens = texts.tokens
-        self._masking = make_masking(tower.tokenizer, used)
-        self.train, self._held_out = (_with_words(texts.tokens, part, used) for part in (texts.train, texts.held_out))
-        self._share = settings.masked_share
-        self._batch_tokens = settings.masked_batch_tokens
-        self._seed = seed
-        hidden_size: int = tower.transformer.config.hidden_size
-        self.head = MaskedHead(embeddings, hidden_size, used.counts).to(tower.device)
-        self.module: nn.Module = nn.ModuleDict({"transformer": tower.transformer, "head": self.head})
+    def __post_init__(self) -> None:
+        self._masking = make_masking(self.tower.tokenizer, self.used)
+        tokens = self.texts.tokens
+        train, held_out = (_with_words(tokens, part, self.used) for part in (self.texts.train, self.texts.held_out))
+        self.texts = PretrainingTexts(tokens, train, held_out)
+        hidden_size: int = self.tower.transformer.config.hidden_size
+        self.head = MaskedHead(self.embeddings, hidden_size, self.used.counts).to(self.tower.device)
+        self.module: nn.Module = nn.ModuleDict({"transformer": self.tower.transformer, "head": self.head})
+
+    @property
+    def rates(self) -> list[tuple[nn.Module, float]]:
+        """Modules with their learning rates."""
+        settings = self.settings
+        return [
+            (self.tower.transformer, settings.masked_learning_rate),
+            (self.head, settings.masked_head_learning_rate),
+        ]
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """Every text once, in batches of similar length and random order."""
-        return shuffled_batches(self._tokens, examples, self._batch_tokens, generator)
+        return shuffled_batches(self.texts.tokens, examples, self.settings.masked_batch_tokens, generator)
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one step; the mean cross-entropy of the hidden tokens, in nats.
@@ -90,16 +97,18 @@ class MaskedPhase:
     def validate(self) -> Validation:
         """The same of the held-out texts, and the share of the hidden tokens that were predicted."""
         self.module.eval()
-        generator = np.random.default_rng(self._seed)
+        generator = np.random.default_rng(self.seed)
         with torch.no_grad():
-            batches = length_batches(self._tokens.lengths()[self._held_out], self._batch_tokens)
-            return cross_entropy_validation(self._logits(self._held_out[batch], generator) for batch in batches)
+            batches = length_batches(
+                self.texts.tokens.lengths()[self.texts.held_out], self.settings.masked_batch_tokens
+            )
+            return cross_entropy_validation(self._logits(self.texts.held_out[batch], generator) for batch in batches)
 
     def _logits(self, index: Int64, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Logits and targets of the hidden tokens of a batch, (m, v) and (m,)."""
-        tower, device = self._tower, self._tower.device
-        ids, mask = pad_batch(self._tokens, index, tower.pad_id, _CPU)
-        masked = self._masking.apply(ids.numpy(), self._share, generator)
+        tower, device = self.tower, self.tower.device
+        ids, mask = pad_batch(self.texts.tokens, index, tower.pad_id, _CPU)
+        masked = self._masking.apply(ids.numpy(), self.settings.masked_share, generator)
         hidden = tower.hidden_states(torch.from_numpy(masked.ids).to(device), mask.to(device))
         with autocast(tower.computes_in, device):
             logits: Tensor = self.head(hidden.flatten(0, 1)[torch.from_numpy(masked.positions).to(device)])

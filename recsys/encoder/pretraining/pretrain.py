@@ -11,16 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
-from recsys.config import PretrainingConfig
+from recsys.config import EncoderConfig, PretrainingConfig
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
 from recsys.encoder.pretraining.reduced_vocabulary import reduced_embeddings, used_tokens
 from recsys.encoder.pretraining.simcse import ContrastivePhase
 from recsys.encoder.pretraining.texts import PretrainingTexts, distinct_texts, split_texts
 from recsys.encoder.tower import TextTower
 from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
-from recsys.encoder.training.loop import LoopSettings, TrainingChunk, TrainingLoop
+from recsys.encoder.training.loop import TrainingChunk, TrainingLoop
 from recsys.encoder.training.split_layers import split_transformer
 from recsys.encoder.training.torch_runtime import math_attention
 
@@ -28,9 +27,7 @@ logger = logging.getLogger(__name__)
 
 MIN_TEXTS = 50
 """Fewer distinct texts teach nothing and validate nothing."""
-GRADIENT_CLIP = 1.0
-EMA_DECAY = 0.95
-WEIGHT_DECAY = 0.01
+OPTIMIZATION = EncoderConfig(gradient_clip=1.0, ema_decay=0.95, weight_decay=0.01, accumulate=1)
 
 
 def pretrain(
@@ -73,25 +70,20 @@ def _run_phases(
 ) -> list[EpochRecord]:
     """Train the configured phases; all are checked before any of them runs."""
     used = used_tokens(tower.tokenizer, texts.tokens)
-    loop_settings = LoopSettings(settings.warmup_updates, GRADIENT_CLIP, EMA_DECAY, WEIGHT_DECAY, fused=True)
+    phases: list[tuple[MaskedPhase | ContrastivePhase, int]] = []
+    records: list[EpochRecord] = []
     with math_attention(), reduced_embeddings(tower.transformer, used) as embeddings:
-        phases: list[tuple[MaskedPhase | ContrastivePhase, list[tuple[nn.Module, float]], int]] = []
         if settings.masked_epochs:
-            masked = MaskedPhase(tower, texts, used, embeddings, settings, seed=seed)
-            rates = [
-                (tower.transformer, settings.masked_learning_rate),
-                (masked.head, settings.masked_head_learning_rate),
-            ]
-            phases.append((masked, rates, settings.masked_epochs))
+            phases.append((MaskedPhase(tower, texts, used, embeddings, settings, seed), settings.masked_epochs))
         if settings.contrastive_epochs:
-            contrastive = ContrastivePhase(tower, texts, settings, seed=seed)
-            rates = [(tower.transformer, settings.contrastive_learning_rate)]
-            phases.append((contrastive, rates, settings.contrastive_epochs))
-        records: list[EpochRecord] = []
-        for phase, rates, epochs in phases:
-            loop = TrainingLoop(phase, rates, loop_settings, generator)
-            records += loop.fit(TrainingChunk.of_all(phase.train), epochs, on_record)
-        return records
+            phases.append((ContrastivePhase(tower, texts, settings, seed), settings.contrastive_epochs))
+        for phase, epochs in phases:
+            optimization = OPTIMIZATION.model_copy(
+                update={"warmup_updates": settings.warmup_updates, "patience": epochs + 1}
+            )
+            loop = TrainingLoop(phase, phase.rates, optimization, generator, fused=True)
+            records += loop.fit(TrainingChunk.of_all(phase.texts.train), epochs, on_record)
+    return records
 
 
 def _unfreeze(tower: TextTower, layers: int | None) -> None:

@@ -60,9 +60,8 @@ class ReducedEmbeddings(nn.Module):
         self._inner._parameters = {"weight": nn.Parameter(weight, requires_grad=embeddings.weight.requires_grad)}
         self._inner.num_embeddings = len(rows)
         padding = embeddings.padding_idx
-        self._inner.padding_idx = (
-            int(position[padding]) if padding is not None and bool((rows == padding).any()) else None
-        )
+        is_read = padding is not None and bool((rows == padding).any())
+        self._inner.padding_idx = int(position[padding]) if is_read else None
 
     def forward(self, ids: Tensor) -> Tensor:
         """The embeddings of tokens named by their ids in the whole vocabulary."""

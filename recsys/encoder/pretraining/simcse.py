@@ -7,6 +7,9 @@ Batches are of similar length, so that length, which any two views share, tells 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,27 +24,36 @@ from recsys.encoder.training.early_stopping import Validation
 from recsys.errors import ModelError
 
 
+@dataclass(eq=False)
 class ContrastivePhase:
     """Trains the transformer's weights that require a gradient.
 
     seed: of the dropout in validation, the same each time. Raises ModelError for a transformer without dropout.
     """
 
-    name = "contrastive"
+    tower: TextTower
+    texts: PretrainingTexts
+    settings: PretrainingConfig
+    seed: int
+    name: ClassVar[str] = "contrastive"
 
-    def __init__(self, tower: TextTower, texts: PretrainingTexts, settings: PretrainingConfig, *, seed: int) -> None:
-        self._tower = tower
-        self._tokens = texts.tokens
-        self.train, self._held_out = texts.train, texts.held_out
-        self._temperature = settings.temperature
-        self._texts_tokens = settings.contrastive_batch_tokens // 2
-        self._seed = seed
-        self.module: nn.Module = tower.transformer
+    def __post_init__(self) -> None:
+        self._texts_tokens = self.settings.contrastive_batch_tokens // 2
         self._require_dropout()
+
+    @property
+    def module(self) -> nn.Module:
+        """The transformer."""
+        return self.tower.transformer
+
+    @property
+    def rates(self) -> list[tuple[nn.Module, float]]:
+        """Modules with their learning rates."""
+        return [(self.module, self.settings.contrastive_learning_rate)]
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """Every text once, in batches of similar length and random order; a text alone in its batch is left out."""
-        batches = shuffled_batches(self._tokens, examples, self._texts_tokens, generator)
+        batches = shuffled_batches(self.texts.tokens, examples, self._texts_tokens, generator)
         return [batch for batch in batches if len(batch) > 1]
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
@@ -54,21 +66,21 @@ class ContrastivePhase:
         """The same of the held-out texts, and the share of them whose two views found each other."""
         self.module.train()
         with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self._seed)
-            batches = length_batches(self._tokens.lengths()[self._held_out], self._texts_tokens)
-            return cross_entropy_validation(self._similarities(self._held_out[batch]) for batch in batches)
+            torch.manual_seed(self.seed)
+            batches = length_batches(self.texts.tokens.lengths()[self.texts.held_out], self._texts_tokens)
+            return cross_entropy_validation(self._similarities(self.texts.held_out[batch]) for batch in batches)
 
     def _similarities(self, index: Int64) -> tuple[Tensor, Tensor]:
         """Cosines of each text's first view to every text's second one, by the temperature, (n, n), and the targets."""
-        ids, mask = pad_batch(self._tokens, np.concatenate([index, index]), self._tower.pad_id, self._tower.device)
-        first, second = pool(self._tower.hidden_states(ids, mask), mask, self._tower.pooling).chunk(2)
-        return first @ second.T / self._temperature, torch.arange(len(index), device=first.device)
+        ids, mask = pad_batch(self.texts.tokens, np.concatenate([index, index]), self.tower.pad_id, self.tower.device)
+        first, second = pool(self.tower.hidden_states(ids, mask), mask, self.tower.pooling).chunk(2)
+        return first @ second.T / self.settings.temperature, torch.arange(len(index), device=first.device)
 
     def _require_dropout(self) -> None:
-        ids, mask = pad_batch(self._tokens, self.train[[0, 0]], self._tower.pad_id, self._tower.device)
+        ids, mask = pad_batch(self.texts.tokens, self.texts.train[[0, 0]], self.tower.pad_id, self.tower.device)
         self.module.train()
         with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self._seed)
+            torch.manual_seed(self.seed)
             first, second = self.module(input_ids=ids, attention_mask=mask).last_hidden_state
         if torch.equal(first, second):
             raise ModelError(
@@ -78,4 +90,4 @@ class ContrastivePhase:
             )
 
     def _gpus(self) -> list[torch.device]:
-        return [self._tower.device] if self._tower.device.type == "cuda" else []
+        return [self.tower.device] if self.tower.device.type == "cuda" else []

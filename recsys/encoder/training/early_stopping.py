@@ -63,9 +63,13 @@ OnRecord = Callable[[EpochRecord], None]
 class ValidatedPhase(Protocol):
     """A phase of training."""
 
-    name: str
-    module: nn.Module
-    """Its trained weights: all parameters of it that require a gradient."""
+    @property
+    def name(self) -> str:
+        """Its name in records."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Its trained weights: all parameters of it that require a gradient."""
 
     def validate(self) -> Validation:
         """Validate the weights as they are."""

@@ -9,6 +9,9 @@ validation.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,73 +31,65 @@ EXAMPLES_PER_STEP = 2048
 _EXAMPLES_AT_ONCE = 256
 
 
+@dataclass(eq=False)
 class FineTunePhase:
     """Trains the upper layers.
 
     vectors: (n_texts, d), the bank; it is written to. used_texts: the rows of it that anything reads, sorted.
     """
 
-    name = "fine_tune"
+    head: Head
+    layers: TrainableLayers
+    vectors: Tensor
+    used_texts: Int64
+    examples: TrainingExamples
+    validation: TextImpressions
+    settings: EncoderConfig
+    name: ClassVar[str] = "fine_tune"
 
-    def __init__(
-        self,
-        head: Head,
-        layers: TrainableLayers,
-        vectors: Tensor,
-        used_texts: Int64,
-        examples: TrainingExamples,
-        validation: TextImpressions,
-        settings: EncoderConfig,
-    ) -> None:
-        self.module: nn.Module = layers.trained
-        self._weights = list(trainable_parameters(layers.trained).values())
-        self._head = head
-        self._layers = layers
-        self._bank = vectors
-        self._used_texts = used_texts
-        self._examples = examples
-        self._validation = validation
-        self._settings = settings
+    def __post_init__(self) -> None:
+        self._weights = list(trainable_parameters(self.module).values())
         self._bank_is_stale = self.encodes_otherwise
-        self._drawn: Int64 = np.zeros(0, np.int64)
-        self._candidates: Int64 = np.zeros((0, 0), np.int64)
-        self._order: Int64 = np.zeros(0, np.int64)
-        self._starts: Int64 = np.zeros(0, np.int64)
+
+    @property
+    def module(self) -> nn.Module:
+        """The trained layers."""
+        return self.layers.trained
 
     @property
     def encodes_otherwise(self) -> bool:
         """Whether texts are encoded in other arithmetic than the layers are trained in."""
-        return self._layers.tower.uses_int8
+        return self.layers.tower.uses_int8
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """Every candidate text of the examples once, in random blocks; negatives are drawn again each time."""
         self._drawn = examples
-        self._candidates = self._examples.candidates(examples, self._settings.negatives, generator)
+        self._candidates = self.examples.candidates(examples, self.settings.negatives, generator)
         flat = self._candidates.ravel()
         self._order = np.argsort(flat, kind="stable")
-        self._starts = np.searchsorted(flat[self._order], np.arange(len(self._bank) + 1))
+        self._starts = np.searchsorted(flat[self._order], np.arange(len(self.vectors) + 1))
         texts = generator.permutation(np.unique(flat[flat >= 0]))
-        n_blocks = max(1, round(len(texts) / self._settings.fine_tune_block_size))
+        n_blocks = max(1, round(len(texts) / self.settings.fine_tune_block_size))
         return np.array_split(texts, n_blocks) if len(texts) else []
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one block of texts; the loss of the examples that show them. Nothing of the head is dropped."""
         trim_malloc()
-        self._head.eval()
+        self.head.eval()
         rows = self._examples_of(index, generator)
         examples = self._drawn[rows]
-        impressions = self._examples.impression[examples]
-        batch = batch_of(self._examples.impressions, impressions, self._candidates[rows], self._bank.device)
+        impressions = self.examples.impression[examples]
+        batch = batch_of(self.examples.impressions, impressions, self._candidates[rows], self.vectors.device)
         texts = np.sort(index)
-        fresh = self._layers.vectors(texts)
+        fresh = self.layers.vectors(texts)
         self._bank_is_stale = True
-        self._bank[torch.from_numpy(texts)] = fresh.detach()
+        self.vectors[torch.from_numpy(texts)] = fresh.detach()
         used = np.isin(texts, batch.texts)
         with torch.no_grad():
-            projected = self._head.project(self._bank[torch.from_numpy(batch.texts)])
+            projected = self.head.project(self.vectors[torch.from_numpy(batch.texts)])
         positions = torch.from_numpy(np.searchsorted(batch.texts, texts[used])).to(projected.device)
-        projected = projected.index_copy(0, positions, self._head.project(fresh[torch.from_numpy(used)]))
-        weight = torch.from_numpy(self._examples.weight[examples]).to(projected.device)
+        projected = projected.index_copy(0, positions, self.head.project(fresh[torch.from_numpy(used)]))
+        weight = torch.from_numpy(self.examples.weight[examples]).to(projected.device)
         loss, gradient = self._loss_and_gradient(projected.detach(), batch, weight)
         projected.backward(gradient, inputs=self._weights)  # type: ignore[no-untyped-call]
         return loss
@@ -110,7 +105,7 @@ class FineTunePhase:
     def _loss_and_gradient(self, projected: Tensor, batch: Batch, weight: Tensor) -> tuple[float, Tensor]:
         """The loss of a batch and its gradient with respect to the vectors of its texts, (m, d), some examples at once:
         the histories of all of them would take gigabytes."""
-        kind = self._settings.loss
+        kind = self.settings.loss
         projected.requires_grad_()
         count = loss_count(batch, kind, weight)
         total = 0.0
@@ -118,7 +113,7 @@ class FineTunePhase:
             rows = slice(start, start + _EXAMPLES_AT_ONCE)
             part = batch.part(rows)
             share = loss_count(part, kind, weight[rows]) / count
-            loss = share * click_loss(batch_scores(self._head, projected, part), kind, weight[rows])
+            loss = share * click_loss(batch_scores(self.head, projected, part), kind, weight[rows])
             loss.backward(inputs=[projected])  # type: ignore[no-untyped-call]
             total += loss.item()
         assert projected.grad is not None
@@ -128,16 +123,16 @@ class FineTunePhase:
         """nDCG@10 of the validation impressions with every vector computed again."""
         if self._bank_is_stale:
             self.refresh()
-        return validate_head(self._head, self._bank, self._validation)
+        return validate_head(self.head, self.vectors, self.validation)
 
     def refresh(self) -> None:
         """Compute the vectors that anything reads with the present weights, as training does."""
-        self._fill_bank(self._layers.torch_vectors(self._used_texts), is_stale=False)
+        self._fill_bank(self.layers.torch_vectors(self.used_texts), is_stale=False)
 
     def encode(self) -> None:
         """Compute them as the tower encodes texts: what the head sees from here on is what new texts get."""
-        self._fill_bank(self._layers.encoded(self._used_texts), is_stale=self.encodes_otherwise)
+        self._fill_bank(self.layers.encoded(self.used_texts), is_stale=self.encodes_otherwise)
 
     def _fill_bank(self, vectors: Float32, *, is_stale: bool) -> None:
         self._bank_is_stale = is_stale
-        self._bank[torch.from_numpy(self._used_texts)] = torch.from_numpy(vectors).to(self._bank.device)
+        self.vectors[torch.from_numpy(self.used_texts)] = torch.from_numpy(vectors).to(self.vectors.device)

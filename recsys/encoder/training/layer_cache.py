@@ -7,6 +7,7 @@ of the whole model. Texts beyond the budget are computed again whenever they are
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ MEMORY_BYTES = 768 * 2**20
 DISK_BYTES = 16 * 2**30
 
 
+@dataclass(eq=False)
 class FrozenLayerCache:
     """Hidden states below the trained layers, of the texts of a data set.
 
@@ -30,29 +32,24 @@ class FrozenLayerCache:
     what exceeds both is not stored. n_stored: how many texts, from the first, are stored.
     """
 
-    def __init__(
-        self,
-        lower: PreTrainedModel,
-        tokens: Tokens,
-        pad_id: int,
-        dtype: Dtype,
-        *,
-        memory_bytes: int = MEMORY_BYTES,
-        disk_bytes: int = DISK_BYTES,
-    ) -> None:
-        self._lower = lower.eval()
-        self._tokens = tokens
-        self._pad_id = pad_id
-        self._dtype: Dtype = dtype
-        width = lower.config.hidden_size
-        budget = max(memory_bytes, disk_bytes) // (4 * width)
-        self.n_stored = int(np.searchsorted(tokens.offsets, budget, side="right")) - 1
-        self._states = zeros_or_spilled((int(tokens.offsets[self.n_stored]), width), memory_bytes)
+    lower: PreTrainedModel
+    tokens: Tokens
+    pad_id: int
+    dtype: Dtype
+    memory_bytes: int = MEMORY_BYTES
+    disk_bytes: int = DISK_BYTES
+
+    def __post_init__(self) -> None:
+        self.lower.eval()
+        width = self.lower.config.hidden_size
+        budget = max(self.memory_bytes, self.disk_bytes) // (4 * width)
+        self.n_stored = int(np.searchsorted(self.tokens.offsets, budget, side="right")) - 1
+        self._states = zeros_or_spilled((int(self.tokens.offsets[self.n_stored]), width), self.memory_bytes)
 
     def fill(self, *, progress: Callable[[int], None] | None = None) -> None:
         """Compute what is stored; `progress` is called with the number of texts done after every batch."""
-        lengths = self._tokens.padded_lengths()
-        for index in encoding_batches(lengths[: self.n_stored], tokens_per_batch(self._lower.device)):
+        lengths = self.tokens.padded_lengths()
+        for index in encoding_batches(lengths[: self.n_stored], tokens_per_batch(self.lower.device)):
             hidden, mask = self._compute(index)
             self._states[self._positions(index)] = hidden[mask.bool()].cpu().numpy()
             if progress is not None:
@@ -62,19 +59,19 @@ class FrozenLayerCache:
         """Hidden states (n, t, d) and mask (n, t) of some texts."""
         if len(index) and index.max() >= self.n_stored:
             return self._compute(index)
-        mask = self._tokens.mask(index)
+        mask = self.tokens.mask(index)
         hidden = np.zeros((*mask.shape, self._states.shape[1]), np.float32)
         hidden[mask] = self._states[self._positions(index)]
-        device = self._lower.device
+        device = self.lower.device
         return torch.from_numpy(hidden).to(device), torch.from_numpy(mask.astype(np.int64)).to(device)
 
     def _compute(self, index: Int64) -> tuple[Tensor, Tensor]:
-        ids, mask = pad_batch(self._tokens, index, self._pad_id, self._lower.device)
-        with torch.no_grad(), autocast(self._dtype, self._lower.device):
-            hidden = self._lower(input_ids=ids, attention_mask=mask).last_hidden_state
+        ids, mask = pad_batch(self.tokens, index, self.pad_id, self.lower.device)
+        with torch.no_grad(), autocast(self.dtype, self.lower.device):
+            hidden = self.lower(input_ids=ids, attention_mask=mask).last_hidden_state
         return hidden.float(), mask
 
     def _positions(self, index: Int64) -> Int64:
         """Rows of `_states` of the tokens of some texts."""
-        offsets = self._tokens.offsets
+        offsets = self.tokens.offsets
         return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in index])

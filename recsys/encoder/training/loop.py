@@ -58,7 +58,7 @@ class TrainingChunk:
 
 
 class Phase(ValidatedPhase, Protocol):
-    """What a phase of training brings to the loop."""
+    """A phase of training, as the loop runs it."""
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """What each step of a pass over some examples computes, drawn again each time."""
@@ -67,46 +67,18 @@ class Phase(ValidatedPhase, Protocol):
         """Add the gradients of one step to the module's weights; the loss."""
 
 
-@dataclass(frozen=True)
-class LoopSettings:
-    """warmup_updates: updates over which the rate rises from 0. ema_decay: share of the running average that an update
-    keeps. accumulate: steps whose mean gradient makes one update. patience: validations without a better one. fused:
-    whether AdamW updates all weights in one pass over memory.
-    """
-
-    warmup_updates: int
-    gradient_clip: float
-    ema_decay: float
-    weight_decay: float
-    accumulate: int = 1
-    patience: int = sys.maxsize
-    fused: bool = False
-
-    @classmethod
-    def of(cls, config: EncoderConfig) -> LoopSettings:
-        """Those of an encoder's training."""
-        return cls(
-            warmup_updates=config.warmup_updates,
-            gradient_clip=config.gradient_clip,
-            ema_decay=config.ema_decay,
-            weight_decay=config.weight_decay,
-            accumulate=config.accumulate,
-            patience=config.patience,
-        )
-
-
 def parameter_groups(rates: Sequence[tuple[nn.Module, float]], weight_decay: float) -> list[dict[str, Any]]:
     """AdamW's groups for modules with their learning rates: matrices decay, vectors and scalars do not."""
-    groups: list[dict[str, Any]] = []
+    groups = []
     for module, rate in rates:
         parameters = list(trainable_parameters(module).values())
-        for decay, chosen in (
-            (weight_decay, [p for p in parameters if p.ndim > 1]),
-            (0.0, [p for p in parameters if p.ndim <= 1]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return groups
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        others = [parameter for parameter in parameters if parameter.ndim <= 1]
+        groups += [
+            {"params": matrices, "lr": rate, "weight_decay": weight_decay},
+            {"params": others, "lr": rate, "weight_decay": 0.0},
+        ]
+    return [group for group in groups if group["params"]]
 
 
 @dataclass
@@ -129,37 +101,35 @@ class _LoopPosition:
         return self.loss
 
 
+@dataclass(eq=False)
 class TrainingLoop:
     """The training of one phase over all its chunks.
 
+    rates: modules with their learning rates. settings: warm-up, clipping, averaging, accumulation, decay and patience.
+    after_update: called after every update; `state_dict` then holds what `load_state_dict` needs for the next call,
+    with the same chunk, to resume there. fused: whether AdamW updates all weights in one pass over memory.
+
     Optimizer, running average and the raw weights that it averages go on from chunk to chunk. Between calls the module
-    has its averaged weights. after_update: called after every update; `state_dict` then holds what `load_state_dict`
-    needs for the next call, with the same chunk, to resume there.
+    has its averaged weights.
     """
 
-    def __init__(
-        self,
-        phase: Phase,
-        rates: Sequence[tuple[nn.Module, float]],
-        settings: LoopSettings,
-        generator: np.random.Generator,
-        after_update: Callable[[], None] | None = None,
-    ) -> None:
-        self._phase = phase
-        self._settings = settings
-        self._generator = generator
-        self._after_update = after_update
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(rates, settings.weight_decay), fused=settings.fused or None
-        )
-        self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._average = clone_weights(phase.module)
-        self._raw_weights = clone_weights(phase.module)
+    phase: Phase
+    rates: Sequence[tuple[nn.Module, float]]
+    settings: EncoderConfig
+    generator: np.random.Generator
+    after_update: Callable[[], None] | None = None
+    fused: bool | None = None
+
+    def __post_init__(self) -> None:
+        groups = parameter_groups(self.rates, self.settings.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, fused=self.fused)
+        self._full_rates = [group["lr"] for group in groups]
+        self._average = clone_weights(self.phase.module)
+        self._raw_weights = clone_weights(self.phase.module)
         self._updates = 0
         self._position = _LoopPosition()
-        self._early_stopping = EarlyStopping(phase)
+        self._early_stopping = EarlyStopping(self.phase)
         self._resumes = False
-        self._within_epoch = False
 
     @property
     def untouched(self) -> bool:
@@ -170,17 +140,17 @@ class TrainingLoop:
         """Learn a chunk with validation after every epoch; the module ends with the averaged weights that validated
         best, the untouched ones included, and training goes on from there."""
         if not self._continues(chunk):
-            self._early_stopping = EarlyStopping(self._phase)
+            self._early_stopping = EarlyStopping(self.phase)
             self._early_stopping.validate(0, math.nan, 0.0, epochs=epochs, on_record=on_record)
         stopping = self._early_stopping
-        while self._position.epoch < epochs and stopping.stale < self._settings.patience:
+        while self._position.epoch < epochs and stopping.stale < self.settings.patience:
             loss = self._run_epoch(chunk)
             rate = self._full_rates[0]
             stopping.validate(self._position.epoch, loss, rate, epochs=epochs, on_record=on_record)
         stopping.restore_best()
         if not stopping.records[-1].is_best:
-            self._average, self._raw_weights = clone_weights(self._phase.module), clone_weights(self._phase.module)
-        self._early_stopping = EarlyStopping(self._phase)
+            self._average, self._raw_weights = clone_weights(self.phase.module), clone_weights(self.phase.module)
+        self._early_stopping = EarlyStopping(self.phase)
         return stopping.records
 
     def learn(self, chunk: TrainingChunk, epochs: int) -> float:
@@ -194,7 +164,7 @@ class TrainingLoop:
         """What `load_state_dict` needs."""
         return {
             "average": self._average,
-            "raw": trainable_parameters(self._phase.module) if self._within_epoch else self._raw_weights,
+            "raw": self._raw_weights,
             "optimizer": self._optimizer.state_dict()["state"],
             "early_stopping": self._early_stopping.state_dict(),
             "updates": self._updates,
@@ -203,15 +173,15 @@ class TrainingLoop:
 
     def load_state_dict(self, state: State) -> None:
         """Resume from the `state_dict` of another loop of the same phase."""
-        copy_into(self._phase.module, state["raw"])
-        self._raw_weights = clone_weights(self._phase.module)
-        copy_into(self._phase.module, state["average"])
-        self._average = clone_weights(self._phase.module)
+        copy_into(self.phase.module, state["raw"])
+        self._raw_weights = clone_weights(self.phase.module)
+        copy_into(self.phase.module, state["average"])
+        self._average = clone_weights(self.phase.module)
         memory = {int(number): values for number, values in state["optimizer"].items()}
         self._optimizer.load_state_dict(self._optimizer.state_dict() | {"state": memory})
         self._updates = state["updates"]
         self._position = _LoopPosition(**state["position"])
-        self._early_stopping = EarlyStopping(self._phase)
+        self._early_stopping = EarlyStopping(self.phase)
         self._early_stopping.load_state_dict(state["early_stopping"])
         self._resumes = True
 
@@ -225,50 +195,49 @@ class TrainingLoop:
 
     def _run_epoch(self, chunk: TrainingChunk) -> float:
         """One pass, or what is left of it; the mean loss of its steps."""
-        phase, position = self._phase, self._position
+        phase, position = self.phase, self._position
         copy_into(phase.module, self._raw_weights)
-        self._within_epoch = True
+        self._raw_weights = trainable_parameters(phase.module)
         updates = self._draw(chunk)[position.update :]
         for steps in _with_progress_bar(phase.name, position.epoch, updates, position.losses):
             position.losses += self._update(steps)
             position.update += 1
-            if self._after_update is not None:
-                self._after_update()
+            if self.after_update is not None:
+                self.after_update()
         self._raw_weights = clone_weights(phase.module)
         copy_into(phase.module, self._average)
-        self._within_epoch = False
         trim_malloc()
         return position.end_epoch()
 
     def _draw(self, chunk: TrainingChunk) -> list[list[Int64]]:
         """The steps of each update of a pass; of one that was begun, the same as they were."""
-        generator, n = self._generator, self._settings.accumulate
+        generator, n = self.generator, self.settings.accumulate
         if self._position.update:
             generator = np.random.default_rng()
             generator.bit_generator.state = self._position.drawn_from
         else:
             self._position.drawn_from = dict(generator.bit_generator.state)
-        steps = self._phase.steps(chunk.draw(generator), generator)
+        steps = self.phase.steps(chunk.draw(generator), generator)
         return [steps[start : start + n] for start in range(0, len(steps), n)]
 
     def _update(self, steps: list[Int64]) -> list[float]:
         """One update of the weights and of their average; the losses of its steps."""
-        module = self._phase.module
+        module = self.phase.module
         module.train()
-        factor = min(1.0, (self._updates + 1) / max(1, self._settings.warmup_updates))
+        factor = min(1.0, (self._updates + 1) / max(1, self.settings.warmup_updates))
         for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
             group["lr"] = rate * factor
         self._optimizer.zero_grad(set_to_none=True)
-        losses = [self._phase.backward(index, self._generator) for index in steps]
+        losses = [self.phase.backward(index, self.generator) for index in steps]
         weights = trainable_parameters(module)
         if len(steps) > 1:
             for tensor in weights.values():
                 if tensor.grad is not None:
                     tensor.grad /= len(steps)
-        nn.utils.clip_grad_norm_(list(weights.values()), self._settings.gradient_clip)
+        nn.utils.clip_grad_norm_(list(weights.values()), self.settings.gradient_clip)
         self._optimizer.step()
         self._updates += 1
-        decay = min(self._settings.ema_decay, (1 + self._updates) / (10 + self._updates))
+        decay = min(self.settings.ema_decay, (1 + self._updates) / (10 + self._updates))
         with torch.no_grad():
             for name, tensor in weights.items():
                 self._average[name].lerp_(tensor, 1 - decay)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from features.arrays import Float32
 from recsys.config import EncoderConfig
@@ -22,10 +23,11 @@ from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
 from recsys.encoder.training.examples import TextImpressions
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import LoopSettings, Phase, TrainingChunk, TrainingLoop
+from recsys.encoder.training.loop import Phase, TrainingChunk, TrainingLoop
 from recsys.encoder.training.upper_layers import TrainableLayers
 
 
+@dataclass(eq=False)
 class EncoderTrainer:
     """head and vectors, (n_texts, d) as the tower gives them: training changes both. layers: None for frozen layers.
 
@@ -33,47 +35,39 @@ class EncoderTrainer:
     there.
     """
 
-    def __init__(
-        self,
-        settings: EncoderConfig,
-        data: TrainingData,
-        head: Head,
-        vectors: Tensor,
-        generator: np.random.Generator,
-        layers: TrainableLayers | None = None,
-        after_update: Callable[[], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.data = data
-        self.head = head
-        self.vectors = vectors
-        self.layers = layers
-        self._generator = generator
-        self._after_update = after_update
-        self._used_texts = torch.from_numpy(data.used_texts)
-        self._head_phase = HeadPhase(head, vectors, data.examples, data.validation, settings)
-        self._head_loop = self._loop(self._head_phase, head, settings.head_learning_rate)
-        if layers is not None:
-            self._layers_phase = FineTunePhase(
-                head, layers, vectors, data.used_texts, data.examples, data.validation, settings
-            )
-            self._layers_loop = self._loop(self._layers_phase, layers.trained, settings.fine_tune_learning_rate)
+    settings: EncoderConfig
+    data: TrainingData
+    head: Head
+    vectors: Tensor
+    generator: np.random.Generator
+    layers: TrainableLayers | None = None
+    after_update: Callable[[], None] | None = None
 
-    def _loop(self, phase: Phase, trained: nn.Module, rate: float) -> TrainingLoop:
-        settings = LoopSettings.of(self.settings)
-        return TrainingLoop(phase, [(trained, rate)], settings, self._generator, self._after_update)
+    def __post_init__(self) -> None:
+        data, settings = self.data, self.settings
+        self._used_texts = torch.from_numpy(data.used_texts)
+        self._head_phase = HeadPhase(self.head, self.vectors, data.examples, data.validation, settings)
+        self._head_loop = self._loop(self._head_phase, settings.head_learning_rate)
+        if self.layers is not None:
+            self._layers_phase = FineTunePhase(
+                self.head, self.layers, self.vectors, data.used_texts, data.examples, data.validation, settings
+            )
+            self._layers_loop = self._loop(self._layers_phase, settings.fine_tune_learning_rate)
+
+    def _loop(self, phase: Phase, rate: float) -> TrainingLoop:
+        return TrainingLoop(phase, [(phase.module, rate)], self.settings, self.generator, self.after_update)
 
     def fit_head(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
         """The first chunk: the head, until it validates no better."""
         if self.settings.loss == "binary" and self._head_loop.untouched:
             self._head_phase.init_bias_to_click_rate()
-            self._head_loop = self._loop(self._head_phase, self.head, self.settings.head_learning_rate)
+            self._head_loop = self._loop(self._head_phase, self.settings.head_learning_rate)
         return self._head_loop.fit(chunk, self.settings.head_epochs, on_record)
 
     def fork_with_layers(self, layers: TrainableLayers) -> EncoderTrainer:
         """A trainer that goes on from this one's head and trains the layers too; this one stays as it is."""
         head, vectors = copy.deepcopy(self.head), self.vectors.clone()
-        return EncoderTrainer(self.settings, self.data, head, vectors, self._generator, layers, self._after_update)
+        return EncoderTrainer(self.settings, self.data, head, vectors, self.generator, layers, self.after_update)
 
     def fit_layers(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
         """The first chunk: the layers under the head as it is, until they validate no better. Where no pass did, this
