@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 class TextTower:
     """A transformer, its tokenizer, and how its outputs become one vector of length 1.
 
-    max_tokens: longest text, in tokens, special ones included; ModelError where the transformer reads fewer. dtype: the arithmetic that it was trained and registered with. computes_in:
-    the arithmetic that this machine encodes with, the same where it has it.
+    max_tokens: longest text, in tokens, special ones included; ModelError where the transformer reads fewer. dtype:
+    the arithmetic that it was trained and registered with. computes_in: the arithmetic that this machine encodes with,
+    the same where it has it.
     """
 
     def __init__(self, base: BaseModel, *, max_tokens: int, pooling: Pooling, dtype: Dtype) -> None:

@@ -21,7 +21,7 @@ from recsys.encoder.pretraining.masking import make_masking
 from recsys.encoder.pretraining.reduced_vocabulary import ReducedEmbeddings, UsedTokens
 from recsys.encoder.pretraining.texts import PretrainingTexts, cross_entropy_validation, shuffled_batches
 from recsys.encoder.text import Tokens
-from recsys.encoder.token_batches import length_batches, pad_batch
+from recsys.encoder.token_batches import pad_batch
 from recsys.encoder.tower import TextTower
 from recsys.encoder.training.early_stopping import Validation
 from recsys.errors import ModelError
@@ -99,10 +99,8 @@ class MaskedPhase:
         self.module.eval()
         generator = np.random.default_rng(self.seed)
         with torch.no_grad():
-            batches = length_batches(
-                self.texts.tokens.lengths()[self.texts.held_out], self.settings.masked_batch_tokens
-            )
-            return cross_entropy_validation(self._logits(self.texts.held_out[batch], generator) for batch in batches)
+            batches = self.texts.held_out_batches(self.settings.masked_batch_tokens)
+            return cross_entropy_validation(self._logits(batch, generator) for batch in batches)
 
     def _logits(self, index: Int64, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Logits and targets of the hidden tokens of a batch, (m, v) and (m,)."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 from features.arrays import Int64
 from recsys.config import PretrainingConfig
 from recsys.encoder.pretraining.texts import PretrainingTexts, cross_entropy_validation, shuffled_batches
-from recsys.encoder.token_batches import length_batches, pad_batch
+from recsys.encoder.token_batches import pad_batch
 from recsys.encoder.tower import TextTower, pool
 from recsys.encoder.training.early_stopping import Validation
 from recsys.errors import ModelError
@@ -44,7 +44,8 @@ class ContrastivePhase:
     @property
     def module(self) -> nn.Module:
         """The transformer."""
-        return self.tower.transformer
+        transformer: nn.Module = self.tower.transformer
+        return transformer
 
     @property
     def rates(self) -> list[tuple[nn.Module, float]]:
@@ -67,8 +68,8 @@ class ContrastivePhase:
         self.module.train()
         with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
             torch.manual_seed(self.seed)
-            batches = length_batches(self.texts.tokens.lengths()[self.texts.held_out], self._texts_tokens)
-            return cross_entropy_validation(self._similarities(self.texts.held_out[batch]) for batch in batches)
+            batches = self.texts.held_out_batches(self._texts_tokens)
+            return cross_entropy_validation(map(self._similarities, batches))
 
     def _similarities(self, index: Int64) -> tuple[Tensor, Tensor]:
         """Cosines of each text's first view to every text's second one, by the temperature, (n, n), and the targets."""

@@ -24,6 +24,10 @@ class PretrainingTexts:
     train: Int64
     held_out: Int64
 
+    def held_out_batches(self, most_tokens: int) -> list[Int64]:
+        """The texts that validate in batches of similar length."""
+        return [self.held_out[batch] for batch in length_batches(self.tokens.lengths()[self.held_out], most_tokens)]
+
 
 def distinct_texts(tokens: Tokens) -> Tokens:
     """The texts whose tokens, as cut, differ from those of all texts before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import InitVar, asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder
+from recsys.encoder.model import Encoder, encoding_device
 from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, ScheduledEncoder, TextModel, copy_or_spill
 from recsys.encoder.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -71,6 +71,7 @@ class _Progress:
         return cls(**values | {"records": [EpochRecord(**record) for record in values["records"]]})
 
 
+@dataclass(eq=False)
 class ProgressiveTrainer:
     """The trainers of one training: the head alone and, beside it, one whose layers are trained too.
 
@@ -78,50 +79,40 @@ class ProgressiveTrainer:
     frozen. states: the encoders so far that score a chunk or are evaluated.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        schedule: TrainingSchedule,
-        data: TrainingData,
-        frozen: Encoder,
-        base: Float32,
-        layers: TrainableLayers | None,
-        *,
-        on_record: OnRecord | None = None,
-        checkpoints: Checkpoints | None = None,
-    ) -> None:
-        self.states: list[ScheduledEncoder] = []
-        self._settings = config.encoder
-        self._n_chunks = len(schedule.chunks)
-        self._n_before_evaluation = schedule.n_chunks_before_evaluation
-        self._times = schedule.impressions.requests.time
-        self._data = data
-        self._frozen = frozen
-        self._layers = layers
-        self._on_record = on_record
-        self._checkpoints = checkpoints
+    config: Config
+    schedule: TrainingSchedule
+    data: TrainingData
+    frozen: Encoder
+    base: InitVar[Float32]
+    layers: TrainableLayers | None
+    on_record: OnRecord | None = None
+    checkpoints: Checkpoints | None = None
+    states: list[ScheduledEncoder] = field(default_factory=list)
+
+    def __post_init__(self, base: Float32) -> None:
+        self._settings = self.config.encoder
+        self._n_chunks = len(self.schedule.chunks)
+        self._n_before_evaluation = self.schedule.n_chunks_before_evaluation
         self._progress = _Progress()
         self._stage = ""
         self._counted = time.monotonic()
         self._evaluated: tuple[Encoder, Encoder] | None = None
-        head = self._new_head()
-        if torch.cuda.is_available():
-            head.to("cuda")
+        head = self._new_head().to(encoding_device())
         vectors = torch.from_numpy(base.copy()).to(head.recency.device)
-        self._generator = np.random.default_rng(config.seed)
+        self._generator = np.random.default_rng(self.config.seed)
         self._head_trainer = EncoderTrainer(
-            self._settings, data, head, vectors, self._generator, after_update=self._save_if_due
+            self._settings, self.data, head, vectors, self._generator, after_update=self._save_if_due
         )
         self._layers_trainer: EncoderTrainer | None = None
-        texts = data.texts.distinct
-        keys = text_keys([texts[i] for i in data.used_texts])
+        texts = self.data.texts.distinct
+        keys = text_keys([texts[i] for i in self.data.used_texts])
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
 
     def run(self) -> None:
         """Take all steps, or those after the last checkpoint. Raises ModelError where it cannot be resumed."""
-        if self._checkpoints is not None and (state := self._checkpoints.load()) is not None:
-            self._load_state_dict(state, self._checkpoints)
+        if self.checkpoints is not None and (state := self.checkpoints.load()) is not None:
+            self._load_state_dict(state, self.checkpoints)
         self._counted = time.monotonic()
         for step in self._steps()[self._progress.done :]:
             self._stage = step.stage
@@ -156,7 +147,7 @@ class ProgressiveTrainer:
 
     def trained_until(self, n_chunks: int) -> int:
         """Time of the newest impression of the encoder slice and so many chunks after it, microseconds."""
-        return int(self._times[int(self._data.starts[n_chunks + 2]) - 1])
+        return int(self.schedule.impressions.requests.time[int(self.data.starts[n_chunks + 2]) - 1])
 
     @property
     def _served_trainer(self) -> EncoderTrainer:
@@ -165,24 +156,24 @@ class ProgressiveTrainer:
     def _steps(self) -> list[_Step]:
         """The encoder slice: its older part with validation on its newest, then that part. Then every later chunk."""
         steps = [_Step("head", self._fit_head)]
-        if self._layers is not None and not self._trains_layers_later:
-            steps.append(_Step("fine_tune", partial(self._fit_layers, self._layers)))
+        if self.layers is not None and not self._trains_layers_later:
+            steps.append(_Step("fine_tune", partial(self._fit_layers, self.layers)))
         steps.append(_Step("progressive", partial(self._learn, 1, both=True)))
         for number in range(self._n_chunks):
             both = number < self._n_before_evaluation
             steps.append(_Step("progressive", partial(self._snapshot_and_score, number), learns=False))
-            if self._layers is not None and self._may_train_layers(number + 1):
-                steps.append(_Step("progressive", partial(self._train_layers, self._layers, number + 1)))
+            if self.layers is not None and self._may_train_layers(number + 1):
+                steps.append(_Step("progressive", partial(self._train_layers, self.layers, number + 1)))
             steps.append(_Step("progressive", partial(self._learn, number + 2, both=both)))
         return [*steps, _Step("progressive", partial(self._snapshot_and_score, self._n_chunks), learns=False)]
 
     def _fit_head(self) -> None:
-        self.records.extend(self._head_trainer.fit_head(self._data.chunks[0], self._on_record))
+        self.records.extend(self._head_trainer.fit_head(self.data.chunks[0], self.on_record))
 
     def _fit_layers(self, layers: TrainableLayers) -> None:
         if self._layers_trainer is None:
             self._layers_trainer = self._head_trainer.fork_with_layers(layers)
-        records = self._layers_trainer.fit_layers(self._data.chunks[0], self._on_record)
+        records = self._layers_trainer.fit_layers(self.data.chunks[0], self.on_record)
         self.records.extend(records)
         if not any(record.is_best for record in records[1:]):
             self._layers_trainer = None
@@ -196,8 +187,8 @@ class ProgressiveTrainer:
     def _learn(self, chunk: int, *, both: bool) -> None:
         """Let the served trainer learn a chunk, and the head alone too where `both`."""
         if both and self._layers_trainer is not None:
-            self._head_trainer.learn(self._data.chunks[chunk])
-        self._progress.loss = self._served_trainer.learn(self._data.chunks[chunk])
+            self._head_trainer.learn(self.data.chunks[chunk])
+        self._progress.loss = self._served_trainer.learn(self.data.chunks[chunk])
 
     def _may_train_layers(self, n_chunks: int) -> bool:
         """Whether it is time to train the layers now that so many chunks have been scored."""
@@ -216,13 +207,13 @@ class ProgressiveTrainer:
             self._layers_trainer, progress.layers_enabled = None, False
             logger.info("fine-tuning did not beat the head-only model on later impressions; keeping layers frozen")
             return
-        self._layers_trainer.train_layers(self._data.chunks[n_chunks + 1])
+        self._layers_trainer.train_layers(self.data.chunks[n_chunks + 1])
 
     def _snapshot_and_score(self, number: int) -> None:
         """Take the snapshot that scores a chunk, or is evaluated, and score the chunk before it is learnt."""
         trainer = self._served_trainer
         if number < self._n_before_evaluation:
-            vectors = trainer.project()[self._data.used_texts[self._order]]
+            vectors = trainer.project()[self.data.used_texts[self._order]]
             table = VectorTable(self._keys, copy_or_spill(vectors))
             self._add_state(number, EncoderSnapshot(self._settings.history_length, trainer.head.export(), table))
         elif number == self._n_before_evaluation:
@@ -238,22 +229,22 @@ class ProgressiveTrainer:
 
     def _encoder(self, trainer: EncoderTrainer) -> Encoder:
         """An encoder with a trainer's present weights, whose table holds every text."""
-        texts = self._data.texts.distinct
+        texts = self.data.texts.distinct
         if trainer.layers is None:
-            tower, vectors = self._frozen.tower, trainer.vectors.cpu().numpy()
+            tower, vectors = self.frozen.tower, trainer.vectors.cpu().numpy()
         else:
             tower, vectors = trainer.layers.tower.copy(), trainer.layers.encoded(np.arange(len(texts)))
         head = self._new_head()
         head.load_state_dict(trainer.head.state_dict())
-        encoder = Encoder(self._frozen.settings, tower, head.to(trainer.head.recency.device))
+        encoder = Encoder(self.frozen.settings, tower, head.to(trainer.head.recency.device))
         return encoder.with_table(texts, encoder.project(vectors))
 
     def _new_head(self) -> Head:
-        return Head(self._frozen.tower.dim, self._data.lines.shape[1], self._settings.head_dropout)
+        return Head(self.frozen.tower.dim, self.data.lines.shape[1], self._settings.head_dropout)
 
     def _score(self, number: int) -> None:
         """Record how well the served trainer ranks a chunk before it learns it."""
-        impressions = self._data.impressions_of(number + 2)
+        impressions = self.data.impressions_of(number + 2)
         ndcg = self._served_trainer.ndcg(impressions)
         if self._layers_trainer is not None and number < self._n_before_evaluation:
             self._progress.layers_gain += len(impressions) * (ndcg - self._head_trainer.ndcg(impressions))
@@ -263,8 +254,8 @@ class ProgressiveTrainer:
         self.records.append(record)
         left = (self._n_chunks - number) * seconds / (number + 1)
         log_record(record, f"chunk {number + 1}/{self._n_chunks}", seconds - max(earlier, default=0.0), left=left)
-        if self._on_record is not None:
-            self._on_record(record)
+        if self.on_record is not None:
+            self.on_record(record)
 
     def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
@@ -274,13 +265,13 @@ class ProgressiveTrainer:
         return self.seconds[self._stage]
 
     def _save_if_due(self) -> None:
-        if self._checkpoints is not None and self._checkpoints.is_due():
+        if self.checkpoints is not None and self.checkpoints.is_due():
             self._save()
 
     def _save(self) -> None:
-        if self._checkpoints is not None:
+        if self.checkpoints is not None:
             self._count_seconds()
-            self._checkpoints.save(self._state_dict(), self._snapshots, self._evaluated)
+            self.checkpoints.save(self._state_dict(), self._snapshots, self._evaluated)
 
     @property
     def _snapshots(self) -> list[EncoderSnapshot]:
@@ -289,7 +280,7 @@ class ProgressiveTrainer:
     def _state_dict(self) -> State:
         """All that the later steps depend on, without the encoders so far, which have files of their own."""
         state: State = {
-            "base": self._frozen.fingerprint,
+            "base": self.frozen.fingerprint,
             "progress": asdict(self._progress),
             "n_snapshots": len(self._snapshots),
             "is_evaluated": self._evaluated is not None,
@@ -304,15 +295,15 @@ class ProgressiveTrainer:
     def _load_state_dict(self, state: State, checkpoints: Checkpoints) -> None:
         """Restore the trainer from a checkpoint."""
         path = checkpoints.folder / CHECKPOINT_FILE
-        if state.get("base") != self._frozen.fingerprint:
+        if state.get("base") != self.frozen.fingerprint:
             raise ModelError(
-                f"checkpoint {str(path)!r}: expected a training of base model {self._frozen.fingerprint!r}, got one of "
+                f"checkpoint {str(path)!r}: expected a training of base model {self.frozen.fingerprint!r}, got one of "
                 f"{state.get('base')!r}; run `recsys train` again without --resume"
             )
         try:
             self._head_trainer.load_state_dict(state["head"])
-            if "layers" in state and self._layers is not None:
-                self._layers_trainer = self._head_trainer.fork_with_layers(self._layers)
+            if "layers" in state and self.layers is not None:
+                self._layers_trainer = self._head_trainer.fork_with_layers(self.layers)
                 self._layers_trainer.load_state_dict(state["layers"])
             for number in range(state["n_snapshots"]):
                 length = self._settings.history_length
