@@ -12,12 +12,12 @@ from fastapi.testclient import TestClient
 from small_unit import SmallSite, small_site
 from trained_site import TrainedSite
 
-import recsys.encoder.tower as tower_module
+import recsys.encoder.dtype as dtype_module
 from features.online.state import OnlineState
 from pipelines.load import events_into, load_items_into
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
-from recsys.encoder.dtype import Dtype
 from recsys.online.open_state import open_state
 from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Unit
@@ -37,7 +37,7 @@ class Machine:
     patch: pytest.MonkeyPatch
 
     def has_bfloat16(self, there: bool) -> None:
-        self.patch.setattr(tower_module, "has_bfloat16", lambda device: there)
+        self.patch.setattr(dtype_module, "has_bfloat16", lambda device: there)
 
 
 @pytest.fixture

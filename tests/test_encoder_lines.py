@@ -10,7 +10,7 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
-from recsys.encoder.text_fields import concat_fields, lines_of
+from recsys.encoder.text_fields import concat_fields, split_fields
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.encoder.training.upper_layers import TrainableLayers

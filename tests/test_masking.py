@@ -6,16 +6,16 @@ import torch
 from tiny_encoder import TOPICS, tiny_tokenizer
 
 from recsys.encoder.pretraining.masking import Masking, make_masking
-from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens
+from recsys.encoder.pretraining.reduced_vocabulary import used_tokens
 from recsys.encoder.text import tokenise
-from recsys.encoder.tower import pad_batch
+from recsys.encoder.token_batches import pad_batch
 
 
 def masking_of(texts: list[str]) -> tuple[Masking, np.ndarray]:
     tokenizer = tiny_tokenizer()
     tokens = tokenise(tokenizer, texts, 16)
     ids, _ = pad_batch(tokens, np.arange(len(tokens)), 0, torch.device("cpu"))
-    return make_masking(tokenizer, occurring_tokens(tokenizer, tokens)), ids.numpy()
+    return make_masking(tokenizer, used_tokens(tokenizer, tokens)), ids.numpy()
 
 
 def test_special_tokens_are_never_hidden_and_no_other_place_counts() -> None:

@@ -86,11 +86,11 @@ def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tu
 def test_parts_after_the_reported_ones_change_the_live_encoder_alone(trained: tuple[TrainedEncoder, Path]) -> None:
     log = topic_log(600)
     config = tiny_config(trained[1], "encoder.patience=99")
-    found = train_encoder(log, TrainingSchedule(log.impressions, (300, 400, 500), reported=2), config)
-    assert found.full.fingerprint != found.live.fingerprint
+    found = train_encoder(log, TrainingSchedule(log.impressions, (300, 400, 500), evaluated_after=2), config)
+    assert found.full.fingerprint != found.served.fingerprint
     assert [state.start for state in found.states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1]
     assert found.states[-1].model is found.full
-    assert found.live_learnt_until == 599 * SECOND
+    assert found.served_trained_until == 599 * SECOND
     earlier = train_encoder(log, TrainingSchedule(log.impressions.take(np.arange(500)), (300, 400)), config)
     assert earlier.full.fingerprint == found.full.fingerprint
     assert earlier.head.fingerprint == found.head.fingerprint

@@ -28,7 +28,8 @@ from recsys.encoder.training.weights import trainable_parameters
 
 EXAMPLES_PER_STEP = 2048
 """Most examples that a step trains on; a random part of those that show its texts where there are more."""
-_EXAMPLES_AT_ONCE = 256
+EXAMPLES_AT_ONCE = 256
+"""Examples whose histories are in memory together."""
 
 
 @dataclass(eq=False)
@@ -109,8 +110,8 @@ class FineTunePhase:
         projected.requires_grad_()
         count = loss_count(batch, kind, weight)
         total = 0.0
-        for start in range(0, len(batch), _EXAMPLES_AT_ONCE):
-            rows = slice(start, start + _EXAMPLES_AT_ONCE)
+        for start in range(0, len(batch), EXAMPLES_AT_ONCE):
+            rows = slice(start, start + EXAMPLES_AT_ONCE)
             part = batch.part(rows)
             share = loss_count(part, kind, weight[rows]) / count
             loss = share * click_loss(batch_scores(self.head, projected, part), kind, weight[rows])
