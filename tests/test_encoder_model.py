@@ -21,10 +21,10 @@ import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
 from recsys.encoder.dtype import has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, load_tower
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, load_encoder, load_tower
 from recsys.encoder.openvino import OpenVinoEncoder
 from recsys.encoder.scoring import score_candidates
-from recsys.encoder.text import tokenise
+from recsys.encoder.text import item_texts, tokenise
 from recsys.encoder.token_batches import encoding_batches, length_batches
 from recsys.encoder.training.train import base_encoder
 from recsys.encoder.vector_table import empty_table, load_table
@@ -179,7 +179,8 @@ def test_a_table_keeps_its_vectors_when_texts_are_added() -> None:
 
 
 def test_items_without_text_and_the_undescribed_item_have_no_vector(base: Path) -> None:
-    found = item_vectors(make_encoder(base), catalog_of(["moon", "", "goal"], ["", "", "the old match"]))
+    texts = item_texts(catalog_of(["moon", "", "goal"], ["", "", "the old match"]), "{title}. {description}")
+    found = make_encoder(base).encode_texts(texts)
     assert np.isnan(found[:, 0]).tolist() == [False, True, False, True]
     assert found.dtype == np.float32
 

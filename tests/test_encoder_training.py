@@ -32,7 +32,7 @@ from features.log import Log
 from recsys.config import EncoderConfig
 from recsys.encoder.dtype import has_int8
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, item_vectors
+from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
 from recsys.encoder.text import Tokens, item_texts, tokenise
 from recsys.encoder.text_fields import concat_fields
@@ -77,7 +77,9 @@ def trained(base: Path, log: Log) -> TrainedEncoder:
 def ndcg(encoder: Encoder, log: Log) -> float:
     requests = log.impressions.requests
     past = histories(clicks_by_user(log.events, len(log.users)), requests, length=50)
-    scores = text_features(encoder.weights, item_vectors(encoder, log.catalog), requests, past)[:, 0]
+    scores = text_features(
+        encoder.weights, encoder.encode_texts(item_texts(log.catalog, encoder.settings.template)), requests, past
+    )[:, 0]
     return list_metrics(scores, log.impressions.label, requests.offsets).means()["ndcg_at_10"]
 
 
@@ -247,7 +249,7 @@ def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
     assert found.reason in caplog.text
     assert found.full is found.head is found.frozen
     assert found.counts.items_without_text == 3
-    vectors = item_vectors(found.full, log.catalog)
+    vectors = found.full.encode_texts(item_texts(log.catalog, found.full.settings.template))
     assert np.isnan(vectors[-4:]).all()
     assert np.linalg.norm(vectors[:-4], axis=1) == pytest.approx(1.0, abs=1e-5)
 

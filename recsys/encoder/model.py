@@ -21,12 +21,11 @@ from safetensors.torch import load_file, save_file
 from features.arrays import Float32
 from features.atomic_files import atomic_folder
 from features.exact import to_grid
-from features.log import Catalog
 from recsys.encoder.base_model import load_base_model, quiet_transformers
 from recsys.encoder.dtype import Dtype
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, untrained_head
-from recsys.encoder.text import Template, item_texts
+from recsys.encoder.text import Template
 from recsys.encoder.text_fields import concat_fields, split_fields, unit_mean_line
 from recsys.encoder.tower import Pooling, TextTower
 from recsys.encoder.vector_table import VectorTable, empty_table, load_table
@@ -179,11 +178,6 @@ def load_tower(source: str, settings: EncoderSettings) -> TextTower:
     base = load_base_model(source)
     base.transformer.to(encoding_device())
     return TextTower(base, max_tokens=settings.max_tokens, pooling=settings.pooling, dtype=settings.dtype)
-
-
-def item_vectors(encoder: Encoder, catalog: Catalog) -> Float32:
-    """Vectors of every item, (n_items + 1, d) float32; NaN rows for items without text and for the undescribed item."""
-    return encoder.encode_texts(item_texts(catalog, encoder.settings.template))
 
 
 def _load_head(path: Path) -> Head:

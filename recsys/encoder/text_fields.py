@@ -1,8 +1,8 @@
 """The lines of a text: each is read by the transformer on its own, and the head reads their vectors side by side.
 
-A template of several lines, such as `{title}` and below it `{description}`, gives texts of as many: what each of them
-says stays apart, for the head to weigh, where one vector of the whole would mix it. What the head makes of a text has
-the width of one line; without a head it is their mean.
+A template of several lines, such as `{title}` and below it `{description}`, gives texts of as many lines. Each has a
+vector of its own, for the head to weigh, where one vector of the whole text would mix them. The head projects them to
+the width of one line; without a head a text is the mean of its lines.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ def mean_line(texts: Vectors, count: int) -> Vectors:
 
 
 def unit_mean_line(texts: Float32, count: int) -> Float32:
-    """`mean_line` at unit length: what stands for texts that no head reads."""
+    """`mean_line` at unit length: the vector of a text without a head."""
     mean = mean_line(texts, count)
     return mean if count == 1 else mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)

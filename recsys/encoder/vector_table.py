@@ -1,4 +1,4 @@
-"""The vector table: the one vector of each text that every path reads, kept beside the model that made it.
+"""The vector table: the one vector of each text that every path reads, stored beside the model that computed it.
 
 Keyed by the text's hash; it belongs to one encoder, whose fingerprint stands in the file. Texts that are not in it are
 encoded when they are asked for.

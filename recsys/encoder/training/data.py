@@ -61,6 +61,14 @@ class TrainingCounts:
     tokens_unknown: int
     items_without_text: int
 
+    def summary(self) -> str:
+        """The counts that matter most, in one line."""
+        return (
+            f"encoder: {self.used:,} training, {self.validated:,} validation, {self.later:,} progressive impressions; "
+            f"{self.skipped:,} unusable (no clicked and unclicked item with text); {self.texts:,} distinct texts, "
+            f"{self.texts_truncated:,} of their lines truncated"
+        )
+
     def insufficient_data_reason(self) -> str:
         """Why there is too little to train on; "" where there is enough."""
         usable = self.used + self.validated + self.later
@@ -118,7 +126,11 @@ def read_training_data(log: Log, schedule: TrainingSchedule, config: Config, tow
         for low, high in itertools.pairwise(bounds)
     )
     counts = _count(taught, texts, tokens, examples, chunks)
-    _log_counts(counts, settings.base_model)
+    logger.info("%s", counts.summary())
+    if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
+        share, model = 100 * tokens.unknown / len(tokens.ids), settings.base_model
+        advice = "name one that reads this language (encoder.base_model)"
+        logger.warning("encoder: %.0f%% of the tokens are unknown to base model %r; %s", share, model, advice)
     used = _used_texts(log, impressions, texts)
     return TrainingData(texts, tokens, lines.of_text, impressions, examples, chunks, starts, used, counts)
 
@@ -147,26 +159,6 @@ def _count(
         tokens_unknown=tokens.unknown,
         items_without_text=int((texts.of_item[:-1] < 0).sum()),
     )
-
-
-def _log_counts(counts: TrainingCounts, base_model: str) -> None:
-    logger.info(
-        "encoder: %s training, %s validation, %s progressive impressions; %s unusable (no clicked and unclicked item "
-        "with text); %s distinct texts, %s of their lines truncated",
-        f"{counts.used:,}",
-        f"{counts.validated:,}",
-        f"{counts.later:,}",
-        f"{counts.skipped:,}",
-        f"{counts.texts:,}",
-        f"{counts.texts_truncated:,}",
-    )
-    if counts.tokens_unknown > MANY_UNKNOWN * counts.tokens:
-        logger.warning(
-            "encoder: %.0f%% of the tokens are unknown to base model %r; name one that reads this language "
-            "(encoder.base_model)",
-            100 * counts.tokens_unknown / counts.tokens,
-            base_model,
-        )
 
 
 def _used_texts(log: Log, impressions: TextImpressions, texts: Texts) -> Int64:

@@ -186,7 +186,7 @@ class TrainingLoop:
         self._resumes = True
 
     def _continues(self, chunk: TrainingChunk) -> bool:
-        """Whether a restored loop stands in this chunk; otherwise the loop starts at its beginning."""
+        """Whether a restored loop resumes within this chunk; otherwise it starts at the chunk's beginning."""
         continues = self._resumes and self._position.chunk == chunk.span
         self._resumes = False
         if not continues:

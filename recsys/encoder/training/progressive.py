@@ -51,7 +51,7 @@ class _Step:
 
 
 @dataclass
-class _Progress:
+class Progress:
     """The position of a training. done: steps. seconds: of each stage, those before an interruption included. loss: of
     the last chunk learnt. layers_from: chunks that were scored before the layers were first trained. layers_gain: sum
     over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still pay.
@@ -66,7 +66,7 @@ class _Progress:
     records: list[EpochRecord] = field(default_factory=list)
 
     @classmethod
-    def of_dict(cls, values: dict[str, Any]) -> _Progress:
+    def of_dict(cls, values: dict[str, Any]) -> Progress:
         """The reverse of `dataclasses.asdict`."""
         return cls(**values | {"records": [EpochRecord(**record) for record in values["records"]]})
 
@@ -76,7 +76,7 @@ class ProgressiveTrainer:
     """The trainers of one training: the head alone and, beside it, one whose layers are trained too.
 
     frozen: the encoder to start from. base: its tower's vectors, (n_texts, k * d). layers: None for layers that stay
-    frozen. states: the encoders so far that score a chunk or are evaluated.
+    frozen. states: the encoders so far that score a chunk or are evaluated. progress: records, seconds and position.
     """
 
     config: Config
@@ -93,7 +93,7 @@ class ProgressiveTrainer:
         self._settings = self.config.encoder
         self._n_chunks = len(self.schedule.chunks)
         self._n_before_evaluation = self.schedule.n_chunks_before_evaluation
-        self._progress = _Progress()
+        self.progress = Progress()
         self._stage = ""
         self._counted = time.monotonic()
         self._evaluated: tuple[Encoder, Encoder] | None = None
@@ -109,41 +109,28 @@ class ProgressiveTrainer:
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
 
-    def run(self) -> None:
-        """Take all steps, or those after the last checkpoint. Raises ModelError where it cannot be resumed."""
+    def run(self) -> tuple[Encoder, Encoder]:
+        """Take all steps, or those after the last checkpoint; the encoders to evaluate: had the layers stayed frozen
+        throughout, and the trained one. Raises ModelError where it cannot be resumed."""
         if self.checkpoints is not None and (state := self.checkpoints.load()) is not None:
             self._load_state_dict(state, self.checkpoints)
         self._counted = time.monotonic()
-        for step in self._steps()[self._progress.done :]:
+        for step in self._steps()[self.progress.done :]:
             self._stage = step.stage
             step.work()
             self._count_seconds()
-            self._progress.done += 1
+            self.progress.done += 1
             trim_malloc()
             if step.learns:
                 self._save()
-
-    @property
-    def records(self) -> list[EpochRecord]:
-        """All validations so far."""
-        return self._progress.records
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds of each stage."""
-        return self._progress.seconds
-
-    @property
-    def evaluated(self) -> tuple[Encoder, Encoder]:
-        """Both encoders as they are evaluated: had the layers stayed frozen throughout, and the served one."""
-        if self._evaluated is None:
-            raise RuntimeError("expected a training whose steps are all done")
+        assert self._evaluated is not None
         return self._evaluated
 
     def served_encoder(self) -> Encoder:
-        """The encoder to serve."""
-        learns_on = self._n_before_evaluation < self._n_chunks
-        return self._encoder(self._served_trainer) if learns_on else self.evaluated[1]
+        """The encoder to serve, once all chunks are learnt."""
+        if self._evaluated is not None and self._n_before_evaluation == self._n_chunks:
+            return self._evaluated[1]
+        return self._encoder(self._served_trainer)
 
     def trained_until(self, n_chunks: int) -> int:
         """Time of the newest impression of the encoder slice and so many chunks after it, microseconds."""
@@ -168,13 +155,13 @@ class ProgressiveTrainer:
         return [*steps, _Step("progressive", partial(self._snapshot_and_score, self._n_chunks), learns=False)]
 
     def _fit_head(self) -> None:
-        self.records.extend(self._head_trainer.fit_head(self.data.chunks[0], self.on_record))
+        self.progress.records.extend(self._head_trainer.fit_head(self.data.chunks[0], self.on_record))
 
     def _fit_layers(self, layers: TrainableLayers) -> None:
         if self._layers_trainer is None:
             self._layers_trainer = self._head_trainer.fork_with_layers(layers)
         records = self._layers_trainer.fit_layers(self.data.chunks[0], self.on_record)
-        self.records.extend(records)
+        self.progress.records.extend(records)
         if not any(record.is_best for record in records[1:]):
             self._layers_trainer = None
             logger.info("fine-tuning did not validate better than the head alone; keeping layers frozen")
@@ -188,7 +175,7 @@ class ProgressiveTrainer:
         """Let the served trainer learn a chunk, and the head alone too where `both`."""
         if both and self._layers_trainer is not None:
             self._head_trainer.learn(self.data.chunks[chunk])
-        self._progress.loss = self._served_trainer.learn(self.data.chunks[chunk])
+        self.progress.loss = self._served_trainer.learn(self.data.chunks[chunk])
 
     def _may_train_layers(self, n_chunks: int) -> bool:
         """Whether it is time to train the layers now that so many chunks have been scored."""
@@ -198,7 +185,7 @@ class ProgressiveTrainer:
     def _train_layers(self, layers: TrainableLayers, n_chunks: int) -> None:
         """Train the layers on all impressions so far, as long as they pay: the chunks since they were first trained
         were ranked better with them than by the head alone."""
-        progress = self._progress
+        progress = self.progress
         if not progress.layers_enabled:
             return
         if self._layers_trainer is None:
@@ -247,11 +234,11 @@ class ProgressiveTrainer:
         impressions = self.data.impressions_of(number + 2)
         ndcg = self._served_trainer.ndcg(impressions)
         if self._layers_trainer is not None and number < self._n_before_evaluation:
-            self._progress.layers_gain += len(impressions) * (ndcg - self._head_trainer.ndcg(impressions))
+            self.progress.layers_gain += len(impressions) * (ndcg - self._head_trainer.ndcg(impressions))
         seconds, rate = self._count_seconds(), self._settings.head_learning_rate
-        record = EpochRecord("progressive", number, self._progress.loss, {NDCG: ndcg}, seconds, rate, is_best=True)
-        earlier = [scored.seconds for scored in self.records if scored.phase == record.phase]
-        self.records.append(record)
+        record = EpochRecord("progressive", number, self.progress.loss, {NDCG: ndcg}, seconds, rate, is_best=True)
+        earlier = [scored.seconds for scored in self.progress.records if scored.phase == record.phase]
+        self.progress.records.append(record)
         left = (self._n_chunks - number) * seconds / (number + 1)
         log_record(record, f"chunk {number + 1}/{self._n_chunks}", seconds - max(earlier, default=0.0), left=left)
         if self.on_record is not None:
@@ -260,9 +247,9 @@ class ProgressiveTrainer:
     def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
         now = time.monotonic()
-        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._counted
+        self.progress.seconds[self._stage] = self.progress.seconds.get(self._stage, 0.0) + now - self._counted
         self._counted = now
-        return self.seconds[self._stage]
+        return self.progress.seconds[self._stage]
 
     def _save_if_due(self) -> None:
         if self.checkpoints is not None and self.checkpoints.is_due():
@@ -281,7 +268,7 @@ class ProgressiveTrainer:
         """All that the later steps depend on, without the encoders so far, which have files of their own."""
         state: State = {
             "base": self.frozen.fingerprint,
-            "progress": asdict(self._progress),
+            "progress": asdict(self.progress),
             "n_snapshots": len(self._snapshots),
             "is_evaluated": self._evaluated is not None,
             "generator": self._generator.bit_generator.state,
@@ -311,9 +298,9 @@ class ProgressiveTrainer:
             if state["is_evaluated"]:
                 self._evaluated = checkpoints.load_evaluated()
                 self._add_state(self._n_before_evaluation, self._evaluated[1])
-            self._progress = _Progress.of_dict(state["progress"])
+            self.progress = Progress.of_dict(state["progress"])
             self._generator.bit_generator.state = state["generator"]
             set_random_state(state["torch_random"])
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise unreadable(path, error) from error
-        logger.info("resuming the encoder's training from its checkpoint, after %d of its steps", self._progress.done)
+        logger.info("resuming the encoder's training from its checkpoint, after %d of its steps", self.progress.done)

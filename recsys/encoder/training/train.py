@@ -116,8 +116,7 @@ def _train(
     trainer = ProgressiveTrainer(
         config, schedule, data, start, vectors, layers, on_record=on_record, checkpoints=checkpoints
     )
-    trainer.run()
-    head, full = trainer.evaluated
+    head, full = trainer.run()
     return TrainedEncoder(
         frozen=frozen,
         head=head,
@@ -126,9 +125,9 @@ def _train(
         states=tuple(trainer.states),
         served_trained_until=trainer.trained_until(len(schedule.chunks)),
         reason="",
-        records=tuple(trainer.records),
+        records=tuple(trainer.progress.records),
         counts=data.counts,
-        seconds=seconds | trainer.seconds,
+        seconds=seconds | trainer.progress.seconds,
     )
 
 
