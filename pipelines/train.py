@@ -275,9 +275,9 @@ def _training_scores(trained: TrainedEncoder) -> str:
         return "the frozen base model scored every row"
     told = [
         f"lists from {'the first' if state.start == BEGINNING else moment_text(state.start)} by labels up to "
-        f"{moment_text(state.learnt_until)}"
+        f"{moment_text(state.trained_until)}"
         for state in trained.states
-        if state.learnt_until is not None
+        if state.trained_until is not None
     ]
     return "; ".join(told)
 

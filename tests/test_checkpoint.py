@@ -121,7 +121,7 @@ def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str
         assert np.array_equal(one.table.vectors, other.table.vectors), name
     assert len(found.states) == len(expected.states)
     for state, other_state in zip(found.states, expected.states, strict=True):
-        assert (state.start, state.learnt_until) == (other_state.start, other_state.learnt_until)
+        assert (state.start, state.trained_until) == (other_state.start, other_state.trained_until)
         assert np.array_equal(state.model.encode_texts(texts), other_state.model.encode_texts(texts), equal_nan=True)
         for array, other_array in zip(
             state.model.weights.arrays().values(), other_state.model.weights.arrays().values(), strict=True

@@ -76,7 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedEncoder, P
 def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tuple[TrainedEncoder, Path]) -> None:
     states = trained[0].states
     assert [state.start for state in states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1, 599 * SECOND + 1]
-    assert [state.learnt_until for state in states] == [k * SECOND for k in (299, 399, 499, 599)]
+    assert [state.trained_until for state in states] == [k * SECOND for k in (299, 399, 499, 599)]
     assert states[-1].model is trained[0].full
     told = [record for record in trained[0].records if record.phase == "progressive"]
     assert [record.epoch for record in told] == [0, 1, 2]

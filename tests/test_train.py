@@ -125,7 +125,7 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
     check_no_label_leak(states, oldest)
     for place in range(len(states)):
         start = max(states[place].start, oldest)
-        late = replace(states[place], learnt_until=start)
+        late = replace(states[place], trained_until=start)
         with pytest.raises(TrainingError, match=f"labels up to {moment_text(start)}, .*would leak"):
             check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
 

@@ -49,11 +49,11 @@ TextModel = Encoder | EncoderSnapshot
 class ScheduledEncoder:
     """start: the impressions from this time on, microseconds, are scored by the model, until a later one starts.
 
-    learnt_until: time of the newest label that trained or chose the model, None where none did.
+    trained_until: time of the newest label that trained or chose the model, None where none did.
     """
 
     start: int
-    learnt_until: int | None
+    trained_until: int | None
     model: TextModel
 
 

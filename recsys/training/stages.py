@@ -277,9 +277,9 @@ def check_no_label_leak(states: Sequence[ScheduledEncoder], oldest: int) -> None
     """
     for state in states:
         start = max(state.start, oldest)
-        if state.learnt_until is not None and not state.learnt_until < start:
+        if state.trained_until is not None and not state.trained_until < start:
             raise TrainingError(
-                f"the encoder was trained on labels up to {moment_text(state.learnt_until)}, expected all of "
+                f"the encoder was trained on labels up to {moment_text(state.trained_until)}, expected all of "
                 f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
                 "labels; score a part of the log before it is learnt from"
             )
