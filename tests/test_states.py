@@ -52,16 +52,15 @@ def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() ->
     assert np.isnan(found[1:]).all()
 
 
-def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_vectors_are_copied_to_disk_and_stay_as_they_were() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
-    for most in (10**6, 0):
-        monkeypatch.setattr("recsys.encoder.snapshots._MEMORY_BYTES", most)
-        kept = copy_or_spill(vectors)
-        assert isinstance(kept, np.memmap) == (most == 0)
+    for memory_bytes in (10**6, 0):
+        copied = copy_or_spill(vectors, memory_bytes=memory_bytes)
+        assert isinstance(copied, np.memmap) == (memory_bytes == 0)
         before = vectors.tolist()
         vectors += 1
-        assert kept.tolist() == before
-        assert not np.shares_memory(kept, vectors)
+        assert copied.tolist() == before
+        assert not np.shares_memory(copied, vectors)
 
 
 @pytest.fixture(scope="module")

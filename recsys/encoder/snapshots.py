@@ -20,7 +20,8 @@ from recsys.encoder.vector_table import VectorTable
 
 BEGINNING = int(np.iinfo(np.int64).min)
 """The start of the first encoder: it scores everything that no later one scores."""
-_MEMORY_BYTES = 64 * 2**20
+MEMORY_BYTES = 64 * 2**20
+"""Vectors of a snapshot beyond that are stored on disk."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ def group_by_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Iterato
         yield number, np.flatnonzero(scored_by == number).astype(np.int64)
 
 
-def copy_or_spill(vectors: Float32) -> Float32:
+def copy_or_spill(vectors: Float32, *, memory_bytes: int = MEMORY_BYTES) -> Float32:
     """A copy of vectors, in memory or, if large, on disk."""
-    copied = zeros_or_spilled(vectors.shape, _MEMORY_BYTES)
+    copied = zeros_or_spilled(vectors.shape, memory_bytes)
     copied[:] = vectors
     return copied
 
