@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from benchmarks.device_rate import MatrixGauge, timed
 from benchmarks.plain_fine_tuning import PlainFineTuning
@@ -34,7 +33,7 @@ from recsys.encoder.training.batches import impression_ndcg
 from recsys.encoder.training.data import TrainingData, read_training_data
 from recsys.encoder.training.examples import TextImpressions, make_text_impressions
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
-from recsys.encoder.training.loop import parameter_groups
+from recsys.encoder.training.loop import TrainingLoop
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.trainer import EncoderTrainer
 from recsys.encoder.training.upper_layers import TrainableLayers
@@ -124,18 +123,18 @@ class Runner:
     seconds_beside: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        settings = self.start.settings
+        settings, generator = self.start.settings, np.random.default_rng(self.start.seed)
+        self._loop = TrainingLoop(
+            self.phase, [(self.phase.module, settings.fine_tune_learning_rate)], settings, generator
+        )
         self.queue = self._draw(0)
-        groups = parameter_groups([(self.phase.module, settings.fine_tune_learning_rate)], settings.weight_decay)
-        self._rates = [group["lr"] for group in groups]
-        self._optimizer = torch.optim.AdamW(groups)
 
     def step(self) -> None:
         """The next step, timed; a new pass is drawn off the clock."""
         n_passes, position = divmod(len(self.seconds), len(self.queue))
         if n_passes and not position:
             self.queue = self._draw(n_passes)
-        self.seconds.append(timed(lambda: self._step(self.queue[position]), self.start.tower.device))
+        self.seconds.append(timed(lambda: self._loop.update([self.queue[position]]), self.start.tower.device))
         if self.gauge is not None:
             self.gauge.measure()
 
@@ -161,19 +160,6 @@ class Runner:
     def _draw(self, n_passes: int) -> list[Int64]:
         """The steps of a pass over all examples."""
         return self.phase.steps(self.start.examples, np.random.default_rng([self.start.seed, n_passes]))
-
-    def _step(self, index: Int64) -> None:
-        done, settings, seed = len(self.seconds), self.start.settings, self.start.seed
-        torch.manual_seed(seed + done)
-        factor = min(1.0, (done + 1) / max(1, settings.warmup_updates))
-        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-            group["lr"] = rate * factor
-        self.phase.module.train()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.phase.backward(index, np.random.default_rng([seed, done]))
-        trained = [parameter for parameter in self.phase.module.parameters() if parameter.requires_grad]
-        nn.utils.clip_grad_norm_(trained, settings.gradient_clip)
-        self._optimizer.step()
 
 
 def ours(start: Start, block_size: int, n_steps: int, gauge: MatrixGauge) -> Runner:

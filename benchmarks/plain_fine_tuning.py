@@ -12,6 +12,7 @@ lists at a time, since a whole batch would not fit a laptop's memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from recsys.encoder.text import Tokens
 from recsys.encoder.token_batches import pad_batch
 from recsys.encoder.tower import TextTower, pool
 from recsys.encoder.training.batches import Batch, batch_of, batch_scores, click_loss
+from recsys.encoder.training.early_stopping import Validation
 from recsys.encoder.training.examples import TrainingExamples
 from recsys.encoder.training.split_layers import split_transformer
 from recsys.encoder.training.upper_layers import trained_batches
@@ -46,6 +48,7 @@ class PlainFineTuning:
     settings: EncoderConfig
     n_batches: int
     distinct: bool
+    name: ClassVar[str] = "plain"
 
     def __post_init__(self) -> None:
         loss = self.settings.loss
@@ -60,6 +63,10 @@ class PlainFineTuning:
         everything = np.arange(len(self.examples))
         self._candidates = self.examples.candidates(everything, self.settings.negatives, generator)
         return np.array_split(generator.permutation(examples), self.n_batches)
+
+    def validate(self) -> Validation:
+        """It is not validated while it trains."""
+        raise NotImplementedError
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one batch of examples; its loss."""

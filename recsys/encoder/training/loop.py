@@ -200,7 +200,7 @@ class TrainingLoop:
         self._raw_weights = trainable_parameters(phase.module)
         updates = self._draw(chunk)[position.update :]
         for steps in _with_progress_bar(phase.name, position.epoch, updates, position.losses):
-            position.losses += self._update(steps)
+            position.losses += self.update(steps)
             position.update += 1
             if self.after_update is not None:
                 self.after_update()
@@ -220,8 +220,8 @@ class TrainingLoop:
         steps = self.phase.steps(chunk.draw(generator), generator)
         return [steps[start : start + n] for start in range(0, len(steps), n)]
 
-    def _update(self, steps: list[Int64]) -> list[float]:
-        """One update of the weights and of their average; the losses of its steps."""
+    def update(self, steps: list[Int64]) -> list[float]:
+        """One update of the module's weights and of their average; the losses of its steps."""
         module = self.phase.module
         module.train()
         factor = min(1.0, (self._updates + 1) / max(1, self.settings.warmup_updates))
