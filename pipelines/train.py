@@ -239,7 +239,7 @@ def _register(
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
     context, name = training.context, training.name
     texts = [text for text in context.item_texts if text]
-    served = trained.live
+    served = trained.served
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
@@ -265,8 +265,8 @@ def _settings(
         data=config.data,
         collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
-        encoder_fingerprint=trained.live.fingerprint,
-        encoder_trained_until=trained.live_learnt_until,
+        encoder_fingerprint=trained.served.fingerprint,
+        encoder_trained_until=trained.served_trained_until,
         training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
@@ -283,9 +283,9 @@ def _training_scores(trained: TrainedEncoder) -> str:
         return "the frozen base model scored every row"
     scored = [
         f"lists from {'the first' if state.start == BEGINNING else moment_text(state.start)} by labels up to "
-        f"{moment_text(state.learnt_until)}"
+        f"{moment_text(state.trained_until)}"
         for state in trained.states
-        if state.learnt_until is not None
+        if state.trained_until is not None
     ]
     return "; ".join(scored)
 

@@ -136,7 +136,7 @@ def random_head(seed: int) -> HeadWeights:
         recency=drawn(50, scale=1.0),
         prior=drawn(DIM, scale=0.1),
         prior_logit=np.array(-1.0, np.float32),
-        resemblance=np.array(5.5, np.float32),
+        similarity_weight=np.array(5.5, np.float32),
         popularity=drawn(DIM, scale=0.2),
         scale=np.array(21.7, np.float32),
         query_scale=np.array(19.1, np.float32),

@@ -272,7 +272,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "evaluation.resamples=200",
         "encoder.dtype=float32",
         "collaborative.tables=1",
-        "encoder.chunks=2",
+        "encoder.progressive_chunks=2",
         "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()

@@ -20,8 +20,8 @@ from pipelines.data_options import moment_in
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import DataConfig, load_config
-from recsys.encoder.training.checkpoint import PLACE
-from recsys.errors import ModelNotFound, TrainingError
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
+from recsys.errors import ConfigError, ModelNotFound, TrainingError
 from recsys.online.open_state import open_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
@@ -47,6 +47,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / "items.csv").write_bytes(b"")
     (tmp_path / "file").write_text("x")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("former", "present"), [("chunks", "progressive_chunks"), ("replay", "rehearsal_ratio"), ("average", "ema_decay")]
+)
+def test_a_former_name_of_a_setting_is_refused_with_its_present_one(former: str, present: str) -> None:
+    with pytest.raises(ConfigError, match=f"config key 'encoder.{former}' is called 'encoder.{present}' now"):
+        load_config(None, (f"encoder.{former}=0",))
 
 
 @pytest.mark.parametrize("name", ["a:b", "a/b", "a@b", "", " a", "a ", "a?b", "a\n", "-a", "n" * (LONGEST_NAME + 1)])
@@ -230,7 +238,7 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
 ) -> None:
     def interrupted(chain: object, checkpoints: Any) -> None:
         if with_checkpoint:
-            (checkpoints.folder / PLACE).write_bytes(b"")
+            (checkpoints.folder / CHECKPOINT_FILE).write_bytes(b"")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_encoder_run", interrupted)
@@ -241,14 +249,14 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
     with_checkpoint = True
     code, line = run(arguments, capsys)
     assert code == 1
-    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{PLACE}")]
+    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{CHECKPOINT_FILE}")]
     told = f"the progress so far is saved, resume with: recsys train {trained.data} --resume {kept[0]}"
     assert line == f"error: interrupted; {told}"
 
 
 def test_only_what_can_be_gone_on_with_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    (tmp_path / PLACE).write_bytes(b"")
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"")
     with pytest.raises(TrainingError), resume_command_on_failure(Path("data"), "r1", tmp_path):
         raise TrainingError("no click")
     assert caplog.text == ""

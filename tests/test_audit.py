@@ -281,8 +281,8 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "encoder.fine_tune_epochs=0",
         "encoder.head_epochs=6",
         "encoder.chunk_epochs=6",
-        "encoder.chunks=2",
-        "encoder.replay=0",
+        "encoder.progressive_chunks=2",
+        "encoder.rehearsal_ratio=0",
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
@@ -313,7 +313,7 @@ def test_a_part_that_was_scored_after_training_on_it_is_found_though_its_times_l
 def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
     changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
-    late = replace(states[1], learnt_until=states[2].learnt_until)
+    late = replace(states[1], trained_until=states[2].trained_until)
     outcome = encoder_order(encoded(changing, (states[0], late, states[2])))
     assert "would leak the labels" in found(outcome, "text_score")
 

@@ -116,7 +116,7 @@ def test_loaded_vectors_are_those_of_the_texts_and_end_where_the_text_is_cut(sit
     encoder = versions.load(MODEL).unit.encoder
     texts = described(site)
     assert (encoder.table.find(texts) >= 0).all()
-    made = encoder.map_vectors(encoder.tower.encode(texts))
+    made = encoder.project(encoder.tower.encode(texts))
     assert np.abs(made - encoder.encode_texts(texts)).max() < 1e-5
     long = next(text for text in texts if len(text) > MAX_TOKENS)
     some = [long, long[: MAX_TOKENS - 2], long[: MAX_TOKENS - 2] + "完全不同的结尾", long[:20]]

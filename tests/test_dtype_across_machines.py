@@ -12,13 +12,13 @@ from fastapi.testclient import TestClient
 from small_unit import SmallSite, small_site
 from trained_site import TrainedSite
 
-import recsys.encoder.tower as tower_module
+import recsys.encoder.dtype as dtype_module
 from features.online.state import OnlineState
 from features.online.text_vectors import read_vectors
 from pipelines.load import events_into, load_items_into
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
-from recsys.encoder.tower import Dtype
 from recsys.online.open_state import open_state
 from recsys.ranker.model import Unit
 from recsys.registry import tracking, versions
@@ -37,7 +37,7 @@ class Machine:
     patch: pytest.MonkeyPatch
 
     def has_bfloat16(self, there: bool) -> None:
-        self.patch.setattr(tower_module, "has_bfloat16", lambda device: there)
+        self.patch.setattr(dtype_module, "has_bfloat16", lambda device: there)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     titles = pq.read_table(data / "items.parquet").column("title").to_pylist()
     own = home / "own.py"
     own.write_text(OWN_FEATURES)
-    config = load_config(None, (*tiny_settings(base), "encoder.chunks=2", f"features.file={own}"))
+    config = load_config(None, (*tiny_settings(base), "encoder.progressive_chunks=2", f"features.file={own}"))
     small_encoder(base, sorted({word.lower() for title in titles for word in title.split()}), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

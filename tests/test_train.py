@@ -121,11 +121,11 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
     sliced = slice_impressions(log.impressions, trained.config.slices)
     states = train_encoder(log, encoder_schedule(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
-    assert len(states) == trained.config.encoder.chunks + 1
+    assert len(states) == trained.config.encoder.progressive_chunks + 1
     check_no_label_leak(states, oldest)
     for place in range(len(states)):
         start = max(states[place].start, oldest)
-        late = replace(states[place], learnt_until=start)
+        late = replace(states[place], trained_until=start)
         with pytest.raises(TrainingError, match=f"labels up to {moment_text(start)}, .*would leak"):
             check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
 
@@ -133,9 +133,9 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    course = encoder_schedule(log.impressions, sliced, trained.config)
+    schedule = encoder_schedule(log.impressions, sliced, trained.config)
     label = log.impressions.label.copy()
-    third = course.chunks[2]
+    third = schedule.chunks[2]
     later = log.impressions.requests.rows_of(np.arange(third, len(log.impressions)))
     label[later] = 1 - np.minimum(label[later], 1)
     altered = replace(log, impressions=replace(log.impressions, label=label))

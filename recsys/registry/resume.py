@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from recsys.config import Config
-from recsys.encoder.training.checkpoint import PLACE
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import InputError, RunNotFound, TrainingError
 from recsys.registry.run_queries import find_run, versions_of_run
 
@@ -110,7 +110,7 @@ def resume_command_on_failure(folder: Path, run_id: str, checkpoints: Path) -> I
     except TrainingError:
         raise
     except BaseException as error:
-        if not (checkpoints / PLACE).is_file():
+        if not (checkpoints / CHECKPOINT_FILE).is_file():
             raise
         note = f"the progress so far is saved, resume with: {resume_command(folder, run_id)}"
         if isinstance(error, KeyboardInterrupt):

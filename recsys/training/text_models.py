@@ -29,12 +29,14 @@ def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config
     settings = config.encoder
     slices = [sliced.encoder]
     chunks: list[int] = []
-    if settings.chunks:
-        chunks += (chunk_starts(impressions, sliced.ranker, settings.chunks) + len(sliced.encoder)).tolist()
+    if settings.progressive_chunks:
+        chunks += (chunk_starts(impressions, sliced.ranker, settings.progressive_chunks) + len(sliced.encoder)).tolist()
         slices.append(sliced.ranker)
     reported = len(chunks)
     if config.final_training:
-        later = [sliced.valid, sliced.test] if settings.chunks else [sliced.ranker, sliced.valid, sliced.test]
+        later = (
+            [sliced.valid, sliced.test] if settings.progressive_chunks else [sliced.ranker, sliced.valid, sliced.test]
+        )
         for positions in later:
             chunks.append(sum(map(len, slices)))
             slices.append(positions)
@@ -81,9 +83,9 @@ def check_no_label_leak(encoders: Sequence[ScheduledEncoder], oldest: int) -> No
     """
     for encoder in encoders:
         start = max(encoder.start, oldest)
-        if encoder.learnt_until is not None and not encoder.learnt_until < start:
+        if encoder.trained_until is not None and not encoder.trained_until < start:
             raise TrainingError(
-                f"the encoder was trained on labels up to {moment_text(encoder.learnt_until)}, expected all of "
+                f"the encoder was trained on labels up to {moment_text(encoder.trained_until)}, expected all of "
                 f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
                 "labels; score a part of the log before it is learnt from"
             )

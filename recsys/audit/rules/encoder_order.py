@@ -34,7 +34,7 @@ def encoder_order(context: AuditContext) -> RuleResult:
         return RuleResult(
             RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
         )
-    if all(state.learnt_until is None for state in states):
+    if all(state.trained_until is None for state in states):
         return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
     return RuleResult(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
 
