@@ -53,6 +53,7 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/class_names.py
+	$(BIN)/python tests/layout_limits.py
 	$(PYTEST)
 
 bench: setup

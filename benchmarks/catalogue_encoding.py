@@ -16,11 +16,12 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.matrix_rate import MatrixGauge, timed
+from benchmarks.device_rate import MatrixGauge, timed
 from benchmarks.report import Result
 from features.arrays import Float32
 from recsys.encoder.base_model import BUILTIN, builtin_folder
-from recsys.encoder.tower import Dtype, TextTower
+from recsys.encoder.dtype import Dtype
+from recsys.encoder.tower import TextTower
 
 Encode = Callable[[Sequence[str]], Float32]
 

@@ -143,10 +143,12 @@ def _collaborative(log: Log, size: Size) -> list[Result]:
     reader = index.reader(requests)
     vectors = np.random.default_rng(SEED).normal(size=(size.items + 1, _DIM)).astype(np.float32)
     settings = TableSettings(
-        origin=int(requests.time[0]), period=1 << 60, **CollaborativeConfig().model_dump(exclude={"tables"})
+        first_build=int(requests.time[0]),
+        build_interval=1 << 60,
+        **CollaborativeConfig().model_dump(exclude={"tables"}),
     )
     source = OfflineSnapshots(index, vectors, settings)
-    made = time_of(lambda: source.tables(settings.origin)).wall
+    made = time_of(lambda: source.snapshot(settings.first_build)).wall
     columns = _best(lambda: collaborative_matrix(source, reader, vectors))
     rows = size.text_lists * LIST_SIZE
     return [

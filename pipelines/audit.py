@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from features.stores.lmdb_store import LmdbStore
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from features.tables.permuted_clicks import permuted_log
-from pipelines.chain import open_training_context
 from pipelines.data_options import moment_in, read_options
 from pipelines.online_rows import read_items
 from pipelines.replay_feed import arriving
@@ -35,10 +34,10 @@ from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
 from recsys.ranker.model import Settings, Unit
-from recsys.ranker.text_snapshots import RepresentationSchedule, single_encoder
 from recsys.registry import tracking, versions
-from recsys.training.context import TrainingContext
-from recsys.training.stages import encoder_course, lexical_stage, resolve_features, table_settings
+from recsys.training.context import TrainingContext, open_training_context
+from recsys.training.stages import resolve_features
+from recsys.training.text_models import collaborative_settings, encoder_schedule, lexical_stage, represent_items
 from recsys.training.time_split import slice_after
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ def replay(
     zone in the data's. model, errors: as in `audit`.
     """
     context = open_context(folder, config, model=model)
-    options = read_options(context.chain.config)
+    options = read_options(context.training.config)
     times = context.log.impressions.requests.time
     begins, ends = (moment_in(one, options.data.timezone, name) for one, name in ((start, "from"), (end, "to")))
     first = 0 if begins is None else int(np.searchsorted(times, begins))
@@ -112,36 +111,32 @@ def open_context(folder: Path, config: Config, *, model: str | None = None, full
 
 def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:
     """What a training with this configuration would hand to its ranker, with the frozen base model or a trained one."""
-    chain = read_chain(folder, config)
-    features, _ = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
-    texts = chain.item_texts
-    lexical, tables = lexical_stage(chain), table_settings(chain)
-    terms = lexical.transform(texts)
+    context = read_context(folder, config)
+    features, _ = resolve_features(context, context.usable(context.sliced.ranker).requests.item)
     if full:
-        course = encoder_course(chain.log.impressions, chain.sliced, config)
-        known = RepresentationSchedule(train_encoder(chain.log, course, config).states, texts, terms, tables)
+        schedule = encoder_schedule(context.log.impressions, context.sliced, config)
+        encoders = train_encoder(context.log, schedule, config).states
     else:
-        known = single_encoder(base_encoder(config.encoder).with_table(texts), texts, terms, tables)
-    return AuditContext(chain, features, lexical, known, permuted=permuted_log_factory(folder, config), train_text=full)
+        model = base_encoder(config.encoder).with_table(context.item_texts)
+        encoders = (ScheduledEncoder(BEGINNING, None, model),)
+    lexical = lexical_stage(context)
+    texts = represent_items(context, encoders, lexical, collaborative_settings(context))
+    permuted = permuted_log_factory(folder, config)
+    return AuditContext(context, features, lexical, texts, permuted=permuted, train_text=full)
 
 
 def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
     """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
     config = config_from_model(unit.settings, config)
-    chain = _later_than(read_chain(folder, config), unit.settings.encoder_trained_until)
-    texts = chain.item_texts
-    state = ScheduledEncoder(BEGINNING, unit.settings.encoder_trained_until, unit.encoder.with_table(texts))
-    return AuditContext(
-        chain,
-        unit.features,
-        unit.lexical,
-        RepresentationSchedule((state,), texts, unit.lexical.transform(texts), unit.settings.collaborative),
-        permuted=permuted_log_factory(folder, config),
-        train_text=full,
-    )
+    trained_until = unit.settings.encoder_trained_until
+    context = _later_than(read_context(folder, config), trained_until)
+    encoder = ScheduledEncoder(BEGINNING, trained_until, unit.encoder.with_table(context.item_texts))
+    texts = represent_items(context, (encoder,), unit.lexical, unit.settings.collaborative)
+    permuted = permuted_log_factory(folder, config)
+    return AuditContext(context, unit.features, unit.lexical, texts, permuted=permuted, train_text=full)
 
 
-def read_chain(folder: Path, config: Config) -> TrainingContext:
+def read_context(folder: Path, config: Config) -> TrainingContext:
     """The log of a data directory with its slices and counters."""
     data, tables = load_log(folder, read_options(config), impressions_required=True)
     for warning in tables.warnings:
@@ -149,17 +144,17 @@ def read_chain(folder: Path, config: Config) -> TrainingContext:
     return open_training_context(config, data)
 
 
-def _later_than(chain: TrainingContext, learnt_until: int | None) -> TrainingContext:
-    """The chain with slices of the lists after everything that an encoder learnt, which are the encoder slice.
+def _later_than(context: TrainingContext, learnt_until: int | None) -> TrainingContext:
+    """The context with slices of the lists after everything that an encoder learnt, which are the encoder slice.
 
     Raises InputError where too few are later to be sliced.
     """
     if learnt_until is None:
-        return chain
-    impressions, shares = chain.log.impressions, chain.config.slices
+        return context
+    impressions, shares = context.log.impressions, context.config.slices
     n = int(np.searchsorted(impressions.requests.time, learnt_until, side="right"))
-    if n <= len(chain.sliced.encoder):
-        return chain
+    if n <= len(context.sliced.encoder):
+        return context
     try:
         sliced = slice_after(impressions, n, shares)
     except TrainingError as error:
@@ -167,16 +162,12 @@ def _later_than(chain: TrainingContext, learnt_until: int | None) -> TrainingCon
             f"the version's encoder has learnt labels up to {moment_text(learnt_until)}, so only later lists can be "
             f"audited: {error}"
         ) from error
-    return replace(chain, sliced=sliced)
+    return replace(context, sliced=sliced)
 
 
-def permuted_log_factory(folder: Path, config: Config) -> partial[Log]:
+def permuted_log_factory(folder: Path, config: Config) -> Callable[[int], Log]:
     """A function that reads the tables again with clicks permuted within lists, by a seed."""
-    return partial(_permuted, folder, config)
-
-
-def _permuted(folder: Path, config: Config, seed: int) -> Log:
-    return permuted_log(folder, read_options(config), seed=seed)
+    return lambda seed: permuted_log(folder, read_options(config), seed=seed)
 
 
 def config_from_model(settings: Settings, config: Config) -> Config:

@@ -8,13 +8,25 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from features.tables.encodings import FileOptions
 from pipelines import cli_data, cli_versions
-from pipelines.blas import one_blas_thread
 from pipelines.cli_options import (
+    Report,
+    config_options,
+    file_options,
+    json_file_option,
+    json_option,
+    load_options,
+    model_option,
+    print_report,
+    store_option,
+    table_options,
+)
+from pipelines.cli_types import (
     FOLDER,
     INPUT,
     MODEL,
@@ -22,18 +34,14 @@ from pipelines.cli_options import (
     NEW_NAME,
     OUT_FILE,
     OUT_FOLDER,
-    Report,
-    config_options,
-    file_options,
-    json_option,
-    model_option,
-    print_report,
-    rejects_option,
-    store_option,
-    table_options,
+    RUN_NAME,
+    CheckedGroup,
+    agreeing,
 )
-from pipelines.cli_types import CheckedGroup, RunName, agreeing
-from pipelines.endings import one_line, run
+from pipelines.process import one_blas_thread, one_line, run
+
+if TYPE_CHECKING:
+    from recsys.config import Config
 
 __all__ = ["cli", "main", "one_line", "run"]
 
@@ -54,10 +62,10 @@ for _command in cli_versions.COMMANDS:
 
 
 def _resumed_as_it_was(context: click.Context) -> None:
-    given = context.params
+    arguments = context.params
     named = context.get_parameter_source("name") is not click.core.ParameterSource.DEFAULT
-    if given["run_id"] is not None and (given["config_path"] or given["settings"] or named):
-        raise click.UsageError("--resume goes on with the settings and the name of its run; leave out the others")
+    if arguments["run_id"] is not None and (arguments["config_path"] or arguments["settings"] or named):
+        raise click.UsageError("--resume takes the settings and the name of its run; leave out the others")
 
 
 @cli.command()
@@ -67,30 +75,17 @@ def _resumed_as_it_was(context: click.Context) -> None:
     "--name", type=NEW_NAME, default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker."
 )
 @click.option("--report", "page", type=OUT_FILE, help="Also write the HTML report to this file.")
-@click.option("--resume", "run_id", metavar="RUN", help="Go on with this interrupted training, with its settings.")
+@click.option("--resume", "run_id", metavar="RUN", help="Resume this interrupted training, with its settings.")
 @json_option
 @agreeing(_resumed_as_it_was)
-def train(
-    folder: Path,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    name: str,
-    page: Path | None,
-    run_id: str | None,
-    json_path: Path | None,
-) -> None:
+def train(folder: Path, config: Config, name: str, page: Path | None, run_id: str | None) -> Report:
     """Train, evaluate and register both models on the tables in DIR."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.train import resume
     from pipelines.train import train as run_training
 
     if run_id is not None:
-        report = resume(folder, run_id, page=page)
-    else:
-        report = run_training(folder, config, name=name, page=page)
-    print_report(report, json_path)
+        return resume(folder, run_id, page=page)
+    return run_training(folder, config, name=name, page=page)
 
 
 def _bounds_go_with_replay(context: click.Context) -> None:
@@ -106,7 +101,7 @@ def _bounds_go_with_replay(context: click.Context) -> None:
 @click.option("--from", "start", type=MOMENT, metavar="TIME", help="With --replay: the first list's time.")
 @click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: the time that every list is before.")
 @table_options
-@json_option
+@json_file_option
 @agreeing(_bounds_go_with_replay)
 def audit(
     folder: Path,
@@ -115,14 +110,10 @@ def audit(
     replay: bool,
     start: str | None,
     end: str | None,
-    config_path: Path | None,
-    settings: tuple[str, ...],
+    config: Config,
     json_path: Path | None,
 ) -> None:
     """Look for leaks in everything that the ranker reads from the tables in DIR; exit 1 if there is one."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.audit import audit as run_audit
     from pipelines.audit import replay as run_replay
 
@@ -155,27 +146,19 @@ def audit(
 @file_options
 @json_option
 def score(
-    folder: Path,
-    candidates: Path,
-    out: Path,
-    model: str,
-    at: str | None,
-    top_k: int | None,
-    files: FileOptions,
-    json_path: Path | None,
-) -> None:
+    folder: Path, candidates: Path, out: Path, model: str, at: str | None, top_k: int | None, files: FileOptions
+) -> Report:
     """Rank the candidates of many requests with the events in DIR."""
     from pipelines.score import score as run_scoring
 
-    report = run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files)
-    print_report(report, json_path)
+    return run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files)
 
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option(
     "--name",
-    type=RunName("name"),
+    type=RUN_NAME,
     default="ablate",
     show_default=True,
     help="Name of the MLflow run; nothing is registered.",
@@ -183,21 +166,11 @@ def score(
 @click.option("--plot", type=OUT_FILE, help="Also write the plot to this file, as an HTML page.")
 @table_options
 @json_option
-def ablate(
-    folder: Path,
-    name: str,
-    plot: Path | None,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    json_path: Path | None,
-) -> None:
+def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report:
     """Say what text is worth on the tables in DIR: no text, TF-IDF, frozen, trained head, fine-tuned, and the cost."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.ablate import ablate as run_ablation
 
-    print_report(run_ablation(folder, config, name=name, plot=plot), json_path)
+    return run_ablation(folder, config, name=name, plot=plot)
 
 
 @cli.command()
@@ -207,19 +180,8 @@ def ablate(
 @store_option
 @click.option("--create", is_flag=True, help="Begin with an empty store where there is none.")
 @config_options
-def serve(
-    model: str,
-    host: str,
-    port: int,
-    store: str,
-    create: bool,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-) -> None:
+def serve(model: str, host: str, port: int, store: str, create: bool, config: Config) -> None:
     """Answer ranking requests over HTTP."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.serve import serve as run_server
 
     run_server(model, host, port, store, config, create=create)
@@ -227,64 +189,54 @@ def serve(
 
 @cli.command("load-items")
 @click.argument("file", type=INPUT)
-@store_option
 @model_option
-@rejects_option
-@file_options
+@load_options
 @json_option
-def load_items(
-    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
-) -> None:
+def load_items(file: Path, model: str, store: str, rejects: Path | None, files: FileOptions) -> Report:
     """Put an items table into an online store; new and changed texts are encoded."""
     from pipelines.load import load_items as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
+    return run_load(file, store, model, rejects=rejects, files=files)
 
 
 @cli.command("load-events")
 @click.argument("file", type=INPUT)
-@store_option
 @model_option
-@rejects_option
-@file_options
+@load_options
 @json_option
-def load_events(
-    file: Path, store: str, model: str, rejects: Path | None, files: FileOptions, json_path: Path | None
-) -> None:
+def load_events(file: Path, model: str, store: str, rejects: Path | None, files: FileOptions) -> Report:
     """Put an events or an impressions table into an online store."""
     from pipelines.load import load_events as run_load
 
-    print_report(run_load(file, store, model, rejects=rejects, files=files), json_path)
+    return run_load(file, store, model, rejects=rejects, files=files)
 
 
 @cli.command("load-users")
 @click.argument("file", type=INPUT)
-@store_option
-@rejects_option
-@file_options
+@load_options
 @json_option
-def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions, json_path: Path | None) -> None:
+def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions) -> Report:
     """Put a users table into an online store."""
     from pipelines.load_users import load_users as run_load
 
-    print_report(run_load(file, store, rejects=rejects, files=files), json_path)
+    return run_load(file, store, rejects=rejects, files=files)
 
 
-@cli.command("rebuild-tables")
+@cli.command("refresh-collaborative")
 @store_option
 @model_option
 @click.option(
     "--at",
     type=MOMENT,
     metavar="TIME",
-    help="Make those that a request at this time reads; as in `recsys score`. Default: now.",
+    help="Build the one that a request at this time reads; as in `recsys score`. Default: now.",
 )
 @json_option
-def rebuild_tables(store: str, model: str, at: str | None, json_path: Path | None) -> None:
-    """Make a model's collaborative tables in an online store anew, from the clicks that it holds."""
-    from pipelines.refresh_collaborative import rebuild_tables as run_rebuild
+def refresh_collaborative(store: str, model: str, at: str | None) -> Report:
+    """Build a model's collaborative snapshot again from the clicks in an online store."""
+    from pipelines.refresh_collaborative import refresh_collaborative as run_refresh
 
-    print_report(run_rebuild(store, model, at=at), json_path)
+    return run_refresh(store, model, at=at)
 
 
 def main() -> None:

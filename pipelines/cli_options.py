@@ -11,36 +11,66 @@ from typing import Any, Protocol
 import click
 
 from features.atomic_files import replaced_file
-from pipelines.cli_types import InputFolder, InputPath, ModelUri, Moment, NewName, OutputFile, OutputFolder, Store
+from pipelines.cli_types import MODEL, OUT_FILE, OUT_FOLDER, STORE
 
-FOLDER = InputFolder("folder")
-INPUT = InputPath("path")
-OUT_FOLDER = OutputFolder("folder")
-OUT_FILE = OutputFile("file")
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
-NEW_NAME = NewName("name")
-MODEL = ModelUri("uri")
-MOMENT = Moment("time")
 
-json_option = click.option("--json", "json_path", type=OUT_FILE, help="Also write the report as JSON to this file.")
+
+class Report(Protocol):
+    """What a command did."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+
+
+json_file_option = click.option(
+    "--json", "json_path", type=OUT_FILE, help="Also write the report as JSON to this file."
+)
 model_option = click.option(
     "--model", type=MODEL, default="models:/recsys-ranker@champion", show_default=True, help="The ranker."
 )
 rejects_option = click.option("--rejects", type=OUT_FOLDER, help="Write rows that cannot be used into this folder.")
 store_option = click.option(
     "--store",
-    type=Store("place"),
+    type=STORE,
     default="store",
     show_default=True,
     help="Folder or redis:// URL of the online store.",
 )
 
 
+def json_option(command: Callable[..., Report]) -> Callable[..., None]:
+    """`--json` of a command, whose report is written to that file and printed."""
+
+    @wraps(command)
+    def printed(*args: Any, json_path: Path | None, **rest: Any) -> None:
+        print_report(command(*args, **rest), json_path)
+
+    return json_file_option(printed)
+
+
+_config_option = click.option("--config", "config_path", type=CONFIG_FILE, help="YAML file of settings.")
+_setting_option = click.option(
+    "--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated."
+)
+
+
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that fill the configuration."""
-    config = click.option("--config", "config_path", type=CONFIG_FILE, help="YAML file of settings.")
-    setting = click.option("--set", "settings", metavar="A.B=C", multiple=True, help="One setting; may be repeated.")
-    return config(setting(command))
+    """The two options that fill the configuration, which the command gets as `config`."""
+    return _config_option(_setting_option(_with_config(command)))
+
+
+def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(command)
+    def with_config(*args: Any, config_path: Path | None, settings: tuple[str, ...], **rest: Any) -> Any:
+        from recsys.config import load_config
+
+        return command(*args, config=load_config(config_path, settings), **rest)
+
+    return with_config
 
 
 def _encoding(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -65,18 +95,19 @@ _max_rejects_option = click.option(
 
 
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a command that reads tables as a configuration says: those that fill it, `--encoding` and
-    `--max-rejects` among them, which the command gets as two more of its `settings`."""
+    """The options of a command that reads tables as a configuration says: those that fill it, with `--encoding` and
+    `--max-rejects` as two more settings."""
+    with_config = _with_config(command)
 
     @wraps(command)
     def with_settings(
         *args: Any, settings: tuple[str, ...], encoding: str | None, max_rejects: float | None, **rest: Any
     ) -> Any:
-        given = {"data.encoding": encoding, "data.max_rejects": max_rejects}
-        more = tuple(f"{name}={value}" for name, value in given.items() if value is not None)
-        return command(*args, settings=(*settings, *more), **rest)
+        options = {"data.encoding": encoding, "data.max_rejects": max_rejects}
+        more = tuple(f"{name}={value}" for name, value in options.items() if value is not None)
+        return with_config(*args, settings=(*settings, *more), **rest)
 
-    return config_options(_encoding_option(_max_rejects_option(with_settings)))
+    return _config_option(_setting_option(_encoding_option(_max_rejects_option(with_settings))))
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -86,32 +117,21 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_files(*args: Any, encoding: str | None, max_rejects: float | None, **rest: Any) -> Any:
         from features.tables.encodings import FileOptions
 
-        given = {"encoding": encoding, "max_rejects": max_rejects}
-        files = FileOptions(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        options = {"encoding": encoding, "max_rejects": max_rejects}
+        files = FileOptions(**{name: value for name, value in options.items() if value is not None})  # type: ignore[arg-type]
         return command(*args, files=files, **rest)
 
     return _encoding_option(_max_rejects_option(with_files))
 
 
-class Report(Protocol):
-    """What a command found and did."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For machines."""
-
-    def lines(self) -> list[str]:
-        """For people."""
+def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that puts a table into an online store."""
+    return store_option(rejects_option(file_options(command)))
 
 
 def print_report(report: Report, json_path: Path | None) -> None:
     """Write a report as JSON, where a file is named, and print it."""
-    write_json(json_path, report.as_dict())
+    if json_path is not None:
+        with replaced_file(json_path) as partial:
+            partial.write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     click.echo("\n".join(report.lines()))
-
-
-def write_json(path: Path | None, report: dict[str, Any]) -> None:
-    """Write a report to `path`, whole or not at all; nothing where `path` is None."""
-    if path is None:
-        return
-    with replaced_file(path) as partial:
-        partial.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")

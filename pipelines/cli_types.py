@@ -55,165 +55,94 @@ def _nothing(context: click.Context) -> None:
     """The check of a command whose arguments cannot contradict each other."""
 
 
-class _Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
-    """An argument whose text `read` turns into its value, or refuses; what the value names is looked at by `check`."""
+class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
+    """An argument that is checked before its command runs.
 
-    def __init__(self, name: str) -> None:
+    read: turns its text into its value; raises ValueError for a text of the wrong form. check: looks at what the value
+    names, once all arguments are read; raises RecsysError for a place of no use.
+    """
+
+    def __init__(self, name: str, read: Callable[[str], Any], check: Callable[[Any], None] | None = None) -> None:
         self.name = name
-
-    def read(self, text: str) -> Any:
-        """The value. Raises ValueError for a text of the wrong form."""
-        raise NotImplementedError
-
-    def check(self, value: Any) -> None:
-        """Raise RecsysError where the value names a place of no use."""
+        self._read, self._check = read, check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """What click calls for a value from the command line or a default."""
         try:
-            read = self.read(os.fspath(value))
+            read = self._read(os.fspath(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
-        if ctx is not None:
-            ctx.meta.setdefault(_CHECKS, []).append((self.check, read))
+        if ctx is not None and self._check is not None:
+            ctx.meta.setdefault(_CHECKS, []).append((self._check, read))
         return read
 
 
-class _Place(_Argument):
-    """A path."""
-
-    def read(self, text: str) -> Path:
-        """The path."""
-        return Path(text)
+def _require_there(path: Path) -> None:
+    if not path.exists():
+        raise InputError(f"{str(path)!r} does not exist; expected a file or folder to read")
 
 
-class InputPath(_Place):
-    """A file or folder that is read."""
-
-    def check(self, value: Path) -> None:
-        """Raise InputError where there is none."""
-        if not value.exists():
-            raise InputError(f"{str(value)!r} does not exist; expected a file or folder to read")
+def _require_folder(path: Path) -> None:
+    if not path.is_dir():
+        what = "a file" if path.exists() else "nothing"
+        raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {what}")
 
 
-class InputFolder(_Place):
-    """A data directory."""
-
-    def check(self, value: Path) -> None:
-        """Raise InputError where there is none."""
-        if not value.is_dir():
-            what = "a file" if value.exists() else "nothing"
-            raise InputError(f"data directory {str(value)!r}: expected a folder of tables, found {what}")
+def _file_path(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir():
+        raise ValueError(f"expected a file, but {text!r} is a folder; name a file in it")
+    return path
 
 
-class OutputFile(_Place):
-    """A file that is written at the end."""
-
-    def read(self, text: str) -> Path:
-        """The path. Raises ValueError for a folder."""
-        path = Path(text)
-        if path.is_dir():
-            raise ValueError(f"expected a file, but {text!r} is a folder; name a file in it")
-        return path
-
-    def check(self, value: Path) -> None:
-        """Raise InputError or RecsysError where it could not be written."""
-        _require_writable(value.resolve().parent, f"output file {str(value)!r}")
+def _require_no_file(store: str) -> None:
+    if "://" not in store and Path(store).is_file():
+        raise StoreError(f"online store {store!r}: expected a folder or a redis:// URL, found a file")
 
 
-class OutputFolder(_Place):
-    """A folder that is written into."""
-
-    def check(self, value: Path) -> None:
-        """Raise InputError or RecsysError where it could not be written."""
-        _require_writable(value.resolve(), f"output folder {str(value)!r}")
+def _model_name(text: str) -> str:
+    if problem := name_problem(text):
+        raise ValueError(problem)
+    return text
 
 
-class Store(_Argument):
-    """The place of an online store: a folder or a URL."""
-
-    def read(self, text: str) -> str:
-        """The text."""
-        return text
-
-    def check(self, value: str) -> None:
-        """Raise StoreError where a folder is a file."""
-        if "://" not in value and Path(value).is_file():
-            raise StoreError(f"online store {value!r}: expected a folder or a redis:// URL, found a file")
+def _run_name(text: str) -> str:
+    if not text.strip() or len(text) > _LONGEST_RUN_NAME:
+        raise ValueError(f"expected 1 to {_LONGEST_RUN_NAME} characters, got {text[:50]!r}")
+    return text
 
 
-class NewName(_Argument):
-    """The NAME of models that are registered as NAME-encoder and NAME-ranker."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError for a name that MLflow would not take, or no URI could hold."""
-        if problem := name_problem(text):
-            raise ValueError(problem)
-        return text
-
-
-class RunName(_Argument):
-    """The name of an MLflow run."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError for a blank or a very long one."""
-        if not text.strip() or len(text) > _LONGEST_RUN_NAME:
-            raise ValueError(f"expected 1 to {_LONGEST_RUN_NAME} characters, got {text[:50]!r}")
-        return text
-
-
-class ModelUri(_Argument):
-    """A registered version, as models:/NAME/VERSION or models:/NAME@ALIAS."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError for another form."""
-        _require_uri(text)
-        return text
-
-
-class VersionOrUri(_Argument):
-    """A version's number, or its URI."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError for another form."""
-        if is_version(text):
-            _require_uri(text)
-        elif not re.fullmatch(r"\d+", text):
-            raise ValueError(f"expected a version's number or models:/NAME/VERSION, got {text!r}")
-        return text
-
-
-class Side(_Argument):
-    """One side of a comparison: runs or versions with commas between."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError where a version is of another form, or nothing is named."""
-        names = [part.strip() for part in text.split(",") if part.strip()]
-        if not names:
-            raise ValueError(f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {text!r}")
-        for name in names:
-            if is_version(name):
-                _require_uri(name)
-        return text
-
-
-class Moment(_Argument):
-    """A time as people write it; in which zone one without a zone is, the data or the model says later."""
-
-    def read(self, text: str) -> str:
-        """Raises ValueError where it is no time in any zone."""
-        from features.tables.timestamps import EXPECTED, moment_of
-
-        if moment_of(text, "UTC") is None:
-            raise ValueError(f"expected {EXPECTED}, got {text!r}")
-        return text
-
-
-def _require_uri(text: str) -> None:
+def _uri(text: str) -> str:
     try:
         parse_uri(text)
     except ModelNotFound as error:
         raise ValueError(str(error)) from error
+    return text
+
+
+def _version(text: str) -> str:
+    if is_version(text):
+        return _uri(text)
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError(f"expected a version's number or models:/NAME/VERSION, got {text!r}")
+    return text
+
+
+def _side(text: str) -> str:
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise ValueError(f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {text!r}")
+    for name in filter(is_version, names):
+        _uri(name)
+    return text
+
+
+def _timestamp(text: str) -> str:
+    from features.tables.timestamps import EXPECTED, moment_of
+
+    if moment_of(text, "UTC") is None:
+        raise ValueError(f"expected {EXPECTED}, got {text!r}")
+    return text
 
 
 def _require_writable(folder: Path, what: str) -> None:
@@ -230,3 +159,29 @@ def _require_writable(folder: Path, what: str) -> None:
         raise RecsysError(
             f"{what} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another place"
         ) from error
+
+
+FOLDER = Argument("folder", Path, _require_folder)
+"""A data directory."""
+INPUT = Argument("path", Path, _require_there)
+"""A file or folder that is read."""
+OUT_FILE = Argument(
+    "file", _file_path, lambda path: _require_writable(path.resolve().parent, f"output file {str(path)!r}")
+)
+"""A file that is written at the end."""
+OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}"))
+"""A folder that is written into."""
+STORE = Argument("place", str, _require_no_file)
+"""The place of an online store: a folder or a URL."""
+NEW_NAME = Argument("name", _model_name)
+"""The NAME of models that are registered as NAME-encoder and NAME-ranker."""
+RUN_NAME = Argument("name", _run_name)
+"""The name of an MLflow run."""
+MODEL = Argument("uri", _uri)
+"""A registered version, as models:/NAME/VERSION or models:/NAME@ALIAS."""
+VERSION = Argument("version", _version)
+"""A version's number, or its URI."""
+SIDE = Argument("side", _side)
+"""One side of a comparison: runs or versions with commas between."""
+MOMENT = Argument("time", _timestamp)
+"""A time as people write it; in which zone one without a zone is, the data or the model says later."""

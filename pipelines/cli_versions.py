@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from pipelines.cli_options import FOLDER, NEW_NAME, json_option, model_option, print_report, table_options
-from pipelines.cli_types import CheckedCommand, Side, VersionOrUri
+from pipelines.cli_options import Report, json_file_option, json_option, model_option, print_report, table_options
+from pipelines.cli_types import FOLDER, NEW_NAME, SIDE, VERSION, CheckedCommand
+
+if TYPE_CHECKING:
+    from recsys.config import Config
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """As `recsys.metrics.ranking` has them."""
@@ -20,73 +24,47 @@ METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 @click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
 @table_options
 @json_option
-def evaluate(
-    folder: Path,
-    model: str,
-    all_lists: bool,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    json_path: Path | None,
-) -> None:
+def evaluate(folder: Path, model: str, all_lists: bool, config: Config) -> Report:
     """Evaluate a registered version on the lists in DIR that are later than all it learnt from."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.evaluate import evaluate as run_evaluation
 
-    print_report(run_evaluation(folder, model, config, all_lists=all_lists), json_path)
+    return run_evaluation(folder, model, config, all_lists=all_lists)
 
 
 @click.command(cls=CheckedCommand)
-@click.argument("a", metavar="A", type=Side("side"))
-@click.argument("b", metavar="B", type=Side("side"))
+@click.argument("a", metavar="A", type=SIDE)
+@click.argument("b", metavar="B", type=SIDE)
 @click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
 @click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
 @click.option("--metric", type=click.Choice(METRICS), default="ndcg_at_10", show_default=True)
 @table_options
 @json_option
-def compare(
-    a: str,
-    b: str,
-    folder: Path | None,
-    method: str,
-    metric: str,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    json_path: Path | None,
-) -> None:
+def compare(a: str, b: str, folder: Path | None, method: str, metric: str, config: Config) -> Report:
     """Compare two runs or versions list by list, overall and by slice; A1,A2,A3 are one side of several seeds."""
-    from recsys.config import load_config
-
-    config = load_config(config_path, settings)
     from pipelines.compare import compare as run_comparison
 
-    print_report(run_comparison(a, b, config, folder=folder, method=method, metric=metric), json_path)
+    return run_comparison(a, b, config, folder=folder, method=method, metric=metric)
 
 
 @click.command(cls=CheckedCommand)
-@click.argument("version", type=VersionOrUri("version"))
+@click.argument("version", type=VERSION)
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
 @click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
 @table_options
-@json_option
+@json_file_option
 def promote(
     version: str,
     name: str,
     folder: Path | None,
     force: bool,
-    config_path: Path | None,
-    settings: tuple[str, ...],
+    config: Config,
     json_path: Path | None,
 ) -> None:
     """Make VERSION the champion if it beats the present one on lists that neither has learnt from."""
-    from recsys.config import load_config
-    from recsys.errors import PromotionError
-
-    config = load_config(config_path, settings)
     from pipelines.audit import audit_version
     from pipelines.promote import promote as run_promotion
+    from recsys.errors import PromotionError
 
     audit = partial(audit_version, config=config)
     decision = run_promotion(version, config, name=name, folder=folder, audit=audit, force=force)
@@ -98,11 +76,11 @@ def promote(
 @click.command(cls=CheckedCommand)
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="The champion is one of NAME-ranker.")
 @json_option
-def rollback(name: str, json_path: Path | None) -> None:
+def rollback(name: str) -> Report:
     """Undo the latest promotion: the champion before it is the champion again."""
     from pipelines.rollback import rollback as run_rollback
 
-    print_report(run_rollback(name=name), json_path)
+    return run_rollback(name=name)
 
 
 COMMANDS = (evaluate, compare, promote, rollback)

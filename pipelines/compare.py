@@ -46,14 +46,14 @@ def _names(side: str) -> tuple[str, ...]:
 
 
 def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    found = [recorded_lists(name) for name in names]
-    return tuple(one.lists for one in found), tuple(one.n_seen for one in found)
+    recorded = [recorded_lists(name) for name in names]
+    return tuple(run.lists for run in recorded), tuple(run.n_seen for run in recorded)
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    from pipelines.unseen_data import learnt_until, load_unseen
+    from pipelines.unseen_data import load_unseen, trained_until
     from recsys.registry.versions import load
 
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
-    opened = load_unseen(versions, folder, after=learnt_until(versions), files=config.data.files)
-    return tuple(one.evaluate(config).per_impression_frame() for one in opened), (0,) * len(names)
+    opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
+    return tuple(data.evaluate(config).per_impression_frame() for data in opened), (0,) * len(names)

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from pipelines.blas import one_blas_thread
-from pipelines.endings import run
 from pipelines.load import load_events, load_items
+from pipelines.process import one_blas_thread, run
 from pipelines.score import score
 from pipelines.simulate import simulate
 from pipelines.train import train

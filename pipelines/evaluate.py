@@ -17,11 +17,12 @@ import numpy as np
 from features.clock import moment_text
 from features.tables.report import TableReport
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
-from pipelines.unseen_data import learnt_until, load_unseen
+from pipelines.unseen_data import load_unseen, trained_until
 from recsys.config import Config
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval
 from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.evaluation.text_table import text_table
+from recsys.metrics.jsonable import jsonable
 from recsys.registry import run_logging, tracking
 from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
 from recsys.registry.versions import load
@@ -30,6 +31,10 @@ SEEN = (
     "warning: these lists include labels that the version learnt from (--all): the figures are too good, "
     "and no measure of what it would do on new lists"
 )
+STAGES = {
+    "read": "reads the version and the tables",
+    "evaluation": "evaluates the version on the later impressions",
+}
 SHOWN = ("popularity", "text", "ranker")
 """Methods in the printed table of slices; the JSON report has all."""
 
@@ -56,7 +61,7 @@ class EvaluateReport:
             "trained_until": moment_text(self.trained_until),
             "labels_seen": self.seen,
             **self.evaluation.as_dict(),
-            "by_slice": [self._slice_dict(one) for one in self.slices],
+            "by_slice": [self._slice_dict(part) for part in self.slices],
             "seconds": dict(self.seconds),
             "peak_rss_mb": self.peak_rss_mb,
             "run_id": self.run_id,
@@ -76,22 +81,16 @@ class EvaluateReport:
             *warning[:1],
         ]
 
-    def _slice_dict(self, one: SliceResult) -> dict[str, Any]:
-        methods = zip(self.evaluation.lists, one.intervals, strict=True)
-        return {
-            "by": one.by,
-            "value": one.value,
-            "lists": one.n_lists,
-            "users": one.n_users,
-            LIFT_METRIC: {method: interval.as_dict() for method, interval in methods},
-        }
+    def _slice_dict(self, part: SliceResult) -> dict[str, Any]:
+        methods = zip(self.evaluation.lists, jsonable(part.intervals), strict=True)
+        return {**part.as_dict(), LIFT_METRIC: dict(methods)}
 
     def _slices_text(self) -> str:
         methods = list(self.evaluation.lists)
         rows = [["slice", "lists", "users", *SHOWN]]
-        for one in self.slices:
-            shown = (format_interval(one.intervals[methods.index(method)]) for method in SHOWN)
-            rows.append([one.name, f"{one.n_lists:,}", f"{one.n_users:,}", *shown])
+        for part in self.slices:
+            shown = (format_interval(part.intervals[methods.index(method)]) for method in SHOWN)
+            rows.append([*part.cells(), *shown])
         return f"{LIFT_METRIC} by slice\n\n{text_table(rows)}"
 
 
@@ -102,13 +101,13 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     and how files are read count. Raises InputError where no list is late enough, ModelNotFound and its kin for the
     model.
     """
-    watch = Stopwatch()
+    timer = Stopwatch(STAGES)
     experiment = tracking.connect()
-    with watch.stage("read"):
+    with timer.stage("read"):
         loaded = load(model)
-        until = learnt_until([loaded])
+        until = trained_until([loaded])
         (opened,) = load_unseen([loaded], folder, after=None if all_lists else until, files=config.data.files)
-    with watch.stage("evaluation"):
+    with timer.stage("evaluation"):
         evaluation = opened.evaluate(config)
         slices = _by_slice(evaluation, config)
     with tracking.run(experiment, f"evaluate {loaded.ranker}", parent=True) as run:
@@ -119,15 +118,14 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             seen=all_lists,
             evaluation=evaluation,
             slices=slices,
-            seconds=watch.seconds,
+            seconds=timer.seconds,
             peak_rss_mb=peak_rss_mb(),
             run_id=run.info.run_id,
         )
         run_logging.log_dataset(folder, opened.tables.fingerprint, "evaluation")
         mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(until)})
         run_logging.log_evaluation(evaluation)
-        mlflow.log_dict(report.as_dict(), "report.json")
-        mlflow.log_text("\n".join(report.lines()), "report.txt")
+        run_logging.log_report(report.as_dict(), report.lines())
     return report
 
 

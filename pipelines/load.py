@@ -26,13 +26,11 @@ from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
 from pipelines.loading import AT_ONCE, Load, LoadReport
-from pipelines.online_rows import read_events, read_items, shown_lists
-from pipelines.refresh_collaborative import rebuild_in
+from pipelines.online_rows import read_events, read_impressions, read_items
+from pipelines.refresh_collaborative import refresh_in
 from recsys.config import ServingConfig
-from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.item_texts import ItemTextReader
+from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
-from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Settings, Unit
 from recsys.registry import tracking
 from recsys.registry.versions import load
@@ -60,13 +58,13 @@ def load_events(
 ) -> LoadReport:
     """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
 
-    The model's collaborative tables are made anew at the end, from everything that the store then holds.
+    The model's collaborative snapshot is built again at the end, from everything that the store then holds.
     """
     unit = _unit(model_uri)
     with open_state(store, unit.settings, create=True) as state:
         report = events_into(state, path, rejects=rejects, files=files)
         report.require_any(path)
-        rebuild_in(state, unit)
+        refresh_in(state, unit)
         return report
 
 
@@ -74,9 +72,8 @@ def load_items_into(
     state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
-    made: list[int] = []
-    encoder = CachedEncoder(unit.encoder, StoredVectors(state.store), _CACHED_TEXTS, on_made=made.append)
-    texts = ItemTextReader(encoder, unit.lexical, _CACHED_TEXTS)
+    encoded: list[int] = []
+    online = OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
     seen: set[str] = set()
     changed: set[str] = set()
     with Load("items", path, read_options_of_model(unit.settings, files), rejects) as loading:
@@ -91,9 +88,9 @@ def load_items_into(
                 seen.add(item.item_id)
                 items[item.item_id] = item
             changed.update(state.add_items(list(items.values())))
-            texts.encode(items)
+            online.encode(items)
             loading.done(len(checked.rows), len(checked.rows) - refused)
-    loading.report.encoded, loading.report.changed = sum(made), len(changed)
+    loading.report.encoded, loading.report.changed = sum(encoded), len(changed)
     return loading.report
 
 
@@ -126,7 +123,7 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
         rows = np.diff(lists.offsets)
         loading.report.rows = reader.n_rows
         for start in range(0, len(lists), AT_ONCE):
-            part = list(shown_lists(lists, start, min(start + AT_ONCE, len(lists))))
+            part = list(read_impressions(lists, start, min(start + AT_ONCE, len(lists))))
             rejected = state.add_impressions(part, latest=_latest())
             for one in rejected:
                 loading.reject_list(part[one.index], one)

@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 
 from features.clock import moment_text
-from pipelines.unseen_data import UnseenData, learnt_until, load_unseen
+from pipelines.unseen_data import UnseenData, load_unseen, trained_until
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
 from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
@@ -57,7 +57,7 @@ def promote(
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
     versions = [load(challenger.uri), load(champion.uri)]
-    opened = load_unseen(versions, folder, after=learnt_until(versions), files=config.data.files)
+    opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
         decision = Decision(
@@ -79,8 +79,7 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
     """Record the decision and carry it out: figures first, then the alias, then the outcome."""
     tags = decision.tags()
     mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
-    mlflow.log_dict(decision.as_dict(), "decision.json")
-    mlflow.log_text("\n".join(decision.lines()), "decision.txt")
+    run_logging.log_report(decision.as_dict(), decision.lines(), "decision")
     aliases.set_version_tags(challenger, {**tags, OUTCOME: MOVING if decision.promoted else decision.outcome})
     if decision.promoted:
         try:
@@ -97,7 +96,7 @@ def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audi
     return Evidence(
         challenger=challenger.loaded.ranker.uri,
         champion=champion.loaded.ranker.uri,
-        learnt_until=moment_text(learnt_until([one.loaded for one in opened])),
+        learnt_until=moment_text(trained_until([data.loaded for data in opened])),
         n_lists=len(unseen),
         n_users=count_clusters(unseen.requests.user),
         comparison=_comparison(opened, config) if len(unseen) else None,
@@ -108,20 +107,21 @@ def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audi
 
 def _comparison(opened: tuple[UnseenData, ...], config: Config) -> Comparison:
     sides = [
-        ComparedRuns((one.loaded.ranker.uri,), (one.evaluate(config).per_impression_frame(),), (0,)) for one in opened
+        ComparedRuns((data.loaded.ranker.uri,), (data.evaluate(config).per_impression_frame(),), (0,))
+        for data in opened
     ]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)
 
 
 def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingCost]:
     """Size and time of each version, the times taken in turn on the newest lists filled up to 100 candidates."""
-    asked = [latency_requests(one.impressions.requests) for one in opened]
+    timed = [latency_requests(data.impressions.requests) for data in opened]
     spent = median_milliseconds(
-        [(_ranking(one, config), requests) for one, requests in zip(opened, asked, strict=True)]
+        [(_ranking(data, config), requests) for data, requests in zip(opened, timed, strict=True)]
     )
     return {
-        one.loaded.ranker.uri: ServingCost(_megabytes(one.loaded), milliseconds, int(requests.lengths().max()))
-        for one, requests, milliseconds in zip(opened, asked, spent, strict=True)
+        data.loaded.ranker.uri: ServingCost(_megabytes(data.loaded), milliseconds, int(requests.lengths().max()))
+        for data, requests, milliseconds in zip(opened, timed, spent, strict=True)
     }
 
 

@@ -1,6 +1,6 @@
-"""`recsys rebuild-tables`: a model's collaborative tables made anew in an online store, from the clicks that it holds.
+"""`recsys refresh-collaborative`: build a model's collaborative snapshot again, from the clicks in an online store.
 
-Reads the store; writes the tables into it, whole or not at all. May run beside a server on the same store.
+Reads the store; writes the snapshot into it, whole or not at all. May run beside a server on the same store.
 """
 
 from __future__ import annotations
@@ -12,47 +12,49 @@ import numpy as np
 
 from features.online.state import OnlineState
 from pipelines.data_options import moment_in
-from recsys.config import ServingConfig
-from recsys.online.collaborative_refresh import Rebuilt
+from recsys.online.model import OnlineModel, RefreshedSnapshot
 from recsys.online.open_state import open_state
 from recsys.ranker.model import Unit
 from recsys.registry import tracking, versions
-from recsys.serving.service import RankService
+
+_CACHED_TEXTS = 20_000
 
 
-def rebuild_tables(store: str, model_uri: str, *, at: int | str | None = None) -> RebuildReport:
-    """Make the collaborative tables of a model anew in its store. at: for requests at that time, microseconds or as
+def refresh_collaborative(store: str, model_uri: str, *, at: int | str | None = None) -> RefreshReport:
+    """Build the collaborative snapshot of a model again in its store. at: for requests at that time, microseconds or as
     people write it, without a zone in the model's; None is now. Raises StoreError for the store, ModelError or
     ModelNotFound for the model, InputError for a text that is no time."""
     tracking.connect()
     unit = versions.load(model_uri).unit
     with open_state(store, unit.settings, create=False) as state:
-        return RebuildReport(rebuild_in(state, unit, moment_in(at, unit.settings.data.timezone, "at")))
+        return RefreshReport(refresh_in(state, unit, moment_in(at, unit.settings.data.timezone, "at")))
 
 
-def rebuild_in(state: OnlineState, unit: Unit, at: int | None = None) -> Rebuilt | None:
-    """`rebuild_tables` with everything open; None for a model that reads no such tables."""
-    service = RankService(unit, state, ServingConfig(cached_texts=20_000), ranker="", encoder="")
-    return service.rebuild(at, anew=True)
+def refresh_in(state: OnlineState, unit: Unit, at: int | None = None) -> RefreshedSnapshot | None:
+    """`refresh_collaborative` with everything open; None for a model without collaborative columns."""
+    return OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS).refresh(at, rebuild=True)
 
 
 @dataclass(frozen=True)
-class RebuildReport:
-    """What `rebuild_tables` made; None where the model reads no such tables."""
+class RefreshReport:
+    """What `refresh_collaborative` built; None for a model without collaborative columns."""
 
-    made: Rebuilt | None
+    built: RefreshedSnapshot | None
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `--json`."""
-        return {"made": None if self.made is None else asdict(self.made)}
+        if self.built is None:
+            return {"made": None}
+        built = asdict(self.built)
+        return {"made": {"edge": built.pop("as_of"), **built}}
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        if self.made is None:
-            return ["the model reads no collaborative tables: nothing to make"]
-        made = self.made
-        until = np.datetime64(made.edge, "us").astype("datetime64[s]")
+        if self.built is None:
+            return ["the model reads no collaborative columns: nothing to build"]
+        until = np.datetime64(self.built.as_of, "us").astype("datetime64[s]")
+        built = self.built
         return [
-            f"collaborative tables of {made.items:,} items from the clicks of {made.users:,} users before {until}Z, "
-            f"made in {made.seconds:.1f} s"
+            f"collaborative snapshot of {built.items:,} items from the clicks of {built.users:,} users before {until}Z"
+            f", built in {built.seconds:.1f} s"
         ]

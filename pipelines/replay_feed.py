@@ -1,8 +1,8 @@
 """The rows of a data directory in the order in which they would have reached an online store.
 
-An event arrives at its time, or, where it names a list that is stamped later, with that list. A shown list arrives at
-its time, without its clicks; a clicked row of it arrives when its click happened: with the event that is the click, or
-at the list's own time where there is none. The rows go out as the tables hold them; only when is decided here.
+An event arrives at its time, or, where it names an impression of a later time, with that impression. An impression
+arrives at its time, without its clicks; a clicked row of it arrives at the time of its click: with the event that it
+matches, or with the impression where there is none. Rows are as the tables hold them; only their time is set here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable
 from features.tables.load import EncodedTables, ReadOptions, join, read_table_rows, read_tables
 from features.tables.rejects import Rejects
-from pipelines.online_rows import read_events, shown_lists
+from pipelines.online_rows import read_events, read_impressions
 from recsys.audit.replay import ReplayFeed
 
 
@@ -27,7 +27,7 @@ def arriving(folder: Path, options: ReadOptions) -> ReplayFeed:
     """Everything in the events and impressions tables of a data directory, by time of arrival."""
     with Rejects(None) as rejects:
         tables = read_tables(folder, options, rejects, impressions_required=True)
-    arrivals: list[tuple[int, IncomingEvent | Impression]] = list(_lists(tables.lists, join(tables, options)))
+    arrivals: list[tuple[int, IncomingEvent | Impression]] = list(_impressions(tables.lists, join(tables, options)))
     arrivals += _events(folder, options, tables.lists)
     arrivals.sort(key=lambda pair: pair[0])
     return ReplayFeed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
@@ -44,17 +44,17 @@ def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Itera
             yield max(event.time, shown), event
 
 
-def _lists(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
-    """Lists as they are shown, sampled ones left out, and again with each click that is known at a time."""
-    known_at = _click_times(joined)
+def _impressions(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
+    """Impressions at their times, sampled ones left out, and again with their clicks at the times of these."""
+    click_times = _click_times(joined)
     first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))
-    for place, shown in enumerate(shown_lists(lists, 0, len(lists))):
-        if not shown.sampled:
-            yield shown.time, replace(shown, clicked=())
-        times = known_at[first[place] : first[place + 1]]
+    for index, impression in enumerate(read_impressions(lists, 0, len(lists))):
+        if not impression.sampled:
+            yield impression.time, replace(impression, clicked=())
+        times = click_times[first[index] : first[index + 1]]
         for time in np.unique(times).tolist():
-            clicked = tuple(item for item, at in zip(shown.clicked, times.tolist(), strict=True) if at == time)
-            yield time, replace(shown, clicked=clicked)
+            clicked = tuple(item for item, at in zip(impression.clicked, times.tolist(), strict=True) if at == time)
+            yield time, replace(impression, clicked=clicked)
 
 
 def _click_times(joined: EncodedTables) -> Int64:

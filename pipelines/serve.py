@@ -19,6 +19,7 @@ import uvicorn
 
 from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError, StoreError, StoreMissing
+from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_existing_state, open_state
 from recsys.ranker.model import Unit
 from recsys.registry import tracking
@@ -62,30 +63,30 @@ def serve_unit(
     torch.set_num_threads(settings.threads)
     with open_state(store, unit.settings, create=True) as state:
         service = RankService(unit, state, settings, ranker=ranker, encoder=encoder)
-        service.rebuild()
+        service.online.refresh()
         service.warm_up()
         host, port = listener.getsockname()[:2]
         log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
-        with _rebuilding(service, settings.rebuild_seconds):
+        with _refreshing(service.online, settings.rebuild_seconds):
             _run(service, listener, round(settings.shutdown_seconds))
 
 
 @contextmanager
-def _rebuilding(service: RankService, seconds: float) -> Iterator[None]:
-    """Look every so many seconds whether collaborative tables are due, and make them; 0 never looks."""
+def _refreshing(online: OnlineModel, seconds: float) -> Iterator[None]:
+    """Build collaborative snapshots when they are due, checked every so many seconds; 0 never checks."""
     stopped = Event()
 
-    def look() -> None:
+    def refresh() -> None:
         while not stopped.wait(seconds):
             try:
-                made = service.rebuild()
+                built = online.refresh()
             except StoreError as error:
-                log.warning("collaborative tables are not made anew: %s", error)
+                log.warning("collaborative snapshots are not refreshed: %s", error)
                 continue
-            if made is not None:
-                log.info("collaborative tables of %d items made in %.1f s", made.items, made.seconds)
+            if built is not None:
+                log.info("collaborative snapshot of %d items built in %.1f s", built.items, built.seconds)
 
-    thread = Thread(target=look, name="rebuilding", daemon=True)
+    thread = Thread(target=refresh, name="refresh", daemon=True)
     if seconds:
         thread.start()
     try:

@@ -1,32 +1,38 @@
-"""How long each stage of a command took, and how much memory the process has used at most."""
+"""The stages of a command as lines of the log, how long each took, and how much memory the process has used at most."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage, in the order in which stages ended; a stage that comes again adds up."""
+    """Wall-clock seconds by stage, in the order in which stages ended; a stage that comes again adds up.
 
-    def __init__(self) -> None:
+    stages: what each does, in a few words, in the order in which they run.
+    """
+
+    def __init__(self, stages: Mapping[str, str]) -> None:
         self.seconds: dict[str, float] = {}
+        self._stages = stages
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a block of work and log a line when it ends."""
+        """Time a block of work, with a line of the log when it begins and one when it ends."""
+        number = f"[{list(self._stages).index(name) + 1}/{len(self._stages)}]"
+        log.info("%s %s: %s", number, name, self._stages[name])
         started = time.perf_counter()
         try:
             yield
         finally:
             spent = time.perf_counter() - started
             self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
-        log.info("%-10s %7.1f s", name, spent)
+        log.info("%s %s done in %.1f s, %.1f s in all", number, name, spent, sum(self.seconds.values()))
 
 
 def peak_rss_mb() -> int:

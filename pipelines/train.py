@@ -20,9 +20,7 @@ from features.clock import moment_text
 from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
-from pipelines.chain import open_training_context
 from pipelines.data_options import read_options
-from pipelines.resuming import resuming, resumption_told
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html
 from recsys.audit.context import AuditContext
@@ -38,14 +36,29 @@ from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
 from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import Version, name_problem
-from recsys.registry.resume import ResumableRun, checkpoint_folder, interrupted
+from recsys.registry.resume import (
+    ResumableRun,
+    checkpoint_folder,
+    interrupted,
+    resume_command,
+    resume_command_on_failure,
+)
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
 from recsys.report import figures
-from recsys.training.context import TrainingContext
-from recsys.training.stages import RankerResult, encoder_course, evaluation_stage, lexical_stage, ranker_stage
+from recsys.training.context import TrainingContext, open_training_context
+from recsys.training.stages import RANKER, RankerResult, evaluation_stage, ranker_stage
+from recsys.training.text_models import encoder_schedule, lexical_stage
 
 log = logging.getLogger(__name__)
 
+STAGES = {
+    "read": "reads and checks the tables",
+    "encoder": "trains the text encoder",
+    "ranker": "trains the rankers",
+    "evaluation": "evaluates every method on the test impressions",
+    "audit": "looks for leaks in what the ranker reads",
+    "register": "logs and registers both models",
+}
 GOLDEN_REQUESTS = 5
 AUDITED_LISTS = 1000
 """Of each slice; `recsys audit` looks at all of them."""
@@ -88,13 +101,13 @@ class TrainReport:
 
 
 def resume(folder: Path, run_id: str, *, page: Path | None = None) -> TrainReport:
-    """Go on with a training that was interrupted, in its own run and with its settings, from its last checkpoint.
+    """Resume a training that was interrupted, in its own run and with its settings, from its last checkpoint.
 
-    Raises RunNotFound where there is nothing to go on with, InputError where the data is not what it began with.
+    Raises RunNotFound where there is nothing to resume, InputError where the data is not what it began with.
     """
     tracking.connect()
-    found = interrupted(run_id)
-    return train(folder, found.config, name=found.name, page=page, resumed=found)
+    run = interrupted(run_id)
+    return train(folder, run.config, name=run.name, page=page, resumed=run)
 
 
 def train(
@@ -111,83 +124,97 @@ def train(
     """
     if problem := name_problem(name):
         raise InputError(f"name of the models: {problem}")
-    watch = Stopwatch()
+    timer = Stopwatch(STAGES)
     experiment = tracking.connect()
     with tempfile.TemporaryDirectory() as rejects:
-        with watch.stage("read"):
+        with timer.stage("read"):
             data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
         for line in tables.lines():
             log.info("%s", line)
         if resumed is not None:
             resumed.require_data(folder, tables.fingerprint)
-        chain = open_training_context(config, data)
-        run_id = None if resumed is None else resumed.run_id
+        context = open_training_context(config, data)
         with (
-            tracking.run(experiment, name, parent=True, run_id=run_id) as parent,
-            checkpoint_folder(parent.info.run_id) as kept,
-            resumption_told(folder, parent.info.run_id, kept),
+            tracking.run(experiment, name, parent=True, run_id=resumed.run_id if resumed else None) as run,
+            checkpoint_folder(run.info.run_id) as checkpoints,
+            resume_command_on_failure(folder, run.info.run_id, checkpoints),
         ):
-            _begin(folder, config, tables, Path(rejects), resumed)
-            with tracking.run(experiment, "encoder"), watch.stage("encoder"):
-                trained, lexical = _encoder_run(chain, Checkpoints(kept, minutes=config.encoder.checkpoint_minutes))
-            with tracking.run(experiment, "ranker"), watch.stage("ranker"):
-                ranked = _ranker_run(chain, trained, lexical)
-            with tracking.run(experiment, "evaluation"), watch.stage("evaluation"):
-                evaluation = _evaluation_run(chain, trained, ranked)
-            with watch.stage("audit"):
-                _audit_run(chain, lexical, ranked)
-            with watch.stage("register"):
-                versions = _register(chain, trained, lexical, ranked, tables, name)
-            report = TrainReport(
-                tables=tables,
-                slices=chain.sliced.counts(),
-                encoder=_encoder_report(trained),
-                evaluation=evaluation,
-                seconds=watch.seconds,
-                peak_rss_mb=peak_rss_mb(),
-                versions=versions,
-                run_id=parent.info.run_id,
+            if resumed is None:
+                run_logging.log_inputs(config, folder, tables.fingerprint, "training", rejects=Path(rejects))
+            else:
+                resumed.delete_partial_outputs()
+            log.info(
+                "run %s; if it is interrupted, resume with: %s",
+                run.info.run_id,
+                resume_command(folder, run.info.run_id),
             )
-            _log_report(report)
-            html = training_html(name, report.as_dict(), evaluation, chain, trained, ranked)
-            mlflow.log_text(html, "report.html")
-            if page is not None:
-                with replaced_file(page) as partial:
-                    partial.write_text(html, encoding="utf-8")
+            return _run_stages(_Training(experiment, run.info.run_id, name, context, tables, timer), checkpoints, page)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training whose run is open. experiment, run_id: of MLflow. name: of the models."""
+
+    experiment: str
+    run_id: str
+    name: str
+    context: TrainingContext
+    tables: TableReport
+    timer: Stopwatch
+
+
+def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> TrainReport:
+    """Everything between the tables and the report. checkpoints: a folder. page: as in `train`."""
+    context, experiment, timer = training.context, training.experiment, training.timer
+    with tracking.run(experiment, "encoder"), timer.stage("encoder"):
+        minutes = context.config.encoder.checkpoint_minutes
+        trained, lexical = _encoder_run(context, Checkpoints(checkpoints, minutes=minutes))
+    with tracking.run(experiment, "ranker"), timer.stage("ranker"):
+        ranked = _ranker_run(context, trained, lexical)
+    with tracking.run(experiment, "evaluation"), timer.stage("evaluation"):
+        evaluation = evaluation_stage(context, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
+        run_logging.log_evaluation(evaluation)
+    with timer.stage("audit"):
+        _audit_run(context, lexical, ranked)
+    with timer.stage("register"):
+        versions = _register(training, trained, lexical, ranked)
+    report = TrainReport(
+        tables=training.tables,
+        slices=context.sliced.counts(),
+        encoder=_encoder_report(trained),
+        evaluation=evaluation,
+        seconds=timer.seconds,
+        peak_rss_mb=peak_rss_mb(),
+        versions=versions,
+        run_id=training.run_id,
+    )
+    _log_report(report)
+    html = training_html(training.name, report.as_dict(), evaluation, context, trained, ranked)
+    mlflow.log_text(html, "report.html")
+    if page is not None:
+        with replaced_file(page) as partial:
+            partial.write_text(html, encoding="utf-8")
     return report
 
 
-def _begin(folder: Path, config: Config, tables: TableReport, rejects: Path, resumed: ResumableRun | None) -> None:
-    """Log what the open run starts from, or clear away what it had half made; say how to go on with it."""
-    if resumed is None:
-        run_logging.log_config(config)
-        run_logging.log_dataset(folder, tables.fingerprint, "training")
-        mlflow.log_artifacts(str(rejects), "rejects")
-    else:
-        resumed.delete_partial_outputs()
-    run = mlflow.active_run()
-    assert run is not None
-    log.info("run %s; if it is interrupted, go on with: %s", run.info.run_id, resuming(folder, run.info.run_id))
-
-
-def _encoder_run(chain: TrainingContext, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
-    course = encoder_course(chain.log.impressions, chain.sliced, chain.config)
-    trained = train_encoder(chain.log, course, chain.config, checkpoints=checkpoints)
+def _encoder_run(context: TrainingContext, checkpoints: Checkpoints) -> tuple[TrainedEncoder, Lexical]:
+    schedule = encoder_schedule(context.log.impressions, context.sliced, context.config)
+    trained = train_encoder(context.log, schedule, context.config, checkpoints=checkpoints)
     curve = encoder_curve(trained)
     run_logging.log_steps(
         {"loss": [p.loss for p in curve.points], "validation_ndcg_at_10": [p.ndcg_at_10 for p in curve.points]}
     )
     run_logging.log_figure(figures.learning_curves(curve), "encoder_learning")
-    return trained, lexical_stage(chain)
+    return trained, lexical_stage(context)
 
 
 def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
     return {"trained": trained.trained, "reason": trained.reason, **asdict(trained.counts), "seconds": trained.seconds}
 
 
-def _ranker_run(chain: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
-    ranked = ranker_stage(chain, trained.states, lexical)
-    ranker = ranked.rankers["ranker"]
+def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
+    ranked = ranker_stage(context, trained.states, lexical)
+    ranker = ranked.rankers[RANKER]
     run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
     mlflow.log_metric("trees", ranker.booster.num_trees())
     if ranked.selection is not None:
@@ -199,49 +226,38 @@ def _ranker_run(chain: TrainingContext, trained: TrainedEncoder, lexical: Lexica
     return ranked
 
 
-def _evaluation_run(chain: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> Evaluation:
-    evaluation = evaluation_stage(chain, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
-    run_logging.log_evaluation(evaluation)
-    return evaluation
-
-
-def _audit_run(chain: TrainingContext, lexical: Lexical, ranked: RankerResult) -> None:
+def _audit_run(context: TrainingContext, lexical: Lexical, ranked: RankerResult) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
-    context = AuditContext(chain, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS)
-    report = audit(context, TRAINING_RULES)
+    report = audit(AuditContext(context, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS), TRAINING_RULES)
     run_logging.log_audit(report)
     raise_if_failed(report)
 
 
 def _register(
-    chain: TrainingContext,
-    trained: TrainedEncoder,
-    lexical: Lexical,
-    ranked: RankerResult,
-    tables: TableReport,
-    name: str,
+    training: _Training, trained: TrainedEncoder, lexical: Lexical, ranked: RankerResult
 ) -> dict[str, Version]:
     """Log and register the encoder, then the ranker that names it, each to the parent run."""
-    texts = [text for text in chain.item_texts if text]
-    served = trained.live
+    context, name = training.context, training.name
+    texts = [text for text in context.item_texts if text]
+    served = trained.served
     samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
-    ranker = ranked.live or ranked.rankers["ranker"]
+    ranker = ranked.live or ranked.rankers[RANKER]
     with delete_version_on_failure(encoder_version):
-        unit = Unit(_settings(chain, encoder_version, trained, ranked, tables), ranker, served, lexical)
-        rows = ranked.matrix_for("ranker")[:GOLDEN_REQUESTS]
+        unit = Unit(_settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical)
+        rows = ranked.matrix_for(RANKER)[:GOLDEN_REQUESTS]
         return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
 
 
 def _settings(
-    chain: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
+    context: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
 ) -> Settings:
-    config, times = chain.config, chain.log.impressions.requests.time
+    config, times = context.config, context.log.impressions.requests.time
     own = own_features(config)
     return Settings(
-        columns=ranked.rankers["ranker"].columns,
+        columns=ranked.rankers[RANKER].columns,
         categories=dict(ranked.vocabularies),
         inputs=config.features,
         history_length=config.encoder.history_length,
@@ -249,13 +265,13 @@ def _settings(
         data=config.data,
         collaborative=ranked.texts.collaborative,
         encoder=encoder.uri,
-        encoder_fingerprint=trained.live.fingerprint,
-        encoder_trained_until=trained.live_learnt_until,
+        encoder_fingerprint=trained.served.fingerprint,
+        encoder_trained_until=trained.served_trained_until,
         training_scores=_training_scores(trained),
         list_sizes=dict(ranked.list_sizes),
         data_fingerprint=tables.fingerprint,
         final_training=config.final_training,
-        trained_until=int(times.max() if config.final_training else times[chain.sliced.valid].max()),
+        trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
         custom_features=own.fingerprint if own else None,
         custom_source=own.source if own else None,
     )
@@ -265,13 +281,13 @@ def _training_scores(trained: TrainedEncoder) -> str:
     """Which state of the encoder scored which rows of the ranker's training."""
     if not trained.trained:
         return "the frozen base model scored every row"
-    told = [
+    scored = [
         f"lists from {'the first' if state.start == BEGINNING else moment_text(state.start)} by labels up to "
-        f"{moment_text(state.learnt_until)}"
+        f"{moment_text(state.trained_until)}"
         for state in trained.states
-        if state.learnt_until is not None
+        if state.trained_until is not None
     ]
-    return "; ".join(told)
+    return "; ".join(scored)
 
 
 def _log_report(report: TrainReport) -> None:
@@ -285,5 +301,4 @@ def _log_report(report: TrainReport) -> None:
     )
     run_logging.log_figure(figures.method_intervals(test), "methods")
     run_logging.log_figure(figures.lift_intervals(evaluation.lifts, test), "lifts")
-    mlflow.log_dict(report.as_dict(), "report.json")
-    mlflow.log_text("\n".join(report.lines()), "report.txt")
+    run_logging.log_report(report.as_dict(), report.lines())

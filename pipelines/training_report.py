@@ -18,23 +18,21 @@ from recsys.ranker.shap import ShapSummary, shap_summary
 from recsys.report.content import Curve, CurvePoint, Gains, ReportData, primary_comparison, slice_comparison
 from recsys.report.page import report_page
 from recsys.training.context import TrainingContext
-from recsys.training.stages import RANKERS, RankerResult
-
-RANKER = RANKERS[-1]
+from recsys.training.stages import RANKER, RANKERS, RankerResult
 
 
 def training_html(
     name: str,
     report: Mapping[str, Any],
     evaluation: Evaluation,
-    chain: TrainingContext,
+    context: TrainingContext,
     trained: TrainedEncoder,
     ranked: RankerResult,
 ) -> str:
     """One HTML file. name: of the models. report: the training's, as its JSON."""
-    settings, seed = chain.config.evaluation, chain.config.seed
+    settings, seed = context.config.evaluation, context.config.seed
     comparison = primary_comparison(evaluation)
-    scores = ranked.scores(RANKER, threads=chain.threads)
+    scores = ranked.scores(RANKER, threads=context.threads)
     content = ReportData(
         title=f"{name}: training report",
         subtitle=f"Run {report['run_id']}, {report['models']['encoder']} and {report['models']['ranker']}.",
@@ -44,10 +42,10 @@ def training_html(
         slices=slice_comparison(evaluation.per_impression_frame(), comparison, resamples=settings.resamples, seed=seed),
         curves=(encoder_curve(trained), ranker_curve(ranked)),
         gains=ranker_gains(ranked),
-        contributions=_contributions(chain, ranked),
+        contributions=_contributions(context, ranked),
         calibration=calibrate(scores, ranked.test, resamples=settings.resamples, seed=seed),
         calibrated=RANKER,
-        examples=_examples(chain, ranked, comparison) if comparison else None,
+        examples=_examples(context, ranked, comparison) if comparison else None,
         notes=() if trained.trained else (f"The encoder was not trained: {trained.reason}.",),
     )
     return report_page(content)
@@ -85,26 +83,26 @@ def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _contributions(chain: TrainingContext, ranked: RankerResult) -> ShapSummary:
-    requests, columns = ranked.test.requests, ranked.rankers[RANKER].columns
+def _contributions(context: TrainingContext, ranked: RankerResult) -> ShapSummary:
+    requests = ranked.test.requests
     lists = requests.request_of_row()
     summary = shap_summary(
         ranked.rankers[RANKER],
-        ranked.matrix[:, [ranked.columns.index(name) for name in columns]],
+        ranked.matrix_for(RANKER),
         lists=lists,
-        cluster=np.where(requests.row_user() < 0, len(chain.log.users) + lists, requests.row_user()),
-        resamples=chain.config.evaluation.resamples,
-        seed=chain.config.seed,
-        threads=chain.threads,
+        cluster=np.where(requests.row_user() < 0, len(context.log.users) + lists, requests.row_user()),
+        resamples=context.config.evaluation.resamples,
+        seed=context.config.seed,
+        threads=context.threads,
     )
     names = shown_names(ranked.features)
     named = tuple(replace(column, column=names.get(column.column, column.column)) for column in summary.columns)
     return replace(summary, columns=named)
 
 
-def _examples(chain: TrainingContext, ranked: RankerResult, comparison: MethodComparison) -> ListExamples | None:
+def _examples(context: TrainingContext, ranked: RankerResult, comparison: MethodComparison) -> ListExamples | None:
     if comparison.method not in RANKERS or comparison.over not in RANKERS:
         return None
-    histories = chain.index.histories(ranked.test.requests)
-    before, after = (ranked.scores(method, threads=chain.threads) for method in (comparison.over, comparison.method))
-    return list_examples(before, after, ranked.test, histories.items, chain.log.catalog)
+    histories = context.index.histories(ranked.test.requests)
+    before, after = (ranked.scores(method, threads=context.threads) for method in (comparison.over, comparison.method))
+    return list_examples(before, after, ranked.test, histories.items, context.log.catalog)

@@ -6,7 +6,6 @@ What `recsys evaluate`, `compare --data` and `promote` share: each version reads
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,15 +61,7 @@ class UnseenData:
         """The version on `lists`. Raises InputError where there is none."""
         if not len(self.lists):
             raise InputError(self._none_left())
-        return evaluate_unit(
-            self.loaded.unit,
-            self.index,
-            self.impressions.take(self.lists),
-            self.texts,
-            settings=config.evaluation,
-            seed=config.seed,
-            threads=config.threads or os.cpu_count() or 1,
-        )
+        return evaluate_unit(self.loaded.unit, self.index, self.impressions.take(self.lists), self.texts, config)
 
     def _none_left(self) -> str:
         where = f"data directory {str(self.folder)!r}"
@@ -84,7 +75,7 @@ class UnseenData:
         )
 
 
-def learnt_until(versions: Sequence[LoadedModel]) -> int:
+def trained_until(versions: Sequence[LoadedModel]) -> int:
     """Time of the newest label that any version's training, early stopping or choices used; microseconds."""
     return max(loaded.unit.settings.trained_until for loaded in versions)
 
@@ -94,11 +85,11 @@ def load_unseen(
 ) -> tuple[UnseenData, ...]:
     """Each version with the lists of `folder` that are later than `after`; the tables are read again only where a
     version reads them in another way than the one before. Raises InputError for tables that cannot be used."""
-    found: list[UnseenData] = []
+    opened: list[UnseenData] = []
     for loaded in versions:
         options = read_options_of_model(loaded.unit.settings, files)
-        if found and options == read_options_of_model(found[-1].loaded.unit.settings, files):
-            index, tables = found[-1].index, found[-1].tables
+        if opened and options == read_options_of_model(opened[-1].loaded.unit.settings, files):
+            index, tables = opened[-1].index, opened[-1].tables
         else:
             log, tables = load_log(folder, options, impressions_required=True)
             for warning in tables.warnings:
@@ -107,5 +98,5 @@ def load_unseen(
         impressions = index.log.impressions
         later = np.ones(len(impressions), np.bool_) if after is None else impressions.requests.time > after
         lists = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
-        found.append(UnseenData(loaded, folder, index, tables, after, lists, int(later.sum())))
-    return tuple(found)
+        opened.append(UnseenData(loaded, folder, index, tables, after, lists, int(later.sum())))
+    return tuple(opened)

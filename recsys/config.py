@@ -105,17 +105,17 @@ class EncoderConfig(ConfigSection):
     named."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
-    chunks: int = Field(8, ge=0)
-    """Parts of the ranker slice, in time order: each is scored by the encoder as it stands, then learnt from. 0: the
-    encoder slice alone teaches, and one state scores everything."""
-    replay: float = Field(1.0, ge=0)
-    """Older examples that are learnt again beside a part's own, as a share of those; drawn anew each epoch."""
+    progressive_chunks: int = Field(8, ge=0)
+    """Chunks of the ranker slice, in time order: each is scored by the present encoder, then learnt from. 0: only the
+    encoder slice teaches, and one encoder scores everything."""
+    rehearsal_ratio: float = Field(1.0, ge=0)
+    """Older examples that are learnt again beside a chunk's own, as a share of those; drawn again each epoch."""
     chunk_epochs: int = Field(4, ge=0)
-    """Passes of the head over each part."""
+    """Passes of the head over each chunk."""
     fine_tune_every: int = Field(4, ge=0)
-    """After every so many parts, and after the last, the upper layers are trained on all lists so far, then the head on
-    them, before the newest part is learnt as any other. 0, or without parts: on the encoder slice alone, validated by
-    its newest lists."""
+    """After every so many chunks, and after the last, the upper layers are trained on all impressions so far, then the
+    head on them, before the newest chunk is learnt as any other. 0, or without chunks: on the encoder slice alone,
+    validated by its newest impressions."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
@@ -133,7 +133,7 @@ class EncoderConfig(ConfigSection):
     """Distinct texts a step; it trains on the lists that show one of them."""
     accumulate: int = Field(1, ge=1)
     """Steps whose mean gradient makes one update of the weights."""
-    average: float = Field(0.95, ge=0, lt=1)
+    ema_decay: float = Field(0.95, ge=0, lt=1)
     """Share of the running average of the weights that an update keeps; the average is what scores. 0: the weights."""
     weight_decay: float = Field(0.01, ge=0)
     warmup_updates: int = Field(10, ge=0)
@@ -143,7 +143,7 @@ class EncoderConfig(ConfigSection):
     patience: int = Field(3, ge=1)
     """Validations without a better nDCG@10 before a phase stops on the encoder slice; an epoch has one."""
     checkpoint_minutes: float = Field(5.0, ge=0)
-    """Between two checkpoints within a part of the log, after each of which there is one too; 0: after every update."""
+    """Between two checkpoints within a chunk of the log; there is one after each chunk too; 0: after every update."""
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     """Arithmetic of the transformer; auto is bfloat16 where the hardware computes in it. int8 trains as auto does and
     encodes on CPUs with AVX-512 VNNI through OpenVINO (package extra `int8`)."""
@@ -278,7 +278,7 @@ class ServingConfig(ConfigSection):
     clock_skew: float = Field(300.0, ge=0)
     """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
     rebuild_seconds: float = Field(60.0, ge=0)
-    """How often the server looks whether collaborative tables are due; 0 leaves them to `recsys rebuild-tables`."""
+    """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""
 
@@ -305,6 +305,14 @@ class Config(ConfigSection):
     serving: ServingConfig = ServingConfig()
 
 
+RENAMED = {
+    "encoder.chunks": "encoder.progressive_chunks",
+    "encoder.replay": "encoder.rehearsal_ratio",
+    "encoder.average": "encoder.ema_decay",
+}
+"""Former names of settings."""
+
+
 def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
     """The defaults, overlaid by a YAML file, overlaid by `a.b=c` settings whose values are YAML.
 
@@ -329,6 +337,8 @@ def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
+        if key in RENAMED:
+            raise ConfigError(f"config key {key!r} is called {RENAMED[key]!r} now") from error
         raise ConfigError(f"config key {key!r}: {problem['msg']}, got {problem['input']!r}") from error
 
 

@@ -37,7 +37,8 @@ from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
 from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import resolve_features, table_settings
+from recsys.training.stages import resolve_features
+from recsys.training.text_models import collaborative_settings
 
 FOLDER = Path(__file__).parent / "fixtures" / "golden_scores"
 ROWS = 200
@@ -135,7 +136,7 @@ def random_head(seed: int) -> HeadWeights:
         recency=drawn(50, scale=1.0),
         prior=drawn(DIM, scale=0.1),
         prior_logit=np.array(-1.0, np.float32),
-        resemblance=np.array(5.5, np.float32),
+        similarity_weight=np.array(5.5, np.float32),
         popularity=drawn(DIM, scale=0.2),
         scale=np.array(21.7, np.float32),
         query_scale=np.array(19.1, np.float32),
@@ -155,18 +156,18 @@ def write_golden() -> None:
     vectors = random_vectors(len(log.catalog) + 1, 1)
     lexical = fit_lexical(item_texts(log.catalog, config.encoder.template), config.lexical)
     requests = latest(log.impressions.requests)
-    periods = table_settings(chain)
+    periods = collaborative_settings(chain)
     assert periods is not None
-    edge = int(periods.edges(requests.time[:1])[0])
-    made = OfflineSnapshots(chain.index, vectors, periods).tables(edge)
-    settings = _settings(chain, tables.fingerprint, edge)
+    as_of = int(periods.build_times(requests.time[:1])[0])
+    snapshot = OfflineSnapshots(chain.index, vectors, periods).snapshot(as_of)
+    settings = _settings(chain, tables.fingerprint, as_of)
     golden = Golden(
         settings,
         chain.index,
         requests,
         ItemTexts(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
         random_head(2),
-        RequestTables(edge, made),
+        RequestTables(as_of, snapshot),
     )
     lexical.save(FOLDER / "lexical.json")
     (FOLDER / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")
@@ -176,7 +177,7 @@ def write_golden() -> None:
     save_file({"matrix": matrix, "scores": golden.scores(matrix)}, FOLDER / "expected.safetensors")
 
 
-def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
+def _settings(chain: TrainingContext, fingerprint: str, as_of: int) -> Settings:
     config = chain.config
     features, vocabularies = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
     columns = ranker_columns(features, collaborative=True)
@@ -187,25 +188,25 @@ def _settings(chain: TrainingContext, fingerprint: str, edge: int) -> Settings:
         history_length=config.encoder.history_length,
         template=config.encoder.template,
         data=config.data,
-        collaborative=table_settings(chain),
+        collaborative=collaborative_settings(chain),
         encoder="models:/golden-encoder/1",
         encoder_fingerprint="0" * 32,
         training_scores="random vectors",
         list_sizes={"smallest": 1, "median": 20, "largest": 20},
         data_fingerprint=fingerprint,
-        trained_until=edge,
+        trained_until=as_of,
     )
 
 
 def _write_arrays(golden: Golden) -> None:
-    tables = golden.source.made
+    tables = golden.source.built
     arrays = {f"head.{name}": value for name, value in golden.head.arrays().items()}
     arrays |= {"vectors": golden.texts.vectors, "factors": tables.factors, "audience": tables.audience}
     arrays |= {
         "neighbours.offsets": tables.neighbours.offsets,
         "neighbours.item": tables.neighbours.item,
         "neighbours.similarity": tables.neighbours.similarity,
-        "edge": np.array([golden.source.edge]),
+        "edge": np.array([golden.source.as_of]),
     }
     save_file(arrays, FOLDER / "arrays.safetensors")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from features.arrays import NO_TIME, CsrLists
 from features.log import Catalog, Categorical, Events, Impressions, Log, Requests
+from features.online.reader import OnlineReader
+from features.online.state import OnlineState
 
 MINUTE = 60_000_000
 TYPES = ("click", "history", "like", "view")
@@ -119,3 +123,11 @@ lists = st.lists(
     min_size=1,
     max_size=25,
 )
+
+
+def read_online(
+    state: OnlineState, user: str | None, time: int | None, candidates: Sequence[str], **further: Any
+) -> OnlineReader:
+    """A reader of one request from a snapshot of its own."""
+    with state.snapshot() as view:
+        return OnlineReader(view, user, time, candidates, **further)

@@ -25,7 +25,8 @@ from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder
 from recsys.ranker.model import Settings, Unit
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import RankerResult, lexical_stage, ranker_stage
+from recsys.training.stages import RankerResult, ranker_stage
+from recsys.training.text_models import lexical_stage
 
 SETTINGS = (
     "ranker.max_trees=20",

@@ -14,33 +14,30 @@ from small_unit import SmallSite, small_site
 from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny_config
 from trained_site import TrainedSite
 
-from features.arrays import Float32
 from features.log import Events, Impressions, Log, Requests
 from features.offline.reader import LogIndex
 from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
 from pipelines.train import train
-from recsys.ablation import variants
-from recsys.ablation.latency import TimedVariant
 from recsys.ablation.report import VariantCost, choose, difference
 from recsys.ablation.variants import (
-    LEXICAL,
-    LINES,
-    NO_TEXT,
+    VARIANTS,
     BuiltEncoder,
     Variant,
     frozen,
-    lines_of,
     run_variants,
+    served_matrix,
     train_with,
+    variants_of,
 )
 from recsys.config import Config, load_config
 from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
+from recsys.ranker.matrix import ItemTexts, candidate_matrix
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import ranker_stage
+from recsys.training.stages import BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER, RANKERS, ranker_stage
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
 
@@ -64,7 +61,7 @@ def ablated(trained_once: TrainedSite) -> Ablated:
 
 
 def test_lines_are_the_rankers_of_a_training_with_the_same_configuration(ablated: Ablated) -> None:
-    found = ablated.report.ledger.evaluation
+    found = ablated.report.ablation.evaluation
     training = ablated.site.report.evaluation
     for line, method in (("none", "behaviour"), ("tfidf", "behaviour_lexical"), ("fine_tuned", "ranker")):
         np.testing.assert_array_equal(found.lists[line].ndcg_at_10, training.lists[method].ndcg_at_10)
@@ -78,11 +75,11 @@ def test_the_head_line_is_the_ranker_of_a_training_that_keeps_the_layers_frozen(
     site = ablated.site
     encoder = site.config.encoder.model_copy(update={"fine_tune_epochs": 0})
     alone = train(site.data, site.config.model_copy(update={"encoder": encoder}), name="head-alone")
-    assert ablated.report.ledger.evaluation.test.methods["head"] == alone.evaluation.test.methods["ranker"]
+    assert ablated.report.ablation.evaluation.test.methods["head"] == alone.evaluation.test.methods["ranker"]
 
 
 def test_all_lines_rank_the_same_rows_and_differ(ablated: Ablated) -> None:
-    evaluation = ablated.report.ledger.evaluation
+    evaluation = ablated.report.ablation.evaluation
     assert list(evaluation.test.methods) == ["random", "popularity", "tfidf", *[n for n in NAMES if n != "tfidf"]]
     columns = np.stack([evaluation.lists[name].ndcg_at_10 for name in NAMES])
     assert not np.isnan(columns).any()
@@ -90,7 +87,7 @@ def test_all_lines_rank_the_same_rows_and_differ(ablated: Ablated) -> None:
 
 
 def test_each_line_is_paired_with_every_line_before_it(ablated: Ablated) -> None:
-    ledger = ablated.report.ledger
+    ledger = ablated.report.ablation
     pairs = {f"{name}_over_{before}" for i, name in enumerate(NAMES) for before in NAMES[:i]}
     assert pairs == set(ledger.evaluation.lifts) == set(ledger.cold_lifts)
     cold = ledger.evaluation.cold_lists
@@ -100,7 +97,7 @@ def test_each_line_is_paired_with_every_line_before_it(ablated: Ablated) -> None
 
 
 def test_only_what_a_line_reads_costs_seconds(ablated: Ablated) -> None:
-    costs = {one.name: one.cost for one in ablated.report.ledger.lines}
+    costs = {one.name: one.cost for one in ablated.report.ablation.variants}
     assert list(costs) == NAMES
     assert costs["none"].seconds == 0.0
     assert 0.0 < costs["tfidf"].seconds < min(costs[name].seconds for name in ("frozen", "head", "fine_tuned"))
@@ -125,7 +122,7 @@ def test_the_report_is_json_with_the_keys_of_a_trainings(ablated: Ablated) -> No
 def test_the_table_fits_a_terminal_and_names_the_choice(ablated: Ablated) -> None:
     lines = "\n".join(ablated.report.lines()).splitlines()
     assert max(map(len, lines)) <= 120
-    chosen = ablated.report.ledger.choice.line
+    chosen = ablated.report.ablation.choice.line
     assert [line.split()[0] for line in lines if line.endswith("<- choice")] == [chosen]
     assert any(line.startswith(f"cheapest choice within the interval of the best: {chosen}, ") for line in lines)
 
@@ -137,13 +134,13 @@ def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated
     assert run.info.run_name == "ablate"
     assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
     assert run.data.params["encoder.head_epochs"] == "2"
-    assert run.data.tags[CHOICE] == report.ledger.choice.line
-    lift = report.ledger.evaluation.lifts["head_over_none"]
+    assert run.data.tags[CHOICE] == report.ablation.choice.line
+    lift = report.ablation.evaluation.lifts["head_over_none"]
     expected = {
-        "head.ndcg_at_10": report.ledger.evaluation.test.methods["head"]["ndcg_at_10"].mean,
-        "head.cold_items.ndcg_at_10": report.ledger.evaluation.cold_items.methods["head"]["ndcg_at_10"].mean,
-        "head.seconds": report.ledger.lines[3].cost.seconds,
-        "head.milliseconds": report.ledger.lines[3].cost.milliseconds,
+        "head.ndcg_at_10": report.ablation.evaluation.test.methods["head"]["ndcg_at_10"].mean,
+        "head.cold_items.ndcg_at_10": report.ablation.evaluation.cold_items.methods["head"]["ndcg_at_10"].mean,
+        "head.seconds": report.ablation.variants[3].cost.seconds,
+        "head.milliseconds": report.ablation.variants[3].cost.milliseconds,
         "lift.head_over_none": lift.mean,
         "lift.head_over_none.low": lift.low,
         "lift.head_over_none.high": lift.high,
@@ -180,8 +177,8 @@ def test_the_command_prints_and_writes_its_report(
 
 
 def test_fine_tuning_has_no_line_where_no_layer_is_trained() -> None:
-    assert [line.name for line in lines_of(load_config())] == NAMES
-    assert [line.name for line in lines_of(load_config(None, ("encoder.fine_tune_epochs=0",)))] == NAMES[:-1]
+    assert [line.name for line in variants_of(load_config())] == NAMES
+    assert [line.name for line in variants_of(load_config(None, ("encoder.fine_tune_epochs=0",)))] == NAMES[:-1]
 
 
 # The choice
@@ -238,24 +235,22 @@ def site() -> SmallSite:
     return small_site()
 
 
-@pytest.mark.parametrize("ranker", [NO_TEXT, LEXICAL, "ranker"])
-def test_a_timed_line_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, ranker: str) -> None:
-    ranked, chain = site.ranked, site.chain
-    timed = variants._timed(ranked, Variant("a", "a", ranker, frozen), chain)
-    left_out = {NO_TEXT: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, LEXICAL: set(ENCODER_COLUMNS), "ranker": set()}[ranker]
-    assert set(ranked.columns) - set(timed.ranker.columns) == left_out
-    assert (timed.reads_terms, timed.reads_vectors) == (ranker != NO_TEXT, ranker == "ranker")
-    assert np.array_equal(read(timed, ranked.test.requests, chain), ranked.matrix_for(ranker), equal_nan=True)
+@pytest.mark.parametrize("method", RANKERS)
+def test_a_timed_variant_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, method: str) -> None:
+    ranked, context = site.ranked, site.chain
+    left_out = {BEHAVIOUR: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, BEHAVIOUR_LEXICAL: set(ENCODER_COLUMNS), RANKER: set()}
+    assert set(ranked.columns) - set(ranked.rankers[method].columns) == left_out[method]
+    matrix = served_matrix(context, ranked, method)(ranked.test.requests)
+    assert np.array_equal(matrix, ranked.matrix_for(method), equal_nan=True)
 
 
-def read(timed: TimedVariant, requests: Requests, chain: TrainingContext) -> Float32:
-    return timed.matrix(chain.index.reader(requests))
-
-
-def test_a_line_without_text_asks_no_text_model(site: SmallSite) -> None:
-    timed = variants._timed(site.ranked, Variant("a", "a", NO_TEXT), site.chain)
-    blind = replace(timed, texts=None, model=None)  # type: ignore[arg-type]
-    assert read(blind, site.ranked.test.requests, site.chain).shape[1] == len(timed.ranker.columns)
+def test_columns_of_a_ranker_without_text_ask_no_text_model(site: SmallSite) -> None:
+    ranked, context = site.ranked, site.chain
+    read = ranked.rankers[BEHAVIOUR].columns
+    reader = context.index.reader(ranked.test.requests)
+    no_text = ItemTexts(vectors=None, terms=None)  # type: ignore[arg-type]
+    names, matrix = candidate_matrix(ranked.features, None, reader, no_text, None, None, read=read)  # type: ignore[arg-type]
+    assert matrix.shape[1] == len(names) < len(read)  # without the collaborative columns
 
 
 def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None:
@@ -277,7 +272,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "evaluation.resamples=200",
         "encoder.dtype=float32",
         "collaborative.tables=1",
-        "encoder.chunks=2",
+        "encoder.progressive_chunks=2",
         "encoder.fine_tune_block_size=64",
     )
     log = unseen_items_log()
@@ -309,7 +304,7 @@ def unseen_items_log(n_lists: int = 900, n_users: int = 60) -> Log:
 
 @pytest.mark.slow
 def test_where_clicks_follow_words_every_text_line_is_above_none(news: TrainingContext) -> None:
-    ledger = run_variants(news, LINES)
+    ledger = run_variants(news, VARIANTS)
     for name in NAMES[1:]:
         assert ledger.evaluation.lifts[f"{name}_over_none"].low > 0.1
         assert ledger.cold_lifts[f"{name}_over_none"].low > 0.1
@@ -323,11 +318,11 @@ def test_another_encoder_is_another_line(news: TrainingContext) -> None:
     def constant(chain: TrainingContext) -> BuiltEncoder:
         return replace(frozen(chain), note="as it came")
 
-    lines = (LINES[0], LINES[2], Variant("other", "another encoder", "ranker", constant))
+    lines = (VARIANTS[0], VARIANTS[2], Variant("other", "another encoder", "ranker", constant))
     ledger = run_variants(news, lines)
-    assert [one.name for one in ledger.lines] == ["none", "frozen", "other"]
+    assert [one.name for one in ledger.variants] == ["none", "frozen", "other"]
     assert ledger.evaluation.lifts["other_over_frozen"].mean == 0.0
-    assert "other: as it came" in ledger.text()
+    assert "other: as it came" in ledger.lines()
 
 
 def test_a_line_says_where_its_encoder_is_not_what_its_name_promises(news: TrainingContext) -> None:
@@ -344,9 +339,9 @@ def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: TrainingCon
         return BuiltEncoder(tuple(ScheduledEncoder(state.start, late, state.model) for state in frozen(chain).states))
 
     with pytest.raises(TrainingError, match="would leak"):
-        run_variants(news, (LINES[0], Variant("leak", "too late", "ranker", leaking)))
+        run_variants(news, (VARIANTS[0], Variant("leak", "too late", "ranker", leaking)))
 
 
 def test_a_ledger_without_an_encoder_is_refused(news: TrainingContext) -> None:
     with pytest.raises(ValueError, match=r"expected a line with an encoder, got \['none', 'tfidf'\]"):
-        run_variants(news, LINES[:2])
+        run_variants(news, VARIANTS[:2])

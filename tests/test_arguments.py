@@ -17,16 +17,16 @@ from features.tables.data_settings import DataSettings
 from pipelines import audit, cli, refresh_collaborative, serve
 from pipelines import train as training
 from pipelines.data_options import moment_in
-from pipelines.resuming import resumption_told
 from pipelines.score import score
 from pipelines.train import train
 from recsys.config import DataConfig, load_config
-from recsys.encoder.training.checkpoint import PLACE
-from recsys.errors import ModelNotFound, TrainingError
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
+from recsys.errors import ConfigError, ModelNotFound, TrainingError
 from recsys.online.open_state import open_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
 from recsys.registry.names import LONGEST_NAME, name_problem
+from recsys.registry.resume import resume_command_on_failure
 
 HALF_PAST_NINE = "2023-11-20 09:30:00"
 IN_NEW_YORK = 1_700_490_600_000_000
@@ -47,6 +47,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / "items.csv").write_bytes(b"")
     (tmp_path / "file").write_text("x")
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("former", "present"), [("chunks", "progressive_chunks"), ("replay", "rehearsal_ratio"), ("average", "ema_decay")]
+)
+def test_a_former_name_of_a_setting_is_refused_with_its_present_one(former: str, present: str) -> None:
+    with pytest.raises(ConfigError, match=f"config key 'encoder.{former}' is called 'encoder.{present}' now"):
+        load_config(None, (f"encoder.{former}=0",))
 
 
 @pytest.mark.parametrize("name", ["a:b", "a/b", "a@b", "", " a", "a ", "a?b", "a\n", "-a", "n" * (LONGEST_NAME + 1)])
@@ -134,10 +142,10 @@ def test_the_time_of_a_making_of_tables_is_in_the_time_zone_of_the_model(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     moments: list[int | None] = []
-    monkeypatch.setattr(refresh_collaborative, "rebuild_in", lambda state, unit, at: moments.append(at))
+    monkeypatch.setattr(refresh_collaborative, "refresh_in", lambda state, unit, at: moments.append(at))
     in_new_york(trained, monkeypatch)
     monkeypatch.setattr(refresh_collaborative, "open_state", lambda store, settings, create: nullcontext())
-    refresh_collaborative.rebuild_tables(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
+    refresh_collaborative.refresh_collaborative(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
     assert moments == [IN_NEW_YORK]
 
 
@@ -230,7 +238,7 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
 ) -> None:
     def interrupted(chain: object, checkpoints: Any) -> None:
         if with_checkpoint:
-            (checkpoints.folder / PLACE).write_bytes(b"")
+            (checkpoints.folder / CHECKPOINT_FILE).write_bytes(b"")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "_encoder_run", interrupted)
@@ -241,20 +249,20 @@ def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
     with_checkpoint = True
     code, line = run(arguments, capsys)
     assert code == 1
-    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{PLACE}")]
-    told = f"what is learnt so far is kept, go on with: recsys train {trained.data} --resume {kept[0]}"
+    kept = [path.parent.name for path in (tmp_path / "mlruns" / "checkpoints").glob(f"*/{CHECKPOINT_FILE}")]
+    told = f"the progress so far is saved, resume with: recsys train {trained.data} --resume {kept[0]}"
     assert line == f"error: interrupted; {told}"
 
 
 def test_only_what_can_be_gone_on_with_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    (tmp_path / PLACE).write_bytes(b"")
-    with pytest.raises(TrainingError), resumption_told(Path("data"), "r1", tmp_path):
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"")
+    with pytest.raises(TrainingError), resume_command_on_failure(Path("data"), "r1", tmp_path):
         raise TrainingError("no click")
     assert caplog.text == ""
-    with pytest.raises(OSError, match="disk"), resumption_told(Path("my data"), "r1", tmp_path):
+    with pytest.raises(OSError, match="disk"), resume_command_on_failure(Path("my data"), "r1", tmp_path):
         raise OSError("disk")
-    assert "go on with: recsys train 'my data' --resume r1" in caplog.text
+    assert "resume with: recsys train 'my data' --resume r1" in caplog.text
 
 
 def test_a_table_of_lists_is_made_in_the_time_zone_that_is_set(

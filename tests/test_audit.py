@@ -22,13 +22,13 @@ from features.tables.mind import import_mind
 from pipelines.audit import training_context
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import RuleResult
-from recsys.audit.rules.declared_availability import known
+from recsys.audit.rules.declared_availability import declared_availability
 from recsys.audit.rules.encoder_order import encoder_order
 from recsys.audit.rules.future_injection import forbidden_times, future_injection
-from recsys.audit.rules.permuted_labels import permutation
-from recsys.audit.rules.sampled_impressions import sampled
+from recsys.audit.rules.permuted_labels import permuted_labels
+from recsys.audit.rules.sampled_impressions import sampled_impressions
 from recsys.audit.rules.single_column_auc import outlier_slice, single_column_auc
-from recsys.audit.rules.static_columns import columns
+from recsys.audit.rules.static_columns import static_columns
 from recsys.audit.run import AUDIT, TRAINING_RULES, audit, raise_if_failed
 from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.encoder.text import item_texts
@@ -37,7 +37,7 @@ from recsys.errors import AuditFailed
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import encoder_course, lexical_stage
+from recsys.training.text_models import encoder_schedule, lexical_stage
 
 SHARED = ("movielens", "amazon-office", "amazon-bundles", "mind-sample")
 
@@ -94,9 +94,9 @@ def test_a_count_strictly_before_t_is_not_found(context: AuditContext) -> None:
 
 
 def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> None:
-    data = context.chain.config.data.model_copy(update={"event_delay_seconds": 600.0})
-    config = context.chain.config.model_copy(update={"data": data})
-    delayed = replace(context, chain=make_context(config, context.log))
+    data = context.training.config.data.model_copy(update={"event_delay_seconds": 600.0})
+    config = context.training.config.model_copy(update={"data": data})
+    delayed = replace(context, training=make_context(config, context.log))
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
     assert future_injection(delayed).findings == ()
     found(future_injection(with_feature(delayed, strict)), "item_clicks_strict")
@@ -159,7 +159,7 @@ def own_label(reader: OfflineReader) -> np.ndarray:
 def test_a_column_that_is_the_label_is_found_by_its_auc_and_by_permuted_clicks(context: AuditContext) -> None:
     leaking = with_feature(context, planted("item_label", own_label))
     assert "nearly perfectly" in found(single_column_auc(leaking), "item_label")
-    by_permutation = permutation(leaking).findings
+    by_permutation = permuted_labels(leaking).findings
     assert [finding.feature for finding in by_permutation] == ["item_label", ""]
     assert "beats a random order on permuted test" in by_permutation[1].what
 
@@ -175,9 +175,9 @@ def with_number(context: AuditContext, name: str, values: np.ndarray) -> AuditCo
     """The context with a numeric item column as a feature. values: (n_items,)."""
     catalog = replace(context.log.catalog, numbers={name: np.append(values, np.nan)})
     log = replace(context.log, catalog=catalog)
-    chain = replace(context.chain, log=log, index=LogIndex(log, context.chain.index.settings))
+    training = replace(context.training, log=log, index=LogIndex(log, context.training.index.settings))
     return with_feature(
-        replace(context, chain=chain), Feature(f"item_{name}", "Planted.", ItemNumber(name), within_list=True)
+        replace(context, training=training), Feature(f"item_{name}", "Planted.", ItemNumber(name), within_list=True)
     )
 
 
@@ -187,25 +187,25 @@ def total_sales(context: AuditContext) -> np.ndarray:
 
 
 def configured(context: AuditContext, **features: object) -> AuditContext:
-    config = context.chain.config
+    config = context.training.config
     changed = config.model_copy(update={"features": config.features.model_copy(update=features)})
-    return replace(context, chain=replace(context.chain, config=changed))
+    return replace(context, training=replace(context.training, config=changed))
 
 
 def test_item_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext) -> None:
-    outcome = columns(with_number(context, "total_sales", total_sales(context)))
+    outcome = static_columns(with_number(context, "total_sales", total_sales(context)))
     assert "column 'total_sales' ranks the events after" in found(outcome, "item_total_sales")
     assert "known_at={total_sales: publication}" in outcome.findings[0].advice
 
 
 def test_a_number_that_says_nothing_of_later_events_passes(context: AuditContext) -> None:
     noise = np.random.default_rng(0).normal(size=len(context.log.catalog))
-    assert columns(with_number(context, "weight", noise)).findings == ()
+    assert static_columns(with_number(context, "weight", noise)).findings == ()
 
 
 def test_a_declared_column_is_not_tested(context: AuditContext) -> None:
     leaking = with_number(context, "total_sales", total_sales(context))
-    outcome = columns(configured(leaking, known_at={"total_sales": "publication"}))
+    outcome = static_columns(configured(leaking, known_at={"total_sales": "publication"}))
     assert outcome.findings == ()
     assert outcome.examined == "0 undeclared numeric columns of items and users, 1 declared"
 
@@ -217,13 +217,13 @@ def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext
     totals = np.bincount(events.user[events.user >= 0], minlength=len(context.log.users))
     log = replace(context.log, attributes=pd.DataFrame({"orders": totals}))
     feature = Feature("user_orders", "Planted.", ItemNumber("orders"))
-    leaking = replace(context, chain=replace(context.chain, log=log), features=(feature,))
-    found(columns(leaking), "user_orders")
+    leaking = replace(context, training=replace(context.training, log=log), features=(feature,))
+    found(static_columns(leaking), "user_orders")
 
 
 def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditContext) -> None:
     leaking = with_feature(context, planted("item_label", own_label, available_from=AFTER_THE_FACT))
-    assert "known at 'afterwards'" in known(leaking).findings[0].what
+    assert "known at 'afterwards'" in declared_availability(leaking).findings[0].what
     allowed = configured(leaking, allow_known_after=("item_label",))
     report = audit(allowed)
     assert report.findings == ()
@@ -233,7 +233,7 @@ def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditCont
 
 def test_a_column_declared_to_be_known_afterwards_is_refused(context: AuditContext) -> None:
     leaking = with_number(context, "total_sales", total_sales(context))
-    outcome = known(configured(leaking, known_at={"total_sales": "afterwards"}))
+    outcome = declared_availability(configured(leaking, known_at={"total_sales": "afterwards"}))
     assert [finding.feature for finding in outcome.findings] == ["item_total_sales"]
 
 
@@ -248,7 +248,7 @@ def shown_at_all(reader: OfflineReader) -> np.ndarray:
 
 
 def test_an_impression_count_over_sampled_lists_is_found(context: AuditContext) -> None:
-    outcome = sampled(with_feature(context, planted("item_shown", shown_at_all)))
+    outcome = sampled_impressions(with_feature(context, planted("item_shown", shown_at_all)))
     assert "after sampled lists were added" in found(outcome, "item_shown")
 
 
@@ -281,8 +281,8 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
         "encoder.fine_tune_epochs=0",
         "encoder.head_epochs=6",
         "encoder.chunk_epochs=6",
-        "encoder.chunks=2",
-        "encoder.replay=0",
+        "encoder.progressive_chunks=2",
+        "encoder.rehearsal_ratio=0",
     )
     config = tiny_config(base, *settings, "evaluation.resamples=200")
     log = changing_log()
@@ -298,7 +298,7 @@ def encoded(chain: TrainingContext, states: tuple[ScheduledEncoder, ...]) -> Aud
 
 @pytest.fixture(scope="module")
 def states(changing: TrainingContext) -> tuple[ScheduledEncoder, ...]:
-    course = encoder_course(changing.log.impressions, changing.sliced, changing.config)
+    course = encoder_schedule(changing.log.impressions, changing.sliced, changing.config)
     return train_encoder(changing.log, course, changing.config).states
 
 
@@ -313,7 +313,7 @@ def test_a_part_that_was_scored_after_training_on_it_is_found_though_its_times_l
 def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
     changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
-    late = replace(states[1], learnt_until=states[2].learnt_until)
+    late = replace(states[1], trained_until=states[2].trained_until)
     outcome = encoder_order(encoded(changing, (states[0], late, states[2])))
     assert "would leak the labels" in found(outcome, "text_score")
 
@@ -348,4 +348,4 @@ def test_a_failing_audit_names_the_first_finding_and_what_to_do(context: AuditCo
 def test_full_trains_the_encoder_on_permuted_clicks(context: AuditContext) -> None:
     folder, config = site_folder()
     full = training_context(folder, config, full=True)
-    assert permutation(full).findings == ()
+    assert permuted_labels(full).findings == ()

@@ -14,18 +14,18 @@ from small_unit import small_site, tiny_settings
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from benchmarks.catalogue_encoding import sentence_encoder
-from benchmarks.device_rate import forward_operations, to_rates
+from benchmarks.device_rate import MatrixGauge, forward_operations, number_formats
 from benchmarks.encoder import FULL, QUICK, Size, measure
-from benchmarks.fine_tuning_start import base_tower
-from benchmarks.matrix_rate import MatrixGauge, kinds_of
 from benchmarks.plain_fine_tuning import LISTS_AT_ONCE, PlainFineTuning, with_repeats
 from benchmarks.report import command_on_data
-from recsys.config import load_config
+from recsys.config import EncoderConfig, load_config
+from recsys.encoder.dtype import has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.head import Head
 from recsys.encoder.text import Tokens, item_texts
-from recsys.encoder.tower import TextTower, has_bfloat16, has_int8, resolve_dtype
+from recsys.encoder.tower import TextTower
 from recsys.encoder.training.batches import Batch, batch_of, batch_scores, click_loss
-from recsys.encoder.training.examples import TrainingExamples, collect_texts, make_examples, make_lists
+from recsys.encoder.training.examples import TrainingExamples, collect_texts, make_examples, make_text_impressions
+from recsys.encoder.training.train import base_encoder
 
 TINY = Size(
     lists=120, pass_steps=4, steps=4, warm_up=1, texts=40, rounds=2, plain_parts=2, everything=True, matrix_rate=False
@@ -35,14 +35,14 @@ TINY = Size(
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
     folder = save_tiny_bert(tmp_path_factory.mktemp("base"))
-    return base_tower(tiny_config(folder))
+    return base_encoder(tiny_config(folder).encoder).tower
 
 
 @pytest.fixture(scope="module")
-def material(tower: TextTower) -> tuple[Tokens, TrainingExamples]:
+def tokens_and_examples(tower: TextTower) -> tuple[Tokens, TrainingExamples]:
     log = topic_log(120)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
-    lists = make_lists(log, log.impressions, texts, history_length=50, delay=0)
+    lists = make_text_impressions(log, log.impressions, texts, history_length=50, delay=0)
     return tower.tokenise(texts.distinct), make_examples(lists)
 
 
@@ -56,12 +56,11 @@ def head(tower: TextTower) -> Head:
 
 
 def plain(
-    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples], *, distinct: bool
+    tower: TextTower, head: Head, tokens_and_examples: tuple[Tokens, TrainingExamples], *, distinct: bool
 ) -> PlainFineTuning:
-    tokens, examples = material
-    return PlainFineTuning(
-        copy.deepcopy(head), tower.copy(), tokens, examples, n_layers=2, n_batches=5, negatives=3, distinct=distinct
-    )
+    tokens, examples = tokens_and_examples
+    settings = EncoderConfig(fine_tune_layers=2, negatives=3)
+    return PlainFineTuning(copy.deepcopy(head), tower.copy(), tokens, examples, settings, 5, distinct)
 
 
 def gradients(phase: PlainFineTuning) -> dict[str, torch.Tensor]:
@@ -69,11 +68,11 @@ def gradients(phase: PlainFineTuning) -> dict[str, torch.Tensor]:
 
 
 def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradients(
-    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
+    tower: TextTower, head: Head, tokens_and_examples: tuple[Tokens, TrainingExamples]
 ) -> None:
     found = []
     for distinct in (True, False):
-        phase = plain(tower, head, material, distinct=distinct)
+        phase = plain(tower, head, tokens_and_examples, distinct=distinct)
         index = phase.steps(np.arange(120), np.random.default_rng(1))[0]
         assert len(index) == 24 > LISTS_AT_ONCE
         found.append((phase.backward(index, np.random.default_rng(2)), gradients(phase)))
@@ -87,28 +86,30 @@ def test_each_text_once_and_each_time_it_is_read_give_the_same_loss_and_gradient
 
 
 def test_the_plain_loss_is_that_of_the_towers_own_vectors(
-    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
+    tower: TextTower, head: Head, tokens_and_examples: tuple[Tokens, TrainingExamples]
 ) -> None:
-    tokens, examples = material
-    phase = plain(tower, head, material, distinct=False)
+    tokens, examples = tokens_and_examples
+    phase = plain(tower, head, tokens_and_examples, distinct=False)
     index = phase.steps(np.arange(120), np.random.default_rng(1))[0]
     candidates = examples.candidates(np.arange(len(examples)), 3, np.random.default_rng(1))
-    batch = batch_of(examples.lists, examples.of_list[index], candidates[index], tower.device)
+    batch = batch_of(examples.impressions, examples.impression[index], candidates[index], tower.device)
     vectors = torch.from_numpy(tower.encode_tokens(tokens)[batch.texts]).to(tower.device)
     with torch.no_grad():
-        wanted = click_loss(batch_scores(head, head.mapped(vectors), batch), "listwise")
+        wanted = click_loss(batch_scores(head, head.project(vectors), batch), "listwise")
     assert phase.backward(index, np.random.default_rng(2)) == pytest.approx(wanted.item(), abs=1e-6)
 
 
 def test_only_the_upper_layers_are_trained(
-    tower: TextTower, head: Head, material: tuple[Tokens, TrainingExamples]
+    tower: TextTower, head: Head, tokens_and_examples: tuple[Tokens, TrainingExamples]
 ) -> None:
     names = [
-        name for name, p in plain(tower, head, material, distinct=True).module.named_parameters() if p.requires_grad
+        name
+        for name, p in plain(tower, head, tokens_and_examples, distinct=True).module.named_parameters()
+        if p.requires_grad
     ]
     assert {name.split(".")[0] for name in names} == {"0", "1"}
     with pytest.raises(ValueError, match="expected the loss 'listwise', got 'binary'"):
-        PlainFineTuning(head, tower, *material, n_layers=2, n_batches=5, negatives=3, loss="binary", distinct=True)
+        PlainFineTuning(head, tower, *tokens_and_examples, EncoderConfig(loss="binary"), 5, distinct=True)
 
 
 def test_a_batch_with_repeats_reads_the_same_texts_at_places_of_their_own() -> None:
@@ -135,7 +136,7 @@ def test_a_rate_is_that_of_the_median_product_and_a_share_is_of_that_rate() -> N
     # three products of 1,536-wide matrices in half a second
     rate = 3 * 2 * 1536**3 / 0.5
     assert gauge.rate("fp32") == rate
-    (found,) = to_rates("encode", rate / 4, 1000.0, gauge)
+    (found,) = gauge.shares("encode", rate / 4, 1000.0)
     assert (found.name, found.ratio) == ("encode_share_of_fp32_rate", 0.25)
     assert (found.value, found.reference) == (rate / 4e9, rate / 1e9)
     assert found.unit.endswith("1,000 tokens/s")
@@ -143,15 +144,15 @@ def test_a_rate_is_that_of_the_median_product_and_a_share_is_of_that_rate() -> N
 
 def test_bfloat16_products_are_timed_only_where_the_hardware_computes_them(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    assert ("bf16" in kinds_of(cpu)) == has_bfloat16(cpu)
+    assert ("bf16" in number_formats(cpu)) == has_bfloat16(cpu)
     for has, kinds in ((True, ["bf16", "fp32"]), (False, ["fp32"])):
-        monkeypatch.setattr("benchmarks.matrix_rate.has_bfloat16", lambda _, has=has: has)
-        assert list(kinds_of(cpu)) == kinds
+        monkeypatch.setattr("benchmarks.device_rate.has_bfloat16", lambda _, has=has: has)
+        assert list(number_formats(cpu)) == kinds
 
 
 def test_sentence_transformers_reads_the_same_weights_as_the_tower(tmp_path: Path) -> None:
     folder = save_tiny_bert(tmp_path / "base")
-    tower = base_tower(tiny_config(folder))
+    tower = base_encoder(tiny_config(folder).encoder).tower
     texts = ["the new football goal", "bread oven flour recipe butter " * 9, "moon"]
     np.testing.assert_allclose(tower.encode(texts), sentence_encoder(str(folder), 16)(texts), atol=1e-5)
 
@@ -180,8 +181,8 @@ def test_the_quick_benchmark_runs_on_a_tiny_site_and_writes_the_contracts_report
     if not torch.cuda.is_available() and has_int8(device):
         assert results[f"encode_in_{resolve_dtype('int8', device)}_mean_cosine"]["value"] > 0.99
     assert not [name for name in results if name.startswith("matrix_rate")]  # no test measures a rate
-    parts = [results[f"fine_tune_time_{part}"]["ratio"] for part in ("movement", "layers", "scoring")]
-    assert sum(parts) == pytest.approx(1.0)
+    beside = [results[f"fine_tune_seconds_{part}"]["ratio"] for part in ("lower_layers", "bank")]
+    assert 0 < sum(beside) < 1
 
 
 def test_the_quick_benchmark_does_less_by_counts_alone() -> None:

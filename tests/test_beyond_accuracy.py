@@ -13,6 +13,7 @@ from features.arrays import CsrLists
 from features.definitions.aggregates import GLOBAL, Count
 from features.log import Catalog, Categorical, Requests
 from recsys.metrics.beyond_accuracy import BeyondAccuracy, beyond_accuracy, first_ranks
+from recsys.metrics.jsonable import jsonable
 
 NAN = float("nan")
 
@@ -74,7 +75,7 @@ def test_coverage_is_the_share_of_candidates_in_some_first_ranks(monkeypatch: py
 
 
 def test_the_report_is_json_without_nan() -> None:
-    report = figures(None).as_dict()
+    report = jsonable(figures(None))
     assert set(report) == {"coverage", "novelty", "category_diversity", "text_diversity"}
     assert report["text_diversity"] == {"mean": None, "low": None, "high": None}
 

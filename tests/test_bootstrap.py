@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_interval, mean_intervals
+from recsys.metrics.jsonable import jsonable
 
 NAN = float("nan")
 
@@ -75,13 +76,13 @@ def test_columns_with_different_gaps_keep_their_own_means() -> None:
 
 def test_one_user_alone_has_a_mean_and_no_interval() -> None:
     found = mean_interval(np.array([1.0, 2.0]), np.array([3, 3]), resamples=100, seed=0)
-    assert found.as_dict() == {"mean": 1.5, "low": None, "high": None}
+    assert jsonable(found) == {"mean": 1.5, "low": None, "high": None}
 
 
 def test_no_values_have_neither_mean_nor_interval() -> None:
     for values, users in ((np.zeros(0), np.zeros(0, int)), (np.array([NAN, NAN]), np.array([0, 1]))):
         found = mean_interval(values, users, resamples=100, seed=0)
-        assert found.as_dict() == {"mean": None, "low": None, "high": None}
+        assert jsonable(found) == {"mean": None, "low": None, "high": None}
 
 
 def test_the_seed_decides_the_interval() -> None:

@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.log import Log
-from recsys.config import Config
+from recsys.config import Config, EncoderConfig
 from recsys.encoder.head import Head
 from recsys.encoder.text import item_texts
 from recsys.encoder.training import checkpoint
-from recsys.encoder.training.checkpoint import PLACE, Checkpoints
-from recsys.encoder.training.examples import collect_texts, make_examples, make_lists
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE, Checkpoints
+from recsys.encoder.training.examples import collect_texts, make_examples, make_text_impressions
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import Schedule, TrainingChunk, TrainingLoop, parameter_groups
-from recsys.encoder.training.progressive import ProgressiveTrainer
+from recsys.encoder.training.loop import TrainingChunk, TrainingLoop
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
-from recsys.encoder.training.weights import trained
+from recsys.encoder.training.trainer import EncoderTrainer
+from recsys.encoder.training.weights import trainable_parameters
 from recsys.errors import ModelError
 
 CHUNKS = (240, 320)
@@ -54,19 +55,19 @@ def config(base: Path) -> Config:
         "encoder.fine_tune_epochs=3",
         "encoder.fine_tune_learning_rate=1e-2",
         "encoder.warmup_updates=0",
-        "encoder.average=0.5",
+        "encoder.ema_decay=0.5",
     )
 
 
 @pytest.fixture(scope="module")
-def course(log: Log) -> TrainingSchedule:
+def schedule(log: Log) -> TrainingSchedule:
     return TrainingSchedule(log.impressions, CHUNKS)
 
 
 @pytest.fixture(scope="module")
-def whole(log: Log, course: TrainingSchedule, config: Config) -> TrainedEncoder:
+def whole(log: Log, schedule: TrainingSchedule, config: Config) -> TrainedEncoder:
     """The same training, never interrupted and without checkpoints."""
-    found = train_encoder(log, course, config)
+    found = train_encoder(log, schedule, config)
     assert found.full is not found.head  # the layers are kept, so that all there is to go on with is gone on with
     return found
 
@@ -75,63 +76,67 @@ def checkpoints(folder: Path, minutes: float = 0) -> Checkpoints:
     return Checkpoints(folder / "checkpoint", minutes=minutes)
 
 
-def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
-    """Let a step of a phase end the training; steps of a stretch of the log, taken in this process, count from 1."""
-    learn, train_layers = ProgressiveTrainer._learn, ProgressiveTrainer._train_layers
+def killed_at(monkeypatch: pytest.MonkeyPatch, phase: type, chunk: int, step: int) -> None:
+    """Let a step of a phase end the training; steps of a chunk of the log, taken in this process, count from 1."""
+    learn, train_layers = EncoderTrainer.learn, EncoderTrainer.train_layers
     backward = phase.backward  # type: ignore[attr-defined]
-    at = {"stretch": 0, "step": 0}
+    at = {"chunk": 0, "step": 0}
 
-    def enter(number: int) -> None:
-        if at["stretch"] != number:
-            at.update(stretch=number, step=0)
+    def enter(trainer: EncoderTrainer, entered: TrainingChunk) -> None:
+        number = [one.span for one in trainer.data.chunks].index(entered.span)
+        if at["chunk"] != number:
+            at.update(chunk=number, step=0)
 
-    def learning(self: ProgressiveTrainer, number: int, *, both: bool) -> None:
-        enter(number)
-        learn(self, number, both=both)
+    def learning(self: EncoderTrainer, entered: TrainingChunk) -> float:
+        enter(self, entered)
+        return learn(self, entered)
 
-    def training_layers(self: ProgressiveTrainer, parts: int) -> None:
-        enter(parts + 1)
-        train_layers(self, parts)
+    def training_layers(self: EncoderTrainer, entered: TrainingChunk) -> None:
+        enter(self, entered)
+        train_layers(self, entered)
 
-    def taking(self: object, *arguments: object) -> float:
+    def stepping(self: object, *arguments: object) -> float:
         at["step"] += 1
-        if at == {"stretch": stretch, "step": step}:
+        if at == {"chunk": chunk, "step": step}:
             raise Killed
-        found: float = backward(self, *arguments)
-        return found
+        loss: float = backward(self, *arguments)
+        return loss
 
-    monkeypatch.setattr(ProgressiveTrainer, "_learn", learning)
-    monkeypatch.setattr(ProgressiveTrainer, "_train_layers", training_layers)
-    monkeypatch.setattr(phase, "backward", taking)
+    monkeypatch.setattr(EncoderTrainer, "learn", learning)
+    monkeypatch.setattr(EncoderTrainer, "train_layers", training_layers)
+    monkeypatch.setattr(phase, "backward", stepping)
 
 
-def cut_off(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int) -> None:
+def cut_off(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch, phase: type, chunk: int, step: int) -> None:
     with monkeypatch.context() as patch:
-        killed_at(patch, phase, stretch, step)
+        killed_at(patch, phase, chunk, step)
         with pytest.raises(Killed):
             run()
 
 
 def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str]) -> None:
-    for name in ("frozen", "head", "full", "live"):
+    for name in ("frozen", "head", "full", "served"):
         one, other = getattr(found, name), getattr(expected, name)
         assert one.fingerprint == other.fingerprint, name
         assert np.array_equal(one.table.vectors, other.table.vectors), name
     assert len(found.states) == len(expected.states)
     for state, other_state in zip(found.states, expected.states, strict=True):
-        assert (state.start, state.learnt_until) == (other_state.start, other_state.learnt_until)
+        assert (state.start, state.trained_until) == (other_state.start, other_state.trained_until)
         assert np.array_equal(state.model.encode_texts(texts), other_state.model.encode_texts(texts), equal_nan=True)
         for array, other_array in zip(
             state.model.weights.arrays().values(), other_state.model.weights.arrays().values(), strict=True
         ):
             assert np.array_equal(array, other_array)
-    told = [[(r.phase, r.epoch, repr(r.loss), r.validation_ndcg, r.kept) for r in x.records] for x in (found, expected)]
-    assert told[0] == told[1]
+    records = [
+        [(r.phase, r.epoch, repr(r.loss), r.metrics, r.is_best) for r in trained.records]
+        for trained in (found, expected)
+    ]
+    assert records[0] == records[1]
     assert found.seconds.keys() == expected.seconds.keys()
 
 
 @pytest.mark.parametrize(
-    ("phase", "stretch", "step"),
+    ("phase", "chunk", "step"),
     [
         (HeadPhase, 0, 1), (HeadPhase, 0, 3), (HeadPhase, 1, 1),
         # of a part, steps 1 to 10 of the head follow the layers on all lists so far; 11 to 16 are the head alone's
@@ -140,20 +145,20 @@ def assert_same(found: TrainedEncoder, expected: TrainedEncoder, texts: list[str
     ],
 )  # fmt: skip
 def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
-    log: Log, course: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, phase: type, stretch: int, step: int,
+    log: Log, schedule: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, phase: type, chunk: int, step: int,
 ) -> None:  # fmt: skip
     def run() -> TrainedEncoder:
-        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+        return train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path))
 
-    cut_off(run, monkeypatch, phase, stretch, step)
-    assert (tmp_path / "checkpoint" / PLACE).exists() == ((phase, stretch, step) != (HeadPhase, 0, 1))
+    cut_off(run, monkeypatch, phase, chunk, step)
+    assert (tmp_path / "checkpoint" / CHECKPOINT_FILE).exists() == ((phase, chunk, step) != (HeadPhase, 0, 1))
     torch.manual_seed(99)
     assert_same(run(), whole, item_texts(log.catalog, "{title}"))
 
 
 @pytest.mark.parametrize(
-    ("settings", "reported", "phase", "stretch", "step"),
+    ("settings", "evaluated_after", "phase", "chunk", "step"),
     [
         (("encoder.loss=binary",), None, HeadPhase, 0, 3),
         (("encoder.fine_tune_learning_rate=1e-30",), None, HeadPhase, 3, 2),
@@ -177,29 +182,29 @@ def test_a_training_that_goes_on_ends_as_if_it_had_not_been_cut_off(
 )
 def test_other_trainings_go_on_too(
     base: Path, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    settings: tuple[str, ...], reported: int | None, phase: type, stretch: int, step: int,
+    settings: tuple[str, ...], evaluated_after: int | None, phase: type, chunk: int, step: int,
 ) -> None:  # fmt: skip
     config = tiny_config(base, "encoder.head_epochs=2", "encoder.chunk_epochs=2", *settings)
-    course = TrainingSchedule(log.impressions, CHUNKS, reported)
+    schedule = TrainingSchedule(log.impressions, CHUNKS, evaluated_after)
 
     def run() -> TrainedEncoder:
-        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+        return train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path))
 
-    cut_off(run, monkeypatch, phase, stretch, step)
-    expected = train_encoder(log, course, config)
+    cut_off(run, monkeypatch, phase, chunk, step)
+    expected = train_encoder(log, schedule, config)
     assert_same(run(), expected, item_texts(log.catalog, "{title}"))
 
 
 def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
     log: Log,
-    course: TrainingSchedule,
+    schedule: TrainingSchedule,
     config: Config,
     whole: TrainedEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> TrainedEncoder:
-        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+        return train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path))
 
     def half(tensors: object, path: Path, metadata: object) -> None:
         path.write_bytes(b"half")
@@ -207,26 +212,26 @@ def test_a_training_may_be_cut_off_again_and_a_checkpoint_half_written(
 
     cut_off(run, monkeypatch, HeadPhase, 0, 3)
     cut_off(run, monkeypatch, FineTunePhase, 2, 2)
-    before = (tmp_path / "checkpoint" / PLACE).read_bytes()
+    before = (tmp_path / "checkpoint" / CHECKPOINT_FILE).read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save_file", half)
         with pytest.raises(Killed):
             run()
-    assert (tmp_path / "checkpoint" / PLACE).read_bytes() == before
+    assert (tmp_path / "checkpoint" / CHECKPOINT_FILE).read_bytes() == before
     cut_off(run, monkeypatch, FineTunePhase, 2, 5)
     assert_same(run(), whole, item_texts(log.catalog, "{title}"))
 
 
 def test_a_training_whose_steps_are_all_done_learns_nothing_more(
     log: Log,
-    course: TrainingSchedule,
+    schedule: TrainingSchedule,
     config: Config,
     whole: TrainedEncoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def run() -> TrainedEncoder:
-        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
+        return train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path, minutes=60))
 
     run()
     monkeypatch.delattr(HeadPhase, "backward")
@@ -235,23 +240,23 @@ def test_a_training_whose_steps_are_all_done_learns_nothing_more(
 
 
 def test_checkpoints_stand_after_every_step_and_else_as_often_as_asked(
-    log: Log, course: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, schedule: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = []
-    monkeypatch.setattr(Checkpoints, "save", lambda self, kept, *states: saved.append(kept.facts["done"]))
-    train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
+    monkeypatch.setattr(Checkpoints, "save", lambda self, state, *rest: saved.append(state["progress"]["done"]))
+    train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path, minutes=60))
     assert saved == [1, 2, 4, 5, 7, 8]  # head, held out; after each state that is set aside the layers, then the part
     saved.clear()
     only = config.model_copy(update={"encoder": config.encoder.model_copy(update={"fine_tune_every": 0})})
-    train_encoder(log, course, only, checkpoints=checkpoints(tmp_path, minutes=60))
+    train_encoder(log, schedule, only, checkpoints=checkpoints(tmp_path, minutes=60))
     assert saved == [1, 2, 3, 5, 7]  # the layers after the head
 
 
-@pytest.mark.parametrize("damaged", [PLACE, "state-0.safetensors"])
+@pytest.mark.parametrize("damaged", [CHECKPOINT_FILE, "state-0.safetensors"])
 @pytest.mark.parametrize("size", [5, 2000, -1])
 def test_a_truncated_checkpoint_is_refused_by_name(
     log: Log,
-    course: TrainingSchedule,
+    schedule: TrainingSchedule,
     config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -259,20 +264,32 @@ def test_a_truncated_checkpoint_is_refused_by_name(
     size: int,
 ) -> None:
     def run() -> TrainedEncoder:
-        return train_encoder(log, course, config, checkpoints=checkpoints(tmp_path))
+        return train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path))
 
     cut_off(run, monkeypatch, FineTunePhase, 2, 3)
     path = tmp_path / "checkpoint" / damaged
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ModelError, match=rf"checkpoint '.*{damaged}' cannot be read: .*train anew without --resume"):
+    with pytest.raises(
+        ModelError, match=rf"checkpoint '.*{damaged}' cannot be read: .*run `recsys train` again without --resume"
+    ):
         run()
 
 
+def test_a_checkpoint_of_another_format_is_refused_with_the_command_to_run(
+    log: Log, schedule: TrainingSchedule, config: Config, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    save_file({}, folder / CHECKPOINT_FILE, metadata={"format": "1", "facts": "{}"})
+    with pytest.raises(ModelError, match=r"expected format 2, got '1', .*; run `recsys train` again without --resume"):
+        train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path))
+
+
 def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
-    log: Log, course: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log: Log, schedule: TrainingSchedule, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(other: Config) -> TrainedEncoder:
-        return train_encoder(log, course, other, checkpoints=checkpoints(tmp_path))
+        return train_encoder(log, schedule, other, checkpoints=checkpoints(tmp_path))
 
     cut_off(lambda: run(config), monkeypatch, FineTunePhase, 2, 3)
     settings = config.encoder
@@ -285,7 +302,7 @@ def test_a_checkpoint_of_another_base_model_or_shape_is_refused(
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
-    log: Log, course: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
+    log: Log, schedule: TrainingSchedule, config: Config, whole: TrainedEncoder, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     def full(tensors: object, path: Path, metadata: object) -> None:
@@ -294,8 +311,9 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
 
     monkeypatch.setattr(checkpoint, "save_file", full)
     with caplog.at_level(logging.WARNING):
-        found = train_encoder(log, course, config, checkpoints=checkpoints(tmp_path, minutes=60))
-    assert "no checkpoint could be written, training goes on without: [Errno 28] No space left" in caplog.text
+        found = train_encoder(log, schedule, config, checkpoints=checkpoints(tmp_path, minutes=60))
+    assert "no checkpoint could be written, training goes on without: output '" in caplog.text
+    assert "cannot be written: No space left on device" in caplog.text
     assert sorted(path.name for path in (tmp_path / "checkpoint").iterdir()) == [
         "state-0.safetensors", "state-1.safetensors",
     ]  # fmt: skip
@@ -304,18 +322,21 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(
 
 def test_steps_of_half_the_size_taken_together_have_the_gradient_of_the_whole(log: Log) -> None:
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
-    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
-    examples = make_examples(lists)
+    impressions = make_text_impressions(log, log.impressions, texts, history_length=5, delay=0)
+    examples = make_examples(impressions)
     torch.manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(len(texts.distinct), 16), dim=1)
     heads = [Head(16), Head(16)]
     heads[1].load_state_dict(heads[0].state_dict())
     for head, size, accumulate in zip(heads, (64, 32), (1, 2), strict=True):
-        phase = HeadPhase(head, vectors, examples, lists, batch_size=size, negatives=20, loss="listwise")
-        schedule = Schedule(1, gradient_clip=1e9, average=0.0, accumulate=accumulate, patience=1)
-        fitting = TrainingLoop(phase, parameter_groups([(head, 1e-3)], 0.0), schedule, np.random.default_rng(0))
-        fitting.learn(TrainingChunk(np.arange(100, 164), np.arange(0), 0.0), 1)
-    whole, halves = ({name: one.grad for name, one in trained(head).items()} for head in heads)
+        settings = EncoderConfig(
+            head_batch_size=size, warmup_updates=1, gradient_clip=1e9, ema_decay=0.0, weight_decay=0.0,
+            accumulate=accumulate,
+        )  # fmt: skip
+        phase = HeadPhase(head, vectors, examples, impressions, settings)
+        loop = TrainingLoop(phase, [(head, 1e-3)], settings, np.random.default_rng(0))
+        loop.learn(TrainingChunk.of_all(np.arange(100, 164)), 1)
+    whole, halves = ({name: one.grad for name, one in trainable_parameters(head).items()} for head in heads)
     assert sum(float(grad.abs().sum()) for grad in whole.values() if grad is not None) > 0.1
     for name, grad in whole.items():
         assert (grad is None) == (halves[name] is None)

@@ -115,7 +115,7 @@ def test_loaded_vectors_are_those_of_the_texts_and_end_where_the_text_is_cut(sit
     encoder = versions.load(MODEL).unit.encoder
     texts = described(site)
     assert (encoder.table.find(texts) >= 0).all()
-    made = encoder.map_vectors(encoder.tower.encode(texts))
+    made = encoder.project(encoder.tower.encode(texts))
     assert np.abs(made - encoder.encode_texts(texts)).max() < 1e-5
     long = next(text for text in texts if len(text) > MAX_TOKENS)
     some = [long, long[: MAX_TOKENS - 2], long[: MAX_TOKENS - 2] + "完全不同的结尾", long[:20]]
@@ -149,7 +149,7 @@ def test_online_scores_equal_the_evaluations_and_a_mark_of_direction_changes_non
         events_into(state, past / "impressions.parquet")
         events_into(state, past / "events.parquet")
         service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
-        service.rebuild(moment)
+        service.online.refresh(moment)
         client = TestClient(create_app(service))
         request = {"user_id": user, "candidates": candidates.index.tolist(), "timestamp": moment}
         items = client.post("/v1/rank", json=request).json()["items"]

@@ -281,7 +281,7 @@ def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite
     settings = ["--set", f"encoder.base_model={trained.base}", "--set", "encoder.head_epochs=100000", "--set",
                 "encoder.patience=100000"]  # fmt: skip
     with Warm("-m", "pipelines.cli", "train", str(trained.data), *settings, cwd=tmp_path) as training:
-        while "\nencoder head, epoch 2" not in training.stderr():
+        while "\nencoder head: epoch 2/" not in training.stderr():
             assert training.poll() is None, training.stderr()
             time.sleep(0.1)
         training.send_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ from features.history import Histories, clicked_before, clicks_by_user, historie
 from features.log import Log, Requests
 from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import IncomingEvent
+from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
 from features.tables.data_settings import DataSettings
@@ -25,12 +26,15 @@ from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
+from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
-from recsys.serving.service import RankService, stored_tables
+from recsys.serving.service import RankService
 
-SETTINGS = TableSettings(origin=0, period=10 * MINUTE, user_items=50, neighbours=10, shrinkage=0.0, factors=2)
+SETTINGS = TableSettings(
+    first_build=0, build_interval=10 * MINUTE, user_items=50, neighbours=10, shrinkage=0.0, factors=2
+)
 TEXTS = np.array([[1, 0], [0, 1], [0, 1], [np.nan, np.nan]], np.float32)
 
 
@@ -83,10 +87,10 @@ class Fixed:
     def __init__(self, tables: CollaborativeSnapshot) -> None:
         self._tables = tables
 
-    def edges(self, moments: np.ndarray) -> np.ndarray:
-        return np.zeros(len(moments), np.int64)
+    def build_times(self, times: np.ndarray) -> np.ndarray:
+        return np.zeros(len(times), np.int64)
 
-    def tables(self, edge: int) -> CollaborativeSnapshot:
+    def snapshot(self, as_of: int) -> CollaborativeSnapshot:
         return self._tables
 
 
@@ -194,8 +198,8 @@ def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: On
     log = site.log
     state.add_events(events_of(log, 0, len(log.events)))
     moment = int(np.quantile(log.events.time, 0.7))
-    with state.snapshot() as (snapshot, meta):
-        ids, found = clicked_online(snapshot, state.counting(meta), moment, length=3)
+    with state.snapshot() as view:
+        ids, found = clicked_online(view, moment, length=3)
     expected = LogIndex(log).clicked_before(moment, length=3)
     rows = [expected.row(user).tolist() for user in range(len(log.users)) if len(expected.row(user))]
     assert list(ids) == sorted(ids)
@@ -207,7 +211,7 @@ def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_las
     site: SmallSite, state: OnlineState
 ) -> None:
     unit, log = site.unit, site.log
-    service = RankService(unit, state, ranker="r/1", encoder="e/1")
+    online = OnlineModel.of_unit(unit, state, cached_texts=1000)
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
     expected = OfflineScorer(unit, index, texts, threads=2).matrix(requests)
@@ -217,55 +221,61 @@ def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_las
         due = int(np.searchsorted(log.events.time, requests.time[i]))
         state.add_events(events_of(log, applied, due))
         applied = due
-        made += service.rebuild(int(requests.time[i])) is not None
+        made += online.refresh(int(requests.time[i])) is not None
         rows = slice(requests.offsets[i], requests.offsets[i + 1])
         ids = log.catalog.ids[requests.item[rows]]
         user = None if requests.user[i] < 0 else log.users[requests.user[i]]
-        body = {"user_id": user, "candidates": ids.tolist(), "timestamp": int(requests.time[i])}
-        reader = service._reader(RankRequest.model_validate(body))
-        tables = service._read_tables(reader)
-        found = unit.matrix(reader, service._texts.read(reader.catalog)[1], tables)
+        time = int(requests.time[i])
+        with state.snapshot() as view:
+            found = online.matrix(view, OnlineReader(view, user, time, ids.tolist(), now=time)).values
         assert found[:, chosen].tobytes() == expected[rows][:, chosen].tobytes()
     assert made > 2
     assert np.nanmax(expected[:, chosen[1]]) > 0
-    stored = stored_tables(unit, state)
-    assert stored is not None
-    assert len(stored.edges()) == 2
+    assert len(build_times(online, state)) == 2
+
+
+def build_times(online: OnlineModel, state: OnlineState) -> tuple[int, ...]:
+    """When the snapshots that the store holds for a model were built."""
+    assert online.snapshots is not None
+    with state.snapshot() as view:
+        return online.snapshots.build_times(view.values)
 
 
 def test_a_store_without_tables_answers_and_counts_it(site: SmallSite, state: OnlineState) -> None:
     service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
     service.rank(RankRequest.model_validate({"user_id": "u", "candidates": ["a", "b"], "history": ["a"]}))
     assert b"recsys_without_tables_total 1.0" in service.telemetry.exposition()
-    stored = stored_tables(site.unit, state)
+    stored = service.online.snapshots
     assert stored is not None
-    assert stored.read(np.array(["a"], object), np.zeros(1, np.int32), 10**15).edge == NO_TIME
+    with state.snapshot() as view:
+        assert stored.read(view.values, np.array(["a"], object), np.zeros(1, np.int32), 10**15).as_of == NO_TIME
 
 
 def test_tables_are_made_again_where_older_clicks_have_come(site: SmallSite, state: OnlineState) -> None:
-    service, log = RankService(site.unit, state, ranker="r/1", encoder="e/1"), site.log
+    online, log = OnlineModel.of_unit(site.unit, state, cached_texts=1000), site.log
     half = len(log.events) // 2
     moment = int(log.events.time[-1]) + 1
     state.add_events(events_of(log, half, len(log.events)))
-    first = service.rebuild(moment)
+    first = online.refresh(moment)
     state.add_events(events_of(log, 0, half))
     assert first is not None
-    assert service.rebuild(moment) is None
-    again = service.rebuild(moment, anew=True)
+    assert online.refresh(moment) is None
+    again = online.refresh(moment, rebuild=True)
     assert again is not None
-    assert (again.edge, again.users > 0) == (first.edge, True)
+    assert (again.as_of, again.users > 0) == (first.as_of, True)
     assert again.items >= first.items
 
 
 def test_tables_of_another_encoder_are_not_read(site: SmallSite, state: OnlineState) -> None:
-    service, log = RankService(site.unit, state, ranker="r/1", encoder="e/1"), site.log
+    online, log = OnlineModel.of_unit(site.unit, state, cached_texts=1000), site.log
     state.add_events(events_of(log, 0, len(log.events)))
-    made, own, settings = service.rebuild(), stored_tables(site.unit, state), site.unit.settings.collaborative
-    assert made is not None
-    assert own is not None
+    built, settings = online.refresh(), site.unit.settings.collaborative
+    assert built is not None
     assert settings is not None
-    assert own.edges() == (made.edge,)
-    assert OnlineSnapshots(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim).edges() == ()
+    assert build_times(online, state) == (built.as_of,)
+    other = OnlineSnapshots(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim)
+    with state.snapshot() as view:
+        assert other.build_times(view.values) == ()
 
 
 def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) -> None:
@@ -275,10 +285,19 @@ def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) 
     for edge, tables in ((10, early), (20, late)):
         stored.save(edge, names.tolist(), tables)
     for moment, edge, similar in ((9, NO_TIME, None), (19, 10, 1), (20, 20, 2)):
-        read = stored.read(names, np.array([0], np.int32), moment)
-        assert read.edge == edge
-        assert [item for item in range(4) if similarity(read.made, 0, item)] == ([] if similar is None else [similar])
+        with state.store.read() as snapshot:
+            read = stored.read(snapshot, names, np.array([0], np.int32), moment)
+        assert read.as_of == edge
+        assert [item for item in range(4) if similarity(read.built, 0, item)] == ([] if similar is None else [similar])
     stored.save(30, names.tolist(), early)
-    assert stored.edges() == (20, 30)
     with state.store.read() as snapshot:
-        assert len(list(snapshot.between(b"n", b"n\xff"))) == 1 + 2 * 2 * len(names)
+        assert stored.build_times(snapshot) == (20, 30)
+        assert len(list(snapshot.scan(b"n", b"n\xff"))) == 1 + 2 * 2 * len(names)
+
+
+def test_settings_of_older_versions_name_the_same_snapshots() -> None:
+    older = {"origin": 5, "period": 10, "user_items": 50, "neighbours": 10, "shrinkage": 0.0, "factors": 2}
+    read = TableSettings.model_validate(older)
+    assert (read.first_build, read.build_interval) == (5, 10)
+    assert read.model_dump(by_alias=True) == older
+    assert TableSettings.model_validate(read.model_dump()) == read

@@ -101,7 +101,7 @@ def test_a_command_gives_blas_one_thread_and_leaves_torch_its_own(home: Path, fi
 
 
 def test_threads_that_the_environment_names_are_kept(home: Path) -> None:
-    code = "import os, sys; from pipelines.blas import one_blas_thread; one_blas_thread(); print(dict(os.environ))"
+    code = "import os, sys; from pipelines.process import one_blas_thread; one_blas_thread(); print(dict(os.environ))"
     kept = "import json, os; " + code.replace("print(dict(os.environ))", "print(json.dumps(dict(os.environ)))")
     environment = last_line(kept, home=home, OPENBLAS_NUM_THREADS="3", MKL_NUM_THREADS="4")
     assert (environment["OPENBLAS_NUM_THREADS"], environment["BLIS_NUM_THREADS"]) == ("3", "1")  # type: ignore[call-overload]

@@ -12,14 +12,14 @@ from fastapi.testclient import TestClient
 from small_unit import SmallSite, small_site
 from trained_site import TrainedSite
 
-import recsys.encoder.tower as tower_module
+import recsys.encoder.dtype as dtype_module
 from features.online.state import OnlineState
+from features.online.text_vectors import read_vectors
 from pipelines.load import events_into, load_items_into
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
-from recsys.encoder.tower import Dtype
 from recsys.online.open_state import open_state
-from recsys.online.vector_store import StoredVectors
 from recsys.ranker.model import Unit
 from recsys.registry import tracking, versions
 from recsys.registry.golden_requests import golden_rows, golden_texts
@@ -37,7 +37,7 @@ class Machine:
     patch: pytest.MonkeyPatch
 
     def has_bfloat16(self, there: bool) -> None:
-        self.patch.setattr(tower_module, "has_bfloat16", lambda device: there)
+        self.patch.setattr(dtype_module, "has_bfloat16", lambda device: there)
 
 
 @pytest.fixture
@@ -84,7 +84,8 @@ class Served:
 
     def stored(self, dtype: Dtype, text: str) -> bool:
         """Whether the store has a vector of the text that was made in a dtype."""
-        vectors = StoredVectors(self.state.store).vectors(self.unit.encoder.fingerprint, dtype, [text_hash(text)])
+        with self.state.snapshot() as view:
+            vectors = read_vectors(view.values, self.unit.encoder.fingerprint, dtype, [text_hash(text)])
         return vectors[0] is not None
 
 

@@ -10,7 +10,7 @@ from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
-from recsys.encoder.text_fields import concat_fields, lines_of
+from recsys.encoder.text_fields import concat_fields, split_fields
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.encoder.training.upper_layers import TrainableLayers
@@ -49,7 +49,7 @@ def test_every_line_of_a_template_names_a_column() -> None:
 
 
 def test_a_missing_line_is_the_first_that_is_there() -> None:
-    lines = lines_of([*TEXTS, "\n", "a\nb\nc"], 2)
+    lines = split_fields([*TEXTS, "\n", "a\nb\nc"], 2)
     shown = [[lines.distinct[line] for line in row] for row in lines.of_text]
     assert shown == [
         ["moon", "the old launch"],
@@ -82,7 +82,7 @@ def test_a_fresh_head_takes_the_mean_and_a_trained_one_reads_which_line_says_wha
 
 
 def test_the_upper_layers_give_the_vectors_of_the_whole_and_every_line_its_gradient(encoder: Encoder) -> None:
-    lines = lines_of(TEXTS, 2)
+    lines = split_fields(TEXTS, 2)
     tower = encoder.tower.copy()
     upper = TrainableLayers(tower, tower.tokenise(lines.distinct), lines.of_text, 1)
     expected = concat_fields(encoder.tower.encode(lines.distinct), lines.of_text)

@@ -1,5 +1,6 @@
 """An encoder as files: what is written is what is read, nothing is pickled, and what is altered is noticed."""
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -15,14 +16,16 @@ from tiny_encoder import catalog_of, save_tiny_bert, tiny_config, tiny_tokenizer
 from transformers import T5Config, T5Model
 from transformers.utils import logging as hf_logging
 
+import recsys.encoder.dtype as dtype_module
 import recsys.encoder.tower as tower_module
 from recsys.encoder.base_model import builtin_folder, check_sha256, load_base_model
+from recsys.encoder.dtype import has_bfloat16, has_int8, resolve_dtype
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, item_vectors, load_encoder, load_tower
+from recsys.encoder.model import Encoder, EncoderSettings, encoding_device, load_encoder, load_tower
 from recsys.encoder.openvino import OpenVinoEncoder
 from recsys.encoder.scoring import score_candidates
-from recsys.encoder.text import tokenise
-from recsys.encoder.tower import encoding_batches, has_bfloat16, has_int8, length_batches, resolve_dtype
+from recsys.encoder.text import item_texts, tokenise
+from recsys.encoder.token_batches import encoding_batches, length_batches
 from recsys.encoder.training.train import base_encoder
 from recsys.encoder.vector_table import empty_table, load_table
 from recsys.errors import ModelError
@@ -83,6 +86,30 @@ def test_nothing_is_pickled(base: Path, tmp_path: Path) -> None:
             json.loads(path.read_text(encoding="utf-8"))
         else:
             load_file(path)
+
+
+FORMAT_2 = Path(__file__).parent / "fixtures" / "encoder_format_2"
+"""An encoder of format 2 as the first release that wrote it did."""
+
+
+def test_an_encoder_of_an_earlier_release_is_read_to_the_last_bit() -> None:
+    encoder = load_encoder(FORMAT_2)
+    vectors = encoder.encode_texts(["the new goal", "moon"])
+    first = [-0.022849082946777344, -0.22560882568359375, -0.3463706970214844, 0.6947841644287109]
+    assert vectors[0, :4].tolist() == first
+    assert encoder.encode_texts(["bread"])[0, :2] == pytest.approx([-0.05925559997, -0.37085628509], abs=1e-5)
+    # a candidate with its vector in the table: the score has the same bits everywhere
+    assert score_candidates(encoder.weights, vectors, vectors)[:, 0].tolist() == [
+        -3.8604726791381836, -3.4151885509490967,
+    ]  # fmt: skip
+
+
+def test_an_encoder_of_another_format_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
+    shutil.copytree(FORMAT_2, tmp_path / "encoder")
+    path = tmp_path / "encoder" / "encoder.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"format": 2', '"format": 1'), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"expected format 2, got 1, .*; train it again with `recsys train`"):
+        load_encoder(tmp_path / "encoder")
 
 
 def test_an_encoder_is_never_written_over_another(base: Path, tmp_path: Path) -> None:
@@ -152,7 +179,8 @@ def test_a_table_keeps_its_vectors_when_texts_are_added() -> None:
 
 
 def test_items_without_text_and_the_undescribed_item_have_no_vector(base: Path) -> None:
-    found = item_vectors(make_encoder(base), catalog_of(["moon", "", "goal"], ["", "", "the old match"]))
+    texts = item_texts(catalog_of(["moon", "", "goal"], ["", "", "the old match"]), "{title}. {description}")
+    found = make_encoder(base).encode_texts(texts)
     assert np.isnan(found[:, 0]).tolist() == [False, True, False, True]
     assert found.dtype == np.float32
 
@@ -192,7 +220,7 @@ def test_batches_hold_texts_of_similar_length_within_the_budget() -> None:
 
 def with_bfloat16(monkeypatch: pytest.MonkeyPatch, *, there: bool) -> None:
     """Stand in for a machine with or without bfloat16; where it is missing here, it is emulated."""
-    monkeypatch.setattr(tower_module, "has_bfloat16", lambda device: there)
+    monkeypatch.setattr(dtype_module, "has_bfloat16", lambda device: there)
 
 
 def test_bfloat16_is_close_to_float32(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +234,7 @@ def test_bfloat16_is_close_to_float32(base: Path, monkeypatch: pytest.MonkeyPatc
 def test_auto_is_recorded_as_what_the_machine_computes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for vnni in (True, False):
-        monkeypatch.setattr(tower_module, "has_int8", lambda device, there=vnni: there)
+        monkeypatch.setattr(dtype_module, "has_int8", lambda device, there=vnni: there)
         for there in (True, False):
             with_bfloat16(monkeypatch, there=there)
             found.append(make_encoder(base, dtype="auto").settings.dtype)
@@ -332,7 +360,7 @@ def test_a_training_of_a_transformer_that_cannot_be_compiled_records_what_encode
 
 
 @pytest.mark.parametrize(
-    ("package", "said"),
+    ("package", "message"),
     [
         (True, r"int8: expected a CPU that multiplies int8 matrices \(AVX-512 VNNI\), got one without"),
         (
@@ -341,10 +369,13 @@ def test_a_training_of_a_transformer_that_cannot_be_compiled_records_what_encode
         ),
     ],
 )
-def test_int8_is_refused_where_it_cannot_be_had(package: bool, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tower_module, "_has_openvino", lambda: package)
+def test_int8_is_refused_where_it_cannot_be_had(package: bool, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not package:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+    elif importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs openvino")
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         resolve_dtype("int8", torch.device("cpu"))
 
 

@@ -55,7 +55,7 @@ def test_recency_is_counted_from_the_latest_item() -> None:
 
 
 def test_what_resembles_the_candidate_counts_more() -> None:
-    head = replace(untrained_head(2), resemblance=np.array(np.log(3), np.float32))
+    head = replace(untrained_head(2), similarity_weight=np.array(np.log(3), np.float32))
     found = score_candidates(head, np.eye(2, dtype=np.float32), np.array([[1, 0], [0.6, 0.8]], np.float32))
     shares = np.exp(np.log(3) * np.array([0.6, 0.8]))
     assert found[:, 0] == pytest.approx([0.75, shares @ [0.6, 0.8] / shares.sum()])

@@ -16,8 +16,9 @@ from features.log import Categorical
 from recsys.encoder.base_model import load_base_model
 from recsys.encoder.model import Encoder, EncoderSettings, load_tower
 from recsys.encoder.text import Template, clean_text, item_texts, text_hash, tokenise
-from recsys.encoder.training.data import read_material
+from recsys.encoder.training.data import read_training_data
 from recsys.encoder.training.examples import collect_texts
+from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder
 from recsys.errors import ConfigError
 from recsys.ranker.matrix import encode_queries
@@ -179,6 +180,6 @@ def test_a_base_model_that_does_not_read_the_language_is_told(
     log = topic_log(n_impressions=20)
     log = replace(log, catalog=catalog_of([f"{title} {i % 2}" if said else title for i in range(len(log.catalog))]))
     tower = base_encoder(config.encoder).tower
-    material = read_material(log, log.impressions, (), config, tower)
-    assert (material.counts.tokens_unknown > 0) is said
+    data = read_training_data(log, TrainingSchedule(log.impressions), config, tower)
+    assert (data.counts.tokens_unknown > 0) is said
     assert ("unknown to base model" in caplog.text) is said

@@ -1,6 +1,7 @@
 """Training: a planted signal is learnt, only the older impressions teach, frozen layers stay, seeds decide."""
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,15 +29,23 @@ from transformers import (
 from features.arrays import Int64
 from features.history import clicks_by_user, histories
 from features.log import Log
+from recsys.config import EncoderConfig
+from recsys.encoder.dtype import has_int8
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder, item_vectors
+from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
-from recsys.encoder.text import item_texts, tokenise
+from recsys.encoder.text import Tokens, item_texts, tokenise
 from recsys.encoder.text_fields import concat_fields
-from recsys.encoder.tower import has_int8
+from recsys.encoder.token_batches import pad_batch
 from recsys.encoder.training.batches import Loss
 from recsys.encoder.training.early_stopping import EpochRecord
-from recsys.encoder.training.examples import ListSet, collect_texts, make_examples, make_lists, split_by_time
+from recsys.encoder.training.examples import (
+    TextImpressions,
+    collect_texts,
+    make_examples,
+    make_text_impressions,
+    split_by_time,
+)
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
 from recsys.encoder.training.layer_cache import FrozenLayerCache
@@ -68,7 +77,9 @@ def trained(base: Path, log: Log) -> TrainedEncoder:
 def ndcg(encoder: Encoder, log: Log) -> float:
     requests = log.impressions.requests
     past = histories(clicks_by_user(log.events, len(log.users)), requests, length=50)
-    scores = text_features(encoder.weights, item_vectors(encoder, log.catalog), requests, past)[:, 0]
+    scores = text_features(
+        encoder.weights, encoder.encode_texts(item_texts(log.catalog, encoder.settings.template)), requests, past
+    )[:, 0]
     return list_metrics(scores, log.impressions.label, requests.offsets).means()["ndcg_at_10"]
 
 
@@ -91,7 +102,7 @@ def test_a_text_of_the_training_has_the_vector_that_a_new_text_gets(base: Path, 
     settings = (f"encoder.dtype={dtype}", "encoder.fine_tune_epochs=4", f"encoder.fine_tune_every={every}")
     trained = train_encoder(log, TrainingSchedule(log.impressions, (400, 600), 1), tiny_config(base, *settings))
     assert trained.full.fingerprint != trained.head.fingerprint
-    for encoder in (trained.frozen, trained.head, trained.full, trained.live):
+    for encoder in (trained.frozen, trained.head, trained.full, trained.served):
         texts = [text for text in item_texts(log.catalog, encoder.settings.template) if text]
         assert min(encoder.table.find(texts)) >= 0
         anew = Encoder(encoder.settings, encoder.tower, encoder.head).encode_texts(texts)
@@ -105,7 +116,7 @@ def test_the_records_tell_each_phase_and_the_best_weights_are_kept(trained: Trai
         assert records[0].epoch == 0
         assert all(np.isfinite(record.loss) and record.learning_rate > 0 for record in records[1:])
         best = max(record.validation_ndcg for record in records)
-        assert [record for record in records if record.kept][-1].validation_ndcg == best
+        assert [record for record in records if record.is_best][-1].validation_ndcg == best
     phases = [record.phase for record in trained.records]
     first_fine_tuned = trained.records[phases.index("fine_tune")].validation_ndcg
     assert first_fine_tuned == max(r.validation_ndcg for r in trained.records if r.phase == "head")
@@ -148,7 +159,7 @@ def test_the_validation_part_teaches_nothing(base: Path, log: Log) -> None:
 def test_layers_that_never_validate_better_go_on_from_the_weights_they_had(base: Path, log: Log) -> None:
     still = ("encoder.fine_tune_learning_rate=1e-30", "encoder.chunk_epochs=0", "encoder.weight_decay=0")
     found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base, *still))
-    assert [record.kept for record in found.records if record.phase == "fine_tune"] == [True, False, False]
+    assert [record.is_best for record in found.records if record.phase == "fine_tune"] == [True, False, False]
     before, after = (encoder.tower.transformer.state_dict() for encoder in (found.head, found.full))
     for name in before:
         torch.testing.assert_close(before[name], after[name], rtol=1e-6, atol=1e-7)
@@ -165,19 +176,19 @@ def test_layers_that_validate_no_better_and_learn_no_more_leave_the_head_alone(b
 def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_head_alone(
     base: Path, log: Log, monkeypatch: pytest.MonkeyPatch, pays: bool
 ) -> None:
-    def ndcg(self: EncoderTrainer, lists: ListSet) -> float:
-        return 0.6 if pays and self.upper is not None else 0.5
+    def ndcg(self: EncoderTrainer, impressions: TextImpressions) -> float:
+        return 0.6 if pays and self.layers is not None else 0.5
 
     learnt = []
     learn, train_layers = EncoderTrainer.learn, EncoderTrainer.train_layers
 
-    def learning(self: EncoderTrainer, stretch: TrainingChunk) -> float:
-        learnt.append((len(stretch.new), "head" if self.upper is None else "full"))
-        return learn(self, stretch)
+    def learning(self: EncoderTrainer, chunk: TrainingChunk) -> float:
+        learnt.append((len(chunk.new), "head" if self.layers is None else "full"))
+        return learn(self, chunk)
 
-    def training(self: EncoderTrainer, stretch: TrainingChunk) -> None:
-        learnt.append((len(stretch.with_history().new), "layers"))
-        train_layers(self, stretch)
+    def training(self: EncoderTrainer, chunk: TrainingChunk) -> None:
+        learnt.append((len(chunk.with_history().new), "layers"))
+        train_layers(self, chunk)
 
     monkeypatch.setattr(EncoderTrainer, "ndcg", ndcg)
     monkeypatch.setattr(EncoderTrainer, "learn", learning)
@@ -198,16 +209,33 @@ def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_h
 def test_each_distinct_text_is_run_through_the_frozen_layers_once(
     base: Path, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = []
-    compute = FrozenLayerCache._compute
+    rows: list[int] = []
 
-    def counted(self: FrozenLayerCache, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def counted(tokens: Tokens, index: Int64, pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         rows.extend(index.tolist())
-        return compute(self, index)
+        return pad_batch(tokens, index, pad_id, device)
 
-    monkeypatch.setattr(FrozenLayerCache, "_compute", counted)
+    monkeypatch.setattr("recsys.encoder.training.layer_cache.pad_batch", counted)
     found = train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base))
     assert sorted(rows) == list(range(found.counts.texts)) == list(range(105))
+
+
+def test_log_lines_name_what_is_trained_and_how_far_it_is(
+    base: Path, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        config = tiny_config(base, "encoder.head_epochs=2", "encoder.fine_tune_every=0")
+        train_encoder(log, TrainingSchedule(log.impressions, (200, 300)), config)
+    lines = [re.sub(r"\b(0\.|1\.|\d+ s)\d*", "", line) for line in caplog.messages]
+    begun = [line.split(",")[0] for line in lines if "nDCG@10" in line]
+    assert begun == [
+        "encoder head: before training", "encoder head: epoch 1/2", "encoder head: epoch 2/2",
+        "encoder upper layers: before training", "encoder upper layers: epoch 1/2", "encoder upper layers: epoch 2/2",
+        "encoder progressive training: chunk 1/2", "encoder progressive training: chunk 2/2",
+    ]  # fmt: skip
+    assert not any("nan" in line for line in lines)
+    left = r"epoch 1/2, loss \d\.\d{4}, validation nDCG@10 \d\.\d{4}, \d+ s, about \d+ s left$"
+    assert re.search(left, caplog.messages[2])
 
 
 def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
@@ -221,22 +249,22 @@ def test_too_few_clicked_items_with_text_leave_the_base_model_and_say_so(
     assert found.reason in caplog.text
     assert found.full is found.head is found.frozen
     assert found.counts.items_without_text == 3
-    vectors = item_vectors(found.full, log.catalog)
+    vectors = found.full.encode_texts(item_texts(log.catalog, found.full.settings.template))
     assert np.isnan(vectors[-4:]).all()
     assert np.linalg.norm(vectors[:-4], axis=1) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_progress_is_told_at_every_validation_and_an_interrupt_goes_through(base: Path, log: Log) -> None:
-    told: list[EpochRecord] = []
+    records: list[EpochRecord] = []
 
     def stop(record: EpochRecord) -> None:
-        told.append(record)
+        records.append(record)
         if record.epoch == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train_encoder(log, TrainingSchedule(log.impressions), tiny_config(base), on_record=stop)
-    assert [record.epoch for record in told] == [0, 1]
+    assert [record.epoch for record in records] == [0, 1]
 
 
 def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
@@ -248,7 +276,7 @@ def test_binary_cross_entropy_learns_too(base: Path, log: Log) -> None:
 def test_negatives_are_unclicked_items_of_the_same_list_drawn_anew() -> None:
     log = topic_log(50)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
-    examples = make_examples(make_lists(log, log.impressions, texts, history_length=5, delay=0))
+    examples = make_examples(make_text_impressions(log, log.impressions, texts, history_length=5, delay=0))
     generator = np.random.default_rng(0)
     draws = [examples.candidates(np.arange(50), 3, generator) for _ in range(2)]
     for drawn in draws:
@@ -268,19 +296,19 @@ def test_negatives_are_unclicked_items_of_the_same_list_drawn_anew() -> None:
 def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layers: bool) -> None:
     log = topic_log(40)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
-    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
+    lists = make_text_impressions(log, log.impressions, texts, history_length=5, delay=0)
     graded = replace(lists, label=lists.label * (1 + np.repeat(np.arange(40) % 2, 6)))
     examples = make_examples(graded, {2: 7.0})
     tower = base_encoder(tiny_config(base).encoder).tower
     tokens = tower.tokenise(texts.distinct)
     torch.manual_seed(0)
     head, vectors = Head(32).to(tower.device), torch.from_numpy(tower.encode_tokens(tokens)).to(tower.device)
-    settings = {"negatives": 5, "loss": loss}
-    phase: HeadPhase | FineTunePhase = HeadPhase(head, vectors, examples, graded, batch_size=40, **settings)
+    settings = EncoderConfig(negatives=5, loss=loss, head_batch_size=40, fine_tune_block_size=len(tokens))
+    phase: HeadPhase | FineTunePhase = HeadPhase(head, vectors, examples, graded, settings)
     if layers:
         upper, every = TrainableLayers(tower, tokens, np.arange(len(tokens))[:, None], 2), np.arange(len(tokens))
         upper.prepare()
-        phase = FineTunePhase(head, upper, vectors, every, examples, graded, block_size=len(tokens), **settings)
+        phase = FineTunePhase(head, upper, vectors, every, examples, graded, settings)
 
     def loss_of(rows: Int64) -> float:
         generator = np.random.default_rng(0)
@@ -296,7 +324,7 @@ def test_a_click_counts_by_the_weight_of_its_label(base: Path, loss: Loss, layer
 def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
     log = topic_log(60)
     texts = collect_texts(item_texts(log.catalog, "{title}"), None)
-    lists = make_lists(log, log.impressions, texts, history_length=5, delay=0)
+    lists = make_text_impressions(log, log.impressions, texts, history_length=5, delay=0)
     fewer = replace(lists, candidates=np.where(np.arange(360) % 6 > np.arange(360) // 90, lists.candidates, -1))
     examples = make_examples(replace(fewer, label=lists.label * (1 + np.arange(360) // 6 % 2)), {2: 7.0})
     tower = base_encoder(tiny_config(base).encoder).tower
@@ -305,11 +333,11 @@ def test_lists_teach_the_layers_the_same_some_at_once(base: Path, loss: Loss, mo
     upper = TrainableLayers(tower, tokens, every[:, None], 2)
     found = []
     for at_once in (7, 1000):
-        monkeypatch.setattr("recsys.encoder.training.fine_tune_phase._LISTS_AT_ONCE", at_once)
+        monkeypatch.setattr("recsys.encoder.training.fine_tune_phase.EXAMPLES_AT_ONCE", at_once)
         torch.manual_seed(0)
         head, vectors = Head(32).to(tower.device), torch.from_numpy(upper.prepare()).to(tower.device)
-        settings = {"block_size": len(tokens), "negatives": 5, "loss": loss}
-        phase = FineTunePhase(head, upper, vectors, every, examples, lists, **settings)
+        settings = EncoderConfig(fine_tune_block_size=len(tokens), negatives=5, loss=loss)
+        phase = FineTunePhase(head, upper, vectors, every, examples, lists, settings)
         (step,) = phase.steps(np.arange(len(examples)), np.random.default_rng(0))
         upper.trained.zero_grad()
         value = phase.backward(step, np.random.default_rng(0))
@@ -365,7 +393,7 @@ def test_the_two_parts_of_a_transformer_compute_what_the_whole_does(
     torch.manual_seed(0)
     model = kind(config).eval()
     split = split_transformer(model, n_upper)
-    assert split is not None
+    assert split.lower is not None
     ids, mask = torch.randint(5, 50, (3, 7)), torch.ones(3, 7, dtype=torch.long)
     mask[1, 4:] = 0
     with torch.no_grad():
@@ -388,22 +416,22 @@ def test_a_model_whose_layers_cannot_be_told_apart_is_trained_whole_with_a_warni
         TrainingSchedule(log.impressions),
         tiny_config(tmp_path, "encoder.head_epochs=0", "encoder.fine_tune_epochs=1"),
     )
-    assert "layers of AlbertModel cannot be told apart" in caplog.text
+    assert "the layers of AlbertModel cannot be separated" in caplog.text
     assert found.trained
 
 
 def test_activations_beyond_the_budget_are_computed_again_and_large_ones_lie_on_disk(base: Path) -> None:
     config = BertConfig(vocab_size=50, **SIZES)
     torch.manual_seed(0)
-    lower = split_transformer(BertModel(config).eval(), 1)
+    lower = split_transformer(BertModel(config).eval(), 1).lower
     assert lower is not None
     tokens = tokenise(tiny_tokenizer(), ["goal match", "bread", "orbit moon probe"], 16)
     found = []
-    for memory, disk, kept in ((10**6, 0, 3), (0, 10**6, 3), (7 * 32 * 4, 0, 2), (0, 0, 0)):
-        part = FrozenLayerCache(lower.lower, tokens, 0, "float32", memory_bytes=memory, disk_bytes=disk)
-        assert part.kept == kept
+    for memory, disk, stored in ((10**6, 0, 3), (0, 10**6, 3), (7 * 32 * 4, 0, 2), (0, 0, 0)):
+        part = FrozenLayerCache(lower, tokens, 0, "float32", memory_bytes=memory, disk_bytes=disk)
+        assert part.n_stored == stored
         part.fill()
-        hidden, mask = part.padded(np.array([2, 0]))
+        hidden, mask = part.get_padded(np.array([2, 0]))
         assert mask.tolist() == [[1] * 5 + [0] * 3, [1] * 4 + [0] * 4]
         found.append(hidden[mask.bool()])
     for other in found[1:]:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from small_logs import read_online
 
 from features.definitions.aggregates import CLICK, ITEM, Count, Last
 from features.online.events import IncomingEvent
-from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -109,7 +109,7 @@ def test_the_online_store_counts_a_spelling_as_its_type(tmp_path: Path) -> None:
     kinds = ("View", "LIKE", " like ", "click", "x" * 70)
     rejected = state.add_events([IncomingEvent("u", "a", place * SECOND, kind) for place, kind in enumerate(kinds)])
     assert [(one.index, one.code) for one in rejected] == [(4, "bad_event_type")]
-    reader = OnlineReader(state, "u", None, ["a"], now=60 * SECOND)
+    reader = read_online(state, "u", None, ["a"], now=60 * SECOND)
     assert [reader.count(read).tolist() for read in reads] == [[2], [2]]
     OnlineState.open(store, StoreSettings(reads=reads, data=DataSettings(positive_event_types=(" like",))))
     store.close()

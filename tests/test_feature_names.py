@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from small_logs import read_online
 
 from features.definitions.aggregates import ITEM, USER, Key, category_of, of_category, user_of_category
 from features.definitions.builtin import catalogue, required_aggregates
@@ -18,17 +19,16 @@ from features.errors import InputError
 from features.log import Log
 from features.matrix.columns import feature_matrix, shown_names
 from features.offline.reader import LogIndex
-from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.tables.items import CatalogColumns
 from features.tables.load import ReadOptions, load_log, read_table_rows
-from pipelines.chain import open_training_context
 from pipelines.cli import cli
 from pipelines.online_rows import read_events, read_items
 from recsys.config import load_config
 from recsys.ranker.features import check_features
+from recsys.training.context import open_training_context
 
 ODD = (
     "Brand",
@@ -134,7 +134,7 @@ def matrices(folder: Path, column: str) -> tuple[np.ndarray, np.ndarray]:
         state.add_items(list(read_items(checked)))
     for checked in read_table_rows(folder / "events.csv", "events"):
         state.add_events(read_events(checked))
-    online = OnlineReader(state, "u", (NOON + 10) * 1_000_000, list("abcdef"), now=0)
+    online = read_online(state, "u", (NOON + 10) * 1_000_000, list("abcdef"), now=0)
     found = feature_matrix(features, offline)[1], feature_matrix(features, online)[1]
     store.close()
     return found

@@ -90,10 +90,10 @@ def test_a_store_of_format_1_answers_as_it_did(tmp_path: Path) -> None:
     expected = json.loads((FORMAT_1 / "store_answers.json").read_text())
     settings = version_settings()
     rows = []
-    with open_state(str(store_of_format_1(tmp_path)), settings, create=False) as state:
-        assert state.settings.data == DATA
+    with open_state(str(store_of_format_1(tmp_path)), settings, create=False) as state, state.snapshot() as view:
+        assert view.settings.data == DATA
         for user in expected["users"]:
-            reader = OnlineReader(state, user, expected["at"], expected["items"], now=expected["at"])
+            reader = OnlineReader(view, user, expected["at"], expected["items"], now=expected["at"])
             names, matrix = feature_matrix(settings.features(), reader)
             rows.append(matrix)
     assert list(names) == expected["features"]

@@ -48,8 +48,8 @@ def test_the_written_scores_have_every_kind_of_column() -> None:
 def test_neighbours_and_audiences_are_made_with_the_same_bits(golden: Golden) -> None:
     collaborative = golden.settings.collaborative
     assert collaborative is not None
-    stored = golden.source.made
-    made = OfflineSnapshots(golden.index, golden.texts.vectors, collaborative).tables(golden.source.edge)
+    stored = golden.source.built
+    made = OfflineSnapshots(golden.index, golden.texts.vectors, collaborative).snapshot(golden.source.as_of)
     assert np.array_equal(made.neighbours.item, stored.neighbours.item)
     assert np.array_equal(bits(made.neighbours.similarity), bits(stored.neighbours.similarity))
     assert np.array_equal(made.audience, stored.audience, equal_nan=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_logs import read_online
 from small_unit import SmallSite, small_site
 
 from features.arrays import NO_TIME
@@ -17,7 +18,6 @@ from features.errors import InputError, StoreError
 from features.log import Requests
 from features.offline.reader import LogIndex
 from features.online.keys import user_key
-from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.open import open_store
 from features.tables.encodings import FileOptions
@@ -58,8 +58,9 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     events_into(state, site.data / "events.parquet")
     service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
     log, users = site.log, np.arange(-1, 20, dtype=np.int32)
-    moment = state.newest() + HOUR
-    service.rebuild(moment)
+    with state.snapshot() as view:
+        moment = view.meta.latest_event_time + HOUR
+    service.online.refresh(moment)
     candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
     requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))
@@ -173,13 +174,13 @@ def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: O
     with pytest.raises(InputError, match=r"1 rows can be used.*--encoding gb18030"):
         load_items_into(state, site.unit, table)
     load_items_into(state, site.unit, table, files=FileOptions("gbk"))
-    with state.snapshot() as (snapshot, meta):
-        assert state.items(snapshot, meta, ["x"])["x"].title == "科技新闻"
+    with state.snapshot() as view:
+        assert view.items(["x"])["x"].title == "科技新闻"
 
 
 def clicks(state: OnlineState, item_id: str) -> int:
     """How often an item was clicked."""
-    reader = OnlineReader(state, "u1", None, [item_id], now=1_800_000_000_000_000)
+    reader = read_online(state, "u1", None, [item_id], now=1_800_000_000_000_000)
     return int(reader.count(Count(CLICK, ITEM))[0])
 
 
@@ -188,7 +189,7 @@ def test_clicked_rows_of_lists_are_clicks_and_repeats_are_accepted(state: Online
     rows = [{**shown, "item_id": item_id, "clicked": clicked} for item_id, clicked in (("a", 0), ("b", 1), ("b", 0))]
     report = events_into(state, write(tmp_path / "impressions.csv", rows))
     assert (report.rows, report.accepted, report.rejected) == (3, 3, {})
-    reader = OnlineReader(state, "u1", None, ["a", "b"], now=1_700_000_100_000_000)
+    reader = read_online(state, "u1", None, ["a", "b"], now=1_700_000_100_000_000)
     assert reader.count(Count(CLICK, ITEM)).tolist() == [0, 1]
     assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1, 1]
 
@@ -211,8 +212,8 @@ def test_the_last_row_of_an_item_counts(
     report = load_items_into(state, site.unit, table)
     assert (report.accepted, report.changed, report.repeats, report.rejected) == (2, 1, 1, {"bad_item_id": 1})
     assert "1 rows repeat an id; the last row of each counts" in report.lines()
-    with state.snapshot() as (snapshot, meta):
-        assert state.items(snapshot, meta, ["a"])["a"].title == "Two"
+    with state.snapshot() as view:
+        assert view.items(["a"])["a"].title == "Two"
 
 
 def test_a_date_that_is_none_never_costs_its_item_and_is_said(
@@ -224,8 +225,8 @@ def test_a_date_that_is_none_never_costs_its_item_and_is_said(
     assert report.warnings == (
         "items.published_at: 1 cells are no date and count as missing, the first in row 1 of items.csv: '0000-00-00'",
     )
-    with state.snapshot() as (snapshot, meta):
-        found = state.items(snapshot, meta, ["a", "b"])
+    with state.snapshot() as view:
+        found = view.items(["a", "b"])
     assert [found[name].published_at for name in "ab"] == [NO_TIME, 1_577_836_800_000_000]
 
 
@@ -241,7 +242,7 @@ def test_a_load_says_which_types_seem_no_clicks_and_which_ids_are_words_for_noth
         "events.user_id: 3 of 3 rows (100%) hold a word for nothing ('nan')",
         "1 events of type 'dislike' count as clicks",
     ]
-    reader = OnlineReader(state, None, None, ["a"], now=1_700_000_100_000_000)
+    reader = read_online(state, None, None, ["a"], now=1_700_000_100_000_000)
     assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
 
 
@@ -256,8 +257,8 @@ def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable
     table = write(tmp_path / "users.csv", [{"user_id": user, "country": country} for user, country in rows])
     report = users_into(state, table)
     assert (report.rejected, report.repeats) == ({"missing_value": 1}, 1)
-    with state.snapshot() as (snapshot, _):
-        assert json.loads(snapshot.get_many([user_key("u1")])[0] or b"") == {"country": "NZ"}
+    with state.snapshot() as view:
+        assert json.loads(view.values.get_many([user_key("u1")])[0] or b"") == {"country": "NZ"}
     with pytest.raises(StoreError, match="load-items"):
         load_users(table, new_place())
 

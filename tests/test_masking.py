@@ -6,16 +6,16 @@ import torch
 from tiny_encoder import TOPICS, tiny_tokenizer
 
 from recsys.encoder.pretraining.masking import Masking, make_masking
-from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens
+from recsys.encoder.pretraining.reduced_vocabulary import used_tokens
 from recsys.encoder.text import tokenise
-from recsys.encoder.tower import pad_batch
+from recsys.encoder.token_batches import pad_batch
 
 
 def masking_of(texts: list[str]) -> tuple[Masking, np.ndarray]:
     tokenizer = tiny_tokenizer()
     tokens = tokenise(tokenizer, texts, 16)
     ids, _ = pad_batch(tokens, np.arange(len(tokens)), 0, torch.device("cpu"))
-    return make_masking(tokenizer, occurring_tokens(tokenizer, tokens)), ids.numpy()
+    return make_masking(tokenizer, used_tokens(tokenizer, tokens)), ids.numpy()
 
 
 def test_special_tokens_are_never_hidden_and_no_other_place_counts() -> None:
@@ -24,7 +24,7 @@ def test_special_tokens_are_never_hidden_and_no_other_place_counts() -> None:
     hidden = np.zeros(ids.shape, bool)
     for _ in range(500):
         masked = masking.apply(ids, 0.3, generator)
-        assert np.array_equal(masking.occurring.words[masked.targets], ids.ravel()[masked.positions])
+        assert np.array_equal(masking.used.words[masked.targets], ids.ravel()[masked.positions])
         untouched = np.ones(ids.size, bool)
         untouched[masked.positions] = False
         assert np.array_equal(masked.ids.ravel()[untouched], ids.ravel()[untouched])
@@ -42,7 +42,7 @@ def test_of_the_words_15_percent_are_hidden_and_of_those_80_10_10() -> None:
     assert (read == 4).mean() == pytest.approx(0.8, abs=0.02)
     assert (read == was).mean() == pytest.approx(0.1 + 0.1 / 15, abs=0.02)
     others = read[(read != 4) & (read != was)]
-    assert set(others) == set(masking.occurring.words)
+    assert set(others) == set(masking.used.words)
 
 
 def test_the_parts_of_a_word_are_hidden_together() -> None:

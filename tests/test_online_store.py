@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from offline_values import offline_values
-from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, undated
+from small_logs import MINUTE, Happening, Shown, happenings, lists, make_log, make_requests, read_online, undated
 
 from features.arrays import NO_TIME, Float32
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, USER, USER_ITEM, Aggregate, Count, days, hours
@@ -30,7 +30,6 @@ from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import Impression, IncomingEvent
 from features.online.items import StoredItem
-from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -118,7 +117,7 @@ def online_matrix(state: OnlineState, shown: Sequence[Shown], features: Sequence
     parts = []
     for one in shown:
         candidates = [item_name(item) for item in one.items]
-        reader = OnlineReader(state, name_of(one.user), one.minute * MINUTE, candidates, now=0)
+        reader = read_online(state, name_of(one.user), one.minute * MINUTE, candidates, now=0)
         parts.append(feature_matrix(features, reader)[1])
     return np.concatenate(parts)
 
@@ -262,7 +261,7 @@ def _same_user(one: Happening, place: int, shown: list[tuple[Shown, tuple[int, .
 
 
 def counted(state: OnlineState, user: str | None, item: str, minute: int, read: Count) -> int:
-    reader = OnlineReader(state, user, minute * MINUTE, [item], now=0)
+    reader = read_online(state, user, minute * MINUTE, [item], now=0)
     return int(reader.count(read)[0])
 
 
@@ -286,20 +285,20 @@ def test_a_time_before_the_newest_event_is_refused_and_none_is_after_everything(
     with fresh_state(settings_for()) as state:
         state.add_events([IncomingEvent("u0", "a", 5 * MINUTE)])
         with pytest.raises(TimeOrderError, match=r"expected 1970-01-01T00:05:00.*or later.*got 1970-01-01T00:04"):
-            OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0)
-        assert OnlineReader(state, "u0", 4 * MINUTE, ["a"], now=0, skew=MINUTE).time == 5 * MINUTE + 1
+            read_online(state, "u0", 4 * MINUTE, ["a"], now=0)
+        assert read_online(state, "u0", 4 * MINUTE, ["a"], now=0, skew=MINUTE).time == 5 * MINUTE + 1
         with pytest.raises(TimeOrderError):
-            OnlineReader(state, "u0", 4 * MINUTE - 1, ["a"], now=0, skew=MINUTE)
+            read_online(state, "u0", 4 * MINUTE - 1, ["a"], now=0, skew=MINUTE)
         with pytest.raises(InputError, match="timestamp: expected fewer than"):
-            OnlineReader(state, "u0", 2**60, ["a"], now=0)
-        assert OnlineReader(state, "u0", None, ["a"], now=0).count(ITEM_CLICKS).tolist() == [1]
-        assert OnlineReader(state, "u0", None, ["a"], now=9 * MINUTE).time == 9 * MINUTE
+            read_online(state, "u0", 2**60, ["a"], now=0)
+        assert read_online(state, "u0", None, ["a"], now=0).count(ITEM_CLICKS).tolist() == [1]
+        assert read_online(state, "u0", None, ["a"], now=9 * MINUTE).time == 9 * MINUTE
 
 
-def test_advancing_counts_what_waits_and_refuses_earlier_reads(fresh_state: FreshState) -> None:
+def test_an_event_makes_older_ones_visible_and_refuses_earlier_reads(fresh_state: FreshState) -> None:
     with fresh_state(settings_for(delay=hours(1))) as state:
         state.add_events([IncomingEvent("u0", "a", 0)])
-        state.advance(200 * MINUTE)
+        state.add_events([IncomingEvent("u1", "b", 200 * MINUTE)])
         assert counted(state, "u0", "a", 200, ITEM_CLICKS) == 1
         with pytest.raises(TimeOrderError):
             counted(state, "u0", "a", 199, ITEM_CLICKS)
@@ -339,7 +338,7 @@ def test_unknown_users_and_items_are_answered_and_items_in_the_request_win(fresh
             "a": StoredItem("a", "handed in"),
             "new": StoredItem("new", "inline", categories={"brand": ("acme",)}),
         }
-        reader = OnlineReader(state, "stranger", MINUTE, ["new", "a", "nothing"], now=0, inline=inline)
+        reader = read_online(state, "stranger", MINUTE, ["new", "a", "nothing"], now=0, inline=inline)
         titles = [reader.catalog.title[code] for code in reader.requests.item]
         assert titles == ["inline", "handed in", ""]
         assert reader.count(Count(CLICK, ("brand",))).tolist() == [1, 0, 0]
@@ -382,7 +381,7 @@ def test_two_states_on_one_store_see_each_others_events(new_place: Callable[[], 
     for minute in range(1, 4):
         second.add_events([IncomingEvent("u0", "a", minute * MINUTE)])
         second.add_items([StoredItem("a", f"title {minute}")])
-        reader = OnlineReader(first, "u0", None, ["a"], now=0)
+        reader = read_online(first, "u0", None, ["a"], now=0)
         assert (reader.count(ITEM_CLICKS)[0], reader.catalog.title[0]) == (minute, f"title {minute}")
     store.close()
 
@@ -412,7 +411,7 @@ def test_what_was_acknowledged_survives_a_kill(new_place: Callable[[], str]) -> 
         os.kill(writer.pid, signal.SIGKILL)
         acknowledged += [int(line) for line in writer.stdout]
     state = OnlineState.open(open_store(place, create=False))
-    kept = OnlineReader(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER))[0]
+    kept = read_online(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER))[0]
     assert kept - len(acknowledged) in (0, 1)
     assert kept >= 20
     state.store.close()
@@ -429,7 +428,7 @@ def test_a_full_disk_is_a_clear_error_and_what_was_acknowledged_stays(tmp_path: 
     assert "nothing of this change was kept" in done.stderr
     acknowledged = len(done.stdout.splitlines())
     state = OnlineState.open(LmdbStore(tmp_path))
-    assert OnlineReader(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER)).tolist() == [acknowledged]
+    assert read_online(state, "u0", None, ["i0"], now=0).count(Count(CLICK, USER)).tolist() == [acknowledged]
     state.store.close()
 
 
@@ -467,6 +466,6 @@ def test_replay_of_real_lists_equals_the_offline_matrix(fresh_state: FreshState,
                 assert state.add_events(ready[sent:until]) == []
                 sent = until
             candidates = log.catalog.ids[requests.item[requests.offsets[place] : requests.offsets[place + 1]]]
-            reader = OnlineReader(state, users[requests.user[place]], time, list(candidates), now=0)
+            reader = read_online(state, users[requests.user[place]], time, list(candidates), now=0)
             found.append(feature_matrix(features, reader)[1])
     assert np.concatenate(found).tobytes() == expected.tobytes()

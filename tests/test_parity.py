@@ -66,7 +66,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     titles = pq.read_table(data / "items.parquet").column("title").to_pylist()
     own = home / "own.py"
     own.write_text(OWN_FEATURES)
-    config = load_config(None, (*tiny_settings(base), "encoder.chunks=2", f"features.file={own}"))
+    config = load_config(None, (*tiny_settings(base), "encoder.progressive_chunks=2", f"features.file={own}"))
     small_encoder(base, sorted({word.lower() for title in titles for word in title.split()}), config)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -120,7 +120,7 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
             due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))
             apply_events(client, log, applied, due)
             applied = max(applied, due)
-            service.rebuild(int(requests.time[i]))
+            service.online.refresh(int(requests.time[i]))
             worst = max(worst, difference(client, office, i))
     assert worst < TOLERANCE
 

@@ -27,11 +27,14 @@ from transformers import (
 
 from features.arrays import Float32
 from recsys.config import PretrainingConfig, load_config
+from recsys.encoder.base_model import BaseModel
 from recsys.encoder.pretraining.masking import Masked, Masking
-from recsys.encoder.pretraining.pretrain import PretrainingRecord, pretrain
-from recsys.encoder.pretraining.reduced_vocabulary import occurring_tokens, small_embeddings
+from recsys.encoder.pretraining.pretrain import pretrain
+from recsys.encoder.pretraining.reduced_vocabulary import reduced_embeddings, used_tokens
 from recsys.encoder.text import tokenise
-from recsys.encoder.tower import TextTower, length_batches, pad_batch
+from recsys.encoder.token_batches import length_batches, pad_batch
+from recsys.encoder.tower import TextTower
+from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import ModelError
@@ -83,9 +86,9 @@ def entropy(texts: list[str]) -> float:
 def test_hidden_words_are_guessed_from_their_context(tower: TextTower) -> None:
     records = pretrain(tower, CYCLES, MASKED, seed=0)
     assert entropy(CYCLES) == pytest.approx(np.log(15), abs=0.01)
-    assert records[0].validation_loss == pytest.approx(np.log(15), abs=0.6)
+    assert records[0].metrics["loss"] == pytest.approx(np.log(15), abs=0.6)
     # the topic alone leaves 5 words: log(5) is 1.61, log(15) is 2.71
-    assert min(record.validation_loss for record in records) < np.log(7)
+    assert min(record.metrics["loss"] for record in records) < np.log(7)
     assert records[-1].loss < np.log(7)
 
 
@@ -126,8 +129,8 @@ def test_contrastive_training_spreads_texts_and_lets_their_views_find_each_other
     after = measured(tower)
     assert after[0] < before[0] - 0.5
     assert after[1] > before[1] + 0.05
-    assert records[-1].validation_loss < records[0].validation_loss
-    assert records[-1].validation_accuracy >= records[0].validation_accuracy
+    assert records[-1].metrics["loss"] < records[0].metrics["loss"]
+    assert records[-1].metrics["accuracy"] >= records[0].metrics["accuracy"]
 
 
 def test_the_two_views_of_a_text_differ_by_dropout_in_training(
@@ -232,7 +235,7 @@ def test_afterwards_the_tower_is_frozen_and_encodes_the_same_twice(tower: TextTo
 def test_an_interrupt_leaves_a_whole_frozen_tower(tower: TextTower) -> None:
     before = weights(tower)
 
-    def stop(record: PretrainingRecord) -> None:
+    def stop(record: EpochRecord) -> None:
         if record.epoch == 1:
             raise KeyboardInterrupt
 
@@ -251,13 +254,13 @@ def test_it_is_off_by_default_and_then_changes_nothing(tower: TextTower) -> None
 
 
 def test_the_records_tell_each_phase_in_order(tower: TextTower) -> None:
-    told: list[PretrainingRecord] = []
+    told: list[EpochRecord] = []
     records = pretrain(tower, CYCLES, BOTH, seed=0, on_record=told.append)
     assert tuple(told) == records
     assert [(record.phase, record.epoch) for record in records] == [
         ("masked", 0), ("masked", 1), ("masked", 2), ("contrastive", 0), ("contrastive", 1), ("contrastive", 2),
     ]  # fmt: skip
-    assert all(record.validation_loss > 0 and 0 <= record.validation_accuracy <= 1 for record in records)
+    assert all(record.metrics["loss"] > 0 and 0 <= record.metrics["accuracy"] <= 1 for record in records)
 
 
 def test_a_text_given_twice_or_empty_changes_nothing(base: Path) -> None:
@@ -297,7 +300,9 @@ def test_a_transformer_without_dropout_is_refused_before_anything_is_trained(tow
 
 
 def test_texts_of_which_no_word_is_known_are_refused(tower: TextTower) -> None:
-    longer = TextTower(tower.transformer, tower.tokenizer, limit=64, max_tokens=64, pooling="mean", dtype="float32")
+    longer = TextTower(
+        BaseModel(tower.transformer, tower.tokenizer, 64), max_tokens=64, pooling="mean", dtype="float32"
+    )
     with pytest.raises(ModelError, match="knows no word of the texts"):
         pretrain(longer, ["ж " * length for length in range(1, 60)], BOTH, seed=0)
 
@@ -317,14 +322,14 @@ MODELS: list[tuple[type[PreTrainedModel], PretrainedConfig]] = [
 def test_other_encoders_are_pretrained_too(kind: type[PreTrainedModel], config: PretrainedConfig) -> None:
     torch.manual_seed(0)
     model = kind(config).eval().requires_grad_(requires_grad=False)
-    tower = TextTower(model, tiny_tokenizer(), limit=64, max_tokens=16, pooling="mean", dtype="float32")
+    tower = TextTower(BaseModel(model, tiny_tokenizer(), 64), max_tokens=16, pooling="mean", dtype="float32")
     records = pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=24, masked_learning_rate=1e-3), seed=0)
     losses = [record.loss for record in records if record.phase == "masked"]
     assert losses[-1] < losses[1] - 0.1
 
 
 @pytest.mark.parametrize(("kind", "config"), MODELS, ids=[kind.__name__ for kind, _ in MODELS])
-def test_with_the_embeddings_of_the_occurring_tokens_alone_it_computes_the_same(
+def test_with_the_embeddings_of_the_used_tokens_alone_it_computes_the_same(
     kind: type[PreTrainedModel], config: PretrainedConfig
 ) -> None:
     torch.manual_seed(0)
@@ -334,10 +339,10 @@ def test_with_the_embeddings_of_the_occurring_tokens_alone_it_computes_the_same(
     ids, mask = pad_batch(tokens, np.array([0, 3, 40]), 0, torch.device("cpu"))
     with torch.no_grad():
         whole = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        with small_embeddings(model, occurring_tokens(tokenizer, tokens)) as small:
+        with reduced_embeddings(model, used_tokens(tokenizer, tokens)) as reduced:
             assert torch.equal(model(input_ids=ids, attention_mask=mask).last_hidden_state, whole)
-            assert len(small.words) == 15
-            small.words.add_(1)
+            assert len(reduced.words) == 15
+            reduced.words.add_(1)
         again = model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert not torch.equal(again, whole)
 

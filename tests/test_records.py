@@ -6,22 +6,23 @@ from hypothesis import strategies as st
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, ITEM, Count, Last, hours
-from features.online.counter_records import NEVER_FIRST, CounterLayout, Records, tables_for
-from features.online.delayed_changes import delta_arrays
-from features.online.keys import Change
+from features.online.counter_deltas import CounterDelta, delta_arrays
+from features.online.counter_records import NEVER_FIRST, CounterLayout, Records, counter_layouts
 
 CELL = hours(1) // 24
-TABLE = tables_for((Count(CLICK, ITEM, hours(1)), Count(CLICK, ITEM), Last(CLICK, ITEM)))[0]
-COUNTED = np.array([[True], [False]])
+LAYOUT = counter_layouts((Count(CLICK, ITEM, hours(1)), Count(CLICK, ITEM), Last(CLICK, ITEM)))[0]
+COUNTED = np.array([[True], [False], [True], [False]])
+TIMED = np.array([True, True, False, False])
+"""Event types: clicks and others, then the same without a time."""
 
 
-def records_of(batches: list[list[tuple[int, int, bool]]], table: CounterLayout = TABLE) -> Records:
-    """One record after batches of (kind, time, dated)."""
-    records = table.decode([None])
+def records_of(batches: list[list[tuple[int, int, bool]]], layout: CounterLayout = LAYOUT) -> Records:
+    """One record after batches of (event type, time, whether the time is known)."""
+    records = layout.decode([None])
     for batch in batches:
-        records = table.decode(table.encode(records))
-        rows = [(0, Change(time, kind, None, "a"), 1, dated) for kind, time, dated in batch]
-        table.add(records, delta_arrays(rows), COUNTED)
+        records = layout.decode(layout.encode(records))
+        rows = [(0, CounterDelta(time, kind if timed else kind + 2, None, "a"), 1) for kind, time, timed in batch]
+        layout.add(records, delta_arrays(rows), COUNTED, TIMED)
     return records
 
 
@@ -29,8 +30,8 @@ def test_an_event_25_cells_late_does_not_count_as_one_of_the_newest_cell() -> No
     old, new = (0, 0, True), (0, 25 * CELL, True)
     for batches in ([[old], [new]], [[new], [old]], [[new, old]]):
         records = records_of(batches)
-        assert TABLE.window_counts(records, 25 * CELL + 1).tolist() == [[1]]
-        assert TABLE.total(records, CLICK).tolist() == [2]
+        assert LAYOUT.window_counts(records, 25 * CELL + 1).tolist() == [[1]]
+        assert LAYOUT.total(records, CLICK).tolist() == [2]
 
 
 arrivals = st.lists(st.tuples(st.integers(0, 1), st.integers(-60 * CELL, 60 * CELL), st.booleans()), max_size=30)
@@ -43,21 +44,21 @@ def test_a_record_equals_a_plain_loop_in_any_order(
 ) -> None:
     events = [event for batch in batches for event in batch]
     moment = max([time for _, time, _ in events], default=0) + 1 + later
-    clicks = [(time, dated) for kind, time, dated in events if kind == 0]
-    inside = [time for time, dated in clicks if dated and time // CELL >= moment // CELL - 24]
+    clicks = [(time, timed) for kind, time, timed in events if kind == 0]
+    inside = [time for time, timed in clicks if timed and time // CELL >= moment // CELL - 24]
     random.shuffle(events)  # type: ignore[attr-defined]
     for records in (records_of(batches), records_of([[event] for event in events])):
-        assert TABLE.window_counts(records, moment).tolist() == [[len(inside)]]
-        assert TABLE.total(records, CLICK).tolist() == [len(clicks)]
-        dated_times = [time for time, dated in clicks if dated]
-        assert TABLE.last(records, CLICK).tolist() == [max(dated_times, default=NO_TIME)]
-        assert TABLE.first(records, CLICK).tolist() == [min(dated_times, default=NEVER_FIRST)]
+        assert LAYOUT.window_counts(records, moment).tolist() == [[len(inside)]]
+        assert LAYOUT.total(records, CLICK).tolist() == [len(clicks)]
+        timed_times = [time for time, timed in clicks if timed]
+        assert records["last"][:, 0].tolist() == [max(timed_times, default=NO_TIME)]
+        assert records["first"][:, 0].tolist() == [min(timed_times, default=NEVER_FIRST)]
 
 
 @settings(deadline=None)
 @given(arrivals, arrivals)
-def test_merged_records_are_those_of_all_their_events(
+def test_summed_records_are_those_of_all_their_events(
     left: list[tuple[int, int, bool]], right: list[tuple[int, int, bool]]
 ) -> None:
-    merged = TABLE.merged(np.concatenate([records_of([left]), records_of([right])]))
-    assert merged.tobytes() == records_of([left + right]).tobytes()
+    together = LAYOUT.sum_records(np.concatenate([records_of([left]), records_of([right])]))
+    assert together.tobytes() == records_of([left + right]).tobytes()

@@ -11,14 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from struct import Struct
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from redis_server import RedisServer, redis_running
+from small_logs import read_online
 
 pytest.importorskip("redis", reason="the package redis is not installed: pip install '.[redis]'")
 
@@ -26,12 +28,11 @@ from features.definitions.builtin import catalogue, required_aggregates
 from features.errors import StoreError
 from features.online.events import IncomingEvent
 from features.online.items import StoredItem
-from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.base import Transaction
 from features.stores.open import open_store
-from features.stores.redis_client import address_of
+from features.stores.redis_client import Command, RedisClient, address_of
 from features.stores.redis_store import RedisStore
 
 NUMBER = Struct("<q")
@@ -53,6 +54,20 @@ def added(change: Transaction, amount: int) -> None:
     change.put_many((key, NUMBER.pack(value + amount)) for key, value in zip(KEYS, old, strict=True))
 
 
+def answer(place: str, *command: object) -> Any:
+    """The server's answer to one command."""
+    client = RedisClient(address_of(place))
+    try:
+        return client.try_calls([command])[0]
+    finally:
+        client.close()
+
+
+def server_key(place: str, part: str) -> str:
+    """One of the server's keys of a store, as `features.stores.redis_scripts` lists them."""
+    return f"{{{address_of(place).prefix}}}:{part}"
+
+
 def total(store: RedisStore) -> int:
     with store.read() as snapshot:
         values = set(snapshot.get_many(KEYS))
@@ -65,7 +80,7 @@ import sys, time
 from test_redis_store import KEYS, add, added
 from features.stores.redis_store import RedisStore
 what, place, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = RedisStore(place, lease=1.0)
+store = RedisStore(place, lock_ttl=1.0)
 def dawdle(change):
     added(change, 1000)
     print("half done", flush=True)
@@ -110,7 +125,7 @@ def test_a_reader_beside_writers_never_sees_half_a_change(place: str) -> None:
                 with store.read() as snapshot:
                     first = [value is not None for key in KEYS for value in snapshot.get_many([key])]
                     second = [value is not None for value in snapshot.get_many([b"h" + key[1:] for key in KEYS])]
-                    ranges = [len(list(snapshot.between(kind, kind + b"\xff"))) for kind in (b"h", b"i")]
+                    ranges = [len(list(snapshot.scan(kind, kind + b"\xff"))) for kind in (b"h", b"i")]
                 assert (first, second) in (([True] * 50, [False] * 50), ([False] * 50, [True] * 50))
                 assert ranges == [50 * second[0], 50 * first[0]]
                 seen += 1
@@ -122,35 +137,38 @@ def test_the_first_read_of_a_snapshot_decides_its_version_even_while_another_wri
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(RedisStore(place)) as store, closing(RedisStore(place)) as other:
-        call = store._link.call
+        call = RedisClient.call
 
-        def call_slowly(*commands: tuple[object, ...]) -> list[object]:
+        def call_slowly(client: RedisClient, *commands: tuple[object, ...]) -> list[object]:
             answers = []
             for command in commands:
-                answers += call(command)
+                answers += call(client, command)
+                monkeypatch.setattr(RedisClient, "call", call)
                 add(other)
+                monkeypatch.setattr(RedisClient, "call", call_slowly)
             return answers
 
-        monkeypatch.setattr(store._link, "call", call_slowly)
+        monkeypatch.setattr(RedisClient, "call", call_slowly)
         with store.read() as snapshot:
             values = [snapshot.get_many([key])[0] for key in KEYS[:5]]
         assert len(set(values)) == 1
 
 
-def test_a_writer_that_is_killed_leaves_nothing_half_done_and_holds_others_up_for_its_lease(place: str) -> None:
+def test_a_writer_that_is_killed_leaves_nothing_half_done_and_delays_others_until_its_lock_expires(
+    place: str,
+) -> None:
     with closing(RedisStore(place)) as store:
         add(store)
         with writer("dawdle", place, 600) as process:
             assert next(lines_of(process)) == "half done\n"
             assert total(store) == 1
             process.kill()
-        (left,) = store._link.try_calls([("PTTL", store._names.lock)])
-        assert left <= 1000  # milliseconds of the lease that the dead writer took
+        assert answer(place, "PTTL", server_key(place, "lock")) <= 1000  # the lock of the dead writer, milliseconds
         add(store)
         assert total(store) == 2
 
 
-def test_a_paused_writer_whose_lease_ended_cannot_write_what_it_made_of_an_old_state(place: str) -> None:
+def test_a_paused_writer_whose_lock_expired_cannot_write_what_it_made_of_an_old_state(place: str) -> None:
     with closing(RedisStore(place)) as store:
         add(store)
         with writer("dawdle", place, 1) as process:
@@ -163,8 +181,13 @@ def test_a_paused_writer_whose_lease_ended_cannot_write_what_it_made_of_an_old_s
         assert total(store) == 1002
 
 
+def lock_for_another(place: str, *, milliseconds: int) -> None:
+    """Give the lock to another writer, who writes nothing."""
+    answer(place, "SET", server_key(place, "lock"), "another", "PX", milliseconds)
+
+
 def test_a_lost_lock_is_enough_to_be_refused(place: str) -> None:
-    with closing(RedisStore(place, lease=0.05)) as store, closing(RedisStore(place)) as other:
+    with closing(RedisStore(place, lock_ttl=0.05)) as store:
         runs = []
 
         def slow(change: Transaction) -> None:
@@ -172,15 +195,14 @@ def test_a_lost_lock_is_enough_to_be_refused(place: str) -> None:
             added(change, 1)
             if len(runs) == 1:
                 time.sleep(0.2)
-                other._acquire(b"another", 10, time.monotonic() + 5)  # has the lock, has written nothing
-                threading.Timer(0.2, other._release, (b"another",)).start()
+                lock_for_another(place, milliseconds=200)
 
         store.update(slow)
         assert (len(runs), total(store)) == (2, 1)
 
 
 def test_a_long_change_keeps_its_lock_as_long_as_it_reads(place: str) -> None:
-    with closing(RedisStore(place, lease=0.3)) as store, closing(RedisStore(place)) as other:
+    with closing(RedisStore(place, lock_ttl=0.3)) as store, closing(RedisStore(place)) as other:
         runs = []
 
         def slow(change: Transaction) -> None:
@@ -198,8 +220,8 @@ def test_a_long_change_keeps_its_lock_as_long_as_it_reads(place: str) -> None:
 
 
 def test_writers_give_up_when_the_lock_is_never_free(place: str) -> None:
-    with closing(RedisStore(place)) as other, closing(RedisStore(place, patience=0.2)) as store:
-        other._acquire(b"another", 10, time.monotonic() + 5)
+    with closing(RedisStore(place, lock_timeout=0.2)) as store:
+        lock_for_another(place, milliseconds=10_000)
         with pytest.raises(StoreError, match=r"expected a turn to write within 0\.2 s, got none"):
             add(store)
 
@@ -229,7 +251,7 @@ def test_a_writer_who_waits_comes_before_one_who_has_just_written(place: str) ->
 
 
 def test_a_snapshot_that_outlives_what_is_kept_of_the_past_is_an_error_and_nothing_piles_up(place: str) -> None:
-    with closing(RedisStore(place, past=0.1)) as store:
+    with closing(RedisStore(place, snapshot_ttl=0.1)) as store:
         add(store)
         with store.read() as snapshot:
             before = snapshot.get_many(KEYS[:1])
@@ -239,17 +261,16 @@ def test_a_snapshot_that_outlives_what_is_kept_of_the_past_is_an_error_and_nothi
             with pytest.raises(StoreError, match="took too long; try again"):
                 snapshot.get_many(KEYS[:1])
             with pytest.raises(StoreError, match="took too long; try again"):
-                list(snapshot.between(b"i", b"i\xff"))
-        prefix = address_of(place).prefix
-        kept = store._link.call(("KEYS", f"{{{prefix}}}:*"))[0]
-        assert sorted(kept) == [f"{{{prefix}}}:{part}".encode() for part in ("index", "values", "version")]
+                list(snapshot.scan(b"i", b"i\xff"))
+        left = answer(place, "KEYS", server_key(place, "*"))
+        assert sorted(left) == [server_key(place, part).encode() for part in ("index", "values", "version")]
 
 
 def test_a_range_of_keys_that_have_no_order_is_refused(place: str) -> None:
     with closing(RedisStore(place)) as store, store.read() as snapshot:
         for start, end in ((b"c", b"c\xff"), (b"i", b"q"), (b"", b"")):
             with pytest.raises(ValueError, match="expected a range within keys that begin with one of"):
-                list(snapshot.between(start, end))
+                list(snapshot.scan(start, end))
 
 
 def test_two_prefixes_on_one_server_are_two_stores(redis_server: RedisServer) -> None:
@@ -316,7 +337,7 @@ def test_a_change_whose_answers_are_all_lost_says_that_it_may_be_there(redis_ser
         with pytest.raises(StoreError, match="kept whole or not at all: send it again, repeats count once"):
             add(store)
         assert total(other) in (0, 1)
-        add(other)  # nobody has to wait for its lease
+        add(other)  # nobody has to wait until its lock expires
 
 
 def test_a_server_that_stops_is_an_error_and_the_store_works_again_when_it_is_back(tmp_path: Path) -> None:
@@ -394,7 +415,7 @@ def test_a_replica_is_read_and_not_written(
 
 def test_keys_of_another_program_are_an_error(place: str) -> None:
     with closing(RedisStore(place)) as store:
-        store._link.call(("SET", f"{{{address_of(place).prefix}}}:values", "mine"))
+        answer(place, "SET", server_key(place, "values"), "mine")
         with pytest.raises(StoreError, match="got others of the same names; choose another"):
             total(store)
 
@@ -421,22 +442,22 @@ def test_a_server_that_may_lose_something_is_told_of(
         assert re.search(warning, caplog.records[0].getMessage())
 
 
-def waits(store: RedisStore) -> int:
+def waits(place: str) -> int:
     """How often the server was asked to answer when all is on its disk."""
-    (commands,) = store._link.try_calls([("INFO", "commandstats")])
-    return int(commands.get("cmdstat_waitaof", {"calls": 0})["calls"])
+    return int(answer(place, "INFO", "commandstats").get("cmdstat_waitaof", {"calls": 0})["calls"])
 
 
 def test_a_server_that_syncs_each_second_is_waited_for_where_it_can_be_and_told_of_where_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with redis_running(tmp_path, "--appendfsync", "everysec") as server, closing(RedisStore(server.place())) as store:
-        assert store.server.durable == (store.server.version >= (7, 2))
+        version = answer(server.address, "INFO")["redis_version"]
+        assert store.server.durable == (tuple(map(int, str(version).split(".")[:2])) >= (7, 2))
         assert ("appendfsync everysec: acknowledged events may be lost" in caplog.text) != store.server.durable
-        before = waits(store)
+        before = waits(server.address)
         add(store)
         add(store)
-        assert waits(store) - before == (2 if store.server.durable else 0)
+        assert waits(server.address) - before == (2 if store.server.durable else 0)
         server.stop(signal.SIGKILL)
         server.start()
         assert total(store) == 2 or not store.server.durable
@@ -512,11 +533,11 @@ def test_every_read_is_one_round_trip(place: str, monkeypatch: pytest.MonkeyPatc
     with closing(RedisStore(place)) as store:
         add(store)
         with store.read() as snapshot:
-            list(snapshot.between(b"i", b"i\xff"))  # the server is sent the script once
-        calls = counted_calls(store, monkeypatch)
+            list(snapshot.scan(b"i", b"i\xff"))  # the server is sent the script once
+        calls = counted_calls(monkeypatch)
         with store.read() as snapshot:
             snapshot.get_many([b"c%d" % number for number in range(5000)])
-            list(snapshot.between(b"i", b"i\xff"))
+            list(snapshot.scan(b"i", b"i\xff"))
             snapshot.get_many([])
         assert len(calls) == 2
 
@@ -532,22 +553,22 @@ def test_what_a_ranking_has_to_know_takes_four_round_trips_however_many_candidat
         state = OnlineState.open(store, wanted)
         state.add_items([StoredItem(item_id, "title", categories={"brand": ("a",)}) for item_id in ids])
         state.add_events([IncomingEvent("u0", item_id, number) for number, item_id in enumerate(ids)])
-        calls = counted_calls(store, monkeypatch)
-        OnlineReader(state, "u0", None, ids, now=0)
+        calls = counted_calls(monkeypatch)
+        read_online(state, "u0", None, ids, now=0)
         first = len(calls) - 1  # the server is sent a script once
-        OnlineReader(state, "u0", None, ids, now=0)
+        read_online(state, "u0", None, ids, now=0)
         assert first <= 5  # one for what waits since the last event
         assert len(calls) - first <= 4
 
 
-def counted_calls(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The round trips that a store makes from now on."""
+def counted_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The round trips to servers from now on."""
     calls: list[int] = []
-    send: Callable[..., list[object]] = store._link.try_calls
+    send = RedisClient.try_calls
 
-    def count(commands: object) -> list[object]:
+    def count(client: RedisClient, commands: Sequence[Command]) -> list[object]:
         calls.append(1)
-        return send(commands)
+        return send(client, commands)
 
-    monkeypatch.setattr(store._link, "try_calls", count)
+    monkeypatch.setattr(RedisClient, "try_calls", count)
     return calls

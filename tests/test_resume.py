@@ -31,30 +31,30 @@ CHILD = """
 import os, signal, sys
 from pipelines import cli
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
-from recsys.encoder.training.progressive import ProgressiveTrainer
-train_layers, backward, at = ProgressiveTrainer._train_layers, FineTunePhase.backward, [0, 0]
-def entering(self, parts):
-    at[:] = parts, 0
-    train_layers(self, parts)
-def taking(self, *arguments):
+from recsys.encoder.training.trainer import EncoderTrainer
+train_layers, backward, at = EncoderTrainer.train_layers, FineTunePhase.backward, [0, 0]
+def entering(self, chunk):
+    at[:] = at[0] + 1, 0
+    train_layers(self, chunk)
+def stepping(self, *arguments):
     at[1] += 1
     if at == [2, 4]:
         os.kill(os.getpid(), signal.SIGKILL)
     return backward(self, *arguments)
-ProgressiveTrainer._train_layers, FineTunePhase.backward = entering, taking
+EncoderTrainer.train_layers, FineTunePhase.backward = entering, stepping
 cli.main()
 """
 """Runs `recsys` until the layers are trained after the second part of the ranker slice: the first of two steps of their
 second update there is done when the system kills it."""
 
 SETTINGS = (
-    "encoder.chunks=3",
+    "encoder.progressive_chunks=3",
     "encoder.accumulate=2",
     "encoder.checkpoint_minutes=0",
     "encoder.fine_tune_epochs=5",
     "encoder.fine_tune_learning_rate=1e-2",
     "encoder.warmup_updates=0",
-    "encoder.average=0.5",
+    "encoder.ema_decay=0.5",
     "ranker.max_trees=20",
     "ranker.min_data_in_leaf=5",
     "evaluation.resamples=100",
@@ -100,7 +100,7 @@ def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     (home / "settings.yaml").write_text(json.dumps(config.model_dump(mode="json")), encoding="utf-8")
     done = run_warm("-c", CHILD, "train", str(data), "--name", "news", "--config", "settings.yaml", cwd=home)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    told = re.search(r"go on with: recsys train (\S+) --resume (\w+)", done.stderr)
+    told = re.search(r"resume with: recsys train (\S+) --resume (\w+)", done.stderr)
     assert told is not None
     assert told[1] == str(data)
     return Killed(home, data, config, told[2])
@@ -162,7 +162,7 @@ def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.Captu
     path.write_bytes(whole[: len(whole) // 2])
     told = error(capsys, str(killed.data), "--resume", killed.run_id)
     assert "place.safetensors' cannot be read: SafetensorError" in told
-    assert told.endswith("train anew without --resume")
+    assert told.endswith("run `recsys train` again without --resume")
     path.write_bytes(whole)
 
 
@@ -170,10 +170,10 @@ def test_a_truncated_checkpoint_is_one_line(killed: Killed, capsys: pytest.Captu
 def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_models(
     killed: Killed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = Checkpoints(CHECKPOINTS / killed.run_id, minutes=0).load()
-    assert place is not None
-    assert place.facts["layers"]["layers"]["place"]["update"] == 1
-    assert place.facts["snapshots"] == 2
+    state = Checkpoints(CHECKPOINTS / killed.run_id, minutes=0).load()
+    assert state is not None
+    assert state["layers"]["layers"]["position"]["update"] == 1
+    assert state["n_snapshots"] == 2
     whole = train(killed.data, killed.config, name="whole")
     assert recsys(str(killed.data), "--resume", killed.run_id) == 0
 
@@ -197,4 +197,4 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
 @pytest.mark.parametrize("given", [("--set", "seed=1"), ("--config", "x.yaml"), ("--name", "recsys")])
 def test_settings_and_name_are_those_of_the_run(given: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert recsys("x", "--resume", "run", *given) == 2
-    assert "goes on with the settings and the name of its run" in capsys.readouterr().err
+    assert "takes the settings and the name of its run" in capsys.readouterr().err

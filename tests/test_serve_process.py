@@ -13,12 +13,12 @@ from threading import Timer
 import httpx
 import pytest
 from redis_server import RedisServer, redis_running
+from small_logs import read_online
 from small_unit import small_site
 from trained_site import MODEL, TrainedSite
 from warm_process import Warm, run_warm
 
 from features.definitions.aggregates import CLICK, USER, Count
-from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.open import open_store
 from pipelines.load import load_items_into
@@ -80,7 +80,7 @@ def batch(number: int) -> list[dict[str, object]]:
 
 def clicks_of_the_user(store: str) -> int:
     with closing(open_store(store, create=False)) as opened:
-        reader = OnlineReader(OnlineState.open(opened), "u1", None, ["any"], now=time.time_ns() // 1000)
+        reader = read_online(OnlineState.open(opened), "u1", None, ["any"], now=time.time_ns() // 1000)
         return int(reader.count(Count(CLICK, USER))[0])
 
 

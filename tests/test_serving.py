@@ -21,13 +21,16 @@ from small_unit import SmallSite, small_site
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
+from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from pipelines.load import load_items_into
 from recsys.config import ServingConfig
 from recsys.online.lru import Lru
+from recsys.online.model import OnlineModel
 from recsys.online.open_state import required_store_settings
 from recsys.serving.app import create_app
+from recsys.serving.request_warnings import RequestWarnings
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
@@ -96,6 +99,41 @@ def test_repeats_count_once_and_the_order_of_candidates_changes_nothing(service:
     assert first["items"] == again["items"]
 
 
+def test_a_ranking_reads_one_snapshot_of_the_store(
+    service: RankService, state: OnlineState, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.writer.add_events([click("u1", ids[3])])
+    service.online.refresh()
+    opened = []
+    open_snapshot = state.store.read
+
+    def counted() -> Any:
+        opened.append(1)
+        return open_snapshot()
+
+    monkeypatch.setattr(state.store, "read", counted)
+    for described in ({"item_id": ids[0], "title": "A new title"}, {"item_id": "new", "title": "Words nobody wrote"}):
+        request = {"user_id": "u1", "candidates": [*ids[:10], described], "query": "other words", "explain": True}
+        opened.clear()
+        service.rank(RankRequest.model_validate(request))
+        assert len(opened) == 1
+
+
+def test_an_explained_ranking_computes_its_matrix_once(
+    service: RankService, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = []
+    matrix = OnlineModel.matrix
+
+    def counted(*arguments: Any) -> Any:
+        computed.append(1)
+        return matrix(*arguments)
+
+    monkeypatch.setattr(OnlineModel, "matrix", counted)
+    service.rank(RankRequest.model_validate({"candidates": ids[:5], "explain": True}))
+    assert len(computed) == 1
+
+
 def test_top_k_cuts_the_same_list(service: RankService, ids: list[str]) -> None:
     whole = service.rank(RankRequest.model_validate({"candidates": ids[:8]}))["items"]
     assert service.rank(RankRequest.model_validate({"candidates": ids[:8], "top_k": 3}))["items"] == whole[:3]
@@ -128,7 +166,7 @@ def test_a_request_time_slightly_before_the_newest_event_counts_as_now(
     ahead = time.time() + 200
     post(client, "/v1/events", {"events": [click("u1", ids[3], timestamp=ahead)]})
     request = RankRequest.model_validate({"user_id": "u1", "candidates": ids[:5], "timestamp": time.time()})
-    reader = service._reader(request)
+    reader = read(service, request)
     assert reader.time == round(ahead * 1e6) + 1
     assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3]]
 
@@ -157,12 +195,12 @@ def test_columns_that_come_along_win_for_that_request_alone(service: RankService
         "records"
     )
     a, b, *history = (str(rows[i]["item_id"]) for i in (0, 1, 5, 6))
-    stored = service._texts.read(reader_of(service, [a, b], history).catalog)[0]
+    stored = texts_of(service, [a, b], history)
     row = rows[1] | {"item_id": a}
-    inline = service._texts.read(reader_of(service, [row, b], history).catalog)[0]
+    inline = texts_of(service, [row, b], history)
     assert stored[0] != stored[1]
     assert inline[0] == inline[1] == stored[1]
-    assert service._texts.read(reader_of(service, [a, b], history).catalog)[0] == stored
+    assert texts_of(service, [a, b], history) == stored
 
 
 def test_columns_that_do_not_come_along_stay_as_stored(service: RankService, ids: list[str]) -> None:
@@ -186,28 +224,41 @@ def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankS
     ]
 
 
-def reader_of(service: RankService, candidates: list[Any], history: list[Any] | None, **further: str) -> Any:
-    return service._reader(RankRequest.model_validate({"candidates": candidates, "history": history, **further}))
+def read(service: RankService, request: RankRequest) -> OnlineReader:
+    """What the service reads from the store for a request."""
+    with service.state.snapshot() as view:
+        return service.read(view, request, RequestWarnings())
+
+
+def reader_of(service: RankService, candidates: list[Any], history: list[Any] | None, **further: str) -> OnlineReader:
+    return read(service, RankRequest.model_validate({"candidates": candidates, "history": history, **further}))
+
+
+def texts_of(service: RankService, candidates: list[Any], history: list[Any]) -> list[str]:
+    """The texts of a request's items, by code."""
+    with service.state.snapshot() as view:
+        request = RankRequest.model_validate({"candidates": candidates, "history": history})
+        return service.online.matrix(view, service.read(view, request, RequestWarnings())).texts
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:
-    service.add_events([click("u1", ids[0])])
+    service.writer.add_events([click("u1", ids[0])])
     request = {
         "user_id": "u1",
         "candidates": ids[:5],
         "history": [ids[2], ids[3], ids[2], {"item_id": "x", "title": "Hi"}],
     }
-    reader = service._reader(RankRequest.model_validate(request))
+    reader = read(service, RankRequest.model_validate(request))
     assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3], ids[2], "x"]
     assert reader.catalog.title[reader.catalog.codes(["x"])[0]] == "Hi"
-    empty = service._reader(RankRequest.model_validate(request | {"history": []}))
+    empty = read(service, RankRequest.model_validate(request | {"history": []}))
     assert len(empty.histories.items.row(0)) == 0
 
 
 def test_a_click_counts_in_the_next_ranking(client: TestClient, service: RankService, ids: list[str]) -> None:
     before = scores(service, user_id="u1", candidates=ids[:12])
     assert post(client, "/v1/events", {"events": [click("u1", ids[3])]}) == {"accepted": 1, "rejected": []}
-    reader = service._reader(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12]}))
+    reader = read(service, RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12]}))
     assert [reader.catalog.ids[code] for code in reader.histories.items.row(0)] == [ids[3]]
     assert scores(service, user_id="u1", candidates=ids[:12]) != before
 
@@ -268,7 +319,7 @@ def test_a_posted_item_replaces_the_stored_one(client: TestClient, service: Rank
         "bad_category",
         "bad_row",
     ]
-    catalog = service._reader(RankRequest.model_validate({"candidates": [ids[0]]})).catalog
+    catalog = read(service, RankRequest.model_validate({"candidates": [ids[0]]})).catalog
     assert (catalog.title[0], catalog.description[0]) == ("Cats", "")
     assert catalog.categories["category"].values == ("home", "pets")
     assert catalog.published_at[0] == np.datetime64("2024-05-01", "us").astype(np.int64)
@@ -283,7 +334,7 @@ def test_of_an_item_posted_twice_the_last_row_counts_and_that_is_said(
     assert answer["warnings"] == [
         f"1 x comes again, the last row of an item counts; the first is items.1.item_id: {ids[0]!r}"
     ]
-    catalog = service._reader(RankRequest.model_validate({"candidates": [ids[0]]})).catalog
+    catalog = read(service, RankRequest.model_validate({"candidates": [ids[0]]})).catalog
     assert catalog.title[0] == "Second"
 
 
@@ -295,7 +346,7 @@ def test_a_date_that_is_none_costs_neither_the_posted_item_nor_the_request(
     answer = post(client, "/v1/items", {"items": [row]})
     assert (answer["accepted"], answer["rejected"]) == (1, [])
     assert answer["warnings"] == [f"1 x is no date and counts as missing; the first is items.0.published_at: {date!r}"]
-    assert service._reader(RankRequest.model_validate({"candidates": ["x"]})).catalog.published_at[0] == NO_TIME
+    assert read(service, RankRequest.model_validate({"candidates": ["x"]})).catalog.published_at[0] == NO_TIME
     answer = post(client, "/v1/rank", {"candidates": ["b", row]})
     assert len(answer["items"]) == 2
     assert answer["warnings"] == [
@@ -318,7 +369,7 @@ def test_events_are_read_as_in_the_tables_and_what_is_odd_is_said(client: TestCl
         "the first is events.1.event_type: ' DISLIKE '",
         "1 x is before 1980, is its unit meant; the first is events.2.timestamp: 60",
     ]
-    reader = service._reader(RankRequest.model_validate({"candidates": ["a"]}))
+    reader = read(service, RankRequest.model_validate({"candidates": ["a"]}))
     assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
     assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1]
 
@@ -338,8 +389,8 @@ def test_a_posted_item_is_what_the_table_would_have_made_of_it(
     row = pd.read_parquet(site.data / "items.parquet").query("category.str.contains('[|]')").iloc[0]
     posted = row.to_dict() | {"item_id": "posted", "published_at": row.published_at.isoformat()}
     assert post(client, "/v1/items", {"items": [posted]})["accepted"] == 1
-    with state.snapshot() as (snapshot, meta):
-        items = state.items(snapshot, meta, [row.item_id, "posted"])
+    with state.snapshot() as view:
+        items = view.items([row.item_id, "posted"])
     assert items["posted"].pack() == items[row.item_id].pack()
 
 
@@ -368,7 +419,7 @@ def test_ranking_and_writing_at_once_get_along(client: TestClient, service: Rank
 
 
 def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids: list[str]) -> None:
-    service.add_events([click("u1", ids[3])])
+    service.writer.add_events([click("u1", ids[3])])
     answer = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True}))
     explained = answer["items"][0]["explanation"]
     assert 0 < len(explained) <= 8
@@ -425,7 +476,7 @@ def test_what_is_refused_says_why(
     code: str,
     field: str | None,
 ) -> None:
-    service.add_events([click("u1", "a")])
+    service.writer.add_events([click("u1", "a")])
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.request(method, path, content=content)
     assert answer.status_code == status, answer.text

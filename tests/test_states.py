@@ -53,16 +53,15 @@ def test_a_past_state_has_vectors_of_the_texts_that_were_read_and_no_others() ->
     assert np.isnan(found[1:]).all()
 
 
-def test_large_vectors_are_set_aside_on_disk_and_stay_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_vectors_are_copied_to_disk_and_stay_as_they_were() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
-    for most in (10**6, 0):
-        monkeypatch.setattr("recsys.encoder.snapshots._MEMORY_BYTES", most)
-        kept = copy_or_spill(vectors)
-        assert isinstance(kept, np.memmap) == (most == 0)
+    for memory_bytes in (10**6, 0):
+        copied = copy_or_spill(vectors, memory_bytes=memory_bytes)
+        assert isinstance(copied, np.memmap) == (memory_bytes == 0)
         before = vectors.tolist()
         vectors += 1
-        assert kept.tolist() == before
-        assert not np.shares_memory(kept, vectors)
+        assert copied.tolist() == before
+        assert not np.shares_memory(copied, vectors)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedEncoder, P
 def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tuple[TrainedEncoder, Path]) -> None:
     states = trained[0].states
     assert [state.start for state in states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1, 599 * SECOND + 1]
-    assert [state.learnt_until for state in states] == [k * SECOND for k in (299, 399, 499, 599)]
+    assert [state.trained_until for state in states] == [k * SECOND for k in (299, 399, 499, 599)]
     assert states[-1].model is trained[0].full
     told = [record for record in trained[0].records if record.phase == "progressive"]
     assert [record.epoch for record in told] == [0, 1, 2]
@@ -87,11 +86,11 @@ def test_every_part_has_a_state_that_learnt_up_to_the_list_before_it(trained: tu
 def test_parts_after_the_reported_ones_change_the_live_encoder_alone(trained: tuple[TrainedEncoder, Path]) -> None:
     log = topic_log(600)
     config = tiny_config(trained[1], "encoder.patience=99")
-    found = train_encoder(log, TrainingSchedule(log.impressions, (300, 400, 500), reported=2), config)
-    assert found.full.fingerprint != found.live.fingerprint
+    found = train_encoder(log, TrainingSchedule(log.impressions, (300, 400, 500), evaluated_after=2), config)
+    assert found.full.fingerprint != found.served.fingerprint
     assert [state.start for state in found.states] == [BEGINNING, 399 * SECOND + 1, 499 * SECOND + 1]
     assert found.states[-1].model is found.full
-    assert found.live_learnt_until == 599 * SECOND
+    assert found.served_trained_until == 599 * SECOND
     earlier = train_encoder(log, TrainingSchedule(log.impressions.take(np.arange(500)), (300, 400)), config)
     assert earlier.full.fingerprint == found.full.fingerprint
     assert earlier.head.fingerprint == found.head.fingerprint

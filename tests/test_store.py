@@ -47,7 +47,7 @@ def test_keys_and_values_are_any_bytes_and_keys_as_long_as_promised(store: KeyVa
     store.update(lambda change: change.put_many(values.items()))
     with store.read() as snapshot:
         assert snapshot.get_many(list(values)) == list(values.values())
-        assert list(snapshot.between(FIRST, FIRST + b"\xff" * 510)) == sorted(values.items())
+        assert list(snapshot.scan(FIRST, FIRST + b"\xff" * 510)) == sorted(values.items())
     for wrong in (longest + b"x", b""):
         with pytest.raises(StoreError):
             store.update(lambda change, wrong=wrong: change.put_many([(wrong, b"")]))  # type: ignore[misc]
@@ -78,8 +78,8 @@ def test_long_ranges_are_whole_and_in_order(store: KeyValueStore) -> None:
     store.update(lambda change: change.put_many((key, key[::-1]) for key in reversed(keys)))
     with store.read() as snapshot:
         assert list(scan_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
-        assert [key for key, _ in snapshot.between(keys[7], keys[3007])] == keys[7:3007]
-        assert list(snapshot.between(keys[7], keys[7])) == []
+        assert [key for key, _ in snapshot.scan(keys[7], keys[3007])] == keys[7:3007]
+        assert list(snapshot.scan(keys[7], keys[7])) == []
         store.update(lambda change: change.delete_many(keys[::3]))
         assert list(scan_prefix(snapshot, FIRST)) == [(key, key[::-1]) for key in keys]
 
@@ -153,4 +153,4 @@ def check(snapshot: StoreSnapshot, model: dict[bytes, bytes], every: list[bytes]
         ordered = sorted((key, value) for key, value in model.items() if key.startswith(kind))
         assert list(scan_prefix(snapshot, kind)) == ordered
         low, high = kind + b"\x20", kind + b"\xa0"
-        assert list(snapshot.between(low, high)) == [(key, value) for key, value in ordered if low <= key < high]
+        assert list(snapshot.scan(low, high)) == [(key, value) for key, value in ordered if low <= key < high]

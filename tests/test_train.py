@@ -24,7 +24,8 @@ from recsys.ranker.model import load_unit
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
 from recsys.training.context import make_context
-from recsys.training.stages import RANKERS, check_no_label_leak, encoder_course, ranker_stage
+from recsys.training.stages import RANKERS, ranker_stage
+from recsys.training.text_models import check_no_label_leak, encoder_schedule
 from recsys.training.time_split import slice_impressions
 
 METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
@@ -118,13 +119,13 @@ def test_a_wrong_model_name_says_what_is_there(trained: TrainedSite, uri: str) -
 def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    states = train_encoder(log, encoder_course(log.impressions, sliced, trained.config), trained.config).states
+    states = train_encoder(log, encoder_schedule(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
-    assert len(states) == trained.config.encoder.chunks + 1
+    assert len(states) == trained.config.encoder.progressive_chunks + 1
     check_no_label_leak(states, oldest)
     for place in range(len(states)):
         start = max(states[place].start, oldest)
-        late = replace(states[place], learnt_until=start)
+        late = replace(states[place], trained_until=start)
         with pytest.raises(TrainingError, match=f"labels up to {moment_text(start)}, .*would leak"):
             check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
 
@@ -132,16 +133,16 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    course = encoder_course(log.impressions, sliced, trained.config)
+    schedule = encoder_schedule(log.impressions, sliced, trained.config)
     label = log.impressions.label.copy()
-    third = course.chunks[2]
+    third = schedule.chunks[2]
     later = log.impressions.requests.rows_of(np.arange(third, len(log.impressions)))
     label[later] = 1 - np.minimum(label[later], 1)
     altered = replace(log, impressions=replace(log.impressions, label=label))
     texts = item_texts(log.catalog, trained.config.encoder.template)
     told = []
     for one in (log, altered):
-        states = train_encoder(one, encoder_course(one.impressions, sliced, trained.config), trained.config).states
+        states = train_encoder(one, encoder_schedule(one.impressions, sliced, trained.config), trained.config).states
         told.append([state.model.encode_texts(texts) for state in states])
     same = [np.array_equal(one, other, equal_nan=True) for one, other in zip(*told, strict=True)]
     assert same == [True] * 3 + [False] * (len(same) - 3)
@@ -181,7 +182,7 @@ def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(tr
     unit = versions.load(MODEL).unit
     learnt = unit.settings.encoder_trained_until
     assert learnt is not None
-    chain = unit_context(trained.data, unit, trained.config).chain
+    chain = unit_context(trained.data, unit, trained.config).training
     times = chain.log.impressions.requests.time
     assert times[chain.sliced.encoder[-1]] == learnt < times[chain.sliced.ranker[0]]
     sizes = [len(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]

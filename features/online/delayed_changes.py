@@ -1,7 +1,7 @@
-"""Changes that wait: known to the store, but not yet visible to every read that may still come.
+"""Pending counter deltas: accepted by the store, but not yet visible to every read that may still come.
 
-With no event delay these are the events of the newest time alone; with a delay those of its length. They lie in the
-store by time; a read takes in those before its own moment.
+Without an event delay these are the events of the newest time alone; with one, those of its length. The store keeps
+them in order of time; a read counts those before its own time.
 """
 
 from __future__ import annotations
@@ -10,84 +10,62 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-import numpy as np
-
-from features.online.counter_records import Changes
-from features.online.keys import PENDING, Change, change_of, pending_before, pending_key
+from features.online.counter_deltas import NO_DELTAS, CounterDelta, DeltaArrays, delta_arrays
+from features.online.keys import PENDING, pending_before, pending_delta, pending_key
 from features.stores.base import StoreSnapshot, Transaction
 
 _COUNT = Struct("<q")
+CountedDelta = tuple[CounterDelta, int]
 
 
-def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[tuple[Change, int]]:
-    """The changes that wait, of times from `start` (or ever) to before `end`, and how often each."""
+def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[CountedDelta]:
+    """The pending deltas of times from `start` (None: from the first) to before `end`, and how often each."""
     first = PENDING if start is None else pending_before(start)
-    found = snapshot.between(first, pending_before(end))
-    return [(change_of(key), _COUNT.unpack(value)[0]) for key, value in found]
+    return [(pending_delta(key), _COUNT.unpack(value)[0]) for key, value in snapshot.scan(first, pending_before(end))]
 
 
-def pop_visible(transaction: Transaction, horizon: int) -> list[tuple[Change, int]]:
-    """Remove the changes before the horizon from the queue and return them."""
-    due = read_pending(transaction, start=None, end=horizon)
-    transaction.delete_many([pending_key(change) for change, _ in due])
-    return due
+def pop_visible(transaction: Transaction, horizon: int) -> list[CountedDelta]:
+    """Remove the deltas before the horizon from the queue and return them."""
+    visible = read_pending(transaction, start=None, end=horizon)
+    transaction.delete_many([pending_key(delta) for delta, _ in visible])
+    return visible
 
 
-def add_pending(transaction: Transaction, changes: Sequence[tuple[Change, int]]) -> None:
-    """Add changes to the queue; what comes to nothing leaves it."""
-    keys = [pending_key(change) for change, _ in changes]
+def add_pending(transaction: Transaction, deltas: Sequence[CountedDelta]) -> None:
+    """Add deltas to the queue; those whose counts add up to 0 leave it."""
+    keys = [pending_key(delta) for delta, _ in deltas]
     before = [_COUNT.unpack(value)[0] if value else 0 for value in transaction.get_many(keys)]
-    counts = [old + count for old, (_, count) in zip(before, changes, strict=True)]
+    counts = [old + count for old, (_, count) in zip(before, deltas, strict=True)]
     transaction.put_many((key, _COUNT.pack(count)) for key, count in zip(keys, counts, strict=True) if count)
     transaction.delete_many(key for key, count in zip(keys, counts, strict=True) if not count)
 
 
 @dataclass
 class PendingCounters:
-    """Changes that wait, in memory, by what reads ask for. sequence: of the state it was read from. end: changes before
-    it are in. by_key: for each table, key to places in `changes`.
+    """Pending deltas in memory, by what reads ask for. sequence: of the state they were read from. end: deltas before
+    it are in. by_key: for each counter layout, its keys with their deltas. clicks: the deltas of each user's clicks.
     """
 
     sequence: int
     end: int | None = None
-    changes: list[tuple[Change, int, bool]] = field(default_factory=list)
-    by_key: dict[int, dict[tuple[str, ...], list[int]]] = field(default_factory=dict)
+    by_key: dict[int, dict[tuple[str, ...], list[CountedDelta]]] = field(default_factory=dict)
+    clicks: dict[str, list[CountedDelta]] = field(default_factory=dict)
 
-    def add(self, change: Change, count: int, *, dated: bool, keys: Iterable[tuple[int, tuple[str, ...]]]) -> None:
-        """Take in a change under its keys in the tables."""
-        place = len(self.changes)
-        self.changes.append((change, count, dated))
-        for table, key in keys:
-            self.by_key.setdefault(table, {}).setdefault(key, []).append(place)
+    def add(self, delta: CounterDelta, count: int, *, keys: Iterable[tuple[int, tuple[str, ...]]], click: bool) -> None:
+        """Add a delta under its keys, and, where it is a click, under its user."""
+        for layout, key in keys:
+            self.by_key.setdefault(layout, {}).setdefault(key, []).append((delta, count))
+        if click and delta.user is not None:
+            self.clicks.setdefault(delta.user, []).append((delta, count))
 
-    def of_key(self, table: int, key: tuple[str, ...], moment: int) -> list[tuple[Change, int, bool]]:
-        """The changes of one key before a moment."""
-        found = self.by_key.get(table, {}).get(key, ())
-        return [self.changes[place] for place in found if self.changes[place][0].time < moment]
+    def clicks_of(self, user: str, as_of: int) -> list[tuple[str, int]]:
+        """(item, time) of a user's pending clicks before a time."""
+        return [(d.item, d.time) for d, count in self.clicks.get(user, ()) if count > 0 and d.time < as_of]
 
-    def of_table(self, table: int, keys: Sequence[tuple[str, ...]], moment: int) -> Changes:
-        """The changes of a table's keys before a moment; row is the place in `keys`."""
-        known = self.by_key.get(table)
-        if not known:
-            return delta_arrays(())
-        rows = [(row, key) for row, key in enumerate(keys) if key in known]
-        return delta_arrays([(row, *one) for row, key in rows for one in self.of_key(table, key, moment)])
-
-
-def delta_arrays(rows: Sequence[tuple[int, Change, int, bool]], moment: int | None = None) -> Changes:
-    """Arrays of (row, change, count, dated), those before a moment if it is given."""
-    kept = [row for row in rows if moment is None or row[1].time < moment]
-    if not kept:
-        return _NONE
-    return Changes(
-        np.array([row[0] for row in kept], np.int64),
-        np.array([row[1].kind for row in kept], np.int32),
-        np.array([row[1].time for row in kept], np.int64),
-        np.array([row[3] for row in kept], bool),
-        np.array([row[2] for row in kept], np.int64),
-    )
-
-
-_NONE = Changes(
-    np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, bool), np.zeros(0, np.int64)
-)
+    def deltas(self, layout: int, keys: Sequence[tuple[str, ...]], as_of: int) -> DeltaArrays:
+        """The pending deltas of some keys of a layout before a time; row is the position in `keys`."""
+        pending = self.by_key.get(layout)
+        if not pending:
+            return NO_DELTAS
+        rows = [(row, pending[key]) for row, key in enumerate(keys) if key in pending]
+        return delta_arrays([(row, d, count) for row, deltas in rows for d, count in deltas if d.time < as_of])

@@ -1,4 +1,4 @@
-"""What arrives at the online state: events and shown lists, checked one by one and taken apart into single arrivals."""
+"""Events and impressions for the online state, checked one by one and split into records of one item each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLICKED_ROW_TYPE = ""
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """One row of the events table. user_id None: nobody we know. time: microseconds since the epoch."""
+    """One row of the events table. user_id None: anonymous. time: microseconds since the epoch."""
 
     user_id: str | None
     item_id: str
@@ -32,8 +32,8 @@ class IncomingEvent:
 
 @dataclass(frozen=True, slots=True)
 class Impression:
-    """One shown list. clicked: those of its items that are known to be clicked. sampled: made up, so that its clicks
-    count but nothing was shown.
+    """A list that a user was shown. clicked: those of its items that were clicked. sampled: drawn, not shown, so that
+    its clicks count and its items are no impressions.
     """
 
     user_id: str | None
@@ -46,7 +46,7 @@ class Impression:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """Why something was not taken. index: its place in what was handed in. code: for programs. message: for people."""
+    """Why a row was not taken. index: its position in the call. code: for programs. message: for people."""
 
     index: int
     code: str
@@ -54,16 +54,16 @@ class RejectedEvent:
 
 
 class EventRecord(NamedTuple):
-    """One thing about one item. kind: name of the event type. list_id: the list it belongs to. once: what counts once,
-    all arrivals of one `group` together; None where the ledger tells repeats.
+    """One event of one item. event_type: its name. impression: the id of the impression that it belongs to. once: equal
+    for records that count once, all records of one `group` together; None where the ledger finds repeats.
     """
 
     user: str | None
     item: str
     time: int
-    kind: str
+    event_type: str
     source: int
-    list_id: str | None
+    impression: str | None
     once: str | None
     group: int
 
@@ -71,34 +71,34 @@ class EventRecord(NamedTuple):
 def parse_events(
     events: Sequence[IncomingEvent], *, latest: int | None
 ) -> tuple[list[EventRecord], list[RejectedEvent]]:
-    """The arrivals of events, and those that are not usable."""
-    arrivals, rejected = [], []
+    """The records of events, and those that are not usable."""
+    records, rejected = [], []
     for index, event in enumerate(events):
-        kind = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
-        problem = _event_problem(event, kind) or _time_problem(event.time, latest)
+        name = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
+        problem = _event_problem(event, name) or _time_problem(event.time, latest)
         if problem is not None:
             rejected.append(RejectedEvent(index, *problem))
             continue
         once = None if event.event_id is None else f"event\0{event.event_id}"
-        arrivals.append(
-            EventRecord(event.user_id, event.item_id, event.time, kind, EVENT, event.impression_id, once, index)
+        records.append(
+            EventRecord(event.user_id, event.item_id, event.time, name, EVENT, event.impression_id, once, index)
         )
-    return arrivals, rejected
+    return records, rejected
 
 
 def parse_impressions(
-    lists: Sequence[Impression], *, latest: int | None
+    impressions: Sequence[Impression], *, latest: int | None
 ) -> tuple[list[EventRecord], list[RejectedEvent]]:
-    """The arrivals of shown lists, and the lists that are not usable."""
-    arrivals: list[EventRecord] = []
+    """The records of impressions, and those that are not usable."""
+    records: list[EventRecord] = []
     rejected = []
-    for index, shown in enumerate(lists):
-        problem = _list_problem(shown) or _time_problem(shown.time, latest)
+    for index, impression in enumerate(impressions):
+        problem = _impression_problem(impression) or _time_problem(impression.time, latest)
         if problem is not None:
             rejected.append(RejectedEvent(index, *problem))
             continue
-        arrivals += _rows(shown, index)
-    return arrivals, rejected
+        records += _records(impression, index)
+    return records, rejected
 
 
 def id_problem(field: str, value: object) -> tuple[str, str] | None:
@@ -114,42 +114,44 @@ def id_problem(field: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def _rows(shown: Impression, group: int) -> Iterator[EventRecord]:
-    """A list's arrivals: its items once each, and its clicks."""
-    items = tuple(dict.fromkeys(shown.items))
-    list_id = shown.impression_id
-    if list_id is None:
-        list_id = "\0".join(("", shown.user_id or "", str(shown.time), *items))
-    if not shown.sampled:
-        once = f"list\0{list_id}"
+def _records(impression: Impression, group: int) -> Iterator[EventRecord]:
+    """Of an impression: its items once each, and its clicks."""
+    items = tuple(dict.fromkeys(impression.items))
+    name = impression.impression_id
+    if name is None:
+        name = "\0".join(("", impression.user_id or "", str(impression.time), *items))
+    if not impression.sampled:
+        once = f"list\0{name}"
         for item in items:
-            yield EventRecord(shown.user_id, item, shown.time, IMPRESSION, SHOWN, list_id, once, group)
-    for item in dict.fromkeys(shown.clicked):
-        yield EventRecord(shown.user_id, item, shown.time, CLICKED_ROW_TYPE, CLICKED_ROW, list_id, None, group)
+            yield EventRecord(impression.user_id, item, impression.time, IMPRESSION, SHOWN, name, once, group)
+    for item in dict.fromkeys(impression.clicked):
+        yield EventRecord(impression.user_id, item, impression.time, CLICKED_ROW_TYPE, CLICKED_ROW, name, None, group)
 
 
-def _event_problem(event: IncomingEvent, kind: object) -> tuple[str, str] | None:
-    """kind: the event's type as it is compared."""
-    if not isinstance(kind, str) or not 0 < len(kind) <= _MAX_TYPE_LENGTH or kind == IMPRESSION:
+def _event_problem(event: IncomingEvent, name: object) -> tuple[str, str] | None:
+    """name: the event's type as it is compared."""
+    if not isinstance(name, str) or not 0 < len(name) <= _MAX_TYPE_LENGTH or name == IMPRESSION:
         return (
             "bad_event_type",
             f"event_type: expected 1 to {_MAX_TYPE_LENGTH} characters and, for one item, not {IMPRESSION!r}, "
             f"got {event.event_type!r}",
         )
-    if event.user_id is not None and (problem := id_problem("user_id", event.user_id)):
-        return problem
-    return id_problem("item_id", event.item_id)
+    return _user_problem(event.user_id) or id_problem("item_id", event.item_id)
 
 
-def _list_problem(shown: Impression) -> tuple[str, str] | None:
-    if shown.user_id is not None and (problem := id_problem("user_id", shown.user_id)):
+def _user_problem(user_id: str | None) -> tuple[str, str] | None:
+    return None if user_id is None else id_problem("user_id", user_id)
+
+
+def _impression_problem(impression: Impression) -> tuple[str, str] | None:
+    if (problem := _user_problem(impression.user_id)) is not None:
         return problem
-    if not shown.items:
+    if not impression.items:
         return "bad_items", "items: expected at least one item id, got none"
-    if not set(shown.clicked) <= set(shown.items):
-        missing = sorted(set(shown.clicked) - set(shown.items))
+    if not set(impression.clicked) <= set(impression.items):
+        missing = sorted(set(impression.clicked) - set(impression.items))
         return "bad_items", f"clicked: expected items of the list, got {missing} beside them"
-    return next((problem for item in shown.items if (problem := id_problem("item_id", item))), None)
+    return next((problem for item in impression.items if (problem := id_problem("item_id", item))), None)
 
 
 def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:

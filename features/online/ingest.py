@@ -1,4 +1,4 @@
-"""Arrivals entered into the ledgers of the online state: what each makes of what its user and item had before."""
+"""Events written into the ledgers of the online state, and the counter deltas that follow from it."""
 
 from __future__ import annotations
 
@@ -6,87 +6,87 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
-from features.online.click_ledger import EVENT, SHOWN, Entry, dedup_key, pack, unpack
+from features.online.click_ledger import EVENT, SHOWN, LedgerEntry, dedup_key, pack, unpack
+from features.online.counter_deltas import CounterDelta
 from features.online.events import EventRecord
-from features.online.keys import Change, hash_id, ledger_key, seen_key
+from features.online.id_hash import hash_id
+from features.online.keys import ledger_key, seen_key
 from features.stores.base import Transaction
 
 
 def write_to_ledgers(
-    transaction: Transaction, counting: CounterAggregation, arrivals: Sequence[EventRecord]
-) -> Counter[Change]:
-    """Write arrivals into the ledgers, repeats left out; what is then to be counted, negative for taken away."""
-    changes: Counter[Change] = Counter()
-    pairs: dict[tuple[str, str], list[Entry]] = {}
-    numbers = {name: number for number, name in enumerate(counting.kinds)}
-    for arrival in drop_duplicates(transaction, arrivals):
-        kind = numbers[arrival.kind]
-        if arrival.source == SHOWN and not counting.needs_impression_ledger:
-            changes[Change(arrival.time, kind, arrival.user, arrival.item)] += 1
-        elif kind in counting.counted_event_types:
-            named = arrival.user is None or arrival.once is not None
-            entry = Entry(arrival.time, hash_id(arrival.list_id), kind, arrival.source, int(named))
-            pairs.setdefault((arrival.item, _ledger_user(arrival)), []).append(entry)
-    _enter(transaction, counting, pairs, changes)
-    return changes
+    transaction: Transaction, counting: CounterAggregation, records: Sequence[EventRecord]
+) -> Counter[CounterDelta]:
+    """Write records into the ledgers, repeats left out; the deltas to be counted, negative for those taken away."""
+    deltas: Counter[CounterDelta] = Counter()
+    entries: dict[tuple[str, str], list[LedgerEntry]] = {}
+    numbers = {name: number for number, name in enumerate(counting.event_types)}
+    for record in drop_duplicates(transaction, records):
+        event_type = numbers[record.event_type]
+        if record.source == SHOWN and not counting.needs_impression_ledger:
+            deltas[CounterDelta(record.time, event_type, record.user, record.item)] += 1
+        elif event_type in counting.counted_event_types:
+            has_id = record.user is None or record.once is not None
+            entry = LedgerEntry(record.time, hash_id(record.impression), event_type, record.source, int(has_id))
+            entries.setdefault((record.item, _ledger_user(record)), []).append(entry)
+    _append(transaction, counting, entries, deltas)
+    return deltas
 
 
-def _enter(
+def _append(
     transaction: Transaction,
     counting: CounterAggregation,
-    pairs: Mapping[tuple[str, str], list[Entry]],
-    changes: Counter[Change],
+    entries: Mapping[tuple[str, str], list[LedgerEntry]],
+    deltas: Counter[CounterDelta],
 ) -> None:
-    """Write arrivals into the ledgers of their (item, user), and add to `changes` what they make of them."""
-    keys = [ledger_key(item, user) for item, user in pairs]
+    """Append entries to the ledgers of their (item, user), and add to `deltas` what they change."""
+    keys = [ledger_key(item, user) for item, user in entries]
     written = []
-    for key, value, ((item, user), arrived) in zip(keys, transaction.get_many(keys), pairs.items(), strict=True):
-        name = None if user.startswith(ANONYMOUS_PREFIX) else user
+    for key, value, ((item, user), arrived) in zip(keys, transaction.get_many(keys), entries.items(), strict=True):
+        owner = None if user.startswith(ANONYMOUS_PREFIX) else user
         if value is None and len(arrived) == 1 and arrived[0].source == EVENT:
             written.append((key, pack(arrived)))
-            changes[Change(arrived[0].time, arrived[0].kind, name, item)] += 1
+            deltas[CounterDelta(arrived[0].time, arrived[0].event_type, owner, item)] += 1
             continue
         before = unpack(value)
-        known = {dedup_key(entry) for entry in before}
+        seen = {dedup_key(entry) for entry in before}
         fresh = []
         for entry in arrived:
             mark = dedup_key(entry)
-            if mark is None or mark not in known:
-                known.add(mark)
+            if mark is None or mark not in seen:
+                seen.add(mark)
                 fresh.append(entry)
         if not fresh:
             continue
         written.append((key, pack((*before, *fresh))))
-        happened = counting.rule.resolve((*before, *fresh))
-        happened.subtract(counting.rule.resolve(before))
-        for one, count in happened.items():
-            changes[Change(one.time, one.kind, name, item)] += count
+        counted = counting.matching.resolve((*before, *fresh))
+        counted.subtract(counting.matching.resolve(before))
+        for event, count in counted.items():
+            deltas[CounterDelta(event.time, event.event_type, owner, item)] += count
     transaction.put_many(written)
 
 
-def drop_duplicates(transaction: Transaction, arrivals: Sequence[EventRecord]) -> list[EventRecord]:
-    """The arrivals but those whose event or list came before; remembers the new ones."""
+def drop_duplicates(transaction: Transaction, records: Sequence[EventRecord]) -> list[EventRecord]:
+    """The records but those whose event or impression came before; marks the new ones as seen."""
+    marks = [None if record.once is None else seen_key(record.once) for record in records]
     groups: dict[bytes, int] = {}
-    marks = [None if arrival.once is None else seen_key(arrival.once) for arrival in arrivals]
-    for mark, arrival in zip(marks, arrivals, strict=True):
+    for mark, record in zip(marks, records, strict=True):
         if mark is not None:
-            groups.setdefault(mark, arrival.group)
+            groups.setdefault(mark, record.group)
     names = list(groups)
     seen = {mark for mark, value in zip(names, transaction.get_many(names), strict=True) if value is not None}
     transaction.put_many((mark, b"1") for mark in names if mark not in seen)
     return [
-        arrival
-        for mark, arrival in zip(marks, arrivals, strict=True)
-        if mark is None or (mark not in seen and groups[mark] == arrival.group)
+        record
+        for mark, record in zip(marks, records, strict=True)
+        if mark is None or (mark not in seen and groups[mark] == record.group)
     ]
 
 
-def _ledger_user(arrival: EventRecord) -> str:
-    """The user part of an arrival's ledger: strangers have one for each list, or else for each moment."""
-    if arrival.user is not None:
-        return arrival.user
-    return (
-        f"{ANONYMOUS_PREFIX}{hash_id(arrival.list_id):x}"
-        if arrival.list_id is not None
-        else f"{ANONYMOUS_PREFIX}at {arrival.time}"
-    )
+def _ledger_user(record: EventRecord) -> str:
+    """The user part of a record's ledger: anonymous users have one for each impression, or else for each time."""
+    if record.user is not None:
+        return record.user
+    if record.impression is not None:
+        return f"{ANONYMOUS_PREFIX}{hash_id(record.impression):x}"
+    return f"{ANONYMOUS_PREFIX}at {record.time}"

@@ -1,10 +1,11 @@
-"""What the online state knows of an item beside its events: texts, date, categories, numbers and vectors, as bytes."""
+"""Stored items: texts, date, categories, numbers and vectors of the items table, as bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
+from threading import Lock
 
 import numpy as np
 import orjson
@@ -15,6 +16,7 @@ from features.online.keys import item_key
 from features.stores.base import StoreSnapshot
 
 _LENGTH = Struct("<I")
+_CACHED_ITEMS = 200_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class StoredItem:
 
 
 def unpack_item(item_id: str, value: bytes) -> StoredItem:
-    """The item that `Item.pack` made bytes of."""
+    """The item of the bytes of `StoredItem.pack`."""
     start = _LENGTH.size + _LENGTH.unpack_from(value)[0]
     title, description, published_at, categories, numbers, texts, widths = orjson.loads(value[_LENGTH.size : start])
     vectors = {}
@@ -65,11 +67,47 @@ def unpack_item(item_id: str, value: bytes) -> StoredItem:
     return StoredItem(item_id, title, description, published_at, categories, numbers, vectors, texts)
 
 
-def read_items(snapshot: StoreSnapshot, ids: Iterable[str]) -> Mapping[str, StoredItem]:
-    """The items of those ids that were described."""
-    wanted = list(ids)
-    values = snapshot.get_many([item_key(item) for item in wanted])
-    return {item: unpack_item(item, value) for item, value in zip(wanted, values, strict=True) if value is not None}
+def read_items(snapshot: StoreSnapshot, ids: Sequence[str]) -> dict[str, StoredItem | None]:
+    """The items of those ids, None for one that is not stored."""
+    values = snapshot.get_many([item_key(item) for item in ids])
+    return {item: None if value is None else unpack_item(item, value) for item, value in zip(ids, values, strict=True)}
+
+
+class ItemCache:
+    """Stored items in memory, as of one version of all items. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._items: dict[str, StoredItem | None] = {}
+        self._version = -1
+
+    def read(self, snapshot: StoreSnapshot, version: int, ids: Iterable[str]) -> dict[str, StoredItem]:
+        """The items of those ids that are stored. version: of the items in the snapshot."""
+        wanted = list(ids)
+        with self._lock:
+            if self._version < version:
+                self._items, self._version = {}, version
+            cached = self._items if self._version == version else {}
+        fresh = read_items(snapshot, [item for item in wanted if item not in cached])
+        with self._lock:
+            if self._version == version:
+                if len(self._items) > _CACHED_ITEMS:
+                    self._items = {}
+                self._items.update(fresh)
+        return {item: stored for item in wanted if (stored := fresh.get(item) or cached.get(item)) is not None}
+
+    def forget(self, ids: Iterable[str], version: int) -> None:
+        """Drop items that changed. version: after the change; where it is the next one, the other items stay."""
+        with self._lock:
+            for item in ids:
+                self._items.pop(item, None)
+            if self._version == version - 1:
+                self._version = version
+
+
+def split_values(text: str) -> tuple[str, ...]:
+    """The category values of a cell, which `|` separates; blanks around them do not count."""
+    return tuple(value for value in (part.strip() for part in text.split("|")) if value)
 
 
 def local_catalog(
@@ -80,7 +118,7 @@ def local_catalog(
     numbers: Sequence[str],
     vectors: Mapping[str, int],
 ) -> Catalog:
-    """A catalog of a few items. ids: sorted and distinct; one that is not in `items` is described by nothing.
+    """A catalog of a few items. ids: sorted and distinct; one that is not in `items` has no columns.
 
     categories, numbers: the columns it has to have. vectors: vector column to its width.
     """
@@ -92,7 +130,7 @@ def local_catalog(
         _strings([row.title for row in rows]),
         _strings([row.description for row in rows]),
         np.array([row.published_at for row in rows], np.int64),
-        {column: _categorical([row.values(column) for row in rows]) for column in categories},
+        {column: categorical([row.values(column) for row in rows]) for column in categories},
         {column: np.array([row.numbers.get(column, np.nan) for row in rows], np.float64) for column in numbers},
         {column: _matrix([row.vectors.get(column) for row in rows], width) for column, width in vectors.items()},
         {column: _strings([row.texts.get(column, "") for row in rows]) for column in texts},
@@ -105,9 +143,10 @@ def _strings(values: Sequence[str]) -> Strings:
     return array
 
 
-def _categorical(rows: Sequence[tuple[str, ...]]) -> Categorical:
+def categorical(rows: Sequence[tuple[str, ...]]) -> Categorical:
+    """A column of the category values of each row."""
     values = tuple(sorted({value for row in rows for value in row}))
-    code = {value: place for place, value in enumerate(values)}
+    code = {value: number for number, value in enumerate(values)}
     offsets: Int64 = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     return Categorical(values, CsrLists(offsets, np.array([code[value] for row in rows for value in row], np.int32)))
@@ -115,7 +154,7 @@ def _categorical(rows: Sequence[tuple[str, ...]]) -> Categorical:
 
 def _matrix(rows: Sequence[Float32 | None], width: int) -> Float32:
     matrix = np.full((len(rows), width), np.nan, np.float32)
-    for place, row in enumerate(rows):
+    for number, row in enumerate(rows):
         if row is not None and len(row) == width:
-            matrix[place] = row
+            matrix[number] = row
     return matrix

@@ -2,28 +2,30 @@
 
     state = OnlineState.open(LmdbStore(path), settings)
     state.add_items(items); state.add_events(events); state.add_impressions(lists)
-    reader = OnlineReader(state, user_id, time, candidates, now=now)          # features.online.reader
+    with state.snapshot() as view:
+        reader = OnlineReader(view, user_id, time, candidates, now=now)       # features.online.reader
 
 A call returns when what it accepted is on disk. The state depends on what was accepted, never on the order in which
-it came: repeats count once, late events count where they belong. A read at t sees exactly the events before t minus
-the event delay; t may not lie before the newest accepted event.
+it came: repeats count once, late events count at their own time. A read at t sees exactly the events before t minus the
+event delay; t may not lie before the newest accepted event.
 
-A clicked row of a list and its event are one click, by the rule of `features.tables.events`, whichever comes first (an
-event without a user and a list with one are never matched). When a counted row gives way to its event, totals, windows
-and the item's times are exact; under other keys a first click may stay at the row's time, and with an event delay a
-last click and the history too, until the event itself is visible: off by the click window at most.
+A clicked row of an impression and its event are one click, by the rule of `features.tables.events`, whichever comes
+first (an event without a user and an impression with one are never matched). When an event replaces a counted row,
+totals, windows and the item's times are exact; under other keys a first click may stay at the row's time, and with an
+event delay a last click and the history too, until the event itself is visible: off by the click window at most.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from struct import Struct
-from typing import NamedTuple
+from threading import Lock
+from typing import NamedTuple, TypeVar
 
 import orjson
 
@@ -31,7 +33,7 @@ from features.arrays import NO_TIME
 from features.clock import moment_text
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
-from features.online.aggregation import CounterAggregation
+from features.online.aggregation import CounterAggregation, unpack_history
 from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
 from features.online.events import (
     CLICKED_ROW_TYPE,
@@ -44,37 +46,85 @@ from features.online.events import (
     parse_impressions,
 )
 from features.online.ingest import write_to_ledgers
-from features.online.items import StoredItem, unpack_item
+from features.online.items import ItemCache, StoredItem, unpack_item
 from features.online.keys import (
-    KINDS,
+    EVENT_TYPES,
+    HISTORIES,
+    ITEMS,
     META,
     SETTINGS,
-    Change,
     item_key,
+    last_part,
     user_key,
     value_key,
 )
 from features.online.settings import StoreSettings, settings_from
-from features.stores.base import KeyValueStore, StoreSnapshot, Transaction
+from features.stores.base import KeyValueStore, StoreSnapshot, Transaction, scan_prefix
 
 _META = Struct("<qQQ")
-_BATCH = 20_000
-_LISTS = 2_000
-HISTORY = -1
-"""The place of histories among the tables of an overlay."""
-_CACHED_ITEMS = 200_000
-_FIRST_KINDS = (IMPRESSION, CLICKED_ROW_TYPE)
+_EVENTS_AT_ONCE, _IMPRESSIONS_AT_ONCE, _ITEMS_AT_ONCE = 20_000, 2_000, 20_000
+_FIRST_EVENT_TYPES = (IMPRESSION, CLICKED_ROW_TYPE)
+_Incoming = TypeVar("_Incoming", IncomingEvent, Impression)
 
 
 class StateMeta(NamedTuple):
-    """newest: time of the newest accepted event, NO_TIME for none. sequence, items: how often either changed.
-    kinds: names of the kinds of events.
+    """latest_event_time: of the accepted events, microseconds; NO_TIME for none. sequence, items: how often either
+    changed. event_types: names of the event types.
     """
 
-    newest: int
+    latest_event_time: int
     sequence: int
     items: int
-    kinds: tuple[str, ...]
+    event_types: tuple[str, ...]
+
+
+class StateSnapshot:
+    """One consistent view of the state: whatever a request reads comes from one of these. values: the store's."""
+
+    def __init__(self, state: OnlineState, values: StoreSnapshot) -> None:
+        self.values = values
+        self.settings = state.settings
+        self.meta = _read_meta(values)
+        self.counting = state.counting(self.meta.event_types)
+        self._state = state
+
+    def items(self, ids: Iterable[str]) -> dict[str, StoredItem]:
+        """The items of those ids that are stored; kept in memory between calls."""
+        return self._state.item_cache.read(self.values, self.meta.items, ids)
+
+    def pending(self, as_of: int) -> PendingCounters:
+        """The pending deltas, at least those before a time that the event delay is taken from already."""
+        return self._state.pending(self, as_of)
+
+    def resolve_request_time(self, time: int | None, now: int, *, skew: int = 0) -> int:
+        """The time of a request: `time`, or without one `now`, or just after the latest event where that is later.
+
+        skew: microseconds by which the clocks of those who write and ask may differ; a time before the latest event by
+        no more than that stands for now. Raises TimeOrderError for an earlier one, InputError for one that no calendar
+        has.
+        """
+        latest = self.meta.latest_event_time
+        if time is not None and time >= LARGEST_TIME:
+            raise InputError(f"timestamp: expected fewer than {LARGEST_TIME} microseconds since 1970, got {time}")
+        if time is None or latest - skew <= time < latest:
+            return max(now, latest + 1)
+        if time < latest:
+            raise TimeOrderError(
+                f"timestamp: the store answers for now, expected {moment_text(latest)} or later, the time of its "
+                f"newest event, got {moment_text(time)}; leave the timestamp out to rank after everything acknowledged"
+            )
+        return time
+
+    def first_items(self, n: int) -> list[StoredItem]:
+        """The first n stored items."""
+        return [unpack_item(item, value) for item, value in self._first(ITEMS, n)]
+
+    def first_histories(self, n: int) -> dict[str, list[tuple[str, int]]]:
+        """(item, time) clicks of the first n users who have a history."""
+        return {user: unpack_history(value) for user, value in self._first(HISTORIES, n)}
+
+    def _first(self, prefix: bytes, n: int) -> list[tuple[str, bytes]]:
+        return [(last_part(key, prefix), value) for key, value in islice(scan_prefix(self.values, prefix), n)]
 
 
 class OnlineState:
@@ -83,15 +133,14 @@ class OnlineState:
     def __init__(self, store: KeyValueStore, settings: StoreSettings) -> None:
         self.store = store
         self.settings = settings
-        self._lock, self._overlay_lock = threading.Lock(), threading.Lock()
-        self._counting = CounterAggregation(settings, _FIRST_KINDS)
-        self._overlay = PendingCounters(-1)
-        self._items: dict[str, StoredItem | None] = {}
-        self._items_of = -1
+        self.item_cache = ItemCache()
+        self._counting = CounterAggregation(settings, _FIRST_EVENT_TYPES)
+        self._pending = PendingCounters(-1)
+        self._pending_lock = Lock()
 
     @classmethod
     def open(cls, store: KeyValueStore, settings: StoreSettings | None = None) -> OnlineState:
-        """The state in a store. settings: what is needed of it; written into an empty store, compared with a used one.
+        """The state in a store. settings: what it has to answer; written into an empty store, compared with a used one.
 
         Raises StoreError for a store made for something else, naming both sides, and for an empty one without settings.
         """
@@ -111,173 +160,116 @@ class OnlineState:
         return cls(store, settings)
 
     def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
-        """Count events, each once; what cannot be counted comes back with its place in `events`, a code and a reason.
+        """Count events, each once; those that cannot be counted come back with their index, a code and a message.
 
         latest: microseconds; an event of a later time is rejected, for it would make every read before it impossible.
         """
+        return self._add(events, partial(parse_events, latest=latest), _EVENTS_AT_ONCE)
+
+    def add_impressions(self, impressions: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
+        """Count impressions, each once, and the clicks that come with them; rejected as for `add_events`."""
+        return self._add(impressions, partial(parse_impressions, latest=latest), _IMPRESSIONS_AT_ONCE)
+
+    def _add(
+        self,
+        rows: Sequence[_Incoming],
+        parse: Callable[[Sequence[_Incoming]], tuple[list[EventRecord], list[RejectedEvent]]],
+        at_once: int,
+    ) -> list[RejectedEvent]:
         rejected: list[RejectedEvent] = []
-        for start in range(0, len(events), _BATCH):
-            arrivals, wrong = parse_events(events[start : start + _BATCH], latest=latest)
-            self.store.update(partial(self._arrive, arrivals=arrivals))
-            rejected += [replace(one, index=one.index + start) for one in wrong]
+        for start in range(0, len(rows), at_once):
+            records, wrong = parse(rows[start : start + at_once])
+            self.store.update(partial(self._ingest, records=records))
+            rejected += [replace(reject, index=reject.index + start) for reject in wrong]
         return rejected
 
-    def add_impressions(self, lists: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
-        """Count shown lists, each once, and the clicks that are known with them; rejected as for `add_events`."""
-        rejected: list[RejectedEvent] = []
-        for start in range(0, len(lists), _LISTS):
-            arrivals, wrong = parse_impressions(lists[start : start + _LISTS], latest=latest)
-            self.store.update(partial(self._arrive, arrivals=arrivals))
-            rejected += [replace(one, index=one.index + start) for one in wrong]
-        return rejected
-
-    def add_batch(self, events: Sequence[IncomingEvent], lists: Sequence[Impression]) -> list[RejectedEvent]:
-        """Count events and shown lists in one transaction, for a few of each; rejected as for either, events first."""
-        arrivals, rejected = parse_events(events, latest=None)
-        shown, rejected_lists = parse_impressions(lists, latest=None)
-        self.store.update(partial(self._arrive, arrivals=[*arrivals, *shown]))
-        return rejected + rejected_lists
+    def add_batch(self, events: Sequence[IncomingEvent], impressions: Sequence[Impression]) -> list[RejectedEvent]:
+        """Count events and impressions in one transaction, for a few of each; rejected as for either, events first."""
+        records, rejected = parse_events(events, latest=None)
+        of_impressions, rejected_impressions = parse_impressions(impressions, latest=None)
+        self.store.update(partial(self._ingest, records=[*records, *of_impressions]))
+        return rejected + rejected_impressions
 
     def add_items(self, items: Sequence[StoredItem]) -> list[str]:
-        """Describe items, or describe them anew; the ids of those of which anything changed. Counts by category move
-        with an item whose category changes: at once for one first described after its events, at the cost of counting
-        the category anew for one that had another.
+        """Store items, or replace stored ones; the ids of those that changed. Counts by category move with an item
+        whose category changes: at once for one that is stored after its events, at the cost of counting the category
+        again for one that had another.
         """
         changed: list[str] = []
-        for start in range(0, len(items), _BATCH):
-            ids, times_changed = self.store.update(partial(self._put_items, items=items[start : start + _BATCH]))
-            with self._lock:
-                for item in ids:
-                    self._items.pop(item, None)
-                if self._items_of == times_changed - 1:
-                    self._items_of = times_changed
+        for start in range(0, len(items), _ITEMS_AT_ONCE):
+            ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
+            self.item_cache.forget(ids, version)
             changed += ids
         return changed
 
     def add_users(self, users: Sequence[tuple[str, bytes]]) -> None:
-        """Keep attributes of users, as bytes the caller understands."""
+        """Store attributes of users, as bytes that the caller reads."""
         self.store.update(lambda transaction: transaction.put_many((user_key(user), data) for user, data in users))
 
-    def advance(self, time: int) -> None:
-        """Promise that no read before `time` will come, as an event of that time would: what waits is counted."""
-        self.store.update(partial(self._apply, changes=(), newest=time))
-
     @contextmanager
-    def snapshot(self) -> Iterator[tuple[StoreSnapshot, StateMeta]]:
+    def snapshot(self) -> Iterator[StateSnapshot]:
         """One consistent view of everything for the reads of a request."""
-        with self.store.read() as snapshot:
-            yield snapshot, _meta(snapshot)
+        with self.store.read() as values:
+            yield StateSnapshot(self, values)
 
-    def newest(self) -> int:
-        """Microseconds of the newest accepted event; NO_TIME in an empty state."""
-        with self.snapshot() as (_, meta):
-            return meta.newest
+    def counting(self, event_types: tuple[str, ...]) -> CounterAggregation:
+        """How events of these types are counted; kept in memory for the last types that were asked for."""
+        counting = self._counting
+        if event_types != counting.event_types:
+            self._counting = counting = CounterAggregation(self.settings, event_types)
+        return counting
 
-    def moment(self, meta: StateMeta, time: int | None, now: int, *, skew: int = 0) -> int:
-        """The time of a request: `time`, or without one `now`, or just after the newest event where that is later.
+    def pending(self, view: StateSnapshot, as_of: int) -> PendingCounters:
+        """`StateSnapshot.pending`, from memory where the state has not changed since."""
+        end = min(as_of, view.meta.latest_event_time + 1)
+        with self._pending_lock:
+            pending = self._pending
+            if pending.sequence != view.meta.sequence:
+                pending = PendingCounters(view.meta.sequence)
+            if pending.end is None or pending.end < end:
+                deltas = read_pending(view.values, start=pending.end, end=end)
+                items = view.items({delta.item for delta, _ in deltas})
+                for delta, count in deltas:
+                    keys = view.counting.counter_keys(delta, items.get(delta.item))
+                    pending.add(delta, count, keys=keys, click=view.counting.is_click(delta.event_type))
+                pending.end = end
+            if pending.sequence >= self._pending.sequence:
+                self._pending = pending
+            return pending
 
-        skew: microseconds by which the clocks of those who write and ask may differ; a time before the newest event by
-        no more than that stands for now. Raises TimeOrderError for an earlier one, InputError for one that no calendar
-        has.
-        """
-        if time is not None and time >= LARGEST_TIME:
-            raise InputError(f"timestamp: expected fewer than {LARGEST_TIME} microseconds since 1970, got {time}")
-        if time is None or meta.newest - skew <= time < meta.newest:
-            return max(now, meta.newest + 1)
-        if time < meta.newest:
-            raise TimeOrderError(
-                f"timestamp: the store answers for now, expected {moment_text(meta.newest)} or later, the time of its "
-                f"newest event, got {moment_text(time)}; leave the timestamp out to rank after everything acknowledged"
-            )
-        return time
-
-    def counting(self, meta: StateMeta) -> CounterAggregation:
-        """How events are counted, with every kind of event that the snapshot knows."""
-        if len(meta.kinds) > len(self._counting.kinds):
-            self._counting = CounterAggregation(self.settings, meta.kinds)
-        return self._counting
-
-    def items(self, snapshot: StoreSnapshot, meta: StateMeta, ids: Iterable[str]) -> dict[str, StoredItem]:
-        """The items of those ids that were described; kept in memory between calls."""
-        with self._lock:
-            if self._items_of < meta.items:
-                self._items, self._items_of = {}, meta.items
-            cached = self._items if self._items_of == meta.items else {}
-        wanted = list(ids)
-        missing = [item for item in wanted if item not in cached]
-        values = snapshot.get_many([item_key(item) for item in missing])
-        fresh = {
-            item: None if value is None else unpack_item(item, value)
-            for item, value in zip(missing, values, strict=True)
-        }
-        with self._lock:
-            if self._items_of == meta.items:
-                if len(self._items) > _CACHED_ITEMS:
-                    self._items = {}
-                self._items.update(fresh)
-        return {item: known for item in wanted if (known := fresh.get(item) or cached.get(item)) is not None}
-
-    def overlay(self, snapshot: StoreSnapshot, meta: StateMeta, moment: int) -> PendingCounters:
-        """The changes that wait, at least those before a moment (already shifted by the delay)."""
-        end = min(moment, meta.newest + 1)
-        with self._overlay_lock:
-            overlay = self._overlay
-            if overlay.sequence != meta.sequence:
-                overlay = PendingCounters(meta.sequence)
-            if overlay.end is None or overlay.end < end:
-                changes, counting = read_pending(snapshot, start=overlay.end, end=end), self.counting(meta)
-                items = self.items(snapshot, meta, {change.item for change, _ in changes})
-                for change, count in changes:
-                    keys = counting.counter_keys(change, items.get(change.item))
-                    if change.user is not None and counting.is_click(change.kind):
-                        keys.append((HISTORY, (change.user,)))
-                    overlay.add(change, count, dated=counting.is_dated(change.kind), keys=keys)
-                overlay.end = end
-            if overlay.sequence >= self._overlay.sequence:
-                self._overlay = overlay
-            return overlay
-
-    def _arrive(self, transaction: Transaction, arrivals: Sequence[EventRecord]) -> None:
-        """Enter arrivals into the ledgers, and count what they change."""
-        counting = self._counting_with(transaction, {arrival.kind for arrival in arrivals})
-        changes = write_to_ledgers(transaction, counting, arrivals)
-        kept = [
-            (change, count)
-            for change, count in changes.items()
-            if count and change.kind in counting.counted_event_types
-        ]
-        self._apply(transaction, kept, max((arrival.time for arrival in arrivals), default=NO_TIME))
-
-    def _apply(self, transaction: Transaction, changes: Sequence[tuple[Change, int]], newest: int) -> None:
-        """Fold what every later read may see, and let the rest wait."""
-        meta = _meta(transaction)
-        newest = max(newest, meta.newest)
-        if newest == NO_TIME:
+    def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> None:
+        """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait."""
+        meta = _read_meta(transaction)
+        counting = self._counting_with(transaction, meta, {record.event_type for record in records})
+        deltas = write_to_ledgers(transaction, counting, records)
+        latest = max((record.time for record in records), default=NO_TIME)
+        latest = max(latest, meta.latest_event_time)
+        if latest == NO_TIME:
             return
-        horizon = newest - self.settings.data.event_delay
-        total = Counter(dict(changes))
-        for change, count in pop_visible(transaction, horizon):
-            total[change] += count
-        due = [(change, count) for change, count in total.items() if count and change.time < horizon]
-        self._counting_with(transaction, ()).apply_deltas(transaction, due, horizon)
-        add_pending(
-            transaction, [(change, count) for change, count in total.items() if count and change.time >= horizon]
-        )
-        _put_meta(transaction, meta._replace(newest=newest, sequence=meta.sequence + 1))
+        horizon = latest - self.settings.data.event_delay
+        total = Counter({d: count for d, count in deltas.items() if d.event_type in counting.counted_event_types})
+        for delta, count in pop_visible(transaction, horizon):
+            total[delta] += count
+        visible = [(delta, count) for delta, count in total.items() if count and delta.time < horizon]
+        counting.apply_deltas(transaction, visible, horizon)
+        add_pending(transaction, [(d, count) for d, count in total.items() if count and d.time >= horizon])
+        _put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
 
     def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
-        """The ids of items of which something is new, and how often items have changed."""
-        meta, counting = _meta(transaction), self._counting_with(transaction, ())
+        """The ids of items that changed, and how often items have changed."""
+        meta = _read_meta(transaction)
+        counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
-        known = dict(zip(keys, transaction.get_many(keys), strict=True))
-        horizon = meta.newest if meta.newest == NO_TIME else meta.newest - self.settings.data.event_delay
+        stored = dict(zip(keys, transaction.get_many(keys), strict=True))
+        latest = meta.latest_event_time
+        horizon = latest if latest == NO_TIME else latest - self.settings.data.event_delay
         changed = []
         for key, item in zip(keys, items, strict=True):
-            before, after = known[key], item.pack()
+            before, after = stored[key], item.pack()
             if before == after:
                 continue
             changed.append(item.item_id)
-            known[key] = after
+            stored[key] = after
             transaction.put_many([(key, after)])
             old = StoredItem(item.item_id) if before is None else unpack_item(item.item_id, before)
             for number, column in enumerate(self.settings.categories):
@@ -292,22 +284,20 @@ class OnlineState:
             _put_meta(transaction, meta)
         return changed, meta.items
 
-    def _counting_with(self, transaction: Transaction, names: Iterable[str]) -> CounterAggregation:
-        """How events are counted, with kinds of these names; new ones get the next numbers."""
-        known = _meta(transaction).kinds
-        new = sorted(set(names) - set(known))
+    def _counting_with(self, transaction: Transaction, meta: StateMeta, names: Iterable[str]) -> CounterAggregation:
+        """How events are counted, with event types of these names; new ones get the next numbers."""
+        new = sorted(set(names) - set(meta.event_types))
         if new:
-            transaction.put_many([(KINDS, orjson.dumps((*known, *new)))])
-        if (*known, *new) == self._counting.kinds:
-            return self._counting
-        return CounterAggregation(self.settings, (*known, *new))
+            transaction.put_many([(EVENT_TYPES, orjson.dumps((*meta.event_types, *new)))])
+        return self.counting((*meta.event_types, *new))
 
 
-def _meta(snapshot: StoreSnapshot) -> StateMeta:
-    meta, kinds = snapshot.get_many([META, KINDS])
-    newest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
-    return StateMeta(newest, sequence, items, _FIRST_KINDS if kinds is None else tuple(orjson.loads(kinds)))
+def _read_meta(snapshot: StoreSnapshot) -> StateMeta:
+    meta, event_types = snapshot.get_many([META, EVENT_TYPES])
+    latest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
+    types = _FIRST_EVENT_TYPES if event_types is None else tuple(orjson.loads(event_types))
+    return StateMeta(latest, sequence, items, types)
 
 
 def _put_meta(transaction: Transaction, meta: StateMeta) -> None:
-    transaction.put_many([(META, _META.pack(meta.newest, meta.sequence, meta.items))])
+    transaction.put_many([(META, _META.pack(meta.latest_event_time, meta.sequence, meta.items))])

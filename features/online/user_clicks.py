@@ -1,6 +1,7 @@
-"""What every user of the online state clicked before a moment, read from the ledgers: the past that tables are made of.
+"""What every user of the online state clicked before a time, read from the ledgers: collaborative snapshots are built
+from it.
 
-The same users and items as `features.history.clicked_before` gives over a log of the same arrivals.
+The same users and items as `features.history.clicked_before` gives over a log of the same events.
 """
 
 from __future__ import annotations
@@ -10,27 +11,26 @@ from array import array
 import numpy as np
 
 from features.arrays import CsrLists, Int32, Int64
-from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
+from features.online.aggregation import ANONYMOUS_PREFIX
 from features.online.click_ledger import unpack
 from features.online.keys import LEDGERS, ledger_parts
-from features.stores.base import StoreSnapshot, scan_prefix
+from features.online.state import StateSnapshot
+from features.stores.base import scan_prefix
 
 
-def clicked_before(
-    snapshot: StoreSnapshot, counting: CounterAggregation, moment: int, *, length: int
-) -> tuple[tuple[str, ...], CsrLists]:
+def clicked_before(view: StateSnapshot, as_of: int, *, length: int) -> tuple[tuple[str, ...], CsrLists]:
     """Item ids, sorted, and for each user in the order of their ids the codes of the latest `length` distinct items
-    clicked strictly before a moment, oldest first.
+    clicked strictly before a time, oldest first.
     """
     users: dict[str, int] = {}
     items: list[str] = []
     user, item, time = array("i"), array("i"), array("q")
-    for key, value in scan_prefix(snapshot, LEDGERS):
+    for key, value in scan_prefix(view.values, LEDGERS):
         item_id, user_id = ledger_parts(key)
         if user_id.startswith(ANONYMOUS_PREFIX):
             continue
-        happened = counting.rule.resolve(unpack(value))
-        clicks = [one.time for one in happened if one.time < moment and counting.is_click(one.kind)]
+        events = view.counting.matching.resolve(unpack(value))
+        clicks = [event.time for event in events if event.time < as_of and view.counting.is_click(event.event_type)]
         if clicks:
             if not items or items[-1] != item_id:
                 items.append(item_id)
@@ -44,8 +44,8 @@ def _sorted(
     users: tuple[str, ...], items: list[str], user: Int32, item: Int32, time: Int64, *, length: int
 ) -> tuple[tuple[str, ...], CsrLists]:
     """Users and items in the order of their ids, and the latest clicks of each user."""
-    place_of_user, place_of_item = (np.argsort(np.argsort(np.array(ids, object))) for ids in (users, items))
-    user, item = place_of_user[user].astype(np.int32), place_of_item[item].astype(np.int32)
+    rank_of_user, rank_of_item = (np.argsort(np.argsort(np.array(ids, object))) for ids in (users, items))
+    user, item = rank_of_user[user].astype(np.int32), rank_of_item[item].astype(np.int32)
     order = np.lexsort((item, time, user))
     user, item = user[order], item[order]
     latest = np.searchsorted(user, user, side="right") - np.arange(len(user)) <= length
@@ -53,4 +53,4 @@ def _sorted(
     kept, codes = np.unique(item, return_inverse=True)
     names = sorted(items)
     offsets = np.searchsorted(user, np.arange(len(users) + 1)).astype(np.int64)
-    return tuple(names[place] for place in kept.tolist()), CsrLists(offsets, codes.astype(np.int32))
+    return tuple(names[code] for code in kept.tolist()), CsrLists(offsets, codes.astype(np.int32))

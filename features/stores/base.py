@@ -1,8 +1,7 @@
-"""Where the online state is kept: bytes under bytes, changed in durable transactions. LMDB on disk implements it here,
-a Redis server in `features.stores.redis_store`.
+"""What the online state needs of a key-value store: `features.stores.lmdb_store` and `redis_store` implement it.
 
-Anything with these few operations can stand in for LMDB: many keys read at once from one consistent snapshot, keys of a
-range in order, and a change that is written whole or not at all.
+Keys and values are bytes. Many keys are read at once from one consistent snapshot, keys of a range come in order, and a
+transaction is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ class StoreSnapshot(Protocol):
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, None where there is none; as many as `keys`, which may repeat."""
 
-    def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Keys from `start` to before `end`, and their values, ascending. Both begin with one same byte, of
-        `features.stores.base.RANGED`.
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `start` to before `end`, and their values, ascending. Both begin with the same byte, one of
+        `SCANNED_PREFIXES`.
         """
 
 
 class Transaction(StoreSnapshot, Protocol):
-    """A view that sees its own changes, which the store keeps all together or not at all."""
+    """A view that sees its own writes, which the store keeps all together or not at all."""
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Set values."""
@@ -55,9 +54,9 @@ class KeyValueStore(Protocol):
         """
 
     def close(self) -> None:
-        """Let go of the store; nothing that was acknowledged is lost without it either."""
+        """Release connections and files; what was acknowledged is durable already."""
 
 
 def scan_prefix(snapshot: StoreSnapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys that start with `prefix`, and their values, ascending."""
-    return snapshot.between(prefix, prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix)))
+    return snapshot.scan(prefix, prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix)))

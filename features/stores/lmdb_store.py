@@ -17,8 +17,8 @@ _LARGEST_MAP = 2**38
 _SMALLEST_MAP = 2**30
 
 
-class _LmdbView:
-    """One LMDB transaction as a Transaction."""
+class _LmdbTransaction:
+    """`features.stores.base.Transaction` over a transaction of LMDB."""
 
     def __init__(self, transaction: lmdb.Transaction) -> None:
         self._transaction = transaction
@@ -27,7 +27,7 @@ class _LmdbView:
         get = cast("Callable[[bytes], bytes | None]", self._transaction.get)
         return [get(key) for key in keys]
 
-    def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._transaction.cursor() as cursor:
             if not cursor.set_range(start):
                 return
@@ -56,19 +56,18 @@ class LmdbStore:
     def __init__(self, path: Path, *, create: bool = True, durable: bool = True) -> None:
         """create: make it where there is none. durable: write every change to disk before `update` returns; without it
         a store is faster and lost with the machine, as suits a temporary one."""
-        self.path = Path(path)
         self.name = str(path)
-        if not create and not (self.path / "data.mdb").is_file():
+        if not create and not (path / "data.mdb").is_file():
             raise StoreMissing(
-                f"online store {str(path)!r}: expected a folder with a store, found none; "
+                f"online store {self.name!r}: expected a folder with a store, found none; "
                 "fill one with `recsys load-items` and `recsys load-events`"
             )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._environment = _open(self.path, durable=durable)
+            path.mkdir(parents=True, exist_ok=True)
+            self._environment = _open(path, durable=durable)
         except (OSError, lmdb.Error) as error:
             raise StoreError(
-                f"online store {str(path)!r} cannot be opened: {error}; expected a folder that can be written"
+                f"online store {self.name!r} cannot be opened: {error}; expected a folder that can be written"
             ) from error
 
     @contextmanager
@@ -77,9 +76,9 @@ class LmdbStore:
         try:
             transaction = self._environment.begin(buffers=False)
         except lmdb.Error as error:
-            raise StoreError(f"online store {str(self.path)!r} cannot be read: {error}") from error
+            raise StoreError(f"online store {self.name!r} cannot be read: {error}") from error
         try:
-            yield _LmdbView(transaction)
+            yield _LmdbTransaction(transaction)
         finally:
             transaction.abort()
 
@@ -87,10 +86,10 @@ class LmdbStore:
         """Run `change`, write it to disk, return its result; on an error nothing of it is kept."""
         try:
             with self._environment.begin(write=True) as transaction:
-                return change(_LmdbView(transaction))
+                return change(_LmdbTransaction(transaction))
         except lmdb.Error as error:
             raise StoreError(
-                f"online store {str(self.path)!r} cannot be written: {error}; nothing of this change was kept, "
+                f"online store {self.name!r} cannot be written: {error}; nothing of this change was kept, "
                 "free some disk space or check the folder's rights"
             ) from error
 

@@ -1,12 +1,10 @@
-"""The connection of the Redis store: its address, its calls in one round trip each, and its failures as StoreErrors."""
+"""The connection to a Redis server: its address, calls of one round trip each, and its failures as StoreErrors."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha1
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -15,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from features.errors import StoreError
+from features.stores.redis_scripts import Script
 
 SCHEMES = ("redis", "rediss", "unix")
 PREFIX = "recsys"
@@ -51,12 +50,11 @@ _ANSWERS = {
 }
 """Beginnings of a server's refusals: what was expected and came, and what to do."""
 Command = tuple[Any, ...]
-logger = logging.getLogger(__name__)
 _WAITS_FOR_DISK = (7, 2)
 
 
 class UnreachableError(StoreError):
-    """No answer came: the server may have done what was asked, or not."""
+    """No answer came: the server may have run the command, or not."""
 
 
 @dataclass(frozen=True)
@@ -99,22 +97,14 @@ def address_of(url: str) -> Address:
     return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", prefix, name)
 
 
-class Script:
-    """A script, and the hash by which a server that has seen it knows it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-class RedisLink:
+class RedisClient:
     """Connections to one server, for any number of threads."""
 
     def __init__(self, address: Address) -> None:
         self.name = address.name
         try:
-            # each call may come twice: a connection that the server has closed meanwhile is made anew, and every call
-            # made through here does the same when it comes again
+            # a call may be sent twice: redis-py reconnects where the server has closed the connection; each call of
+            # this class has the same effect when it is repeated
             self._client = redis.Redis.from_url(
                 address.url, **_SECONDS, retry=Retry(NoBackoff(), 1), client_name="recsys", decode_responses=False
             )
@@ -123,22 +113,21 @@ class RedisLink:
 
     def call(self, *commands: Command) -> list[Any]:
         """The answers to commands in one round trip, on one connection. Raises StoreError for the first refusal."""
-        answers = self.try_calls(commands)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise self.translate_error(answer) from answer
-        return answers
+        return self._checked(self.try_calls(commands))
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *after: Command) -> list[Any]:
         """The answers to a script and to further commands; the server is sent the script's text when it lacks it."""
         rest = (len(keys), *keys, *arguments)
-        first, *others = self.try_calls([("EVALSHA", script.sha, *rest), *after])
-        if isinstance(first, redis.exceptions.NoScriptError):
-            first, *others = self.try_calls([("EVAL", script.text, *rest), *after])
-        for answer in (first, *others):
+        answers = self.try_calls([("EVALSHA", script.sha, *rest), *after])
+        if isinstance(answers[0], redis.exceptions.NoScriptError):
+            answers = self.try_calls([("EVAL", script.text, *rest), *after])
+        return self._checked(answers)
+
+    def _checked(self, answers: list[Any]) -> list[Any]:
+        for answer in answers:
             if isinstance(answer, Exception):
                 raise self.translate_error(answer) from answer
-        return [first, *others]
+        return answers
 
     def try_calls(self, commands: Sequence[Command]) -> list[Any]:
         """As `call`, but refusals are among the answers. Raises UnreachableError, or StoreError when none is let in."""
@@ -152,7 +141,7 @@ class RedisLink:
             raise self.translate_error(error) from error
 
     def translate_error(self, error: Exception) -> StoreError:
-        """What a server's refusal, or its silence, means."""
+        """The StoreError for a server's refusal, or for its silence."""
         code = getattr(error, "status_code", None)
         text = " ".join(f"{code or ''} {error}".split())
         for beginning, (found, cure) in _ANSWERS.items():
@@ -173,34 +162,28 @@ class RedisLink:
 
 @dataclass(frozen=True)
 class Server:
-    """How a server keeps what it is told.
+    """How a server keeps changes.
 
-    version: major and minor. on_disk: whether every answered write is on its disk already. waits: whether it can be
-    asked to answer only then. warnings: what is not as it should be, a line each.
+    durable: whether a change is on disk when it is acknowledged. waits: whether a writer has to ask for that with
+    WAITAOF. warnings: what its settings put at risk, one line each.
     """
 
-    version: tuple[int, int]
-    on_disk: bool
+    durable: bool
     waits: bool
     warnings: tuple[str, ...]
 
-    @property
-    def durable(self) -> bool:
-        """Whether a change is on disk when it is acknowledged."""
-        return self.on_disk or self.waits
 
-
-def inspect_server(link: RedisLink) -> Server:
+def inspect_server(client: RedisClient) -> Server:
     """What the server says of itself. Raises StoreError where it cannot be asked."""
-    (info,) = link.call(("INFO",))
-    (fsync,) = link.try_calls([("CONFIG", "GET", "appendfsync")])
-    version = _version(str(info.get("redis_version", "")))
+    (info,) = client.call(("INFO",))
+    (answer,) = client.try_calls([("CONFIG GET", "appendfsync")])
+    policy = None if isinstance(answer, Exception) else answer.get("appendfsync")
+    version = tuple(int(part) for part in re.findall(r"\d+", str(info.get("redis_version", "")))[:2])
     appends = str(info.get("aof_enabled")) == "1"
-    policy = _setting(fsync, "appendfsync")
-    on_disk = appends and policy == "always"
-    waits = appends and not on_disk and version >= _WAITS_FOR_DISK
+    waits = appends and policy != "always" and version >= _WAITS_FOR_DISK
+    durable = appends and (policy == "always" or waits)
     warnings = []
-    if not on_disk and not waits:
+    if not durable:
         got = f"appendonly yes with appendfsync {policy or 'unknown'}" if appends else "appendonly no"
         lost = "the last second or so" if appends else "everything since the server's last snapshot"
         warnings.append(
@@ -214,28 +197,4 @@ def inspect_server(link: RedisLink) -> Server:
         )
     if str(info.get("role")) in ("slave", "replica"):
         warnings.append("a read-only replica: it ranks, but takes no events and no items; name the primary")
-    return Server(version, on_disk, waits, tuple(warnings))
-
-
-def log_warnings(server: Server, name: str) -> None:
-    """Say in the log what is not as it should be. name: of the store."""
-    for warning in server.warnings:
-        logger.warning("online store %r: %s", name, warning)
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, _, rest = text.partition(".")
-    minor = rest.partition(".")[0]
-    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
-
-
-def _setting(answer: Any, name: str) -> str | None:
-    """A setting from the answer to CONFIG GET; None where the server does not tell."""
-    if isinstance(answer, Exception) or not answer:
-        return None
-    found = {_text(key): _text(value) for key, value in dict(answer).items()}
-    return found.get(name)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return Server(durable, waits, tuple(warnings))

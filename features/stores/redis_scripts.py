@@ -14,6 +14,17 @@ Keys, in the order every script takes those it needs (PREFIX is the store's, in 
 
 from __future__ import annotations
 
+from hashlib import sha1
+
+
+class Script:
+    """A script, and the hash by which a server that has run it knows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 _COMMON = """
 local function number(version) return tonumber(string.match(version, '^%d+')) or 0 end
 
@@ -55,7 +66,7 @@ end
 """
 )
 
-READ_PAST = (
+READ_PAST = Script(
     _PAST
     + """
 local version, values, past = KEYS[1], KEYS[2], KEYS[3]
@@ -71,7 +82,7 @@ return values_at(values, past, names, at, now)
 -> their values at that version; 0 when it is forgotten.
 """
 
-READ_RANGE = (
+READ_RANGE = Script(
     _PAST
     + """
 local version, values, past, index = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -106,39 +117,39 @@ return {at, last, names, values_at(values, past, names, at, now)}
 version did not have); 0 when the version is forgotten.
 """
 
-ACQUIRE = """
+ACQUIRE = Script("""
 local version, lock, queue = KEYS[1], KEYS[2], KEYS[3]
-local token, lease, wait = ARGV[1], ARGV[2], ARGV[3]
+local token, ttl, wait = ARGV[1], ARGV[2], ARGV[3]
 local holder, first = redis.call('GET', lock), redis.call('GET', queue)
 if (not holder or holder == token) and (not first or first == token) then
-  redis.call('SET', lock, token, 'PX', lease)
+  redis.call('SET', lock, token, 'PX', ttl)
   if first then redis.call('DEL', queue) end
   return redis.call('GET', version) or ''
 end
 if not first or first == token then redis.call('SET', queue, token, 'PX', wait) end
 return 0
-"""
-"""KEYS version, lock, next. ARGV token, lease and wait in ms -> the version, once the lock is had; 0 until then."""
+""")
+"""KEYS version, lock, next. ARGV token, ttl and wait in ms -> the version, once the lock is had; 0 until then."""
 
-RENEW = """
+RENEW = Script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return 0
-"""
-"""KEYS lock. ARGV token, lease in ms -> 0 when the lock is another's."""
+""")
+"""KEYS lock. ARGV token, ttl in ms -> 0 when another writer holds the lock."""
 
-RELEASE = """
+RELEASE = Script("""
 for i = 1, #KEYS do
   if redis.call('GET', KEYS[i]) == ARGV[1] then redis.call('DEL', KEYS[i]) end
 end
 return 1
-"""
+""")
 """KEYS lock, next. ARGV token."""
 
-COMMIT = (
+COMMIT = Script(
     _COMMON
     + """
 local version, values, past, index, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local token, base, new, memory, ranged, puts = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local token, base, new, snapshot_ttl, scanned, puts = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local now, n = redis.call('GET', version) or '', number(base) + 1
 if now == new or redis.call('HGET', past .. n + 1, '') == new then
   redis.call('SET', version, now)  -- so that this connection, too, can wait for the disk
@@ -151,7 +162,7 @@ if now ~= base or (holder and holder ~= token) then return 0 end
 local before, gone = past .. n, past .. n .. ':gone'
 redis.call('HSET', before, '', base)
 
-local function is_ranged(name) return string.find(ranged, string.sub(name, 1, 1), 1, true) end
+local function is_scanned(name) return string.find(scanned, string.sub(name, 1, 1), 1, true) end
 
 for first = 7, 6 + 2 * puts, 2000 do
   local last, names = math.min(first + 1999, 6 + 2 * puts), {}
@@ -160,7 +171,7 @@ for first = 7, 6 + 2 * puts, 2000 do
   for i = 1, #names do
     kept[2 * i - 1] = names[i]
     kept[2 * i] = found[i] and '1' .. found[i] or '0'
-    if not found[i] and is_ranged(names[i]) then
+    if not found[i] and is_scanned(names[i]) then
       fresh[#fresh + 1] = 0
       fresh[#fresh + 1] = names[i]
     end
@@ -178,15 +189,15 @@ for i = 7 + 2 * puts, #ARGV do
   if found then
     redis.call('HSET', before, name, '1' .. found)
     redis.call('HDEL', values, name)
-    if is_ranged(name) then
+    if is_scanned(name) then
       redis.call('ZREM', index, name)
       redis.call('ZADD', gone, 0, name)
     end
   end
 end
 
-redis.call('PEXPIRE', before, memory)
-redis.call('PEXPIRE', gone, memory)
+redis.call('PEXPIRE', before, snapshot_ttl)
+redis.call('PEXPIRE', gone, snapshot_ttl)
 redis.call('SET', version, new)
 redis.call('DEL', lock)
 return 1

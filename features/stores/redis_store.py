@@ -22,27 +22,11 @@ from threading import Lock
 from typing import Any
 
 from features.errors import StoreError, StoreMissing
-from features.stores import redis_scripts
 from features.stores.base import MAX_KEY_BYTES, SCANNED_PREFIXES, Result, StoreSnapshot, Transaction
-from features.stores.redis_client import (
-    Command,
-    RedisLink,
-    Script,
-    Server,
-    UnreachableError,
-    address_of,
-    inspect_server,
-    log_warnings,
-)
+from features.stores.redis_client import Command, RedisClient, UnreachableError, address_of, inspect_server
+from features.stores.redis_scripts import ACQUIRE, COMMIT, READ_PAST, READ_RANGE, RELEASE, RENEW
 
 logger = logging.getLogger(__name__)
-
-_READ_PAST = Script(redis_scripts.READ_PAST)
-_READ_RANGE = Script(redis_scripts.READ_RANGE)
-_ACQUIRE = Script(redis_scripts.ACQUIRE)
-_RENEW = Script(redis_scripts.RENEW)
-_RELEASE = Script(redis_scripts.RELEASE)
-_COMMIT = Script(redis_scripts.COMMIT)
 
 _PAGE = 1000
 _DISK_MS = 5000
@@ -50,8 +34,8 @@ _QUEUE_MS = 500
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.02
 
 
-class _Names:
-    """The server's keys that hold a store, see `features.stores.redis_scripts`."""
+class _ServerKeys:
+    """The keys on the server that hold a store, see `features.stores.redis_scripts`."""
 
     def __init__(self, prefix: str) -> None:
         self.version, self.values, self.index, self.lock, self.next = (
@@ -61,35 +45,35 @@ class _Names:
 
 
 class RedisSnapshot:
-    """One version of the store. at: the version, None until the first read decides it."""
+    """One version of the store. version: None until the first read decides it."""
 
-    def __init__(self, link: RedisLink, names: _Names, at: bytes | None = None) -> None:
-        self._link = link
+    def __init__(self, client: RedisClient, names: _ServerKeys, version: bytes | None = None) -> None:
+        self._client = client
         self._names = names
-        self._at = at
+        self.version = version
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """One round trip, two when somebody has just written."""
+        """One round trip, two when another writer has just written."""
         if not keys:
             return []
         version: Command = ("GET", self._names.version)
         values: Command = ("HMGET", self._names.values, *keys)
-        if self._at is None:
-            before, found, after = self._link.call(version, values, version)
-            self._at = after or b""
+        if self.version is None:
+            before, found, after = self._client.call(version, values, version)
+            self.version = after or b""
             unchanged = before == after
         else:
-            found, after = self._link.call(values, version)
-            unchanged = (after or b"") == self._at
+            found, after = self._client.call(values, version)
+            unchanged = (after or b"") == self.version
         return list(found) if unchanged else self._get_past(keys)
 
     def _get_past(self, keys: Sequence[bytes]) -> list[bytes | None]:
         names = (self._names.version, self._names.values, self._names.past)
-        (found,) = self._link.run(_READ_PAST, names, (self._at, *keys))
-        return self._remembered(found)
+        (found,) = self._client.run(READ_PAST, names, (self.version, *keys))
+        return self._unless_expired(found)
 
-    def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """One round trip for every thousand keys. Raises ValueError for keys of another kind than `RANGED`."""
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """One round trip for every thousand keys. Raises ValueError for keys outside `SCANNED_PREFIXES`."""
         if start[:1] != end[:1] or start[:1] not in SCANNED_PREFIXES or not start:
             raise ValueError(
                 f"expected a range within keys that begin with one of {SCANNED_PREFIXES!r}, got {start!r} to {end!r}"
@@ -97,54 +81,64 @@ class RedisSnapshot:
         names = (self._names.version, self._names.values, self._names.past, self._names.index)
         low: bytes = b"[" + start
         while low:
-            at = b"*" if self._at is None else self._at
-            (page,) = self._link.run(_READ_RANGE, names, (at, low, b"(" + end, _PAGE))
-            self._at, last, keys, values = self._remembered(page)
+            version = b"*" if self.version is None else self.version
+            (page,) = self._client.run(READ_RANGE, names, (version, low, b"(" + end, _PAGE))
+            self.version, last, keys, values = self._unless_expired(page)
             found = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
             yield from sorted(found)
             low = b"(" + last if last else b""
 
-    def _remembered(self, found: Any) -> list[Any]:
-        if found == 0:
+    def _unless_expired(self, answer: Any) -> list[Any]:
+        if answer == 0:
             raise StoreError(
-                f"online store {self._link.name!r}: expected a read that ends before what it reads is overwritten and "
-                "forgotten, got one that took too long; try again"
+                f"online store {self._client.name!r}: expected a read that ends before what it reads is overwritten "
+                "and forgotten, got one that took too long; try again"
             )
-        return list(found)
+        return list(answer)
 
 
 class RedisTransaction(RedisSnapshot):
-    """A change under way: the version that its writer found, and what it has put and deleted since."""
+    """A change under way. base: the version that its writer read. written: what it has put and, as None, deleted.
 
-    def __init__(self, link: RedisLink, names: _Names, at: bytes, renew: Callable[[], None]) -> None:
-        super().__init__(link, names, at)
-        self.base = at
+    token: of the writer's lock, which each read renews before it expires. lock_ttl: seconds.
+    """
+
+    def __init__(self, client: RedisClient, names: _ServerKeys, base: bytes, token: bytes, lock_ttl: float) -> None:
+        super().__init__(client, names, base)
+        self.base = base
+        self.token = token
         self.written: dict[bytes, bytes | None] = {}
-        self._renew = renew
+        self._lock_ttl = lock_ttl
+        self._renewed = time.monotonic()
+
+    def _renew_lock(self) -> None:
+        if time.monotonic() - self._renewed > self._lock_ttl / 3:
+            self._client.run(RENEW, (self._names.lock,), (self.token, round(self._lock_ttl * 1000)))
+            self._renewed = time.monotonic()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """As it will be."""
-        self._renew()
+        """Values with those that the transaction has written."""
+        self._renew_lock()
         rest = [key for key in keys if key not in self.written]
         found = dict(zip(rest, super().get_many(rest), strict=True))
         return [self.written[key] if key in self.written else found[key] for key in keys]
 
-    def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """As it will be."""
-        self._renew()
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys and values with those that the transaction has written."""
+        self._renew_lock()
         own = sorted((k, v) for k, v in self.written.items() if v is not None and start <= k < end)
-        rest = ((key, value) for key, value in super().between(start, end) if key not in self.written)
+        rest = ((key, value) for key, value in super().scan(start, end) if key not in self.written)
         return merge(own, rest, key=itemgetter(0))
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """Set values, all of them once the change is whole."""
+        """Set values; they are sent together when the transaction ends."""
         for key, value in items:
             if not 0 < len(key) <= MAX_KEY_BYTES:
                 raise StoreError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, got one of {len(key)}: {key[:40]!r}")
             self.written[bytes(key)] = bytes(value)
 
     def delete_many(self, keys: Iterable[bytes]) -> None:
-        """Remove keys once the change is whole."""
+        """Remove keys when the transaction ends."""
         self.written.update(dict.fromkeys(keys))
 
 
@@ -152,23 +146,31 @@ class RedisStore:
     """A store on a Redis server: any number of readers, one writer at a time, over all processes that share it."""
 
     def __init__(
-        self, url: str, *, create: bool = True, lease: float = 10.0, patience: float = 60.0, past: float = 10.0
+        self,
+        url: str,
+        *,
+        create: bool = True,
+        lock_ttl: float = 10.0,
+        lock_timeout: float = 60.0,
+        snapshot_ttl: float = 10.0,
     ) -> None:
-        """create: take a store that has nothing in it yet. lease: seconds after which a writer that died makes way.
-        patience: seconds that a writer waits for others. past: seconds that a snapshot can be read beside writers.
+        """create: take a store that has nothing in it yet. All in seconds: lock_ttl: after which the lock of a writer
+        that died is free again. lock_timeout: that a writer waits for the lock. snapshot_ttl: that a snapshot can be
+        read while others write.
 
         Raises StoreError where the server does not answer, or has no such store and none is to be made.
         """
         address = address_of(url)
         self.name = address.name
-        self._link = RedisLink(address)
-        self._names = _Names(address.prefix)
-        self._lease, self._patience, self._past = lease, patience, past
+        self._client = RedisClient(address)
+        self._names = _ServerKeys(address.prefix)
+        self._lock_ttl, self._lock_timeout, self._snapshot_ttl = lock_ttl, lock_timeout, snapshot_ttl
         self._writing = Lock()
         try:
-            self.server: Server = inspect_server(self._link)
-            log_warnings(self.server, self.name)
-            if not create and not self._link.call(("EXISTS", self._names.version))[0]:
+            self.server = inspect_server(self._client)
+            for warning in self.server.warnings:
+                logger.warning("online store %r: %s", self.name, warning)
+            if not create and not self._client.call(("EXISTS", self._names.version))[0]:
                 raise StoreMissing(
                     f"online store {self.name!r}: expected a database with a store under prefix {address.prefix!r}, "
                     "found none; fill one with `recsys load-items` and `recsys load-events`"
@@ -180,7 +182,7 @@ class RedisStore:
     @contextmanager
     def read(self) -> Iterator[StoreSnapshot]:
         """A snapshot of the last finished change at its first read."""
-        yield RedisSnapshot(self._link, self._names)
+        yield RedisSnapshot(self._client, self._names)
 
     def update(self, change: Callable[[Transaction], Result]) -> Result:
         """Run `change`, write it, return its result; on an error nothing of it is kept. It runs again, from the start,
@@ -188,35 +190,35 @@ class RedisStore:
 
         Raises StoreError where the server refuses, and where its answer is lost: the change is then whole or not there.
         """
-        deadline, lease = time.monotonic() + self._patience, self._lease
+        deadline, lock_ttl = time.monotonic() + self._lock_timeout, self._lock_ttl
         with self._writing:
             while True:
                 token = secrets.token_hex(8).encode()
                 try:
-                    base = self._acquire(token, lease, deadline)
-                    under_way = RedisTransaction(self._link, self._names, base, self._renewal(token, lease))
-                    result = change(under_way)
-                    if self._commit(token, under_way):
+                    base = self._acquire(token, lock_ttl, deadline)
+                    transaction = RedisTransaction(self._client, self._names, base, token, lock_ttl)
+                    result = change(transaction)
+                    if self._commit(transaction):
                         return result
                 except BaseException:
                     self._release(token)
                     raise
                 self._release(token)
                 logger.warning("online store %r: a change is made again, another writer came between", self.name)
-                lease *= 2
+                lock_ttl *= 2
                 if time.monotonic() > deadline:
                     raise self._too_busy()
 
     def close(self) -> None:
         """Close the connections; the store stays."""
-        self._link.close()
+        self._client.close()
 
-    def _acquire(self, token: bytes, lease: float, deadline: float) -> bytes:
+    def _acquire(self, token: bytes, lock_ttl: float, deadline: float) -> bytes:
         """Wait for the lock; the version of the store under it. Those who wait longest come first, mostly."""
         wait = _SHORTEST_WAIT
         names = (self._names.version, self._names.lock, self._names.next)
         while True:
-            (version,) = self._link.run(_ACQUIRE, names, (token, round(lease * 1000), _QUEUE_MS))
+            (version,) = self._client.run(ACQUIRE, names, (token, round(lock_ttl * 1000), _QUEUE_MS))
             if version != 0:
                 return bytes(version)
             if time.monotonic() > deadline:
@@ -224,42 +226,21 @@ class RedisStore:
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _renewal(self, token: bytes, lease: float) -> Callable[[], None]:
-        """A function that keeps the lock from expiring while the change reads."""
-        renewed = time.monotonic()
-
-        def renew() -> None:
-            nonlocal renewed
-            if time.monotonic() - renewed > lease / 3:
-                self._link.run(_RENEW, (self._names.lock,), (token, round(lease * 1000)))
-                renewed = time.monotonic()
-
-        return renew
-
-    def _commit(self, token: bytes, change: RedisTransaction) -> bool:
+    def _commit(self, change: RedisTransaction) -> bool:
         """Whether the change is kept; not so when its writer lost the lock."""
         if not change.written:
-            self._release(token)
+            self._release(change.token)
             return True
         number = int(change.base.partition(b" ")[0] or 0) + 1
         puts = [part for key, value in change.written.items() if value is not None for part in (key, value)]
         deletes = [key for key, value in change.written.items() if value is None]
-        past = round(self._past * 1000)
-        arguments = (
-            token,
-            change.base,
-            b"%d %s" % (number, token),
-            past,
-            SCANNED_PREFIXES,
-            len(puts) // 2,
-            *puts,
-            *deletes,
-        )
+        version, ttl = b"%d %s" % (number, change.token), round(self._snapshot_ttl * 1000)
+        head = (change.token, change.base, version, ttl, SCANNED_PREFIXES, len(puts) // 2)
         own = self._names
         keys = (own.version, own.values, own.past, own.index, own.lock)
         after: list[Command] = [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []
         try:
-            kept, *on_disk = self._link.run(_COMMIT, keys, arguments, *after)
+            kept, *on_disk = self._client.run(COMMIT, keys, (*head, *puts, *deletes), *after)
         except UnreachableError as error:
             raise StoreError(
                 f"{error}; the change was kept whole or not at all: send it again, repeats count once"
@@ -272,12 +253,12 @@ class RedisStore:
         return bool(kept)
 
     def _release(self, token: bytes) -> None:
-        """Let others write; where that fails they wait for the lease to end."""
+        """Let others write; where that fails they wait until the lock expires."""
         with suppress(StoreError):
-            self._link.run(_RELEASE, (self._names.lock, self._names.next), (token,))
+            self._client.run(RELEASE, (self._names.lock, self._names.next), (token,))
 
     def _too_busy(self) -> StoreError:
         return StoreError(
-            f"online store {self.name!r}: expected a turn to write within {self._patience:g} s, got none; "
+            f"online store {self.name!r}: expected a turn to write within {self._lock_timeout:g} s, got none; "
             "other writers are at work, try again later"
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.arrays import Float32
-from features.log import Impressions
+from features.log import Impressions, Log
+from features.offline.reader import LogIndex
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Finding
 
@@ -40,48 +41,57 @@ class ColumnChange:
 def changes(before: Float32, after: Float32) -> list[ColumnChange]:
     """Every column in which two matrices of the same rows, (n_rows, n_columns), differ."""
     differs = (before != after) & ~(np.isnan(before) & np.isnan(after))
-    found = []
+    changed = []
     for column in np.flatnonzero(differs.any(axis=0)).tolist():
         rows = np.flatnonzero(differs[:, column])
-        one, other = (matrix[rows, column].astype(np.float64) for matrix in (before, after))
-        distance = np.nan_to_num(np.abs(one - other), nan=np.inf)
+        old, new = (matrix[rows, column].astype(np.float64) for matrix in (before, after))
+        distance = np.nan_to_num(np.abs(old - new), nan=np.inf)
         most = int(distance.argmax())
-        small = distance <= ROUNDING * np.maximum(np.abs(one), np.abs(other))
-        found.append(
+        small = distance <= ROUNDING * np.maximum(np.abs(old), np.abs(new))
+        changed.append(
             ColumnChange(
                 column=column,
                 rows=len(rows),
                 row=int(rows[most]),
-                before=float(one[most]),
-                after=float(other[most]),
+                before=float(old[most]),
+                after=float(new[most]),
                 largest=float(distance[most]),
                 like_rounding=bool(small.all()),
             )
         )
-    return found
+    return changed
 
 
-def moved(
-    context: AuditContext, lists: Impressions, before: Float32, after: Float32, *, rule: str, by: str, advice: str
-) -> Iterator[Finding]:
-    """A finding for every feature of which any column differs in a bit.
+def changed_features(
+    context: AuditContext, modify: Callable[[Impressions], Log], *, rule: str, by: str, advice: str
+) -> tuple[Finding, ...]:
+    """A finding for every feature that may not change and of which any bit differs over a modified log, for the first
+    of the context's requests at fixed times that shows it.
 
-    before, after: (n_rows, n_columns) of the same lists. by: what was done in between, as "after …".
+    modify: makes the log for impressions that are all requested at one time. by: what it does, as
+    "after …".
     """
-    reported: set[str] = set()
-    for change in changes(before, after):
-        name = context.names[change.column]
-        feature = context.feature_of(name)
-        if feature in context.allowed or feature in reported:
-            continue
-        reported.add(feature)
-        of = "" if name == feature else f" of {name}"
-        small = f", {LIKE_ROUNDING}" if change.like_rounding else ""
-        yield Finding(
-            rule,
-            feature,
-            f"{change.rows:,} of {len(before):,} values{of} changed {by}; largest difference: {change.largest:.3g}"
-            f"{small}",
-            advice,
-            context.row(lists, change.row, before=change.before, after=change.after),
-        )
+    findings: dict[str, Finding] = {}
+    index = context.training.index
+    for rows in context.requests_at_fixed_times:
+        impressions = rows.impressions
+        log = modify(impressions)
+        if log is not index.log:
+            index = LogIndex(log, index.settings)
+        again = context.columns(impressions.requests, index)
+        for change in changes(rows.matrix, again):
+            name = context.names[change.column]
+            feature = context.feature_of(name)
+            if feature in context.allowed or feature in findings:
+                continue
+            row = context.row(impressions, change.row, before=change.before, after=change.after)
+            what = _evidence(change, "" if name == feature else f" of {name}", len(again), by)
+            findings[feature] = Finding(rule, feature, what, advice, row)
+    return tuple(findings.values())
+
+
+def _evidence(change: ColumnChange, column: str, n_rows: int, by: str) -> str:
+    rounding = f", {LIKE_ROUNDING}" if change.like_rounding else ""
+    return (
+        f"{change.rows:,} of {n_rows:,} values{column} changed {by}; largest difference: {change.largest:.3g}{rounding}"
+    )

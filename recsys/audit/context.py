@@ -34,15 +34,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class AuditContext:
-    """chain: settings, log, slices and counters. features, lexical, texts: what the ranker's columns are made of; texts
-    of the chain's catalog, by every state of the encoder that scores any of the slices.
+    """training: settings, log, slices and counters. features, lexical, texts: what the ranker's columns are made of;
+    texts of the log's catalog, by every state of the encoder that scores any of the slices.
 
     lists: most lists of a slice that are looked at, None for all. permuted: the log of the same tables with clicks
     permuted within lists, by seed; None where the tables are not at hand. train_text: train the encoder on permuted
     clicks too, which takes as long as a training; else it is taken as it is.
     """
 
-    chain: TrainingContext
+    training: TrainingContext
     features: tuple[Feature, ...]
     lexical: Lexical
     texts: RepresentationSchedule
@@ -53,11 +53,11 @@ class AuditContext:
     @property
     def log(self) -> Log:
         """The log as it is."""
-        return self.chain.log
+        return self.training.log
 
     def columns(self, requests: Requests, index: LogIndex | None = None) -> Float32:
-        """Every column for requests, over the chain's log or another one with the same items, (n_rows, n_columns)."""
-        return build_matrix_by_encoder(self.features, self.texts, index or self.chain.index, requests)
+        """Every column for requests, over the training's log or another with the same items, (n_rows, n_columns)."""
+        return build_matrix_by_encoder(self.features, self.texts, index or self.training.index, requests)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -68,45 +68,47 @@ class AuditContext:
     @cached_property
     def slices(self) -> dict[str, Rows]:
         """The lists of each slice that have a clicked and an unclicked item, at most `lists`, with their columns."""
-        found = {}
+        slices = {}
         for name in SLICES:
-            lists = self.usable(getattr(self.chain.sliced, name), most=self.lists)
-            found[name] = Rows(lists, self.columns(lists.requests))
-        return found
+            impressions = self.usable(getattr(self.training.sliced, name), most=self.lists)
+            slices[name] = Rows(impressions, self.columns(impressions.requests))
+        return slices
 
     def usable(self, positions: Int64, *, most: int | None) -> Impressions:
         """Lists at `positions` that have a clicked and an unclicked item, at most `most` of them, drawn by the seed."""
-        part = self.chain.usable(positions)
+        part = self.training.usable(positions)
         if most is None or len(part) <= most:
             return part
-        drawn = np.random.default_rng(self.chain.config.seed).choice(len(part), most, replace=False)
+        drawn = np.random.default_rng(self.training.config.seed).choice(len(part), most, replace=False)
         return part.take(np.sort(drawn))
 
     def sample(self) -> Impressions:
         """A few lists of the three slices together, in time order, for rules that compute them over altered logs."""
-        positions = np.concatenate([getattr(self.chain.sliced, name) for name in SLICES])
-        return self.usable(positions, most=self.chain.config.audit.lists)
+        positions = np.concatenate([getattr(self.training.sliced, name) for name in SLICES])
+        return self.usable(positions, most=self.training.config.audit.lists)
 
     @cached_property
-    def asked(self) -> tuple[Rows, ...]:
-        """The sample at a few moments: each part of it asked for at the time of its middle list, with its columns."""
+    def requests_at_fixed_times(self) -> tuple[Rows, ...]:
+        """The sample at a few times: each part of it requested at the time of its middle list, with its columns."""
         sample = self.sample()
-        parts = np.array_split(np.arange(len(sample), dtype=np.int64), self.chain.config.audit.moments)
-        found = []
-        for part in parts:
-            if len(part):
-                lists = at_moment(sample.take(part), int(sample.requests.time[part[len(part) // 2]]))
-                found.append(Rows(lists, self.columns(lists.requests)))
-        return tuple(found)
+        parts = np.array_split(np.arange(len(sample), dtype=np.int64), self.training.config.audit.moments)
+        requested = []
+        for part in filter(len, parts):
+            impressions = requested_at(sample.take(part), int(sample.requests.time[part[len(part) // 2]]))
+            requested.append(Rows(impressions, self.columns(impressions.requests)))
+        return tuple(requested)
 
     @cached_property
     def allowed(self) -> frozenset[str]:
         """Names of the features that may be known only afterwards, for the configuration says so."""
-        wanted = set(self.chain.config.features.allow_known_after)
-        return frozenset(one.name for one in self.features if one.name in wanted or column_of(one) in wanted)
+        wanted = set(self.training.config.features.allow_known_after)
+        return frozenset(
+            feature.name for feature in self.features if feature.name in wanted or column_of(feature) in wanted
+        )
 
     def feature_of(self, column: str) -> str:
-        """The feature or text column that a column of the matrix belongs to: itself, or the one whose place it is."""
+        """The feature or text column that a column of the matrix belongs to: itself, or the one of which it is a
+        within-list twin."""
         for suffix in (PERCENTILE, Z_SCORE):
             base = column.removesuffix(f"_{suffix}")
             if base != column and base in self.names:
@@ -114,17 +116,17 @@ class AuditContext:
         return column
 
     def raw_columns(self) -> list[int]:
-        """Positions of the columns that are no place of another one, without those of allowed features."""
+        """Positions of the columns that are no within-list twin of another one, without those of allowed features."""
         return [i for i, name in enumerate(self.names) if self.feature_of(name) == name and name not in self.allowed]
 
     def row(self, lists: Impressions, row: int, *, before: float | None = None, after: float | None = None) -> Row:
         """A candidate row of some lists, named for a report."""
-        place = int(np.searchsorted(lists.requests.offsets, row, side="right")) - 1
+        position = int(np.searchsorted(lists.requests.offsets, row, side="right")) - 1
         item = int(lists.requests.item[row])
         return Row(
             item_id=str(self.log.catalog.ids[item]),
-            time=int(lists.requests.time[place]),
-            impression_id=str(lists.ids[place]),
+            time=int(lists.requests.time[position]),
+            impression_id=str(lists.ids[position]),
             before=before,
             after=after,
         )
@@ -136,7 +138,7 @@ def column_of(feature: Feature) -> str | None:
     return column if isinstance(column, str) else None
 
 
-def at_moment(lists: Impressions, time: int) -> Impressions:
-    """The same lists as if they were asked for at `time`."""
+def requested_at(lists: Impressions, time: int) -> Impressions:
+    """The same lists as if they were requested at `time`."""
     requests = lists.requests
     return replace(lists, requests=replace(requests, time=np.full(len(requests), time, np.int64)))

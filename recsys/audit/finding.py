@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from features.clock import moment_text
+from recsys.metrics.jsonable import jsonable
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN is None, the time ISO 8601."""
-        values = {"before": self.before, "after": self.after}
         return {
             "impression_id": self.impression_id,
             "item_id": self.item_id,
             "time": moment_text(self.time),
-            **{name: None if value is None or not np.isfinite(value) else value for name, value in values.items()},
+            "before": jsonable(self.before),
+            "after": jsonable(self.after),
         }
 
     def __str__(self) -> str:
@@ -83,8 +84,3 @@ class RuleResult:
     rule: str
     examined: str
     findings: tuple[Finding, ...] = ()
-
-
-def moment_text(time: int) -> str:
-    """Microseconds as ISO 8601 in UTC."""
-    return f"{np.datetime64(time, 'us')}Z"

@@ -24,21 +24,12 @@ class ExtraEvents:
 def with_events(log: Log, more: ExtraEvents, *, positive_event_types: tuple[str, ...] | None) -> Log:
     """The log with more events, of types that it has. positive_event_types: as in the configuration."""
     events = log.events
-    positive = event_types(list(events.types), positive_event_types)[1]
-    dated = np.array([name != HISTORY_TYPE for name in events.types])
-    user, item = np.concatenate([events.user, more.user]), np.concatenate([events.item, more.item])
-    time, kind = np.concatenate([events.time, more.time]), np.concatenate([events.type, more.type])
-    flags = (
-        np.concatenate([events.positive, positive[more.type]]),
-        np.concatenate([events.dated, dated[more.type]]),
+    is_positive = event_types(list(events.types), positive_event_types)[1]
+    has_timestamp = np.array([name != HISTORY_TYPE for name in events.types])
+    added = Events(
+        more.user, more.item, more.time, more.type, events.types, is_positive[more.type], has_timestamp[more.type]
     )
-    order = np.lexsort((kind, user, item, time))
-    return replace(
-        log,
-        events=Events(
-            user[order], item[order], time[order], kind[order], events.types, flags[0][order], flags[1][order]
-        ),
-    )
+    return replace(log, events=events.with_added(added).sorted())
 
 
 def with_impressions(log: Log, more: Impressions) -> Log:
@@ -66,21 +57,12 @@ def with_impressions(log: Log, more: Impressions) -> Log:
     )
 
 
-def before(log: Log, time: int) -> Log:
+def truncate(log: Log, time: int) -> Log:
     """The log of what happened strictly before `time`."""
-    events = log.events
-    end = int(np.searchsorted(events.time, time))
-    kept = Events(
-        events.user[:end],
-        events.item[:end],
-        events.time[:end],
-        events.type[:end],
-        events.types,
-        events.positive[:end],
-        events.dated[:end],
-    )
-    n_lists = int(np.searchsorted(log.impressions.requests.time, time))
-    return replace(log, events=kept, impressions=log.impressions.take(np.arange(n_lists, dtype=np.int64)))
+    n_events = int(np.searchsorted(log.events.time, time))
+    n_impressions = int(np.searchsorted(log.impressions.requests.time, time))
+    impressions = log.impressions.take(np.arange(n_impressions, dtype=np.int64))
+    return replace(log, events=log.events.take(slice(n_events)), impressions=impressions)
 
 
 def impressions_like(

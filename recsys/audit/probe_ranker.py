@@ -16,24 +16,24 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
     without: features of which it reads no column. Raises TrainingError where it gives every list of valid one score.
     """
     columns = ranker_columns(context.features, collaborative=context.texts.collaborative is not None)
-    kept = [column for column in columns if context.feature_of(column.name) not in without]
-    names = [column.name for column in kept]
+    chosen = [column for column in columns if context.feature_of(column.name) not in without]
+    names = [column.name for column in chosen]
     train, valid, test = (
         RankingDataset(
             select_columns(rows.matrix, context.names, names), rows.impressions.label, rows.impressions.requests.offsets
         )
         for rows in (context.slices[name] for name in SLICES)
     )
-    config, threads = context.chain.config, context.chain.threads
-    ranker = train_ranker(train, valid, kept, config.ranker, seed=config.seed, threads=threads)
+    config, threads = context.training.config, context.training.threads
+    ranker = train_ranker(train, valid, chosen, config.ranker, seed=config.seed, threads=threads)
     return ranker.scores(test.matrix, threads=threads)
 
 
 def ndcg_over(context: AuditContext, scores: Float64, others: Float64) -> Interval:
     """How much better scores rank the test lists than others do: nDCG@10, paired, over users."""
-    lists, config = context.slices["test"].impressions, context.chain.config
-    one, other = (list_metrics(by, lists.label, lists.requests.offsets).ndcg_at_10 for by in (scores, others))
-    return mean_interval(one - other, lists.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
+    lists, config = context.slices["test"].impressions, context.training.config
+    ndcg, baseline = (list_metrics(by, lists.label, lists.requests.offsets).ndcg_at_10 for by in (scores, others))
+    return mean_interval(ndcg - baseline, lists.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
 
 
 def known_after_gains(context: AuditContext) -> dict[str, Interval]:

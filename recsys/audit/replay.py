@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from features.arrays import Float32, Int64
+from features.clock import moment_text
 from features.definitions.builtin import required_aggregates
 from features.errors import StoreError
 from features.log import Impressions
@@ -26,14 +27,10 @@ from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Row, moment_text
-from recsys.collaborative.online import OnlineSnapshots, RequestTables
+from recsys.audit.finding import Row
 from recsys.encoder.model import Encoder
-from recsys.online.cached_encoder import CachedEncoder
-from recsys.online.collaborative_refresh import SnapshotRefresher
-from recsys.online.item_texts import ItemTextReader
-from recsys.online.vector_store import StoredVectors
-from recsys.ranker.matrix import candidate_matrix, encode_queries
+from recsys.metrics.jsonable import jsonable
+from recsys.online.model import OnlineModel
 
 _AT_ONCE = 2000
 _FED_AT_ONCE = 5000
@@ -62,8 +59,8 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: a difference between a number and a missing value is None."""
-        largest = self.largest if np.isfinite(self.largest) else None
-        return {"column": self.column, "rows": self.rows, "largest": largest, "row": self.row.as_dict()}
+        figures = {"column": self.column, "rows": self.rows, "largest": jsonable(self.largest)}
+        return {**figures, "row": self.row.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class ReplayReport:
 class _DifferenceTally:
     """Differences so far, by position of the column."""
 
-    found: dict[int, Difference] = field(default_factory=dict)
+    by_column: dict[int, Difference] = field(default_factory=dict)
 
     def add(self, context: AuditContext, lists: Impressions, offline: Float32, online: Float32) -> None:
         """Take in the two matrices of some lists."""
@@ -132,49 +129,45 @@ class _DifferenceTally:
             row = context.row(lists, change.row, before=change.before, after=change.after)
             name = context.names[change.column]
             new = Difference(name, change.rows, change.largest, row, change.like_rounding)
-            known = self.found.get(change.column, new)
-            most = max(known, new, key=lambda one: one.largest)
-            rows = new.rows if known is new else known.rows + new.rows
-            small = known.like_rounding and new.like_rounding
-            self.found[change.column] = replace(most, rows=rows, like_rounding=small)
+            earlier = self.by_column.get(change.column, new)
+            largest = max(earlier, new, key=lambda difference: difference.largest)
+            rows = new.rows if earlier is new else earlier.rows + new.rows
+            like_rounding = earlier.like_rounding and new.like_rounding
+            self.by_column[change.column] = replace(largest, rows=rows, like_rounding=like_rounding)
 
     def differences(self) -> tuple[Difference, ...]:
         """One for every column that differs, in the order of the columns."""
-        return tuple(self.found[column] for column in sorted(self.found))
+        return tuple(self.by_column[column] for column in sorted(self.by_column))
 
 
 class OnlinePath:
-    """The columns of one request as the server makes them, from an online state that is fed as time goes by."""
+    """The columns of one request as the server computes them, from an online state that is fed as time goes by."""
 
     def __init__(self, context: AuditContext, state: OnlineState, feed: ReplayFeed) -> None:
-        self._features = context.features
         self._state = state
         self._feed = feed
-        self._encoder = CachedEncoder(served_encoder(context), StoredVectors(state.store), _CACHED_TEXTS)
-        self._texts = ItemTextReader(self._encoder, context.lexical, _CACHED_TEXTS)
-        self._tables = _stored_tables(context, state)
+        self._model = OnlineModel(
+            state,
+            context.features,
+            served_encoder(context),
+            context.lexical,
+            context.texts.collaborative,
+            cached_texts=_CACHED_TEXTS,
+        )
         self.fed = 0
         self.refused: dict[str, int] = {}
 
-    def matrix(self, user: str | None, moment: int, candidates: Sequence[str], query: str | None) -> Float32:
+    def matrix(self, user: str | None, time: int, candidates: Sequence[str], query: str | None) -> Float32:
         """The columns of a request, (n_candidates, n_columns), from what arrived before its time."""
-        self._advance(moment)
-        reader = OnlineReader(self._state, user, moment, candidates, now=moment, query=query)
-        known = self._texts.read(reader.catalog)[1]
-        queries = encode_queries(self._encoder, reader.requests.query)
-        tables, head = self._read_tables(reader), self._encoder.weights
-        return candidate_matrix(self._features, head, reader, known, queries, tables)[1]
+        self._advance(time)
+        self._model.refresh(time)
+        with self._state.snapshot() as view:
+            reader = OnlineReader(view, user, time, candidates, now=time, query=query)
+            return self._model.matrix(view, reader).values
 
-    def _read_tables(self, reader: OnlineReader) -> RequestTables | None:
-        """The collaborative tables of a request, made first where they are due."""
-        if self._tables is None:
-            return None
-        SnapshotRefresher(self._state, self._tables, self._texts).rebuild(reader.time)
-        return self._tables.read(reader.catalog.ids, reader.histories.items.codes, reader.time - reader.delay)
-
-    def _advance(self, moment: int) -> None:
-        """Hand the store what arrived before a moment and was not handed over yet."""
-        end = int(np.searchsorted(self._feed.time, moment))
+    def _advance(self, timestamp: int) -> None:
+        """Hand the store what arrived before a timestamp and was not handed over yet."""
+        end = int(np.searchsorted(self._feed.time, timestamp))
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
             lists = [one for one in due if isinstance(one, Impression)]
@@ -192,13 +185,6 @@ def served_encoder(context: AuditContext) -> Encoder:
     return model
 
 
-def _stored_tables(context: AuditContext, state: OnlineState) -> OnlineSnapshots | None:
-    if context.texts.collaborative is None:
-        return None
-    encoder = served_encoder(context)
-    return OnlineSnapshots(state.store, context.texts.collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
-
-
 def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: Impressions) -> ReplayReport:
     """Rank `lists`, which are in time order, online and offline, and compare every value.
 
@@ -210,7 +196,7 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: I
     with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, n, _AT_ONCE):
             part = lists.take(np.arange(first, min(first + _AT_ONCE, n)))
-            rows = [_online_rows(context, online, part, place, bar) for place in range(len(part))]
+            rows = [_online_rows(context, online, part, position, bar) for position in range(len(part))]
             tally.add(context, part, context.columns(part.requests), np.concatenate(rows))
     times = lists.requests.time
     return ReplayReport(
@@ -226,18 +212,18 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: I
     )
 
 
-def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, place: int, bar: Any) -> Float32:
+def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, position: int, bar: Any) -> Float32:
     requests, log = lists.requests, context.log
-    user = int(requests.user[place])
-    candidates = log.catalog.ids[requests.item[requests.offsets[place] : requests.offsets[place + 1]]].tolist()
-    query = None if requests.query is None else requests.query[place]
+    user = int(requests.user[position])
+    candidates = log.catalog.ids[requests.item[requests.offsets[position] : requests.offsets[position + 1]]].tolist()
+    query = None if requests.query is None else requests.query[position]
     bar.update()
-    return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[place]), candidates, query)
+    return online.matrix(None if user < 0 else str(log.users[user]), int(requests.time[position]), candidates, query)
 
 
 def replay_settings(context: AuditContext) -> StoreSettings:
     """What the store of a replay has to answer and hold."""
-    config, catalog = context.chain.config, context.log.catalog
+    config, catalog = context.training.config, context.log.catalog
     absent = [name for name in config.features.vectors if name not in catalog.vectors]
     if absent:
         raise StoreError(f"expected vectors of items in columns {absent!r}, found none in the items table")

@@ -8,6 +8,7 @@ from typing import Any
 
 from recsys.audit.finding import Finding, RuleResult
 from recsys.metrics.bootstrap import Interval
+from recsys.metrics.jsonable import jsonable
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class AuditReport:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Everything that was found wrong."""
-        return tuple(finding for one in self.checked for finding in one.findings)
+        return tuple(finding for result in self.checked for finding in result.findings)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there is no finding."""
         return not self.findings
 
     def as_dict(self) -> dict[str, Any]:
@@ -40,31 +41,31 @@ class AuditReport:
             "columns": self.n_columns,
             "rules": [
                 {
-                    "rule": one.rule,
-                    "looked_at": one.examined,
-                    "findings": len(one.findings),
-                    "seconds": round(self.seconds.get(one.rule, 0.0), 3),
+                    "rule": result.rule,
+                    "looked_at": result.examined,
+                    "findings": len(result.findings),
+                    "seconds": round(self.seconds.get(result.rule, 0.0), 3),
                 }
-                for one in self.checked
+                for result in self.checked
             ],
             "findings": [finding.as_dict() for finding in self.findings],
-            "known_after_gain": {name: gain.as_dict() for name, gain in self.gains.items()},
+            "known_after_gain": jsonable(self.gains),
         }
 
     def lines(self) -> list[str]:
         """The report for a person; the last line is the figure."""
-        width = max((len(one.rule) for one in self.checked), default=0)
+        width = max((len(result.rule) for result in self.checked), default=0)
         rules = [
-            f"{'FAIL' if one.findings else 'ok':4}  {one.rule:{width}}  {one.examined}"
-            + (f": {len(one.findings)} found" if one.findings else "")
-            for one in self.checked
+            f"{'FAIL' if result.findings else 'ok':4}  {result.rule:{width}}  {result.examined}"
+            + (f": {len(result.findings)} found" if result.findings else "")
+            for result in self.checked
         ]
         gains = [
             f"known only afterwards, allowed: {name} adds {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10 "
             "on test, which is not had online"
             for name, gain in self.gains.items()
         ]
-        found = [line for finding in self.findings for line in ("", *finding.lines())]
+        findings = [line for finding in self.findings for line in ("", *finding.lines())]
         n = len(self.findings)
         figure = f"{n} finding{'' if n == 1 else 's'} in {len(self.checked)} rules over {self.n_columns} columns"
-        return [*rules, *gains, *found, *([""] if found else []), figure]
+        return [*rules, *gains, *findings, *([""] if findings else []), figure]

@@ -1,4 +1,4 @@
-"""The collaborative columns of candidates, from tables of the past and each request's history.
+"""The collaborative columns of candidates, from a snapshot of the past and each request's history.
 
 A value depends on its own request and candidate alone: offline and online agree to the last bit.
 """
@@ -21,13 +21,13 @@ _PAIRS = 1 << 20
 
 
 class TableSource(Protocol):
-    """Where a reader's tables come from, in the codes of its catalog, the undescribed item last."""
+    """Where a reader's snapshots come from, in the codes of its catalog, the unknown item last."""
 
-    def edges(self, moments: Int64) -> Int64:
-        """When the tables were made that a request at each moment reads, (n,); never after the moment."""
+    def build_times(self, times: Int64) -> Int64:
+        """When the snapshot was built that a request at each time reads, (n,); never after the time."""
 
-    def tables(self, edge: int) -> CollaborativeSnapshot:
-        """The tables made at an edge."""
+    def snapshot(self, as_of: int) -> CollaborativeSnapshot:
+        """The snapshot of the clicks before a build time."""
 
 
 def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vectors: Float32 | None) -> Float32:
@@ -35,24 +35,24 @@ def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vector
 
     co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
     for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
-    history's mean text vector with the item's audience. Both NaN where either side is not known.
+    history's mean text vector with the item's audience. Both NaN where either side is missing.
     text_vectors: (n_items + 1, d); None leaves audience_similarity missing.
     """
     requests, histories = reader.requests, reader.histories
-    found = np.empty((requests.n_rows, len(COLLABORATIVE_COLUMNS)), np.float32)
-    edges = source.edges(requests.time - reader.delay)
-    starts = np.flatnonzero(np.diff(edges, prepend=edges[:1] - 1)).tolist()
+    columns = np.empty((requests.n_rows, len(COLLABORATIVE_COLUMNS)), np.float32)
+    build_times = source.build_times(requests.time - reader.delay)
+    starts = np.flatnonzero(np.diff(build_times, prepend=build_times[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
         part, past = slice_requests(requests, first, end), histories.part(first, end)
-        tables = source.tables(int(edges[first]))
-        block = found[requests.offsets[first] : requests.offsets[end]]
-        block[:, :3] = _co_clicks(tables.neighbours, part, past)
-        block[:, 3] = history_cosines(tables.factors, past.items, part)
+        snapshot = source.snapshot(int(build_times[first]))
+        block = columns[requests.offsets[first] : requests.offsets[end]]
+        block[:, :3] = _co_clicks(snapshot.neighbours, part, past)
+        block[:, 3] = history_cosines(snapshot.factors, past.items, part)
         if text_vectors is None:
             block[:, 4] = np.nan
         else:
-            block[:, 4] = history_cosines(tables.audience, past.items, part, of_history=text_vectors)
-    return found
+            block[:, 4] = history_cosines(snapshot.audience, past.items, part, of_history=text_vectors)
+    return columns
 
 
 def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:

@@ -1,4 +1,4 @@
-"""Collaborative tables: what the clicks before one moment say of every item, in three kinds.
+"""A collaborative snapshot: what the clicks before one time say of every item, in three tables.
 
 co-click: cosine of the sets of users who clicked two items (item-based neighbours, Sarwar et al., WWW 2001).
 factors: a truncated SVD of the users by items matrix of clicks (Cremonesi et al., RecSys 2010, PureSVD).
@@ -6,8 +6,8 @@ audience: the mean text vector of the users who clicked the item, a user's being
 
 The same clicks give the same neighbours and audiences, to the last bit, on every CPU: counts are whole numbers, and
 text vectors lie on the grid of `features.exact`, where sums are exact in any order. Factors depend on the CPU's kernels
-and, if BLAS has several, on its number of threads: the commands give it one. They are made once and stored, and what
-reads them computes on the grid again.
+and, if BLAS has several, on its number of threads: the commands give it one. They are computed once and stored, and
+what reads them computes on the grid again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
@@ -28,22 +28,25 @@ _SEED = 0
 
 
 class TableSettings(BaseModel):
-    """How tables are made and when; part of a ranker version. Fields but the first two: as `config.Collaborative`."""
+    """How snapshots are built and when; part of a ranker version. Other fields: as `config.CollaborativeConfig`.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The aliases are the names of older versions; stores name their snapshots by them.
+    """
 
-    origin: int
-    """A moment at which tables are made, microseconds since the epoch."""
-    period: int
-    """From one making to the next, microseconds."""
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    first_build: int = Field(alias="origin")
+    """A time as of which a snapshot is built, microseconds since the epoch."""
+    build_interval: int = Field(alias="period")
+    """From one build to the next, microseconds."""
     user_items: int
     neighbours: int
     shrinkage: float
     factors: int
 
-    def edges(self, moments: Int64) -> Int64:
-        """The newest making at or before each moment, (n,) microseconds: its tables hold the clicks before it."""
-        return self.origin + (moments - self.origin) // self.period * self.period
+    def build_times(self, times: Int64) -> Int64:
+        """The newest build at or before each time, (n,) microseconds: its snapshot holds the clicks before it."""
+        return self.first_build + (times - self.first_build) // self.build_interval * self.build_interval
 
 
 @dataclass(frozen=True)
@@ -64,18 +67,18 @@ class Neighbours:
     def of_pairs(self, row: Int64, item: Int64) -> Float64:
         """Similarity of pairs of items, (m,); 0 where `item` is none of the row's. Codes from 0 to n - 1."""
         keys = row * (len(self.offsets) - 1) + item
-        place = np.searchsorted(self._keys, keys)
-        found = place < len(self._keys)
-        found[found] = self._keys[place[found]] == keys[found]
+        index = np.searchsorted(self._keys, keys)
+        present = index < len(self._keys)
+        present[present] = self._keys[index[present]] == keys[present]
         similarity = np.zeros(len(keys))
-        similarity[found] = self.similarity[place[found]]
+        similarity[present] = self.similarity[index[present]]
         return similarity
 
 
 @dataclass(frozen=True)
 class CollaborativeSnapshot:
-    """What one making gave, by code of n items. factors: (n, k) and audience: (n, d), float32, NaN rows where there is
-    nothing to say."""
+    """The three tables by code of n items. factors: (n, k) and audience: (n, d), float32, NaN rows where no click says
+    anything."""
 
     neighbours: Neighbours
     factors: Float32
@@ -96,9 +99,9 @@ class CollaborativeSnapshot:
 
 
 def build_tables(clicked: CsrLists, text_vectors: Float32, settings: TableSettings) -> CollaborativeSnapshot:
-    """The tables of some users' clicks on n items.
+    """The snapshot of some users' clicks on n items.
 
-    clicked: for each user, in the order of their ids, the codes of the distinct items clicked before the moment, from 0
+    clicked: for each user, in the order of their ids, the codes of the distinct items clicked before its time, from 0
     to n - 1, each of which some user clicked. text_vectors: (n, d), NaN rows for items without text.
     """
     n_items = len(text_vectors)
@@ -134,7 +137,7 @@ def _neighbours(by_user: csr_matrix, by_item: csr_matrix, settings: TableSetting
 
 
 def _most_similar(starts: Int32, item: Int32, similarity: Float32, most: int) -> Int64:
-    """Places of the `most` largest similarities above 0 of each row, of equal ones the smallest items."""
+    """Positions of the `most` largest similarities above 0 of each row, of equal ones the smallest items."""
     key = ((~similarity.view(np.int32)).astype(np.int64) << 32) | item  # positive floats sort as their bits do
     kept = similarity > 0
     for row in np.flatnonzero(np.diff(starts) > most).tolist():

@@ -27,12 +27,8 @@ BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A transformer in evaluation mode, float32, on the CPU, with its tokenizer.
+    """A transformer in evaluation mode, float32, with its tokenizer. limit: most tokens that it reads."""
 
-    name: what the config called it. limit: most tokens that the model can read.
-    """
-
-    name: str
     transformer: PreTrainedModel
     tokenizer: Any
     limit: int
@@ -41,14 +37,14 @@ class BaseModel:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without the progress bars and warnings of transformers."""
-    shown, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    had_bars, verbosity = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
     hf_logging.disable_progress_bar()
     hf_logging.set_verbosity_error()
     try:
         yield
     finally:
         hf_logging.set_verbosity(verbosity)
-        if shown:
+        if had_bars:
             hf_logging.enable_progress_bar()
 
 
@@ -90,7 +86,7 @@ def load_base_model(name: str) -> BaseModel:
     if isinstance(getattr(transformer, "pooler", None), nn.Module):
         transformer.pooler = None  # unused, and filled with random weights where the file has none
     transformer.eval().requires_grad_(requires_grad=False)
-    return BaseModel(name, transformer, tokenizer, _token_limit(config, tokenizer))
+    return BaseModel(transformer, tokenizer, _token_limit(config, tokenizer))
 
 
 def builtin_folder() -> Path:

@@ -1,10 +1,10 @@
-"""The trainable head: a residual map of item vectors, and each candidate's attention over the user's history.
+"""The trainable head: a residual projection of item vectors, and each candidate's attention over the user's history.
 
 A user has several interests, so the weights of the history's items depend on the candidate (target attention, Zhou et
-al., Deep Interest Network, KDD 2018): what resembles it counts more, beside what the item is and how long ago it was.
+al., Deep Interest Network, KDD 2018): a similar item counts more, beside what the item is and how long ago it was.
 
-Its map is applied once for each text, and the mapped vectors are what is stored and read; what remains for a request
-is `scoring.score_candidates`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-4).
+The projection is applied once for each text, and the projected vectors are stored. What remains for a request is
+`scoring.score_candidates`, in NumPy, which computes the same score as `Head.scores` here (tested to 1e-4).
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _LOGIT_GAIN = 10.0
 _SCALE_GAIN = 5.0
 _INITIAL_SCALE = 20.0
 _INITIAL_PRIOR_LOGIT = -1.0
-_INITIAL_RESEMBLANCE = 5.0
+_INITIAL_SIMILARITY_WEIGHT = 5.0
 _HISTORY_WIDTHS = (4, 12, 28)
 
 
 class Head(nn.Module):
-    """Map, attention and scale; a fresh one takes the mean of a text's lines, of a text of one line its vector as it
-    is, and weighs the history by resemblance alone.
+    """Projection, attention and scale. A new head takes the mean of a text's lines, and weighs the history by
+    similarity alone.
 
-    dim: width d of item vectors. n_lines: k of a text. dropout: share of the map's inputs and hidden units dropped in
-    training.
+    dim: width d of item vectors. n_lines: k of a text. dropout: share of the projection's inputs and hidden units
+    dropped in training.
     """
 
     def __init__(self, dim: int, n_lines: int = 1, dropout: float = 0.0) -> None:
@@ -56,7 +56,8 @@ class Head(nn.Module):
         self.recency = nn.Parameter(torch.zeros(MAX_HISTORY))
         self.prior = nn.Parameter(torch.zeros(dim))
         self.prior_logit = nn.Parameter(torch.tensor(_INITIAL_PRIOR_LOGIT / _LOGIT_GAIN))
-        self.resemblance = nn.Parameter(torch.tensor(_INITIAL_RESEMBLANCE / _LOGIT_GAIN))
+        # `resemblance` is its name in stored encoders, of which the fingerprint depends
+        self.resemblance = nn.Parameter(torch.tensor(_INITIAL_SIMILARITY_WEIGHT / _LOGIT_GAIN))
         self.popularity = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
         self.log_query_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))
@@ -65,7 +66,7 @@ class Head(nn.Module):
         for parameter in (*self.map_out.parameters(), *self.attention_out.parameters()):
             nn.init.zeros_(parameter)
 
-    def mapped(self, vectors: Tensor) -> Tensor:
+    def project(self, vectors: Tensor) -> Tensor:
         """The base model's vectors of the lines of items, side by side, (n, k * d), as the vectors that are compared:
         unit length, (n, d)."""
         hidden = functional.gelu(self.map_in(self.dropout(vectors)))
@@ -74,36 +75,35 @@ class Head(nn.Module):
     def scores(self, items: Tensor, history: Tensor, candidates: Tensor, query: Tensor | None = None) -> Tensor:
         """Scores of the candidates of b requests, (b, c).
 
-        items: (n, d) mapped vectors. history: (b, h) positions in `items`, latest first, -1 where it has ended;
-        h <= 50. candidates: (b, c) positions in `items`. query: (b, d) mapped vectors, zero rows for requests without
-        one.
+        items: (n, d) projected vectors. history: (b, h) positions in `items`, latest first, -1 after its end; h <= 50.
+        candidates: (b, c) positions in `items`. query: (b, d) projected vectors, zero rows for requests without one.
         """
-        there = history >= 0
         logits = self.attention_out(torch.tanh(_ATTENTION_GAIN * self.attention_in(items))).squeeze(1)
         logits = logits[history.clamp(min=0)] + _LOGIT_GAIN * self.recency[: history.shape[1]]
-        logits = logits.masked_fill(~there, -torch.inf)
-        shown = functional.embedding(candidates, items)
-        similarity = _similarity(shown, items, history)
+        logits = logits.masked_fill(history < 0, -torch.inf)
+        vectors = functional.embedding(candidates, items)
+        similarity = _similarity(vectors, items, history)
         logits = logits[:, None, :] + _LOGIT_GAIN * self.resemblance * similarity
         prior_logit = (_LOGIT_GAIN * self.prior_logit).expand(*candidates.shape, 1)
-        share = torch.softmax(torch.cat([logits, prior_logit], dim=2), dim=2)
-        interest = (share * torch.cat([similarity, (shown @ self.prior)[:, :, None]], dim=2)).sum(dim=2)
-        found = (_SCALE_GAIN * self.log_scale).exp() * interest + _POPULARITY_GAIN * (shown @ self.popularity)
+        attention = torch.softmax(torch.cat([logits, prior_logit], dim=2), dim=2)
+        interest = (attention * torch.cat([similarity, (vectors @ self.prior)[:, :, None]], dim=2)).sum(dim=2)
+        scores = (_SCALE_GAIN * self.log_scale).exp() * interest + _POPULARITY_GAIN * (vectors @ self.popularity)
         if query is not None:
-            found = found + (_SCALE_GAIN * self.log_query_scale).exp() * torch.bmm(shown, query[:, :, None])[:, :, 0]
-        return found + _LOGIT_GAIN * self.bias
+            to_query = torch.bmm(vectors, query[:, :, None])[:, :, 0]
+            scores = scores + (_SCALE_GAIN * self.log_query_scale).exp() * to_query
+        return scores + _LOGIT_GAIN * self.bias
 
-    def set_mean_score(self, present: float, wanted: float) -> None:
-        """Shift all scores by a constant, so that a mean that is `present` becomes `wanted`."""
+    def shift_scores(self, difference: float) -> None:
+        """Add a constant to all scores."""
         with torch.no_grad():
-            self.bias.add_((wanted - present) / _LOGIT_GAIN)
+            self.bias.add_(difference / _LOGIT_GAIN)
 
     def grid_vectors(self, vectors: Float32) -> Float32:
-        """`mapped` as it is stored, on the grid of `features.exact`, which takes away the rounding of float64: a vector
-        does not depend on those that are mapped with it."""
+        """`project` as it is stored, on the grid of `features.exact`, which removes the rounding of float64: a vector
+        does not depend on those that are projected with it."""
         exact = copy.deepcopy(self).to("cpu", torch.float64).eval()
         with torch.inference_mode():
-            return to_grid(exact.mapped(torch.from_numpy(vectors).double()).numpy())
+            return to_grid(exact.project(torch.from_numpy(vectors).double()).numpy())
 
     def export(self) -> HeadWeights:
         """The weights that `scoring.score_candidates` reads, with the same bits on every machine."""
@@ -121,7 +121,7 @@ class Head(nn.Module):
             recency=array(_LOGIT_GAIN * self.recency),
             prior=array(self.prior),
             prior_logit=array(_LOGIT_GAIN * self.prior_logit),
-            resemblance=array(_LOGIT_GAIN * self.resemblance),
+            similarity_weight=array(_LOGIT_GAIN * self.resemblance),
             popularity=array(_POPULARITY_GAIN * self.popularity),
             scale=scale(self.log_scale),
             query_scale=scale(self.log_query_scale),
@@ -129,20 +129,21 @@ class Head(nn.Module):
         )
 
 
-def _similarity(shown: Tensor, items: Tensor, history: Tensor) -> Tensor:
+def _similarity(candidates: Tensor, items: Tensor, history: Tensor) -> Tensor:
     """Dot products of candidates and history, (b, c, h); 0 after the history's end.
 
-    shown: (b, c, d). items: (n, d). history: (b, h) positions in `items`, -1 after the end. Requests with histories of
-    about one length are multiplied together, since most histories are much shorter than the longest.
+    candidates: (b, c, d). items: (n, d). history: (b, h) positions in `items`, -1 after the end. Requests with
+    histories of about one length are multiplied together, since most histories are much shorter than the longest.
     """
     lengths = (history >= 0).sum(dim=1)
-    found = shown.new_zeros((*shown.shape[:2], history.shape[1]))
+    similarity = candidates.new_zeros((*candidates.shape[:2], history.shape[1]))
     shorter = 0
     for width in (*_HISTORY_WIDTHS, history.shape[1]):
         width = min(width, history.shape[1])
         rows = torch.nonzero((lengths > shorter) & (lengths <= width)).squeeze(1)
         if len(rows):
-            read = functional.embedding(history[rows, :width].clamp(min=0), items)
-            found[rows, :, :width] = torch.bmm(shown[rows], read.transpose(1, 2)).to(found.dtype)
+            clicked = functional.embedding(history[rows, :width].clamp(min=0), items)
+            products = torch.bmm(candidates[rows], clicked.transpose(1, 2))
+            similarity[rows, :, :width] = products.to(similarity.dtype)
         shorter = max(shorter, width)
-    return found
+    return similarity

@@ -1,7 +1,7 @@
-"""A trained text encoder: tower, head, settings, and the table of vectors that it has made.
+"""A trained text encoder: tower, head, settings, and the table of its vectors.
 
-Written as a folder without pickle: `transformer/` in Hugging Face's layout, `head.safetensors`, `encoder.json`,
-`vectors.safetensors`.
+Written as a folder without pickle: `transformer/` in Hugging Face's layout, `head.safetensors`, `encoder.json` with the
+number of this format, `vectors.safetensors`.
 """
 
 from __future__ import annotations
@@ -9,26 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from features.arrays import Float32
+from features.atomic_files import atomic_folder
 from features.exact import to_grid
-from features.log import Catalog
 from recsys.encoder.base_model import load_base_model, quiet_transformers
+from recsys.encoder.dtype import Dtype
 from recsys.encoder.head import Head
 from recsys.encoder.scoring import HeadWeights, untrained_head
-from recsys.encoder.text import Template, item_texts
-from recsys.encoder.text_fields import concat_fields, lines_of, unit_mean_line
-from recsys.encoder.tower import Dtype, Pooling, TextTower
+from recsys.encoder.text import Template
+from recsys.encoder.text_fields import concat_fields, split_fields, unit_mean_line
+from recsys.encoder.tower import Pooling, TextTower
 from recsys.encoder.vector_table import VectorTable, empty_table, load_table
 from recsys.errors import ModelError
 
@@ -39,8 +38,8 @@ _SETTINGS, _HEAD, _TRANSFORMER, _VECTORS = "encoder.json", "head.safetensors", "
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What has to be known to encode a text and a history as in training; the fields are those of
-    `config.EncoderConfig`, but dtype, which is the arithmetic that was computed in."""
+    """The settings that encode a text and a history as in training. The fields are those of `config.EncoderConfig`, but
+    dtype is the arithmetic that was computed in."""
 
     base_model: str
     template: str
@@ -94,19 +93,16 @@ class Encoder:
 
         A text in the table has the table's vector, to the last bit; others are encoded now, each distinct one once.
         """
-        found = np.full((len(texts), self.dim), np.nan, np.float32)
-        rows = self.table.find(texts)
-        found[rows >= 0] = self.table.vectors[rows[rows >= 0]]
-        missing = [i for i, row in enumerate(rows) if row < 0 and texts[i]]
+        vectors, is_stored = self.table.vectors_of(texts)
+        missing = [i for i, stored in enumerate(is_stored) if not stored and texts[i]]
         distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in missing))}
         if distinct:
-            lines = lines_of(list(distinct), self.n_lines)
-            base = concat_fields(self.tower.encode(lines.distinct, progress=progress), lines.of_text)
-            made = self.map_vectors(base)
-            found[missing] = made[[distinct[texts[i]] for i in missing]]
-        return found
+            fields = split_fields(list(distinct), self.n_lines)
+            base = concat_fields(self.tower.encode(fields.distinct, progress=progress), fields.of_text)
+            vectors[missing] = self.project(base)[[distinct[texts[i]] for i in missing]]
+        return vectors
 
-    def map_vectors(self, base: Float32) -> Float32:
+    def project(self, base: Float32) -> Float32:
         """Vectors as stored and compared, (n, d) on the grid of `features.exact`, from the tower's of their lines side
         by side, (n, k * d)."""
         if self.head is None:
@@ -114,11 +110,11 @@ class Encoder:
         return self.head.grid_vectors(base)
 
     def with_table(self, texts: Sequence[str], vectors: Float32 | None = None) -> Encoder:
-        """The same encoder whose table also holds `texts`; their vectors, if known already, are (n, d)."""
+        """The same encoder whose table also holds `texts`; vectors: (n, d), theirs; None encodes them."""
         distinct = {text: i for i, text in reversed(list(enumerate(texts))) if text}
         chosen = list(distinct)
-        made = self.encode_texts(chosen) if vectors is None else vectors[list(distinct.values())]
-        return Encoder(self.settings, self.tower, self.head, self.table.with_texts(chosen, made))
+        added = self.encode_texts(chosen) if vectors is None else vectors[list(distinct.values())]
+        return Encoder(self.settings, self.tower, self.head, self.table.with_texts(chosen, added))
 
     def in_float32(self) -> Encoder:
         """The same weights encoding in float32, which every machine computes, with an empty table."""
@@ -128,25 +124,17 @@ class Encoder:
         """Write the encoder; `folder` must not exist, and appears only once complete."""
         if folder.exists():
             raise FileExistsError(f"expected a new folder for the encoder, {str(folder)!r} exists")
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
-            self._write(partial)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-    def _write(self, folder: Path) -> None:
-        with quiet_transformers():
-            self.tower.transformer.save_pretrained(folder / _TRANSFORMER)
-            self.tower.tokenizer.save_pretrained(folder / _TRANSFORMER)
-        if self.head is not None:
-            save_file({k: v.cpu().contiguous() for k, v in self.head.state_dict().items()}, folder / _HEAD)
-        self.table.save(folder / _VECTORS, self.fingerprint)
-        content = {"format": FORMAT, "fingerprint": self.fingerprint, "trained": self.head is not None}
-        text = json.dumps(content | {"settings": asdict(self.settings)}, indent=2, sort_keys=True, ensure_ascii=False)
-        (folder / _SETTINGS).write_text(text + "\n", encoding="utf-8")
+        with atomic_folder(folder) as partial:
+            with quiet_transformers():
+                self.tower.transformer.save_pretrained(partial / _TRANSFORMER)
+                self.tower.tokenizer.save_pretrained(partial / _TRANSFORMER)
+            if self.head is not None:
+                save_file({k: v.cpu().contiguous() for k, v in self.head.state_dict().items()}, partial / _HEAD)
+            self.table.save(partial / _VECTORS, self.fingerprint)
+            content = {"format": FORMAT, "fingerprint": self.fingerprint, "trained": self.head is not None}
+            content |= {"settings": asdict(self.settings)}
+            text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+            (partial / _SETTINGS).write_text(text + "\n", encoding="utf-8")
 
 
 def load_encoder(folder: Path) -> Encoder:
@@ -156,7 +144,7 @@ def load_encoder(folder: Path) -> Encoder:
         if content["format"] != FORMAT:
             raise ModelError(
                 f"encoder {str(folder)!r}: expected format {FORMAT}, got {content['format']!r}, which another release "
-                "of recsys wrote; run `recsys train` again"
+                "of recsys wrote; train it again with `recsys train`"
             )
         settings = EncoderSettings(**content["settings"])
         head = _load_head(folder / _HEAD) if content["trained"] else None
@@ -189,19 +177,7 @@ def load_tower(source: str, settings: EncoderSettings) -> TextTower:
     """The tower of a base model (folder, hub name or `builtin`), on the GPU where there is one."""
     base = load_base_model(source)
     base.transformer.to(encoding_device())
-    return TextTower(
-        base.transformer,
-        base.tokenizer,
-        limit=base.limit,
-        max_tokens=settings.max_tokens,
-        pooling=settings.pooling,
-        dtype=settings.dtype,
-    )
-
-
-def item_vectors(encoder: Encoder, catalog: Catalog) -> Float32:
-    """Vectors of every item, (n_items + 1, d) float32; NaN rows for items without text and for the undescribed item."""
-    return encoder.encode_texts(item_texts(catalog, encoder.settings.template))
+    return TextTower(base, max_tokens=settings.max_tokens, pooling=settings.pooling, dtype=settings.dtype)
 
 
 def _load_head(path: Path) -> Head:

@@ -2,7 +2,7 @@
 
 One stream for each thread, so that no core waits for another within a batch. Requests are waited for in turn, without
 OpenVINO's queue and its callbacks: its threads take the interpreter's lock to let go of a callback, while whoever frees
-the model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are kept.
+the model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are stored.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class OpenVinoEncoder:
         self._check(examples)
         logger.debug("the transformer is compiled for encoding: %.1f s", time.monotonic() - started)
 
-    def run(self, batches: Iterable[tuple[Int64, Tensor, Tensor]], found: Float32) -> None:
-        """Fill rows of `found`, (n_texts, d). batches: rows, token ids and mask of each."""
+    def run(self, batches: Iterable[tuple[Int64, Tensor, Tensor]], vectors: Float32) -> None:
+        """Fill rows of `vectors`, (n_texts, d). batches: rows, token ids and mask of each."""
         idle = [self._compiled.create_infer_request() for _ in range(self._streams)]
         running: deque[tuple[Any, Int64]] = deque()
 
         def finish_oldest() -> None:
             request, rows = running.popleft()
             request.wait()
-            found[rows] = request.get_output_tensor(0).data
+            vectors[rows] = request.get_output_tensor(0).data
             idle.append(request)
 
         for rows, ids, mask in batches:
@@ -86,7 +86,7 @@ class OpenVinoEncoder:
 
 
 def _openvino() -> Any:
-    """The package, without the usage reports that it would send from the moment that it is imported."""
+    """The package, without the usage reports that it would send from its import on."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

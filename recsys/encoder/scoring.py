@@ -33,11 +33,11 @@ LARGEST_NORM = 2.0**11
 class HeadWeights:
     """What turns a history and a candidate into a score. Arrays are float32, d is the vectors' width.
 
-    attention_in: (d, a) and attention_bias: (a,), a <= 64, attention_out: (a,), resemblance: (): the attention logit of
-    item vector z for candidate c is tanh(z @ attention_in + attention_bias) @ attention_out + recency[p] + resemblance
-    * (z @ c), with p = 0 for the latest item; what is attended to is z @ c. recency: (50,). prior: (d,) and
-    prior_logit: (): what stands beside the history in the attention, and all there is of a user without one.
-    popularity: (d,): what all users like. scale, query_scale, bias: ().
+    attention_in: (d, a) and attention_bias: (a,), a <= 64, attention_out: (a,), similarity_weight: (): the attention
+    logit of item vector z for candidate c is tanh(z @ attention_in + attention_bias) @ attention_out + recency[p] +
+    similarity_weight * (z @ c), with p = 0 for the latest item; its value is z @ c. recency: (50,). prior: (d,) and
+    prior_logit: (): one more entry of every history, the only one of a user without clicks. popularity: (d,): what all
+    users like. scale, query_scale, bias: ().
 
     What is multiplied with vectors is rounded to the grid of `features.exact`. Raises ModelError where one of these
     has a norm above 2^11 or a value that is not a number: the training diverged.
@@ -49,7 +49,7 @@ class HeadWeights:
     recency: Float32
     prior: Float32
     prior_logit: Float32
-    resemblance: Float32
+    similarity_weight: Float32
     popularity: Float32
     scale: Float32
     query_scale: Float32
@@ -84,7 +84,7 @@ def untrained_head(dim: int) -> HeadWeights:
         recency=np.zeros(MAX_HISTORY, np.float32),
         prior=np.zeros(dim, np.float32),
         prior_logit=np.full((), -np.inf, np.float32),
-        resemblance=np.zeros((), np.float32),
+        similarity_weight=np.zeros((), np.float32),
         popularity=np.zeros(dim, np.float32),
         scale=np.ones((), np.float32),
         query_scale=np.ones((), np.float32),
@@ -108,11 +108,11 @@ def score_candidates(
     if without_text.any():
         candidates[without_text] = 0.0
     n = len(history)
-    liked = head.popularity
+    direction = head.popularity
     if query_vector is not None:
-        liked = to_grid(head.popularity + head.query_scale * query_vector)
+        direction = to_grid(head.popularity + head.query_scale * query_vector)
     history_sum = np.add.reduce(history, axis=0)
-    products = candidates @ np.vstack([history, head.prior, liked, history_sum]).T
+    products = candidates @ np.vstack([history, head.prior, direction, history_sum]).T
     products += 0.0  # a sum of zeros has the sign that the kernel gives it
     interest = attention_score(head, history, np.ascontiguousarray(products[:, : n + 1]))
     columns = np.full((len(candidates), len(TEXT_COLUMNS)), np.nan, np.float32)
@@ -127,7 +127,7 @@ def score_candidates(
 
 
 def attention_score(head: HeadWeights, history: Float64, similarity: Float64) -> Float64:
-    """What each candidate has of the user's interest, (c,): its similarities under its own attention.
+    """Each candidate's similarity to the history, (c,), weighted by its own attention.
 
     history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1), C-contiguous, with them and, last,
     the prior.
@@ -137,7 +137,7 @@ def attention_score(head: HeadWeights, history: Float64, similarity: Float64) ->
     hidden = tanh(history @ head.attention_in.astype(np.float64) + head.attention_bias)
     by_item[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
     by_item[n] = head.prior_logit
-    logits = by_item + head.resemblance.astype(np.float64) * similarity
+    logits = by_item + head.similarity_weight.astype(np.float64) * similarity
     logits[:, n] = head.prior_logit
     largest = logits.max(axis=1, keepdims=True)
     weights = exp(logits - np.where(np.isneginf(largest), 0.0, largest))
@@ -157,12 +157,12 @@ def text_features(
     vectors: (n_items + 1, d), NaN rows where an item has no text; code -1 reaches the last row, which is NaN.
     query_vectors: (n_requests, d), NaN rows for requests without a query; None where no request has one.
     """
-    found = np.empty((requests.n_rows, len(TEXT_COLUMNS)), np.float32)
+    features = np.empty((requests.n_rows, len(TEXT_COLUMNS)), np.float32)
     for i in range(len(requests)):
         rows = slice(requests.offsets[i], requests.offsets[i + 1])
         query = None if query_vectors is None or np.isnan(query_vectors[i, 0]) else query_vectors[i]
-        found[rows] = score_candidates(head, vectors[histories.items.row(i)], vectors[requests.item[rows]], query)
-    return found
+        features[rows] = score_candidates(head, vectors[histories.items.row(i)], vectors[requests.item[rows]], query)
+    return features
 
 
 def _norm(vector: Float64) -> float:

@@ -1,8 +1,8 @@
-"""States of an encoder over time: which one scores a list, and what a past one is kept as.
+"""Snapshots of an encoder over time: which one scores an impression, and what of a past one is stored.
 
-An encoder that goes through the log scores every stretch of it as it stands, then learns from it. So a list is scored
-by the state that had seen only what was older, and all that a list's columns read, the vectors of its history and of
-collaborative tables included, comes from that one state.
+Progressive training scores every chunk of the log with the present encoder, then learns from it. So an impression is
+scored by the encoder that had seen only older ones, and everything that its columns read, the vectors of its history
+and of collaborative tables included, comes from that one encoder.
 """
 
 from __future__ import annotations
@@ -10,41 +10,23 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from features.arrays import Float32, Int64
+from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.vector_table import VectorTable
 
 BEGINNING = int(np.iinfo(np.int64).min)
-"""The start of a first state: it scores everything that no later state scores."""
-_MEMORY_BYTES = 64 * 2**20
-
-
-class TextModel(Protocol):
-    """What a list's text columns need: an `Encoder`, or what is kept of a past state of one."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the vectors."""
-
-    @property
-    def history_length(self) -> int:
-        """Most recent distinct clicked items that are read."""
-
-    @property
-    def weights(self) -> HeadWeights:
-        """What `scoring.score_candidates` reads."""
-
-    def encode_texts(self, texts: Sequence[str]) -> Float32:
-        """Vectors of the texts, (n, d) float32; NaN rows for empty texts."""
+"""The start of the first encoder: it scores everything that no later one scores."""
+MEMORY_BYTES = 64 * 2**20
+"""Vectors of a snapshot beyond that are stored on disk."""
 
 
 @dataclass(frozen=True)
 class EncoderSnapshot:
-    """A past state. table: the vectors of every text that the lists it scores read; others have none."""
+    """A past encoder. table: the vectors of every text that the impressions it scores read; others have none."""
 
     history_length: int
     weights: HeadWeights
@@ -56,45 +38,50 @@ class EncoderSnapshot:
         return int(self.table.vectors.shape[1])
 
     def encode_texts(self, texts: Sequence[str]) -> Float32:
-        """Vectors of the texts, (n, d) float32; NaN rows for empty texts and those that are not kept."""
-        found = np.full((len(texts), self.dim), np.nan, np.float32)
-        rows = self.table.find(texts)
-        found[rows >= 0] = self.table.vectors[rows[rows >= 0]]
-        return found
+        """Vectors of the texts, (n, d) float32; NaN rows for empty texts and those that its table does not hold."""
+        return self.table.vectors_of(texts)[0]
+
+
+TextModel = Encoder | EncoderSnapshot
+"""What the text columns of an impression need."""
 
 
 @dataclass(frozen=True)
 class ScheduledEncoder:
-    """start: the lists from this time on, microseconds, are scored by the model, until a later state starts.
+    """start: the impressions from this time on, microseconds, are scored by the model, until a later one starts.
 
-    learnt_until: time of the newest label that trained or chose the model, None where none did.
+    trained_until: time of the newest label that trained or chose the model, None where none did.
     """
 
     start: int
-    learnt_until: int | None
+    trained_until: int | None
     model: TextModel
 
 
 def assign_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Int64:
-    """Which state scores a list at each time, (n,); the first one also what is before its start."""
+    """Which encoder scores an impression at each time, (n,); the first one also what is before its start."""
     starts = np.array([state.start for state in states], np.int64)
-    found: Int64 = np.maximum(np.searchsorted(starts, time, side="right") - 1, 0)
-    return found
+    return np.maximum(np.searchsorted(starts, time, side="right") - 1, 0)
 
 
 def group_by_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Iterator[tuple[int, Int64]]:
-    """Each state that scores any of the lists at `time`, by number, with the positions of its lists."""
+    """Each encoder that scores any of the impressions at `time`, by number, with their positions."""
     scored_by = assign_encoder(states, time)
     for number in np.unique(scored_by).tolist():
         yield number, np.flatnonzero(scored_by == number).astype(np.int64)
 
 
-def copy_or_spill(vectors: Float32) -> Float32:
-    """A copy of vectors to be kept: in memory, or, if large, in an unnamed temporary file that the system removes with
-    the process."""
-    if vectors.nbytes <= _MEMORY_BYTES:
-        return vectors.copy()
+def copy_or_spill(vectors: Float32, *, memory_bytes: int = MEMORY_BYTES) -> Float32:
+    """A copy of vectors, in memory or, if large, on disk."""
+    copied = zeros_or_spilled(vectors.shape, memory_bytes)
+    copied[:] = vectors
+    return copied
+
+
+def zeros_or_spilled(shape: tuple[int, int], memory_bytes: int) -> Float32:
+    """Zeros in memory or, above `memory_bytes`, in an unnamed temporary file, which the system removes with the
+    process."""
+    if 4 * shape[0] * shape[1] <= memory_bytes:
+        return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:
-        kept = np.memmap(file, np.float32, "w+", shape=vectors.shape)
-    kept[:] = vectors
-    return kept
+        return np.memmap(file, np.float32, "w+", shape=shape)

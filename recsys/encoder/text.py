@@ -30,7 +30,7 @@ _SENTENCE_ENDS = ".!?…‼⁇⁈⁉。．｡！？؟۔।॥။។።"
 _AFTER_AN_END = "\"'”’»）)]】」』》〉"
 """Quotes and brackets that close behind the end of a sentence."""
 _DISPLAY_ONLY = re.compile("[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060\u2066-\u206f\ufeff]")
-"""Marks of direction, soft hyphens and other characters that tell how to show a text and are no part of it. Joiners
+"""Marks of direction, soft hyphens and other characters that control the display and are no part of a text. Joiners
 and spaces of no width stay: Persian, Thai, Indic scripts and emoji need them, and tokenizers know them."""
 _LIST_SEPARATOR = ", "
 
@@ -112,7 +112,7 @@ def clean_text(value: str) -> str:
 
 
 def _joint(text: str, words: str, *, first: bool) -> str:
-    """The words between what stands already and the next value."""
+    """The words between the text so far and the next value."""
     if not text:
         return words if first else words.lstrip(_SEPARATORS)
     if text.rstrip(_AFTER_AN_END).endswith(tuple(_SENTENCE_ENDS)):
@@ -138,8 +138,8 @@ def column_rows(catalog: Catalog, names: Sequence[str], template: str) -> Iterat
 def _column(catalog: Catalog, name: str, template: str) -> Sequence[str]:
     """One column of the catalog as text, (n_items + 1,)."""
     if name in ("title", "description"):
-        found: Sequence[str] = getattr(catalog, name).tolist()
-        return found
+        texts: Sequence[str] = getattr(catalog, name).tolist()
+        return texts
     if name in catalog.texts:
         return list(catalog.texts[name])
     if name in catalog.categories:
@@ -151,8 +151,8 @@ def _column(catalog: Catalog, name: str, template: str) -> Sequence[str]:
         return ["" if np.isnan(value) else f"{value:g}" for value in catalog.numbers[name]]
     if name in ITEM_COLUMNS:
         return [""] * (len(catalog) + 1)
-    known = sorted({*ITEM_COLUMNS, *catalog.texts, *catalog.categories, *catalog.numbers})
-    raise ConfigError(f"encoder.template {template!r} names column {name!r}; the items table has {known}")
+    columns = sorted({*ITEM_COLUMNS, *catalog.texts, *catalog.categories, *catalog.numbers})
+    raise ConfigError(f"encoder.template {template!r} names column {name!r}; the items table has {columns}")
 
 
 def text_hash(text: str) -> str:
@@ -161,7 +161,7 @@ def text_hash(text: str) -> str:
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[list[list[int]], list[int]]:
-    """Token ids of each text, cut, and which texts were cut; in one go where the tokenizer is one of Rust."""
+    """Token ids of each text, cut, and which texts were cut; in one call where the tokenizer is a fast one."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         ids: list[list[int]] = (
@@ -181,12 +181,12 @@ def _token_ids(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> tuple[l
     }
     if backend.truncation != limit:
         backend.enable_truncation(**limit)
-    found = backend.encode_batch_fast(list(texts))
-    return [one.ids for one in found], [i for i, one in enumerate(found) if one.overflowing]
+    encodings = backend.encode_batch_fast(list(texts))
+    return [row.ids for row in encodings], [i for i, row in enumerate(encodings) if row.overflowing]
 
 
 PADDED_TO = 4
-"""Padding of a text depends on its own length alone: sums over tokens are made in an order that their number sets."""
+"""Padding of a text depends only on its own length: the order of sums over tokens depends only on their number."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Tokens:
 def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     """Token ids of each text, its first `max_tokens`; what was cut and what is unknown is counted.
 
-    `tokenizer` is a Hugging Face tokenizer that cuts at the end. A text of which it makes nothing is one unknown token.
+    `tokenizer` is a Hugging Face tokenizer that cuts at the end. A text without tokens is one unknown token.
     """
     unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     ids, too_long = _token_ids(tokenizer, texts, max_tokens)

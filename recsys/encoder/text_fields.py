@@ -1,8 +1,8 @@
 """The lines of a text: each is read by the transformer on its own, and the head reads their vectors side by side.
 
-A template of several lines, such as `{title}` and below it `{description}`, gives texts of as many: what each of them
-says stays apart, for the head to weigh, where one vector of the whole would mix it. What the head makes of a text has
-the width of one line; without a head it is their mean.
+A template of several lines, such as `{title}` and below it `{description}`, gives texts of as many lines. Each has a
+vector of its own, for the head to weigh, where one vector of the whole text would mix them. The head projects them to
+the width of one line; without a head a text is the mean of its lines.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class TextFields:
     of_text: Int64
 
 
-def lines_of(texts: Sequence[str], count: int) -> TextFields:
+def split_fields(texts: Sequence[str], count: int) -> TextFields:
     """`count` lines of each text. The first that is not empty stands in for empty ones and for those that a text does
     not have, as a query, which is one line; what a text has beyond `count` belongs to the last."""
-    known: dict[str, int] = {}
+    rows: dict[str, int] = {}
     of_text = np.empty((len(texts), count), np.int64)
     for row, text in enumerate(texts):
         lines = text.split("\n", count - 1)
         first = next((line for line in lines if line), text)
         filled = [line or first for line in lines] + [first] * (count - len(lines))
-        of_text[row] = [known.setdefault(line, len(known)) for line in filled]
-    return TextFields(list(known), of_text)
+        of_text[row] = [rows.setdefault(line, len(rows)) for line in filled]
+    return TextFields(list(rows), of_text)
 
 
 def concat_fields(vectors: Vectors, of_text: Int64) -> Vectors:
@@ -56,6 +56,6 @@ def mean_line(texts: Vectors, count: int) -> Vectors:
 
 
 def unit_mean_line(texts: Float32, count: int) -> Float32:
-    """`mean_line` at unit length: what stands for texts that no head reads."""
-    found = mean_line(texts, count)
-    return found if count == 1 else found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    """`mean_line` at unit length: the vector of a text without a head."""
+    mean = mean_line(texts, count)
+    return mean if count == 1 else mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""The vector table: the one vector of each text that every path reads, kept beside the model that made it.
+"""The vector table: the one vector of each text that every path reads, stored beside the model that computed it.
 
 Keyed by the text's hash; it belongs to one encoder, whose fingerprint stands in the file. Texts that are not in it are
 encoded when they are asked for.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from features.arrays import Float32, Int64
+from features.arrays import Bool, Float32, Int64
 from recsys.encoder.text import text_hash
 from recsys.errors import ModelError
 
@@ -39,6 +39,14 @@ class VectorTable:
             return np.full(len(keys), -1, np.int64)
         rows = np.searchsorted(self.keys, keys).clip(max=len(self) - 1)
         return np.where(self.keys[rows] == keys, rows, -1)
+
+    def vectors_of(self, texts: Sequence[str]) -> tuple[Float32, Bool]:
+        """Vectors of the texts, (len(texts), d), NaN rows for those not in the table, and which are in it."""
+        rows = self.find(texts)
+        is_stored = rows >= 0
+        vectors = np.full((len(texts), self.vectors.shape[1]), np.nan, np.float32)
+        vectors[is_stored] = self.vectors[rows[is_stored]]
+        return vectors, is_stored
 
     def with_texts(self, texts: Sequence[str], vectors: Float32) -> VectorTable:
         """This table and more texts, whose vectors are (len(texts), d); what it holds already stays as it is."""

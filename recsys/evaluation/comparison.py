@@ -22,6 +22,7 @@ from recsys.evaluation.report import LIFT_METRIC, count, format_interval, verdic
 from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, SliceResult, measure_slices
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.bootstrap import LEVEL, Interval
+from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import METRICS
 
 SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
@@ -54,10 +55,6 @@ class SeedSpread:
         """Standard deviation of the runs' means; NaN for one run."""
         return float(np.std(self.means, ddof=1)) if len(self.means) > 1 else np.nan
 
-    def as_dict(self) -> dict[str, Any]:
-        """{"means", "deviation"}, None for NaN."""
-        return {"means": list(self.means), "deviation": _none(self.deviation)}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -79,7 +76,7 @@ class Comparison:
     @property
     def seed_error(self) -> float:
         """Standard error of the difference from the runs' spread alone; NaN where a side has one run."""
-        return float(np.sqrt(sum(one.deviation**2 / len(one.means) for one in self.seeds)))
+        return float(np.sqrt(sum(spread.deviation**2 / len(spread.means) for spread in self.seeds)))
 
     @property
     def expected_false_positives(self) -> float:
@@ -95,10 +92,10 @@ class Comparison:
             "paired": {"lists": whole.n_lists, "users": whole.n_users},
             "a": self._side_dict(self.a, self.seeds[0], whole.intervals[0]),
             "b": self._side_dict(self.b, self.seeds[1], whole.intervals[1]),
-            "difference": self.difference.as_dict(),
+            "difference": jsonable(self.difference),
             "verdict": _words(whole),
-            "seed_error": _none(self.seed_error),
-            "slices": [_slice_dict(one) for one in self.slices[1:]],
+            "seed_error": jsonable(self.seed_error),
+            "slices": [_slice_dict(part) for part in self.slices[1:]],
             "slices_told_apart": self._told_apart(),
             "slices_told_apart_by_luck": self.expected_false_positives,
         }
@@ -107,10 +104,10 @@ class Comparison:
         """The report for a person."""
         whole = self.slices[0]
         rows = [["slice", "lists", "users", "A", "B", "A - B", ""]]
-        for one in self.slices:
-            a, b, difference = one.intervals
+        for part in self.slices:
+            a, b, difference = part.intervals
             figures = (format_interval(a), format_interval(b), format_interval(difference, signed=True))
-            rows.append([one.name, f"{one.n_lists:,}", f"{one.n_users:,}", *figures, _words(one)])
+            rows.append([*part.cells(), *figures, _words(part)])
         return [
             f"A: {self.a.name}",
             f"B: {self.b.name}",
@@ -125,19 +122,18 @@ class Comparison:
         ]
 
     def _judged(self) -> list[SliceResult]:
-        return [one for one in self.slices[1:] if not np.isnan(one.intervals[2].low)]
+        return [part for part in self.slices[1:] if not np.isnan(part.intervals[2].low)]
 
     def _told_apart(self) -> int:
-        return sum(verdict(one.intervals[2]) in ("better", "worse") for one in self._judged())
+        return sum(verdict(part.intervals[2]) in ("better", "worse") for part in self._judged())
 
     def _side_dict(self, side: ComparedRuns, seeds: SeedSpread, interval: Interval) -> dict[str, Any]:
-        lists = [len(table) for table in side.tables]
         return {
             "asked": list(side.asked),
-            "lists": lists,
+            "lists": [len(table) for table in side.tables],
             "left_out_as_seen": list(side.n_seen),
-            "value": interval.as_dict(),
-            "seeds": seeds.as_dict(),
+            "value": jsonable(interval),
+            "seeds": jsonable({"means": seeds.means, "deviation": seeds.deviation}),
         }
 
     def _seen_lines(self) -> list[str]:
@@ -146,10 +142,10 @@ class Comparison:
 
     def _seed_lines(self) -> list[str]:
         lines = [
-            f"{name} over {len(one.means)} runs: {' '.join(f'{mean:.4f}' for mean in one.means)}, "
-            f"standard deviation {one.deviation:.4f}"
-            for name, one in zip("AB", self.seeds, strict=True)
-            if len(one.means) > 1
+            f"{name} over {len(spread.means)} runs: {' '.join(f'{mean:.4f}' for mean in spread.means)}, "
+            f"standard deviation {spread.deviation:.4f}"
+            for name, spread in zip("AB", self.seeds, strict=True)
+            if len(spread.means) > 1
         ]
         if np.isnan(self.seed_error):
             return [
@@ -204,11 +200,11 @@ def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.Data
         if missing:
             suffix = f"_{LIFT_METRIC}"
             methods = [name.removesuffix(suffix) for name in map(str, table) if name.endswith(suffix)]
-            there = sorted(name for name in methods if not name.startswith(COLD_ITEMS))
-            raise ComparisonError(f"{asked!r} has no {missing[0]!r}; its methods are {there}")
+            present = sorted(name for name in methods if not name.startswith(COLD_ITEMS))
+            raise ComparisonError(f"{asked!r} has no {missing[0]!r}; its methods are {present}")
         renamed = {name: f"{name} {i}" for name in columns}
-        kept = table if i == 0 else table[[*SAME_LIST, *columns]]
-        numbered.append(kept.rename(columns=renamed))
+        wanted = table if i == 0 else table[[*SAME_LIST, *columns]]
+        numbered.append(wanted.rename(columns=renamed))
     paired = reduce(lambda left, right: left.merge(right, on=list(SAME_LIST), how="inner"), numbered)
     if not len(paired):
         counts = "; ".join(
@@ -230,26 +226,13 @@ def _sides(paired: pd.DataFrame, column: str, n_a: int, n_b: int) -> Float64:
     return np.column_stack([a, b, a - b])
 
 
-def _slice_dict(one: SliceResult) -> dict[str, Any]:
-    a, b, difference = (interval.as_dict() for interval in one.intervals)
-    return {
-        "by": one.by,
-        "value": one.value,
-        "lists": one.n_lists,
-        "users": one.n_users,
-        "a": a,
-        "b": b,
-        "difference": difference,
-        "verdict": _words(one),
-    }
+def _slice_dict(part: SliceResult) -> dict[str, Any]:
+    intervals = zip(("a", "b", "difference"), jsonable(part.intervals), strict=True)
+    return {**part.as_dict(), **dict(intervals), "verdict": _words(part)}
 
 
-def _words(one: SliceResult) -> str:
-    said = {"better": "A better", "worse": "B better"}
-    word = verdict(one.intervals[2])
-    few = ", few users" if one.n_users < FEW_USERS and word in said else ""
-    return said.get(word, word) + few
-
-
-def _none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+def _words(part: SliceResult) -> str:
+    words = {"better": "A better", "worse": "B better"}
+    word = verdict(part.intervals[2])
+    few = ", few users" if part.n_users < FEW_USERS and word in words else ""
+    return words.get(word, word) + few

@@ -86,7 +86,7 @@ def evaluate(
     Raises ValueError for a method called "n", a key of the report, and where lengths do not fit together.
     """
     _check(methods, impressions, item_clicks_before, user_clicks_before)
-    methods = {name: methods[name] for name in sorted(methods, key=_place)}
+    methods = {name: methods[name] for name in sorted(methods, key=_position)}
     offsets, label = impressions.requests.offsets, impressions.label
     cluster = impressions.requests.user
     tested = both_labels(label, offsets)
@@ -125,7 +125,7 @@ def random_scores(n_rows: int, *, seed: int) -> Float32:
 _Summary = tuple[Slice, dict[str, Interval]]
 
 
-def _place(method: str) -> int:
+def _position(method: str) -> int:
     return METHODS.index(method) if method in METHODS else len(METHODS)
 
 
@@ -167,8 +167,8 @@ def _cold_item_metrics(
     rows = np.flatnonzero(cold & np.repeat(cold_item, requests.lengths()))
     offsets = np.searchsorted(rows, requests.offsets).astype(np.int64)
     label = impressions.label[rows]
-    found = {name: list_metrics(scores[rows], label, offsets) for name, scores in methods.items()}
-    return found, both_labels(label, offsets)
+    metrics = {name: list_metrics(scores[rows], label, offsets) for name, scores in methods.items()}
+    return metrics, both_labels(label, offsets)
 
 
 def _summarise(
@@ -182,12 +182,11 @@ def _summarise(
 ) -> _Summary:
     """Intervals of every method and of the paired differences over the lists in `mask`, all over the same resamples."""
     rows = np.flatnonzero(mask)
-    columns: list[Float64] = [getattr(values, name)[rows] for values in metrics.values() for name in METRICS]
+    columns = [np.zeros((len(rows), 0)), *(values.columns()[rows] for values in metrics.values())]
     for lift in lifts:
         better, worse = (getattr(metrics[name], LIFT_METRIC)[rows] for name in (lift.method, lift.over))
-        columns.append(better - worse)
-    stacked = np.column_stack(columns) if columns else np.zeros((len(rows), 0))
-    intervals = iter(mean_intervals(stacked, cluster[rows], resamples=resamples, seed=seed))
+        columns.append((better - worse)[:, None])
+    intervals = iter(mean_intervals(np.hstack(columns), cluster[rows], resamples=resamples, seed=seed))
     methods = {method: {name: next(intervals) for name in METRICS} for method in metrics}
     paired = {lift.name: next(intervals) for lift in lifts}
     return Slice(methods, len(rows), count_clusters(cluster[rows])), paired

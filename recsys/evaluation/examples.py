@@ -91,18 +91,18 @@ def list_examples(
     change = ndcg[1] - ndcg[0]
     ranks = [_ranks(scores, impressions) for scores in (before, after)]
 
-    def describe(one: int) -> Example:
-        rows = np.arange(offsets[one], offsets[one + 1])
+    def describe(i: int) -> Example:
+        rows = np.arange(offsets[i], offsets[i + 1])
         items = [_item(catalog, impressions.requests.item[row], clicked=bool(label[row] > 0)) for row in rows]
         first, last = (ranked[rows] for ranked in ranks)
-        history = histories.row(one)
+        history = histories.row(i)
         clicks = sorted(np.flatnonzero(label[rows] > 0), key=lambda row: last[row])
         return Example(
-            impression_id=str(impressions.ids[one]),
-            time=int(impressions.requests.time[one]),
+            impression_id=str(impressions.ids[i]),
+            time=int(impressions.requests.time[i]),
             n_candidates=len(rows),
-            before=float(ndcg[0][one]),
-            after=float(ndcg[1][one]),
+            before=float(ndcg[0][i]),
+            after=float(ndcg[1][i]),
             recent=tuple(_item(catalog, code) for code in history[::-1][:RECENT]),
             history_length=len(history),
             top_before=tuple(items[row] for row in np.argsort(first)[:TOP]),
@@ -112,8 +112,8 @@ def list_examples(
 
     user = impressions.requests.user
     return ListExamples(
-        improved=tuple(describe(one) for one in _largest(change, user, most)),
-        worsened=tuple(describe(one) for one in _largest(-change, user, most)),
+        improved=tuple(describe(i) for i in _largest(change, user, most)),
+        worsened=tuple(describe(i) for i in _largest(-change, user, most)),
         better=int((change > 0).sum()),
         worse=int((change < 0).sum()),
         same=int((change == 0).sum()),
@@ -124,24 +124,24 @@ def _largest(change: Float64, user: Int32, most: int) -> list[int]:
     """Lists with the largest positive changes, at most one a user; those of unknown users are all distinct."""
     chosen: list[int] = []
     seen: set[int] = set()
-    for one in np.argsort(-np.nan_to_num(change, nan=-np.inf), kind="stable"):
-        if len(chosen) == most or not change[one] > 0:
+    for i in np.argsort(-np.nan_to_num(change, nan=-np.inf), kind="stable"):
+        if len(chosen) == most or not change[i] > 0:
             break
-        if int(user[one]) not in seen:
-            chosen.append(int(one))
-            seen |= {int(user[one])} - {-1}
+        if int(user[i]) not in seen:
+            chosen.append(int(i))
+            seen |= {int(user[i])} - {-1}
     return chosen
 
 
 def _ranks(scores: Float64, impressions: Impressions) -> Int64:
     """Ranks from 1 of every row within its list, (n_rows,)."""
     requests = impressions.requests
-    order, place = ordered(scores, requests.item.astype(np.int64), requests.offsets)
+    order, rank = ordered(scores, requests.item.astype(np.int64), requests.offsets)
     ranks = np.empty(len(order), np.int64)
-    ranks[order] = place
+    ranks[order] = rank
     return ranks
 
 
 def _item(catalog: Catalog, code: np.integer | int, *, clicked: bool = False) -> ExampleItem:
-    known = code >= 0
-    return ExampleItem(str(catalog.ids[code]) if known else "", str(catalog.title[code]), clicked)
+    in_catalog = code >= 0
+    return ExampleItem(str(catalog.ids[code]) if in_catalog else "", str(catalog.title[code]), clicked)

@@ -26,11 +26,11 @@ def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float
     spent: Float64 = np.full((n, len(rankers)), np.nan)
     for i in range(n):
         for j, (rank, requests) in enumerate(rankers):
-            one = requests.take(np.array([i]))
+            request = requests.take(np.array([i]))
             if i == 0:
-                rank(one)
+                rank(request)
             started = time.perf_counter()
-            rank(one)
+            rank(request)
             spent[i, j] = (time.perf_counter() - started) * 1000
     return tuple(float(value) for value in np.median(spent, axis=0))
 

@@ -1,20 +1,23 @@
-"""The evaluation of a trained unit on lists of a log, as its training evaluated it on test.
+"""The evaluation of models on impressions of a log: what `recsys train`, `evaluate` and `ablate` report.
 
-Methods: the ranker, the text score, co-click and TF-IDF that it reads, popularity and random. Rankers that a training
-only compared with are not kept, so they are absent.
+To the scores of models come those that every evaluation compares with, a random order and popularity, and what the log
+says of each impression's past.
 """
 
 from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from features.arrays import Float32, Float64
 from features.definitions.aggregates import CLICK, ITEM, USER, Count
 from features.log import Impressions
-from features.offline.reader import LogIndex
+from features.offline.reader import LogIndex, OfflineReader
 from recsys.collaborative.column_names import CO_CLICK_COLUMNS
-from recsys.config import EvaluationConfig as Settings
-from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
+from recsys.config import Config
+from recsys.evaluation.evaluate import LIFTS, MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
@@ -23,11 +26,54 @@ from recsys.ranker.matrix import ItemTexts
 from recsys.ranker.model import Unit
 from recsys.ranker.offline_matrix import OfflineScorer
 
-LIFTS = (
-    MethodComparison("ranker", "text"),
-    MethodComparison("ranker", "tfidf"),
-    MethodComparison("ranker", "popularity"),
-)
+COLUMN_METHODS = {"tfidf": LEXICAL_COLUMN, "text": TEXT_SCORE, "item_knn": CO_CLICK_COLUMNS[0]}
+"""Methods whose score is a column of the ranker's matrix."""
+
+REGISTERED_LIFTS = tuple(MethodComparison("ranker", over) for over in ("text", "tfidf", "popularity"))
+"""What a registered ranker is compared with: the rankers that its training only compared with are not kept."""
+
+
+def evaluate_methods(
+    scores: Mapping[str, Float32 | Float64],
+    reader: OfflineReader,
+    impressions: Impressions,
+    config: Config,
+    *,
+    lifts: Sequence[MethodComparison] = LIFTS,
+    vectors: Float32 | None = None,
+) -> Evaluation:
+    """Models by their scores, (n_rows,) by method, beside a random order and popularity.
+
+    reader: of the past of `impressions`, whose requests are the reader's. vectors: (n_items + 1, d) text vectors by
+    item code, for the figures beyond accuracy; None leaves these out.
+    """
+    requests, settings, seed = impressions.requests, config.evaluation, config.seed
+    item_clicks = reader.count(Count(CLICK, ITEM))
+    methods: dict[str, Float32 | Float64] = {
+        "random": random_scores(requests.n_rows, seed=seed),
+        "popularity": item_clicks.astype(np.float64),
+        **scores,
+    }
+    beyond = None
+    if vectors is not None:
+        beyond = beyond_accuracy(methods, reader, vectors, resamples=settings.resamples, seed=seed)
+    return evaluate(
+        methods,
+        impressions,
+        reader.index.log.users,
+        item_clicks_before=item_clicks,
+        user_clicks_before=reader.count(Count(CLICK, USER))[requests.offsets[:-1]],
+        settings=settings,
+        seed=seed,
+        lifts=lifts,
+        facts=list_facts(reader, impressions),
+        beyond=beyond,
+    )
+
+
+def column_scores(matrix: Float32, columns: Sequence[str]) -> dict[str, Float32]:
+    """The scores of `COLUMN_METHODS` as far as a matrix, (n_rows, n_columns), has their columns."""
+    return {method: matrix[:, columns.index(name)] for method, name in COLUMN_METHODS.items() if name in columns}
 
 
 def evaluate_unit(
@@ -35,38 +81,21 @@ def evaluate_unit(
     index: LogIndex,
     impressions: Impressions,
     texts: ItemTexts,
-    *,
-    settings: Settings,
-    seed: int,
-    threads: int,
+    config: Config,
 ) -> Evaluation:
     """Every method that a unit holds on `impressions`, which are in the codes of the index's log.
 
-    texts: of the log's items. threads: of LightGBM, 0 is one for each core. Raises ValueError without an impression.
+    texts: of the log's items. config: evaluation, seed and threads count. Raises ValueError without an impression.
     """
-    log, requests = index.log, impressions.requests
-    options = unit.settings
+    requests, options = impressions.requests, unit.settings
+    threads = config.threads or os.cpu_count() or 1
     scorer = OfflineScorer(unit, index, texts, threads)
-    matrix, reader = scorer.matrix(requests), scorer.reader(requests)
-    item_clicks = reader.count(Count(CLICK, ITEM))
-    methods: dict[str, Float32 | Float64] = {
-        "random": random_scores(requests.n_rows, seed=seed),
-        "popularity": item_clicks.astype(np.float64),
-        "tfidf": matrix[:, options.columns.index(LEXICAL_COLUMN)],
-        "text": matrix[:, options.columns.index(TEXT_SCORE)],
-        "ranker": unit.ranker.scores(matrix, threads=threads),
-    }
-    if CO_CLICK_COLUMNS[0] in options.columns:
-        methods["item_knn"] = matrix[:, options.columns.index(CO_CLICK_COLUMNS[0])]
-    return evaluate(
-        methods,
+    matrix = scorer.matrix(requests)
+    return evaluate_methods(
+        {**column_scores(matrix, options.columns), "ranker": unit.ranker.scores(matrix, threads=threads)},
+        scorer.reader(requests),
         impressions,
-        log.users,
-        item_clicks_before=item_clicks,
-        user_clicks_before=reader.count(Count(CLICK, USER))[requests.offsets[:-1]],
-        settings=settings,
-        seed=seed,
-        lifts=LIFTS,
-        facts=list_facts(reader, impressions),
-        beyond=beyond_accuracy(methods, reader, texts.vectors, resamples=settings.resamples, seed=seed),
+        config,
+        lifts=REGISTERED_LIFTS,
+        vectors=texts.vectors,
     )

@@ -15,12 +15,13 @@ import numpy as np
 from recsys.config import PromotionConfig as Settings
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
+from recsys.metrics.jsonable import jsonable
 
 PROMOTED, FORCED, REFUSED = "promoted", "forced", "refused"
 
 
 class AuditVerdict(Protocol):
-    """What a leak audit found."""
+    """The result of a leak audit."""
 
     @property
     def passed(self) -> bool:
@@ -38,10 +39,6 @@ class ServingCost:
     megabytes: float
     milliseconds: float
     candidates: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"megabytes": self.megabytes, "milliseconds": self.milliseconds, "candidates": self.candidates}
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class Decision:
             "lists": evidence.n_lists,
             "users": evidence.n_users,
             "comparison": None if evidence.comparison is None else evidence.comparison.as_dict(),
-            "costs": {name: cost.as_dict() for name, cost in evidence.costs.items()},
+            "costs": jsonable(evidence.costs),
             "audit": None if audit is None else {"passed": audit.passed, "lines": audit.lines()},
             "settings": self.settings.model_dump(mode="json"),
             "run_id": self.run_id,
@@ -111,7 +108,7 @@ class Decision:
         """The figures as tags of a model version, without the outcome."""
         evidence, difference = self.evidence, {}
         if evidence.comparison is not None:
-            parts = evidence.comparison.difference.as_dict()
+            parts = jsonable(evidence.comparison.difference)
             difference = {f"promotion.difference.{name}": str(value) for name, value in parts.items()}
         cost = evidence.costs[evidence.challenger]
         return {
@@ -194,17 +191,17 @@ def _audit(evidence: Evidence) -> list[str]:
 
 def _too_costly(evidence: Evidence, settings: Settings) -> list[str]:
     cost = evidence.costs[evidence.challenger]
-    found = []
+    reasons = []
     if cost.megabytes > settings.max_megabytes:
-        found.append(
+        reasons.append(
             f"it takes {cost.megabytes:.1f} MB, more than {settings.max_megabytes:g} (promotion.max_megabytes)"
         )
     if not cost.milliseconds <= settings.max_milliseconds:
-        found.append(
+        reasons.append(
             f"it takes {cost.milliseconds:.1f} ms to rank {count(cost.candidates, 'candidate')}, more than "
             f"{settings.max_milliseconds:g} (promotion.max_milliseconds)"
         )
-    return found
+    return reasons
 
 
 def _audit_word(audit: AuditVerdict | None) -> str:

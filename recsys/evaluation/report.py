@@ -17,6 +17,7 @@ from features.log import Impressions
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.beyond_accuracy import DEPTH, BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
+from recsys.metrics.jsonable import jsonable
 from recsys.metrics.list_facts import ImpressionAttributes
 from recsys.metrics.ranking import METRICS, ListMetrics
 
@@ -32,13 +33,6 @@ class Slice:
     methods: Mapping[str, Mapping[str, Interval]]
     n_lists: int
     n_users: int
-
-    def as_dict(self) -> dict[str, dict[str, dict[str, float | None]]]:
-        """Method to metric to {"mean", "low", "high"}; None for NaN."""
-        return {
-            method: {metric: interval.as_dict() for metric, interval in metrics.items()}
-            for method, metrics in self.methods.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -70,11 +64,11 @@ class Evaluation:
         """The report for JSON, without NaN: test, lift, cold_items, cold_users, beyond, and how many lists and users it
         saw."""
         return {
-            "test": self.test.as_dict(),
-            "lift": {name: interval.as_dict() for name, interval in self.lifts.items()},
-            "cold_items": {**self.cold_items.as_dict(), "n": self.cold_items.n_lists},
-            "cold_users": {**self.cold_users.as_dict(), "n": self.cold_users.n_lists},
-            "beyond": {method: one.as_dict() for method, one in self.beyond.items()},
+            "test": jsonable(self.test.methods),
+            "lift": jsonable(self.lifts),
+            "cold_items": {**jsonable(self.cold_items.methods), "n": self.cold_items.n_lists},
+            "cold_users": {**jsonable(self.cold_users.methods), "n": self.cold_users.n_lists},
+            "beyond": jsonable(self.beyond),
             "tested": {"lists": self.test.n_lists, "users": self.test.n_users},
         }
 
@@ -190,9 +184,9 @@ def _cold_text(evaluation: Evaluation) -> str:
 
 def _beyond_text(beyond: Mapping[str, BeyondAccuracy]) -> str:
     rows = [["method", "coverage", "novelty", "category_diversity", "text_diversity"]]
-    for method, one in beyond.items():
-        coverage = "-" if np.isnan(one.coverage) else _number(one.coverage, signed=False)
-        novelty = "-" if np.isnan(one.novelty.mean) else f"{one.novelty.mean:.2f} bits"
-        diversities = (format_interval(part) for part in (one.category_diversity, one.text_diversity))
+    for method, figures in beyond.items():
+        coverage = "-" if np.isnan(figures.coverage) else _number(figures.coverage, signed=False)
+        novelty = "-" if np.isnan(figures.novelty.mean) else f"{figures.novelty.mean:.2f} bits"
+        diversities = (format_interval(part) for part in (figures.category_diversity, figures.text_diversity))
         rows.append([method, coverage, novelty, *diversities])
     return f"Beyond accuracy, the first {DEPTH} ranks\n\n{text_table(rows)}"

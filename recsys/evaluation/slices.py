@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,14 @@ class SliceResult:
         """Like `history 5 to 19`."""
         return f"{self.by} {self.value}".strip()
 
+    def as_dict(self) -> dict[str, Any]:
+        """Which slice it is, {"by", "value", "lists", "users"}, without the intervals."""
+        return {"by": self.by, "value": self.value, "lists": self.n_lists, "users": self.n_users}
+
+    def cells(self) -> list[str]:
+        """The same for a table: name, lists, users."""
+        return [self.name, f"{self.n_lists:,}", f"{self.n_users:,}"]
+
 
 def measure_slices(
     lists: pd.DataFrame, values: Mapping[str, Float64], *, resamples: int, seed: int
@@ -73,16 +82,16 @@ def measure_slices(
     whose prefix is not there.
     """
     user = pd.factorize(lists["user_id"], sort=True)[0]  # the order of `Log.users`, so that the draws are the same
-    found = []
-    for one in (ListSlice(ALL, "", np.ones(len(lists), np.bool_)), *list_slices(lists)):
-        if one.prefix not in values:
+    results = []
+    for part in (ListSlice(ALL, "", np.ones(len(lists), np.bool_)), *list_slices(lists)):
+        if part.prefix not in values:
             continue
-        columns = values[one.prefix]
-        rows = np.flatnonzero(one.mask & ~np.isnan(columns).any(axis=1))
+        columns = values[part.prefix]
+        rows = np.flatnonzero(part.mask & ~np.isnan(columns).any(axis=1))
         if len(rows):
             intervals = mean_intervals(columns[rows], user[rows], resamples=resamples, seed=seed)
-            found.append(SliceResult(one.by, one.value, len(rows), count_clusters(user[rows]), intervals))
-    return tuple(found)
+            results.append(SliceResult(part.by, part.value, len(rows), count_clusters(user[rows]), intervals))
+    return tuple(results)
 
 
 def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
@@ -91,18 +100,18 @@ def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
     lists: one row each, with any of the columns cold_user, cold_item, history_length, category (values joined by
     `|`), hour (0 to 23), candidates (how many) and position (of the first click from 1, NaN where not logged).
     """
-    found: list[ListSlice] = []
+    slices: list[ListSlice] = []
     if "cold_user" in lists:
-        found += _cold(lists["cold_user"].to_numpy(bool), "user", "")
+        slices += _cold(lists["cold_user"].to_numpy(bool), "user", "")
     if "cold_item" in lists:
-        found += _cold(lists["cold_item"].to_numpy(bool), "clicked item", COLD_ITEMS)
-    found += _ranges(lists, "history_length", "history", _HISTORY)
+        slices += _cold(lists["cold_item"].to_numpy(bool), "clicked item", COLD_ITEMS)
+    slices += _ranges(lists, "history_length", "history", _HISTORY)
     if "category" in lists:
-        found += _categories(lists["category"])
-    found += _ranges(lists, "hour", "hour", _HOURS, last=23)
-    found += _ranges(lists, "candidates", "list size", _SIZES)
-    found += _ranges(lists, "position", "clicked position", _POSITIONS)
-    return tuple(one for one in found if one.mask.any() and not one.mask.all())
+        slices += _categories(lists["category"])
+    slices += _ranges(lists, "hour", "hour", _HOURS, last=23)
+    slices += _ranges(lists, "candidates", "list size", _SIZES)
+    slices += _ranges(lists, "position", "clicked position", _POSITIONS)
+    return tuple(part for part in slices if part.mask.any() and not part.mask.all())
 
 
 def _cold(cold: Bool, by: str, prefix: str) -> list[ListSlice]:
@@ -116,10 +125,10 @@ def _ranges(
     if column not in lists:
         return []
     values: npt.NDArray[np.float64] = lists[column].to_numpy(np.float64)
-    place = np.where(np.isnan(values), 0, np.searchsorted(starts, values, side="right"))
+    position = np.where(np.isnan(values), 0, np.searchsorted(starts, values, side="right"))
     ends = [*(start - 1 for start in starts[1:]), last]
     return [
-        ListSlice(by, _range(start, end), place == i)
+        ListSlice(by, _range(start, end), position == i)
         for i, (start, end) in enumerate(zip(starts, ends, strict=True), start=1)
     ]
 
@@ -133,15 +142,15 @@ def _range(start: int, end: int | None) -> str:
 def _categories(column: pd.Series) -> list[ListSlice]:
     """The values with most lists, then the lists that hold values but none of these."""
     values = [str(joined).split("|") if joined else [] for joined in column.fillna("")]
-    owner = np.repeat(np.arange(len(values)), [len(one) for one in values])
-    value = pd.Series([name for one in values for name in one], dtype="str")
+    owner = np.repeat(np.arange(len(values)), [len(names) for names in values])
+    value = pd.Series([name for names in values for name in names], dtype="str")
     counts = value.value_counts()
     chosen = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
-    found = [ListSlice("category", name, _holding(owner[value == name], len(values))) for name in chosen]
+    slices = [ListSlice("category", name, _holding(owner[value == name], len(values))) for name in chosen]
     rest = _holding(owner, len(values))
-    for one in found:
-        rest &= ~one.mask
-    return [*found, ListSlice("category", OTHER, rest)]
+    for part in slices:
+        rest &= ~part.mask
+    return [*slices, ListSlice("category", OTHER, rest)]
 
 
 def _holding(lists: npt.NDArray[np.int64], n: int) -> Bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,15 +43,6 @@ class BeyondAccuracy:
     category_diversity: Interval
     text_diversity: Interval
 
-    def as_dict(self) -> dict[str, Any]:
-        """Coverage as a number, the others as {"mean", "low", "high"}; None for NaN."""
-        return {
-            "coverage": None if np.isnan(self.coverage) else self.coverage,
-            "novelty": self.novelty.as_dict(),
-            "category_diversity": self.category_diversity.as_dict(),
-            "text_diversity": self.text_diversity.as_dict(),
-        }
-
 
 def beyond_accuracy(
     methods: Mapping[str, Float32 | Float64],
@@ -72,7 +62,7 @@ def beyond_accuracy(
     by_category = _category_directions(reader.catalog.categories.get(CATEGORY))
     by_text = _text_directions(vectors)
     n_candidates = len(np.unique(requests.item))
-    found = {}
+    figures = {}
     for method, scores in methods.items():
         rows, offsets = first_ranks(scores, requests.item, requests.offsets)
         items = requests.item[rows]
@@ -83,8 +73,8 @@ def beyond_accuracy(
         )
         intervals = mean_intervals(np.column_stack(columns), requests.user, resamples=resamples, seed=seed)
         coverage = len(np.unique(items)) / n_candidates if n_candidates else np.nan
-        found[method] = BeyondAccuracy(coverage, *intervals)
-    return found
+        figures[method] = BeyondAccuracy(coverage, *intervals)
+    return figures
 
 
 def first_ranks(
@@ -92,9 +82,9 @@ def first_ranks(
 ) -> tuple[Int64, Int64]:
     """Rows of each list's first ranks, best first, and the offsets of the lists among them, (n + 1,)."""
     rows, ranks = ordered(np.asarray(scores, np.float64), item.astype(np.int64), offsets)
-    kept = np.zeros(len(offsets), np.int64)
-    np.cumsum(np.minimum(np.diff(offsets), depth), out=kept[1:])
-    return rows[ranks <= depth], kept
+    first_offsets = np.zeros(len(offsets), np.int64)
+    np.cumsum(np.minimum(np.diff(offsets), depth), out=first_offsets[1:])
+    return rows[ranks <= depth], first_offsets
 
 
 def _information(reader: FeatureReader) -> Float64:

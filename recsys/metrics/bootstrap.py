@@ -29,17 +29,16 @@ class Interval:
     low: float
     high: float
 
-    def as_dict(self) -> dict[str, float | None]:
-        """{"mean", "low", "high"} with None for NaN, as JSON knows no NaN."""
-        values = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {name: None if np.isnan(value) else value for name, value in values.items()}
+    def named(self, name: str) -> dict[str, float]:
+        """The figures as metrics of a run: NAME, NAME.low and NAME.high, NaN as it is."""
+        return {name: self.mean, f"{name}.low": self.low, f"{name}.high": self.high}
 
 
 def mean_interval(values: Float64, cluster: npt.NDArray[np.integer], *, resamples: int, seed: int) -> Interval:
     """Mean of `values` with its interval; for a paired comparison hand in the differences.
 
     values: (n,), NaN is left out. cluster: (n,) whose value it is; each negative one is a cluster of its own, as is
-    right for users nobody knows. resamples: how often the clusters are drawn anew.
+    right for users nobody knows. resamples: how often the clusters are drawn again.
     """
     return mean_intervals(np.asarray(values)[:, None], cluster, resamples=resamples, seed=seed)[0]
 
@@ -70,22 +69,22 @@ def mean_intervals(
 
 def count_clusters(cluster: npt.NDArray[np.integer]) -> int:
     """How many clusters there are; each negative code is one of its own."""
-    known = cluster >= 0
-    return len(np.unique(cluster[known])) + int((~known).sum())
+    shared = cluster >= 0
+    return len(np.unique(cluster[shared])) + int((~shared).sum())
 
 
 def _cluster_totals(values: Float64, present: Bool, cluster: npt.NDArray[np.integer]) -> tuple[Float64, Float64]:
     """Sum and number of the values of each cluster that has any, both (n_clusters, k)."""
-    kept = np.flatnonzero(present.any(axis=1))
-    code = cluster[kept].astype(np.int64)
-    if not len(kept):
+    has_value = np.flatnonzero(present.any(axis=1))
+    code = cluster[has_value].astype(np.int64)
+    if not len(has_value):
         empty = np.zeros((0, values.shape[1]))
         return empty, empty
     unknown = np.flatnonzero(code < 0)
     code[unknown] = code.max() + 1 + np.arange(len(unknown))
     order = np.argsort(code, kind="stable")
     starts = np.flatnonzero(np.diff(code[order], prepend=-1))
-    rows = kept[order]
+    rows = has_value[order]
     return np.add.reduceat(values[rows], starts), np.add.reduceat(present[rows], starts, dtype=np.float64)
 
 

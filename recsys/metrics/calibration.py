@@ -73,7 +73,7 @@ def calibrate(
     lists = np.unique(owner[checks])
     return Calibration(
         bins=bins,
-        error=sum(one.n_rows * abs(one.predicted - one.clicked.mean) for one in bins) / len(checks),
+        error=sum(part.n_rows * abs(part.predicted - part.clicked.mean) for part in bins) / len(checks),
         base_rate=float(hit.mean()),
         n_fitted=len(np.unique(owner[fits])),
         n_lists=len(lists),
@@ -89,8 +89,8 @@ def _bins(
     """At most `BINS` bins of about equal size; rows of one probability are never parted."""
     order = np.argsort(predicted, kind="stable")
     edges = predicted[order[np.arange(1, BINS) * len(order) // BINS]]
-    place = np.searchsorted(np.unique(edges), predicted, side="right")
-    member = place[:, None] == np.unique(place)
+    bin_of_row = np.searchsorted(np.unique(edges), predicted, side="right")
+    member = bin_of_row[:, None] == np.unique(bin_of_row)
     columns = np.where(member, hit[:, None], np.nan)
     intervals = mean_intervals(columns, cluster, resamples=resamples, seed=seed)
     return tuple(

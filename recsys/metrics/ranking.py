@@ -14,7 +14,7 @@ judge is put neither first nor last; it is 0 where no score is finite, so that a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +43,6 @@ class ListMetrics:
         """The same as one array, (n, 4), in the order of `METRICS`."""
         return np.column_stack([getattr(self, name) for name in METRICS])
 
-    def take(self, lists: npt.NDArray[np.integer] | Bool) -> ListMetrics:
-        """The metrics of some lists, by number or by mask."""
-        return ListMetrics(*(getattr(self, field.name)[lists] for field in fields(self)))
-
     def means(self) -> dict[str, float]:
         """Mean over the lists that have both a clicked and an unclicked candidate; NaN where there is none."""
         tested = ~np.isnan(self.auc)
@@ -68,7 +64,7 @@ def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number]
     _check(scores, label, offsets)
     lengths = np.diff(offsets)
     tested = np.flatnonzero(both_labels(label, offsets))
-    found = np.full((len(lengths), len(METRICS)), np.nan)
+    metrics = np.full((len(lengths), len(METRICS)), np.nan)
     by_length = tested[np.argsort(lengths[tested], kind="stable")]
     # Lists of one length form a matrix. The distinct lengths are at most the square root of 2 * n_rows.
     for same_length in np.split(by_length, np.flatnonzero(np.diff(lengths[by_length])) + 1):
@@ -77,8 +73,8 @@ def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number]
         length = int(lengths[same_length[0]])
         for block in np.array_split(same_length, -(-len(same_length) * length // _BLOCK_CELLS)):
             rows = offsets[block][:, None] + np.arange(length)
-            found[block] = _block_metrics(scores[rows], label[rows])
-    return ListMetrics(*found.T.copy())
+            metrics[block] = _block_metrics(scores[rows], label[rows])
+    return ListMetrics(*metrics.T.copy())
 
 
 def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
@@ -134,11 +130,11 @@ def _fill_missing(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
         return scores
     scores = scores.astype(np.float64)
     finite = np.isfinite(scores)
-    some = finite.any(axis=1)
+    has_score = finite.any(axis=1)
     mean = np.where(finite, scores, 0.0).sum(axis=1) / np.maximum(finite.sum(axis=1), 1)
     low = np.where(finite, scores, np.inf).min(axis=1)
     high = np.where(finite, scores, -np.inf).max(axis=1)
-    mean[some] = np.clip(mean[some], low[some], high[some])
+    mean[has_score] = np.clip(mean[has_score], low[has_score], high[has_score])
     return np.where(missing, mean[:, None], scores)
 
 
@@ -155,7 +151,7 @@ def _mrr(clicks: Int64, start: Int64, size: Int64, first_group: Int64) -> Float6
     """Expectation of 1 / rank of the first click, (m,).
 
     The first click lies in the best group that holds clicks. Of its `size` candidates c are clicked: the first of them
-    stands beyond place j of the group with probability prod over i < j of (size - c - i) / (size - i).
+    stands beyond position j of the group with probability prod over i < j of (size - c - i) / (size - i).
     """
     clicked = np.flatnonzero(clicks)
     group = clicked[np.searchsorted(clicked, first_group)]
@@ -164,10 +160,10 @@ def _mrr(clicks: Int64, start: Int64, size: Int64, first_group: Int64) -> Float6
     tied = np.flatnonzero((size > 1) & (clicks < size))
     if len(tied):
         start, size, clicks = start[tied, None], size[tied, None], clicks[tied, None]
-        place = np.arange(int((size - clicks).max()) + 1)
-        beyond = np.cumprod(np.maximum(size - clicks - place, 0) / np.maximum(size - place, 1), axis=1)
+        position = np.arange(int((size - clicks).max()) + 1)
+        beyond = np.cumprod(np.maximum(size - clicks - position, 0) / np.maximum(size - position, 1), axis=1)
         here = -np.diff(beyond, axis=1, prepend=1.0)
-        mrr[tied] = (here / (start + place + 1)).sum(axis=1)
+        mrr[tied] = (here / (start + position + 1)).sum(axis=1)
     return mrr
 
 

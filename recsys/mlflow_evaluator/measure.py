@@ -15,7 +15,6 @@ from recsys.evaluation.evaluate import MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
 from recsys.evaluation.slices import ALL, COLD_ITEMS, SliceResult, measure_slices
 from recsys.metrics.beyond_accuracy import DEPTH, first_ranks
-from recsys.metrics.bootstrap import Interval
 from recsys.metrics.calibration import Calibration, calibrate
 from recsys.metrics.ranking import METRICS
 from recsys.mlflow_evaluator.candidate_rows import CandidateRows, numbers
@@ -62,9 +61,9 @@ class Measurement:
         for method, metrics in test.methods.items():
             prefix = "" if method == MODEL else f"{_metric_name(method)}."
             for name, interval in metrics.items():
-                values |= _ends(f"{prefix}{name}", interval)
+                values |= interval.named(f"{prefix}{name}")
         for name, interval in self.evaluation.lifts.items():
-            values |= _ends(f"lift.{_metric_name(name)}", interval)
+            values |= interval.named(f"lift.{_metric_name(name)}")
         for result in self.slices:
             if result.by not in _NOT_METRICS:
                 for name, interval in zip(self.slice_columns, result.intervals, strict=True):
@@ -154,10 +153,6 @@ def _coverage(rows: CandidateRows, scores: Float64) -> float:
     requests = rows.impressions.requests
     first_rows, _ = first_ranks(scores, requests.item, requests.offsets)
     return len(np.unique(requests.item[first_rows])) / len(np.unique(requests.item))
-
-
-def _ends(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.mean, f"{name}.low": interval.low, f"{name}.high": interval.high}
 
 
 def _metric_name(name: str) -> str:

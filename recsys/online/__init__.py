@@ -1,1 +1,1 @@
-"""Caches and collaborative tables of the online path, which serving and loading share."""
+"""The part of a ranking model that reads an online state; serving, loading and the replay share it."""

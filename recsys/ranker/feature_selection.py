@@ -17,6 +17,7 @@ from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from recsys.config import RankerConfig
 from recsys.metrics.bootstrap import Interval, mean_interval
+from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import list_metrics
 from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, select_columns, train_ranker
 
@@ -44,7 +45,7 @@ class FeatureSelection:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         steps = [
-            {"without": list(step.without), "ndcg_at_10": step.difference.as_dict(), "kept": step.kept}
+            {"without": list(step.without), "ndcg_at_10": jsonable(step.difference), "kept": step.kept}
             for step in self.steps
         ]
         return {"columns": len(self.ranker.columns), "dropped": list(self.dropped), "steps": steps}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +12,16 @@ from features.arrays import Float32
 from features.definitions.aggregates import FeatureReader
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
-from features.log import Catalog
+from features.log import Catalog, Requests
 from features.matrix.columns import feature_matrix
 from features.matrix.within_list import percentile_and_zscore
+from recsys.collaborative.column_names import AUDIENCE_COLUMN
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights, text_features
 from recsys.encoder.snapshots import TextModel
 from recsys.encoder.text import clean_text, item_texts
-from recsys.ranker.column_names import model_columns
+from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE, model_columns
 from recsys.ranker.lightgbm_ranker import MatrixColumn
 from recsys.ranker.tfidf import Lexical, lexical_column
 
@@ -50,19 +51,38 @@ def candidate_matrix(
     texts: ItemTexts,
     queries: Float32 | None,
     tables: TableSource | None,
+    *,
+    read: Collection[str] | None = None,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
     missing. tables: None leaves the collaborative columns out.
+    read: names of the columns that a ranker reads; those of fitted models that it does not read are left out, and
+    their models are not asked. None for all.
     """
     names, behaviour = feature_matrix(features, reader)
-    requests, offsets = reader.requests, reader.requests.offsets
-    lexical = lexical_column(texts.terms, requests, reader.histories)
-    text = text_features(head, texts.vectors, requests, reader.histories, queries)
-    percentile, z_score = percentile_and_zscore(np.stack([lexical, text[:, 0]]), offsets)
-    blocks = [behaviour, lexical, percentile[0], z_score[0], text, percentile[1], z_score[1]]
+    fitted = model_columns(collaborative=tables is not None)
+    if read is not None:
+        fitted = tuple(name for name in fitted if name in read)
+    requests, histories = reader.requests, reader.histories
+    blocks = [behaviour]
+    if LEXICAL_COLUMN in fitted:
+        lexical = lexical_column(texts.terms, requests, histories)
+        blocks += [lexical, *_within_list(lexical, requests)]
+    if TEXT_SCORE in fitted:
+        text = text_features(head, texts.vectors, requests, histories, queries)
+        blocks += [text, *_within_list(text[:, 0], requests)]
     if tables is not None:
-        blocks.append(collaborative_matrix(tables, reader, texts.vectors))
-    return (*names, *model_columns(collaborative=tables is not None)), np.column_stack(blocks)
+        with_audience = AUDIENCE_COLUMN in fitted
+        vectors = texts.vectors if with_audience else None
+        block = collaborative_matrix(tables, reader, vectors)
+        blocks.append(block if with_audience else block[:, :-1])
+    return (*names, *fitted), np.column_stack(blocks)
+
+
+def _within_list(scores: Float32, requests: Requests) -> tuple[Float32, Float32]:
+    """Percentile and z-score of each score within its list, (n_rows,) each."""
+    percentile, z_score = percentile_and_zscore(scores[None], requests.offsets)
+    return percentile[0], z_score[0]
 
 
 def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:

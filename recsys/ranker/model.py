@@ -15,22 +15,19 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.arrays import Float32, Float64
-from features.definitions.aggregates import FeatureReader
 from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
 from features.definitions.settings import FeatureSettings
 from features.log import Catalog
 from features.tables.data_settings import DataSettings, Format1, settings_from_json, settings_to_json
 from features.tables.items import CatalogColumns
-from recsys.collaborative.columns import TableSource
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import catalog_columns, feature_set
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, read_texts
+from recsys.ranker.matrix import ItemTexts, read_texts
 from recsys.ranker.tfidf import Lexical, load_lexical
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
@@ -125,23 +122,6 @@ class Unit:
     def texts(self, catalog: Catalog) -> ItemTexts:
         """The representations of a catalog's items."""
         return read_texts(self.encoder, self.lexical, catalog)
-
-    def matrix(self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None) -> Float32:
-        """The ranker's columns for every candidate row of the reader's requests, (n_rows, n_columns).
-
-        tables: the collaborative ones, for a model that reads them.
-        """
-        queries = encode_queries(self.encoder, reader.requests.query)
-        return candidate_matrix(self.features, self.encoder.weights, reader, texts, queries, tables)[1]
-
-    def scores(
-        self, reader: FeatureReader, texts: ItemTexts, tables: TableSource | None, *, threads: int = 0
-    ) -> Float64:
-        """The one scoring function of evaluation, batch and online: (n_rows,), higher is better.
-
-        A candidate's score depends on its own request alone. reader: offline or online, over the same events.
-        """
-        return self.ranker.scores(self.matrix(reader, texts, tables), threads=threads)
 
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""

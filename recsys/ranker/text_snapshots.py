@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
-from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder, TextModel
+from recsys.encoder.snapshots import ScheduledEncoder, TextModel
 from recsys.ranker.matrix import ItemTexts
 
 _KEPT_BYTES = 512 * 2**20
@@ -65,13 +65,6 @@ class RepresentationSchedule:
             _drop_oldest(self._tables, _KEPT_TABLES)
         self._tables.move_to_end(key)
         return self._tables[key][1]
-
-
-def single_encoder(
-    model: TextModel, item_text: Sequence[str], terms: csr_matrix, collaborative: TableSettings | None
-) -> RepresentationSchedule:
-    """A model that scores everything, whenever it is asked."""
-    return RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), item_text, terms, collaborative)
 
 
 def _drop_oldest(cache: OrderedDict[Any, Any], most: int) -> None:

@@ -5,6 +5,8 @@ The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLO
 
 from __future__ import annotations
 
+import logging
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +21,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from recsys.config import Config
+from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import InputError, RunNotFound, TrainingError
 from recsys.registry.run_queries import find_run, versions_of_run
+
+log = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("mlruns") / "checkpoints"
 
@@ -90,6 +95,28 @@ def checkpoint_folder(run_id: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def resume_command(folder: Path, run_id: str) -> str:
+    """The command that resumes a training."""
+    return f"recsys train {shlex.quote(str(folder))} --resume {run_id}"
+
+
+@contextmanager
+def resume_command_on_failure(folder: Path, run_id: str, checkpoints: Path) -> Iterator[None]:
+    """Say how to resume where the block is interrupted, or fails for a reason outside of the training."""
+    try:
+        yield
+    except TrainingError:
+        raise
+    except BaseException as error:
+        if not (checkpoints / CHECKPOINT_FILE).is_file():
+            raise
+        note = f"the progress so far is saved, resume with: {resume_command(folder, run_id)}"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(note) from error
+        log.info("%s", note)
+        raise
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -20,6 +21,19 @@ from recsys.evaluation.report import Evaluation
 from recsys.registry.run_queries import FORMAT, FORMAT_TAG
 from recsys.report.figures import Figure
 from recsys.report.page import figure_page
+
+
+def log_inputs(config: Config, folder: Path, fingerprint: str, context: str, *, rejects: Path) -> None:
+    """What a run starts from: its configuration, its data directory, and the rows of it that were rejected."""
+    log_config(config)
+    log_dataset(folder, fingerprint, context)
+    mlflow.log_artifacts(str(rejects), "rejects")
+
+
+def log_report(report: Mapping[str, Any], lines: Sequence[str], name: str = "report") -> None:
+    """A report for machines as NAME.json and for people as NAME.txt."""
+    mlflow.log_dict(dict(report), f"{name}.json")
+    mlflow.log_text("\n".join(lines), f"{name}.txt")
 
 
 def log_config(config: Config) -> None:
@@ -69,8 +83,7 @@ def log_evaluation(evaluation: Evaluation) -> None:
     for method, values in evaluation.test.methods.items():
         metrics |= {f"{method}.{name}": interval.mean for name, interval in values.items()}
     for name, interval in evaluation.lifts.items():
-        prefix = f"lift.{name}"
-        metrics |= {prefix: interval.mean, f"{prefix}.low": interval.low, f"{prefix}.high": interval.high}
+        metrics |= interval.named(f"lift.{name}")
     for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
         metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
@@ -81,5 +94,4 @@ def log_evaluation(evaluation: Evaluation) -> None:
 def log_audit(report: AuditReport) -> None:
     """The number of findings as a metric, the report as audit.json and audit.txt."""
     mlflow.log_metric("audit.findings", len(report.findings))
-    mlflow.log_dict(report.as_dict(), "audit.json")
-    mlflow.log_text("\n".join(report.lines()), "audit.txt")
+    log_report(report.as_dict(), report.lines(), "audit")

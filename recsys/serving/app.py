@@ -1,7 +1,7 @@
-"""The HTTP face of a `RankService`: routes, and every failure as the contract's JSON.
+"""The HTTP API of a `RankService`: routes, and every failure as the contract's JSON.
 
-Ranking and writing run in threads, each behind a gate of its own; health answers on the event loop, so that a busy
-server still says that it lives.
+Ranking and writing run in threads, each behind an admission limit of its own; health answers on the event loop, so that
+a busy server still reports that it is live.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from recsys.serving.errors import (
     STORE,
     TOO_OLD,
     ServingError,
+    describe_error,
     error_body,
     field_path,
-    telling,
-    told_of,
+    most_telling,
 )
 from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.schemas import (
@@ -105,7 +105,7 @@ def create_app(service: RankService) -> FastAPI:
 
 
 def _add_work(app: FastAPI, service: RankService) -> None:
-    """The three routes that do something."""
+    """The routes that rank and write."""
     settings = service.settings
     ranking, writing = AdmissionLimiter(settings.workers, settings.queue), AdmissionLimiter(1, settings.queue)
 
@@ -115,11 +115,11 @@ def _add_work(app: FastAPI, service: RankService) -> None:
 
     @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
     async def events(body: EventsRequest) -> Response:
-        return _json(await writing.run(partial(service.add_events, body.events)))
+        return _json(await writing.run(partial(service.writer.add_events, body.events)))
 
     @app.post("/v1/items", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change items")
     async def items(body: ItemsRequest) -> Response:
-        return _json(await writing.run(partial(service.add_items, body.items)))
+        return _json(await writing.run(partial(service.writer.add_items, body.items)))
 
 
 def _add_pages(app: FastAPI, service: RankService) -> None:
@@ -147,19 +147,18 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
 
 def _add_failures(app: FastAPI) -> None:
-    """How each kind of failure is told; what is not here becomes a 500 in `RequestMiddleware`."""
+    """The answer to each kind of failure; others become a 500 in `RequestMiddleware`."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        found = telling(error.errors())
-        if found["type"] == "json_invalid":
-            detail = found.get("ctx", {}).get("error", "")
-            return _json(error_body(CODES[400], f"expected a JSON body: {detail}"), 400)
-        told = told_of(found, _BODIES.get(_route(request), RankRequest).model_fields)
-        return _json(error_body(INVALID, told, field_path(found["loc"])), 422)
+        detail = most_telling(error.errors())
+        if detail["type"] == "json_invalid":
+            return _json(error_body(CODES[400], f"expected a JSON body: {detail.get('ctx', {}).get('error', '')}"), 400)
+        message = describe_error(detail, _BODIES.get(_route(request), RankRequest).model_fields)
+        return _json(error_body(INVALID, message, field_path(detail["loc"])), 422)
 
     @app.exception_handler(HTTPException)
-    async def told_by_status(request: Request, error: HTTPException) -> Response:
+    async def http_error(request: Request, error: HTTPException) -> Response:
         code = CODES.get(error.status_code, "error")
         text = (
             f"{request.method} {request.url.path}: {error.detail}" if error.status_code in (404, 405) else error.detail
@@ -167,7 +166,7 @@ def _add_failures(app: FastAPI) -> None:
         return _json(error_body(code, text), error.status_code, error.headers)
 
     @app.exception_handler(RecsysError)
-    async def ours(request: Request, error: RecsysError) -> Response:
+    async def recsys_error(request: Request, error: RecsysError) -> Response:
         if isinstance(error, ServingError):
             return _json(error_body(error.code, str(error), error.field), error.status)
         if isinstance(error, TimeOrderError):

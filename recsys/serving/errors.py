@@ -23,7 +23,7 @@ CODES: Mapping[int, str] = {
     500: "internal_error",
     503: "unavailable",
 }
-"""Error code of each status that is told by the status alone."""
+"""Error code of each status without an error of ours."""
 
 INVALID, TOO_OLD, STORE = "invalid_request", "timestamp_too_old", "store_unavailable"
 
@@ -78,14 +78,14 @@ def field_path(location: Sequence[int | str]) -> str:
     return ".".join(parts[1:] if parts[:1] == ["body"] else parts)
 
 
-def telling(errors: Sequence[Any]) -> Any:
-    """Of pydantic's errors about one body the one that a person is told of: a key that does not exist, which is often
-    why another one is missing, or else the first."""
+def most_telling(errors: Sequence[Any]) -> Any:
+    """Of pydantic's errors about one body the one to report: a key that does not exist, which is often why another one
+    is missing, or else the first."""
     return next((error for error in errors if error["type"] == _UNKNOWN_KEY), errors[0])
 
 
-def told_of(error: Any, known: Iterable[str]) -> str:
-    """What is wrong, from one of pydantic's errors. known: the keys of the object that it is about."""
+def describe_error(error: Any, known: Iterable[str]) -> str:
+    """The message for one of pydantic's errors. known: the keys of the object that it is about."""
     if error["type"] != _UNKNOWN_KEY:
         return str(error["msg"])
     key, keys = str(error["loc"][-1]), list(known)

@@ -1,4 +1,4 @@
-"""Events, shown lists and items as they are posted: each row judged alone, the good ones on disk on return."""
+"""Events, impressions and items as they are posted: each row is checked alone, usable ones are on disk on return."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from features.online.state import OnlineState
 from features.tables.event_types import canonical_type
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.config import ServingConfig
-from recsys.online.item_texts import ItemTextReader
+from recsys.online.model import OnlineModel
 from recsys.serving import schemas
-from recsys.serving.errors import BadRequest, field_path, telling, told_of
+from recsys.serving.errors import BadRequest, describe_error, field_path, most_telling
 from recsys.serving.item_parsing import RequestItemColumns
 from recsys.serving.prometheus import Telemetry
-from recsys.serving.warned import Warned
+from recsys.serving.request_warnings import RequestWarnings
 
 Rejected = dict[int, tuple[str, str]]
-"""Code and message by the row's place in the batch."""
+"""Code and message by the row's index in the batch."""
 
 
 class Writer:
@@ -35,22 +35,22 @@ class Writer:
         state: OnlineState,
         settings: ServingConfig,
         columns: RequestItemColumns,
-        texts: ItemTextReader,
+        online: OnlineModel,
         telemetry: Telemetry,
     ) -> None:
         self._state = state
         self._settings = settings
         self._columns = columns
-        self._texts = texts
+        self._online = online
         self._telemetry = telemetry
 
     def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Count events and shown lists, each once. Raises BadRequest for too many, StoreError where none is kept."""
+        """Count events and impressions, each once. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "events")
         rejected: Rejected = {}
-        said = Warned()
+        warnings = RequestWarnings()
         events: list[tuple[int, arrivals.IncomingEvent]] = []
-        lists: list[tuple[int, arrivals.Impression]] = []
+        impressions: list[tuple[int, arrivals.Impression]] = []
         for index, row in enumerate(rows):
             try:
                 _check_object(row)
@@ -59,46 +59,48 @@ class Writer:
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Event.model_fields)
                 continue
-            self._warn(event, read, said.within(f"events.{index}."))
-            (lists if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
+            self._warn(event, read, warnings.within(f"events.{index}."))
+            (impressions if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         rejected |= _keep(self._state.add_events, events, latest)
-        rejected |= _keep(self._state.add_impressions, lists, latest)
+        rejected |= _keep(self._state.add_impressions, impressions, latest)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
-        return said.beside(_answer(len(rows), rejected))
+        return warnings.add_to(_answer(len(rows), rejected))
 
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
-        """Describe items, or describe them anew: a row replaces what was known of its item, the last of several. Their
-        texts are encoded before this returns. Raises BadRequest for too many, StoreError where none is kept."""
+        """Store items: a row replaces the stored item, the last of several rows counts. Their texts are encoded before
+        this returns. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "items")
         rejected: Rejected = {}
-        said = Warned()
+        warnings = RequestWarnings()
         items: dict[str, StoredItem] = {}
         for index, row in enumerate(rows):
             try:
-                item = self._read_item(row, said.within(f"items.{index}."))
+                item = self._read_item(row, warnings.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
-                said.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
+                warnings.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
-        self._texts.encode(items)
+        self._online.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
-        return said.beside(_answer(len(rows), rejected))
+        return warnings.add_to(_answer(len(rows), rejected))
 
-    def _warn(self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, said: Warned) -> None:
-        """What is odd in an event that is taken."""
-        said.check_ids(event)
-        said.check_time(read.time, "timestamp", event.timestamp)
+    def _warn(
+        self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
+    ) -> None:
+        """Warn of what is odd in an event that is taken."""
+        warnings.check_ids(event)
+        warnings.check_time(read.time, "timestamp", event.timestamp)
         if isinstance(read, arrivals.IncomingEvent):
             click = self._state.settings.is_positive(event.event_type)
-            said.check_type(event.event_type, click=click)
+            warnings.check_type(event.event_type, click=click)
 
-    def _read_item(self, row: Any, said: Warned) -> StoredItem:
+    def _read_item(self, row: Any, warnings: RequestWarnings) -> StoredItem:
         _check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
@@ -106,8 +108,8 @@ class Writer:
         problem = arrivals.id_problem("item_id", read.item_id)
         if problem is not None:
             raise BadRequest(problem[1].partition(": ")[2], "item_id")
-        said.check_id(read.item_id, "item_id")
-        return self._columns.overlay(None, read, said=said)
+        warnings.check_id(read.item_id, "item_id")
+        return self._columns.merge(None, read, warnings=warnings)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:
         if len(rows) > self._settings.max_rows:
@@ -115,7 +117,7 @@ class Writer:
 
 
 def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
-    """An event or a shown list as the online state takes them. Raises BadRequest naming the field."""
+    """An event or an impression as the online state takes them. Raises BadRequest naming the field."""
     moment = moment_of(event.timestamp, timezone)
     if moment is None:
         raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
@@ -135,20 +137,20 @@ def _check_object(row: Any) -> None:
 
 
 def _keep(add: Callable[..., list[arrivals.RejectedEvent]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
-    """Hand the rows to the state; what it rejects, by their place in the batch."""
+    """Hand the rows to the state; what it rejects, by their index in the batch."""
     if not rows:
         return {}
     rejected = add([row for _, row in rows], latest=latest)
-    return {rows[one.index][0]: (one.code, one.message) for one in rejected}
+    return {rows[reject.index][0]: (reject.code, reject.message) for reject in rejected}
 
 
-def _reason(error: ValidationError | BadRequest, known: Iterable[str]) -> tuple[str, str]:
-    """Code and message of a rejected row. known: the keys that it may have."""
+def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:
+    """Code and message of a rejected row. keys: those that it may have."""
     if isinstance(error, BadRequest):
         return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
-    found = telling(error.errors(include_url=False))
-    field, told = field_path(found["loc"]), told_of(found, known)
-    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {told}" if field else told
+    detail = most_telling(error.errors(include_url=False))
+    field, message = field_path(detail["loc"]), describe_error(detail, keys)
+    return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {message}" if field else message
 
 
 def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:

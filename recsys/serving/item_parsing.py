@@ -1,4 +1,4 @@
-"""An item as JSON has it, read as the items table is: which columns there are, and of which kind, the model says."""
+"""Items of request bodies, read as the items table is; the model says which columns it reads, and of which kind."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from features.arrays import NO_TIME, Float32
-from features.online.items import StoredItem
+from features.online.items import StoredItem, split_values
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.ranker.model import Settings
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest
-from recsys.serving.warned import Warned
+from recsys.serving.request_warnings import RequestWarnings
 
 _PLAIN = ("title", "description")
 _SEPARATOR = "|"
@@ -23,7 +23,7 @@ _SEPARATOR = "|"
 
 @dataclass(frozen=True)
 class RequestItemColumns:
-    """The item columns that a unit reads. vectors: column to its width. texts: beside title and description."""
+    """The item columns that a model reads. vectors: column to its width. texts: beside title and description."""
 
     categories: frozenset[str]
     numbers: frozenset[str]
@@ -31,10 +31,10 @@ class RequestItemColumns:
     texts: frozenset[str]
     timezone: str
 
-    def overlay(
-        self, stored: StoredItem | None, row: schemas.Item, field: str = "", said: Warned | None = None
+    def merge(
+        self, stored: StoredItem | None, row: schemas.Item, field: str = "", warnings: RequestWarnings | None = None
     ) -> StoredItem:
-        """The stored item with the columns that came along. field: path of the row, for errors and what is `said`.
+        """The stored item with the columns that came along. field: path of the row, for errors and warnings.
 
         A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
         where a column that the model reads is not what it has to be; others are not looked at.
@@ -43,8 +43,8 @@ class RequestItemColumns:
         given = row.given()
         changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
         if "published_at" in given:
-            place = f"{field}published_at"
-            changes["published_at"] = _date(given["published_at"], self.timezone, place, said or Warned())
+            path = f"{field}published_at"
+            changes["published_at"] = _date(given["published_at"], self.timezone, path, warnings or RequestWarnings())
         for kind, names, read in (
             ("categories", self.categories, _values),
             ("numbers", self.numbers, _number),
@@ -62,7 +62,7 @@ class RequestItemColumns:
 
 
 def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemColumns:
-    """The columns that a unit of these settings reads. vectors: the width of each vector column."""
+    """The columns that a ranking model of these settings reads. vectors: the width of each vector column."""
     columns = settings.item_columns
     return RequestItemColumns(
         frozenset(columns.named_categories),
@@ -73,20 +73,20 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemC
     )
 
 
-def _date(value: object, timezone: str, field: str, said: Warned) -> int:
+def _date(value: object, timezone: str, field: str, warnings: RequestWarnings) -> int:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
     found = moment_of(value, timezone)
     if found is None:
-        said.add("is no date and counts as missing", field, value)
+        warnings.add("is no date and counts as missing", field, value)
         return NO_TIME
-    said.check_date(found, field, value)
+    warnings.check_date(found, field, value)
     return found
 
 
 def _values(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str):
-        return tuple(part for part in (piece.strip() for piece in value.split(_SEPARATOR)) if part)
+        return split_values(value)
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return _values(_SEPARATOR.join(value), field)
     if isinstance(value, (int, float)):

@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus; each has a registry of its own, so two in one process do not clash."""
+"""What the server counts, for Prometheus; each server has a registry of its own, so two in one process do not clash."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ class Telemetry:
         )
         self.tables_age = Gauge(
             "recsys_tables_age_seconds",
-            "From the making of the collaborative tables that the latest ranking read to its time.",
+            "From the build of the collaborative snapshot that the latest ranking read to its time.",
             registry=self.registry,
         )
         self.without_tables = Counter(
-            "recsys_without_tables", "Rankings before which no collaborative tables were made.", registry=self.registry
+            "recsys_without_tables",
+            "Rankings before the first collaborative snapshot.",
+            registry=self.registry,
         )
         self.texts_encoded = Counter(
             "recsys_texts_encoded", "Texts encoded while a request waited.", registry=self.registry
@@ -51,7 +53,7 @@ class Telemetry:
         self.items = Counter("recsys_items", "Upserted items by outcome.", ("outcome",), registry=self.registry)
 
     def read_tables(self, age: float | None) -> None:
-        """A ranking read tables of this age, seconds; None where there are none."""
+        """Count a ranking that read a collaborative snapshot of this age, seconds; None where there is none."""
         if age is None:
             self.without_tables.inc()
         else:

@@ -1,23 +1,27 @@
-"""What every stage of a training needs."""
+"""What every stage of a training needs: settings, log, slices, counters, and how to read the past of a request."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 
 from features.arrays import Int64
 from features.log import Impressions, Log
 from features.offline.reader import LogIndex, OfflineSettings
 from recsys.config import Config
 from recsys.encoder.text import item_texts
+from recsys.ranker.column_names import model_columns
+from recsys.ranker.features import check_features
 from recsys.training.time_split import TimeSplit, slice_impressions
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What every stage needs: the log, its slices, its counters, the settings."""
+    """threads: of the stages, at least 1."""
 
     config: Config
     log: Log
@@ -49,3 +53,14 @@ def make_context(config: Config, log: Log, *, threads: int = 1) -> TrainingConte
     settings = OfflineSettings(config.data, config.encoder.history_length, threads)
     sliced = slice_impressions(log.impressions, config.slices)
     return TrainingContext(config, log, sliced, LogIndex(log, settings), threads)
+
+
+def open_training_context(config: Config, log: Log) -> TrainingContext:
+    """A log with its slices and counters, and the threads that its stages use: as many as configured, or one a core.
+
+    Raises TrainingError where a slice would have nothing to rank, InputError where a feature cannot be made of the log.
+    """
+    check_features(config, log, model_columns(collaborative=True))
+    threads = config.threads or os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    return make_context(config, log, threads=threads)

@@ -1,35 +1,26 @@
-"""The stages of a training between tables and report: encoder and lexical model, rankers, evaluation.
+"""The stages of a training behind its text models: rankers and their evaluation.
 
-Labels flow one way: text models learn from what is older than the lists they score, rankers from those scores,
-early stopping reads valid, and nothing but the evaluation reads test. Nothing here writes a file or knows MLflow.
+Labels flow one way: rankers learn from scores of text models that are older, early stopping reads valid, and nothing
+but the evaluation reads test. Nothing here writes a file or knows MLflow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.arrays import Float32, Float64, Int32
-from features.clock import moment_text
-from features.definitions.aggregates import CLICK, ITEM, USER, Count
 from features.definitions.event_measures import Feature
 from features.log import Impressions
-from features.seen_items import items_before
-from recsys.collaborative.column_names import CO_CLICK_COLUMNS
-from recsys.collaborative.snapshot import TableSettings
-from recsys.config import Config
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
 from recsys.encoder.snapshots import ScheduledEncoder
-from recsys.encoder.training.schedule import TrainingSchedule
-from recsys.errors import TrainingError
-from recsys.evaluation.evaluate import evaluate, random_scores
+from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
-from recsys.metrics.beyond_accuracy import beyond_accuracy
-from recsys.metrics.list_facts import list_facts
-from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMN, LEXICAL_COLUMNS, TEXT_SCORE, model_columns
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS, model_columns
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
 from recsys.ranker.lightgbm_ranker import (
@@ -43,22 +34,32 @@ from recsys.ranker.lightgbm_ranker import (
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
-from recsys.ranker.tfidf import Lexical, fit_lexical
+from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
-from recsys.training.time_split import TimeSplit, chunk_starts
+from recsys.training.progress import TreeProgress
+from recsys.training.text_models import check_no_label_leak, collaborative_settings, represent_items
 
-RANKERS = ("behaviour", "behaviour_lexical", "ranker")
+log = logging.getLogger(__name__)
+
+BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = RANKERS = ("behaviour", "behaviour_lexical", "ranker")
 """The rankers that a training compares, on the same rows and settings: no text, TF-IDF only, everything."""
+
+NOT_READ: Mapping[str, frozenset[str]] = {
+    BEHAVIOUR: frozenset((*LEXICAL_COLUMNS, *ENCODER_COLUMNS)),
+    BEHAVIOUR_LEXICAL: frozenset(ENCODER_COLUMNS),
+    RANKER: frozenset(),
+}
+"""Columns of the matrix that a ranker does not read."""
 
 
 @dataclass(frozen=True)
 class RankerResult:
     """What the ranker stage made.
 
-    rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). best_trees and
-    valid_ndcg: of the full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the
-    full ranker does without, where that was asked. live: the full ranker after it learnt valid and test too, where that
-    was asked; no score here is its.
+    rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). valid_ndcg: of the
+    full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the full ranker does
+    without, where that was asked. live: the full ranker after it learnt valid and test too, where that was asked; no
+    score here is its.
     """
 
     features: tuple[Feature, ...]
@@ -84,225 +85,162 @@ class RankerResult:
         """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
         return select_columns(self.matrix, self.columns, self.rankers[method].columns)
 
-    def column(self, name: str) -> Float32:
-        """A column of the test matrix, (n_rows,)."""
-        return self.matrix[:, self.columns.index(name)]
 
+@dataclass(frozen=True)
+class _RankerData:
+    """The slices that rankers are trained on, as impressions and as matrices with `columns`, the test slice last."""
 
-def lexical_stage(chain: TrainingContext) -> Lexical:
-    """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
-    until = int(chain.log.impressions.requests.time[chain.sliced.encoder[-1]])
-    seen = items_before(chain.log, until + 1)
-    return fit_lexical([chain.item_texts[i] for i in np.flatnonzero(seen)], chain.config.lexical)
+    context: TrainingContext
+    columns: tuple[MatrixColumn, ...]
+    impressions: tuple[Impressions, Impressions, Impressions]
+    matrices: tuple[RankingDataset, RankingDataset, RankingDataset]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    def select(self, chosen: Sequence[MatrixColumn]) -> list[RankingDataset]:
+        """The matrices with some of the columns."""
+        names = [column.name for column in chosen]
+        return [
+            RankingDataset(select_columns(data.matrix, self.names, names), data.label, data.offsets)
+            for data in self.matrices
+        ]
+
+    def train(self, method: str) -> tuple[Ranker, tuple[float, ...]]:
+        """One of `RANKERS`, and nDCG@10 on valid after each of its trees."""
+        settings = self.context.config.ranker
+        chosen = [column for column in self.columns if column.name not in NOT_READ[method]]
+        train, valid, _ = self.select(chosen)
+        progress = TreeProgress(method, settings.max_trees)
+        ranker = train_ranker(
+            train,
+            valid,
+            chosen,
+            settings,
+            seed=self.context.config.seed,
+            threads=self.context.threads,
+            on_iteration=progress.add,
+        )
+        progress.finish(ranker.booster.num_trees())
+        return ranker, tuple(progress.valid_ndcg)
+
+    def without_weak_features(self, ranker: Ranker, features: tuple[Feature, ...]) -> FeatureSelection:
+        """The full ranker with the features that it can do without left out."""
+        return select_features(
+            ranker,
+            features,
+            self.columns,
+            self.matrices[0],
+            self.matrices[1],
+            self.impressions[1].requests.user,
+            self.context.config.ranker,
+            seed=self.context.config.seed,
+            threads=self.context.threads,
+        )
+
+    def retrain(self, reported: Ranker) -> Ranker:
+        """The reported ranker trained again on the lists of all slices, with as many trees.
+
+        Its rows of valid and test have the scores that were evaluated, of an encoder that had not learnt them.
+        """
+        chosen = tuple(column for column in self.columns if column.name in reported.columns)
+        return retrain_ranker(
+            self.select(chosen),
+            chosen,
+            self.context.config.ranker,
+            trees=reported.booster.num_trees(),
+            seed=self.context.config.seed,
+            threads=self.context.threads,
+        )
 
 
 def ranker_stage(
-    chain: TrainingContext,
-    states: tuple[ScheduledEncoder, ...],
+    context: TrainingContext,
+    encoders: tuple[ScheduledEncoder, ...],
     lexical: Lexical,
     *,
     methods: Collection[str] = RANKERS,
-    on_tree: Callable[[int, float], None] | None = None,
 ) -> RankerResult:
     """The matrices of the later slices with the text models' scores, and the rankers on them.
 
-    states: of the encoder; each scores the lists of its time. Raises TrainingError where one learnt what it scores.
-    methods: which of `RANKERS` to train. on_tree: called for the full ranker with each tree's number and valid's
-    nDCG@10.
+    encoders: each scores the lists of its time. Raises TrainingError where one learnt what it scores. methods: which of
+    `RANKERS` to train.
     """
-    config = chain.config
-    parts = [chain.usable(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
-    check_no_label_leak(states, int(parts[0].requests.time[0]))
-    features, vocabularies = resolve_features(chain, parts[0].requests.item)
-    terms = lexical.transform(chain.item_texts)
-    texts = RepresentationSchedule(states, chain.item_texts, terms, table_settings(chain))
-    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
-    names = tuple(column.name for column in columns)
-    lists = [
-        RankingDataset(
-            build_matrix_by_encoder(features, texts, chain.index, part.requests), part.label, part.requests.offsets
-        )
-        for part in parts
-    ]
-    valid_ndcg: list[float] = []
-
-    def on_iteration(tree: int, ndcg: float) -> None:
-        valid_ndcg.append(ndcg)
-        if on_tree is not None:
-            on_tree(tree, ndcg)
-
-    rankers = {}
-    for method in methods:
-        chosen = tuple(column for column in columns if column.name not in _without(method))
-        rankers[method] = train_ranker(
-            _narrowed(lists[0], names, chosen),
-            _narrowed(lists[1], names, chosen),
-            chosen,
-            config.ranker,
-            seed=config.seed,
-            threads=chain.threads,
-            on_iteration=on_iteration if method == RANKERS[-1] else None,
-        )
+    train = context.usable(context.sliced.ranker)
+    check_no_label_leak(encoders, int(train.requests.time[0]))
+    features, vocabularies = resolve_features(context, train.requests.item)
+    texts = represent_items(context, encoders, lexical, collaborative_settings(context))
+    data = _ranker_data(context, features, texts, train)
+    trained = {method: data.train(method) for method in methods}
+    rankers = {method: ranker for method, (ranker, _) in trained.items()}
     selection = None
-    if config.ranker.select_features and RANKERS[-1] in rankers:
-        selection = select_features(
-            rankers[RANKERS[-1]],
-            features,
-            columns,
-            lists[0],
-            lists[1],
-            parts[1].requests.user,
-            config.ranker,
-            seed=config.seed,
-            threads=chain.threads,
-        )
-        rankers[RANKERS[-1]] = selection.ranker
-    sizes = parts[0].requests.lengths()
+    if context.config.ranker.select_features and RANKER in rankers:
+        selection = data.without_weak_features(rankers[RANKER], features)
+        rankers[RANKER] = selection.ranker
+    sizes = train.requests.lengths()
+    _, valid, test = data.impressions
     return RankerResult(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
         rankers=rankers,
-        valid_ndcg=tuple(valid_ndcg),
-        n_train=len(parts[0]),
-        n_train_rows=parts[0].requests.n_rows,
-        n_valid=len(parts[1]),
+        valid_ndcg=trained[RANKER][1] if RANKER in trained else (),
+        n_train=len(train),
+        n_train_rows=train.requests.n_rows,
+        n_valid=len(valid),
         list_sizes={"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())},
-        test=parts[2],
-        matrix=lists[2].matrix,
-        columns=names,
+        test=test,
+        matrix=data.matrices[2].matrix,
+        columns=data.names,
         selection=selection,
-        live=_live_ranker(chain, rankers[RANKERS[-1]], lists, names, columns) if config.final_training else None,
+        live=data.retrain(rankers[RANKER]) if context.config.final_training else None,
     )
 
 
-def evaluation_stage(chain: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
+def _ranker_data(
+    context: TrainingContext, features: tuple[Feature, ...], texts: RepresentationSchedule, train: Impressions
+) -> _RankerData:
+    """The matrices of the three slices. train: the usable impressions of the ranker slice."""
+    impressions = (train, context.usable(context.sliced.valid), context.usable(context.sliced.test))
+    log.info(
+        "ranker: matrix of %s training, %s validation and %s test impressions",
+        *(f"{len(part):,}" for part in impressions),
+    )
+    train_data, valid_data, test_data = (
+        RankingDataset(
+            build_matrix_by_encoder(features, texts, context.index, part.requests), part.label, part.requests.offsets
+        )
+        for part in impressions
+    )
+    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
+    return _RankerData(context, columns, impressions, (train_data, valid_data, test_data))
+
+
+def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
     """Every method on the test lists. encoders: those to score by themselves, by the method's name; `text` is the one
     that the ranker reads."""
-    config, test = chain.config, ranked.test
-    requests = test.requests
-    reader = chain.index.reader(requests)
-    item_clicks = reader.count(Count(CLICK, ITEM))
-    user_clicks = reader.count(Count(CLICK, USER))[requests.offsets[:-1]]
-    methods: dict[str, Float32 | Float64] = {
-        "random": random_scores(requests.n_rows, seed=config.seed),
-        "popularity": item_clicks.astype(np.float64),
-        "tfidf": ranked.column(LEXICAL_COLUMN),
-        "text": ranked.column(TEXT_SCORE),
-    }
-    if ranked.texts.collaborative is not None:
-        methods["item_knn"] = ranked.column(CO_CLICK_COLUMNS[0])
+    reader = context.index.reader(ranked.test.requests)
+    scores: dict[str, Float32 | Float64] = {**column_scores(ranked.matrix, ranked.columns)}
     for method, encoder in encoders.items():
-        vectors = encoder.encode_texts(chain.item_texts)
-        methods[method] = text_features(encoder.weights, vectors, requests, reader.histories)[:, 0]
+        vectors = encoder.encode_texts(context.item_texts)
+        scores[method] = text_features(encoder.weights, vectors, reader.requests, reader.histories)[:, 0]
     for method in RANKERS:
-        methods[method] = ranked.scores(method, threads=chain.threads)
-    return evaluate(
-        methods,
-        test,
-        chain.log.users,
-        item_clicks_before=item_clicks,
-        user_clicks_before=user_clicks,
-        settings=config.evaluation,
-        seed=config.seed,
-        facts=list_facts(reader, test),
-        beyond=beyond_accuracy(
-            methods, reader, ranked.texts.latest.vectors, resamples=config.evaluation.resamples, seed=config.seed
-        ),
-    )
+        scores[method] = ranked.scores(method, threads=context.threads)
+    return evaluate_methods(scores, reader, ranked.test, context.config, vectors=ranked.texts.latest.vectors)
 
 
-def resolve_features(chain: TrainingContext, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
+def resolve_features(context: TrainingContext, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
     """The features of a training, the user's own among them, and the vocabularies of the categorical item columns.
 
     shown: (n,) item codes of the candidates that train the ranker.
     """
-    config, catalog = chain.config.features, chain.log.catalog
-    own = own_features(chain.config)
+    config, catalog = context.config.features, context.log.catalog
+    own = own_features(context.config)
     if own is not None:
-        own.check_events(chain.log.events.types)
+        own.check_events(context.log.events.types)
+    read = catalogue_categories(catalog, config.categories, own)
     vocabularies = category_vocabularies(catalog, shown, most=config.max_category_values)
-    kept = catalogue_categories(catalog, config.categories, own)
-    vocabularies = {name: values for name, values in vocabularies.items() if name in kept}
+    vocabularies = {name: values for name, values in vocabularies.items() if name in read}
     return feature_set(vocabularies, config, own, reserved=model_columns(collaborative=True)), vocabularies
-
-
-def table_settings(chain: TrainingContext) -> TableSettings | None:
-    """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, and with
-    the same period before and after."""
-    settings = chain.config.collaborative
-    if settings.tables == 0:
-        return None
-    time = chain.log.impressions.requests.time
-    start, end = (int(time[part[place]]) for part, place in ((chain.sliced.ranker, 0), (chain.sliced.valid, -1)))
-    return TableSettings(
-        origin=start - chain.delay,
-        period=max(1, -(-(end + 1 - start) // settings.tables)),
-        **settings.model_dump(exclude={"tables"}),
-    )
-
-
-def encoder_course(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
-    """What the encoder goes through: the encoder slice, the parts of the ranker slice and, where the version that goes
-    live is to learn them too, valid and test."""
-    settings = config.encoder
-    slices = [sliced.encoder]
-    chunks: list[int] = []
-    if settings.chunks:
-        chunks += (chunk_starts(impressions, sliced.ranker, settings.chunks) + len(sliced.encoder)).tolist()
-        slices.append(sliced.ranker)
-    reported = len(chunks)
-    if config.final_training:
-        later = [sliced.valid, sliced.test] if settings.chunks else [sliced.ranker, sliced.valid, sliced.test]
-        for part in later:
-            chunks.append(sum(len(one) for one in slices))
-            slices.append(part)
-    return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
-
-
-def check_no_label_leak(states: Sequence[ScheduledEncoder], oldest: int) -> None:
-    """Raise TrainingError where a state of the encoder learnt a label that is not older than all that it scores.
-
-    oldest: time of the first list that is scored, microseconds.
-    """
-    for state in states:
-        start = max(state.start, oldest)
-        if state.learnt_until is not None and not state.learnt_until < start:
-            raise TrainingError(
-                f"the encoder was trained on labels up to {moment_text(state.learnt_until)}, expected all of "
-                f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
-                "labels; score a part of the log before it is learnt from"
-            )
-
-
-def _live_ranker(
-    chain: TrainingContext,
-    reported: Ranker,
-    lists: Sequence[RankingDataset],
-    names: tuple[str, ...],
-    columns: Sequence[MatrixColumn],
-) -> Ranker:
-    """The reported ranker trained again on the lists of all slices, with as many trees.
-
-    Its rows of valid and test have the scores that were evaluated, of an encoder that had not learnt them.
-    """
-    chosen = tuple(column for column in columns if column.name in reported.columns)
-    return retrain_ranker(
-        [_narrowed(one, names, chosen) for one in lists],
-        chosen,
-        chain.config.ranker,
-        trees=reported.booster.num_trees(),
-        seed=chain.config.seed,
-        threads=chain.threads,
-    )
-
-
-def _without(method: str) -> frozenset[str]:
-    """Columns that a ranker does not read."""
-    left_out = {"behaviour": (*LEXICAL_COLUMNS, *ENCODER_COLUMNS), "behaviour_lexical": ENCODER_COLUMNS, "ranker": ()}
-    return frozenset(left_out[method])
-
-
-def _narrowed(lists: RankingDataset, names: tuple[str, ...], columns: tuple[MatrixColumn, ...]) -> RankingDataset:
-    chosen = tuple(column.name for column in columns)
-    return RankingDataset(select_columns(lists.matrix, names, chosen), lists.label, lists.offsets)

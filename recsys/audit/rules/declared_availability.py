@@ -12,9 +12,9 @@ DECLARED = {"request": REQUEST_TIME, "publication": PUBLICATION, "afterwards": A
 """What the configuration calls each of them."""
 
 
-def known(context: AuditContext) -> RuleResult:
+def declared_availability(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    found = tuple(
+    findings = tuple(
         Finding(
             RULE,
             feature.name,
@@ -24,12 +24,11 @@ def known(context: AuditContext) -> RuleResult:
         for feature in context.features
         if (when := known_when(feature, context)) not in ALLOWED and feature.name not in context.allowed
     )
-    return RuleResult(
-        RULE, f"{len(context.features)} features, {len(context.allowed)} allowed to be known afterwards", found
-    )
+    examined = f"{len(context.features)} features, {len(context.allowed)} allowed to be known afterwards"
+    return RuleResult(RULE, examined, findings)
 
 
 def known_when(feature: Feature, context: AuditContext) -> str:
     """Since when a feature's value is known: as the configuration declares its column, else as its measure says."""
-    declared = context.chain.config.features.known_at.get(column_of(feature) or "")
+    declared = context.training.config.features.known_at.get(column_of(feature) or "")
     return feature.measure.available_from if declared is None else DECLARED[declared]

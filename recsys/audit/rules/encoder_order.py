@@ -14,7 +14,7 @@ from recsys.audit.finding import Finding, RuleResult
 from recsys.audit.rules.single_column_auc import auc_text, best_row, has_enough_data, slice_aucs, standard_error
 from recsys.errors import TrainingError
 from recsys.ranker.column_names import TEXT_SCORE
-from recsys.training.stages import check_no_label_leak
+from recsys.training.text_models import check_no_label_leak
 
 RULE = "encoder_order"
 DEVIATIONS = 3.0
@@ -25,22 +25,22 @@ MOST_OWN = 2000
 
 def encoder_order(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    chain, states = context.chain, context.texts.states
+    training, states = context.training, context.texts.states
     try:
-        check_no_label_leak(states, int(chain.log.impressions.requests.time[chain.sliced.ranker[0]]))
+        check_no_label_leak(states, int(training.log.impressions.requests.time[training.sliced.ranker[0]]))
     except TrainingError as error:
-        lists = chain.log.impressions.take(chain.sliced.ranker[:1])
+        lists = training.log.impressions.take(training.sliced.ranker[:1])
         advice = "score every part of the log before the encoder learns it"
         return RuleResult(
             RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
         )
-    if all(state.learnt_until is None for state in states):
+    if all(state.trained_until is None for state in states):
         return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
     return RuleResult(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
 
 
 def _by_auc(context: AuditContext) -> list[Finding]:
-    settings = context.chain.config
+    settings = context.training.config
     column = context.names.index(TEXT_SCORE)
     own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
     if not len(own) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
@@ -71,6 +71,6 @@ def _by_auc(context: AuditContext) -> list[Finding]:
 
 def own_lists(context: AuditContext) -> Int64:
     """Positions of the newer half of what trains the encoder: its slice without the newest part, which validates."""
-    slice_ = context.chain.sliced.encoder
-    end = round(len(slice_) * (1 - context.chain.config.encoder.validation_share))
+    slice_ = context.training.sliced.encoder
+    end = round(len(slice_) * (1 - context.training.config.encoder.validation_share))
     return slice_[end // 2 : end]

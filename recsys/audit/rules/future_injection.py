@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import Int64
+from features.arrays import Int32, Int64
 from features.clock import DAY, HOUR
-from features.log import Impressions, Log
-from features.offline.reader import LogIndex
-from recsys.audit.changed_columns import moved
+from features.log import Impressions, Log, Requests
+from recsys.audit.changed_columns import changed_features
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Finding, RuleResult
-from recsys.audit.modified_logs import ExtraEvents, before, impressions_like, with_events, with_impressions
+from recsys.audit.finding import RuleResult
+from recsys.audit.modified_logs import ExtraEvents, impressions_like, truncate, with_events, with_impressions
 
 RULE = "injection"
 ADVICE = "count only what happened strictly before the request's time minus the event delay"
@@ -25,52 +24,57 @@ ADVICE = "count only what happened strictly before the request's time minus the 
 
 def future_injection(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    findings: dict[str, Finding] = {}
     by = "after events and lists at or after the request time were replaced"
-    for rows in context.asked:
-        index = LogIndex(injected(context, rows.impressions), context.chain.index.settings)
-        again = context.columns(rows.impressions.requests, index)
-        for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
-            findings.setdefault(finding.feature, finding)
-    n = sum(len(rows.impressions) for rows in context.asked)
-    examined = f"{n:,} lists at {len(context.asked)} moments, events and lists injected at and after each"
-    return RuleResult(RULE, examined, tuple(findings.values()))
-
-
-def injected(context: AuditContext, asked: Impressions) -> Log:
-    """The log up to what lists that are all asked for at one moment may know, and then events on each of their
-    candidates, and lists of the same candidates, at every kind of forbidden time."""
-    requests, delay = asked.requests, context.chain.delay
-    moment = int(requests.time[0])
-    log = before(context.log, moment - delay)
-    times = forbidden_times(moment, delay)
-    others = np.roll(np.unique(requests.user), 1)
-    other = others[np.searchsorted(np.unique(requests.user), requests.user)]
-    if len(others) == 1:
-        other = np.full(len(requests), (requests.user[0] + 1) % max(1, len(log.users)), np.int32)
-    owner = requests.request_of_row()
-    item = requests.item
-    kinds = np.arange(len(log.events.types), dtype=np.int8)
-    who = [requests.user[owner], other[owner], np.full(len(item), -1, np.int32)]
-    user = np.concatenate(who).astype(np.int32)
-    shape = (len(times), len(kinds), len(user))
-    happened = ExtraEvents(
-        np.broadcast_to(user, shape).ravel(),
-        np.broadcast_to(np.tile(item, len(who)), shape).ravel(),
-        np.broadcast_to(times[:, None, None], shape).ravel(),
-        np.broadcast_to(kinds[:, None], shape).ravel(),
+    findings = changed_features(
+        context, lambda impressions: injected(context, impressions), rule=RULE, by=by, advice=ADVICE
     )
-    known = happened.item >= 0
-    happened = ExtraEvents(happened.user[known], happened.item[known], happened.time[known], happened.type[known])
-    log = with_events(log, happened, positive_event_types=context.chain.config.data.positive_event_types)
-    shown = requests.take(np.tile(np.arange(len(requests)), 2 * len(times)))
-    viewer = np.tile(np.concatenate([requests.user, other]), len(times)).astype(np.int32)
-    at = np.repeat(times, 2 * len(requests))
-    clicked = np.ones(shown.n_rows, np.int8)
-    return with_impressions(log, impressions_like(viewer, at, shown, sampled=False, label=clicked))
+    n = sum(len(rows.impressions) for rows in context.requests_at_fixed_times)
+    examined = (
+        f"{n:,} lists at {len(context.requests_at_fixed_times)} moments, events and lists injected at and after each"
+    )
+    return RuleResult(RULE, examined, findings)
 
 
-def forbidden_times(moment: int, delay: int) -> Int64:
-    """Times of which a request at `moment` may know nothing, microseconds, ascending."""
+def injected(context: AuditContext, impressions: Impressions) -> Log:
+    """The log up to what impressions that are all requested at one time may know, and then events on each of their
+    candidates, and lists of the same candidates, at every kind of forbidden time."""
+    requests, delay = impressions.requests, context.training.delay
+    request_time = int(requests.time[0])
+    log = truncate(context.log, request_time - delay)
+    times = forbidden_times(request_time, delay)
+    other_user = _other_users(requests.user, len(log.users))
+    events = _events_on_candidates(requests, other_user, times, n_types=len(log.events.types))
+    log = with_events(log, events, positive_event_types=context.training.config.data.positive_event_types)
+    repeated = requests.take(np.tile(np.arange(len(requests)), 2 * len(times)))
+    viewer = np.tile(np.concatenate([requests.user, other_user]), len(times)).astype(np.int32)
+    time = np.repeat(times, 2 * len(requests))
+    clicked = np.ones(repeated.n_rows, np.int8)
+    return with_impressions(log, impressions_like(viewer, time, repeated, sampled=False, label=clicked))
+
+
+def _other_users(user: Int32, n_users: int) -> Int32:
+    """Of each request a user of another one, (n,); where all are one user's, the next user of the log."""
+    distinct = np.unique(user)
+    if len(distinct) == 1:
+        return np.full(len(user), (user[0] + 1) % max(1, n_users), np.int32)
+    return np.roll(distinct, 1)[np.searchsorted(distinct, user)]
+
+
+def _events_on_candidates(requests: Requests, other_user: Int32, times: Int64, *, n_types: int) -> ExtraEvents:
+    """Events of every type at every time, by each request's user, by another and by an unknown one, on every candidate
+    that the log knows."""
+    owner = requests.request_of_row()
+    users = [requests.user[owner], other_user[owner], np.full(requests.n_rows, -1, np.int32)]
+    shape = (len(times), n_types, 3 * requests.n_rows)
+    item = np.broadcast_to(np.tile(requests.item, 3), shape).ravel()
+    in_log = item >= 0
+    user = np.broadcast_to(np.concatenate(users).astype(np.int32), shape).ravel()
+    time = np.broadcast_to(times[:, None, None], shape).ravel()
+    event_type = np.broadcast_to(np.arange(n_types, dtype=np.int8)[:, None], shape).ravel()
+    return ExtraEvents(user[in_log], item[in_log], time[in_log], event_type[in_log])
+
+
+def forbidden_times(request_time: int, delay: int) -> Int64:
+    """Times of which a request may know nothing, microseconds, ascending."""
     offsets = {-delay, -delay // 2, min(0, 1 - delay), 0, 1, HOUR, DAY}
-    return moment + np.array(sorted(one for one in offsets if one >= -delay), np.int64)
+    return request_time + np.array(sorted(offset for offset in offsets if offset >= -delay), np.int64)

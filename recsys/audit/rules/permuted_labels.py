@@ -1,7 +1,7 @@
 """Rule `permutation`: where clicks are permuted within their lists, nothing can be learnt, by any column or ranker.
 
 Labels are shuffled among the candidates of each list in the tables themselves, matching events moved with them, and
-everything is computed anew: histories, counts, lexical model, and, on request, the encoder. The label of a list then
+everything is computed again: histories, counts, lexical model, and, on request, the encoder. The label of a list then
 goes along with nothing that was known before it, however the slates were made: repeated clicks, popularity and
 sampling included. So each column's lone AUC is 0.5 in every slice, as near as chance allows (`auc.log_p_bound`), and
 the interval of a ranker trained on permuted clicks covers what a random order has.
@@ -27,9 +27,8 @@ from recsys.audit.rules.single_column_auc import PRESENCE, best_row, with_presen
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
-from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.context import make_context
-from recsys.training.stages import encoder_course, lexical_stage
+from recsys.training.text_models import encoder_schedule, lexical_stage, represent_items
 
 RULE = "permutation"
 LEAST_CHANCE = math.log(1e-6)
@@ -46,11 +45,11 @@ class PermutedResult:
     lift: Interval
 
 
-def permutation(context: AuditContext) -> RuleResult:
+def permuted_labels(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     if context.permuted is None:
         raise ValueError("expected a context that can permute its tables, got none; give `permuted`")
-    seed = context.chain.config.seed
+    seed = context.training.config.seed
     outcomes = [_outcome(context, context.permuted, seed)]
     findings = _by_column(outcomes[0].context)
     while outcomes[-1].lift.low > 0 and len(outcomes) < TRIES:
@@ -72,16 +71,15 @@ def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -
 
 
 def over_permuted(context: AuditContext, log: Log) -> AuditContext:
-    """The context with everything computed anew over the log of permuted clicks."""
-    config = context.chain.config
-    chain = make_context(config, log, threads=context.chain.threads)
-    states = context.texts.states
+    """The context with everything computed again over the log of permuted clicks."""
+    config = context.training.config
+    training = make_context(config, log, threads=context.training.threads)
+    encoders = context.texts.states
     if context.train_text:
-        states = train_encoder(log, encoder_course(log.impressions, chain.sliced, config), config).states
-    lexical = lexical_stage(chain)
-    terms = lexical.transform(chain.item_texts)
-    texts = RepresentationSchedule(states, chain.item_texts, terms, context.texts.collaborative)
-    return replace(context, chain=chain, lexical=lexical, texts=texts)
+        encoders = train_encoder(log, encoder_schedule(log.impressions, training.sliced, config), config).states
+    lexical = lexical_stage(training)
+    texts = represent_items(training, encoders, lexical, context.texts.collaborative)
+    return replace(context, training=training, lexical=lexical, texts=texts)
 
 
 def _lift_over_random(context: AuditContext) -> Interval:
@@ -105,22 +103,22 @@ def _by_column(context: AuditContext) -> list[Finding]:
         lists = rows.impressions
         aucs = list_aucs(with_presence(rows.matrix, columns), lists.label, lists.requests.offsets)
         mean = aucs.auc.mean(axis=0)
-        for place in np.flatnonzero(log_p_bound(aucs) < LEAST_CHANCE).tolist():
-            feature, kind = context.names[columns[place // 2]], PRESENCE if place % 2 else ""
+        for position in np.flatnonzero(log_p_bound(aucs) < LEAST_CHANCE).tolist():
+            feature, kind = context.names[columns[position // 2]], PRESENCE if position % 2 else ""
             if feature in findings:
                 continue
             what = (
                 f"{kind or 'it'} ranks the permuted clicks of {len(lists):,} lists of {name} with an AUC of "
-                f"{mean[place]:.3f}, which chance alone gives less than once in a million times"
+                f"{mean[position]:.3f}, which chance alone gives less than once in a million times"
             )
             findings[feature] = Finding(
-                RULE, feature, what, _ADVICE, best_row(context, rows, columns[place // 2], kind)
+                RULE, feature, what, _ADVICE, best_row(context, rows, columns[position // 2], kind)
             )
     return list(findings.values())
 
 
 def _of_ranker(outcomes: list[PermutedResult]) -> Finding:
-    figures = " and ".join(f"{one.lift.mean:.4f} (at least {one.lift.low:.4f})" for one in outcomes)
+    figures = " and ".join(f"{outcome.lift.mean:.4f} (at least {outcome.lift.low:.4f})" for outcome in outcomes)
     return Finding(
         RULE,
         "",

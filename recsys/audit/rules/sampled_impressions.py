@@ -13,36 +13,32 @@ import numpy as np
 
 from features.clock import HOUR
 from features.log import Log
-from features.offline.reader import LogIndex
-from recsys.audit.changed_columns import moved
+from recsys.audit.changed_columns import changed_features
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Finding, RuleResult
+from recsys.audit.finding import RuleResult
 from recsys.audit.modified_logs import impressions_like, with_impressions
 
 RULE = "sampled"
 ADVICE = "count impressions with `features.definitions.aggregates.IMPRESSION`, which leaves sampled lists out"
 
 
-def sampled(context: AuditContext) -> RuleResult:
+def sampled_impressions(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
     sample = context.sample()
     requests = sample.requests
-    log = _exchanged(context.log, seed=context.chain.config.seed)
+    log = _exchanged(context.log, seed=context.training.config.seed)
     for earlier in (1, HOUR):
-        time = requests.time - context.chain.delay - earlier
+        time = requests.time - context.training.delay - earlier
         log = with_impressions(log, impressions_like(requests.user, time, requests, sampled=True))
     by = "after sampled lists were added and the unclicked items of others replaced"
-    index, findings = LogIndex(log, context.chain.index.settings), dict[str, Finding]()
-    for rows in context.asked:
-        again = context.columns(rows.impressions.requests, index)
-        for finding in moved(context, rows.impressions, rows.matrix, again, rule=RULE, by=by, advice=ADVICE):
-            findings.setdefault(finding.feature, finding)
+    findings = changed_features(context, lambda _: log, rule=RULE, by=by, advice=ADVICE)
     n_sampled = int(context.log.impressions.sampled.sum())
     examined = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
-    return RuleResult(RULE, examined, tuple(findings.values()))
+    return RuleResult(RULE, examined, findings)
 
 
 def _exchanged(log: Log, *, seed: int) -> Log:
+    """The log with random items in place of the unclicked ones of its sampled lists."""
     lists = log.impressions
     requests = lists.requests
     unclicked = np.repeat(lists.sampled, requests.lengths()) & (lists.label == 0)

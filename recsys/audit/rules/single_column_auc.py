@@ -45,7 +45,7 @@ class Gap:
 
 def single_column_auc(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    settings = context.chain.config
+    settings = context.training.config
     columns = context.raw_columns()
     aucs = {
         name: slice_aucs(rows, columns, resamples=settings.evaluation.resamples, seed=settings.seed)
@@ -53,11 +53,11 @@ def single_column_auc(context: AuditContext) -> RuleResult:
         if has_enough_data(rows)
     }
     findings: list[Finding] = []
-    for place, (column, kind) in enumerate(itertools.product((context.names[i] for i in columns), ("", PRESENCE))):
-        own = {name: values[place] for name, values in aucs.items()}
-        if any(one.feature == column for one in findings):
+    for position, (column, kind) in enumerate(itertools.product((context.names[i] for i in columns), ("", PRESENCE))):
+        by_slice = {name: values[position] for name, values in aucs.items()}
+        if any(finding.feature == column for finding in findings):
             continue
-        what, where = _problem(own, gap=settings.audit.auc_gap, most=settings.audit.auc_most)
+        what, where = _problem(by_slice, gap=settings.audit.auc_gap, most=settings.audit.auc_most)
         if what:
             row = best_row(context, context.slices[where], context.names.index(column), kind)
             subject = f"{kind} says too much: {what}" if kind else what
@@ -94,11 +94,11 @@ def with_presence(matrix: Float32, columns: list[int] | Int64) -> Float32:
 def outlier_slice(aucs: dict[str, Interval]) -> Gap | None:
     """The slice that a column ranks most plainly unlike the others, better than each of them or worse than each; None
     for fewer than two slices. AUCs on either side of 0.5 are a difference too."""
-    found = [_odd(name, aucs) for name in aucs] if len(aucs) > 1 else []
-    return max(found, key=lambda one: one.low, default=None)
+    gaps = [_gap(name, aucs) for name in aucs] if len(aucs) > 1 else []
+    return max(gaps, key=lambda gap: gap.low, default=None)
 
 
-def _odd(name: str, aucs: dict[str, Interval]) -> Gap:
+def _gap(name: str, aucs: dict[str, Interval]) -> Gap:
     strongest = max(aucs.values(), key=lambda auc: abs(auc.mean - 0.5))
     direction = 1.0 if strongest.mean >= 0.5 else -1.0
     others = [auc for other, auc in aucs.items() if other != name]
@@ -111,9 +111,9 @@ def _odd(name: str, aucs: dict[str, Interval]) -> Gap:
     return Gap(name, nearest[1], nearest[0])
 
 
-def standard_error(one: Interval, other: Interval) -> float:
-    """Of the difference of two means whose 95% intervals are given, taken as independent."""
-    return math.hypot((one.high - one.low) / 2, (other.high - other.low) / 2) / _HALF_WIDTH
+def standard_error(first: Interval, second: Interval) -> float:
+    """Of the difference of two means by their 95% intervals, taken as independent."""
+    return math.hypot((first.high - first.low) / 2, (second.high - second.low) / 2) / _HALF_WIDTH
 
 
 def _problem(aucs: dict[str, Interval], *, gap: float, most: float) -> tuple[str, str]:
@@ -121,13 +121,13 @@ def _problem(aucs: dict[str, Interval], *, gap: float, most: float) -> tuple[str
     best = max(aucs, key=lambda name: _beyond_half(aucs[name]), default="")
     if best and _beyond_half(aucs[best]) > most - 0.5:
         return f"it ranks {best} nearly perfectly, {auc_text(aucs)}; such a value is hardly known beforehand", best
-    odd = outlier_slice(aucs)
-    if odd is None or odd.low <= gap:
+    outlier = outlier_slice(aucs)
+    if outlier is None or outlier.low <= gap:
         return "", ""
-    how = "better" if odd.mean > 0 else "worse"
+    how = "better" if outlier.mean > 0 else "worse"
     return (
-        f"it ranks {odd.name} {how} than the other slices by {abs(odd.mean):.3f} (at least {odd.low:.3f}, expected at "
-        f"most {gap}), {auc_text(aucs)}"
+        f"it ranks {outlier.name} {how} than the other slices by {abs(outlier.mean):.3f} (at least {outlier.low:.3f}, "
+        f"expected at most {gap}), {auc_text(aucs)}"
     ), max(aucs, key=lambda name: abs(aucs[name].mean - 0.5))
 
 
@@ -147,7 +147,7 @@ def best_row(context: AuditContext, rows: Rows, column: int, kind: str) -> Row:
     chosen = 1 if kind else 0
     values = with_presence(rows.matrix, [column])[:, [chosen]]
     aucs = list_aucs(values, lists.label, lists.requests.offsets).auc[:, 0]
-    place = int(np.nanargmax(np.abs(aucs - 0.5)))
-    first, end = lists.requests.offsets[place], lists.requests.offsets[place + 1]
+    position = int(np.nanargmax(np.abs(aucs - 0.5)))
+    first, end = lists.requests.offsets[position], lists.requests.offsets[position + 1]
     row = int(first + np.flatnonzero(lists.label[first:end] > 0)[0])
     return context.row(lists, row, after=float(rows.matrix[row, column]))

@@ -1,6 +1,6 @@
 """Rule `columns`: a numeric column of items or users that nobody declared must not know their later events.
 
-For the first moment of each later slice: of the items with an event before it, the partial rank correlation of the
+For the first time of each later slice: of the items with an event before it, the partial rank correlation of the
 column with the number of events after it, given the number before it (Spearman's, of residuals of ranks). A column
 known beforehand may go along with what is popular, which the count before tells already; a total taken at the end of
 the log goes along with what came after. Its 95% interval (Fisher's z) must not lie beyond `audit.column_correlation`.
@@ -38,28 +38,28 @@ class StaticColumn:
     owner: Int32
 
 
-def columns(context: AuditContext) -> RuleResult:
+def static_columns(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    subjects = undeclared(context)
+    subjects = undeclared_columns(context)
     findings = [finding for subject in subjects if (finding := _finding(context, subject)) is not None]
-    declared = len(context.chain.config.features.known_at)
+    declared = len(context.training.config.features.known_at)
     examined = f"{len(subjects)} undeclared numeric columns of items and users, {declared} declared"
     return RuleResult(RULE, examined, tuple(findings))
 
 
-def undeclared(context: AuditContext) -> list[StaticColumn]:
+def undeclared_columns(context: AuditContext) -> list[StaticColumn]:
     """The numeric columns that features read and that neither `features.known_at` nor allowance speaks of."""
-    log, known_at = context.log, context.chain.config.features.known_at
-    found = []
+    log, known_at = context.log, context.training.config.features.known_at
+    subjects = []
     for feature in context.features:
         column = column_of(feature)
         if column is None or column in known_at or feature.name in context.allowed:
             continue
         if column in log.catalog.numbers:
-            found.append(StaticColumn(feature.name, column, log.catalog.numbers[column][:-1], log.events.item))
+            subjects.append(StaticColumn(feature.name, column, log.catalog.numbers[column][:-1], log.events.item))
         elif (values := user_numbers(log, column)) is not None:
-            found.append(StaticColumn(feature.name, column, values, log.events.user))
-    return found
+            subjects.append(StaticColumn(feature.name, column, values, log.events.user))
+    return subjects
 
 
 def user_numbers(log: Log, column: str) -> Float64 | None:
@@ -73,35 +73,35 @@ def user_numbers(log: Log, column: str) -> Float64 | None:
 
 
 def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
-    log, sliced = context.log, context.chain.sliced
-    most = context.chain.config.audit.column_correlation
+    log, sliced = context.log, context.training.sliced
+    most = context.training.config.audit.column_correlation
     for name in SLICES:
-        moment = int(log.impressions.requests.time[getattr(sliced, name)[0]])
-        earlier, later = counts_around(log, subject, moment)
-        known = (earlier > 0) & ~np.isnan(subject.values)
-        rho, margin = partial_rank_correlation(subject.values[known], later[known], earlier[known])
+        timestamp = int(log.impressions.requests.time[getattr(sliced, name)[0]])
+        earlier, later = counts_around(log, subject, timestamp)
+        measured = (earlier > 0) & ~np.isnan(subject.values)
+        rho, margin = partial_rank_correlation(subject.values[measured], later[measured], earlier[measured])
         least = abs(rho) - margin
         if least <= most:
             continue
-        code = int(np.flatnonzero(known)[np.argmax(later[known])])
+        code = int(np.flatnonzero(measured)[np.argmax(later[measured])])
         what = (
             f"column {subject.column!r} ranks the events after the first list of {name} with a correlation of "
             f"{rho:+.2f} (at least {least:.2f}, expected at most {most}) beyond those before it, over "
-            f"{int(known.sum()):,} with an event; the row has {earlier[code]} events before and {later[code]} after"
+            f"{int(measured.sum()):,} with an event; the row has {earlier[code]} events before and {later[code]} after"
         )
         advice = (
             f"if it is known beforehand say so, features.known_at={{{subject.column}: publication}}; "
             "else drop it, or name it in features.allow_known_after"
         )
-        row = Row(_id(log, subject, code), moment, after=float(subject.values[code]))
+        row = Row(_id(log, subject, code), timestamp, after=float(subject.values[code]))
         return Finding(RULE, subject.feature, what, advice, row)
     return None
 
 
-def counts_around(log: Log, subject: StaticColumn, moment: int) -> tuple[Int64, Int64]:
-    """Clicks of each item or user before a moment and from then on, (n,) each."""
+def counts_around(log: Log, subject: StaticColumn, timestamp: int) -> tuple[Int64, Int64]:
+    """Clicks of each item or user before a timestamp and from then on, (n,) each."""
     counted = log.events.positive & (subject.owner >= 0)
-    n, late = len(subject.values), log.events.time >= moment
+    n, late = len(subject.values), log.events.time >= timestamp
     earlier, later = (np.bincount(subject.owner[counted & part], minlength=n)[:n] for part in (~late, late))
     return earlier, later
 
@@ -114,10 +114,10 @@ def partial_rank_correlation(values: Float64, later: Int64, earlier: Int64) -> t
     n = len(values)
     if n < FEWEST:
         return 0.0, 1.0
-    ranks = [rankdata(one) for one in (values, later, earlier)]
-    given = np.column_stack([np.ones(n), ranks[2]])
-    residuals = [one - given @ np.linalg.lstsq(given, one, rcond=None)[0] for one in ranks[:2]]
-    deviations = [float(one.std()) for one in residuals]
+    *ranks, control = (rankdata(counts) for counts in (values, later, earlier))
+    design = np.column_stack([np.ones(n), control])
+    residuals = [rank - design @ np.linalg.lstsq(design, rank, rcond=None)[0] for rank in ranks]
+    deviations = [float(residual.std()) for residual in residuals]
     if min(deviations) < 1e-9 * n:
         return 0.0, 1.0
     rho = float(np.clip(np.mean(residuals[0] * residuals[1]) / (deviations[0] * deviations[1]), -0.999999, 0.999999))

@@ -22,8 +22,8 @@ _RANDOM_TOKEN_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Masked:
-    """A batch with hidden tokens. ids: (n, t) as the transformer reads them. positions: (m,) the hidden places, in
-    ids.ravel(). targets: (m,) the tokens that stood there, as places in `UsedTokens.words`.
+    """A batch with hidden tokens. ids: (n, t) as the transformer reads them. positions: (m,) of the hidden tokens in
+    ids.ravel(). targets: (m,) these tokens, as positions in `UsedTokens.words`.
     """
 
     ids: Int64
@@ -33,10 +33,10 @@ class Masked:
 
 @dataclass(frozen=True)
 class Masking:
-    """What hides words. continues: (n_tokens,) True for a token that continues the word before it."""
+    """Hides words. continues: (n_tokens,) True for a token that continues the word before it."""
 
     mask_id: int
-    occurring: UsedTokens
+    used: UsedTokens
     continues: Bool
 
     def apply(self, ids: Int64, share: float, generator: np.random.Generator) -> Masked:
@@ -45,8 +45,8 @@ class Masking:
         Raises ValueError where there is nothing to hide.
         """
         flat = ids.ravel()
-        place = self.occurring.place[flat]
-        allowed = place >= 0
+        position = self.used.position[flat]
+        allowed = position >= 0
         if not allowed.any():
             raise ValueError("expected a batch with at least one token that is not special, got none")
         word = np.cumsum(~self.continues[flat])
@@ -58,26 +58,26 @@ class Masking:
         hidden = flat.copy()
         hidden[positions[kind < _MASK_TOKEN_SHARE]] = self.mask_id
         swapped = positions[(kind >= _MASK_TOKEN_SHARE) & (kind < _MASK_TOKEN_SHARE + _RANDOM_TOKEN_SHARE)]
-        hidden[swapped] = generator.choice(self.occurring.words, len(swapped))
-        return Masked(hidden.reshape(ids.shape), positions, place[positions])
+        hidden[swapped] = generator.choice(self.used.words, len(swapped))
+        return Masked(hidden.reshape(ids.shape), positions, position[positions])
 
 
-def make_masking(tokenizer: Any, occurring: UsedTokens) -> Masking:
+def make_masking(tokenizer: Any, used: UsedTokens) -> Masking:
     """What hides words of some texts. Raises ModelError for a tokenizer without a mask token."""
     if tokenizer.mask_token_id is None:
         raise ModelError(
             "the base model's tokenizer has no mask token; expected one such as BERT's [MASK]: set mask_token in its "
             "tokenizer_config.json, or encoder.pretraining.masked_epochs=0"
         )
-    return Masking(tokenizer.mask_token_id, occurring, _continuations(tokenizer, len(occurring.place)))
+    return Masking(tokenizer.mask_token_id, used, _continuations(tokenizer, len(used.position)))
 
 
 def _continuations(tokenizer: Any, n_tokens: int) -> Bool:
     """(n_tokens,) True for WordPiece's tokens inside a word; False everywhere for other tokenizers."""
-    found = np.zeros(n_tokens, bool)
+    continues = np.zeros(n_tokens, bool)
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     prefix = getattr(model, "continuing_subword_prefix", None)
     if type(model).__name__ == "WordPiece" and prefix:
         inside = [i for token, i in tokenizer.get_vocab().items() if token.startswith(prefix) and token != prefix]
-        found[[i for i in inside if i < n_tokens]] = True
-    return found
+        continues[[i for i in inside if i < n_tokens]] = True
+    return continues

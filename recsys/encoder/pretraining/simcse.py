@@ -1,11 +1,14 @@
 """Contrastive pre-training without labels: unsupervised SimCSE (Gao et al. 2021, 3).
 
-Each text goes through the transformer twice with other dropout; the two vectors are to find each other among those of
-the batch's other texts. That draws views of a text together and spreads different texts over the sphere. Batches are of
-similar length, so that length, which any two views share, tells nothing.
+Each text goes through the transformer twice with other dropout; each of the two vectors is to be nearest to the other
+among those of the batch's other texts. That draws views of a text together and spreads different texts over the sphere.
+Batches are of similar length, so that length, which any two views share, tells nothing.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,84 +16,72 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.arrays import Int64
-from recsys.encoder.pretraining.masked_lm import shuffled_batches
-from recsys.encoder.text import Tokens
-from recsys.encoder.tower import TextTower, length_batches, pad_batch, pool
+from recsys.config import PretrainingConfig
+from recsys.encoder.pretraining.texts import PretrainingTexts, cross_entropy_validation, shuffled_batches
+from recsys.encoder.token_batches import pad_batch
+from recsys.encoder.tower import TextTower, pool
+from recsys.encoder.training.early_stopping import Validation
 from recsys.errors import ModelError
 
 
+@dataclass(eq=False)
 class ContrastivePhase:
     """Trains the transformer's weights that require a gradient.
 
-    train, held_out: texts that train and that validate. batch_tokens: of a step, both views counted. seed: of the
-    dropout in validation, the same each time. Raises ModelError for a transformer without dropout.
+    seed: of the dropout in validation, the same each time. Raises ModelError for a transformer without dropout.
     """
 
-    name = "contrastive"
+    tower: TextTower
+    texts: PretrainingTexts
+    settings: PretrainingConfig
+    seed: int
+    name: ClassVar[str] = "contrastive"
 
-    def __init__(
-        self,
-        tower: TextTower,
-        tokens: Tokens,
-        *,
-        train: Int64,
-        held_out: Int64,
-        temperature: float,
-        batch_tokens: int,
-        seed: int,
-    ) -> None:
-        self._tower = tower
-        self._tokens = tokens
-        self.train = train
-        self._held_out = held_out
-        self._temperature = temperature
-        self._batch_texts_tokens = batch_tokens // 2
-        self._seed = seed
-        self.module: nn.Module = tower.transformer
-        self.accuracy = float("nan")
-        """Share of the held-out texts whose two views found each other in the last validation, 0 to 1."""
+    def __post_init__(self) -> None:
+        self._texts_tokens = self.settings.contrastive_batch_tokens // 2
         self._require_dropout()
+
+    @property
+    def module(self) -> nn.Module:
+        """The transformer."""
+        transformer: nn.Module = self.tower.transformer
+        return transformer
+
+    @property
+    def rates(self) -> list[tuple[nn.Module, float]]:
+        """Modules with their learning rates."""
+        return [(self.module, self.settings.contrastive_learning_rate)]
 
     def steps(self, examples: Int64, generator: np.random.Generator) -> list[Int64]:
         """Every text once, in batches of similar length and random order; a text alone in its batch is left out."""
-        batches = shuffled_batches(self._tokens, examples, self._batch_texts_tokens, generator)
+        batches = shuffled_batches(self.texts.tokens, examples, self._texts_tokens, generator)
         return [batch for batch in batches if len(batch) > 1]
 
     def backward(self, index: Int64, generator: np.random.Generator) -> float:
         """Gradients of one step; the mean cross-entropy of finding the other view, in nats. Dropout is torch's."""
-        logits = self._similarities(index)
-        loss = functional.cross_entropy(logits, torch.arange(len(index), device=logits.device))
+        loss = functional.cross_entropy(*self._similarities(index))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def validate(self) -> float:
-        """The same of the held-out texts, negative: higher is better."""
+    def validate(self) -> Validation:
+        """The same of the held-out texts, and the share of them whose two views found each other."""
         self.module.train()
-        loss, right, n = 0.0, 0, 0
         with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self._seed)
-            for batch in length_batches(self._tokens.lengths()[self._held_out], self._batch_texts_tokens):
-                logits = self._similarities(self._held_out[batch])
-                targets = torch.arange(len(batch), device=logits.device)
-                loss += functional.cross_entropy(logits, targets, reduction="sum").item()
-                right += int((logits.argmax(dim=1) == targets).sum())
-                n += len(batch)
-        self.accuracy = right / n
-        return -loss / n
+            torch.manual_seed(self.seed)
+            batches = self.texts.held_out_batches(self._texts_tokens)
+            return cross_entropy_validation(map(self._similarities, batches))
 
-    def _similarities(self, index: Int64) -> Tensor:
-        """Cosines of each text's first view to every text's second one, by the temperature, (n, n)."""
-        ids, mask = pad_batch(self._tokens, np.concatenate([index, index]), self._tower.pad_id, self._tower.device)
-        with self._tower.arithmetic():
-            hidden = self._tower.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
-        first, second = pool(hidden, mask, self._tower.pooling).chunk(2)
-        return first @ second.T / self._temperature
+    def _similarities(self, index: Int64) -> tuple[Tensor, Tensor]:
+        """Cosines of each text's first view to every text's second one, by the temperature, (n, n), and the targets."""
+        ids, mask = pad_batch(self.texts.tokens, np.concatenate([index, index]), self.tower.pad_id, self.tower.device)
+        first, second = pool(self.tower.hidden_states(ids, mask), mask, self.tower.pooling).chunk(2)
+        return first @ second.T / self.settings.temperature, torch.arange(len(index), device=first.device)
 
     def _require_dropout(self) -> None:
-        ids, mask = pad_batch(self._tokens, self.train[[0, 0]], self._tower.pad_id, self._tower.device)
+        ids, mask = pad_batch(self.texts.tokens, self.texts.train[[0, 0]], self.tower.pad_id, self.tower.device)
         self.module.train()
         with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self._seed)
+            torch.manual_seed(self.seed)
             first, second = self.module(input_ids=ids, attention_mask=mask).last_hidden_state
         if torch.equal(first, second):
             raise ModelError(
@@ -100,4 +91,4 @@ class ContrastivePhase:
             )
 
     def _gpus(self) -> list[torch.device]:
-        return [self._tower.device] if self._tower.device.type == "cuda" else []
+        return [self.tower.device] if self.tower.device.type == "cuda" else []

@@ -1,8 +1,8 @@
-"""Checkpoints of the encoder's training: what another process needs to go on where this one was killed.
+"""Checkpoints of the encoder's training: what another process needs to resume where this one was killed.
 
-A folder without pickle. `place.safetensors`: where the training stands, in plain facts (JSON in the file's header), and
-the weights and the optimizer's memory there; replaced as a whole, so that a crash while it is written leaves the one
-before. `state-N.safetensors`, `head/`, `full/`: past states of the encoder, which do not change any more, written once.
+A folder without pickle. `place.safetensors`: the position of the training, as JSON in the file's header, with the
+weights and the optimizers' state; replaced as a whole, so that a crash while it is written leaves the one before.
+`state-N.safetensors`, `head/`, `full/`: past encoders, which do not change any more, written once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,42 +24,27 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
+from features.atomic_files import replaced_file
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.snapshots import EncoderSnapshot, copy_or_spill
 from recsys.encoder.vector_table import Keys, VectorTable
-from recsys.errors import ModelError
+from recsys.errors import ModelError, RecsysError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "1"
-PLACE = "place.safetensors"
-
-
-@dataclass(frozen=True)
-class StateDict:
-    """What an object keeps of itself. facts: whatever JSON holds. tensors: by name."""
-
-    facts: dict[str, Any]
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-    def part(self, name: str) -> StateDict:
-        """What was joined under a name."""
-        prefix = f"{name}/"
-        chosen = {key.removeprefix(prefix): one for key, one in self.tensors.items() if key.startswith(prefix)}
-        return StateDict(self.facts[name], chosen)
-
-
-def merge_states(facts: Mapping[str, Any], parts: Mapping[str, StateDict]) -> StateDict:
-    """Facts of an object's own, and what its parts keep under a name each."""
-    tensors = {f"{name}/{key}": one for name, part in parts.items() for key, one in part.tensors.items()}
-    return StateDict({**facts, **{name: part.facts for name, part in parts.items()}}, tensors)
+State = dict[str, Any]
+"""A nested dictionary of JSON values and tensors, as torch's `state_dict` gives."""
+FORMAT = "2"
+CHECKPOINT_FILE = "place.safetensors"
+_TENSOR = "tensor"
+_AGAIN = "run `recsys train` again without --resume"
 
 
 class Checkpoints:
     """The checkpoints of one training in a folder of their own, which is made with the first of them.
 
-    minutes: between two of them within a stretch of the log.
+    minutes: between two of them within a chunk of the log.
     """
 
     def __init__(self, folder: Path, *, minutes: float) -> None:
@@ -73,33 +58,30 @@ class Checkpoints:
         return time.monotonic() - self._last >= self._seconds
 
     def save(
-        self, kept: StateDict, snapshots: Sequence[EncoderSnapshot], reported: tuple[Encoder, Encoder] | None
+        self, state: State, snapshots: Sequence[EncoderSnapshot], evaluated: tuple[Encoder, Encoder] | None
     ) -> None:
         """Write a checkpoint. Where the disk does not take it, a warning says so, and the one before stays.
 
-        snapshots: every state set aside so far. reported: head and full, once they are made; may be the same.
+        snapshots: all so far. evaluated: head-only and full encoder, once they are made; may be the same.
         """
         started = time.monotonic()
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for number, snapshot in enumerate(snapshots):
                 self._save_snapshot(f"state-{number}.safetensors", snapshot)
-            for name, encoder in zip(("head", "full"), reported or (), strict=False):
+            for name, encoder in zip(("head", "full"), evaluated or (), strict=False):
                 self._save_encoder(name, encoder)
-            tensors = {name: one.detach().cpu().contiguous() for name, one in kept.tensors.items()}
-            partial = self._partial(PLACE)
-            save_file(tensors, partial, metadata={"format": FORMAT, "facts": json.dumps(kept.facts)})
-            self._put(partial)
+            tensors: dict[str, Tensor] = {}
+            metadata = {"format": FORMAT, "state": json.dumps(_extract_tensors(state, "", tensors))}
+            with self._replaced(CHECKPOINT_FILE) as partial:
+                save_file(tensors, partial, metadata=metadata)
             logger.debug("checkpoint: %.2f s", time.monotonic() - started)
-        except (OSError, SafetensorError) as error:
-            for left in self.folder.glob(".*.partial"):
-                left.unlink(missing_ok=True)
+        except (OSError, RecsysError, SafetensorError) as error:
             logger.warning("no checkpoint could be written, training goes on without: %s", " ".join(str(error).split()))
         self._last = time.monotonic()
 
-    def load(self) -> StateDict | None:
+    def load(self) -> State | None:
         """The last checkpoint; None where there is none yet. Raises ModelError where it cannot be read."""
-        path = self.folder / PLACE
+        path = self.folder / CHECKPOINT_FILE
         if not path.exists():
             return None
         try:
@@ -107,19 +89,21 @@ class Checkpoints:
                 header = file.metadata() or {}
                 if header.get("format") != FORMAT:
                     raise ModelError(
-                        f"checkpoint {str(path)!r}: expected format {FORMAT}, got {header.get('format')!r}"
+                        f"checkpoint {str(path)!r}: expected format {FORMAT}, got {header.get('format')!r}, which "
+                        f"another release of recsys wrote; {_AGAIN}"
                     )
-                names = file.keys()
-                return StateDict(json.loads(header["facts"]), {name: file.get_tensor(name) for name in names})
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            state: State = _insert_tensors(json.loads(header["state"]), tensors)
+            return state
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise unreadable(path, error) from error
 
     def load_snapshot(self, number: int, history_length: int, keys: Keys) -> EncoderSnapshot:
-        """A state that was set aside. keys: of its table. Raises ModelError where it cannot be read."""
+        """A past encoder. keys: of its table. Raises ModelError where it cannot be read."""
         path = self.folder / f"state-{number}.safetensors"
         try:
             with safe_open(path, framework="numpy") as file:
-                arrays = dict(zip(file.keys(), map(file.get_tensor, file.keys()), strict=True))
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             vectors = arrays.pop("vectors")
             weights = HeadWeights(**arrays)
         except (OSError, KeyError, TypeError, SafetensorError) as error:
@@ -129,36 +113,51 @@ class Checkpoints:
         self._written.add(path.name)
         return EncoderSnapshot(history_length, weights, VectorTable(keys, copy_or_spill(vectors)))
 
-    def load_reported(self) -> tuple[Encoder, Encoder]:
-        """Head and full as they were saved. Raises ModelError where they cannot be read."""
+    def load_evaluated(self) -> tuple[Encoder, Encoder]:
+        """Head-only and full encoder as they were saved. Raises ModelError where they cannot be read."""
         head, full = (load_encoder(self.folder / name) for name in ("head", "full"))
         self._written |= {"head", "full"}
         return (full if head.fingerprint == full.fingerprint else head), full
 
     def _save_snapshot(self, name: str, snapshot: EncoderSnapshot) -> None:
-        if name in self._written:
-            return
-        partial = self._partial(name)
-        vectors = np.ascontiguousarray(snapshot.table.vectors)
-        save_arrays({"vectors": vectors, **snapshot.weights.arrays()}, partial)
-        self._put(partial)
-        self._written.add(name)
+        if name not in self._written:
+            vectors = np.ascontiguousarray(snapshot.table.vectors)
+            with self._replaced(name) as partial:
+                save_arrays({"vectors": vectors, **snapshot.weights.arrays()}, partial)
+            self._written.add(name)
 
     def _save_encoder(self, name: str, encoder: Encoder) -> None:
-        if name in self._written:
-            return
-        shutil.rmtree(self.folder / name, ignore_errors=True)
-        encoder.save(self.folder / name)
-        self._written.add(name)
+        if name not in self._written:
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            encoder.save(self.folder / name)
+            self._written.add(name)
 
-    def _partial(self, name: str) -> Path:
-        return self.folder / f".{name}.partial"
+    @contextmanager
+    def _replaced(self, name: str) -> Iterator[Path]:
+        """A file to write, which gets its name once it is on the disk."""
+        with replaced_file(self.folder / name) as partial:
+            yield partial
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
 
-    def _put(self, partial: Path) -> None:
-        """Give a file that is written its name, once it is on the disk."""
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(partial.with_name(partial.name.removeprefix(".").removesuffix(".partial")))
+
+def _extract_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`value` as JSON, each tensor replaced by the name under which it is added to `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().contiguous()
+        return {_TENSOR: name}
+    if isinstance(value, dict):
+        return {str(key): _extract_tensors(child, f"{name}/{key}", tensors) for key, child in value.items()}
+    return value
+
+
+def _insert_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The reverse of `_extract_tensors`; keys are strings then."""
+    if not isinstance(value, dict):
+        return value
+    if _TENSOR in value:
+        return tensors[value[_TENSOR]]
+    return {key: _insert_tensors(child, tensors) for key, child in value.items()}
 
 
 def random_state() -> dict[str, Tensor]:
@@ -168,16 +167,13 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor]) -> None:
-    """Put torch's generators into a state that `random_state` told."""
-    torch.set_rng_state(state["cpu"].clone())
+    """Restore torch's generators from `random_state`."""
+    torch.set_rng_state(state["cpu"])
     for number in range(torch.cuda.device_count()):
-        torch.cuda.set_rng_state(state[f"cuda{number}"].clone(), number)
+        torch.cuda.set_rng_state(state[f"cuda{number}"], number)
 
 
 def unreadable(path: Path, error: Exception) -> ModelError:
-    """The error of a checkpoint that is damaged or of another version of this project."""
+    """The error of a checkpoint that is damaged or does not fit the training."""
     reason = " ".join(str(error).split())[:200]
-    return ModelError(
-        f"checkpoint {str(path)!r} cannot be read: {type(error).__name__}: {reason}; expected one that this version "
-        "wrote, whole: train anew without --resume"
-    )
+    return ModelError(f"checkpoint {str(path)!r} cannot be read: {type(error).__name__}: {reason}; {_AGAIN}")

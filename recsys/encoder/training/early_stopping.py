@@ -1,4 +1,4 @@
-"""Validation while a phase trains: its records, the weights that validated best, how many validations ago that was."""
+"""Validation while a phase trains: its records, its best weights, and when to stop."""
 
 from __future__ import annotations
 
@@ -11,94 +11,124 @@ from typing import Protocol
 
 from torch import nn
 
-from recsys.encoder.training.checkpoint import StateDict
+from recsys.encoder.training.checkpoint import State
 from recsys.encoder.training.weights import Weights, clone_weights, copy_into
 
 logger = logging.getLogger(__name__)
 
+NDCG = "nDCG@10"
+"""Name of the metric that validates an encoder: 0 to 1, of impressions that have taught nothing so far."""
+_TITLES = {
+    "masked": "encoder pre-training on masked words",
+    "contrastive": "encoder contrastive pre-training",
+    "head": "encoder head",
+    "fine_tune": "encoder upper layers",
+    "progressive": "encoder progressive training",
+}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The result of one validation. score: higher is better. metrics: what is reported, by name."""
+
+    score: float
+    metrics: dict[str, float]
+
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One validation. phase: head, fine_tune, or progressive. epoch: passes of the phase so far. loss: mean since the
-    last record, NaN before the first step. validation_ndcg: nDCG@10, 0 to 1, of lists that have taught nothing so far.
-    seconds: since the phase began. learning_rate: of the phase's own weights. kept: True where these weights are used.
+    """One validation. phase: masked, contrastive, head, fine_tune, or progressive. epoch: passes of the phase so far;
+    in progressive training chunks. loss: mean since the last record, NaN before the first step. metrics: of the
+    validation. seconds: since the phase began. learning_rate: of the phase's own weights. is_best: True where these
+    weights are used.
     """
 
     phase: str
-    epoch: float
+    epoch: int
     loss: float
-    validation_ndcg: float
+    metrics: dict[str, float]
     seconds: float
     learning_rate: float
-    kept: bool
+    is_best: bool
+
+    @property
+    def validation_ndcg(self) -> float:
+        """nDCG@10 on the validation impressions, 0 to 1."""
+        return self.metrics[NDCG]
 
 
-Progress = Callable[[EpochRecord], None]
+OnRecord = Callable[[EpochRecord], None]
 
 
-class Validated(Protocol):
-    """What is watched: a phase of training."""
+class ValidatedPhase(Protocol):
+    """A phase of training."""
 
-    name: str
-    module: nn.Module
+    @property
+    def name(self) -> str:
+        """Its name in records."""
 
-    def validate(self) -> float:
-        """nDCG@10 on the validation lists."""
+    @property
+    def module(self) -> nn.Module:
+        """Its trained weights: all parameters of it that require a gradient."""
+
+    def validate(self) -> Validation:
+        """Validate the weights as they are."""
 
 
 class EarlyStopping:
-    """Validates a phase, keeps its best weights, and counts the validations since. kept: of a watch to go on from."""
+    """Validates a phase, stores its best weights, and counts the validations since: `stale`."""
 
-    def __init__(self, phase: Validated, kept: StateDict | None = None) -> None:
+    def __init__(self, phase: ValidatedPhase) -> None:
         self.records: list[EpochRecord] = []
         self.stale = 0
         self._phase = phase
         self._started = time.monotonic()
         self._best = -math.inf
         self._weights: Weights = {}
-        if kept is not None:
-            self.records = [EpochRecord(**record) for record in kept.facts["records"]]
-            self.stale, self._best = kept.facts["stale"], kept.facts["best"]
-            self._started -= kept.facts["seconds"]
-            self._weights = {name: weight.clone() for name, weight in kept.tensors.items()}
 
-    def validate(self, epoch: float, loss: float, rate: float, on_record: Progress | None) -> None:
-        """Validate the weights as they are and tell the record."""
-        ndcg = self._phase.validate()
-        better = ndcg > self._best
-        if better:
-            self._best, self.stale = ndcg, 0
+    def validate(self, epoch: int, loss: float, rate: float, *, epochs: int, on_record: OnRecord | None) -> None:
+        """Validate the weights as they are, after `epoch` of at most `epochs` passes."""
+        validation = self._phase.validate()
+        is_best = validation.score > self._best
+        self.stale += 1
+        if is_best:
+            self._best, self.stale = validation.score, 0
             self._weights = clone_weights(self._phase.module)
-        else:
-            self.stale += 1
-        record = EpochRecord(self._phase.name, epoch, loss, ndcg, time.monotonic() - self._started, rate, better)
-        before = self.records[-1] if self.records else None
+        seconds = time.monotonic() - self._started
+        record = EpochRecord(self._phase.name, epoch, loss, validation.metrics, seconds, rate, is_best)
+        step_seconds = seconds - (self.records[-1].seconds if self.records else 0.0)
         self.records.append(record)
-        log_record(record, before, on_record)
+        progress = f"epoch {epoch}/{epochs}" if epoch else "before training"
+        log_record(record, progress, step_seconds, left=(epochs - epoch) * seconds / epoch if epoch else 0.0)
+        if on_record is not None:
+            on_record(record)
 
-    def restore(self) -> None:
+    def restore_best(self) -> None:
         """Give the phase the weights that validated best."""
         copy_into(self._phase.module, self._weights)
 
-    def kept(self) -> StateDict:
-        """What another watch needs to go on from here."""
-        facts = {
+    def state_dict(self) -> State:
+        """What `load_state_dict` needs."""
+        return {
             "records": [asdict(record) for record in self.records],
             "stale": self.stale,
             "best": self._best,
             "seconds": time.monotonic() - self._started,
+            "weights": self._weights,
         }
-        return StateDict(facts, self._weights)
+
+    def load_state_dict(self, state: State) -> None:
+        """Resume from `state_dict`."""
+        self.records = [EpochRecord(**record) for record in state["records"]]
+        self.stale, self._best = state["stale"], state["best"]
+        self._started = time.monotonic() - state["seconds"]
+        self._weights = state["weights"]
 
 
-def log_record(record: EpochRecord, before: EpochRecord | None, on_record: Progress | None) -> None:
-    """Log a record and hand it on. before: the last one of the phase, None for the first: time is told since then."""
-    what = "epoch" if record.phase in ("head", "fine_tune") else "chunk"
-    loss = "" if math.isnan(record.loss) else f"loss {record.loss:.4f}, "
-    seconds = record.seconds - (0.0 if before is None else before.seconds)
-    logger.info(
-        "encoder %s, %s %g: %svalidation nDCG@10 %.4f, %.0f s",
-        record.phase, what, record.epoch, loss, record.validation_ndcg, seconds,
-    )  # fmt: skip
-    if on_record is not None:
-        on_record(record)
+def log_record(record: EpochRecord, progress: str, seconds: float, *, left: float) -> None:
+    """Log a record. progress: such as `epoch 1/8`. seconds: of this step. left: estimated seconds of those to come."""
+    values = {} if math.isnan(record.loss) else {"loss": record.loss}
+    values |= {f"validation {name}": value for name, value in record.metrics.items()}
+    figures = [f"{name} {value:.4f}" for name, value in values.items()]
+    times = [f"{seconds:.0f} s"] + [f"about {left:.0f} s left"] * (left > 0)
+    logger.info("%s: %s", _TITLES[record.phase], ", ".join([progress, *figures, *times]))

@@ -1,7 +1,7 @@
-"""What the encoder trains on: clicked items of shown lists, what else was shown, and the histories before them.
+"""What the encoder trains on: clicked items of impressions, their unclicked candidates, and the histories before them.
 
 Works on distinct texts, not items: two items with one text are one row. Items without text are left out of histories
-and lists, and counted.
+and candidates, and counted.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Texts:
         """The text of each query, (n,), -1 for none; None where there are no queries."""
         if queries is None:
             return None
-        known = {text: row for row, text in enumerate(self.distinct)}
-        return np.array([known.get(clean_text(query or ""), -1) for query in queries], np.int64)
+        row_of = {text: row for row, text in enumerate(self.distinct)}
+        return np.array([row_of.get(clean_text(query or ""), -1) for query in queries], np.int64)
 
 
 def collect_texts(item_texts: Sequence[str], queries: Strings | None) -> Texts:
     """The distinct texts of items ("" for none) and of queries (None or "" for none)."""
-    known: dict[str, int] = {}
-    of_item = np.array([known.setdefault(text, len(known)) if text else -1 for text in item_texts], np.int64)
+    rows: dict[str, int] = {}
+    of_item = np.array([rows.setdefault(text, len(rows)) if text else -1 for text in item_texts], np.int64)
     for query in [] if queries is None else queries:
         if cleaned := clean_text(query or ""):
-            known.setdefault(cleaned, len(known))
-    return Texts(list(known), of_item)
+            rows.setdefault(cleaned, len(rows))
+    return Texts(list(rows), of_item)
 
 
 @dataclass(frozen=True)
-class ListSet:
-    """n shown lists in rows of texts. history: (n, h), latest first, -1 after its end. query: (n,) or None.
+class TextImpressions:
+    """n impressions in rows of texts. history: (n, h), latest first, -1 after its end. query: (n,) or None.
 
-    offsets, candidates, label: list i holds candidates[offsets[i]:offsets[i + 1]], -1 for an item without text, and
+    offsets, candidates, label: impression i has candidates[offsets[i]:offsets[i + 1]], -1 for an item without text, and
     their labels.
     """
 
@@ -62,10 +62,10 @@ class ListSet:
     def __len__(self) -> int:
         return len(self.history)
 
-    def part(self, start: int, end: int) -> ListSet:
-        """The lists from one position to another."""
+    def part(self, start: int, end: int) -> TextImpressions:
+        """The impressions from one position to another."""
         rows = slice(self.offsets[start], self.offsets[end])
-        return ListSet(
+        return TextImpressions(
             self.history[start:end],
             None if self.query is None else self.query[start:end],
             self.offsets[start : end + 1] - self.offsets[start],
@@ -74,12 +74,15 @@ class ListSet:
         )
 
 
-def make_lists(log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int) -> ListSet:
-    """The lists of some impressions with the histories before them. delay: microseconds until an event is known."""
+def make_text_impressions(
+    log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int
+) -> TextImpressions:
+    """Impressions with the histories before them. delay: microseconds until an event is known."""
     requests = impressions.requests
-    found = histories(clicks_by_user(log.events, len(log.users)), requests, length=history_length, delay=delay)
-    return ListSet(
-        _latest_first(found.items, texts.of_item, history_length),
+    clicks = clicks_by_user(log.events, len(log.users))
+    items = histories(clicks, requests, length=history_length, delay=delay).items
+    return TextImpressions(
+        _latest_first(items, texts.of_item, history_length),
         texts.rows(requests.query),
         requests.offsets,
         texts.of_item[requests.item],
@@ -93,70 +96,73 @@ def _latest_first(items: CsrLists, text_of_item: Int64, width: int) -> Int64:
     text = text_of_item[items.codes]
     owner, text = owner[text >= 0], text[text >= 0]
     counts = np.bincount(owner, minlength=len(items))
-    place = np.repeat(np.cumsum(counts), counts) - 1 - np.arange(len(owner))
+    column = np.repeat(np.cumsum(counts), counts) - 1 - np.arange(len(owner))
     matrix = np.full((len(items), width), -1, np.int64)
-    matrix[owner, place] = text
+    matrix[owner, column] = text
     return matrix
 
 
 @dataclass(frozen=True)
 class TrainingExamples:
-    """Clicked items to learn from, each against the unclicked items of its list.
+    """Clicked items to learn from, each against the unclicked items of its impression.
 
-    lists: where histories and queries are. of_list: (n,) the list of each example. clicked: (n,) its text. weight: (n,)
-    what it counts. unclicked: n_lists rows of texts. without_text: clicked items left out for want of a text.
+    impressions: where histories and queries are. impression: (n,) the impression of each example. clicked: (n,) its
+    text. weight: (n,) what it counts. unclicked: n_impressions rows of texts. without_text: clicked items left out for
+    want of a text.
     """
 
-    lists: ListSet
-    of_list: Int64
+    impressions: TextImpressions
+    impression: Int64
     clicked: Int64
     weight: Float32
     unclicked: CsrLists
     without_text: int
 
     def __len__(self) -> int:
-        return len(self.of_list)
+        return len(self.impression)
 
     def candidates(self, index: Int64, negatives: int, generator: np.random.Generator) -> Int64:
         """The clicked item and up to `negatives` random unclicked ones of each example, (len(index), 1 + k).
 
-        -1 where a list has fewer; the clicked one is first.
+        -1 where an impression has fewer; the clicked one is first.
         """
-        pool = self.unclicked.take(self.of_list[index])
+        pool = self.unclicked.take(self.impression[index])
         width = int(pool.lengths().max(initial=1))
-        there = np.arange(width) < pool.lengths()[:, None]
-        matrix = np.full(there.shape, -1, np.int64)
-        matrix[there] = pool.codes
+        is_item = np.arange(width) < pool.lengths()[:, None]
+        matrix = np.full(is_item.shape, -1, np.int64)
+        matrix[is_item] = pool.codes
         if width > negatives:
-            keys = generator.random(there.shape) + ~there
+            keys = generator.random(is_item.shape) + ~is_item
             chosen = np.argpartition(keys, negatives - 1, axis=1)[:, :negatives]
             matrix = np.take_along_axis(matrix, chosen, axis=1)
         return np.column_stack([self.clicked[index], matrix])
 
 
-def make_examples(lists: ListSet, click_weights: Mapping[int, float] | None = None) -> TrainingExamples:
-    """One example for each clicked item with text whose list has an unclicked item with text.
+def make_examples(impressions: TextImpressions, click_weights: Mapping[int, float] | None = None) -> TrainingExamples:
+    """One example for each clicked item with text whose impression has an unclicked item with text.
 
     click_weights: what an item counts by its label; 1 where the label is not named.
     """
-    of_row = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
-    clicked, has_text = lists.label > 0, lists.candidates >= 0
+    of_row = np.repeat(np.arange(len(impressions)), np.diff(impressions.offsets))
+    clicked, has_text = impressions.label > 0, impressions.candidates >= 0
     negative = ~clicked & has_text
-    offsets = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum(np.bincount(of_row[negative], minlength=len(lists)), out=offsets[1:])
-    unclicked = CsrLists(offsets, lists.candidates[negative].astype(np.int32))
+    offsets = np.zeros(len(impressions) + 1, np.int64)
+    np.cumsum(np.bincount(of_row[negative], minlength=len(impressions)), out=offsets[1:])
+    unclicked = CsrLists(offsets, impressions.candidates[negative].astype(np.int32))
     usable: Bool = clicked & has_text & (unclicked.lengths() > 0)[of_row]
-    without = int((clicked & ~has_text).sum())
+    without_text = int((clicked & ~has_text).sum())
     weight = np.ones(int(usable.sum()), np.float32)
     for label, value in (click_weights or {}).items():
-        weight[lists.label[usable] == label] = value
-    return TrainingExamples(lists, of_row[usable], lists.candidates[usable], weight, unclicked, without)
+        weight[impressions.label[usable] == label] = value
+    return TrainingExamples(
+        impressions, of_row[usable], impressions.candidates[usable], weight, unclicked, without_text
+    )
 
 
 def split_by_time(impressions: Impressions, share: float) -> tuple[Int64, Int64]:
     """Positions of the older impressions and of the newest `share` of them, never splitting a timestamp.
 
-    The newer part is the one that may come out smaller; it is empty where all impressions are of one moment.
+    The newer part is the one that may come out smaller; it is empty where all impressions have one timestamp.
     """
     time = impressions.requests.time
     if not len(time):

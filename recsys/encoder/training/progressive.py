@@ -1,6 +1,6 @@
 """Runs the encoder training schedule step by step and writes resumable checkpoints.
 
-A step learns a stretch of the log, or keeps the encoder as it stands before the next one. After every step that learns,
+A step learns a chunk of the log, or takes a snapshot of the encoder before the next one. After every step that learns,
 and within it as often as configured, a checkpoint holds all that the later steps depend on.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import InitVar, asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,19 +19,18 @@ import torch
 from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
-from recsys.encoder.model import Encoder
+from recsys.encoder.model import Encoder, encoding_device
 from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, ScheduledEncoder, TextModel, copy_or_spill
 from recsys.encoder.training.checkpoint import (
-    PLACE,
+    CHECKPOINT_FILE,
     Checkpoints,
-    StateDict,
-    merge_states,
+    State,
     random_state,
     set_random_state,
     unreadable,
 )
 from recsys.encoder.training.data import TrainingData
-from recsys.encoder.training.early_stopping import EpochRecord, Progress, log_record
+from recsys.encoder.training.early_stopping import NDCG, EpochRecord, OnRecord, log_record
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.torch_runtime import trim_malloc
 from recsys.encoder.training.trainer import EncoderTrainer
@@ -47,259 +47,260 @@ class _Step:
 
     stage: str
     work: Callable[[], None]
-    teaches: bool = True
+    learns: bool = True
 
 
-class ProgressiveTrainer:
-    """The learners of one training: the head alone and, beside it, one whose layers are trained too.
-
-    base: vectors of the base model, (n_texts, k * d). upper: None for layers that stay frozen. states: kept so far.
-    seconds: of each stage, those before an interruption included.
+@dataclass
+class Progress:
+    """The position of a training. done: steps. seconds: of each stage, those before an interruption included. loss: of
+    the last chunk learnt. layers_from: chunks that were scored before the layers were first trained. layers_gain: sum
+    over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still pay.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        course: TrainingSchedule,
-        material: TrainingData,
-        frozen: Encoder,
-        base: Float32,
-        upper: TrainableLayers | None,
-        *,
-        on_record: Progress | None = None,
-        checkpoints: Checkpoints | None = None,
-    ) -> None:
-        self.records: list[EpochRecord] = []
-        self.states: list[ScheduledEncoder] = []
-        self.seconds: dict[str, float] = {}
-        self._settings = config.encoder
-        self._course = course
-        self._material = material
-        self._frozen = frozen
-        self._upper = upper
-        self._on_record = on_record
-        self._checkpoints = checkpoints
-        self._done = 0
+    done: int = 0
+    loss: float = float("nan")
+    layers_from: int = 0
+    layers_gain: float = 0.0
+    layers_enabled: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+    records: list[EpochRecord] = field(default_factory=list)
+
+    @classmethod
+    def of_dict(cls, values: dict[str, Any]) -> Progress:
+        """The reverse of `dataclasses.asdict`."""
+        return cls(**values | {"records": [EpochRecord(**record) for record in values["records"]]})
+
+
+@dataclass(eq=False)
+class ProgressiveTrainer:
+    """The trainers of one training: the head alone and, beside it, one whose layers are trained too.
+
+    frozen: the encoder to start from. base: its tower's vectors, (n_texts, k * d). layers: None for layers that stay
+    frozen. states: the encoders so far that score a chunk or are evaluated. progress: records, seconds and position.
+    """
+
+    config: Config
+    schedule: TrainingSchedule
+    data: TrainingData
+    frozen: Encoder
+    base: InitVar[Float32]
+    layers: TrainableLayers | None
+    on_record: OnRecord | None = None
+    checkpoints: Checkpoints | None = None
+    states: list[ScheduledEncoder] = field(default_factory=list)
+
+    def __post_init__(self, base: Float32) -> None:
+        self._settings = self.config.encoder
+        self._n_chunks = len(self.schedule.chunks)
+        self._n_before_evaluation = self.schedule.n_chunks_before_evaluation
+        self.progress = Progress()
         self._stage = ""
         self._counted = time.monotonic()
-        self._loss = float("nan")
-        self._reported: tuple[Encoder, Encoder] | None = None
-        head = self._new_head()
-        if torch.cuda.is_available():
-            head.to("cuda")
+        self._evaluated: tuple[Encoder, Encoder] | None = None
+        head = self._new_head().to(encoding_device())
         vectors = torch.from_numpy(base.copy()).to(head.recency.device)
-        self._generator = np.random.default_rng(config.seed)
-        self._head = EncoderTrainer(
-            self._settings, material, head, vectors, self._generator, after_update=self._save_where_due
+        self._generator = np.random.default_rng(self.config.seed)
+        self._head_trainer = EncoderTrainer(
+            self._settings, self.data, head, vectors, self._generator, after_update=self._save_if_due
         )
-        self._layers: EncoderTrainer | None = None
-        self._layers_from = 0
-        self._lead = 0.0
-        self._layers_paid = True
-        texts = material.texts.distinct
-        keys = text_keys([texts[i] for i in material.read])
+        self._layers_trainer: EncoderTrainer | None = None
+        texts = self.data.texts.distinct
+        keys = text_keys([texts[i] for i in self.data.used_texts])
         self._order = np.argsort(keys)
         self._keys = keys[self._order]
 
-    def run(self) -> None:
-        """Take all steps, or those after the last checkpoint. Raises ModelError where it cannot be gone on from."""
-        if self._checkpoints is not None and (kept := self._checkpoints.load()) is not None:
-            self._restore(kept, self._checkpoints)
+    def run(self) -> tuple[Encoder, Encoder]:
+        """Take all steps, or those after the last checkpoint; the encoders to evaluate: had the layers stayed frozen
+        throughout, and the trained one. Raises ModelError where it cannot be resumed."""
+        if self.checkpoints is not None and (state := self.checkpoints.load()) is not None:
+            self._load_state_dict(state, self.checkpoints)
         self._counted = time.monotonic()
-        for step in self._steps()[self._done :]:
+        for step in self._steps()[self.progress.done :]:
             self._stage = step.stage
             step.work()
-            self._count()
-            self._done += 1
+            self._count_seconds()
+            self.progress.done += 1
             trim_malloc()
-            if step.teaches:
+            if step.learns:
                 self._save()
+        assert self._evaluated is not None
+        return self._evaluated
+
+    def served_encoder(self) -> Encoder:
+        """The encoder to serve, once all chunks are learnt."""
+        if self._evaluated is not None and self._n_before_evaluation == self._n_chunks:
+            return self._evaluated[1]
+        return self._encoder(self._served_trainer)
+
+    def trained_until(self, n_chunks: int) -> int:
+        """Time of the newest impression of the encoder slice and so many chunks after it, microseconds."""
+        return int(self.schedule.impressions.requests.time[int(self.data.starts[n_chunks + 2]) - 1])
 
     @property
-    def reported(self) -> tuple[Encoder, Encoder]:
-        """Both learners as they are evaluated: had the layers stayed frozen throughout, and the served one."""
-        if self._reported is None:
-            raise RuntimeError("expected a training that has gone through its course")
-        return self._reported
-
-    def live(self) -> Encoder:
-        """The encoder to serve."""
-        learns_on = self._course.n_chunks_before_evaluation < len(self._course.chunks)
-        return self._encoder(self._full) if learns_on else self.reported[1]
-
-    def learnt_until(self, parts: int) -> int:
-        """Time of the newest list of the encoder slice and so many parts after it, microseconds."""
-        return int(self._course.shown.requests.time[int(self._material.starts[parts + 2]) - 1])
-
-    @property
-    def _full(self) -> EncoderTrainer:
-        """The learner that is served."""
-        return self._head if self._layers is None else self._layers
+    def _served_trainer(self) -> EncoderTrainer:
+        return self._head_trainer if self._layers_trainer is None else self._layers_trainer
 
     def _steps(self) -> list[_Step]:
-        """The encoder slice: its older part with validation on its newest, then that part. Then every later part."""
-        n_parts = len(self._course.chunks)
-        steps = [_Step("head", self._begin_head)]
-        if self._upper is not None and not self._trains_layers_later:
-            steps.append(_Step("fine_tune", partial(self._begin_layers, self._upper)))
+        """The encoder slice: its older part with validation on its newest, then that part. Then every later chunk."""
+        steps = [_Step("head", self._fit_head)]
+        if self.layers is not None and not self._trains_layers_later:
+            steps.append(_Step("fine_tune", partial(self._fit_layers, self.layers)))
         steps.append(_Step("progressive", partial(self._learn, 1, both=True)))
-        for number in range(n_parts):
-            both = number < self._course.n_chunks_before_evaluation
-            steps.append(_Step("progressive", partial(self._arrive, number), teaches=False))
-            if self._may_train_layers(number + 1):
-                steps.append(_Step("progressive", partial(self._train_layers, number + 1)))
+        for number in range(self._n_chunks):
+            both = number < self._n_before_evaluation
+            steps.append(_Step("progressive", partial(self._snapshot_and_score, number), learns=False))
+            if self.layers is not None and self._may_train_layers(number + 1):
+                steps.append(_Step("progressive", partial(self._train_layers, self.layers, number + 1)))
             steps.append(_Step("progressive", partial(self._learn, number + 2, both=both)))
-        return [*steps, _Step("progressive", partial(self._arrive, n_parts), teaches=False)]
+        return [*steps, _Step("progressive", partial(self._snapshot_and_score, self._n_chunks), learns=False)]
 
-    def _begin_head(self) -> None:
-        self.records += self._head.fit_head(self._material.stretches[0], self._on_record)
+    def _fit_head(self) -> None:
+        self.progress.records.extend(self._head_trainer.fit_head(self.data.chunks[0], self.on_record))
 
-    def _begin_layers(self, upper: TrainableLayers) -> None:
-        if self._layers is None:
-            self._layers = self._head.fork_with_layers(upper)
-        records = self._layers.fit_layers(self._material.stretches[0], self._on_record)
-        self.records += records
-        if not any(record.kept for record in records[1:]):
-            self._layers = None
-            logger.info("training the upper layers does not validate better than the head alone: they stay frozen")
+    def _fit_layers(self, layers: TrainableLayers) -> None:
+        if self._layers_trainer is None:
+            self._layers_trainer = self._head_trainer.fork_with_layers(layers)
+        records = self._layers_trainer.fit_layers(self.data.chunks[0], self.on_record)
+        self.progress.records.extend(records)
+        if not any(record.is_best for record in records[1:]):
+            self._layers_trainer = None
+            logger.info("fine-tuning did not validate better than the head alone; keeping layers frozen")
 
     @property
     def _trains_layers_later(self) -> bool:
-        """Whether the layers are trained as the parts come, rather than on the encoder slice."""
-        return self._settings.fine_tune_every > 0 and self._course.n_chunks_before_evaluation > 0
+        """Whether the layers are trained after chunks, rather than on the encoder slice."""
+        return self._settings.fine_tune_every > 0 and self._n_before_evaluation > 0
 
-    def _learn(self, stretch: int, *, both: bool) -> None:
-        """Let the served learner learn a stretch, and the head alone too where `both`."""
-        chosen = self._material.stretches[stretch]
-        if both and self._layers is not None:
-            self._head.learn(chosen)
-        self._loss = self._full.learn(chosen)
+    def _learn(self, chunk: int, *, both: bool) -> None:
+        """Let the served trainer learn a chunk, and the head alone too where `both`."""
+        if both and self._layers_trainer is not None:
+            self._head_trainer.learn(self.data.chunks[chunk])
+        self.progress.loss = self._served_trainer.learn(self.data.chunks[chunk])
 
-    def _may_train_layers(self, parts: int) -> bool:
-        """Whether it is time to train the layers now that so many parts have been ranked."""
-        last = (self._course.n_chunks_before_evaluation, len(self._course.chunks))
-        every = self._settings.fine_tune_every
-        return self._upper is not None and self._trains_layers_later and (parts in last or parts % every == 0)
+    def _may_train_layers(self, n_chunks: int) -> bool:
+        """Whether it is time to train the layers now that so many chunks have been scored."""
+        is_last = n_chunks in (self._n_before_evaluation, self._n_chunks)
+        return self._trains_layers_later and (is_last or n_chunks % self._settings.fine_tune_every == 0)
 
-    def _train_layers(self, parts: int) -> None:
-        """Train the layers on all lists so far, as long as they pay: the parts since they were first trained were
-        ranked better by them than by the head alone."""
-        if self._upper is None or not self._layers_paid:
+    def _train_layers(self, layers: TrainableLayers, n_chunks: int) -> None:
+        """Train the layers on all impressions so far, as long as they pay: the chunks since they were first trained
+        were ranked better with them than by the head alone."""
+        progress = self.progress
+        if not progress.layers_enabled:
             return
-        if self._layers is None:
-            self._layers, self._layers_from = self._head.fork_with_layers(self._upper), parts
-        elif self._lead <= 0 and self._layers_from < parts <= self._course.n_chunks_before_evaluation:
-            self._layers, self._layers_paid = None, False
+        if self._layers_trainer is None:
+            self._layers_trainer, progress.layers_from = self._head_trainer.fork_with_layers(layers), n_chunks
+        elif progress.layers_gain <= 0 and progress.layers_from < n_chunks <= self._n_before_evaluation:
+            self._layers_trainer, progress.layers_enabled = None, False
             logger.info("fine-tuning did not beat the head-only model on later impressions; keeping layers frozen")
             return
-        self._layers.train_layers(self._material.stretches[parts + 1])
+        self._layers_trainer.train_layers(self.data.chunks[n_chunks + 1])
 
-    def _arrive(self, number: int) -> None:
-        """Keep what scores a part, or what is evaluated, and tell how well a part is ranked before it is learnt."""
-        if number < self._course.n_chunks_before_evaluation:
-            vectors = self._full.mapped()[self._material.read[self._order]]
+    def _snapshot_and_score(self, number: int) -> None:
+        """Take the snapshot that scores a chunk, or is evaluated, and score the chunk before it is learnt."""
+        trainer = self._served_trainer
+        if number < self._n_before_evaluation:
+            vectors = trainer.project()[self.data.used_texts[self._order]]
             table = VectorTable(self._keys, copy_or_spill(vectors))
-            self._add_state(number, EncoderSnapshot(self._settings.history_length, self._full.head.export(), table))
-        elif number == self._course.n_chunks_before_evaluation:
-            full = self._encoder(self._full)
-            self._reported = (full if self._layers is None else self._encoder(self._head), full)
+            self._add_state(number, EncoderSnapshot(self._settings.history_length, trainer.head.export(), table))
+        elif number == self._n_before_evaluation:
+            full = self._encoder(trainer)
+            self._evaluated = (full if self._layers_trainer is None else self._encoder(self._head_trainer), full)
             self._add_state(number, full)
-        if number < len(self._course.chunks):
-            self._record(number)
+        if number < self._n_chunks:
+            self._score(number)
 
     def _add_state(self, number: int, model: TextModel) -> None:
-        until = self.learnt_until(number)
+        until = self.trained_until(number)
         self.states.append(ScheduledEncoder(until + 1 if self.states else BEGINNING, until, model))
 
-    def _encoder(self, learner: EncoderTrainer) -> Encoder:
-        """An encoder with a learner's present weights, whose table holds every text."""
-        tower = self._frozen.tower if learner.upper is None else learner.upper.tower.copy()
-        n = len(self._material.texts.distinct)
-        vectors = learner.vectors.cpu().numpy() if learner.upper is None else learner.upper.encoded(np.arange(n))
+    def _encoder(self, trainer: EncoderTrainer) -> Encoder:
+        """An encoder with a trainer's present weights, whose table holds every text."""
+        texts = self.data.texts.distinct
+        if trainer.layers is None:
+            tower, vectors = self.frozen.tower, trainer.vectors.cpu().numpy()
+        else:
+            tower, vectors = trainer.layers.tower.copy(), trainer.layers.encoded(np.arange(len(texts)))
         head = self._new_head()
-        head.load_state_dict(learner.head.state_dict())
-        encoder = Encoder(self._frozen.settings, tower, head.to(learner.head.recency.device))
-        return encoder.with_table(self._material.texts.distinct, encoder.map_vectors(vectors))
+        head.load_state_dict(trainer.head.state_dict())
+        encoder = Encoder(self.frozen.settings, tower, head.to(trainer.head.recency.device))
+        return encoder.with_table(texts, encoder.project(vectors))
 
     def _new_head(self) -> Head:
-        tower = self._frozen.tower
-        return Head(tower.dim, self._material.lines.shape[1], self._settings.head_dropout)
+        return Head(self.frozen.tower.dim, self.data.lines.shape[1], self._settings.head_dropout)
 
-    def _record(self, number: int) -> None:
-        """Tell how well the served learner ranks a part before it learns it."""
-        lists = self._material.part(number + 2)
-        ndcg = self._full.ndcg(lists)
-        if self._layers is not None and number < self._course.n_chunks_before_evaluation:
-            self._lead += len(lists) * (ndcg - self._head.ndcg(lists))
-        seconds, rate = self._count(), self._settings.head_learning_rate
-        record = EpochRecord("progressive", number, self._loss, ndcg, seconds, rate, kept=True)
-        before = self.records[-1] if self.records and self.records[-1].phase == record.phase else None
-        self.records.append(record)
-        log_record(record, before, self._on_record)
+    def _score(self, number: int) -> None:
+        """Record how well the served trainer ranks a chunk before it learns it."""
+        impressions = self.data.impressions_of(number + 2)
+        ndcg = self._served_trainer.ndcg(impressions)
+        if self._layers_trainer is not None and number < self._n_before_evaluation:
+            self.progress.layers_gain += len(impressions) * (ndcg - self._head_trainer.ndcg(impressions))
+        seconds, rate = self._count_seconds(), self._settings.head_learning_rate
+        record = EpochRecord("progressive", number, self.progress.loss, {NDCG: ndcg}, seconds, rate, is_best=True)
+        earlier = [scored.seconds for scored in self.progress.records if scored.phase == record.phase]
+        self.progress.records.append(record)
+        left = (self._n_chunks - number) * seconds / (number + 1)
+        log_record(record, f"chunk {number + 1}/{self._n_chunks}", seconds - max(earlier, default=0.0), left=left)
+        if self.on_record is not None:
+            self.on_record(record)
 
-    def _count(self) -> float:
+    def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
         now = time.monotonic()
-        self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._counted
+        self.progress.seconds[self._stage] = self.progress.seconds.get(self._stage, 0.0) + now - self._counted
         self._counted = now
-        return self.seconds[self._stage]
+        return self.progress.seconds[self._stage]
 
-    def _save_where_due(self) -> None:
-        if self._checkpoints is not None and self._checkpoints.is_due():
+    def _save_if_due(self) -> None:
+        if self.checkpoints is not None and self.checkpoints.is_due():
             self._save()
 
     def _save(self) -> None:
-        if self._checkpoints is not None:
-            self._count()
-            snapshots = [state.model for state in self.states if isinstance(state.model, EncoderSnapshot)]
-            self._checkpoints.save(self._kept(), snapshots, self._reported)
+        if self.checkpoints is not None:
+            self._count_seconds()
+            self.checkpoints.save(self._state_dict(), self._snapshots, self._evaluated)
 
-    def _kept(self) -> StateDict:
-        """All that the later steps depend on, without the states, which have files of their own."""
-        facts = {
-            "base": self._frozen.fingerprint,
-            "done": self._done,
-            "snapshots": sum(isinstance(state.model, EncoderSnapshot) for state in self.states),
-            "reported": self._reported is not None,
-            "loss": self._loss,
-            "layers_from": self._layers_from,
-            "lead": self._lead,
-            "layers_paid": self._layers_paid,
-            "records": [asdict(record) for record in self.records],
-            "seconds": self.seconds,
+    @property
+    def _snapshots(self) -> list[EncoderSnapshot]:
+        return [state.model for state in self.states if isinstance(state.model, EncoderSnapshot)]
+
+    def _state_dict(self) -> State:
+        """All that the later steps depend on, without the encoders so far, which have files of their own."""
+        state: State = {
+            "base": self.frozen.fingerprint,
+            "progress": asdict(self.progress),
+            "n_snapshots": len(self._snapshots),
+            "is_evaluated": self._evaluated is not None,
             "generator": self._generator.bit_generator.state,
+            "torch_random": random_state(),
+            "head": self._head_trainer.state_dict(),
         }
-        parts = {"random": StateDict({}, random_state()), "head": self._head.kept()}
-        if self._layers is not None:
-            parts["layers"] = self._layers.kept()
-        return merge_states(facts, parts)
+        if self._layers_trainer is not None:
+            state["layers"] = self._layers_trainer.state_dict()
+        return state
 
-    def _restore(self, kept: StateDict, checkpoints: Checkpoints) -> None:
+    def _load_state_dict(self, state: State, checkpoints: Checkpoints) -> None:
         """Restore the trainer from a checkpoint."""
-        path = checkpoints.folder / PLACE
-        if kept.facts.get("base") != self._frozen.fingerprint:
+        path = checkpoints.folder / CHECKPOINT_FILE
+        if state.get("base") != self.frozen.fingerprint:
             raise ModelError(
-                f"checkpoint {str(path)!r}: expected a training of base model {self._frozen.fingerprint!r}, got one of "
-                f"{kept.facts.get('base')!r}; train anew without --resume"
+                f"checkpoint {str(path)!r}: expected a training of base model {self.frozen.fingerprint!r}, got one of "
+                f"{state.get('base')!r}; run `recsys train` again without --resume"
             )
         try:
-            self._head.restore(kept.part("head"))
-            if "layers" in kept.facts and self._upper is not None:
-                self._layers = self._head.fork_with_layers(self._upper)
-                self._layers.restore(kept.part("layers"))
-            for number in range(kept.facts["snapshots"]):
+            self._head_trainer.load_state_dict(state["head"])
+            if "layers" in state and self.layers is not None:
+                self._layers_trainer = self._head_trainer.fork_with_layers(self.layers)
+                self._layers_trainer.load_state_dict(state["layers"])
+            for number in range(state["n_snapshots"]):
                 length = self._settings.history_length
                 self._add_state(number, checkpoints.load_snapshot(number, length, self._keys))
-            if kept.facts["reported"]:
-                self._reported = checkpoints.load_reported()
-                self._add_state(self._course.n_chunks_before_evaluation, self._reported[1])
-            self.records = [EpochRecord(**record) for record in kept.facts["records"]]
-            self.seconds, self._loss, self._done = (kept.facts[name] for name in ("seconds", "loss", "done"))
-            self._layers_from, self._lead, self._layers_paid = (
-                kept.facts[name] for name in ("layers_from", "lead", "layers_paid")
-            )
-            self._generator.bit_generator.state = kept.facts["generator"]
-            set_random_state(kept.part("random").tensors)
+            if state["is_evaluated"]:
+                self._evaluated = checkpoints.load_evaluated()
+                self._add_state(self._n_before_evaluation, self._evaluated[1])
+            self.progress = Progress.of_dict(state["progress"])
+            self._generator.bit_generator.state = state["generator"]
+            set_random_state(state["torch_random"])
         except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
             raise unreadable(path, error) from error
-        logger.info("the encoder's training goes on from its checkpoint, after %d of its steps", self._done)
+        logger.info("resuming the encoder's training from its checkpoint, after %d of its steps", self.progress.done)

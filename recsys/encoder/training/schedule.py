@@ -1,4 +1,4 @@
-"""What an encoder goes through in training: the lists that teach it, in order, and where it is set aside on the way."""
+"""The schedule of an encoder's training: the impressions that teach, in order, and where it is evaluated on the way."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from features.log import Impressions
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """What an encoder goes through. shown: the lists that teach, oldest first. chunks: where each part begins that is
-    scored and then learnt from. reported: how many of the parts are learnt before the state that is evaluated; those
-    after it are learnt for the version that goes live alone.
+    """impressions: those that teach, oldest first. chunks: where each chunk begins that is scored and then learnt from.
+    evaluated_after: how many of the chunks are learnt before the encoder is evaluated, None for all. The chunks after
+    it are learnt for the registered encoder alone.
     """
 
-    shown: Impressions
+    impressions: Impressions
     chunks: tuple[int, ...] = ()
-    reported: int | None = None
+    evaluated_after: int | None = None
 
     @property
     def n_chunks_before_evaluation(self) -> int:
-        """How many of the parts are learnt before the state that is evaluated."""
-        return len(self.chunks) if self.reported is None else self.reported
+        """How many of the chunks are learnt before the encoder is evaluated."""
+        return len(self.chunks) if self.evaluated_after is None else self.evaluated_after

@@ -1,157 +1,117 @@
 """An encoder in training: head, vectors of all texts and, where the layers train too, the upper part of the tower.
 
-A part of the log is learnt by the head alone, or by the layers under the head and then by the head on their vectors.
+A chunk of the log is learnt by the head alone, or by the layers under the head and then by the head on their vectors.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from features.arrays import Float32
 from recsys.config import EncoderConfig
 from recsys.encoder.head import Head
-from recsys.encoder.training.batches import validation_ndcg
-from recsys.encoder.training.checkpoint import StateDict, merge_states
+from recsys.encoder.training.batches import validate_head
+from recsys.encoder.training.checkpoint import State
 from recsys.encoder.training.data import TrainingData
-from recsys.encoder.training.early_stopping import EpochRecord, Progress
-from recsys.encoder.training.examples import ListSet
+from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
+from recsys.encoder.training.examples import TextImpressions
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
-from recsys.encoder.training.loop import Phase, Schedule, TrainingChunk, TrainingLoop, parameter_groups
+from recsys.encoder.training.loop import Phase, TrainingChunk, TrainingLoop
 from recsys.encoder.training.upper_layers import TrainableLayers
 
 
+@dataclass(eq=False)
 class EncoderTrainer:
-    """head and vectors, (n_texts, d) as the tower gives them: training changes both. upper: None for frozen layers.
+    """head and vectors, (n_texts, d) as the tower gives them: training changes both. layers: None for frozen layers.
 
-    after_update: called after every update of weights; `kept` then holds what `restore` needs to go on from there.
+    after_update: called after every update of weights; `state_dict` then holds what `load_state_dict` needs to resume
+    there.
     """
 
-    def __init__(
-        self,
-        settings: EncoderConfig,
-        material: TrainingData,
-        head: Head,
-        vectors: Tensor,
-        generator: np.random.Generator,
-        upper: TrainableLayers | None = None,
-        after_update: Callable[[], None] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.material = material
-        self.head = head
-        self.vectors = vectors
-        self.upper = upper
-        self._generator = generator
-        self._after_update = after_update
-        self._head_phase = HeadPhase(
-            head,
-            vectors,
-            material.examples,
-            material.validation,
-            batch_size=settings.head_batch_size,
-            negatives=settings.negatives,
-            loss=settings.loss,
-        )
-        self._head_fitting = self._fitting(self._head_phase, head, settings.head_learning_rate)
-        self._layers_phase: FineTunePhase | None = None
-        if upper is not None:
+    settings: EncoderConfig
+    data: TrainingData
+    head: Head
+    vectors: Tensor
+    generator: np.random.Generator
+    layers: TrainableLayers | None = None
+    after_update: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        data, settings = self.data, self.settings
+        self._used_texts = torch.from_numpy(data.used_texts)
+        self._head_phase = HeadPhase(self.head, self.vectors, data.examples, data.validation, settings)
+        self._head_loop = self._loop(self._head_phase, settings.head_learning_rate)
+        if self.layers is not None:
             self._layers_phase = FineTunePhase(
-                head,
-                upper,
-                vectors,
-                material.read,
-                material.examples,
-                material.validation,
-                block_size=settings.fine_tune_block_size,
-                negatives=settings.negatives,
-                loss=settings.loss,
+                self.head, self.layers, self.vectors, data.used_texts, data.examples, data.validation, settings
             )
-            rate = settings.fine_tune_learning_rate
-            self._layers_fitting = self._fitting(self._layers_phase, upper.trained, rate)
+            self._layers_loop = self._loop(self._layers_phase, settings.fine_tune_learning_rate)
 
-    def fit_head(self, stretch: TrainingChunk, on_record: Progress | None) -> list[EpochRecord]:
-        """The first stretch: the head, until it validates no better."""
-        if self.settings.loss == "binary" and self._head_fitting.untouched:
+    def _loop(self, phase: Phase, rate: float) -> TrainingLoop:
+        return TrainingLoop(phase, [(phase.module, rate)], self.settings, self.generator, self.after_update)
+
+    def fit_head(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
+        """The first chunk: the head, until it validates no better."""
+        if self.settings.loss == "binary" and self._head_loop.untouched:
             self._head_phase.init_bias_to_click_rate()
-            self._head_fitting = self._fitting(self._head_phase, self.head, self.settings.head_learning_rate)
-        return self._head_fitting.fit(stretch, self.settings.head_epochs, on_record)
+            self._head_loop = self._loop(self._head_phase, self.settings.head_learning_rate)
+        return self._head_loop.fit(chunk, self.settings.head_epochs, on_record)
 
-    def fork_with_layers(self, upper: TrainableLayers) -> EncoderTrainer:
-        """A learner that goes on from this one's head and trains the layers too; this one stays as it is."""
-        head = copy.deepcopy(self.head)
-        vectors = self.vectors.clone()
-        return EncoderTrainer(self.settings, self.material, head, vectors, self._generator, upper, self._after_update)
+    def fork_with_layers(self, layers: TrainableLayers) -> EncoderTrainer:
+        """A trainer that goes on from this one's head and trains the layers too; this one stays as it is."""
+        head, vectors = copy.deepcopy(self.head), self.vectors.clone()
+        return EncoderTrainer(self.settings, self.data, head, vectors, self.generator, layers, self.after_update)
 
-    def fit_layers(self, stretch: TrainingChunk, on_record: Progress | None) -> list[EpochRecord]:
-        """The first stretch: the layers under the head as it is, until they validate no better. Where no pass did, this
-        learner is of no use."""
-        if self._layers_phase is None:
-            raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
-        records = self._layers_fitting.fit(stretch, self.settings.fine_tune_epochs, on_record)
-        kept = [record.kept for record in records]
-        if any(kept[1:]) and (self._layers_phase.encodes_otherwise or not kept[-1]):
+    def fit_layers(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
+        """The first chunk: the layers under the head as it is, until they validate no better. Where no pass did, this
+        trainer is of no use. Needs layers."""
+        records = self._layers_loop.fit(chunk, self.settings.fine_tune_epochs, on_record)
+        is_best = [record.is_best for record in records]
+        if any(is_best[1:]) and (self._layers_phase.encodes_otherwise or not is_best[-1]):
             self._layers_phase.encode()
         return records
 
-    def learn(self, stretch: TrainingChunk) -> float:
-        """A later stretch, all epochs of the head; the mean loss of the last, NaN where there was nothing to learn."""
-        return self._head_fitting.learn(stretch, self.settings.chunk_epochs) if len(stretch.new) else float("nan")
+    def learn(self, chunk: TrainingChunk) -> float:
+        """A later chunk, all epochs of the head; the mean loss of the last, NaN where there was nothing to learn."""
+        return self._head_loop.learn(chunk, self.settings.chunk_epochs) if len(chunk.new) else float("nan")
 
-    def train_layers(self, stretch: TrainingChunk) -> None:
-        """The upper layers on a stretch and all before it, then the head on the same lists: it is for the vectors that
-        it has seen. Nothing where the stretch is empty."""
-        if self._layers_phase is None:
-            raise ValueError("expected a learner with upper layers to train, got one whose layers are frozen")
-        if not len(stretch.new):
+    def train_layers(self, chunk: TrainingChunk) -> None:
+        """The upper layers on a chunk and all before it, then the head on the same impressions: it is for the vectors
+        that it has seen. Nothing where the chunk is empty. Needs layers."""
+        if not len(chunk.new):
             return
-        everything = stretch.with_history()
-        self._layers_fitting.learn(everything, self.settings.fine_tune_epochs)
+        everything = chunk.with_history()
+        self._layers_loop.learn(everything, self.settings.fine_tune_epochs)
         self._layers_phase.encode()
-        self._head_fitting.learn(everything, self.settings.chunk_epochs)
+        self._head_loop.learn(everything, self.settings.chunk_epochs)
 
-    def ndcg(self, lists: ListSet) -> float:
-        """Mean nDCG@10 of lists with the weights as they are."""
-        self.head.eval()
-        with torch.inference_mode():
-            return validation_ndcg(self.head, self.head.mapped(self.vectors), lists)
+    def ndcg(self, impressions: TextImpressions) -> float:
+        """Mean nDCG@10 of impressions with the present weights."""
+        return validate_head(self.head, self.vectors, impressions).score
 
-    def mapped(self) -> Float32:
+    def project(self) -> Float32:
         """The vectors of all texts as they are compared, (n_texts, d) on the grid of `features.exact`."""
         return self.head.grid_vectors(self.vectors.cpu().numpy())
 
-    def kept(self) -> StateDict:
-        """What `restore` needs: of frozen layers no vectors, which the base model gives again."""
-        parts = {"head": self._head_fitting.kept()}
-        if self._layers_phase is not None:
-            parts["layers"] = self._layers_fitting.kept()
-            parts["vectors"] = StateDict({}, {"read": self.vectors[self._read()]})
-        return merge_states({"training": self.head.training}, parts)
+    def state_dict(self) -> State:
+        """What `load_state_dict` needs: of frozen layers no vectors, which the base model gives again."""
+        state: State = {"training": self.head.training, "head": self._head_loop.state_dict()}
+        if self.layers is not None:
+            state["layers"] = self._layers_loop.state_dict()
+            state["vectors"] = self.vectors[self._used_texts]
+        return state
 
-    def restore(self, kept: StateDict) -> None:
-        """Take up what another learner of the same kind kept, and go on where it was."""
-        self.head.train(kept.facts["training"])
-        self._head_fitting.restore(kept.part("head"))
-        if self._layers_phase is not None:
-            self._layers_fitting.restore(kept.part("layers"))
-            self.vectors[self._read()] = kept.part("vectors").tensors["read"].to(self.vectors.device)
-
-    def _read(self) -> Tensor:
-        return torch.from_numpy(self.material.read)
-
-    def _fitting(self, phase: Phase, trained: nn.Module, rate: float) -> TrainingLoop:
-        settings = self.settings
-        schedule = Schedule(
-            warmup_updates=settings.warmup_updates,
-            gradient_clip=settings.gradient_clip,
-            average=settings.average,
-            accumulate=settings.accumulate,
-            patience=settings.patience,
-        )
-        groups = parameter_groups([(trained, rate)], settings.weight_decay)
-        return TrainingLoop(phase, groups, schedule, self._generator, self._after_update)
+    def load_state_dict(self, state: State) -> None:
+        """Resume from the `state_dict` of another trainer of the same kind."""
+        self.head.train(state["training"])
+        self._head_loop.load_state_dict(state["head"])
+        if self.layers is not None:
+            self._layers_loop.load_state_dict(state["layers"])
+            self.vectors[self._used_texts] = state["vectors"].to(self.vectors.device)

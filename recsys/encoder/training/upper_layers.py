@@ -1,13 +1,11 @@
 """The trained part of the tower: texts to unit vectors, with gradients, from the outputs of the frozen layers.
 
-Each line of a text goes through the layers on its own, once for all texts of a batch that have it.
-
-Where the transformer cannot be cut it is trained as a whole, from the tokens.
+Each line of a text goes through the layers on its own, once for all texts of a batch that have it. Where the
+transformer cannot be cut it is trained as a whole, from the tokens.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -15,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from features.arrays import Float32, Int64
+from recsys.encoder.dtype import autocast
 from recsys.encoder.text import Tokens
-from recsys.encoder.text_fields import concat_fields
-from recsys.encoder.tower import TextTower, encoding_batches, length_batches, pad_batch, pool, tokens_per_batch
+from recsys.encoder.text_fields import Vectors, concat_fields
+from recsys.encoder.token_batches import encoding_batches, length_batches, pad_batch, tokens_per_batch
+from recsys.encoder.tower import TextTower, pool
 from recsys.encoder.training.layer_cache import FrozenLayerCache
 from recsys.encoder.training.split_layers import split_transformer
 from recsys.encoder.training.torch_runtime import math_attention
 
-logger = logging.getLogger(__name__)
 _TRAINED_TOKENS_PER_BATCH = 2048
 
 
@@ -30,8 +29,8 @@ class TrainableLayers:
     """Vectors of the texts of a data set from the trained layers of `tower`, whose weights are shared, not copied.
 
     tokens: of every distinct line. lines: (n_texts, k) the lines of each text. trained: the modules that training
-    changes; their weights require gradients from here on. lower: what the frozen layers made of the lines, None where
-    there are none.
+    changes; their weights require gradients from here on. lower: what the frozen layers computed of the lines, None
+    where there are none.
     """
 
     def __init__(self, tower: TextTower, tokens: Tokens, lines: Int64, n_layers: int) -> None:
@@ -39,62 +38,67 @@ class TrainableLayers:
         self._tokens = tokens
         self._lines = lines
         split = split_transformer(tower.transformer, n_layers)
-        self._upper = tower.transformer if split is None else split.upper
+        self._upper = split.upper
+        self.trained: nn.Module = split.trained
         self.lower: FrozenLayerCache | None = None
-        self.trained: nn.Module = tower.transformer if split is None else split.trained
-        if split is None:
-            logger.warning(
-                "layers of %s cannot be told apart: all of them are trained", type(tower.transformer).__name__
-            )
-        else:
+        if split.lower is not None:
             self.lower = FrozenLayerCache(split.lower, tokens, tower.pad_id, tower.computes_in)
         self.trained.requires_grad_(requires_grad=True)
 
     def prepare(self, *, progress: Callable[[int], None] | None = None) -> Float32:
-        """Run and keep the frozen layers; the vectors of all texts with the weights as they are, (n_texts, k * d).
-        progress: called with the number of lines done after every batch."""
+        """Run the frozen layers and store their outputs; the vectors of all texts with the present weights,
+        (n_texts, k * d). progress: called with the number of lines done after every batch."""
         if self.lower is not None:
             self.lower.fill(progress=progress)
         return self.encoded(np.arange(len(self._lines)))
 
     def encoded(self, index: Int64) -> Float32:
-        """Vectors of some texts as the tower encodes them with the weights as they are, (len(index), k * d)."""
+        """Vectors of some texts as the tower encodes them with the present weights, (len(index), k * d)."""
         if not self.tower.uses_int8:
-            return self.frozen_vectors(index)
-        read, place = np.unique(self._lines[index], return_inverse=True)
-        found = self.tower.encode_tokens(self._tokens.take(read))
+            return self.torch_vectors(index)
+        vectors = self._of_texts(index, lambda lines: self.tower.encode_tokens(self._tokens.take(lines)))
         self.tower.release()
-        return concat_fields(found, place.reshape(len(index), self._lines.shape[1]))
+        return vectors
 
-    def frozen_vectors(self, index: Int64) -> Float32:
-        """Vectors of some texts from what the lower layers made, in torch, with the weights as they are,
+    def torch_vectors(self, index: Int64) -> Float32:
+        """Vectors of some texts from the stored outputs of the lower layers, in torch, with the present weights,
         (len(index), k * d)."""
-        read, place = np.unique(self._lines[index], return_inverse=True)
-        found = np.zeros((len(read), self.tower.dim), np.float32)
-        self._upper.eval()
-        with torch.no_grad():
-            for batch in encoding_batches(self._tokens.padded_lengths()[read], tokens_per_batch(self.tower.device)):
-                found[batch] = self._run(read[batch]).cpu().numpy()
-        return concat_fields(found, place.reshape(len(index), self._lines.shape[1]))
+        return self._of_texts(index, self._without_gradients)
 
     def vectors(self, index: Int64) -> Tensor:
-        """Vectors of some texts with gradients, (len(index), k * d). No dropout: few steps, each of many lists."""
-        self._upper.eval()
-        read, place = np.unique(self._lines[index], return_inverse=True)
-        batches = list(trained_batches(self._tokens.lengths()[read], self.tower.device))
-        with math_attention():
-            done = torch.cat([self._run(read[batch]) for batch in batches])
-        return concat_fields(done, np.argsort(np.concatenate(batches))[place].reshape(len(index), self._lines.shape[1]))
+        """Vectors of some texts with gradients, (len(index), k * d). No dropout: few steps, each of many examples."""
+        return self._of_texts(index, self._with_gradients)
 
-    def _run(self, index: Int64) -> Tensor:
-        with self.tower.arithmetic():
+    def _of_texts(self, index: Int64, encode: Callable[[Int64], Vectors]) -> Vectors:
+        """Vectors of some texts, of which `encode` gives those of distinct lines."""
+        lines, position = np.unique(self._lines[index], return_inverse=True)
+        return concat_fields(encode(lines), position.reshape(len(index), self._lines.shape[1]))
+
+    def _without_gradients(self, lines: Int64) -> Float32:
+        vectors = np.zeros((len(lines), self.tower.dim), np.float32)
+        self._upper.eval()
+        with torch.no_grad():
+            for batch in encoding_batches(self._tokens.padded_lengths()[lines], tokens_per_batch(self.tower.device)):
+                vectors[batch] = self._run(lines[batch]).cpu().numpy()
+        return vectors
+
+    def _with_gradients(self, lines: Int64) -> Tensor:
+        self._upper.eval()
+        batches = list(trained_batches(self._tokens.lengths()[lines], self.tower.device))
+        with math_attention():
+            vectors = torch.cat([self._run(lines[batch]) for batch in batches])
+        return vectors[np.argsort(np.concatenate(batches))]
+
+    def _run(self, lines: Int64) -> Tensor:
+        tower = self.tower
+        with autocast(tower.computes_in, tower.device):
             if self.lower is None:
-                ids, mask = pad_batch(self._tokens, index, self.tower.pad_id, self.tower.device)
+                ids, mask = pad_batch(self._tokens, lines, tower.pad_id, tower.device)
                 hidden = self._upper(input_ids=ids, attention_mask=mask).last_hidden_state
             else:
-                states, mask = self.lower.padded(index)
+                states, mask = self.lower.get_padded(lines)
                 hidden = self._upper(inputs_embeds=states, attention_mask=mask).last_hidden_state
-        return pool(hidden, mask, self.tower.pooling)
+        return pool(hidden, mask, tower.pooling)
 
 
 def trained_batches(lengths: Int64, device: torch.device) -> Iterator[Int64]:

@@ -1,8 +1,6 @@
-"""What an answer says beside its result: rows that were taken although something in them is odd, a sentence a kind."""
+"""The `warnings` of an answer: rows that were taken although a value in them is odd, one sentence for each kind."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from features.tables.event_types import doubt_of
 from features.tables.observed import clock, doubt_of_date, doubt_of_time, is_nothing
@@ -16,24 +14,24 @@ _DOUBTS = {
 _IDS = ("user_id", "item_id", "impression_id", "event_id")
 
 
-class Warned:
-    """Counts odd values by kind, and keeps the first of each. path: what the paths of its fields begin with."""
+class RequestWarnings:
+    """Counts odd values by kind, and keeps the first of each. path: begins the paths of fields."""
 
     def __init__(self, path: str = "") -> None:
         self._path = path
         self._now = clock()
-        self._found: dict[str, tuple[int, str]] = {}
+        self._counts: dict[str, tuple[int, str]] = {}
 
-    def within(self, path: str) -> Warned:
-        """The same for fields of one row; what it is told is counted here."""
-        inner = Warned(self._path + path)
-        inner._found = self._found
+    def within(self, path: str) -> RequestWarnings:
+        """The same for the fields of one row; counts into this one."""
+        inner = RequestWarnings(self._path + path)
+        inner._counts = self._counts
         return inner
 
     def add(self, kind: str, where: str, value: object) -> None:
-        """One odd value. kind: what is said of it. where: path of its field."""
-        count, example = self._found.get(kind, (0, f"{self._path}{where}: {value!r}"[:120]))
-        self._found[kind] = (count + 1, example)
+        """Count an odd value. kind: what is odd. where: path of its field."""
+        count, example = self._counts.get(kind, (0, f"{self._path}{where}: {value!r}"[:120]))
+        self._counts[kind] = (count + 1, example)
 
     def check_time(self, micros: int, where: str, value: object) -> None:
         """Of an event or a request."""
@@ -61,11 +59,7 @@ class Warned:
         if click and (doubt := doubt_of(event_type)):
             self.add(_DOUBTS[doubt], "event_type", event_type)
 
-    def sentences(self) -> list[str]:
-        """What to say, each kind with its number and its first value."""
-        return [f"{count:,} x {kind}; the first is {example}" for kind, (count, example) in self._found.items()]
-
-    def beside(self, answer: dict[str, object]) -> dict[str, object]:
-        """An answer with its `warnings`, where there are any."""
-        said: Sequence[str] = self.sentences()
-        return {**answer, "warnings": said} if said else answer
+    def add_to(self, answer: dict[str, object]) -> dict[str, object]:
+        """An answer with its `warnings`, where there are any: each kind with its count and its first value."""
+        sentences = [f"{n:,} x {kind}; the first is {example}" for kind, (n, example) in self._counts.items()]
+        return {**answer, "warnings": sentences} if sentences else answer

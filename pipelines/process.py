@@ -1,6 +1,11 @@
-"""How a command ends: its exit code, and for whatever goes wrong one line on standard error.
+"""The process of a command: its BLAS threads at the start, and at the end its exit code and one line for an error.
 
 Exit 0 on success, 2 on bad arguments, 1 on anything else, with one line that says what was expected and what came.
+
+BLAS gets one thread: requests and chunks are what this project runs side by side, on threads of its own, and a matrix
+product that takes threads as well makes each of those wait for the others. NumPy's and SciPy's wheels bring OpenBLAS;
+Accelerate and BLIS are set the same way. MKL and OpenMP are left alone, since torch and LightGBM take their own number
+of threads from them (`threads`, `serving.threads`).
 """
 
 from __future__ import annotations
@@ -15,20 +20,38 @@ import click
 from features.atomic_files import NO_SPACE
 from features.errors import RecsysError
 
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+_LOADED = {"openblas": "OPENBLAS_NUM_THREADS", "blis": "BLIS_NUM_THREADS"}
 _NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota exceeded")
+
+
+def one_blas_thread() -> None:
+    """Give BLAS one thread in this process and in those that it starts, unless the environment says otherwise.
+
+    A library reads its variable when it is loaded, so this is called before NumPy is imported; those that are loaded
+    already are told directly.
+    """
+    set_by_user = {variable for variable in _VARIABLES if variable in os.environ}
+    for variable in _VARIABLES:
+        os.environ.setdefault(variable, "1")
+    if "numpy" in sys.modules:
+        from threadpoolctl import ThreadpoolController
+
+        libraries = [library for library, variable in _LOADED.items() if variable not in set_by_user]
+        ThreadpoolController().select(internal_api=libraries).limit(limits=1)
 
 
 def run(command: Callable[[], object], *, debug: bool = False) -> int:
     """Call `command` and turn what it raises into a line on standard error and an exit code."""
     try:
-        left = command()
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
+        result = command()
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.exceptions.Abort) as stopped:
-        return _fail(f"interrupted; {_what_is_left(stopped)}")
+        return _fail(f"interrupted; {_interruption_note(stopped)}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -36,10 +59,10 @@ def run(command: Callable[[], object], *, debug: bool = False) -> int:
         if debug:
             raise
         return _fail(one_line(error))
-    return left if isinstance(left, int) else 0
+    return result if isinstance(result, int) else 0
 
 
-def _what_is_left(stopped: BaseException) -> str:
+def _interruption_note(stopped: BaseException) -> str:
     """What an interrupted command says of itself; click has its own exception for Ctrl-C, whose cause is ours."""
     cause = stopped if isinstance(stopped, KeyboardInterrupt) else stopped.__cause__
     return str(cause or "") or "nothing half-written was left behind"

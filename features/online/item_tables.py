@@ -1,0 +1,67 @@
+"""Tables of item records in the online store, in versions: a version is written whole, and the newest two stay.
+
+A version is a number that grows, such as the time that its records were computed as of. A pointer names the versions
+that are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from itertools import islice
+from struct import Struct
+from typing import NamedTuple
+
+from features.online.keys import ITEM_TABLES
+from features.stores.base import KeyValueStore, StoreSnapshot
+
+_VERSION = Struct(">Q")
+_OFFSET = 2**63
+_POINTER, _RECORDS = b"e", b"n"
+_KEPT = 2
+_AT_ONCE = 2_000
+
+
+class RecordName(NamedTuple):
+    """Names a record of a version. table: one byte. item: its id."""
+
+    table: bytes
+    item: str
+
+
+class ItemTables:
+    """The tables of one owner in a store. owner: text that says what the records depend on."""
+
+    def __init__(self, store: KeyValueStore, owner: str) -> None:
+        self._store = store
+        self._prefix = ITEM_TABLES + blake2b(owner.encode(), digest_size=8).digest()
+
+    def versions(self, snapshot: StoreSnapshot) -> tuple[int, ...]:
+        """The complete versions, ascending, at most two."""
+        value = snapshot.get_many([self._prefix + _POINTER])[0] or b""
+        return tuple(version - _OFFSET for (version,) in _VERSION.iter_unpack(value))
+
+    def read(self, snapshot: StoreSnapshot, version: int, names: Iterable[RecordName]) -> list[bytes | None]:
+        """Records of a version, None where it has none of that name."""
+        head = self._head(version)
+        return snapshot.get_many([head + table + item.encode() for table, item in names])
+
+    def write(self, version: int, records: Iterable[tuple[RecordName, bytes]]) -> None:
+        """Write all records of a version, and remove all but the newest two."""
+        head = self._head(version)
+        rows = ((head + table + item.encode(), value) for (table, item), value in records)
+        while part := list(islice(rows, _AT_ONCE)):
+            self._store.update(lambda transaction, part=part: transaction.put_many(part))  # type: ignore[misc]
+        with self._store.read() as snapshot:
+            kept = sorted({*self.versions(snapshot), version})[-_KEPT:]
+        pointer = b"".join(_VERSION.pack(one + _OFFSET) for one in kept)
+        self._store.update(lambda transaction: transaction.put_many([(self._prefix + _POINTER, pointer)]))
+        with self._store.read() as snapshot:
+            old = [key for key, _ in snapshot.scan(self._prefix + _RECORDS, self._head(kept[0]))]
+        for start in range(0, len(old), _AT_ONCE):
+            keys: Sequence[bytes] = old[start : start + _AT_ONCE]
+            self._store.update(lambda transaction, keys=keys: transaction.delete_many(keys))  # type: ignore[misc]
+
+    def _head(self, version: int) -> bytes:
+        """Begins the keys of a version; those of older versions come before it."""
+        return self._prefix + _RECORDS + _VERSION.pack(version + _OFFSET)

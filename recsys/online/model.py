@@ -1,0 +1,135 @@
+"""The part of a ranking model that reads an online state: cached encoder, item texts and collaborative snapshots.
+
+    model = OnlineModel.of_unit(unit, state, cached_texts=100_000)
+    with state.snapshot() as view:
+        matrix = model.matrix(view, OnlineReader(view, user_id, time, candidates, now=now))
+
+Serving, loading, the refresh of collaborative snapshots and the replay share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.arrays import Float32
+from features.definitions.event_measures import Feature
+from features.online.items import StoredItem, local_catalog
+from features.online.reader import OnlineReader
+from features.online.state import OnlineState, StateSnapshot
+from features.online.user_clicks import clicked_before
+from recsys.collaborative.online import OnlineSnapshots, RequestTables
+from recsys.collaborative.snapshot import TableSettings, build_tables
+from recsys.encoder.model import Encoder
+from recsys.encoder.text import clean_text
+from recsys.online.cached_encoder import CachedEncoder
+from recsys.online.item_texts import ItemTextReader
+from recsys.ranker.matrix import candidate_matrix
+from recsys.ranker.model import Unit
+from recsys.ranker.tfidf import Lexical
+
+
+@dataclass(frozen=True)
+class OnlineMatrix:
+    """The columns of one request. values: (n_candidates, n_columns), as the ranker reads them. texts: of the items of
+    the reader's catalog and of the unknown one. tables: None for a model without collaborative columns.
+    """
+
+    values: Float32
+    texts: list[str]
+    tables: RequestTables | None
+
+
+@dataclass(frozen=True)
+class RefreshedSnapshot:
+    """A collaborative snapshot that was built. as_of: the clicks before it are in, microseconds. items, users: how many
+    have any.
+    """
+
+    as_of: int
+    items: int
+    users: int
+    seconds: float
+
+
+class OnlineModel:
+    """A ranking model's features, text models and collaborative snapshots over one online state. Safe for threads."""
+
+    def __init__(
+        self,
+        state: OnlineState,
+        features: Sequence[Feature],
+        encoder: Encoder,
+        lexical: Lexical,
+        collaborative: TableSettings | None,
+        *,
+        cached_texts: int,
+        on_encoded: Callable[[int], object] | None = None,
+    ) -> None:
+        """cached_texts: texts that stay in memory. on_encoded: called with the number of texts that were encoded."""
+        self.encoder = CachedEncoder(encoder, state.store, cached_texts, on_encoded=on_encoded)
+        self.snapshots: OnlineSnapshots | None = None
+        if collaborative is not None:
+            self.snapshots = OnlineSnapshots(state.store, collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
+        self._state = state
+        self._features = features
+        self._texts = ItemTextReader(self.encoder, lexical, cached_texts)
+
+    @classmethod
+    def of_unit(
+        cls, unit: Unit, state: OnlineState, *, cached_texts: int, on_encoded: Callable[[int], object] | None = None
+    ) -> OnlineModel:
+        """The online part of a registered ranking model."""
+        collaborative = unit.settings.collaborative
+        return cls(
+            state,
+            unit.features,
+            unit.encoder,
+            unit.lexical,
+            collaborative,
+            cached_texts=cached_texts,
+            on_encoded=on_encoded,
+        )
+
+    def matrix(self, view: StateSnapshot, reader: OnlineReader) -> OnlineMatrix:
+        """The columns of a reader's request; whatever the store knows of it comes from `view`."""
+        tables = None
+        if self.snapshots is not None:
+            as_of = reader.time - reader.delay
+            tables = self.snapshots.read(view.values, reader.catalog.ids, reader.histories.items.codes, as_of)
+        texts, items = self._texts.read(view.values, reader.catalog)
+        query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
+        queries = self.encoder.encode_from(view.values, [query]) if query else None
+        _, values = candidate_matrix(self._features, self.encoder.weights, reader, items, queries, tables)
+        return OnlineMatrix(values, texts, tables)
+
+    def encode(self, items: Mapping[str, StoredItem]) -> None:
+        """Encode the items' texts that have no vector yet, and store the vectors."""
+        self._texts.encode(items)
+
+    def refresh(self, request_time: int | None = None, *, rebuild: bool = False) -> RefreshedSnapshot | None:
+        """Build the collaborative snapshot that a request reads at a time (microseconds, None for now) from the clicks
+        in the state; None where the store has it, or the model reads none.
+
+        rebuild: build it again, since clicks from before it was built have come. Raises StoreError where the store
+        cannot be read or written.
+        """
+        snapshots, settings = self.snapshots, self._state.settings
+        if snapshots is None:
+            return None
+        started = time.perf_counter()
+        with self._state.snapshot() as view:
+            if request_time is None:
+                request_time = view.resolve_request_time(None, time.time_ns() // 1000)
+            as_of = int(snapshots.settings.build_times(np.array([request_time - settings.data.event_delay]))[0])
+            if not rebuild and as_of in snapshots.build_times(view.values):
+                return None
+            ids, clicked = clicked_before(view, as_of, length=snapshots.settings.user_items)
+            items = view.items(ids)
+        catalog = local_catalog(ids, items, categories=settings.categories, numbers=settings.numbers, vectors={})
+        built = build_tables(clicked, self._texts.vectors(catalog)[:-1], snapshots.settings)
+        snapshots.save(as_of, ids, built)
+        return RefreshedSnapshot(as_of, len(ids), len(clicked), time.perf_counter() - started)

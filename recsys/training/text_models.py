@@ -1,0 +1,91 @@
+"""What a training makes of texts before its rankers: the encoder's schedule, TF-IDF, and what they know of the items.
+
+Labels flow one way: a text model learns from what is older than the impressions that it scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.clock import moment_text
+from features.log import Impressions
+from features.seen_items import items_before
+from recsys.collaborative.snapshot import TableSettings
+from recsys.config import Config
+from recsys.encoder.snapshots import ScheduledEncoder
+from recsys.encoder.training.schedule import TrainingSchedule
+from recsys.errors import TrainingError
+from recsys.ranker.text_snapshots import RepresentationSchedule
+from recsys.ranker.tfidf import Lexical, fit_lexical
+from recsys.training.context import TrainingContext
+from recsys.training.time_split import TimeSplit, chunk_starts
+
+
+def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
+    """What the encoder goes through: the encoder slice, the chunks of the ranker slice and, where the version that goes
+    live is to learn them too, valid and test."""
+    settings = config.encoder
+    slices = [sliced.encoder]
+    chunks: list[int] = []
+    if settings.progressive_chunks:
+        chunks += (chunk_starts(impressions, sliced.ranker, settings.progressive_chunks) + len(sliced.encoder)).tolist()
+        slices.append(sliced.ranker)
+    reported = len(chunks)
+    if config.final_training:
+        later = (
+            [sliced.valid, sliced.test] if settings.progressive_chunks else [sliced.ranker, sliced.valid, sliced.test]
+        )
+        for positions in later:
+            chunks.append(sum(map(len, slices)))
+            slices.append(positions)
+    return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), reported)
+
+
+def lexical_stage(context: TrainingContext) -> Lexical:
+    """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
+    until = int(context.log.impressions.requests.time[context.sliced.encoder[-1]])
+    seen = items_before(context.log, until + 1)
+    return fit_lexical([context.item_texts[i] for i in np.flatnonzero(seen)], context.config.lexical)
+
+
+def represent_items(
+    context: TrainingContext,
+    encoders: Sequence[ScheduledEncoder],
+    lexical: Lexical,
+    collaborative: TableSettings | None,
+) -> RepresentationSchedule:
+    """What the text models know of the log's items at each time. collaborative: of the tables, None for none."""
+    texts = context.item_texts
+    return RepresentationSchedule(tuple(encoders), texts, lexical.transform(texts), collaborative)
+
+
+def collaborative_settings(context: TrainingContext) -> TableSettings | None:
+    """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, and with
+    the same period before and after."""
+    settings = context.config.collaborative
+    if settings.tables == 0:
+        return None
+    time = context.log.impressions.requests.time
+    start, end = int(time[context.sliced.ranker[0]]), int(time[context.sliced.valid[-1]])
+    return TableSettings(
+        first_build=start - context.delay,
+        build_interval=max(1, -(-(end + 1 - start) // settings.tables)),
+        **settings.model_dump(exclude={"tables"}),
+    )
+
+
+def check_no_label_leak(encoders: Sequence[ScheduledEncoder], oldest: int) -> None:
+    """Raise TrainingError where an encoder learnt a label that is not older than all that it scores.
+
+    oldest: time of the first impression that is scored, microseconds.
+    """
+    for encoder in encoders:
+        start = max(encoder.start, oldest)
+        if encoder.trained_until is not None and not encoder.trained_until < start:
+            raise TrainingError(
+                f"the encoder was trained on labels up to {moment_text(encoder.trained_until)}, expected all of "
+                f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
+                "labels; score a part of the log before it is learnt from"
+            )
