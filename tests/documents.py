@@ -37,14 +37,18 @@ def read(page: Path) -> str:
     return page.read_text(encoding="utf-8")
 
 
-def blocks(page: Path, language: str) -> list[Block]:
-    """The fenced blocks of a page in one language, in order."""
+def all_blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
     text = read(page)
     return [
         Block(page, match["language"], match["text"], text.count("\n", 0, match.start()) + 2)
         for match in FENCE.finditer(text)
-        if match["language"] == language
     ]
+
+
+def blocks(page: Path, language: str) -> list[Block]:
+    """The fenced blocks of a page in one language, in order."""
+    return [block for block in all_blocks(page) if block.language == language]
 
 
 def commands(block: Block) -> list[str]:
