@@ -115,3 +115,12 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     pattern = re.compile(rf"(?:--set[ =]'?|`)((?:{'|'.join(sections)})(?:\.[a-z_]+)+)[:=`]")
     named = {match for match in pattern.findall(read(page)) if not match.endswith(FILE_ENDINGS)}
     assert named - set(NOT_SETTINGS) <= settings()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
+    roots = "features|recsys|pipelines|tests|benchmarks|docs"
+    for code in inline_code(page):
+        path = re.search(rf"(?<![\w/.])(?:{roots})/[\w/.]*\w", code)
+        if path is not None and "NAME" not in code:
+            assert (ROOT / path[0]).exists(), code
