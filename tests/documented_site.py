@@ -97,7 +97,9 @@ def _write_files(home: Path, folder: Path) -> None:
     rows = impressions[impressions["impression_id"].isin(newest)]
     rows[["impression_id", "user_id", "timestamp", "item_id"]].to_parquet(home / "candidates.parquet")
     (home / "SRC").mkdir()
-    (home / "SRC" / "news.tsv").write_text("N1\tsports\tgolf\tA title\tText\turl\t[]\t[]\nN2\tnews\tworld\tB\t\turl\t[]\t[]\n")
+    (home / "SRC" / "news.tsv").write_text(
+        "N1\tsports\tgolf\tA title\tText\turl\t[]\t[]\nN2\tnews\tworld\tB\t\turl\t[]\t[]\n"
+    )
     (home / "SRC" / "behaviors.tsv").write_text("1\tU1\t11/9/2019 12:00:01 AM\tN2\tN1-1 N2-0\n")
     shutil.copytree(folder, home / "EVENTS", ignore=shutil.ignore_patterns("truth", "impressions.parquet"))
 

@@ -122,5 +122,5 @@ def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
     roots = "features|recsys|pipelines|tests|benchmarks|docs"
     for code in inline_code(page):
         path = re.search(rf"(?<![\w/.])(?:{roots})/[\w/.]*\w", code)
-        if path is not None and "NAME" not in code:
+        if path is not None and "NAME" not in code and "*" not in code:
             assert (ROOT / path[0]).exists(), code

@@ -1,4 +1,4 @@
-"""The wheel: every package, every data file, the entry points; `make demo` installs nothing that only development needs."""
+"""The wheel: every package, every data file, the entry points; `make demo` installs no extras of development."""
 
 from __future__ import annotations
 
