@@ -54,7 +54,7 @@ def document_site(home: Path) -> DocumentedSite:
     _with_event_types(folder, items)
     pd.DataFrame({"user_id": ["u000", "u001"], "country": ["no", "se"]}).to_parquet(folder / "users.parquet")
     words = {word.lower() for title in items["title"] for word in title.split()}
-    small_encoder(base, sorted(words), load_config())
+    small_encoder(base, sorted(words), load_config(), length=128)
     config = load_config(None, (*tiny_settings(base), *GENEROUS))
     settings = home / "tiny.yaml"
     settings.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
@@ -101,7 +101,6 @@ def _write_files(home: Path, folder: Path) -> None:
         "N1\tsports\tgolf\tA title\tText\turl\t[]\t[]\nN2\tnews\tworld\tB\t\turl\t[]\t[]\n"
     )
     (home / "SRC" / "behaviors.tsv").write_text("1\tU1\t11/9/2019 12:00:01 AM\tN2\tN1-1 N2-0\n")
-    shutil.copytree(folder, home / "EVENTS", ignore=shutil.ignore_patterns("truth", "impressions.parquet"))
 
 
 def _write_lists(home: Path) -> None:

@@ -38,11 +38,10 @@ NOT_RUN = {
 """Commands that are not run, each with the reason."""
 
 STAND_INS = {
-    "recsys data slates DIR": "recsys data slates EVENTS",
     "demo/store": "store",
     "demo-ranker": f"{NAME}-ranker",
 }
-"""What stands in a command for what only a longer session has: a folder without impressions, the models of the demo."""
+"""What stands in a command for the store and the models of the demo."""
 
 HUB_MODELS = ("BAAI/bge-small-zh-v1.5",)
 """Base models that would be downloaded; the site's own stands in for them."""
@@ -125,6 +124,8 @@ class Session:
 
     def _recsys(self, words: list[str]) -> None:
         words = [self._placed(word) for word in words]
+        if words[:2] == ["data", "slates"]:
+            words[2] = self._without_impressions(words[2])
         if words[0] == "serve":
             self._serve(words)
             return
@@ -138,6 +139,12 @@ class Session:
         if word in ("NEW", "OUT", "REJECTS"):
             return f"{word.lower()}-{next(_FRESH)}"
         return word.replace("RUN", self._site.run) if word.startswith("RUN") else word
+
+    def _without_impressions(self, folder: str) -> str:
+        """A copy of a folder of tables that logged no impressions."""
+        copy = f"events-{next(_FRESH)}"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("truth", "impressions.parquet"))
+        return copy
 
     def _tiny_settings(self, words: list[str]) -> list[str]:
         """`--config` with the settings of a tiny training, where the command takes it."""
