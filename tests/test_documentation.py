@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
-from documents import LINKED, PAGES, README, ROOT, anchors, inline_code, links, read, sentences
+from documents import LINKED, PAGES, README, ROOT, all_blocks, anchors, inline_code, links, read, sentences
 
 from pipelines import cli
 from recsys.config import Config, ConfigSection
@@ -124,3 +124,12 @@ def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
         path = re.search(rf"(?<![\w/.])(?:{roots})/[\w/.]*\w", code)
         if path is not None and "NAME" not in code and "*" not in code:
             assert (ROOT / path[0]).exists(), code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_every_block_says_what_it_is_so_that_commands_and_snippets_are_run(page: Path) -> None:
+    """`sh` and `python` run in tests/test_documented_commands.py, `json` is an answer, `text` an output."""
+    text = read(page)
+    assert {block.language for block in all_blocks(page)} <= {"sh", "python", "json", "text"}
+    assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(all_blocks(page))
+    assert page == README or not re.search(r"^ {4}recsys ", text, re.MULTILINE)

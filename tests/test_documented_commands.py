@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -211,11 +211,11 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def wait_for(address: str, runs: object, said: object) -> None:
+def wait_for(address: str, runs: Callable[[], bool], said: Callable[[], str]) -> None:
     """Until the address answers with 200; AssertionError where the process ends or three minutes are over."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        assert runs(), said()  # type: ignore[operator]
+        assert runs(), said()
         try:
             if httpx.get(address, timeout=5, follow_redirects=True).status_code == 200:
                 return
