@@ -68,4 +68,4 @@ bench: setup
 		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
-	rm -rf .venv $(LOWEST) build *.egg-info demo
+	rm -rf .venv $(LOWEST) build dist *.egg-info demo
