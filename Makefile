@@ -3,7 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/installed
+BASE := .venv/installed-base
+DEV := .venv/installed-dev
+EXTRAS := dev,redis,int8,bench
 LOWEST := .venv-lowest
 BENCHMARKS := features quality encoder
 TEST_PROCESSES ?= 2
@@ -14,23 +16,28 @@ export TOKENIZERS_PARALLELISM := false
 
 .PHONY: setup demo test test-lowest check bench clean
 
-setup: $(INSTALLED)
+setup: $(DEV)
 
-# torch comes first and by its exact version: that finds a CPU build where the index has one, and a torch that is in the
-# environment already, a GPU build perhaps, is kept. NumPy comes with it: torch warns where it finds none.
-$(INSTALLED): pyproject.toml constraints.txt
+# What users need. torch comes first and by its exact version: that finds a CPU build where the index has one, and a
+# torch that is in the environment already, a GPU build perhaps, is kept. torch warns where it finds no NumPy.
+$(BASE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(TORCH_VERSION) >/dev/null 2>&1 || $(PIP_INSTALL) $$(grep -E '^(torch|numpy)==' constraints.txt)
 	grep -v '^torch==' constraints.txt > .venv/constraints.txt
 	echo "torch==$$($(TORCH_VERSION))" >> .venv/constraints.txt
-	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[dev,redis,int8,bench]'
-	touch $(INSTALLED)
+	$(PIP_INSTALL) -c .venv/constraints.txt -e .
+	touch $(BASE)
+
+# The same with what tests, checks and benchmarks need.
+$(DEV): $(BASE)
+	$(PIP_INSTALL) -c .venv/constraints.txt -e '.[$(EXTRAS)]'
+	touch $(DEV)
 
 # Tests run in several processes with one thread each; whatever else runs has the cores for itself.
 test test-lowest check: export OMP_NUM_THREADS ?= 1
 demo bench: export OMP_NUM_THREADS ?= 2
 
-demo: setup
+demo: $(BASE)
 	$(BIN)/python -m pipelines.demo
 
 test: setup
@@ -44,7 +51,7 @@ $(LOWEST)/installed: pyproject.toml constraints.txt tests/lowest_versions.py
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(PYTHON) tests/lowest_versions.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/pip install -q $$(grep -E '^torch==' constraints.txt) $$(grep -E '^numpy==' $(LOWEST)/constraints.txt)
-	$(LOWEST)/bin/pip install -q -c $(LOWEST)/constraints.txt -e '.[dev,redis,int8,bench]'
+	$(LOWEST)/bin/pip install -q -c $(LOWEST)/constraints.txt -e '.[$(EXTRAS)]'
 	touch $(LOWEST)/installed
 
 check: setup
@@ -61,4 +68,4 @@ bench: setup
 		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
-	rm -rf .venv $(LOWEST) build *.egg-info demo
+	rm -rf .venv $(LOWEST) build dist *.egg-info demo

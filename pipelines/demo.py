@@ -54,15 +54,22 @@ def demo() -> None:
         print("\n".join(loaded.lines()))
     _rank_one(site, store)
     _say("What next")
+    programs = _programs()
     print(
-        "  .venv/bin/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db   runs, plots and both models\n"
-        f"  .venv/bin/recsys serve --model {MODEL} --store {store}   the API and its playground\n"
-        "  .venv/bin/recsys train DIR   the same on your own click logs; the README says what DIR holds"
+        f"  {programs}/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db   runs, plots and both models\n"
+        f"  {programs}/recsys serve --model {MODEL} --store {store}   the API and its playground\n"
+        f"  {programs}/recsys train DIR   the same on your own click logs; the README says what DIR holds"
     )
 
 
 def _say(title: str) -> None:
     print(f"\n== {title}", flush=True)
+
+
+def _programs() -> Path:
+    """The folder of `recsys` and `mlflow`, relative where it is below the working folder."""
+    folder, here = Path(sys.executable).parent, Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _newest_lists(impressions: Path, out: Path) -> None:

@@ -65,14 +65,18 @@ class SmallSite:
     unit: Unit
 
 
-def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 32) -> Encoder:
-    """An untrained encoder whose tokenizer knows `words`."""
+def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 32, length: int = 64) -> Encoder:
+    """An untrained encoder whose tokenizer knows `words`; length: of its longest text, in tokens."""
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys([*SPECIAL, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=64
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+        model_max_length=length,
     )
     shape = BertConfig(
         vocab_size=len(vocabulary),
@@ -80,7 +84,7 @@ def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
-        max_position_embeddings=64,
+        max_position_embeddings=length,
     )
     torch.manual_seed(7)
     BertModel(shape).save_pretrained(folder)

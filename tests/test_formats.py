@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_logs import read_online
 
 from features.errors import StoreError
 from features.matrix.columns import feature_matrix
 from features.online.keys import SETTINGS
-from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.tables.data_settings import DataSettings, settings_to_json
@@ -90,10 +90,10 @@ def test_a_store_of_format_1_answers_as_it_did(tmp_path: Path) -> None:
     expected = json.loads((FORMAT_1 / "store_answers.json").read_text())
     settings = version_settings()
     rows = []
-    with open_state(str(store_of_format_1(tmp_path)), settings, create=False) as state, state.snapshot() as view:
-        assert view.settings.data == DATA
+    with open_state(str(store_of_format_1(tmp_path)), settings, create=False) as state:
+        assert state.settings.data == DATA
         for user in expected["users"]:
-            reader = OnlineReader(view, user, expected["at"], expected["items"], now=expected["at"])
+            reader = read_online(state, user, expected["at"], expected["items"], now=expected["at"])
             names, matrix = feature_matrix(settings.features(), reader)
             rows.append(matrix)
     assert list(names) == expected["features"]
