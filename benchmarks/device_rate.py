@@ -68,9 +68,9 @@ class MatrixGauge:
 
     def shares(self, name: str, operations: float, tokens: float) -> list[Result]:
         """Shares of the measured rates that work reaches, a line for each format. operations, tokens: a second."""
-        unit = f"GFLOP/s of layers, {tokens:,.0f} tokens/s"
+        ranking_model = f"GFLOP/s of layers, {tokens:,.0f} tokens/s"
         return [
-            Result(f"{name}_share_of_{kind}_rate", operations / 1e9, unit, rate / 1e9, operations / rate)
+            Result(f"{name}_share_of_{kind}_rate", operations / 1e9, ranking_model, rate / 1e9, operations / rate)
             for kind, rate in ((kind, self.rate(kind)) for kind in self.seconds)
         ]
 

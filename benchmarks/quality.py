@@ -49,12 +49,12 @@ def measure(quick: bool) -> list[Result]:
         simulate(site, seed=SIMULATED, users=users, items=items, impressions=impressions)
         config = load_config()
         report = train(site, config, name="simulated")
-        unit = versions.load(report.versions["ranker"].uri).unit
+        ranking_model = versions.load(report.versions["ranker"].uri).ranking_model
         log, _ = load_log(site, read_options(config))
         test = unbiased_test(log, read_truth(site), seed=DRAWN, slices=config.slices)
         index = LogIndex(log)
         requests = test.impressions.requests
-        learnt = OfflineScorer(unit, index, unit.texts(log.catalog)).scores(requests)
+        learnt = OfflineScorer(ranking_model, index, ranking_model.texts(log.catalog)).scores(requests)
         clicks = index.reader(requests).count(Count(CLICK, ITEM))
         return [*_results(test, learnt, clicks, log.users), *intervals.measure(quick)]
 

@@ -33,7 +33,7 @@ from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import InputError, TrainingError
-from recsys.ranker.model import Settings, Unit
+from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking, versions
 from recsys.training.context import TrainingContext, open_training_context
 from recsys.training.stages import resolve_features
@@ -95,10 +95,10 @@ def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> N
 def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config) -> AuditReport:
     """Run every rule on a registered version, as the gate of promotion does: what its training was allowed to know only
     afterwards is not allowed here unless `config` says so too."""
-    unit = loaded.unit
-    inputs = unit.settings.inputs.model_copy(update={"allow_known_after": ()})
-    settings = unit.settings.model_copy(update={"inputs": inputs})
-    return run_rules(unit_context(folder, replace(unit, settings=settings), config))
+    ranking_model = loaded.ranking_model
+    inputs = ranking_model.settings.inputs.model_copy(update={"allow_known_after": ()})
+    settings = ranking_model.settings.model_copy(update={"inputs": inputs})
+    return run_rules(model_context(folder, replace(ranking_model, settings=settings), config))
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
@@ -106,7 +106,7 @@ def open_context(folder: Path, config: Config, *, model: str | None = None, full
     if model is None:
         return training_context(folder, config, full=full)
     tracking.connect()
-    return unit_context(folder, versions.load(model).unit, config, full=full)
+    return model_context(folder, versions.load(model).ranking_model, config, full=full)
 
 
 def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:
@@ -125,15 +125,17 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
     return AuditContext(context, features, lexical, texts, permuted=permuted, train_text=full)
 
 
-def unit_context(folder: Path, unit: Unit, config: Config, *, full: bool = False) -> AuditContext:
-    """What a trained unit hands to its ranker. config: slices, seed, bounds; the rest is as the unit was trained."""
-    config = config_from_model(unit.settings, config)
-    trained_until = unit.settings.encoder_trained_until
+def model_context(folder: Path, ranking_model: RankingModel, config: Config, *, full: bool = False) -> AuditContext:
+    """What a trained ranking model hands to its ranker. config: slices, seed, bounds; the rest is as the model was trained."""
+    config = config_from_model(ranking_model.settings, config)
+    trained_until = ranking_model.settings.encoder_trained_until
     context = _later_than(read_context(folder, config), trained_until)
-    encoder = ScheduledEncoder(BEGINNING, trained_until, unit.encoder.with_table(context.item_texts))
-    texts = represent_items(context, (encoder,), unit.lexical, unit.settings.collaborative)
+    encoder = ScheduledEncoder(BEGINNING, trained_until, ranking_model.encoder.with_table(context.item_texts))
+    texts = represent_items(context, (encoder,), ranking_model.lexical, ranking_model.settings.collaborative)
     permuted = permuted_log_factory(folder, config)
-    return AuditContext(context, unit.features, unit.lexical, texts, permuted=permuted, train_text=full)
+    return AuditContext(
+        context, ranking_model.features, ranking_model.lexical, texts, permuted=permuted, train_text=full
+    )
 
 
 def read_context(folder: Path, config: Config) -> TrainingContext:
@@ -171,7 +173,7 @@ def permuted_log_factory(folder: Path, config: Config) -> Callable[[int], Log]:
 
 
 def config_from_model(settings: Settings, config: Config) -> Config:
-    """A configuration with what a unit's settings record; the rest as given."""
+    """A configuration with what a ranking model's settings record; the rest as given."""
     data = config.data.model_copy(update=dict(settings.data))
     columns, inputs = settings.item_columns, settings.inputs
     features = config.features.model_copy(

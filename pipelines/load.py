@@ -31,7 +31,7 @@ from pipelines.refresh_collaborative import refresh_in
 from recsys.config import ServingConfig
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
-from recsys.ranker.model import Settings, Unit
+from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking
 from recsys.registry.versions import load
 
@@ -46,9 +46,11 @@ def load_items(
     rejects: folder for the rows left out. files: how the table's files are read. Raises InputError for an unusable
     table and one of which no row is taken, StoreError for the store, ModelError or ModelNotFound for the model.
     """
-    unit = _unit(model_uri)
-    with open_state(store, unit.settings, create=True, widths=vector_widths(path, unit.settings, files)) as state:
-        report = load_items_into(state, unit, path, rejects=rejects, files=files)
+    ranking_model = _ranking_model(model_uri)
+    with open_state(
+        store, ranking_model.settings, create=True, widths=vector_widths(path, ranking_model.settings, files)
+    ) as state:
+        report = load_items_into(state, ranking_model, path, rejects=rejects, files=files)
     report.require_any(path)
     return report
 
@@ -60,23 +62,28 @@ def load_events(
 
     The model's collaborative snapshot is built again at the end, from everything that the store then holds.
     """
-    unit = _unit(model_uri)
-    with open_state(store, unit.settings, create=True) as state:
+    ranking_model = _ranking_model(model_uri)
+    with open_state(store, ranking_model.settings, create=True) as state:
         report = events_into(state, path, rejects=rejects, files=files)
         report.require_any(path)
-        refresh_in(state, unit)
+        refresh_in(state, ranking_model)
         return report
 
 
 def load_items_into(
-    state: OnlineState, unit: Unit, path: Path, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
+    state: OnlineState,
+    ranking_model: RankingModel,
+    path: Path,
+    *,
+    rejects: Path | None = None,
+    files: FileOptions = DEFAULT_FILES,
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
     encoded: list[int] = []
-    online = OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
+    online = OnlineModel.of(ranking_model, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
     seen: set[str] = set()
     changed: set[str] = set()
-    with Load("items", path, read_options_of_model(unit.settings, files), rejects) as loading:
+    with Load("items", path, read_options_of_model(ranking_model.settings, files), rejects) as loading:
         for checked in loading.batches():
             items, refused = {}, 0
             for place, item in enumerate(read_items(checked)):
@@ -151,9 +158,9 @@ def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_F
     return widths
 
 
-def _unit(model_uri: str) -> Unit:
+def _ranking_model(model_uri: str) -> RankingModel:
     tracking.connect()
-    return load(model_uri).unit
+    return load(model_uri).ranking_model
 
 
 def _long_id(item_id: str) -> str:

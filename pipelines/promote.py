@@ -126,7 +126,7 @@ def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingC
 
 
 def _ranking(opened: UnseenData, config: Config) -> Rank:
-    return OfflineScorer(opened.loaded.unit, opened.index, opened.texts, config.serving.threads).scores
+    return OfflineScorer(opened.loaded.ranking_model, opened.index, opened.texts, config.serving.threads).scores
 
 
 def _megabytes(loaded: LoadedModel) -> float:

@@ -14,7 +14,7 @@ from features.online.state import OnlineState
 from pipelines.data_options import moment_in
 from recsys.online.model import OnlineModel, RefreshedSnapshot
 from recsys.online.open_state import open_state
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.registry import tracking, versions
 
 _CACHED_TEXTS = 20_000
@@ -25,14 +25,16 @@ def refresh_collaborative(store: str, model_uri: str, *, at: int | str | None = 
     people write it, without a zone in the model's; None is now. Raises StoreError for the store, ModelError or
     ModelNotFound for the model, InputError for a text that is no time."""
     tracking.connect()
-    unit = versions.load(model_uri).unit
-    with open_state(store, unit.settings, create=False) as state:
-        return RefreshReport(refresh_in(state, unit, moment_in(at, unit.settings.data.timezone, "at")))
+    ranking_model = versions.load(model_uri).ranking_model
+    with open_state(store, ranking_model.settings, create=False) as state:
+        return RefreshReport(
+            refresh_in(state, ranking_model, moment_in(at, ranking_model.settings.data.timezone, "at"))
+        )
 
 
-def refresh_in(state: OnlineState, unit: Unit, at: int | None = None) -> RefreshedSnapshot | None:
+def refresh_in(state: OnlineState, ranking_model: RankingModel, at: int | None = None) -> RefreshedSnapshot | None:
     """`refresh_collaborative` with everything open; None for a model without collaborative columns."""
-    return OnlineModel.of_unit(unit, state, cached_texts=_CACHED_TEXTS).refresh(at, rebuild=True)
+    return OnlineModel.of(ranking_model, state, cached_texts=_CACHED_TEXTS).refresh(at, rebuild=True)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def score(
     CandidateReader(candidates, files=files).check()
     tracking.connect()
     loaded = versions.load(model)
-    default_time = moment_in(at, loaded.unit.settings.data.timezone, "at")
+    default_time = moment_in(at, loaded.ranking_model.settings.data.timezone, "at")
     batch = _Batch(
         loaded,
         candidates,
@@ -134,13 +134,15 @@ class _Batch:
 
     def run(self, folder: Path, out: Path) -> dict[str, Any]:
         """Write the ranked files and the rejects into `out`; what the manifest says of them. Raises InputError."""
-        unit = self.loaded.unit
-        data, tables = load_log(folder, read_options_of_model(unit.settings, self.files), rejects=out / REJECTS)
+        ranking_model = self.loaded.ranking_model
+        data, tables = load_log(
+            folder, read_options_of_model(ranking_model.settings, self.files), rejects=out / REJECTS
+        )
         for warning in tables.warnings:
             log.info("warning: %s", warning)
-        scorer = OfflineScorer(unit, LogIndex(data), unit.texts(data.catalog), self.threads)
+        scorer = OfflineScorer(ranking_model, LogIndex(data), ranking_model.texts(data.catalog), self.threads)
         with Rejects(out / REJECTS) as rejects:
-            timezone = unit.settings.data.timezone
+            timezone = ranking_model.settings.data.timezone
             reader = CandidateReader(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
             counts = self._score(reader, scorer, out)
             for warning in reader.warnings:
@@ -153,7 +155,7 @@ class _Batch:
         return {
             "models": {"ranker": self.loaded.ranker.uri, "encoder": self.loaded.encoder.uri},
             "data_fingerprint": tables.fingerprint,
-            "trained_on_fingerprint": unit.settings.data_fingerprint,
+            "trained_on_fingerprint": ranking_model.settings.data_fingerprint,
             "requests": counts["requests"],
             "rows_in": reader.n_rows,
             "rows_out": counts["rows_out"],

@@ -21,7 +21,7 @@ from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError, StoreError, StoreMissing
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_existing_state, open_state
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.registry import tracking
 from recsys.registry.versions import load
 from recsys.serving.app import create_app
@@ -44,7 +44,9 @@ def serve(
             require_filled(store)
         tracking.connect()
         loaded = load(model_uri)
-        serve_unit(loaded.unit, store, listener, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        serve_model(
+            loaded.ranking_model, store, listener, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder)
+        )
 
 
 def require_filled(store: str) -> None:
@@ -56,13 +58,19 @@ def require_filled(store: str) -> None:
         raise StoreMissing(f"{error}; `recsys serve --create` begins with an empty one") from error
 
 
-def serve_unit(
-    unit: Unit, store: str, listener: socket.socket, settings: ServingConfig, *, ranker: str, encoder: str
+def serve_model(
+    ranking_model: RankingModel,
+    store: str,
+    listener: socket.socket,
+    settings: ServingConfig,
+    *,
+    ranker: str,
+    encoder: str,
 ) -> None:
     """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
     torch.set_num_threads(settings.threads)
-    with open_state(store, unit.settings, create=True) as state:
-        service = RankService(unit, state, settings, ranker=ranker, encoder=encoder)
+    with open_state(store, ranking_model.settings, create=True) as state:
+        service = RankService(ranking_model, state, settings, ranker=ranker, encoder=encoder)
         service.online.refresh()
         service.warm_up()
         host, port = listener.getsockname()[:2]

@@ -31,7 +31,7 @@ from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.features import own_features
-from recsys.ranker.model import Settings, Unit
+from recsys.ranker.model import RankingModel, Settings
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
 from recsys.registry.golden_requests import golden_rows, golden_texts
@@ -246,9 +246,11 @@ def _register(
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
     ranker = ranked.live or ranked.rankers[RANKER]
     with delete_version_on_failure(encoder_version):
-        unit = Unit(_settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical)
+        ranking_model = RankingModel(
+            _settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical
+        )
         rows = ranked.matrix_for(RANKER)[:GOLDEN_REQUESTS]
-        return {"encoder": encoder_version, "ranker": log_ranker(unit, name, golden_rows(ranker, rows), rows)}
+        return {"encoder": encoder_version, "ranker": log_ranker(ranking_model, name, golden_rows(ranker, rows), rows)}
 
 
 def _settings(

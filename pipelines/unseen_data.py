@@ -23,9 +23,9 @@ from features.tables.report import TableReport
 from pipelines.data_options import read_options_of_model
 from recsys.config import Config
 from recsys.errors import InputError
-from recsys.evaluation.model_evaluation import evaluate_unit
+from recsys.evaluation.model_evaluation import evaluate_model
 from recsys.evaluation.report import Evaluation, count
-from recsys.ranker.matrix import ItemTexts
+from recsys.ranker.matrix import ItemRepresentations
 from recsys.registry.versions import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -53,15 +53,17 @@ class UnseenData:
         return self.index.log.impressions
 
     @cached_property
-    def texts(self) -> ItemTexts:
+    def texts(self) -> ItemRepresentations:
         """What the version's text models know of the items."""
-        return self.loaded.unit.texts(self.index.log.catalog)
+        return self.loaded.ranking_model.texts(self.index.log.catalog)
 
     def evaluate(self, config: Config) -> Evaluation:
         """The version on `lists`. Raises InputError where there is none."""
         if not len(self.lists):
             raise InputError(self._none_left())
-        return evaluate_unit(self.loaded.unit, self.index, self.impressions.take(self.lists), self.texts, config)
+        return evaluate_model(
+            self.loaded.ranking_model, self.index, self.impressions.take(self.lists), self.texts, config
+        )
 
     def _none_left(self) -> str:
         where = f"data directory {str(self.folder)!r}"
@@ -77,7 +79,7 @@ class UnseenData:
 
 def trained_until(versions: Sequence[LoadedModel]) -> int:
     """Time of the newest label that any version's training, early stopping or choices used; microseconds."""
-    return max(loaded.unit.settings.trained_until for loaded in versions)
+    return max(loaded.ranking_model.settings.trained_until for loaded in versions)
 
 
 def load_unseen(
@@ -87,8 +89,8 @@ def load_unseen(
     version reads them in another way than the one before. Raises InputError for tables that cannot be used."""
     opened: list[UnseenData] = []
     for loaded in versions:
-        options = read_options_of_model(loaded.unit.settings, files)
-        if opened and options == read_options_of_model(opened[-1].loaded.unit.settings, files):
+        options = read_options_of_model(loaded.ranking_model.settings, files)
+        if opened and options == read_options_of_model(opened[-1].loaded.ranking_model.settings, files):
             index, tables = opened[-1].index, opened[-1].tables
         else:
             log, tables = load_log(folder, options, impressions_required=True)

@@ -33,7 +33,7 @@ from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
 from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_ranker
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, ranker_columns
+from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, ranker_columns
 from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
 from recsys.training.context import TrainingContext, make_context
@@ -59,7 +59,7 @@ class Golden:
     settings: Settings
     index: LogIndex
     requests: Requests
-    texts: ItemTexts
+    texts: ItemRepresentations
     head: HeadWeights
     source: RequestTables
 
@@ -94,7 +94,7 @@ def read_golden() -> Golden:
         settings,
         LogIndex(log, OfflineSettings(settings.data, settings.history_length)),
         latest(log.impressions.requests),
-        ItemTexts(arrays["vectors"], terms),
+        ItemRepresentations(arrays["vectors"], terms),
         head,
         RequestTables(int(arrays["edge"][0]), tables),
     )
@@ -165,7 +165,7 @@ def write_golden() -> None:
         settings,
         chain.index,
         requests,
-        ItemTexts(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
+        ItemRepresentations(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
         random_head(2),
         RequestTables(as_of, snapshot),
     )

@@ -6,17 +6,22 @@ import logging
 import sys
 from pathlib import Path
 
-from pipelines.serve import listen, serve_unit
+from pipelines.serve import listen, serve_model
 from recsys.config import ServingConfig
 from recsys.encoder.model import load_encoder
-from recsys.ranker.model import load_unit
+from recsys.ranker.model import load_ranking_model
 
 
 def main(folder: Path, store: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    unit = load_unit(folder, load_encoder(folder / "encoder"))
-    serve_unit(
-        unit, store, listen("127.0.0.1", port), ServingConfig(), ranker="small-ranker/1", encoder="small-encoder/1"
+    ranking_model = load_ranking_model(folder, load_encoder(folder / "encoder"))
+    serve_model(
+        ranking_model,
+        store,
+        listen("127.0.0.1", port),
+        ServingConfig(),
+        ranker="small-ranker/1",
+        encoder="small-encoder/1",
     )
 
 

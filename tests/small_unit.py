@@ -23,7 +23,7 @@ from recsys.encoder.model import Encoder
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import base_encoder
-from recsys.ranker.model import Settings, Unit
+from recsys.ranker.model import RankingModel, Settings
 from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import RankerResult, ranker_stage
 from recsys.training.text_models import lexical_stage
@@ -62,7 +62,7 @@ class SmallSite:
     log: Log
     chain: TrainingContext
     ranked: RankerResult
-    unit: Unit
+    ranking_model: RankingModel
 
 
 def small_encoder(folder: Path, words: list[str], config: Config, *, dim: int = 32, length: int = 64) -> Encoder:
@@ -133,4 +133,4 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
         data_fingerprint=tables.fingerprint,
         trained_until=int(np.max(log.impressions.requests.time)),
     )
-    return SmallSite(data, config, log, chain, ranked, Unit(settings, ranker, encoder, lexical))
+    return SmallSite(data, config, log, chain, ranked, RankingModel(settings, ranker, encoder, lexical))

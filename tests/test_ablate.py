@@ -35,7 +35,7 @@ from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
 from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
-from recsys.ranker.matrix import ItemTexts, candidate_matrix
+from recsys.ranker.matrix import ItemRepresentations, candidate_matrix
 from recsys.training.context import TrainingContext, make_context
 from recsys.training.stages import BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER, RANKERS, ranker_stage
 
@@ -248,13 +248,13 @@ def test_columns_of_a_ranker_without_text_ask_no_text_model(site: SmallSite) -> 
     ranked, context = site.ranked, site.chain
     read = ranked.rankers[BEHAVIOUR].columns
     reader = context.index.reader(ranked.test.requests)
-    no_text = ItemTexts(vectors=None, terms=None)  # type: ignore[arg-type]
+    no_text = ItemRepresentations(vectors=None, terms=None)  # type: ignore[arg-type]
     names, matrix = candidate_matrix(ranked.features, None, reader, no_text, None, None, read=read)  # type: ignore[arg-type]
     assert matrix.shape[1] == len(names) < len(read)  # without the collaborative columns
 
 
 def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None:
-    alone = ranker_stage(site.chain, site.ranked.texts.states, site.unit.lexical, methods=("ranker",))
+    alone = ranker_stage(site.chain, site.ranked.texts.states, site.ranking_model.lexical, methods=("ranker",))
     assert list(alone.rankers) == ["ranker"]
     np.testing.assert_array_equal(alone.scores("ranker", threads=1), site.ranked.scores("ranker", threads=1))
 

@@ -123,8 +123,8 @@ def test_a_time_without_a_zone_is_in_the_zone_that_is_named() -> None:
 def in_new_york(trained: TrainedSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the registered ranker be one whose data is of New York."""
     loaded = versions.load(MODEL)
-    settings = loaded.unit.settings.model_copy(update={"data": DataSettings(timezone="America/New_York")})
-    there = replace(loaded, unit=replace(loaded.unit, settings=settings))
+    settings = loaded.ranking_model.settings.model_copy(update={"data": DataSettings(timezone="America/New_York")})
+    there = replace(loaded, ranking_model=replace(loaded.ranking_model, settings=settings))
     monkeypatch.setattr(versions, "load", lambda uri: there)
 
 
@@ -142,7 +142,7 @@ def test_the_time_of_a_making_of_tables_is_in_the_time_zone_of_the_model(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     moments: list[int | None] = []
-    monkeypatch.setattr(refresh_collaborative, "refresh_in", lambda state, unit, at: moments.append(at))
+    monkeypatch.setattr(refresh_collaborative, "refresh_in", lambda state, ranking_model, at: moments.append(at))
     in_new_york(trained, monkeypatch)
     monkeypatch.setattr(refresh_collaborative, "open_state", lambda store, settings, create: nullcontext())
     refresh_collaborative.refresh_collaborative(str(tmp_path / "store"), MODEL, at=HALF_PAST_NINE)
@@ -216,7 +216,9 @@ def test_a_server_does_not_make_a_store_unless_it_is_told_to(
     trained: TrainedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     served: list[str] = []
-    monkeypatch.setattr(serve, "serve_unit", lambda unit, store, listener, settings, **names: served.append(store))
+    monkeypatch.setattr(
+        serve, "serve_model", lambda ranking_model, store, listener, settings, **names: served.append(store)
+    )
     LmdbStore(tmp_path / "empty").close()
     for name in ("typo", "empty"):
         arguments = ["serve", "--model", MODEL, "--port", "0", "--store", str(tmp_path / name)]
@@ -228,7 +230,7 @@ def test_a_server_does_not_make_a_store_unless_it_is_told_to(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     assert cli.run(lambda: cli.cli([*arguments, "--create"], standalone_mode=False)) == 0
     assert served == [str(tmp_path / "empty")]
-    settings = versions.load(MODEL).unit.settings
+    settings = versions.load(MODEL).ranking_model.settings
     with pytest.raises(StoreMissing, match="empty one"), open_state(str(tmp_path / "empty"), settings, create=False):
         pass
 

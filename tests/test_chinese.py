@@ -85,10 +85,10 @@ def described(site: TrainedSite) -> list[str]:
 
 def newest(site: TrainedSite, loaded: versions.LoadedModel) -> tuple[Log, Impressions, pd.Series]:
     """The log, its last 60 lists, and the score of each of their candidates as the evaluation computes it."""
-    log, _ = load_log(site.data, read_options_of_model(loaded.unit.settings))
+    log, _ = load_log(site.data, read_options_of_model(loaded.ranking_model.settings))
     lists = log.impressions.take(slice_impressions(log.impressions, site.config.slices).test[-60:])
-    texts = loaded.unit.texts(log.catalog)
-    scores = OfflineScorer(loaded.unit, LogIndex(log), texts, threads=1).scores(lists.requests)
+    texts = loaded.ranking_model.texts(log.catalog)
+    scores = OfflineScorer(loaded.ranking_model, LogIndex(log), texts, threads=1).scores(lists.requests)
     names = [np.repeat(lists.ids, lists.requests.lengths()), log.catalog.ids[lists.requests.item]]
     return log, lists, pd.Series(scores, pd.MultiIndex.from_arrays(names))
 
@@ -112,7 +112,7 @@ def test_a_character_is_a_token_none_is_unknown_and_what_is_cut_is_counted(site:
 
 
 def test_loaded_vectors_are_those_of_the_texts_and_end_where_the_text_is_cut(site: TrainedSite) -> None:
-    encoder = versions.load(MODEL).unit.encoder
+    encoder = versions.load(MODEL).ranking_model.encoder
     texts = described(site)
     assert (encoder.table.find(texts) >= 0).all()
     made = encoder.project(encoder.tower.encode(texts))
@@ -144,11 +144,11 @@ def test_online_scores_equal_the_evaluations_and_a_mark_of_direction_changes_non
     moment, user = int(requests.time[last]), log.users[requests.user[last]]
     candidates = expected.loc[lists.ids[last]]
     past = tables_until(site.data, tmp_path / "past", moment - 1)
-    with open_state(str(tmp_path / "store"), loaded.unit.settings, create=True) as state:
-        load_items_into(state, loaded.unit, site.data / "items.parquet")
+    with open_state(str(tmp_path / "store"), loaded.ranking_model.settings, create=True) as state:
+        load_items_into(state, loaded.ranking_model, site.data / "items.parquet")
         events_into(state, past / "impressions.parquet")
         events_into(state, past / "events.parquet")
-        service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
         service.online.refresh(moment)
         client = TestClient(create_app(service))
         request = {"user_id": user, "candidates": candidates.index.tolist(), "timestamp": moment}

@@ -176,8 +176,8 @@ def site() -> SmallSite:
 
 @pytest.fixture
 def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
-    with open_state(new_place(), site.unit.settings, create=True) as opened:
-        load_items_into(opened, site.unit, site.data / "items.parquet")
+    with open_state(new_place(), site.ranking_model.settings, create=True) as opened:
+        load_items_into(opened, site.ranking_model, site.data / "items.parquet")
         yield opened
 
 
@@ -210,12 +210,12 @@ def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: On
 def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_last_bit(
     site: SmallSite, state: OnlineState
 ) -> None:
-    unit, log = site.unit, site.log
-    online = OnlineModel.of_unit(unit, state, cached_texts=1000)
+    ranking_model, log = site.ranking_model, site.log
+    online = OnlineModel.of(ranking_model, state, cached_texts=1000)
     impressions = log.impressions.take(site.chain.sliced.test[::9])
-    requests, index, texts = impressions.requests, LogIndex(log), unit.texts(log.catalog)
-    expected = OfflineScorer(unit, index, texts, threads=2).matrix(requests)
-    chosen = [unit.settings.columns.index(name) for name in COLLABORATIVE_COLUMNS]
+    requests, index, texts = impressions.requests, LogIndex(log), ranking_model.texts(log.catalog)
+    expected = OfflineScorer(ranking_model, index, texts, threads=2).matrix(requests)
+    chosen = [ranking_model.settings.columns.index(name) for name in COLLABORATIVE_COLUMNS]
     applied, made = 0, 0
     for i in range(len(requests)):
         due = int(np.searchsorted(log.events.time, requests.time[i]))
@@ -242,7 +242,7 @@ def build_times(online: OnlineModel, state: OnlineState) -> tuple[int, ...]:
 
 
 def test_a_store_without_tables_answers_and_counts_it(site: SmallSite, state: OnlineState) -> None:
-    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    service = RankService(site.ranking_model, state, ranker="r/1", encoder="e/1")
     service.rank(RankRequest.model_validate({"user_id": "u", "candidates": ["a", "b"], "history": ["a"]}))
     assert b"recsys_without_tables_total 1.0" in service.telemetry.exposition()
     stored = service.online.snapshots
@@ -252,7 +252,7 @@ def test_a_store_without_tables_answers_and_counts_it(site: SmallSite, state: On
 
 
 def test_tables_are_made_again_where_older_clicks_have_come(site: SmallSite, state: OnlineState) -> None:
-    online, log = OnlineModel.of_unit(site.unit, state, cached_texts=1000), site.log
+    online, log = OnlineModel.of(site.ranking_model, state, cached_texts=1000), site.log
     half = len(log.events) // 2
     moment = int(log.events.time[-1]) + 1
     state.add_events(events_of(log, half, len(log.events)))
@@ -267,13 +267,13 @@ def test_tables_are_made_again_where_older_clicks_have_come(site: SmallSite, sta
 
 
 def test_tables_of_another_encoder_are_not_read(site: SmallSite, state: OnlineState) -> None:
-    online, log = OnlineModel.of_unit(site.unit, state, cached_texts=1000), site.log
+    online, log = OnlineModel.of(site.ranking_model, state, cached_texts=1000), site.log
     state.add_events(events_of(log, 0, len(log.events)))
-    built, settings = online.refresh(), site.unit.settings.collaborative
+    built, settings = online.refresh(), site.ranking_model.settings.collaborative
     assert built is not None
     assert settings is not None
     assert build_times(online, state) == (built.as_of,)
-    other = OnlineSnapshots(state.store, settings, encoder="0" * 32, dim=site.unit.encoder.dim)
+    other = OnlineSnapshots(state.store, settings, encoder="0" * 32, dim=site.ranking_model.encoder.dim)
     with state.snapshot() as view:
         assert other.build_times(view.values) == ()
 

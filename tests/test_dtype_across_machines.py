@@ -20,7 +20,7 @@ from recsys.encoder.dtype import Dtype
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import Template, item_texts, text_hash
 from recsys.online.open_state import open_state
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.registry import tracking, versions
 from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.serving.app import create_app
@@ -50,18 +50,18 @@ def site(trained: TrainedSite, machine: Machine) -> SmallSite:
     """A version registered in bfloat16; its encoder's table holds half of the texts."""
     machine.has_bfloat16(there=True)
     site = small_site()
-    plain = site.unit.encoder
+    plain = site.ranking_model.encoder
     texts = sorted({text for text in item_texts(site.log.catalog, plain.settings.template) if text})
     settings = replace(plain.settings, dtype="bfloat16")
     encoder = Encoder(settings, plain.tower.with_dtype("bfloat16"), plain.head).with_table(texts[::2])
     with tracking.run(tracking.connect(), NAME, parent=True):
         version = versions.log_encoder(encoder, NAME, golden_texts(encoder, [([texts[0]], "a new text")]))
-        unit_settings = site.unit.settings.model_copy(
+        unit_settings = site.ranking_model.settings.model_copy(
             update={"encoder": version.uri, "encoder_fingerprint": encoder.fingerprint}
         )
-        unit = Unit(unit_settings, site.unit.ranker, encoder, site.unit.lexical)
+        ranking_model = RankingModel(unit_settings, site.ranking_model.ranker, encoder, site.ranking_model.lexical)
         rows = site.ranked.matrix_for("ranker")[:5]
-        versions.log_ranker(unit, NAME, golden_rows(unit.ranker, rows), rows)
+        versions.log_ranker(ranking_model, NAME, golden_rows(ranking_model.ranker, rows), rows)
     return site
 
 
@@ -69,7 +69,7 @@ def site(trained: TrainedSite, machine: Machine) -> SmallSite:
 class Served:
     """The champion, loaded anew and served on a store."""
 
-    unit: Unit
+    ranking_model: RankingModel
     state: OnlineState
     client: TestClient
 
@@ -85,32 +85,32 @@ class Served:
     def stored(self, dtype: Dtype, text: str) -> bool:
         """Whether the store has a vector of the text that was made in a dtype."""
         with self.state.snapshot() as view:
-            vectors = read_vectors(view.values, self.unit.encoder.fingerprint, dtype, [text_hash(text)])
+            vectors = read_vectors(view.values, self.ranking_model.encoder.fingerprint, dtype, [text_hash(text)])
         return vectors[0] is not None
 
 
 @contextmanager
 def served(store: Path) -> Iterator[Served]:
     loaded = versions.load(f"models:/{NAME}-ranker@champion")
-    with open_state(str(store), loaded.unit.settings, create=True) as state:
-        service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
-        yield Served(loaded.unit, state, TestClient(create_app(service)))
+    with open_state(str(store), loaded.ranking_model.settings, create=True) as state:
+        service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        yield Served(loaded.ranking_model, state, TestClient(create_app(service)))
 
 
 def test_the_same_stored_vectors_give_the_same_scores_without_bfloat16(
     site: SmallSite, machine: Machine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served(tmp_path / "store") as there:
-        assert load_items_into(there.state, there.unit, site.data / "items.parquet").encoded > 0
+        assert load_items_into(there.state, there.ranking_model, site.data / "items.parquet").encoded > 0
         events_into(there.state, site.data / "events.parquet")
         expected = there.answers(site)
     assert "does not compute" not in caplog.text
     machine.has_bfloat16(there=False)
     with served(tmp_path / "store") as here:
-        encoder = here.unit.encoder
+        encoder = here.ranking_model.encoder
         assert (encoder.settings.dtype, encoder.tower.computes_in) == ("bfloat16", "float32")
         assert here.answers(site) == expected
-        assert load_items_into(here.state, here.unit, site.data / "items.parquet").encoded == 0
+        assert load_items_into(here.state, here.ranking_model, site.data / "items.parquet").encoded == 0
     assert "trained in bfloat16, which this machine does not compute" in caplog.text
 
 

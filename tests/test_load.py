@@ -39,7 +39,7 @@ def site() -> SmallSite:
 
 @pytest.fixture
 def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
-    with open_state(new_place(), site.unit.settings, create=True) as opened:
+    with open_state(new_place(), site.ranking_model.settings, create=True) as opened:
         yield opened
 
 
@@ -53,10 +53,10 @@ def item(item_id: str, title: str, **further: object) -> dict[str, object]:
 
 
 def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: OnlineState) -> None:
-    load_items_into(state, site.unit, site.data / "items.parquet")
+    load_items_into(state, site.ranking_model, site.data / "items.parquet")
     events_into(state, site.data / "impressions.parquet")
     events_into(state, site.data / "events.parquet")
-    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    service = RankService(site.ranking_model, state, ranker="r/1", encoder="e/1")
     log, users = site.log, np.arange(-1, 20, dtype=np.int32)
     with state.snapshot() as view:
         moment = view.meta.latest_event_time + HOUR
@@ -64,8 +64,10 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
     requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))
-    texts = site.unit.texts(log.catalog)
-    expected = OfflineScorer(site.unit, LogIndex(log), texts, threads=1).scores(requests).reshape(len(users), -1)
+    texts = site.ranking_model.texts(log.catalog)
+    expected = (
+        OfflineScorer(site.ranking_model, LogIndex(log), texts, threads=1).scores(requests).reshape(len(users), -1)
+    )
     ids = log.catalog.ids[candidates].tolist()
     for user, row in zip(users, expected, strict=True):
         user_id = None if user < 0 else log.users[user]
@@ -77,12 +79,12 @@ def test_texts_that_are_known_are_not_encoded_again(site: SmallSite, state: Onli
     known = pd.read_parquet(site.data / "items.parquet").iloc[0].to_dict() | {"item_id": "a"}
     table = tmp_path / "items.csv"
     rows = [known, item("b", "Entirely new words"), item("c", "", category="")]
-    first = load_items_into(state, site.unit, write(table, rows))
+    first = load_items_into(state, site.ranking_model, write(table, rows))
     assert (first.rows, first.accepted, first.changed, first.encoded) == (3, 3, 3, 1)
-    again = load_items_into(state, site.unit, table)
+    again = load_items_into(state, site.ranking_model, table)
     assert (again.accepted, again.changed, again.encoded) == (3, 0, 0)
     rows[1]["title"] = "Other words"
-    changed = load_items_into(state, site.unit, write(table, rows))
+    changed = load_items_into(state, site.ranking_model, write(table, rows))
     assert (changed.changed, changed.encoded) == (1, 1)
 
 
@@ -90,7 +92,7 @@ def test_events_count_once_however_often_they_are_loaded(site: SmallSite, state:
     rows = [{"user_id": "u1", "item_id": "a", "timestamp": 1_700_000_000 + i} for i in range(3)]
     table = write(tmp_path / "events.csv", rows)
     assert events_into(state, table).accepted == 3
-    service = RankService(site.unit, state, ranker="r/1", encoder="e/1")
+    service = RankService(site.ranking_model, state, ranker="r/1", encoder="e/1")
     request = RankRequest.model_validate({"user_id": "u1", "candidates": ["a", "b"], "timestamp": 1_700_000_100})
     once = service.rank(request)["items"]
     assert events_into(state, table).as_dict() | {"seconds": 0} == {
@@ -172,8 +174,8 @@ def test_folders_and_encodings_are_read_as_in_training(site: SmallSite, state: O
     frame = pd.DataFrame([item("x", "科技新闻")])
     frame.to_csv(table, index=False, encoding="gb18030")
     with pytest.raises(InputError, match=r"1 rows can be used.*--encoding gb18030"):
-        load_items_into(state, site.unit, table)
-    load_items_into(state, site.unit, table, files=FileOptions("gbk"))
+        load_items_into(state, site.ranking_model, table)
+    load_items_into(state, site.ranking_model, table, files=FileOptions("gbk"))
     with state.snapshot() as view:
         assert view.items(["x"])["x"].title == "科技新闻"
 
@@ -209,7 +211,7 @@ def test_the_last_row_of_an_item_counts(
 ) -> None:
     monkeypatch.setattr("pipelines.loading.AT_ONCE", at_once)
     table = write(tmp_path / "items.csv", [item("a", "One"), item("a", "Two"), item("i" * 300, "Three")])
-    report = load_items_into(state, site.unit, table)
+    report = load_items_into(state, site.ranking_model, table)
     assert (report.accepted, report.changed, report.repeats, report.rejected) == (2, 1, 1, {"bad_item_id": 1})
     assert "1 rows repeat an id; the last row of each counts" in report.lines()
     with state.snapshot() as view:
@@ -220,7 +222,7 @@ def test_a_date_that_is_none_never_costs_its_item_and_is_said(
     site: SmallSite, state: OnlineState, tmp_path: Path
 ) -> None:
     rows = [item("a", "One", published_at="0000-00-00"), item("b", "Two", published_at=20200101)]
-    report = load_items_into(state, site.unit, write(tmp_path / "items.csv", rows))
+    report = load_items_into(state, site.ranking_model, write(tmp_path / "items.csv", rows))
     assert (report.accepted, report.rejected) == (2, {})
     assert report.warnings == (
         "items.published_at: 1 cells are no date and count as missing, the first in row 1 of items.csv: '0000-00-00'",
@@ -249,7 +251,7 @@ def test_a_load_says_which_types_seem_no_clicks_and_which_ids_are_words_for_noth
 def test_items_without_a_column_of_the_model_are_an_error(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
     table = write(tmp_path / "items.csv", [{"item_id": "a", "title": "One"}])
     with pytest.raises(InputError, match="'category'"):
-        load_items_into(state, site.unit, table)
+        load_items_into(state, site.ranking_model, table)
 
 
 def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable[[], str], tmp_path: Path) -> None:
@@ -266,11 +268,13 @@ def test_users_are_kept_and_need_a_store(state: OnlineState, new_place: Callable
 def test_a_store_of_another_model_is_refused(site: SmallSite, new_place: Callable[[], str]) -> None:
     place = new_place()
     store = open_store(place, create=True)
-    OnlineState.open(store, required_store_settings(site.unit.settings.model_copy(update={"history_length": 7}), {}))
+    OnlineState.open(
+        store, required_store_settings(site.ranking_model.settings.model_copy(update={"history_length": 7}), {})
+    )
     store.close()
     with (
         pytest.raises(StoreError, match=r"history_length 7.*50"),
-        open_state(place, site.unit.settings, create=True),
+        open_state(place, site.ranking_model.settings, create=True),
     ):
         pass
 

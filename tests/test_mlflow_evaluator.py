@@ -167,14 +167,14 @@ def test_a_registered_ranker_gets_the_figures_that_its_training_reported(
 
 def ranker_rows(trained: TrainedSite) -> pd.DataFrame:
     """The test lists with the registered ranker's columns."""
-    unit = versions.load(MODEL).unit
+    ranking_model = versions.load(MODEL).ranking_model
     log, _ = load_log(trained.data, read_options(trained.config))
-    index, texts = LogIndex(log), unit.texts(log.catalog)
+    index, texts = LogIndex(log), ranking_model.texts(log.catalog)
     test = log.impressions.take(slice_impressions(log.impressions, trained.config.slices).test)
-    matrix = OfflineScorer(unit, index, texts, threads=2).matrix(test.requests)
+    matrix = OfflineScorer(ranking_model, index, texts, threads=2).matrix(test.requests)
     owner = test.requests.request_of_row()
     user = np.append(log.users, None)[test.requests.row_user()]  # the code of an unknown user is -1
-    return pd.DataFrame(matrix.astype("float64"), columns=list(unit.settings.columns)).assign(
+    return pd.DataFrame(matrix.astype("float64"), columns=list(ranking_model.settings.columns)).assign(
         impression_id=test.ids[owner], user_id=user, clicked=test.label
     )
 

@@ -24,7 +24,7 @@ from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from recsys.config import load_config
 from recsys.errors import ModelError
-from recsys.ranker.model import Unit, load_unit, read_settings
+from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
@@ -172,13 +172,15 @@ def test_a_feature_that_does_not_fit_the_data_is_an_error_before_training(
 ) -> None:
     site = small_site()
     with pytest.raises(InputError, match=message):
-        ranker_stage(chain_of(tmp_path, body), always(site.unit.encoder), site.unit.lexical)
+        ranker_stage(chain_of(tmp_path, body), always(site.ranking_model.encoder), site.ranking_model.lexical)
 
 
 def test_the_catalogue_has_no_features_of_a_category_that_only_the_file_names(tmp_path: Path) -> None:
     site = small_site()
     ranked = ranker_stage(
-        chain_of(tmp_path, MAKER, "features.categories=[category]"), always(site.unit.encoder), site.unit.lexical
+        chain_of(tmp_path, MAKER, "features.categories=[category]"),
+        always(site.ranking_model.encoder),
+        site.ranking_model.lexical,
     )
     assert set(ranked.vocabularies) == {"category"}
     assert "maker_clicks_7d_zscore" in ranked.columns
@@ -190,7 +192,7 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
     price = "FEATURES = (*FEATURES, Feature('item_price', 'Its price.', ItemNumber('price')))\n"
     chain = chain_of(tmp_path, MAKER + price)
     own = read_custom_features(tmp_path / "mine.py")
-    ranked = ranker_stage(chain, always(site.unit.encoder), site.unit.lexical)
+    ranked = ranker_stage(chain, always(site.ranking_model.encoder), site.ranking_model.lexical)
     ranker = ranked.rankers["ranker"]
     changes = {
         "columns": ranker.columns,
@@ -198,11 +200,16 @@ def test_a_version_computes_the_features_of_the_file_it_was_trained_with(tmp_pat
         "custom_features": own.fingerprint,
         "custom_source": own.source,
     }
-    unit = Unit(site.unit.settings.model_copy(update=changes), ranker, always(site.unit.encoder), site.unit.lexical)
-    unit.save(tmp_path / "unit")
+    ranking_model = RankingModel(
+        site.ranking_model.settings.model_copy(update=changes),
+        ranker,
+        always(site.ranking_model.encoder),
+        site.ranking_model.lexical,
+    )
+    ranking_model.save(tmp_path / "unit")
     (tmp_path / "mine.py").write_text("nothing of the kind")
-    loaded = load_unit(tmp_path / "unit", site.unit.encoder)
-    assert loaded.features == unit.features
+    loaded = load_ranking_model(tmp_path / "unit", site.ranking_model.encoder)
+    assert loaded.features == ranking_model.features
     assert set(loaded.settings.item_columns.named_categories) >= {"maker", "category"}
     log, _ = load_log(tmp_path, read_options_of_model(loaded.settings))
     scores = OfflineScorer(loaded, LogIndex(log), ranked.texts.latest, threads=1).scores(ranked.test.requests)

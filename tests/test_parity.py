@@ -74,11 +74,11 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
         report = train(data, config, name="office")
         own.unlink()
         loaded = versions.load(report.versions["ranker"].uri)
-    assert {"brand_clicks_1d", "item_worth"} <= set(loaded.unit.settings.columns)
-    log, _ = load_log(data, read_options_of_model(loaded.unit.settings))
+    assert {"brand_clicks_1d", "item_worth"} <= set(loaded.ranking_model.settings.columns)
+    log, _ = load_log(data, read_options_of_model(loaded.ranking_model.settings))
     test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])
-    texts = loaded.unit.texts(log.catalog)
-    scores = OfflineScorer(loaded.unit, LogIndex(log), texts, threads=1).scores(test.requests)
+    texts = loaded.ranking_model.texts(log.catalog)
+    scores = OfflineScorer(loaded.ranking_model, LogIndex(log), texts, threads=1).scores(test.requests)
     ids = np.repeat(test.ids, test.requests.lengths())
     index = pd.MultiIndex.from_arrays([ids, log.catalog.ids[test.requests.item]])
     found = report.evaluation
@@ -111,9 +111,9 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
     office: Office, new_place: Callable[[], str]
 ) -> None:
     loaded, log, requests = office.loaded, office.log, office.requests
-    with open_state(new_place(), loaded.unit.settings, create=True) as state:
-        load_items_into(state, loaded.unit, office.data / "items.parquet")
-        service = RankService(loaded.unit, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+    with open_state(new_place(), loaded.ranking_model.settings, create=True) as state:
+        load_items_into(state, loaded.ranking_model, office.data / "items.parquet")
+        service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
         client = TestClient(create_app(service))
         applied, worst = 0, 0.0
         for i in range(len(requests)):

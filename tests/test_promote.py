@@ -79,11 +79,11 @@ def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) ->
 
 def register_again(uri: str, data: Path) -> None:
     """The same unit as a further version."""
-    unit = versions.load(uri).unit
-    rows = np.zeros((2, len(unit.settings.columns)), np.float32)
+    ranking_model = versions.load(uri).ranking_model
+    rows = np.zeros((2, len(ranking_model.settings.columns)), np.float32)
     with tracking.run(tracking.connect(), "again", parent=True):
-        run_logging.log_dataset(data, unit.settings.data_fingerprint, "training")
-        versions.log_ranker(unit, NAME, golden_rows(unit.ranker, rows), rows)
+        run_logging.log_dataset(data, ranking_model.settings.data_fingerprint, "training")
+        versions.log_ranker(ranking_model, NAME, golden_rows(ranking_model.ranker, rows), rows)
 
 
 @pytest.fixture
@@ -130,14 +130,16 @@ def test_a_truly_better_challenger_is_promoted_with_its_figures(data: Path) -> N
     assert float(written["promotion.milliseconds"]) > 0
     artifact = mlflow.artifacts.load_dict(f"runs:/{written['promotion.run_id']}/decision.json")
     assert artifact == json.loads(json.dumps(decision.as_dict(), allow_nan=False))
-    assert artifact["data"]["fingerprint"] == versions.load(f"models:/{MODEL}/1").unit.settings.data_fingerprint
+    assert (
+        artifact["data"]["fingerprint"] == versions.load(f"models:/{MODEL}/1").ranking_model.settings.data_fingerprint
+    )
 
 
 def test_only_lists_after_what_either_version_learnt_from_decide(data: Path) -> None:
     decision = decided(STRONG)
     comparison = decision.evidence.comparison
     assert comparison is not None
-    until = max(versions.load(f"models:/{MODEL}/{one}").unit.settings.trained_until for one in (WEAK, STRONG))
+    until = max(versions.load(f"models:/{MODEL}/{one}").ranking_model.settings.trained_until for one in (WEAK, STRONG))
     times = comparison.a.tables[0]["time"]
     assert times.min() > pd.Timestamp(until, unit="us", tz="UTC")
     assert len(times) == decision.evidence.n_lists
@@ -183,7 +185,7 @@ def test_without_an_audit_nothing_is_promoted(data: Path) -> None:
 
 
 def test_data_that_overlaps_with_what_was_learnt_from_is_refused_with_the_reason(data: Path, tmp_path: Path) -> None:
-    until = versions.load(f"models:/{MODEL}/{STRONG}").unit.settings.trained_until
+    until = versions.load(f"models:/{MODEL}/{STRONG}").ranking_model.settings.trained_until
     decision = decided(STRONG, folder=tables_until(data, tmp_path / "older", until))
     assert decision.evidence.n_lists == 0
     assert len(decision.reasons) == 1

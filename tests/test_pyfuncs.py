@@ -52,7 +52,7 @@ def text_rows() -> pd.DataFrame:
 
 def text_scores() -> list[float]:
     """What the encoder gives in Python."""
-    encoder = versions.load(MODEL).unit.encoder
+    encoder = versions.load(MODEL).ranking_model.encoder
     template = Template.parse(encoder.settings.template)
     scores = []
     for row in text_rows().to_dict("records"):
@@ -87,19 +87,19 @@ def test_the_encoder_scores_texts_as_in_python(trained: TrainedSite) -> None:
 
 
 def test_the_encoder_gives_the_text_score_that_the_ranker_reads(trained: TrainedSite) -> None:
-    unit = versions.load(MODEL).unit
-    log, _ = load_log(trained.data, read_options_of_model(unit.settings))
-    index, texts = LogIndex(log), unit.texts(log.catalog)
+    ranking_model = versions.load(MODEL).ranking_model
+    log, _ = load_log(trained.data, read_options_of_model(ranking_model.settings))
+    index, texts = LogIndex(log), ranking_model.texts(log.catalog)
     requests = log.impressions.take(np.arange(len(log.impressions) - 20, len(log.impressions))).requests
-    scorer = OfflineScorer(unit, index, texts, threads=1)
+    scorer = OfflineScorer(ranking_model, index, texts, threads=1)
     read, histories = scorer.matrix(requests), scorer.reader(requests).histories
-    written = item_texts(log.catalog, unit.settings.template)
+    written = item_texts(log.catalog, ranking_model.settings.template)
     assert max(len(histories.items.row(i)) for i in range(len(requests))) > 0
     items = pd.read_parquet(trained.data / "items.parquet").set_index("item_id")
     rows = items.loc[log.catalog.ids[requests.item], ["title", "category", "description"]].reset_index(drop=True)
     rows["history"] = [[written[code] for code in histories.items.row(i)] for i in requests.request_of_row()]
     answer = mlflow.pyfunc.load_model(ENCODER).predict(rows)
-    np.testing.assert_allclose(answer["score"], read[:, unit.settings.columns.index(TEXT_SCORE)], atol=1e-4)
+    np.testing.assert_allclose(answer["score"], read[:, ranking_model.settings.columns.index(TEXT_SCORE)], atol=1e-4)
     other = mlflow.pyfunc.load_model(ENCODER).predict(rows.assign(category=None))
     assert np.abs(other["score"] - answer["score"]).max() > 1e-3
 

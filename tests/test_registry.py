@@ -20,12 +20,12 @@ NAME = "quiet"
 def register() -> tuple[str, Version, Version]:
     """Id of a run and the versions that it registers."""
     site = small_site()
-    encoder, rows = site.unit.encoder, site.ranked.matrix_for("ranker")[:3]
+    encoder, rows = site.ranking_model.encoder, site.ranked.matrix_for("ranker")[:3]
     with tracking.run(tracking.connect(), NAME, parent=True) as run:
         return (
             run.info.run_id,
             versions.log_encoder(encoder, NAME, golden_texts(encoder, [([], "a text")])),
-            versions.log_ranker(site.unit, NAME, golden_rows(site.unit.ranker, rows), rows),
+            versions.log_ranker(site.ranking_model, NAME, golden_rows(site.ranking_model.ranker, rows), rows),
         )
 
 

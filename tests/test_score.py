@@ -41,10 +41,12 @@ def read(out: Path) -> pd.DataFrame:
 def test_batch_gives_the_scores_of_the_evaluation(trained: TrainedSite, candidates: Path, tmp_path: Path) -> None:
     score(trained.data, candidates, tmp_path / "out", model=MODEL)
     found = read(tmp_path / "out").set_index(["impression_id", "item_id"])["score"]
-    unit = versions.load(MODEL).unit
-    log, _ = load_log(trained.data, read_options_of_model(unit.settings))
+    ranking_model = versions.load(MODEL).ranking_model
+    log, _ = load_log(trained.data, read_options_of_model(ranking_model.settings))
     lists = log.impressions.take(np.flatnonzero(np.isin(log.impressions.ids, found.index.levels[0].to_numpy(object))))
-    expected = OfflineScorer(unit, LogIndex(log), unit.texts(log.catalog), threads=1).scores(lists.requests)
+    expected = OfflineScorer(ranking_model, LogIndex(log), ranking_model.texts(log.catalog), threads=1).scores(
+        lists.requests
+    )
     ids = np.repeat(lists.ids, lists.requests.lengths())
     pairs = pd.MultiIndex.from_arrays([ids, log.catalog.ids[lists.requests.item]])
     assert len(found) == len(expected)

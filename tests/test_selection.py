@@ -15,7 +15,7 @@ from features.offline.reader import LogIndex
 from recsys.config import RankerConfig as Settings
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.stages import ranker_stage
 
@@ -78,17 +78,21 @@ def test_a_version_computes_the_features_that_are_left() -> None:
     site = small_site()
     settings = site.config.ranker.model_copy(update={"select_features": True, "select_margin": 1.0})
     config = site.config.model_copy(update={"ranker": settings})
-    ranked = ranker_stage(replace(site.chain, config=config), always(site.unit.encoder), site.unit.lexical)
+    ranked = ranker_stage(
+        replace(site.chain, config=config), always(site.ranking_model.encoder), site.ranking_model.lexical
+    )
     ranker = ranked.rankers["ranker"]
     assert ranked.selection is not None
     assert ranked.selection.dropped
-    unit = Unit(
-        site.unit.settings.model_copy(update={"columns": ranker.columns}),
+    ranking_model = RankingModel(
+        site.ranking_model.settings.model_copy(update={"columns": ranker.columns}),
         ranker,
-        site.unit.encoder,
-        site.unit.lexical,
+        site.ranking_model.encoder,
+        site.ranking_model.lexical,
     )
-    left = {feature.name for feature in unit.features}
-    assert left == {feature.name for feature in site.unit.features} - set(ranked.selection.dropped)
-    scores = OfflineScorer(unit, LogIndex(site.log), ranked.texts.latest, threads=1).scores(ranked.test.requests)
+    left = {feature.name for feature in ranking_model.features}
+    assert left == {feature.name for feature in site.ranking_model.features} - set(ranked.selection.dropped)
+    scores = OfflineScorer(ranking_model, LogIndex(site.log), ranked.texts.latest, threads=1).scores(
+        ranked.test.requests
+    )
     np.testing.assert_array_equal(scores, ranked.scores("ranker", threads=1))

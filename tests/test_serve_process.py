@@ -35,9 +35,9 @@ CLI = ("-m", "pipelines.cli")
 @pytest.fixture(scope="module")
 def unit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unit")
-    unit = small_site().unit
-    unit.save(folder)
-    unit.encoder.save(folder / "encoder")
+    ranking_model = small_site().ranking_model
+    ranking_model.save(folder)
+    ranking_model.encoder.save(folder / "encoder")
     return folder
 
 
@@ -141,8 +141,8 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
     ids = [str(item_id) for item_id in small_site().log.catalog.ids[:20]]
     with redis_running(tmp_path) as redis, ExitStack() as servers:
         place = redis.place()
-        with open_state(place, small_site().unit.settings, create=True) as state:
-            load_items_into(state, small_site().unit, small_site().data / "items.parquet")
+        with open_state(place, small_site().ranking_model.settings, create=True) as state:
+            load_items_into(state, small_site().ranking_model, small_site().data / "items.parquet")
         (first_process, first), (_, second) = (servers.enter_context(server(unit_folder, place)) for _ in range(2))
         before = ranked(second, "u1", ids, LATER).json()["items"]
         for number in range(3):

@@ -46,15 +46,15 @@ def site() -> SmallSite:
 def state(site: SmallSite, tmp_path: Path) -> Iterator[OnlineState]:
     """A store with the items of the small site and no events."""
     store = LmdbStore(tmp_path / "store")
-    opened = OnlineState.open(store, required_store_settings(site.unit.settings, {}))
-    load_items_into(opened, site.unit, site.data / "items.parquet")
+    opened = OnlineState.open(store, required_store_settings(site.ranking_model.settings, {}))
+    load_items_into(opened, site.ranking_model, site.data / "items.parquet")
     yield opened
     store.close()
 
 
 @pytest.fixture
 def service(site: SmallSite, state: OnlineState) -> RankService:
-    return RankService(site.unit, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
+    return RankService(site.ranking_model, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_a_request_time_further_back_than_the_clock_skew_is_refused_in_iso_times
     site: SmallSite, state: OnlineState, ids: list[str]
 ) -> None:
     limits = LIMITS.model_copy(update={"clock_skew": 10.0})
-    service = RankService(site.unit, state, limits, ranker="small-ranker/1", encoder="small-encoder/1")
+    service = RankService(site.ranking_model, state, limits, ranker="small-ranker/1", encoder="small-encoder/1")
     client = TestClient(create_app(service))
     post(client, "/v1/events", {"events": [click("u1", ids[3], timestamp="2024-05-01T12:00:00Z")]})
     for stamp, status in (("2024-05-01T11:59:50Z", 200), ("2024-05-01T11:59:49Z", 422)):
@@ -423,7 +423,7 @@ def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids:
     answer = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True}))
     explained = answer["items"][0]["explanation"]
     assert 0 < len(explained) <= 8
-    assert {one["column"] for one in explained} <= set(service.unit.settings.columns)
+    assert {one["column"] for one in explained} <= set(service.ranking_model.settings.columns)
     sizes = [abs(one["contribution"]) for one in explained]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -561,7 +561,7 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
             return super().rank(request, request_id=request_id)
 
     narrow = ServingConfig(workers=1, queue=0)
-    with TestClient(create_app(Slow(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
+    with TestClient(create_app(Slow(site.ranking_model, state, narrow, ranker="r/1", encoder="e/1"))) as client:
         answers: list[int] = []
         first = Thread(target=lambda: answers.append(client.post("/v1/rank", json={"candidates": ids[:2]}).status_code))
         first.start()
@@ -576,7 +576,7 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
 
 def test_the_place_of_a_finished_request_is_free_again(site: SmallSite, state: OnlineState, ids: list[str]) -> None:
     narrow = ServingConfig(workers=1, queue=0)
-    with TestClient(create_app(RankService(site.unit, state, narrow, ranker="r/1", encoder="e/1"))) as client:
+    with TestClient(create_app(RankService(site.ranking_model, state, narrow, ranker="r/1", encoder="e/1"))) as client:
         status = [
             client.post("/v1/rank", json={"candidates": candidates}).status_code for candidates in (ids[:2], [1.5]) * 2
         ]
@@ -605,7 +605,7 @@ def test_a_failure_of_ours_tells_no_secrets(site: SmallSite, state: OnlineState)
         def examples(self) -> dict[str, Any]:
             raise ZeroDivisionError("secret")
 
-    client = TestClient(create_app(Broken(site.unit, state, ranker="r/1", encoder="e/1")))
+    client = TestClient(create_app(Broken(site.ranking_model, state, ranker="r/1", encoder="e/1")))
     answer = client.get("/v1/examples")
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
     assert "secret" not in answer.text

@@ -99,8 +99,8 @@ def test_parts_after_the_reported_ones_change_the_live_encoder_alone(trained: tu
 def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     site = small_site()
     index, texts = LogIndex(site.log), item_texts(site.log.catalog, site.config.encoder.template)
-    terms = site.unit.lexical.transform(texts)
-    first = site.unit.encoder
+    terms = site.ranking_model.lexical.transform(texts)
+    first = site.ranking_model.encoder
     table = first.table
     turned = type(table)(table.keys, np.ascontiguousarray(table.vectors[:, ::-1] * np.float32(-1) ** np.arange(32)))
     second = EncoderSnapshot(
@@ -108,23 +108,23 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     )
     lists = site.log.impressions.take(site.chain.sliced.test).requests
     middle = int(lists.time[len(lists) // 2])
-    collaborative = site.unit.settings.collaborative
+    collaborative = site.ranking_model.settings.collaborative
     over_time = RepresentationSchedule(
         (ScheduledEncoder(BEGINNING, None, first), ScheduledEncoder(middle, None, second)), texts, terms, collaborative
     )
-    names = [column.name for column in ranker_columns(site.unit.features, collaborative=True)]
-    found = build_matrix_by_encoder(site.unit.features, over_time, index, lists)
+    names = [column.name for column in ranker_columns(site.ranking_model.features, collaborative=True)]
+    found = build_matrix_by_encoder(site.ranking_model.features, over_time, index, lists)
     later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
     for model, rows in ((first, ~later), (second, later)):
         alone = RepresentationSchedule((ScheduledEncoder(BEGINNING, None, model),), texts, terms, collaborative)
-        expected = build_matrix(site.unit.features, model, index, lists, alone.of(0), alone.tables(0, index))
+        expected = build_matrix(site.ranking_model.features, model, index, lists, alone.of(0), alone.tables(0, index))
         assert np.array_equal(found[rows], expected[rows], equal_nan=True)
         parallel, tables = index.with_settings(OfflineSettings(threads=3)), alone.tables(0, index)
-        chunked = build_matrix(site.unit.features, model, parallel, lists, alone.of(0), tables, chunk_rows=7)
+        chunked = build_matrix(site.ranking_model.features, model, parallel, lists, alone.of(0), tables, chunk_rows=7)
         assert chunked.tobytes() == expected.tobytes()
     changed = [name for i, name in enumerate(names) if not np.array_equal(found[later, i], expected[later, i], True)]
     assert changed == []
-    other = build_matrix(site.unit.features, first, index, lists, over_time.of(0), over_time.tables(0, index))
+    other = build_matrix(site.ranking_model.features, first, index, lists, over_time.of(0), over_time.tables(0, index))
     differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}
     assert differing <= set(ENCODER_COLUMNS)
     assert {"text_score", "text_similarity_best", "audience_similarity"} <= differing

@@ -13,14 +13,14 @@ from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import moment_text
 from features.tables.load import load_log
-from pipelines.audit import unit_context
+from pipelines.audit import model_context
 from pipelines.data_options import read_options
 from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
-from recsys.ranker.model import load_unit
+from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
 from recsys.training.context import make_context
@@ -46,7 +46,7 @@ def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None
 
 
 def test_the_ranker_reads_every_text_column_and_never_the_position(trained: TrainedSite) -> None:
-    columns = versions.load(MODEL).unit.settings.columns
+    columns = versions.load(MODEL).ranking_model.settings.columns
     assert set(LEXICAL_COLUMNS) | set(ENCODER_COLUMNS) <= set(columns)
     assert not any("position" in column for column in columns)
 
@@ -89,23 +89,23 @@ def test_no_version_holds_a_pickle(trained: TrainedSite) -> None:
 def test_the_ranker_loads_the_encoder_that_it_was_trained_with(trained: TrainedSite) -> None:
     loaded = versions.load("models:/tiny-ranker/1")
     assert loaded.encoder == versions.Version("tiny-encoder", "1")
-    assert loaded.unit.encoder.fingerprint == loaded.unit.settings.encoder_fingerprint
+    assert loaded.ranking_model.encoder.fingerprint == loaded.ranking_model.settings.encoder_fingerprint
 
 
 def test_another_encoder_is_refused_by_name(trained: TrainedSite) -> None:
     loaded = versions.load("models:/tiny-ranker/1")
     folder = versions._artifact(loaded.ranker, "unit")
-    other = replace(loaded.unit).encoder
+    other = replace(loaded.ranking_model).encoder
     other.__dict__["fingerprint"] = "0" * 32
     with pytest.raises(EncoderMismatch, match=r"trained on scores of encoder models:/tiny-encoder/1.*'0000"):
-        load_unit(folder, other)
+        load_ranking_model(folder, other)
 
 
 def test_a_ranker_that_scores_otherwise_than_in_training_is_refused(trained: TrainedSite, tmp_path: object) -> None:
     loaded = versions.load("models:/tiny-ranker/1")
     folder = versions._artifact(loaded.ranker, "unit")
-    fewer = loaded.unit.ranker.booster.model_to_string(num_iteration=1)
-    altered = replace(loaded.unit.ranker, booster=type(loaded.unit.ranker.booster)(model_str=fewer))
+    fewer = loaded.ranking_model.ranker.booster.model_to_string(num_iteration=1)
+    altered = replace(loaded.ranking_model.ranker, booster=type(loaded.ranking_model.ranker.booster)(model_str=fewer))
     with pytest.raises(ModelError, match="golden requests"):
         check_ranker(altered, folder)
 
@@ -151,7 +151,7 @@ def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earli
 def test_test_labels_change_no_model(trained: TrainedSite) -> None:
     log, _ = load_log(trained.data, read_options(trained.config))
     sliced = slice_impressions(log.impressions, trained.config.slices)
-    encoder, lexical = versions.load(MODEL).unit.encoder, versions.load(MODEL).unit.lexical
+    encoder, lexical = versions.load(MODEL).ranking_model.encoder, versions.load(MODEL).ranking_model.lexical
     label = log.impressions.label.copy()
     rows = log.impressions.requests.rows_of(sliced.test)
     label[rows] = np.roll(label[rows], 1)
@@ -166,7 +166,7 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
     config = trained.config.model_copy(update={"final_training": True})
     report = train(trained.data, config, name="final")
     assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
-    plain, final = versions.load(MODEL).unit, versions.load("models:/final-ranker@champion").unit
+    plain, final = versions.load(MODEL).ranking_model, versions.load("models:/final-ranker@champion").ranking_model
     times = load_log(trained.data, read_options(config))[0].impressions.requests.time
     assert final.encoder.fingerprint != plain.encoder.fingerprint
     assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
@@ -179,15 +179,17 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
-    unit = versions.load(MODEL).unit
-    learnt = unit.settings.encoder_trained_until
+    ranking_model = versions.load(MODEL).ranking_model
+    learnt = ranking_model.settings.encoder_trained_until
     assert learnt is not None
-    chain = unit_context(trained.data, unit, trained.config).training
+    chain = model_context(trained.data, ranking_model, trained.config).training
     times = chain.log.impressions.requests.time
     assert times[chain.sliced.encoder[-1]] == learnt < times[chain.sliced.ranker[0]]
     sizes = [len(part) for part in (chain.sliced.ranker, chain.sliced.valid, chain.sliced.test)]
     assert sum(sizes) == (times > learnt).sum()
     assert sizes[0] > sizes[2] > sizes[1]
-    everything = replace(unit, settings=unit.settings.model_copy(update={"encoder_trained_until": int(times.max())}))
+    everything = replace(
+        ranking_model, settings=ranking_model.settings.model_copy(update={"encoder_trained_until": int(times.max())})
+    )
     with pytest.raises(InputError, match=r"learnt labels up to .*, so only later lists can be audited"):
-        unit_context(trained.data, everything, trained.config)
+        model_context(trained.data, everything, trained.config)

@@ -22,8 +22,8 @@ from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
 from recsys.metrics.list_facts import list_facts
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
-from recsys.ranker.matrix import ItemTexts
-from recsys.ranker.model import Unit
+from recsys.ranker.matrix import ItemRepresentations
+from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
 
 COLUMN_METHODS = {"tfidf": LEXICAL_COLUMN, "text": TEXT_SCORE, "item_knn": CO_CLICK_COLUMNS[0]}
@@ -76,23 +76,23 @@ def column_scores(matrix: Float32, columns: Sequence[str]) -> dict[str, Float32]
     return {method: matrix[:, columns.index(name)] for method, name in COLUMN_METHODS.items() if name in columns}
 
 
-def evaluate_unit(
-    unit: Unit,
+def evaluate_model(
+    ranking_model: RankingModel,
     index: LogIndex,
     impressions: Impressions,
-    texts: ItemTexts,
+    texts: ItemRepresentations,
     config: Config,
 ) -> Evaluation:
-    """Every method that a unit holds on `impressions`, which are in the codes of the index's log.
+    """Every method that a ranking model holds on `impressions`, which are in the codes of the index's log.
 
     texts: of the log's items. config: evaluation, seed and threads count. Raises ValueError without an impression.
     """
-    requests, options = impressions.requests, unit.settings
+    requests, options = impressions.requests, ranking_model.settings
     threads = config.threads or os.cpu_count() or 1
-    scorer = OfflineScorer(unit, index, texts, threads)
+    scorer = OfflineScorer(ranking_model, index, texts, threads)
     matrix = scorer.matrix(requests)
     return evaluate_methods(
-        {**column_scores(matrix, options.columns), "ranker": unit.ranker.scores(matrix, threads=threads)},
+        {**column_scores(matrix, options.columns), "ranker": ranking_model.ranker.scores(matrix, threads=threads)},
         scorer.reader(requests),
         impressions,
         config,

@@ -15,7 +15,7 @@ from features.stores.base import StoreSnapshot
 from recsys.encoder.text import Template, column_rows
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.lru import Lru
-from recsys.ranker.matrix import ItemTexts
+from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.tfidf import Lexical
 
 Row = tuple[Int32, Float64]
@@ -24,7 +24,7 @@ _PLAIN = ("title", "description")
 
 
 class ItemTextReader:
-    """Vectors and TF-IDF rows of items, the same numbers as `recsys.ranker.matrix.read_texts` gives for a catalog.
+    """Vectors and TF-IDF rows of items, the same numbers as `recsys.ranker.matrix.encode_items` gives for a catalog.
 
     capacity: texts that stay in memory.
     """
@@ -37,10 +37,10 @@ class ItemTextReader:
         self._template = Template.parse(encoder.settings.template)
         self._columns = tuple(dict.fromkeys(self._template.columns))
 
-    def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemTexts]:
+    def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemRepresentations]:
         """The text of every item of the catalog and the unknown one, "" for none, with its vector and TF-IDF row."""
         texts = self.texts(catalog)
-        return texts, ItemTexts(self._encoder.encode_from(snapshot, texts), self._terms(texts))
+        return texts, ItemRepresentations(self._encoder.encode_from(snapshot, texts), self._terms(texts))
 
     def vectors(self, catalog: Catalog) -> Float32:
         """The vectors of the items' texts, (n_items + 1, d), NaN rows for none. Missing ones are encoded a few at a

@@ -1,6 +1,6 @@
 """The part of a ranking model that reads an online state: cached encoder, item texts and collaborative snapshots.
 
-    model = OnlineModel.of_unit(unit, state, cached_texts=100_000)
+    model = OnlineModel.of(ranking_model, state, cached_texts=100_000)
     with state.snapshot() as view:
         matrix = model.matrix(view, OnlineReader(view, user_id, time, candidates, now=now))
 
@@ -28,7 +28,7 @@ from recsys.encoder.text import clean_text
 from recsys.online.cached_encoder import CachedEncoder
 from recsys.online.item_texts import ItemTextReader
 from recsys.ranker.matrix import candidate_matrix
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.ranker.tfidf import Lexical
 
 
@@ -79,16 +79,21 @@ class OnlineModel:
         self._texts = ItemTextReader(self.encoder, lexical, cached_texts)
 
     @classmethod
-    def of_unit(
-        cls, unit: Unit, state: OnlineState, *, cached_texts: int, on_encoded: Callable[[int], object] | None = None
+    def of(
+        cls,
+        ranking_model: RankingModel,
+        state: OnlineState,
+        *,
+        cached_texts: int,
+        on_encoded: Callable[[int], object] | None = None,
     ) -> OnlineModel:
         """The online part of a registered ranking model."""
-        collaborative = unit.settings.collaborative
+        collaborative = ranking_model.settings.collaborative
         return cls(
             state,
-            unit.features,
-            unit.encoder,
-            unit.lexical,
+            ranking_model.features,
+            ranking_model.encoder,
+            ranking_model.lexical,
             collaborative,
             cached_texts=cached_texts,
             on_encoded=on_encoded,

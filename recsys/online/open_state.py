@@ -1,4 +1,4 @@
-"""The online state that a unit needs, in the store that a person names."""
+"""The online state that a ranking model needs, in the store that a person names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def open_state(
     store: str, settings: Settings, *, create: bool, widths: Mapping[str, int] | None = None
 ) -> Iterator[OnlineState]:
-    """The state at `store`, a folder or a `redis://` URL, for a unit of these settings; closed at the end.
+    """The state at `store`, a folder or a `redis://` URL, for a ranking model of these settings; closed at the end.
 
     create: make the store where there is none, or an empty one. widths: of the vector columns, needed to make one that
     holds any. Raises StoreError where it cannot be opened or was made for something else.
@@ -46,7 +46,7 @@ def open_existing_state(store: str) -> Iterator[OnlineState]:
 
 
 def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> StoreSettings:
-    """What a store has to answer and hold for a unit. widths: of its vector columns."""
+    """What a store has to answer and hold for a ranking model. widths: of its vector columns."""
     columns = settings.item_columns
     return StoreSettings(
         reads=required_aggregates(settings.features()),

@@ -27,7 +27,7 @@ from recsys.ranker.tfidf import Lexical, lexical_column
 
 
 @dataclass(frozen=True)
-class ItemTexts:
+class ItemRepresentations:
     """What the text models read of a catalog's items, by item code; the last row is the unknown item.
 
     vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
@@ -38,17 +38,17 @@ class ItemTexts:
     terms: csr_matrix
 
 
-def read_texts(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemTexts:
+def encode_items(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemRepresentations:
     """Encode every item of a catalog, each distinct text once."""
     texts = item_texts(catalog, encoder.settings.template)
-    return ItemTexts(encoder.encode_texts(texts), lexical.transform(texts))
+    return ItemRepresentations(encoder.encode_texts(texts), lexical.transform(texts))
 
 
 def candidate_matrix(
     features: Sequence[Feature],
     head: HeadWeights,
     reader: FeatureReader,
-    texts: ItemTexts,
+    texts: ItemRepresentations,
     queries: Float32 | None,
     tables: TableSource | None,
     *,

@@ -27,7 +27,7 @@ from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import catalog_columns, feature_set
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
-from recsys.ranker.matrix import ItemTexts, read_texts
+from recsys.ranker.matrix import ItemRepresentations, encode_items
 from recsys.ranker.tfidf import Lexical, load_lexical
 
 SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
@@ -106,7 +106,7 @@ class _Format1(Format1):
 
 
 @dataclass(frozen=True)
-class Unit:
+class RankingModel:
     """A ranker with everything that its matrix is made of."""
 
     settings: Settings
@@ -119,9 +119,9 @@ class Unit:
         """The features that the matrix begins with."""
         return self.settings.features()
 
-    def texts(self, catalog: Catalog) -> ItemTexts:
+    def texts(self, catalog: Catalog) -> ItemRepresentations:
         """The representations of a catalog's items."""
-        return read_texts(self.encoder, self.lexical, catalog)
+        return encode_items(self.encoder, self.lexical, catalog)
 
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
@@ -155,7 +155,7 @@ def read_settings(folder: Path) -> Settings:
     return settings.model_copy(update={"custom_source": source.decode()})
 
 
-def load_unit(folder: Path, encoder: Encoder) -> Unit:
+def load_ranking_model(folder: Path, encoder: Encoder) -> RankingModel:
     """A model from its folder and its encoder. Raises EncoderMismatch where its settings name another encoder."""
     settings = read_settings(folder)
     if encoder.fingerprint != settings.encoder_fingerprint:
@@ -165,4 +165,4 @@ def load_unit(folder: Path, encoder: Encoder) -> Unit:
             "or train it again"
         )
     ranker = load_ranker(folder / RANKER_FILE, settings.columns)
-    return Unit(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE))
+    return RankingModel(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE))

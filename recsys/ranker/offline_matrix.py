@@ -17,8 +17,8 @@ from features.offline.reader import CHUNK_ROWS, LogIndex, OfflineReader, Offline
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.encoder.snapshots import TextModel, group_by_encoder
-from recsys.ranker.matrix import ItemTexts, candidate_matrix, encode_queries, ranker_columns
-from recsys.ranker.model import Unit
+from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, encode_queries, ranker_columns
+from recsys.ranker.model import RankingModel
 from recsys.ranker.text_snapshots import RepresentationSchedule
 
 
@@ -27,7 +27,7 @@ def build_matrix(
     model: TextModel,
     index: LogIndex,
     requests: Requests,
-    texts: ItemTexts,
+    texts: ItemRepresentations,
     tables: TableSource | None,
     *,
     chunk_rows: int = CHUNK_ROWS,
@@ -75,19 +75,21 @@ class OfflineScorer:
     `texts`. threads: of LightGBM, 0 is one a core; the columns are computed on as many, or on two.
     """
 
-    unit: Unit
+    ranking_model: RankingModel
     index: LogIndex
-    texts: ItemTexts
+    texts: ItemRepresentations
     threads: int = 0
 
     def scores(self, requests: Requests) -> Float64:
         """Scores of requests in the log's codes, (n_rows,), higher is better."""
-        return self.unit.ranker.scores(self.matrix(requests), threads=self.threads)
+        return self.ranking_model.ranker.scores(self.matrix(requests), threads=self.threads)
 
     def matrix(self, requests: Requests) -> Float32:
         """The columns that the model's settings name, (n_rows, n_columns). Raises ValueError without a request."""
-        unit = self.unit
-        return build_matrix(unit.features, unit.encoder, self._index, requests, self.texts, self._tables)
+        ranking_model = self.ranking_model
+        return build_matrix(
+            ranking_model.features, ranking_model.encoder, self._index, requests, self.texts, self._tables
+        )
 
     def reader(self, requests: Requests) -> OfflineReader:
         """The past of requests in the log's codes, read as the model reads it."""
@@ -95,11 +97,11 @@ class OfflineScorer:
 
     @cached_property
     def _index(self) -> LogIndex:
-        settings = self.unit.settings
+        settings = self.ranking_model.settings
         return self.index.with_settings(OfflineSettings(settings.data, settings.history_length, self.threads or 2))
 
     @cached_property
     def _tables(self) -> OfflineSnapshots | None:
         """The collaborative tables that the model reads, each built when first asked for."""
-        settings = self.unit.settings.collaborative
+        settings = self.ranking_model.settings.collaborative
         return None if settings is None else OfflineSnapshots(self.index, self.texts.vectors, settings)

@@ -13,7 +13,7 @@ from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.snapshots import ScheduledEncoder, TextModel
-from recsys.ranker.matrix import ItemTexts
+from recsys.ranker.matrix import ItemRepresentations
 
 _KEPT_BYTES = 512 * 2**20
 _KEPT_TABLES = 2
@@ -30,7 +30,7 @@ class RepresentationSchedule:
     item_text: Sequence[str]
     terms: csr_matrix
     collaborative: TableSettings | None
-    _texts: OrderedDict[int, ItemTexts] = field(default_factory=OrderedDict, compare=False)
+    _texts: OrderedDict[int, ItemRepresentations] = field(default_factory=OrderedDict, compare=False)
     _tables: OrderedDict[tuple[int, int], tuple[LogIndex, OfflineSnapshots]] = field(
         default_factory=OrderedDict, compare=False
     )
@@ -41,15 +41,15 @@ class RepresentationSchedule:
         return self.states[-1].model
 
     @property
-    def latest(self) -> ItemTexts:
+    def latest(self) -> ItemRepresentations:
         """The items by the latest encoder."""
         return self.of(len(self.states) - 1)
 
-    def of(self, number: int) -> ItemTexts:
+    def of(self, number: int) -> ItemRepresentations:
         """The items by one of the encoders."""
         if number not in self._texts:
             vectors = self.states[number].model.encode_texts(self.item_text)
-            self._texts[number] = ItemTexts(vectors, self.terms)
+            self._texts[number] = ItemRepresentations(vectors, self.terms)
             _drop_oldest(self._texts, max(2, _KEPT_BYTES // max(1, vectors.nbytes)))
         self._texts.move_to_end(number)
         return self._texts[number]

@@ -24,7 +24,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from features.arrays import Float32
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.errors import ModelNotFound
-from recsys.ranker.model import Unit, load_unit, read_settings
+from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
@@ -38,7 +38,7 @@ _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors",
 class LoadedModel:
     """A ranking model and the versions that it was loaded from."""
 
-    unit: Unit
+    ranking_model: RankingModel
     ranker: Version
     encoder: Version
 
@@ -56,23 +56,23 @@ def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
-def log_ranker(unit: Unit, name: str, golden: GoldenRequests, example: Float32) -> Version:
+def log_ranker(ranking_model: RankingModel, name: str, golden: GoldenRequests, example: Float32) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
     example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion,
     each later one its challenger.
     """
-    inputs = [ColSpec(DataType.double, column, required=True) for column in unit.settings.columns]
+    inputs = [ColSpec(DataType.double, column, required=True) for column in ranking_model.settings.columns]
     inputs.append(ColSpec(DataType.string, "impression_id", required=False))
     outputs = Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "rank")])
-    rows = pd.DataFrame(example.astype("float64"), columns=list(unit.settings.columns))
+    rows = pd.DataFrame(example.astype("float64"), columns=list(ranking_model.settings.columns))
     rows["impression_id"] = "example"
     signature = ModelSignature(Schema(inputs), outputs)
-    version = _log(unit, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
+    version = _log(ranking_model, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
-        client.set_model_version_tag(version.name, version.number, "encoder", unit.settings.encoder)
-        if unit.settings.final_training:
+        client.set_model_version_tag(version.name, version.number, "encoder", ranking_model.settings.encoder)
+        if ranking_model.settings.final_training:
             client.set_model_version_tag(version.name, version.number, "final_training", FINAL_TRAINING)
         first = CHAMPION not in client.get_registered_model(version.name).aliases
         client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
@@ -102,10 +102,10 @@ def load(uri: str) -> LoadedModel:
     encoder_version = resolve(read_settings(folder).encoder)
     encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT)
     encoder = load_encoder(encoder_folder)
-    unit = load_unit(folder, encoder)
+    ranking_model = load_ranking_model(folder, encoder)
     check_encoder(encoder, encoder_folder)
-    check_ranker(unit.ranker, folder)
-    return LoadedModel(unit, ranker, encoder_version)
+    check_ranker(ranking_model.ranker, folder)
+    return LoadedModel(ranking_model, ranker, encoder_version)
 
 
 def artifact_bytes(version: Version) -> int:
@@ -127,7 +127,7 @@ def _artifact(version: Version, artifact: str) -> Path:
 
 
 def _log(
-    model: Encoder | Unit,
+    model: Encoder | RankingModel,
     golden: GoldenRequests,
     artifact: str,
     kind: str,
@@ -136,7 +136,7 @@ def _log(
     example: pd.DataFrame,
 ) -> Version:
     """Log a model and its golden requests to the open run as `artifact`; register it under a name."""
-    encoder = model.encoder if isinstance(model, Unit) else model
+    encoder = model.encoder if isinstance(model, RankingModel) else model
     packages = (*_REQUIREMENTS, "openvino") if encoder.settings.dtype.startswith("int8") else _REQUIREMENTS
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / artifact

@@ -1,6 +1,6 @@
 """Ranking and writing in process: what the HTTP routes call, and what a test or a replay may call without them.
 
-    service = RankService(unit, state, settings, ranker="news-ranker/3", encoder="news-encoder/2")
+    service = RankService(ranking_model, state, settings, ranker="news-ranker/3", encoder="news-encoder/2")
     answer = service.rank(RankRequest(user_id="u1", candidates=["a", "b"]))
 
 Safe for threads. A written event counts in every ranking that begins after its call returned.
@@ -26,7 +26,7 @@ from recsys.config import ServingConfig
 from recsys.errors import StoreError
 from recsys.metrics.rank_order import ordered
 from recsys.online.model import OnlineMatrix, OnlineModel
-from recsys.ranker.model import Unit
+from recsys.ranker.model import RankingModel
 from recsys.ranker.shap import explain_rows
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, NotReady
@@ -47,17 +47,25 @@ class RankService:
     """
 
     def __init__(
-        self, unit: Unit, state: OnlineState, settings: ServingConfig | None = None, *, ranker: str, encoder: str
+        self,
+        ranking_model: RankingModel,
+        state: OnlineState,
+        settings: ServingConfig | None = None,
+        *,
+        ranker: str,
+        encoder: str,
     ) -> None:
         self.settings = settings or ServingConfig()
         self.telemetry = Telemetry()
         self.version = metadata.version("recsys")
-        self.unit = unit
+        self.ranking_model = ranking_model
         counter = self.telemetry.texts_encoded
-        self.online = OnlineModel.of_unit(unit, state, cached_texts=self.settings.cached_texts, on_encoded=counter.inc)
+        self.online = OnlineModel.of(
+            ranking_model, state, cached_texts=self.settings.cached_texts, on_encoded=counter.inc
+        )
         self.state = state
         self._model = {"ranker": ranker, "encoder": encoder}
-        self._columns = item_columns(unit.settings, dict(state.settings.vectors))
+        self._columns = item_columns(ranking_model.settings, dict(state.settings.vectors))
         self.writer = Writer(state, self.settings, self._columns, self.online, self.telemetry)
 
     def rank(self, request: schemas.RankRequest, *, request_id: str | None = None) -> dict[str, Any]:
@@ -71,7 +79,7 @@ class RankService:
         with self.state.snapshot() as view:
             reader = self.read(view, request, warnings)
             matrix = self.online.matrix(view, reader)
-        scores = self.unit.ranker.scores(matrix.values, threads=self.settings.threads)
+        scores = self.ranking_model.ranker.scores(matrix.values, threads=self.settings.threads)
         rows, ranks = ordered(scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
         rows, ranks = rows[: request.top_k], ranks[: request.top_k]
         ids = reader.catalog.ids[reader.requests.item[rows]]
@@ -80,7 +88,9 @@ class RankService:
             for item_id, score, rank in zip(ids, scores[rows].tolist(), ranks.tolist(), strict=True)
         ]
         if request.explain:
-            for item, explanation in zip(items, explain_rows(self.unit.ranker, matrix.values[rows]), strict=True):
+            for item, explanation in zip(
+                items, explain_rows(self.ranking_model.ranker, matrix.values[rows]), strict=True
+            ):
                 item["explanation"] = explanation
         self._count(reader, matrix, time.perf_counter() - started)
         answer: dict[str, object] = {
@@ -125,7 +135,7 @@ class RankService:
             if rows[row.item_id][1] is not row:
                 warnings.add("comes again, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
         history = _distinct(request.history or (), "history")
-        latest_first = list(history)[: self.unit.settings.history_length]
+        latest_first = list(history)[: self.ranking_model.settings.history_length]
         return OnlineReader(
             view,
             request.user_id,
@@ -154,7 +164,7 @@ class RankService:
             warnings.check_id(request.user_id, "user_id")
         if request.timestamp is None:
             return None
-        timestamp = moment_of(request.timestamp, self.unit.settings.data.timezone)
+        timestamp = moment_of(request.timestamp, self.ranking_model.settings.data.timezone)
         if timestamp is None:
             raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
         warnings.check_time(timestamp, "timestamp", request.timestamp)
