@@ -178,8 +178,8 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
     assert recsys(str(killed.data), "--resume", killed.run_id) == 0
 
     expected, found = (versions.load(f"models:/{name}-ranker@champion") for name in ("whole", "news"))
-    assert found.unit.encoder.fingerprint == expected.unit.encoder.fingerprint
-    assert found.unit.ranker.booster.model_to_string() == expected.unit.ranker.booster.model_to_string()
+    assert found.ranking_model.encoder.fingerprint == expected.ranking_model.encoder.fingerprint
+    assert found.ranking_model.ranker.booster.model_to_string() == expected.ranking_model.ranker.booster.model_to_string()
     client = mlflow.MlflowClient()
     run, other = client.get_run(killed.run_id), client.get_run(whole.run_id)
     assert run.info.status == "FINISHED"
