@@ -281,6 +281,7 @@ def test_too_few_texts_are_left_alone_with_a_warning(tower: TextTower, caplog: p
 def test_a_tokenizer_without_a_mask_token_is_refused(tmp_path: Path) -> None:
     words = sorted({word for text in CYCLES for word in text.split()})
     tower = small_encoder(tmp_path, words, load_config(None, ("encoder.max_tokens=16",))).tower
+    tower.tokenizer.mask_token = None
     with pytest.raises(ModelError, match=r"no mask token; .* or encoder\.pretraining\.masked_epochs=0"):
         pretrain(tower, CYCLES, BOTH, seed=0)
     assert pretrain(tower, CYCLES, replace_of(BOTH, masked_epochs=0), seed=0)
