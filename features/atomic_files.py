@@ -44,7 +44,7 @@ def atomic_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[P
     file, holds anything else or is being written by another command, RecsysError where it cannot be written.
     """
     require_fresh_folder(out, replaceable=replaceable)
-    with _alone(out), _whole(out, uuid.uuid4().hex[:8]) as partial:
+    with _locked(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
         require_fresh_folder(out, replaceable=replaceable)
         try:
             partial.mkdir()
@@ -69,7 +69,7 @@ def atomic_file(out: Path) -> Iterator[Path]:
     Raises InputError where `out` exists or is being written by another command, RecsysError where it cannot be written.
     """
     require_fresh_file(out)
-    with _alone(out), _whole(out, uuid.uuid4().hex[:8]) as partial:
+    with _locked(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
         require_fresh_file(out)
         try:
             yield partial
@@ -84,7 +84,7 @@ def replaced_file(out: Path) -> Iterator[Path]:
 
     Raises RecsysError where it cannot be written.
     """
-    with _whole(out, "new") as partial:  # one name, so that what a killed command left is written over
+    with _partial_output(out, "new") as partial:  # one name, so that what a killed command left is written over
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -97,12 +97,12 @@ def replaced_file(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> Iterator[None]:
     """Let no other command write `out` meanwhile, and remove what killed ones have left of it."""
-    place = out.resolve()
+    target = out.resolve()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(place.parent, place.name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(target.parent, target.name)
         lock.acquire(blocking=False)
     except Timeout as error:
         raise InputError(
@@ -112,47 +112,47 @@ def _alone(out: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(out, error) from error
     try:
-        _look_for_leftovers(place)
+        _remove_leftovers(target)
         yield
     finally:
-        _drop(lock)
+        _release(lock)
 
 
 @contextmanager
 def waited_for(out: Path) -> Iterator[None]:
     """Let no other command write `out` meanwhile, after waiting for one that does, and remove what killed ones have
     left of it. The folder of `out` is there."""
-    place = out.resolve()
-    lock = _lock(place.parent, place.name)
+    target = out.resolve()
+    lock = _lock(target.parent, target.name)
     lock.acquire()
     try:
-        _look_for_leftovers(place)
+        _remove_leftovers(target)
         yield
     finally:
-        _drop(lock)
+        _release(lock)
 
 
-def _look_for_leftovers(place: Path) -> None:
+def _remove_leftovers(target: Path) -> None:
     """Remove what killed commands left of this output; say what they left of others beside it."""
-    for path in sorted(place.parent.iterdir()):
-        found = _PARTIAL.fullmatch(path.name)
-        if found is None:
+    for path in sorted(target.parent.iterdir()):
+        match = _PARTIAL.fullmatch(path.name)
+        if match is None:
             continue
-        if found["name"] == place.name:
+        if match["name"] == target.name:
             logger.info("removed %r, which a killed command had left", str(path))
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        elif _is_left(place.parent, found["name"]):
+        elif _is_leftover(target.parent, match["name"]):
             logger.warning("warning: %r was left by a killed command; remove it", str(path))
 
 
-def _is_left(folder: Path, name: str) -> bool:
+def _is_leftover(folder: Path, name: str) -> bool:
     """Whether nobody is writing the output of that name."""
     lock = _lock(folder, name)
     try:
         lock.acquire(blocking=False)
     except (Timeout, OSError):
         return False
-    _drop(lock)
+    _release(lock)
     return True
 
 
@@ -160,7 +160,7 @@ def _lock(folder: Path, name: str) -> FileLock:
     return FileLock(folder / f".{name}.lock")
 
 
-def _drop(lock: FileLock) -> None:
+def _release(lock: FileLock) -> None:
     """Release a lock, and remove its file while it is still held, so that no other holder loses it."""
     with suppress(OSError):  # a system that does not remove open files keeps it
         Path(lock.lock_file).unlink()
@@ -168,10 +168,10 @@ def _drop(lock: FileLock) -> None:
 
 
 @contextmanager
-def _whole(out: Path, tag: str) -> Iterator[Path]:
+def _partial_output(out: Path, tag: str) -> Iterator[Path]:
     """A temporary name beside `out`; what the system refuses of it becomes one line that names `out`."""
-    place = out.resolve()
-    partial = place.with_name(f".{place.name}.{tag}.partial")
+    target = out.resolve()
+    partial = target.with_name(f".{target.name}.{tag}.partial")
     try:
         yield partial
     except OSError as error:

@@ -28,7 +28,7 @@ class Histories:
     def __len__(self) -> int:
         return len(self.items)
 
-    def part(self, first: int, end: int) -> Histories:
+    def take_range(self, first: int, end: int) -> Histories:
         """Those of requests first to end, without copying."""
         offsets = self.items.offsets[first : end + 1]
         codes = slice(offsets[0], offsets[-1])
@@ -75,11 +75,11 @@ def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int
     has_user = requests.user >= 0
     start[has_user] = clicks.starts[requests.user[has_user]]
     pairs = [
-        _latest_distinct(clicks, start[part], end[part], length, part)
-        for part in np.array_split(np.flatnonzero(end > start), max(1, len(end) // _CHUNK))
+        _latest_distinct(clicks, start[chunk], end[chunk], length, chunk)
+        for chunk in np.array_split(np.flatnonzero(end > start), max(1, len(end) // _CHUNK))
     ]
-    owner = np.concatenate([part[0] for part in pairs])
-    positions = np.concatenate([part[1] for part in pairs])
+    owner = np.concatenate([chunk[0] for chunk in pairs])
+    positions = np.concatenate([chunk[1] for chunk in pairs])
     order = np.argsort(owner, kind="stable")
     positions = positions[order]
     offsets = np.zeros(len(requests) + 1, np.int64)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from features.matrix.columns import shown_names
+from features.matrix.columns import display_names
 from recsys.encoder.training.train import TrainedEncoder
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.examples import ListExamples, list_examples
@@ -65,7 +65,7 @@ def ranker_curve(ranked: RankerResult) -> Curve:
 
 def ranker_gains(ranked: RankerResult) -> Gains:
     """Total gain of the full ranker's columns, under the names that users see."""
-    names, ranker = shown_names(ranked.features), ranked.rankers[RANKER]
+    names, ranker = display_names(ranked.features), ranked.rankers[RANKER]
     gains = {names.get(name, name): gain for name, gain in ranker.gains().items()}
     return Gains(gains, ranked.n_train_rows, ranker.booster.num_trees())
 
@@ -95,7 +95,7 @@ def _contributions(context: TrainingContext, ranked: RankerResult) -> ShapSummar
         seed=context.config.seed,
         threads=context.threads,
     )
-    names = shown_names(ranked.features)
+    names = display_names(ranked.features)
     named = tuple(replace(column, column=names.get(column.column, column.column)) for column in summary.columns)
     return replace(summary, columns=named)
 

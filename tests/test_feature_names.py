@@ -17,7 +17,7 @@ from features.definitions.column_names import column_names
 from features.definitions.feature_names import safe_name
 from features.errors import InputError
 from features.log import Log
-from features.matrix.columns import feature_matrix, shown_names
+from features.matrix.columns import feature_matrix, display_names
 from features.offline.reader import LogIndex
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -82,7 +82,7 @@ def test_features_of_any_columns_have_distinct_safe_names_and_say_the_column_as_
 
 def test_people_see_the_column_as_it_is_written() -> None:
     features = catalogue(categories={"brand": ("x",), "Brand": ("x",)}, numbers=("价格",), vectors=("Image 2",))
-    shown = shown_names(features)
+    shown = display_names(features)
     assert shown["item_brand_2"] == "item_Brand"
     assert shown["user_brand_2_share_percentile"] == "user_Brand_share_percentile"
     assert (shown["item_column"], shown["item_column_zscore"]) == ("item_价格", "item_价格_zscore")

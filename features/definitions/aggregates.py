@@ -99,10 +99,10 @@ def cell_width(window: int) -> int:
     return window // CELLS_PER_WINDOW
 
 
-def window_edge(moment: Int64, window: int) -> Int64:
-    """First microsecond inside the window that ends before `moment`; same shape, on a cell's edge."""
+def window_edge(time: Int64, window: int) -> Int64:
+    """First microsecond inside the window that ends before `time`; same shape, on a cell's edge."""
     width = cell_width(window)
-    return (moment // width - CELLS_PER_WINDOW) * width
+    return (time // width - CELLS_PER_WINDOW) * width
 
 
 @dataclass(frozen=True)

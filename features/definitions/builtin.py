@@ -120,28 +120,28 @@ def _number_features(column: str, name: str) -> tuple[Feature, ...]:
 
 
 def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
-    words = in_words(column)
-    doc = f"Cosine of the item's {words} with the mean {words} of the history."
+    label = in_words(column)
+    doc = f"Cosine of the item's {label} with the mean {label} of the history."
     return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), within_list=True),)
 
 
 def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
-    by_user, words = user_of_category(column), in_words(column)
+    user_key, label = user_of_category(column), in_words(column)
     of_user = (
-        ("clicks", f"Clicks of the user on items of the same {words}.", CountOf(Count(CLICK, by_user))),
-        ("share", f"Share of the user's clicks that went to the same {words}.", Share(CLICK, column)),
+        ("clicks", f"Clicks of the user on items of the same {label}.", CountOf(Count(CLICK, user_key))),
+        ("share", f"Share of the user's clicks that went to the same {label}.", Share(CLICK, column)),
         (
             "affinity",
-            f"The user's share of clicks on the same {words}, smoothed, by everybody's share.",
+            f"The user's share of clicks on the same {label}, smoothed, by everybody's share.",
             Lift(CLICK, column, AFFINITY_SMOOTHING),
         ),
-        ("recency", f"Time since the user's latest click on the same {words}.", Recency(Last(CLICK, by_user))),
+        ("recency", f"Time since the user's latest click on the same {label}.", Recency(Last(CLICK, user_key))),
     )
     return (
-        Feature(f"item_{name}", f"The item's {words}.", ItemCategory(column, vocabulary)),
+        Feature(f"item_{name}", f"The item's {label}.", ItemCategory(column, vocabulary)),
         *_by_window(
             f"{name}_clicks",
-            f"Clicks on items of the same {words}",
+            f"Clicks on items of the same {label}",
             lambda window: CountOf(Count(CLICK, of_category(column), window)),
             windows=("7d", ALL_TIME),
         ),
@@ -160,5 +160,5 @@ def _by_window(
 ) -> Iterator[Feature]:
     """A feature for each window, named after it. doc, further: what its sentence says before and after the window."""
     for window in windows:
-        length, words = WINDOWS[window]
-        yield Feature(f"{name}_{window}", f"{doc}, {words}{further}.", measure(length), within_list=within_list)
+        length, phrase = WINDOWS[window]
+        yield Feature(f"{name}_{window}", f"{doc}, {phrase}{further}.", measure(length), within_list=within_list)

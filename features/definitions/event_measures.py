@@ -39,7 +39,7 @@ __all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "WeightedCo
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
 AFTER_THE_FACT = "afterwards"
-"""Known only once its list is history, as an item's total sales: the audit refuses it unless it is asked for."""
+"""Known only after its list, as an item's total sales are: the audit refuses it unless `allow_known_after` names it."""
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -79,8 +79,8 @@ class FeatureFunction(ABC):
 class Feature:
     """A named column. within_list: its percentile and z-score among the candidates of its list become columns too.
     monotone: 1 where more is never worse for the rank, -1 where less is not, 0 free; it binds those columns alike. doc:
-    one sentence for people, shown by `recsys features list`. shown: the name for people where an item column in it is
-    called otherwise, else "".
+    one sentence, which `recsys features list` prints. display_name: the name with the item column as the table spells
+    it, where that differs, else "".
     """
 
     name: str
@@ -88,7 +88,7 @@ class Feature:
     measure: FeatureFunction
     within_list: bool = False
     monotone: int = 0
-    shown: str = ""
+    display_name: str = ""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -152,9 +152,9 @@ class Rate(FeatureFunction):
 
     @property
     def missing(self) -> str:
-        """Where the prior has nothing to go by."""
-        lists = ", or only sampled lists exist" if self.impressions.event_type == IMPRESSION else ""
-        return f"the catalogue has no {self.impressions.event_type} in the window{lists}"
+        """Where the prior has no impressions."""
+        sampled_only = ", or only sampled lists exist" if self.impressions.event_type == IMPRESSION else ""
+        return f"the catalogue has no {self.impressions.event_type} in the window{sampled_only}"
 
     def reads(self) -> tuple[Count, ...]:
         """Both counts by their key and over the catalogue."""
@@ -191,14 +191,14 @@ class Share(FeatureFunction):
 
 @dataclass(frozen=True)
 class Lift(FeatureFunction):
-    """How much more of the user's events than of everybody's go to the candidate's category value.
+    """The user's share of events on the candidate's category value, relative to the share over all users.
 
-    ((part + weight * usual) / (whole + weight)) / usual, where usual is the catalogue's share of the value: 1 for a
-    user of whom nothing is known. weight: events that the usual share counts for.
+    ((category_events + weight * overall_share) / (user_events + weight)) / overall_share, where overall_share is the
+    catalogue's share of the value: 1 for a user without events. weight: events that the overall share counts for.
     """
 
     unit: ClassVar[str] = "ratio of shares"
-    missing: ClassVar[str] = "nobody has such an event with the category value, or the item has no value"
+    missing: ClassVar[str] = "no user has such an event with the category value, or the item has no value"
     event_type: str
     column: str
     weight: float
@@ -212,9 +212,9 @@ class Lift(FeatureFunction):
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         user_in_category, of_user, in_category, of_all = self.reads()
-        part, whole = _mean_count(reader, user_in_category), reader.count(of_user)
-        usual = ratio(_mean_count(reader, in_category), reader.count(of_all))
-        return ratio((part + self.weight * usual) / (whole + self.weight), usual)
+        category_events, user_events = _mean_count(reader, user_in_category), reader.count(of_user)
+        overall_share = ratio(_mean_count(reader, in_category), reader.count(of_all))
+        return ratio((category_events + self.weight * overall_share) / (user_events + self.weight), overall_share)
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ class WeightedCount(FeatureFunction):
         return tuple(Count(event_type, self.key, self.window) for event_type in self.weights)
 
     def compute(self, reader: FeatureReader) -> Float64:
-        """WeightedCount events, (n_rows,)."""
+        """Weighted events, (n_rows,)."""
         total = np.zeros(reader.requests.n_rows, np.int64)
         for read, weight in zip(self.reads(), self.weights.values(), strict=True):
             total += weight * reader.count(read)

@@ -28,9 +28,9 @@ def safe_name(column: str) -> str:
     """A column's name in lower case letters, digits and underscores, a letter first: not distinct of itself."""
     if _PLAIN.fullmatch(column):
         return column
-    plain = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
-    words = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
-    return words if _PLAIN.fullmatch(words) else f"{_NAMELESS}_{words}".rstrip("_")
+    ascii_name = unicodedata.normalize("NFKD", column).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "_", ascii_name).strip("_")
+    return name if _PLAIN.fullmatch(name) else f"{_NAMELESS}_{name}".rstrip("_")
 
 
 def in_words(column: str) -> str:
@@ -49,14 +49,14 @@ def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) ->
         column, make = columns[index]
         features = _first_free(safe_name(column), make, used)
         used |= set(column_names(features))
-        by_index[index] = tuple(map(partial(_shown, column), features, make(_PLACEHOLDER)))
+        by_index[index] = tuple(map(partial(_with_display_name, column), features, make(_PLACEHOLDER)))
     return tuple(feature for index in range(len(columns)) for feature in by_index[index])
 
 
-def _shown(column: str, feature: Feature, pattern: Feature) -> Feature:
+def _with_display_name(column: str, feature: Feature, pattern: Feature) -> Feature:
     """A feature with the name that people see. pattern: the same under the placeholder's name."""
-    shown = pattern.name.replace(_PLACEHOLDER, column)
-    return feature if shown == feature.name else replace(feature, shown=shown)
+    display_name = pattern.name.replace(_PLACEHOLDER, column)
+    return feature if display_name == feature.name else replace(feature, display_name=display_name)
 
 
 def _rank(column: str) -> tuple[bool, str]:

@@ -17,12 +17,12 @@ _BLOCK_ROWS = 4096
 """Rows whose within-list values are computed together, few enough to stay in a core's cache."""
 
 
-def shown_names(features: Sequence[Feature]) -> dict[str, str]:
+def display_names(features: Sequence[Feature]) -> dict[str, str]:
     """Display names of the columns that have one beside their own: item_brand_2 of a column Brand is item_Brand."""
     return {
-        name: feature.shown + name.removeprefix(feature.name)
+        name: feature.display_name + name.removeprefix(feature.name)
         for feature in features
-        if feature.shown
+        if feature.display_name
         for name in column_names((feature,))
     }
 

@@ -38,11 +38,11 @@ class EventColumns:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, kept: Bool) -> EventColumns:
-        """The events where `kept`, without a copy where these are all."""
-        if kept.all():
+    def take(self, mask: Bool) -> EventColumns:
+        """The events where `mask`, without a copy where these are all."""
+        if mask.all():
             return self
-        rows = np.flatnonzero(kept)
+        rows = np.flatnonzero(mask)
         return EventColumns(self.user[rows], self.item[rows], self.time[rows])
 
 
@@ -66,7 +66,7 @@ class SortedEvents:
         """Index after the last of each number's entries below `position`; fast for ascending lookups."""
         if self.composite is None:
             return position
-        return _search(self.composite, self._wanted(number, position))
+        return _search(self.composite, self._composite_of(number, position))
 
     def count_before(self, number: Int64, end: Int64) -> Int64:
         """How many entries each number has before index `end`, as `end_before` returns it."""
@@ -82,9 +82,9 @@ class SortedEvents:
         counts = np.zeros(len(end), np.int64)
         if not len(self.composite):
             return counts
-        wanted = self._wanted(number, position)
-        inside = np.flatnonzero(self.composite.take(end - 1, mode="clip") >= wanted)
-        counts[inside] = end[inside] - _search(self.composite, wanted[inside])
+        lowest = self._composite_of(number, position)
+        inside = np.flatnonzero(self.composite.take(end - 1, mode="clip") >= lowest)
+        counts[inside] = end[inside] - _search(self.composite, lowest[inside])
         return counts
 
     def times(self, index: Int64, present: Bool) -> Int64:
@@ -96,20 +96,20 @@ class SortedEvents:
         times[present] = self.time[position]
         return times
 
-    def _wanted(self, number: Int64, position: Int64) -> Int64:
-        wanted = number << self.bits
-        wanted |= position
-        return wanted
+    def _composite_of(self, number: Int64, position: Int64) -> Int64:
+        composite = number << self.bits
+        composite |= position
+        return composite
 
 
-def _search(composite: Int64, wanted: Int64) -> Int64:
+def _search(composite: Int64, values: Int64) -> Int64:
     """np.searchsorted that looks up runs of equal values once: the edges of a long window are few."""
-    new = np.ones(len(wanted), bool)
-    np.not_equal(wanted[1:], wanted[:-1], out=new[1:])
+    new = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
     first = np.flatnonzero(new)
-    if 4 * len(first) > 3 * len(wanted):
-        return np.searchsorted(composite, wanted)
-    return np.repeat(np.searchsorted(composite, wanted[first]), np.diff(first, append=len(wanted)))
+    if 4 * len(first) > 3 * len(values):
+        return np.searchsorted(composite, values)
+    return np.repeat(np.searchsorted(composite, values[first]), np.diff(first, append=len(values)))
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def select_events(log: Log, event_type: str, *, dated: bool) -> EventColumns:
     events = log.events
     if event_type == IMPRESSION:
         requests = log.impressions.requests
-        shown = EventColumns(requests.row_user(), requests.item, requests.row_time())
-        return shown.take(np.repeat(~log.impressions.sampled, requests.lengths()) & dated)
+        candidates = EventColumns(requests.row_user(), requests.item, requests.row_time())
+        return candidates.take(np.repeat(~log.impressions.sampled, requests.lengths()) & dated)
     if event_type in (CLICK, DATED_CLICK):
         of_type = events.positive
     elif event_type in events.types:
@@ -168,10 +168,10 @@ def sort_events(events: EventColumns, key: Key, log: Log) -> SortedEvents:
         return SortedEvents(None, np.array([0, n, 0], np.int32), None, bits, events.time)
     lookup = lookup_keys(events.user, events.item, key, log)
     position = lookup.owner
-    known = lookup.first >= 0 if lookup.second is None else (lookup.first >= 0) & (lookup.second >= 0)
-    if not known.all():
-        position = np.flatnonzero(known).astype(np.int32) if position is None else position[known]
-        lookup = lookup.take(known)
+    has_key = lookup.first >= 0 if lookup.second is None else (lookup.first >= 0) & (lookup.second >= 0)
+    if not has_key.all():
+        position = np.flatnonzero(has_key).astype(np.int32) if position is None else position[has_key]
+        lookup = lookup.take(has_key)
     number, starts, keys, order = _number_keys(lookup)
     number <<= bits
     number |= order if position is None else position[order]
@@ -207,10 +207,10 @@ class LookupKeys:
     n_second: int = 1
     owner: Int32 | None = None
 
-    def take(self, kept: Bool) -> LookupKeys:
-        """The keys where `kept`, without their owners."""
-        second = None if self.second is None else self.second[kept]
-        return LookupKeys(self.first[kept], self.n_first, second, self.n_second)
+    def take(self, mask: Bool) -> LookupKeys:
+        """The keys where `mask`, without their owners."""
+        second = None if self.second is None else self.second[mask]
+        return LookupKeys(self.first[mask], self.n_first, second, self.n_second)
 
     def as_integers(self) -> tuple[Keys, int]:
         """Each key as one integer, (m,), -1 where a part is not known, and how many there may be."""

@@ -60,18 +60,18 @@ class CounterAggregation:
     @cached_property
     def user_item_layout(self) -> CounterLayout:
         """What is counted by user and item; read from ledgers, not from records."""
-        whats = {event_table_of(read.event_type) for read in self.settings.reads if read.key == USER_ITEM}
-        return CounterLayout(USER_ITEM, tuple(sorted(whats)))
+        event_types = {event_table_of(read.event_type) for read in self.settings.reads if read.key == USER_ITEM}
+        return CounterLayout(USER_ITEM, tuple(sorted(event_types)))
 
     @cached_property
-    def whats(self) -> tuple[frozenset[str], ...]:
-        """What each event type counts as."""
-        return tuple(self._whats_of(number, name) for number, name in enumerate(self.event_types))
+    def counts_as(self) -> tuple[frozenset[str], ...]:
+        """For each event type, the event types of reads that count it."""
+        return tuple(self._counts_as(number, name) for number, name in enumerate(self.event_types))
 
     @cached_property
     def counted(self) -> dict[Key, Bool]:
-        """For each key (n_event_types, n_whats), which event types each of its layout's whats counts."""
-        return {layout.by: layout.counted(self.whats) for layout in (*self.layouts, self.user_item_layout)}
+        """For each key (n_types, n_layout_types), which event types each of its layout's event types counts."""
+        return {layout.key: layout.counted(self.counts_as) for layout in (*self.layouts, self.user_item_layout)}
 
     @cached_property
     def timed(self) -> Bool:
@@ -86,14 +86,14 @@ class CounterAggregation:
 
     @cached_property
     def needs_impression_ledger(self) -> bool:
-        """Whether the ledgers have to hold what a user was shown, item by item."""
+        """Whether the ledgers have to hold a user's impressions of each item."""
         return any(
             read.event_type == IMPRESSION and "user" in read.key and read.key != USER for read in self.settings.reads
         )
 
     @cached_property
     def counted_event_types(self) -> frozenset[int]:
-        """The event types that anything counts."""
+        """The event types that some counter or history counts."""
         return frozenset(
             number
             for number in range(len(self.event_types))
@@ -102,34 +102,36 @@ class CounterAggregation:
 
     def is_click(self, event_type: int) -> bool:
         """Whether an event type is a click."""
-        return CLICK in self.whats[event_type]
+        return CLICK in self.counts_as[event_type]
 
     @cached_property
     def counters_by_event_type(self) -> tuple[tuple[tuple[int, Key], ...], ...]:
         """For each event type, the (number, key) of the layouts that count it."""
         return tuple(
             tuple(
-                (number, layout.by) for number, layout in enumerate(self.layouts) if self.counted[layout.by][of].any()
+                (number, layout.key)
+                for number, layout in enumerate(self.layouts)
+                if self.counted[layout.key][event_type].any()
             )
-            for of in range(len(self.event_types))
+            for event_type in range(len(self.event_types))
         )
 
     def counter_keys(self, delta: CounterDelta, item: StoredItem | None) -> list[tuple[int, tuple[str, ...]]]:
         """The (layout, key) pairs under which a delta is counted. item: as it is stored."""
         keys: list[tuple[int, tuple[str, ...]]] = []
         user = delta.user
-        for number, by in self.counters_by_event_type[delta.event_type]:
-            if by == ITEM:
+        for number, key in self.counters_by_event_type[delta.event_type]:
+            if key == ITEM:
                 keys.append((number, (delta.item,)))
-            elif by == GLOBAL:
+            elif key == GLOBAL:
                 keys.append((number, ()))
-            elif by == USER:
+            elif key == USER:
                 if user is not None:
                     keys.append((number, (user,)))
-            elif item is not None and len(by) == 1:
-                keys += [(number, (value,)) for value in item.values(str(category_of(by)))]
+            elif item is not None and len(key) == 1:
+                keys += [(number, (value,)) for value in item.values(str(category_of(key)))]
             elif item is not None and user is not None:
-                keys += [(number, (user, value)) for value in item.values(str(category_of(by)))]
+                keys += [(number, (user, value)) for value in item.values(str(category_of(key)))]
         return keys
 
     def ledger_deltas(self, ledger: bytes | None, user: str | None, item: str) -> list[tuple[CounterDelta, int]]:
@@ -144,8 +146,8 @@ class CounterAggregation:
         batch = delta_batch(deltas)
         items = {item: stored for item, stored in read_items(transaction, batch.items).items() if stored is not None}
         for number, layout in enumerate(self.layouts):
-            keys, part = batch.group_by_key(layout.by, np.asarray(self.counted[layout.by].any(axis=1)), items)
-            self._add(transaction, number, keys, part, horizon)
+            keys, key_deltas = batch.group_by_key(layout.key, np.asarray(self.counted[layout.key].any(axis=1)), items)
+            self._add(transaction, number, keys, key_deltas, horizon)
         self._extend_histories(transaction, [delta for delta, count in deltas if count > 0])
 
     def _add(
@@ -161,8 +163,8 @@ class CounterAggregation:
             return
         names = [counters_key(number, key) for key in keys]
         records = layout.decode(transaction.get_many(names))
-        layout.add(records, deltas, self.counted[layout.by], self.timed)
-        if layout.by == ITEM:
+        layout.add(records, deltas, self.counted[layout.key], self.timed)
+        if layout.key == ITEM:
             for row in sorted(set(deltas.row[deltas.count < 0].tolist())):
                 self._set_extremes(transaction, layout, records[row : row + 1], keys[row][0], horizon)
         transaction.put_many(zip(names, layout.encode(records), strict=True))
@@ -171,7 +173,7 @@ class CounterAggregation:
         """One record, (1,), of these deltas alone."""
         record = layout.decode([None])
         arrays = delta_arrays([(0, delta, count) for delta, count in deltas])
-        layout.add(record, arrays, self.counted[layout.by], self.timed)
+        layout.add(record, arrays, self.counted[layout.key], self.timed)
         return record
 
     def _set_extremes(
@@ -181,8 +183,8 @@ class CounterAggregation:
         impressions, which ledgers need not hold and which are never taken, stay.
         """
         fresh = self._record_of(layout, self._item_deltas(snapshot, item, horizon))
-        for index, what in enumerate(layout.whats):
-            if what != IMPRESSION:
+        for index, event_type in enumerate(layout.event_types):
+            if event_type != IMPRESSION:
                 record["first"][0, index], record["last"][0, index] = fresh["first"][0, index], fresh["last"][0, index]
 
     def recategorise_item(
@@ -203,7 +205,7 @@ class CounterAggregation:
 
     @cached_property
     def _numbers(self) -> dict[Key, int]:
-        return {layout.by: number for number, layout in enumerate(self.layouts)}
+        return {layout.key: number for number, layout in enumerate(self.layouts)}
 
     def _move_value_counts(
         self, transaction: Transaction, item: str, column: str, gone: Sequence[str], new: Sequence[str]
@@ -215,17 +217,17 @@ class CounterAggregation:
         if number is None:
             return
         layout, source = self.layouts[number], self.layouts[self._numbers[ITEM]]
-        own = transaction.get_many([counters_key(self._numbers[ITEM], (item,))])
-        if own == [None]:
+        item_counts = transaction.get_many([counters_key(self._numbers[ITEM], (item,))])
+        if item_counts == [None]:
             return
         for value in new:
             key = counters_key(number, (value,))
             before = layout.decode(transaction.get_many([key]))
-            records = np.concatenate([before, layout.convert(source, source.decode(own))])
+            records = np.concatenate([before, layout.convert(source, source.decode(item_counts))])
             transaction.put_many([(key, layout.sum_records(records).tobytes())])
         for value in gone:
             keys = [
-                counters_key(self._numbers[ITEM], (other,)) for other in self._items_with(transaction, column, value)
+                counters_key(self._numbers[ITEM], (member,)) for member in self._items_with(transaction, column, value)
             ]
             records = layout.convert(source, source.decode(transaction.get_many(keys)))
             transaction.put_many([(counters_key(number, (value,)), layout.sum_records(records).tobytes())])
@@ -273,13 +275,13 @@ class CounterAggregation:
         ]
         transaction.put_many(zip(keys, extended, strict=True))
 
-    def _whats_of(self, number: int, name: str) -> frozenset[str]:
+    def _counts_as(self, number: int, name: str) -> frozenset[str]:
         if number == SHOWN_TYPE:
             return frozenset((IMPRESSION,))
         if number == ROW_TYPE:
             return frozenset((CLICK,))
-        own = frozenset({name} - {CLICK, IMPRESSION})
-        return own | {CLICK} if self.settings.is_positive(name) else own
+        types = frozenset({name} - {CLICK, IMPRESSION})
+        return types | {CLICK} if self.settings.is_positive(name) else types
 
 
 def latest(history: Iterable[tuple[str, int]], clicks: Iterable[tuple[str, int]], length: int) -> list[tuple[str, int]]:

@@ -24,30 +24,30 @@ class DeltaBatch:
     deltas: DeltaArrays
 
     def group_by_key(
-        self, by: Key, counted: Bool, described: Mapping[str, StoredItem]
+        self, key: Key, counted: Bool, described: Mapping[str, StoredItem]
     ) -> tuple[list[tuple[str, ...]], DeltaArrays]:
-        """The distinct keys of `by` that deltas of the counted event types fall under, and those deltas, row by key.
+        """The distinct values of `key` among deltas of the counted event types, and those deltas, row by value.
 
         counted: (n_event_types,). described: the stored items; the others have no category values.
         """
-        index = np.flatnonzero(counted[self.deltas.event_type] & ((self.user >= 0) | ("user" not in by)))
-        if by == GLOBAL:
+        index = np.flatnonzero(counted[self.deltas.event_type] & ((self.user >= 0) | ("user" not in key)))
+        if key == GLOBAL:
             row = np.zeros(len(index), np.int64)
             return [()], replace(self.deltas.take(index), row=row)
-        if by in (ITEM, USER):
-            names, codes = (self.items, self.item) if by == ITEM else (self.users, self.user)
+        if key in (ITEM, USER):
+            names, codes = (self.items, self.item) if key == ITEM else (self.users, self.user)
             used, row = np.unique(codes[index], return_inverse=True)
             return [(names[code],) for code in used.tolist()], replace(self.deltas.take(index), row=row)
-        column = str(category_of(by))
+        column = str(category_of(key))
         category = categorical([described[item].values(column) if item in described else () for item in self.items])
         values, values_of_delta = category.values, category.codes.take(self.item[index])
         index = np.repeat(index, values_of_delta.lengths())
         code = values_of_delta.codes.astype(np.int64)
-        if "user" in by:
+        if "user" in key:
             code += self.user[index] * np.int64(len(values))
         used, row = np.unique(code, return_inverse=True)
         deltas = replace(self.deltas.take(index), row=row)
-        if "user" not in by:
+        if "user" not in key:
             return [(values[code],) for code in used.tolist()], deltas
         pairs = [divmod(pair, len(values)) for pair in used.tolist()]
         return [(self.users[user], values[value]) for user, value in pairs], deltas

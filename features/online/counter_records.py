@@ -42,16 +42,17 @@ Records = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class CounterLayout:
-    """The layout of the records of one key. whats: what is counted. rings: (index in whats, window) of each ring."""
+    """The layout of the records of one key. event_types: the types counted. rings: (index in event_types,
+    window) of each ring."""
 
-    by: Key
-    whats: tuple[str, ...]
+    key: Key
+    event_types: tuple[str, ...]
     rings: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Layout of a record, little endian."""
-        n = len(self.whats)
+        n = len(self.event_types)
         return np.dtype(
             [
                 ("total", "<i8", (n,)),
@@ -80,29 +81,29 @@ class CounterLayout:
         return [data[start : start + size] for start in range(0, len(data), size)]
 
     def add(self, records: Records, deltas: DeltaArrays, counted: Bool, timed: Bool) -> None:
-        """Add deltas to records in place. counted: (n_event_types, n_whats) which event types each `what` counts.
-        timed: (n_event_types,) of which the time is known.
+        """Add deltas to records in place. counted: (n_types, n_layout_types) which event types each of the layout's
+        event_types counts. timed: (n_types,) of which the time is known.
         """
-        for index in range(len(self.whats)):
-            part = deltas.take(counted[deltas.event_type, index])
-            np.add.at(records["total"][:, index], part.row, part.count)
-            part = part.take(timed[part.event_type])
-            np.add.at(records["timed"][:, index], part.row, part.count)
-            new = part.take(part.count > 0)
+        for index in range(len(self.event_types)):
+            selected = deltas.take(counted[deltas.event_type, index])
+            np.add.at(records["total"][:, index], selected.row, selected.count)
+            selected = selected.take(timed[selected.event_type])
+            np.add.at(records["timed"][:, index], selected.row, selected.count)
+            new = selected.take(selected.count > 0)
             np.minimum.at(records["first"][:, index], new.row, new.time)
             np.maximum.at(records["last"][:, index], new.row, new.time)
-            for ring, (of, window) in enumerate(self.rings):
-                if of == index:
-                    _add_to_ring(records, ring, part, window)
+            for ring, (type_index, window) in enumerate(self.rings):
+                if type_index == index:
+                    _add_to_ring(records, ring, selected, window)
 
     def convert(self, source: CounterLayout, records: Records) -> Records:
         """Records of a layout that counts at least as much in this layout, (n,)."""
         result = np.zeros(len(records), self.dtype)
-        for index, what in enumerate(self.whats):
+        for index, event_type in enumerate(self.event_types):
             for name in ("total", "timed", "first", "last"):
-                result[name][:, index] = records[name][:, source.whats.index(what)]
+                result[name][:, index] = records[name][:, source.event_types.index(event_type)]
         for ring, (index, window) in enumerate(self.rings):
-            same = source.rings.index((source.whats.index(self.whats[index]), window))
+            same = source.rings.index((source.event_types.index(self.event_types[index]), window))
             for name in ("stamp", "cells"):
                 result[name][:, ring] = records[name][:, same]
         return result
@@ -119,32 +120,32 @@ class CounterLayout:
             result["cells"][0, ring] = np.where(same, records["cells"][:, ring], 0).sum(axis=0)
         return result
 
-    def total(self, records: Records, what: str) -> Int64:
+    def total(self, records: Records, event_type: str) -> Int64:
         """The count of all time of each record, (n,)."""
-        return np.asarray(records["timed" if what == DATED_CLICK else "total"][:, self.index(what)])
+        return np.asarray(records["timed" if event_type == DATED_CLICK else "total"][:, self.index(event_type)])
 
-    def ring(self, what: str, window: int) -> int:
-        """The index of a window of a `what` among the rings."""
-        return self.rings.index((self.index(what), window))
+    def ring(self, event_type: str, window: int) -> int:
+        """The index in `rings` of a window of an event type."""
+        return self.rings.index((self.index(event_type), window))
 
     def window_counts(self, records: Records, as_of: int) -> Int64:
         """The count in the window of each ring as of a time after every event in the records, (n_rings, n)."""
         if not self.rings:
             return np.zeros((0, len(records)), np.int64)
-        edges = [as_of // cell_width(window) - CELLS_PER_WINDOW for _, window in self.rings]
-        youngest = np.clip(records["stamp"] - np.array(edges, np.int64), -1, RING).astype(np.int8)
+        first_buckets = [as_of // cell_width(window) - CELLS_PER_WINDOW for _, window in self.rings]
+        youngest = np.clip(records["stamp"] - np.array(first_buckets, np.int64), -1, RING).astype(np.int8)
         inside = _AGES[records["stamp"] % RING] <= youngest[..., None]
         return np.asarray(np.sum(records["cells"] * inside, axis=2, dtype=np.int64).T)
 
-    def counted(self, whats: Sequence[frozenset[str]]) -> Bool:
-        """(n_event_types, n_whats) which of the layout's whats each event type counts for. whats: of each type."""
-        return np.array([[what in names for what in self.whats] for names in whats], bool).reshape(
-            len(whats), len(self.whats)
-        )
+    def counted(self, counts_as: Sequence[frozenset[str]]) -> Bool:
+        """(n_types, n_layout_types) which of the layout's event types each type counts as. counts_as: of each type."""
+        return np.array(
+            [[event_type in names for event_type in self.event_types] for names in counts_as], bool
+        ).reshape(len(counts_as), len(self.event_types))
 
-    def index(self, what: str) -> int:
-        """The index of a `what` in the layout."""
-        return self.whats.index(event_table_of(what))
+    def index(self, event_type: str) -> int:
+        """The index of an event type in the layout."""
+        return self.event_types.index(event_table_of(event_type))
 
 
 def counter_layouts(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
@@ -152,19 +153,21 @@ def counter_layouts(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
     an item's counts can be moved to another category. Counts by user and item have no records: see
     `features.online.click_ledger`.
     """
-    wanted: dict[Key, set[tuple[str, int | None]]] = {}
+    reads_by_key: dict[Key, set[tuple[str, int | None]]] = {}
     for read in reads:
         if read.key == USER_ITEM:
             continue
         keys = [read.key] if category_of(read.key) is None or "user" in read.key else [read.key, ITEM]
-        for by in keys:
+        for key in keys:
             window = read.window if isinstance(read, Count) else None
-            wanted.setdefault(by, set()).add((event_table_of(read.event_type), window))
+            reads_by_key.setdefault(key, set()).add((event_table_of(read.event_type), window))
     layouts = []
-    for by in sorted(wanted):
-        whats = tuple(sorted({what for what, _ in wanted[by]}))
-        rings = sorted((whats.index(what), window) for what, window in wanted[by] if window is not None)
-        layouts.append(CounterLayout(by, whats, tuple(rings)))
+    for key in sorted(reads_by_key):
+        event_types = tuple(sorted({event_type for event_type, _ in reads_by_key[key]}))
+        rings = sorted(
+            (event_types.index(event_type), window) for event_type, window in reads_by_key[key] if window is not None
+        )
+        layouts.append(CounterLayout(key, event_types, tuple(rings)))
     return tuple(layouts)
 
 

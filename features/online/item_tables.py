@@ -18,8 +18,8 @@ from features.stores.base import KeyValueStore, StoreSnapshot
 _VERSION = Struct(">Q")
 _OFFSET = 2**63
 _POINTER, _RECORDS = b"e", b"n"
-_KEPT = 2
-_AT_ONCE = 2_000
+_N_VERSIONS = 2
+_BATCH = 2_000
 
 
 class RecordName(NamedTuple):
@@ -50,16 +50,16 @@ class ItemTables:
         """Write all records of a version, and remove all but the newest two."""
         head = self._head(version)
         rows = ((head + table + item.encode(), value) for (table, item), value in records)
-        while part := list(islice(rows, _AT_ONCE)):
-            self._store.update(lambda transaction, part=part: transaction.put_many(part))  # type: ignore[misc]
+        while batch := list(islice(rows, _BATCH)):
+            self._store.update(lambda transaction, batch=batch: transaction.put_many(batch))  # type: ignore[misc]
         with self._store.read() as snapshot:
-            kept = sorted({*self.versions(snapshot), version})[-_KEPT:]
-        pointer = b"".join(_VERSION.pack(one + _OFFSET) for one in kept)
+            newest = sorted({*self.versions(snapshot), version})[-_N_VERSIONS:]
+        pointer = b"".join(_VERSION.pack(number + _OFFSET) for number in newest)
         self._store.update(lambda transaction: transaction.put_many([(self._prefix + _POINTER, pointer)]))
         with self._store.read() as snapshot:
-            old = [key for key, _ in snapshot.scan(self._prefix + _RECORDS, self._head(kept[0]))]
-        for start in range(0, len(old), _AT_ONCE):
-            keys: Sequence[bytes] = old[start : start + _AT_ONCE]
+            old = [key for key, _ in snapshot.scan(self._prefix + _RECORDS, self._head(newest[0]))]
+        for start in range(0, len(old), _BATCH):
+            keys: Sequence[bytes] = old[start : start + _BATCH]
             self._store.update(lambda transaction, keys=keys: transaction.delete_many(keys))  # type: ignore[misc]
 
     def _head(self, version: int) -> bytes:

@@ -83,18 +83,18 @@ class ItemCache:
 
     def read(self, snapshot: StoreSnapshot, version: int, ids: Iterable[str]) -> dict[str, StoredItem]:
         """The items of those ids that are stored. version: of the items in the snapshot."""
-        wanted = list(ids)
+        item_ids = list(ids)
         with self._lock:
             if self._version < version:
                 self._items, self._version = {}, version
             cached = self._items if self._version == version else {}
-        fresh = read_items(snapshot, [item for item in wanted if item not in cached])
+        fresh = read_items(snapshot, [item for item in item_ids if item not in cached])
         with self._lock:
             if self._version == version:
                 if len(self._items) > _CACHED_ITEMS:
                     self._items = {}
                 self._items.update(fresh)
-        return {item: stored for item in wanted if (stored := fresh.get(item) or cached.get(item)) is not None}
+        return {item: stored for item in item_ids if (stored := fresh.get(item) or cached.get(item)) is not None}
 
     def forget(self, ids: Iterable[str], version: int) -> None:
         """Drop items that changed. version: after the change; where it is the next one, the other items stay."""

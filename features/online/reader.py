@@ -156,28 +156,28 @@ class OnlineReader:
         extreme.at(times, deltas.row, deltas.time)
         return times
 
-    def _values_of_rows(self, by: Key) -> CsrLists | None:
+    def _values_of_rows(self, key: Key) -> CsrLists | None:
         """The category values of each candidate row, None for a key without a category."""
-        column = category_of(by)
+        column = category_of(key)
         return None if column is None else self._values[column]
 
-    def _to_rows(self, values: Int64, by: Key) -> Int64:
-        return np.repeat(values, self.requests.n_rows) if by in (GLOBAL, USER) else values
+    def _to_rows(self, values: Int64, key: Key) -> Int64:
+        return np.repeat(values, self.requests.n_rows) if key in (GLOBAL, USER) else values
 
     def _fetch(
         self, snapshot: StoreSnapshot, pending: PendingCounters, user: str | None, candidates: Sequence[str]
     ) -> dict[Key, _Counters]:
         """The counters of a request under the keys of every layout, all of them fetched at once."""
         counting = self._counting
-        keys = [_keys(layout.by, user, candidates, self.catalog) for layout in counting.layouts]
-        names = [counters_keys(number, own or ()) for number, own in enumerate(keys)]
+        keys = [_keys(layout.key, user, candidates, self.catalog) for layout in counting.layouts]
+        names = [counters_keys(number, layout_keys or ()) for number, layout_keys in enumerate(keys)]
         ledger_keys = []
-        if user is not None and counting.user_item_layout.whats:
+        if user is not None and counting.user_item_layout.event_types:
             ledger_keys = [ledger_key(item, user) for item in candidates]
         *values, ledgers = _in_groups(snapshot, [*names, ledger_keys])
         counters = {USER_ITEM: self._of_ledgers(ledgers, user, candidates)}
-        for number, (own, found) in enumerate(zip(keys, values, strict=True)):
-            counters[counting.layouts[number].by] = self._of_layout(pending, number, own, found)
+        for number, (layout_keys, layout_values) in enumerate(zip(keys, values, strict=True)):
+            counters[counting.layouts[number].key] = self._of_layout(pending, number, layout_keys, layout_values)
         return counters
 
     def _of_layout(
@@ -190,12 +190,12 @@ class OnlineReader:
         """The counters of some keys of a layout. keys: None for an anonymous user."""
         layout = self._counting.layouts[number]
         if keys is None:
-            column = category_of(layout.by)
+            column = category_of(layout.key)
             n = 1 if column is None else len(self.catalog.categories[column].values)
             return _Counters(layout, n, NO_DELTAS, None, np.zeros((len(layout.rings), n), np.int64))
         records = layout.decode(values)
         deltas = pending.deltas(number, keys, self._as_of)
-        if layout.by == ITEM:
+        if layout.key == ITEM:
             self._has_events |= np.array([value is not None for value in values], np.bool_)
             self._has_events[deltas.row] = True
         return _Counters(layout, len(keys), deltas, records, layout.window_counts(records, self._as_of))
@@ -219,19 +219,19 @@ def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> li
     return [list(islice(values, len(group))) for group in groups]
 
 
-def _keys(by: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]] | None:
+def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]] | None:
     """The keys of a layout that a request asks for: one, one a candidate, or one a category value; None for the
     keys of an anonymous user."""
-    if "user" in by and user is None:
+    if "user" in key and user is None:
         return None
-    if by == GLOBAL:
+    if key == GLOBAL:
         return [()]
-    if by == ITEM:
+    if key == ITEM:
         return [(item,) for item in candidates]
-    if by == USER:
+    if key == USER:
         return [(str(user),)]
-    values = catalog.categories[str(category_of(by))].values
-    return [(str(user), value) for value in values] if "user" in by else [(value,) for value in values]
+    values = catalog.categories[str(category_of(key))].values
+    return [(str(user), value) for value in values] if "user" in key else [(value,) for value in values]
 
 
 def _history(view: StateSnapshot, pending: PendingCounters, user: str | None, as_of: int) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ _AGGREGATES: dict[str, type[Aggregate]] = {"count": Count, "last": Last, "first"
 
 
 def _to_list(aggregate: Aggregate) -> list[Any]:
-    name = next(name for name, kind in _AGGREGATES.items() if type(aggregate) is kind)
+    name = next(name for name, aggregate_type in _AGGREGATES.items() if type(aggregate) is aggregate_type)
     return [name, aggregate.event_type, aggregate.key, aggregate.window if isinstance(aggregate, Count) else None]
 
 
@@ -50,16 +50,16 @@ class StoreSettings(BaseModel):
         """The settings as JSON, for the store."""
         return settings_to_json(self).encode()
 
-    def check_serves(self, wanted: StoreSettings) -> None:
-        """Raise StoreError unless a store of these settings answers whatever one of `wanted` would."""
-        for (name, stored), asked in zip(self._to_equal().items(), wanted._to_equal().values(), strict=True):
-            if stored != asked:
+    def check_serves(self, required: StoreSettings) -> None:
+        """Raise StoreError unless a store of these settings answers whatever one of `required` would."""
+        for (name, stored), expected in zip(self._to_equal().items(), required._to_equal().values(), strict=True):
+            if stored != expected:
                 raise StoreError(
-                    f"the online store was made with {name} {stored!r}, but {asked!r} is wanted; "
+                    f"the online store was made with {name} {stored!r}, but {expected!r} is wanted; "
                     "load items and events into a new store"
                 )
         for name in ("categories", "numbers", "vectors", "reads"):
-            missing = [value for value in getattr(wanted, name) if value not in getattr(self, name)]
+            missing = [value for value in getattr(required, name) if value not in getattr(self, name)]
             if missing:
                 raise StoreError(
                     f"the online store was made for {name} {list(getattr(self, name))!r}, "

@@ -145,12 +145,12 @@ class OnlineState:
         Raises StoreError for a store made for something else, naming both sides, and for an empty one without settings.
         """
         with store.read() as snapshot:
-            found = snapshot.get_many([SETTINGS])[0]
-        if found is not None:
-            own = settings_from(found)
+            stored = snapshot.get_many([SETTINGS])[0]
+        if stored is not None:
+            stored_settings = settings_from(stored)
             if settings is not None:
-                own.check_serves(settings)
-            return cls(store, own)
+                stored_settings.check_serves(settings)
+            return cls(store, stored_settings)
         if settings is None:
             raise StoreMissing(
                 f"online store {store.name!r}: expected one filled by `recsys load-items`, found an empty one"

@@ -50,7 +50,7 @@ def _sorted(
     user, item = user[order], item[order]
     latest = np.searchsorted(user, user, side="right") - np.arange(len(user)) <= length
     user, item = user[latest], item[latest]
-    kept, codes = np.unique(item, return_inverse=True)
+    used, codes = np.unique(item, return_inverse=True)
     names = sorted(items)
     offsets = np.searchsorted(user, np.arange(len(users) + 1)).astype(np.int64)
-    return tuple(names[code] for code in kept.tolist()), CsrLists(offsets, codes.astype(np.int32))
+    return tuple(names[code] for code in used.tolist()), CsrLists(offsets, codes.astype(np.int32))

@@ -70,9 +70,9 @@ def address_of(url: str) -> Address:
     """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for what is not usable."""
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    shown = {key: value for key, value in options.items() if key in _OPTIONS}
+    public_options = {key: value for key, value in options.items() if key in _OPTIONS}
     host = parts.netloc.rpartition("@")[2]
-    name = f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(shown)}" if shown else "")
+    name = f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(public_options)}" if public_options else "")
     if parts.scheme not in SCHEMES:
         raise StoreError(
             f"online store {name!r}: expected a folder or a URL that begins with redis://, rediss:// or unix://"
@@ -144,9 +144,9 @@ class RedisClient:
         """The StoreError for a server's refusal, or for its silence."""
         code = getattr(error, "status_code", None)
         text = " ".join(f"{code or ''} {error}".split())
-        for beginning, (found, cure) in _ANSWERS.items():
+        for beginning, (problem, advice) in _ANSWERS.items():
             if text.startswith(beginning) or f"-{beginning}" in text:
-                return StoreError(f"online store {self.name!r}: {found}; {cure}")
+                return StoreError(f"online store {self.name!r}: {problem}; {advice}")
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
             return UnreachableError(
                 f"online store {self.name!r}: expected a Redis server that answers, got: {text.rstrip('.')}; "

@@ -39,7 +39,7 @@ class _ServerKeys:
 
     def __init__(self, prefix: str) -> None:
         self.version, self.values, self.index, self.lock, self.next = (
-            f"{{{prefix}}}:{part}".encode() for part in ("version", "values", "index", "lock", "next")
+            f"{{{prefix}}}:{name}".encode() for name in ("version", "values", "index", "lock", "next")
         )
         self.past = f"{{{prefix}}}:past:".encode()
 
@@ -59,18 +59,18 @@ class RedisSnapshot:
         version: Command = ("GET", self._names.version)
         values: Command = ("HMGET", self._names.values, *keys)
         if self.version is None:
-            before, found, after = self._client.call(version, values, version)
+            before, stored, after = self._client.call(version, values, version)
             self.version = after or b""
             unchanged = before == after
         else:
-            found, after = self._client.call(values, version)
+            stored, after = self._client.call(values, version)
             unchanged = (after or b"") == self.version
-        return list(found) if unchanged else self._get_past(keys)
+        return list(stored) if unchanged else self._get_past(keys)
 
     def _get_past(self, keys: Sequence[bytes]) -> list[bytes | None]:
         names = (self._names.version, self._names.values, self._names.past)
-        (found,) = self._client.run(READ_PAST, names, (self.version, *keys))
-        return self._unless_expired(found)
+        (stored,) = self._client.run(READ_PAST, names, (self.version, *keys))
+        return self._unless_expired(stored)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """One round trip for every thousand keys. Raises ValueError for keys outside `SCANNED_PREFIXES`."""
@@ -84,8 +84,8 @@ class RedisSnapshot:
             version = b"*" if self.version is None else self.version
             (page,) = self._client.run(READ_RANGE, names, (version, low, b"(" + end, _PAGE))
             self.version, last, keys, values = self._unless_expired(page)
-            found = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
-            yield from sorted(found)
+            entries = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+            yield from sorted(entries)
             low = b"(" + last if last else b""
 
     def _unless_expired(self, answer: Any) -> list[Any]:
@@ -120,15 +120,15 @@ class RedisTransaction(RedisSnapshot):
         """Values with those that the transaction has written."""
         self._renew_lock()
         rest = [key for key in keys if key not in self.written]
-        found = dict(zip(rest, super().get_many(rest), strict=True))
-        return [self.written[key] if key in self.written else found[key] for key in keys]
+        stored = dict(zip(rest, super().get_many(rest), strict=True))
+        return [self.written[key] if key in self.written else stored[key] for key in keys]
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values with those that the transaction has written."""
         self._renew_lock()
-        own = sorted((k, v) for k, v in self.written.items() if v is not None and start <= k < end)
+        written = sorted((k, v) for k, v in self.written.items() if v is not None and start <= k < end)
         rest = ((key, value) for key, value in super().scan(start, end) if key not in self.written)
-        return merge(own, rest, key=itemgetter(0))
+        return merge(written, rest, key=itemgetter(0))
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         """Set values; they are sent together when the transaction ends."""
@@ -232,25 +232,25 @@ class RedisStore:
             self._release(change.token)
             return True
         number = int(change.base.partition(b" ")[0] or 0) + 1
-        puts = [part for key, value in change.written.items() if value is not None for part in (key, value)]
+        puts = [field for key, value in change.written.items() if value is not None for field in (key, value)]
         deletes = [key for key, value in change.written.items() if value is None]
         version, ttl = b"%d %s" % (number, change.token), round(self._snapshot_ttl * 1000)
         head = (change.token, change.base, version, ttl, SCANNED_PREFIXES, len(puts) // 2)
-        own = self._names
-        keys = (own.version, own.values, own.past, own.index, own.lock)
+        names = self._names
+        keys = (names.version, names.values, names.past, names.index, names.lock)
         after: list[Command] = [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []
         try:
-            kept, *on_disk = self._client.run(COMMIT, keys, (*head, *puts, *deletes), *after)
+            committed, *on_disk = self._client.run(COMMIT, keys, (*head, *puts, *deletes), *after)
         except UnreachableError as error:
             raise StoreError(
                 f"{error}; the change was kept whole or not at all: send it again, repeats count once"
             ) from error
-        if kept and on_disk and on_disk[0][0] < 1:
+        if committed and on_disk and on_disk[0][0] < 1:
             raise StoreError(
                 f"online store {self.name!r}: expected the change on the server's disk within {_DISK_MS // 1000} s, "
                 "got no word of it; look after the disk and send it again, repeats count once"
             )
-        return bool(kept)
+        return bool(committed)
 
     def _release(self, token: bytes) -> None:
         """Let others write; where that fails they wait until the lock expires."""

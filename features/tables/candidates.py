@@ -68,7 +68,7 @@ class CandidateReader:
         self.id_column, when = _spellings(Path(path), files)
         self.rejects = rejects or Rejects(None)
         self.n_repeats = 0
-        self._wanted = rows
+        self._chunk_rows = rows
         self._seen: set[int] = set()
         columns = (
             ColumnSpec("request", "id", required=True, non_null=True, source=self.id_column),
@@ -114,7 +114,7 @@ class CandidateReader:
             table = table.append_column("row", pa.array(checked.rows)).append_column("file", origin)
             waiting.append(table)
             n_waiting += len(table)
-            if n_waiting < self._wanted:
+            if n_waiting < self._chunk_rows:
                 continue
             together = pa.concat_tables(waiting).unify_dictionaries()
             cut = int(_starts(together.column("request"))[-1])
@@ -129,9 +129,9 @@ class CandidateReader:
         """`table`, which holds whole requests, in chunks of about the wanted size."""
         while len(table):
             cut = len(table)
-            if cut > 2 * self._wanted:
+            if cut > 2 * self._chunk_rows:
                 starts = _starts(table.column("request"))[1:]
-                within = int(np.searchsorted(starts, self._wanted))
+                within = int(np.searchsorted(starts, self._chunk_rows))
                 cut = int(starts[max(within - 1, 0)]) if len(starts) else cut
             chunk = self._chunk(table.slice(0, cut))
             if len(chunk):
@@ -182,13 +182,13 @@ def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
     file or in several, since one of the columns would have to be ignored, and where there is no request id."""
     files_by_column = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
     chosen = []
-    for names, what in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
+    for names, meaning in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
         present = [name for name in names if name in files_by_column]
         if len(present) > 1:
             spellings = " and ".join(f"{name!r} in {str(files_by_column[name])!r}" for name in present)
             raise InputError(
-                f"candidates {str(path)!r}: expected one column of {what}, got both {spellings}; take one away or give "
-                "it another name"
+                f"candidates {str(path)!r}: expected one column of {meaning}, got both {spellings}; take one away or "
+                "give it another name"
             )
         chosen.append(present[0] if present else names[0])
     if chosen[0] not in files_by_column:

@@ -72,9 +72,9 @@ def read_text(array: pa.Array) -> ParsedCells:
         return ParsedCells(values, ((bad, "invalid_utf8"),))
 
 
-def is_text(kind: pa.DataType) -> bool:
+def is_text(arrow_type: pa.DataType) -> bool:
     """Whether a type is text or bytes."""
-    return any(test(kind) for test in _TEXT_TYPES)
+    return any(test(arrow_type) for test in _TEXT_TYPES)
 
 
 def _decoded(value: bytes) -> str | None:
@@ -94,13 +94,13 @@ def read_ids(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCel
     """Ids as text; whole numbers, decimals among them, become decimal text, an empty one is null. Floats raise
     InputError, or are rejected one by one where the format writes everything as text; there an id that goes on over
     several lines is rejected too, since it is the work of a quote that was not closed."""
-    kind = array.type
-    if pa.types.is_null(kind) or pa.types.is_integer(kind):
+    arrow_type = array.type
+    if pa.types.is_null(arrow_type) or pa.types.is_integer(arrow_type):
         return ParsedCells(array.cast(pa.large_string()))
-    if pa.types.is_decimal(kind):
+    if pa.types.is_decimal(arrow_type):
         return _decimal_ids(array)
-    if not pa.types.is_large_string(kind):
-        raise _wrong_type(column, "text, whole numbers or 16-byte UUIDs", kind, "write ids as text")
+    if not pa.types.is_large_string(arrow_type):
+        raise _wrong_type(column, "text, whole numbers or 16-byte UUIDs", arrow_type, "write ids as text")
     values = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     if not textual:
         return ParsedCells(values)
@@ -126,9 +126,11 @@ def uuids_as_text(array: pa.Array) -> pa.Array:
     """
     if isinstance(array.type, pa.BaseExtensionType):
         array = array.storage
-    kind = array.type
-    fixed = pa.types.is_fixed_size_binary(kind)
-    if not (fixed and kind.byte_width == 16) and not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    arrow_type = array.type
+    fixed = pa.types.is_fixed_size_binary(arrow_type)
+    if not (fixed and arrow_type.byte_width == 16) and not (
+        pa.types.is_binary(arrow_type) or pa.types.is_large_binary(arrow_type)
+    ):
         return array
     if not fixed and not pc.all(pc.equal(pc.binary_length(array), 16)).as_py():
         return array
@@ -143,16 +145,16 @@ def uuids_as_text(array: pa.Array) -> pa.Array:
 def parse_text(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Text; numbers and flags are written out, and the values of a list are joined by the column's joiner, those that
     are null left out."""
-    kind = array.type
-    if pa.types.is_large_string(kind):
+    arrow_type = array.type
+    if pa.types.is_large_string(arrow_type):
         return ParsedCells(array)
-    if isinstance(kind, _LISTS):
+    if isinstance(arrow_type, _LISTS):
         try:
             return ParsedCells(_joined(array.cast(pa.large_list(pa.large_string())), column.joiner))
         except pa.ArrowException:
             pass
-    if isinstance(kind, _LISTS) or pa.types.is_nested(kind) or pa.types.is_temporal(kind):
-        raise _wrong_type(column, "text or lists of text", kind, "write it as text")
+    if isinstance(arrow_type, _LISTS) or pa.types.is_nested(arrow_type) or pa.types.is_temporal(arrow_type):
+        raise _wrong_type(column, "text or lists of text", arrow_type, "write it as text")
     return ParsedCells(array.cast(pa.large_string()))
 
 
@@ -170,17 +172,17 @@ def _joined(lists: pa.Array, joiner: str) -> pa.Array:
 
 def read_numbers(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
-    kind = array.type
+    arrow_type = array.type
     bad = np.zeros(len(array), np.bool_)
-    if pa.types.is_large_string(kind):
+    if pa.types.is_large_string(arrow_type):
         array = pc.utf8_trim_whitespace(array)
         numeric = mask_of(pc.match_substring_regex(array, _NUMBER))
         nothing = mask_of(pc.or_(pc.is_in(pc.utf8_lower(array), _MISSING_NUMBER), pc.equal(array, "")))
         bad = ~numeric & ~nothing & ~mask_of(array.is_null())
         array = pc.if_else(pa.array(numeric), array, None)
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        if not (pa.types.is_boolean(kind) or pa.types.is_null(kind)):
-            raise _wrong_type(column, "numbers", kind, "write it as numbers")
+    elif not (pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type)):
+        if not (pa.types.is_boolean(arrow_type) or pa.types.is_null(arrow_type)):
+            raise _wrong_type(column, "numbers", arrow_type, "write it as numbers")
         array = array.cast(pa.int8())
     numbers: Float64 = pc.cast(array, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return ParsedCells(
@@ -221,11 +223,11 @@ def read_flags(array: pa.Array, column: ColumnSpec) -> ParsedCells:
 
 def read_vectors(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     """Lists of finite float32; text such as `[0.5, 1]` is read too. Their length is for the caller to compare."""
-    kind = array.type
+    arrow_type = array.type
     bad = np.zeros(len(array), np.bool_)
-    if pa.types.is_null(kind):
+    if pa.types.is_null(arrow_type):
         return ParsedCells(array.cast(pa.list_(pa.float32())))
-    if pa.types.is_large_string(kind):
+    if pa.types.is_large_string(arrow_type):
         texts = array.to_pylist()
         read = [None if text is None else _vector_of(text) for text in texts]
         bad = np.array([a is not None and b is None for a, b in zip(texts, read, strict=True)], np.bool_)
@@ -233,7 +235,7 @@ def read_vectors(array: pa.Array, column: ColumnSpec) -> ParsedCells:
     try:
         values = array.cast(pa.list_(pa.float32()), safe=False)
     except pa.ArrowException as error:
-        raise _wrong_type(column, "lists of numbers", kind, "write vectors as lists of numbers") from error
+        raise _wrong_type(column, "lists of numbers", arrow_type, "write vectors as lists of numbers") from error
     flat = values.flatten().to_numpy(zero_copy_only=False)
     if not np.isfinite(flat).all():
         rows = pc.list_parent_indices(values).to_numpy()
@@ -252,8 +254,8 @@ def _vector_of(text: str) -> list[float] | None:
         return None
 
 
-def _wrong_type(column: ColumnSpec, expected: str, found: pa.DataType, advice: str) -> InputError:
-    return InputError(f"column {column.field!r}: expected {expected}, got {found}; {advice}")
+def _wrong_type(column: ColumnSpec, expected: str, actual: pa.DataType, advice: str) -> InputError:
+    return InputError(f"column {column.field!r}: expected {expected}, got {actual}; {advice}")
 
 
 def parse_cells(array: pa.Array, column: ColumnSpec, *, textual: bool) -> ParsedCells:

@@ -38,14 +38,14 @@ def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, win
     key = impression[by_id].astype(np.int64) * n_items + events.item[by_id]
     order = np.lexsort((events.time[by_id], key))
     by_id, key = by_id[order], key[order]
-    wanted = clicked.list * n_items + clicked.item
-    index = np.searchsorted(key, wanted)
-    event_of_row = np.full(len(wanted), -1, np.int64)
+    row_key = clicked.list * n_items + clicked.item
+    index = np.searchsorted(key, row_key)
+    event_of_row = np.full(len(row_key), -1, np.int64)
     inside = np.flatnonzero(index < len(key))
-    hit = inside[key[index[inside]] == wanted[inside]]
+    hit = inside[key[index[inside]] == row_key[inside]]
     event_of_row[hit] = by_id[index[hit]]
     claimed = np.zeros(len(events), np.bool_)
-    claimed[by_id[np.isin(key, wanted)]] = True
+    claimed[by_id[np.isin(key, row_key)]] = True
     free = usable[~claimed[usable] & (events.user[usable] >= 0)]
     rest = np.flatnonzero((event_of_row < 0) & (clicked.user >= 0))
     event_of_row[rest] = _first_within(events, free, clicked, rest, window=window, n_items=n_items)
@@ -67,9 +67,9 @@ def _first_within(
     n = len(order)
     following = np.where(is_event[order], np.arange(n), n)
     following = np.minimum.accumulate(following[::-1])[::-1]
-    asked = np.flatnonzero(~is_event[order])
-    asked = asked[following[asked] < n]
-    row, event = order[asked], order[following[asked]]
+    row_positions = np.flatnonzero(~is_event[order])
+    row_positions = row_positions[following[row_positions] < n]
+    row, event = order[row_positions], order[following[row_positions]]
     near = (key[row] == key[event]) & (time[event] - time[row] <= window)
     event_of_row = np.full(len(rows), -1, np.int64)
     event_of_row[row[near]] = free[event[near] - len(rows)]
@@ -86,6 +86,6 @@ def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches)
     click, every = np.full(len(rows), events.types.index(CLICK), np.int8), np.ones(len(rows), np.bool_)
     added = Events(clicked.user[rows], clicked.item[rows], clicked.time[rows], click, events.types, every, every)
     both = replace(events, time=time).with_added(added)
-    kept = deduplicate(both.user, both.item, both.type, both.time, np.full(len(both), -1, np.int32))
-    kept[: len(events)] = True
-    return both.take(np.flatnonzero(kept)).sorted(), int(kept[len(events) :].sum())
+    is_first = deduplicate(both.user, both.item, both.type, both.time, np.full(len(both), -1, np.int32))
+    is_first[: len(events)] = True
+    return both.take(np.flatnonzero(is_first)).sorted(), int(is_first[len(events) :].sum())

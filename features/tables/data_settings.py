@@ -83,14 +83,14 @@ def settings_to_json(settings: BaseModel) -> str:
     return json.dumps({"format": FORMAT, **settings.model_dump(mode="json")}, indent=1, ensure_ascii=False)
 
 
-def settings_from_json(kind: type[Model], text: str | bytes, format_1: type[Format1] = Format1) -> Model:
+def settings_from_json(model: type[Model], text: str | bytes, format_1: type[Format1] = Format1) -> Model:
     """Settings as `settings_to_json` or format 1 stored them. Raises ValueError, in one line, for anything else."""
     try:
         stored = _Stored.model_validate_json(text)
         if stored.format not in (1, FORMAT):
             raise ValueError(f"expected format 1 or {FORMAT}, found {stored.format}")
         fields = stored.model_extra or {}
-        return kind.model_validate(format_1.model_validate(fields).current() if stored.format == 1 else fields)
+        return model.model_validate(format_1.model_validate(fields).current() if stored.format == 1 else fields)
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(f"field {'.'.join(map(str, problem['loc']))!r}: {problem['msg']}") from error

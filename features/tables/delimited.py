@@ -37,24 +37,24 @@ class CsvDialect:
         return "CSV" if self.delimiter == "," else "TSV"
 
 
-def delimited_columns(source: Source, layout: CsvDialect) -> pa.Schema:
+def delimited_columns(source: Source, dialect: CsvDialect) -> pa.Schema:
     """Names of the header, and the types that the first block looks like."""
     with open_text(source.path, source.encoding) as stream:
-        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
-        names = _names(source, rows, layout)
+        rows = WholeRows(stream, dialect.delimiter, quoted=dialect.quoted, has_header=not dialect.names)
+        names = _names(source, rows, dialect)
         first = next(iter(rows), Block(b""))
-        return _parsed(first.text, names, None, layout, [])[0].schema
+        return _parsed(first.text, names, None, dialect, [])[0].schema
 
 
-def delimited_batches(source: Source, columns: list[str], layout: CsvDialect) -> Iterator[RawBatch]:
+def delimited_batches(source: Source, columns: list[str], dialect: CsvDialect) -> Iterator[RawBatch]:
     """The rows of a file of delimited text as large_binary cells; ragged lines and broken quotes are rejects."""
     done = 0
-    with readable_file_errors(source, layout.format), open_text(source.path, source.encoding) as stream:
-        rows = WholeRows(stream, layout.delimiter, quoted=layout.quoted, has_header=not layout.names)
-        names = _names(source, rows, layout)
+    with readable_file_errors(source, dialect.format), open_text(source.path, source.encoding) as stream:
+        rows = WholeRows(stream, dialect.delimiter, quoted=dialect.quoted, has_header=not dialect.names)
+        names = _names(source, rows, dialect)
         for block in rows:
             ragged: list[arrow_csv.InvalidRow] = []
-            data, kept_rows = _parsed(block.text, names, columns, layout, ragged)
+            data, kept_rows = _parsed(block.text, names, columns, dialect, ragged)
             first, after = done + 1, done + 1 + len(data) + len(ragged)
             rejects = [_ragged(source, done + line.number, line) for line in ragged]
             rejects += [_broken(source, after + index, line) for index, line in enumerate(block.broken)]
@@ -62,10 +62,10 @@ def delimited_batches(source: Source, columns: list[str], layout: CsvDialect) ->
             done = after - 1 + len(block.broken)
 
 
-def _names(source: Source, rows: WholeRows, layout: CsvDialect) -> list[str]:
-    if layout.names:
-        return list(layout.names)
-    names: list[str] = _parsed(rows.header, None, None, layout, [])[0].schema.names
+def _names(source: Source, rows: WholeRows, dialect: CsvDialect) -> list[str]:
+    if dialect.names:
+        return list(dialect.names)
+    names: list[str] = _parsed(rows.header, None, None, dialect, [])[0].schema.names
     if any("\n" in name or "\r" in name for name in names):
         raise InputError(
             f"file {str(source.path)!r}: expected the names of the columns in the first row, got a quoted cell that "
@@ -78,7 +78,7 @@ def _parsed(
     text: bytes,
     names: list[str] | None,
     columns: list[str] | None,
-    layout: CsvDialect,
+    dialect: CsvDialect,
     ragged: list[arrow_csv.InvalidRow],
 ) -> tuple[pa.RecordBatch, Int64]:
     """The rows of `text` with `columns`, all without conversion; None: all columns, with the types they look like.
@@ -93,15 +93,15 @@ def _parsed(
 
     if names is not None and not text.strip(b"\r\n"):
         chosen = names if columns is None else columns
-        kind = pa.null() if columns is None else pa.large_binary()
-        return pa.RecordBatch.from_arrays([pa.array([], kind)] * len(chosen), chosen), np.zeros(0, np.int64)
+        arrow_type = pa.null() if columns is None else pa.large_binary()
+        return pa.RecordBatch.from_arrays([pa.array([], arrow_type)] * len(chosen), chosen), np.zeros(0, np.int64)
     table = arrow_csv.read_csv(
         pa.BufferReader(text),
         read_options=arrow_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=names),
         parse_options=arrow_csv.ParseOptions(
-            delimiter=layout.delimiter,
-            quote_char=layout.quoted and '"',
-            newlines_in_values=layout.quoted,
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quoted and '"',
+            newlines_in_values=dialect.quoted,
             invalid_row_handler=on_ragged,
         ),
         convert_options=arrow_csv.ConvertOptions(
@@ -112,13 +112,13 @@ def _parsed(
         ),
     )
     data = pa.RecordBatch.from_arrays([column.combine_chunks() for column in table.columns], schema=table.schema)
-    left = np.ones(len(data) + len(ragged), np.bool_)
-    left[[row.number - 1 for row in ragged]] = False
-    return data, np.flatnonzero(left).astype(np.int64)
+    readable = np.ones(len(data) + len(ragged), np.bool_)
+    readable[[row.number - 1 for row in ragged]] = False
+    return data, np.flatnonzero(readable).astype(np.int64)
 
 
-def _broken(source: Source, number: int, one: Broken) -> Reject:
-    return Reject(str(source.path), number, one.reason, "", one.line.decode("utf-8", "backslashreplace"))
+def _broken(source: Source, number: int, broken: Broken) -> Reject:
+    return Reject(str(source.path), number, broken.reason, "", broken.line.decode("utf-8", "backslashreplace"))
 
 
 def _ragged(source: Source, number: int, row: arrow_csv.InvalidRow) -> Reject:

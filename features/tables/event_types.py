@@ -46,8 +46,8 @@ def canonical_type(text: str) -> str:
 def canonical_types(array: pa.Array) -> pa.Array:
     """The same for a column of large_string; blanks alone are null, as an empty cell is."""
     coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    words = [None if text is None else canonical_type(text) or None for text in coded.dictionary.to_pylist()]
-    return pa.array(words, pa.large_string()).take(coded.indices)
+    names = [None if text is None else canonical_type(text) or None for text in coded.dictionary.to_pylist()]
+    return pa.array(names, pa.large_string()).take(coded.indices)
 
 
 def is_click(event_type: str, positive: Collection[str] | None) -> bool:

@@ -53,36 +53,43 @@ def read_events(batches: Iterable[CheckedBatch]) -> EventRows:
             column = checked.data.column(name)
             chunks.append((column.fill_null(CLICK) if name == "event_type" else column).dictionary_encode())
         times.append(checked.data.column("timestamp").cast(pa.int64()).to_numpy())
-    user, item, kind, impression, event_id = (dictionary_encode(chunks) for chunks in texts.values())
+    user, item, event_type, impression, event_id = (dictionary_encode(chunks) for chunks in texts.values())
     time = np.concatenate(times)
-    if len(kind.values) > _MOST_TYPES:
+    if len(event_type.values) > _MOST_TYPES:
         raise InputError(
-            f"events column 'event_type': expected at most {_MOST_TYPES} types, got {len(kind.values)}; "
+            f"events column 'event_type': expected at most {_MOST_TYPES} types, got {len(event_type.values)}; "
             "the column seems to hold something else"
         )
-    kept = deduplicate(user.codes, item.codes, kind.codes, time, event_id.codes)
-    return EventRows(user[kept], item[kept], kind[kept], impression[kept], time[kept], int((~kept).sum()))
+    is_first = deduplicate(user.codes, item.codes, event_type.codes, time, event_id.codes)
+    return EventRows(
+        user[is_first],
+        item[is_first],
+        event_type[is_first],
+        impression[is_first],
+        time[is_first],
+        int((~is_first).sum()),
+    )
 
 
-def deduplicate(user: Int32, item: Int32, kind: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:
+def deduplicate(user: Int32, item: Int32, event_type: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:
     """(n,) True for the first row of every event id; without one, of every user, item, type and time. Rows without id
     and without user are never repeats: two strangers may do the same."""
-    kept = np.ones(len(time), np.bool_)
+    is_first = np.ones(len(time), np.bool_)
     named = np.flatnonzero(event_id >= 0)
-    kept[named] = False
-    kept[named[np.unique(event_id[named], return_index=True)[1]]] = True
+    is_first[named] = False
+    is_first[named[np.unique(event_id[named], return_index=True)[1]]] = True
     rows = np.flatnonzero((event_id < 0) & (user >= 0))
-    order = rows[np.lexsort((rows, time[rows], kind[rows], item[rows], user[rows]))]
+    order = rows[np.lexsort((rows, time[rows], event_type[rows], item[rows], user[rows]))]
     same = np.ones(max(0, len(order) - 1), np.bool_)
-    for column in (user, item, kind, time):
+    for column in (user, item, event_type, time):
         same &= column[order[1:]] == column[order[:-1]]
-    kept[order[1:][same]] = False
-    return kept
+    is_first[order[1:][same]] = False
+    return is_first
 
 
-def event_types(found: list[str], positive: tuple[str, ...] | None) -> tuple[tuple[str, ...], Bool]:
+def event_types(names: list[str], positive: tuple[str, ...] | None) -> tuple[tuple[str, ...], Bool]:
     """All event types, sorted, and which of them count as a click; see `features.tables.event_types.is_click`."""
-    types = tuple(sorted({*found, CLICK}))
+    types = tuple(sorted({*names, CLICK}))
     return types, np.array([is_click(name, positive) for name in types], np.bool_)
 
 

@@ -29,7 +29,7 @@ from features.tables.sources import Source, is_hidden, partition_of
 _TEXT_FORMATS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".ndjson": "JSON lines", ".json": "JSON lines"}
 _SUFFIXES = (".parquet", *_TEXT_FORMATS, *(f"{suffix}.gz" for suffix in _TEXT_FORMATS))
 _BATCH_ROWS = 131_072
-_LAYOUTS = {"CSV": CsvDialect(","), "TSV": CsvDialect("\t")}
+_DIALECTS = {"CSV": CsvDialect(","), "TSV": CsvDialect("\t")}
 
 
 def find_table(folder: Path, table: str) -> Path | None:
@@ -38,8 +38,8 @@ def find_table(folder: Path, table: str) -> Path | None:
     Raises InputError where `folder` is not a directory, or holds the table more than once.
     """
     if not folder.is_dir():
-        what = "a file" if folder.exists() else "nothing"
-        raise InputError(f"data directory {str(folder)!r}: expected a folder with items and impressions, found {what}")
+        got = "a file" if folder.exists() else "nothing"
+        raise InputError(f"data directory {str(folder)!r}: expected a folder with items and impressions, found {got}")
     paths = [folder / table] if (folder / table).is_dir() else []
     paths += [path for suffix in _SUFFIXES if (path := folder / f"{table}{suffix}").exists()]
     if len(paths) > 1:
@@ -70,21 +70,21 @@ def columns_of(source: Source) -> dict[str, pa.DataType]:
 
     Raises InputError where the file is empty, corrupt or of an unknown format, or names a column twice.
     """
-    return {**source.partition_types(), **_own_columns(source)}
+    return {**source.partition_types(), **_file_columns(source)}
 
 
-def _own_columns(source: Source) -> dict[str, pa.DataType]:
+def _file_columns(source: Source) -> dict[str, pa.DataType]:
     file = source.path
-    kind = _format(file)
-    with readable_file_errors(source, kind):
+    file_format = _format(file)
+    with readable_file_errors(source, file_format):
         if file.stat().st_size == 0:
-            raise InputError(f"file {str(file)!r} is empty; expected a {kind} table")
-        if kind == "Parquet":
+            raise InputError(f"file {str(file)!r} is empty; expected a {file_format} table")
+        if file_format == "Parquet":
             schema = pq.read_schema(file)
-        elif kind == "JSON lines":
+        elif file_format == "JSON lines":
             return json_columns(source)
         else:
-            schema = delimited_columns(source, _LAYOUTS[kind])
+            schema = delimited_columns(source, _DIALECTS[file_format])
         names = schema.names
     if len(set(names)) < len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -98,13 +98,13 @@ def raw_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iter
     columns: each with what it is to be read as; in JSON lines, a value that cannot be read so rejects its row. Raises
     InputError as soon as the file turns out to be cut off or corrupt.
     """
-    kind = _format(source.path)
-    read = {"Parquet": _parquet, "JSON lines": json_batches}.get(kind, _delimited)
-    with readable_file_errors(source, kind):
-        partition_columns = [name for name in source.partition if name in columns and name not in _own_columns(source)]
+    file_format = _format(source.path)
+    read = {"Parquet": _parquet, "JSON lines": json_batches}.get(file_format, _delimited)
+    with readable_file_errors(source, file_format):
+        partition_columns = [name for name in source.partition if name in columns and name not in _file_columns(source)]
     batches = read(source, {name: kinds for name, kinds in columns.items() if name not in partition_columns})
     while True:
-        with readable_file_errors(source, kind):
+        with readable_file_errors(source, file_format):
             batch = next(batches, None)
         if batch is None:
             return
@@ -136,9 +136,9 @@ def _parquet(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterato
     # Parquet's own dictionary of ids is kept, so that each id is read once
     dictionaries = [name for name in ids if not pa.types.is_fixed_size_binary(schema.field(name).type)]
     with pq.ParquetFile(source.path, read_dictionary=dictionaries) as file:
-        wanted = [name for name in columns if name in file.schema_arrow.names]
+        names = [name for name in columns if name in file.schema_arrow.names]
         done = 0
-        for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
+        for batch in file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
             batch.validate()
             for column in batch.columns:
                 _check_indices(source.path, column)
@@ -147,8 +147,10 @@ def _parquet(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterato
 
 
 def _delimited(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
-    file_columns = _own_columns(source)
-    return delimited_batches(source, [name for name in columns if name in file_columns], _LAYOUTS[_format(source.path)])
+    file_columns = _file_columns(source)
+    return delimited_batches(
+        source, [name for name in columns if name in file_columns], _DIALECTS[_format(source.path)]
+    )
 
 
 def _check_indices(file: Path, column: pa.Array) -> None:

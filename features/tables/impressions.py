@@ -114,7 +114,7 @@ def _grouped(rows: _Rows) -> ImpressionTable:
 def _read_rows(batches: Iterable[CheckedBatch]) -> tuple[_Rows, SourceRows]:
     origins = SourceRows()
     texts: dict[str, list[pa.Array]] = {name: [] for name in ("impression_id", "user_id", "item_id", "query")}
-    numbers: dict[str, list[np.ndarray]] = {name: [np.zeros(0, kind)] for name, kind in _NUMBERS.items()}
+    numbers: dict[str, list[np.ndarray]] = {name: [np.zeros(0, dtype)] for name, dtype in _NUMBERS.items()}
     for checked in batches:
         origins.add(checked.file, checked.rows)
         for name, chunks in texts.items():
@@ -132,8 +132,8 @@ def _conflicting(rows: _Rows) -> Bool:
     """(n,) True for every row of an id whose rows name different users or times."""
     first = np.zeros(len(rows.list.values), np.int64)
     first[rows.list.codes[::-1]] = np.arange(len(rows.time))[::-1]
-    own = first[rows.list.codes]
-    differs = (rows.user.codes != rows.user.codes[own]) | (rows.time != rows.time[own])
+    first_row = first[rows.list.codes]
+    differs = (rows.user.codes != rows.user.codes[first_row]) | (rows.time != rows.time[first_row])
     wrong = np.zeros(len(rows.list.values), np.bool_)
     wrong[rows.list.codes[differs]] = True
     return wrong[rows.list.codes]

@@ -72,8 +72,8 @@ class ItemsTable:
         return self.data.column("item_id").combine_chunks()
 
 
-def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataType]]) -> Schema:
-    """The items table with the further columns. found: names and types of the columns of each file."""
+def item_schema(columns: CatalogColumns, file_columns: Sequence[Mapping[str, pa.DataType]]) -> Schema:
+    """The items table with the further columns. file_columns: names and types of the columns of each file."""
     further = columns.required("number", "numbers", columns.numbers)
     further += columns.required("vector", "vectors", columns.vectors)
     further += [
@@ -84,19 +84,23 @@ def item_schema(columns: CatalogColumns, found: Sequence[Mapping[str, pa.DataTyp
     named = columns.named_categories
     further += columns.required("category", "categories", named)
     if columns.categories is None:
-        words = dict.fromkeys(name for types in found for name, kind in types.items() if _is_words(kind))
+        text_columns = dict.fromkeys(
+            name for types in file_columns for name, arrow_type in types.items() if _is_text_type(arrow_type)
+        )
         taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY, *named}
-        further += [ColumnSpec(f"category {name}", "category", source=name) for name in words if name not in taken]
+        further += [
+            ColumnSpec(f"category {name}", "category", source=name) for name in text_columns if name not in taken
+        ]
     if CATEGORY not in named:
         further.append(ColumnSpec(f"category {CATEGORY}", "category", source=CATEGORY))
     return ITEMS.with_columns(further)
 
 
-def _is_words(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
+def _is_text_type(arrow_type: pa.DataType) -> bool:
+    if pa.types.is_dictionary(arrow_type) or pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
+        arrow_type = arrow_type.value_type
     return any(
-        test(kind)
+        test(arrow_type)
         for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary)
     )
 
@@ -104,9 +108,9 @@ def _is_words(kind: pa.DataType) -> bool:
 def read_items(reader: TableReader, columns: CatalogColumns) -> ItemsTable:
     """All usable items of a reader whose schema is `item_schema(columns, …)`."""
     data = pa.Table.from_batches([checked.data for checked in reader])
-    kept = last_of_each(data.column("item_id"))
-    repeats = len(data) - len(kept)
-    data = data.take(kept) if repeats else data
+    last_rows = last_of_each(data.column("item_id"))
+    repeats = len(data) - len(last_rows)
+    data = data.take(last_rows) if repeats else data
     return ItemsTable(data, columns, _category_columns(data, columns), repeats)
 
 
@@ -161,8 +165,8 @@ def build_catalog(items: ItemsTable, vocabulary: pa.Array) -> Catalog:
 
 def strings(array: pa.Array | pa.ChunkedArray) -> Strings:
     """An Arrow text column as an object array of Python strings."""
-    found: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
-    return found.astype(object)
+    values: Strings = array.to_numpy(zero_copy_only=False) if isinstance(array, pa.Array) else array.to_numpy()
+    return values.astype(object)
 
 
 def _texts(data: pa.Table, name: str) -> Strings:

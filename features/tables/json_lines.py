@@ -42,14 +42,14 @@ def json_columns(source: Source) -> dict[str, pa.DataType]:
 def json_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
     """The rows of a file with the fields `columns`, each with what it is to be read as."""
     for numbers, rows, rejects in _json_blocks(source, _JSON_ROWS):
-        kept = [True] * len(rows)
+        usable = [True] * len(rows)
         for name, kinds in columns.items():
             for index, row in enumerate(rows):
                 problem = None if row.get(name) is None else _problem(row[name], kinds)
-                if problem is not None and kept[index]:
-                    kept[index] = False
+                if problem is not None and usable[index]:
+                    usable[index] = False
                     rejects.append(Reject(str(source.path), numbers[index], problem, name, _written(row[name])))
-        numbers, rows = list(compress(numbers, kept)), list(compress(rows, kept))
+        numbers, rows = list(compress(numbers, usable)), list(compress(rows, usable))
         arrays = [_column([row.get(name) for row in rows], kinds) for name, kinds in columns.items()]
         data = pa.RecordBatch.from_arrays(arrays, list(columns))
         yield RawBatch(source, np.array(numbers, np.int64), data, tuple(rejects))
@@ -103,7 +103,7 @@ def _problem(value: object, kinds: Collection[Kind]) -> str | None:
     if isinstance(value, _SCALARS) or "any" in kinds:
         return None
     if isinstance(value, list):
-        flat = all(part is None or isinstance(part, _SCALARS) for part in value)
+        flat = all(element is None or isinstance(element, _SCALARS) for element in value)
         return None if flat and ("vector" in kinds or not WORDS.isdisjoint(kinds)) else "wrong_type"
     return "wrong_type"
 
@@ -112,19 +112,19 @@ def _column(values: list[Any], kinds: Collection[Kind]) -> pa.Array:
     """A column of values that its kinds can hold: of lists where one is a list, as Arrow sees it where it can."""
     if not WORDS.isdisjoint(kinds):
         if any(type(value) is list for value in values):
-            lists = [None if value is None else _words(value) for value in values]
+            lists = [None if value is None else _texts(value) for value in values]
             return pa.array(lists, pa.large_list(pa.large_string()))
-        return _as_text(values, _word)
+        return _as_text(values, _text)
     return _as_text(values, _written) if "id" in kinds else _typed(values)
 
 
-def _words(value: object) -> list[str]:
+def _texts(value: object) -> list[str]:
     """A list's values as text, those that are null left out; one value is a list of itself."""
-    parts = value if isinstance(value, list) else [value]
-    return [_word(part) for part in parts if part is not None]
+    elements = value if isinstance(value, list) else [value]
+    return [_text(element) for element in elements if element is not None]
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
     """One value as text, a float as Arrow writes it."""
     if type(value) is str:
         return value

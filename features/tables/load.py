@@ -151,8 +151,8 @@ def read_tables(
             f"data directory {str(folder)!r}: expected an items table (items.parquet, .csv, …), found none"
         )
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
-        found = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
-        raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {found}")
+        got = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
+        raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {got}")
     readers = {table: _table_reader(path, table, options, rejects) for table, path in paths.items() if path is not None}
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = InputTables(
@@ -171,46 +171,46 @@ def read_tables(
 def join(tables: InputTables, options: ReadOptions) -> EncodedTables:
     """The tables in the log's codes, and which event is the click of which clicked row."""
     items, events, lists = tables.items, tables.events, tables.lists
-    known = [] if tables.users is None else tables.users.column("user_id").chunks
+    described_users = [] if tables.users is None else tables.users.column("user_id").chunks
     item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
-    user_ids = sorted_union([*known, events.user.used(), lists.user.used()])
-    happened = _events(events, item_ids, user_ids, options)
+    user_ids = sorted_union([*described_users, events.user.used(), lists.user.used()])
+    log_events = _events(events, item_ids, user_ids, options)
     user, item = lists.user.recode(user_ids), lists.item.recode(item_ids)
     rows = np.flatnonzero(lists.label > 0)
     owner = np.searchsorted(lists.offsets, rows, side="right") - 1
     clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
     matches = match_clicks(
-        happened, _list_of_event(events, lists), clicked, window=options.data.click_window, n_items=len(item_ids)
+        log_events, _list_of_event(events, lists), clicked, window=options.data.click_window, n_items=len(item_ids)
     )
-    return EncodedTables(item_ids, user_ids, user, item, happened, clicked, matches)
+    return EncodedTables(item_ids, user_ids, user, item, log_events, clicked, matches)
 
 
 def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, Matches, int]:
     """The log of joined tables, its matches, and how many clicks came from a list alone."""
     lists = tables.lists
-    happened, added = add_unmatched_clicks(joined.events, joined.clicked, joined.matches)
+    log_events, added = add_unmatched_clicks(joined.events, joined.clicked, joined.matches)
     query = lists.query.decoded() if len(lists.query.values) else None
     requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
     impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
-    known = None if tables.users is None else attributes(tables.users, joined.user_ids)
+    user_attributes = None if tables.users is None else attributes(tables.users, joined.user_ids)
     catalog = build_catalog(tables.items, joined.item_ids)
-    return Log(catalog, strings(joined.user_ids), happened, impressions, known), joined.matches, added
+    return Log(catalog, strings(joined.user_ids), log_events, impressions, user_attributes), joined.matches, added
 
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
     names = rows.type.values.to_pylist()
     types, positive = event_types(names, options.data.positive_event_types)
-    kind = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
+    event_type = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
     dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
     user, item = rows.user.recode(user_ids), rows.item.recode(item_ids)
-    return Events(user, item, rows.time, kind, types, positive[kind], dated[kind])
+    return Events(user, item, rows.time, event_type, types, positive[event_type], dated[event_type])
 
 
 def _list_of_event(events: EventRows, lists: ImpressionTable) -> Int32:
     """(n_events,) which list each event names, -1 for none and for one that is not there."""
-    place = np.full(len(lists.ids.values) + 1, -1, np.int32)
-    place[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
-    return place[events.impression.recode(lists.ids.values)]
+    position = np.full(len(lists.ids.values) + 1, -1, np.int32)
+    position[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
+    return position[events.impression.recode(lists.ids.values)]
 
 
 def _report(
@@ -220,9 +220,9 @@ def _report(
     for name, reader in tables.readers.items():
         repeats = _repeats(tables)[name]
         by_reason = rejects.by_reason(name)
-        kept = reader.n_rows - sum(by_reason.values()) - repeats
-        emptied = {column: one.count for column, one in reader.observed.emptied.items()}
-        counts[name] = TableCounts(reader.n_rows, kept, by_reason, repeats, emptied)
+        n_kept = reader.n_rows - sum(by_reason.values()) - repeats
+        emptied = {column: cells.count for column, cells in reader.observed.emptied.items()}
+        counts[name] = TableCounts(reader.n_rows, n_kept, by_reason, repeats, emptied)
         for column, unit in reader.units.items():
             naive = f" without a zone, read as {options.data.timezone}" if column in reader.naive else ""
             units[f"{name}.{column}"] = unit + naive

@@ -76,11 +76,11 @@ class _Import:
         self.impressions = self.candidates = self.clicks = self.history_events = 0
         self.first: int | None = None
 
-    def reject(self, raw: RawBatch, table: str, bad: Bool, reason: str, field: str, kept: Bool) -> None:
-        """Count the rows `bad` that are still `kept`, and clear them."""
-        for reject in raw.rejected(bad & kept, reason, field):
+    def reject(self, raw: RawBatch, table: str, bad: Bool, reason: str, field: str, usable: Bool) -> None:
+        """Count the rows `bad` that are still `usable`, and clear them."""
+        for reject in raw.rejected(bad & usable, reason, field):
             self.rejects.add(table, reject)
-        kept &= ~bad
+        usable &= ~bad
 
 
 def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> MindReport:
@@ -90,12 +90,12 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
     not MIND's, where no row has labels, where more rows are rejected than `files` allows (those without labels not
     counted), or where `out` holds anything; then nothing is written.
     """
-    parts = _parts(Path(source))
+    splits = _splits(Path(source))
     with atomic_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
         state = _Import(rejects)
-        news = (_news(part / "news.tsv", files.encoding, state) for _, part in parts)
+        news = (_news(folder / "news.tsv", files.encoding, state) for _, folder in splits)
         _write(folder / "items.parquet", _ITEMS, chain.from_iterable(news))
-        behaviors = (_behaviors(part / "behaviors.tsv", files.encoding, prefix, state) for prefix, part in parts)
+        behaviors = (_behaviors(folder / "behaviors.tsv", files.encoding, prefix, state) for prefix, folder in splits)
         _write(folder / "impressions.parquet", _IMPRESSIONS, chain.from_iterable(behaviors))
         _check_usable(Path(source), state, files)
         if any(user_history.items for user_history in state.histories.values()):
@@ -109,28 +109,28 @@ def _write(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> 
             writer.write_batch(batch)
 
 
-def _parts(source: Path) -> list[tuple[str, Path]]:
+def _splits(source: Path) -> list[tuple[str, Path]]:
     """(prefix, folder) of every pair of files."""
     if (source / "behaviors.tsv").exists():
-        parts = [("", source)]
+        splits = [("", source)]
     else:
         inside = sorted(path.parent for path in source.glob("*/behaviors.tsv"))
-        parts = [(f"{folder.name}-", folder) for folder in inside]
-    if not parts:
+        splits = [(f"{folder.name}-", folder) for folder in inside]
+    if not splits:
         raise InputError(
             f"folder {str(source)!r}: expected MIND's behaviors.tsv and news.tsv, in it or in subfolders such as train "
             "and dev, found no behaviors.tsv"
         )
-    for _, folder in parts:
+    for _, folder in splits:
         if not (folder / "news.tsv").exists():
             raise InputError(f"folder {str(folder)!r}: expected news.tsv beside behaviors.tsv, found none")
         for name in ("behaviors.tsv", "news.tsv"):
             if (folder / name).stat().st_size == 0:
                 raise InputError(f"file {str(folder / name)!r} is empty; expected MIND's {name}")
-    return parts
+    return splits
 
 
-def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, kept: Bool) -> list[pa.Array]:
+def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, usable: Bool) -> list[pa.Array]:
     """Columns as text; rows with bytes that are no UTF-8 are rejected."""
     state.rows[table] += len(raw.rows) + len(raw.rejects)
     for reject in raw.rejects:
@@ -139,52 +139,52 @@ def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, ke
     for name in names:
         cells = read_text(raw.data.column(name))
         for bad, _ in cells.problems:
-            state.reject(raw, table, bad, reason_for(raw.source.encoding), name, kept)
+            state.reject(raw, table, bad, reason_for(raw.source.encoding), name, usable)
         texts.append(cells.values)
     return texts
 
 
 def _news(file: Path, encoding: str, state: _Import) -> Iterator[pa.RecordBatch]:
     for raw in delimited_batches(Source(file, encoding), list(_NEWS.names[:5]), _NEWS):
-        kept = np.ones(len(raw.rows), np.bool_)
-        texts = _texts(raw, "news", _NEWS.names[:5], state, kept)
-        state.reject(raw, "news", mask_of(texts[0].is_null()), "missing_value", "item_id", kept)
-        for index in np.flatnonzero(kept):
+        usable = np.ones(len(raw.rows), np.bool_)
+        texts = _texts(raw, "news", _NEWS.names[:5], state, usable)
+        state.reject(raw, "news", mask_of(texts[0].is_null()), "missing_value", "item_id", usable)
+        for index in np.flatnonzero(usable):
             item = texts[0][int(index)].as_py()
-            kept[index] = item not in state.described
+            usable[index] = item not in state.described
             state.described.add(item)
-        item_id, category, subcategory, title, abstract = (text.filter(pa.array(kept)) for text in texts)
+        item_id, category, subcategory, title, abstract = (text.filter(pa.array(usable)) for text in texts)
         yield pa.RecordBatch.from_arrays([item_id, title, abstract, category, subcategory], schema=_ITEMS)
 
 
 def _behaviors(file: Path, encoding: str, prefix: str, state: _Import) -> Iterator[pa.RecordBatch]:
     table, names = "behaviors", _BEHAVIORS.names
     for raw in delimited_batches(Source(file, encoding), list(names), _BEHAVIORS):
-        kept = np.ones(len(raw.rows), np.bool_)
-        texts = _texts(raw, table, names, state, kept)
+        usable = np.ones(len(raw.rows), np.bool_)
+        texts = _texts(raw, table, names, state, usable)
         for name, text in zip(names, texts, strict=True):
             if name in ("impression_id", "time", "impressions"):
-                state.reject(raw, table, mask_of(text.is_null()), "missing_value", name, kept)
+                state.reject(raw, table, mask_of(text.is_null()), "missing_value", name, usable)
         time = pc.strptime(texts[2], format=_TIME_FORMAT, unit="us", error_is_null=True)
-        state.reject(raw, table, mask_of(time.is_null()), "unreadable_time", "time", kept)
-        shown = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts[4].fill_null("")))
-        unlabelled, wrong = _without_labels(shown)
-        state.reject(raw, table, unlabelled, "unlabelled", "impressions", kept)
-        state.reject(raw, table, wrong, "bad_label", "impressions", kept)
-        keep = pa.array(kept)
+        state.reject(raw, table, mask_of(time.is_null()), "unreadable_time", "time", usable)
+        candidates = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts[4].fill_null("")))
+        unlabelled, wrong = _without_labels(candidates)
+        state.reject(raw, table, unlabelled, "unlabelled", "impressions", usable)
+        state.reject(raw, table, wrong, "bad_label", "impressions", usable)
+        keep = pa.array(usable)
         ids, user, history = (texts[column].filter(keep) for column in (0, 1, 3))
         micros = time.filter(keep).cast(pa.int64()).to_numpy(zero_copy_only=False)
         if len(micros):
             _remember(state, user, micros, history)
-            yield _rows(state, _prefixed(prefix, ids), user, micros, shown.filter(keep))
+            yield _rows(state, _prefixed(prefix, ids), user, micros, candidates.filter(keep))
 
 
-def _without_labels(shown: pa.Array) -> tuple[Bool, Bool]:
+def _without_labels(candidates: pa.Array) -> tuple[Bool, Bool]:
     """Which rows have no label at all, and which have one that is neither 0 nor 1."""
-    rows = pc.list_parent_indices(shown).to_numpy(zero_copy_only=False)
-    labelled = mask_of(pc.match_substring_regex(shown.flatten(), r"^.+-[01]$"))
-    good = np.bincount(rows[labelled], minlength=len(shown))
-    total = np.bincount(rows, minlength=len(shown))
+    rows = pc.list_parent_indices(candidates).to_numpy(zero_copy_only=False)
+    labelled = mask_of(pc.match_substring_regex(candidates.flatten(), r"^.+-[01]$"))
+    good = np.bincount(rows[labelled], minlength=len(candidates))
+    total = np.bincount(rows, minlength=len(candidates))
     return good == 0, (good > 0) & (good < total)
 
 
@@ -204,10 +204,10 @@ def _remember(state: _Import, user: pa.Array, micros: Int64, history: pa.Array) 
             history_so_far.time, history_so_far.items = time, items
 
 
-def _rows(state: _Import, ids: pa.Array, user: pa.Array, micros: Int64, shown: pa.Array) -> pa.RecordBatch:
+def _rows(state: _Import, ids: pa.Array, user: pa.Array, micros: Int64, candidates: pa.Array) -> pa.RecordBatch:
     """One row for each shown item."""
-    tokens = shown.flatten()
-    parent = pc.list_parent_indices(shown)
+    tokens = candidates.flatten()
+    parent = pc.list_parent_indices(candidates)
     item = pc.utf8_slice_codeunits(tokens, 0, -2)
     clicked = pc.ends_with(tokens, "-1").cast(pa.int8())
     state.impressions += len(ids)
@@ -227,9 +227,9 @@ def _prefixed(prefix: str, ids: pa.Array) -> pa.Array:
 def _check_usable(source: Path, state: _Import, files: FileOptions) -> None:
     if not state.impressions:
         first = state.rejects.first("behaviors")
-        found = "none" if first is None else f"only rejected ones, the first in row {first.row}: {first.reason}"
+        got = "none" if first is None else f"only rejected ones, the first in row {first.row}: {first.reason}"
         raise InputError(
-            f"folder {str(source)!r}: expected rows with labels such as 'N123-1 N456-0' in behaviors.tsv, found {found}"
+            f"folder {str(source)!r}: expected rows with labels such as 'N123-1 N456-0' in behaviors.tsv, found {got}"
         )
     for table in ("news", "behaviors"):
         state.rejects.check_share(table, source, state.rows[table], files)

@@ -62,9 +62,9 @@ def first_clicks(events: Events) -> FirstClicks:
     pairs, first = np.unique(pair[clicks], return_index=True)
     click, touch = clicks[first], starts[pairs]
     makes_list = (time[click] - time[touch] <= _NEAR) & events.dated[order[touch]]
-    kept = touch[makes_list][np.lexsort((item[touch[makes_list]], time[touch[makes_list]]))]
+    chosen = touch[makes_list][np.lexsort((item[touch[makes_list]], time[touch[makes_list]]))]
     unknown = int((events.positive & (events.user < 0)).sum())
-    return FirstClicks(user[kept], item[kept], time[kept], int((~makes_list).sum()), unknown)
+    return FirstClicks(user[chosen], item[chosen], time[chosen], int((~makes_list).sum()), unknown)
 
 
 def slates(
@@ -80,21 +80,21 @@ def slates(
     clicks = ClickTimeline(events, len(catalog))
     touched = np.unique(_pairs(events.user, events.item, len(catalog)))
     share = _moving_mean(clicks.first_click_time[firsts.item] >= firsts.time, _NEARBY)
-    parts: list[SampledImpressions] = []
+    pending: list[SampledImpressions] = []
     for start in range(0, len(firsts.user), _BLOCK):
-        part = slice(start, start + _BLOCK)
-        user, item, time = firsts.user[part], firsts.item[part], firsts.time[part]
-        n_new = rng.binomial(size - 1, share[part])
+        rows = slice(start, start + _BLOCK)
+        user, item, time = firsts.user[rows], firsts.item[rows], firsts.time[rows]
+        n_new = rng.binomial(size - 1, share[rows])
         drawn, new = clicks.following(int(time[0]), window).draw(time, n_draws=_DRAWS * size, rng=rng)
         usable = (drawn >= 0) & ~repeated_in_row(drawn) & (catalog.published_at[drawn] <= time[:, None])
         usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), touched)
         negatives = _choose(drawn, usable, new, n_new, size - 1)
-        parts.append(_shuffled(user, time, np.column_stack([item, negatives]), clicks.first_click_time, rng))
-        if sum(len(lists.user) for lists in parts) >= block:
-            yield _joined(parts)
-            parts = []
-    if parts:
-        yield _joined(parts)
+        pending.append(_shuffled(user, time, np.column_stack([item, negatives]), clicks.first_click_time, rng))
+        if sum(len(sampled.user) for sampled in pending) >= block:
+            yield _concatenated(pending)
+            pending = []
+    if pending:
+        yield _concatenated(pending)
 
 
 def repeated_in_row(values: npt.NDArray[np.integer]) -> Bool:
@@ -172,9 +172,9 @@ def _moving_mean(values: Bool, reach: int) -> Float64:
 
 def _choose(drawn: Int32, usable: Bool, new: Bool, n_new: Int64, n_others: int) -> Int32:
     """(n, n_others) items: n_new (n,) new ones and old ones beside them, or what there is; -1 beyond."""
-    wanted = usable & new & (np.cumsum(usable & new, axis=1) <= n_new[:, None])
-    wanted |= usable & ~new & (np.cumsum(usable & ~new, axis=1) <= n_others - n_new[:, None])
-    choice = np.argsort(np.where(wanted, 0, np.where(usable, 1, 2)), axis=1, kind="stable")[:, :n_others]
+    chosen = usable & new & (np.cumsum(usable & new, axis=1) <= n_new[:, None])
+    chosen |= usable & ~new & (np.cumsum(usable & ~new, axis=1) <= n_others - n_new[:, None])
+    choice = np.argsort(np.where(chosen, 0, np.where(usable, 1, 2)), axis=1, kind="stable")[:, :n_others]
     return np.asarray(np.take_along_axis(np.where(usable, drawn, -1), choice, axis=1))
 
 
@@ -182,15 +182,15 @@ def _shuffled(
     user: Int32, time: Int64, item: Int32, first_click_time: Int64, rng: np.random.Generator
 ) -> SampledImpressions:
     """Lists whose first column is the clicked item, in random order; those without another item are left out."""
-    kept = item[:, 1] >= 0
-    user, time, item = user[kept], time[kept], item[kept]
+    has_negative = item[:, 1] >= 0
+    user, time, item = user[has_negative], time[has_negative], item[has_negative]
     order = np.argsort(np.where(item >= 0, rng.random(item.shape), 2.0), axis=1)
     item = np.take_along_axis(item, order, axis=1)
     never_seen = (item >= 0) & (first_click_time[item] >= time[:, None])
     return SampledImpressions(user, time, item, np.argmin(order, axis=1), never_seen)
 
 
-def _joined(parts: list[SampledImpressions]) -> SampledImpressions:
+def _concatenated(batches: list[SampledImpressions]) -> SampledImpressions:
     return SampledImpressions(
-        *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(SampledImpressions))
+        *(np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(SampledImpressions))
     )

@@ -114,35 +114,35 @@ class Observed:
     def _add_times(self, column: ColumnSpec, micros: Int64, numeric: bool) -> None:
         if not len(micros):
             return
-        seen = self._times.setdefault(column.name, _Times())
+        times = self._times.setdefault(column.name, _Times())
         if column.is_event_time:
             old = micros < YEAR_1980
         else:
             old = micros < YEAR_1000
             if numeric:
                 old |= (micros >= 0) & (micros < YEAR_1971)
-        seen.n += len(micros)
-        seen.old += int(old.sum())
-        seen.future += int((micros > self.now + DAY).sum())
-        seen.first, seen.last = min(seen.first, int(micros.min())), max(seen.last, int(micros.max()))
+        times.n += len(micros)
+        times.old += int(old.sum())
+        times.future += int((micros > self.now + DAY).sum())
+        times.first, times.last = min(times.first, int(micros.min())), max(times.last, int(micros.max()))
 
     def warnings(self) -> list[str]:
         """Everything that stands out, a sentence each."""
         fields = {column.name: f"{self.schema.table}.{column.field}" for column in self.schema.columns}
-        moments = {column.name for column in self.schema.columns if column.is_event_time}
+        event_times = {column.name for column in self.schema.columns if column.is_event_time}
         sentences = []
-        for name, seen in self._times.items():
-            span = f"{seen.n:,} times are"
-            if seen.old:
-                when = "before 1980" if name in moments else "of 1970 or before the year 1000"
+        for name, times in self._times.items():
+            span = f"{times.n:,} times are"
+            if times.old:
+                when = "before 1980" if name in event_times else "of 1970 or before the year 1000"
                 sentences.append(
-                    f"{fields[name]}: {seen.old:,} of {span} {when}, the first {iso(seen.first)}; are they dates or "
+                    f"{fields[name]}: {times.old:,} of {span} {when}, the first {iso(times.first)}; are they dates or "
                     "numbers of another unit than epoch s, ms or us?"
                 )
-            if seen.future:
+            if times.future:
                 sentences.append(
-                    f"{fields[name]}: {seen.future:,} of {span} in the future, the last {iso(seen.last)}; is the unit, "
-                    "the time zone or a clock wrong?"
+                    f"{fields[name]}: {times.future:,} of {span} in the future, the last {iso(times.last)}; is the "
+                    "unit, the time zone or a clock wrong?"
                 )
         sentences += [
             f"{self.schema.table}.{name}: {emptied.count:,} cells are no date and count as missing, the first in "
@@ -161,11 +161,11 @@ class Observed:
     def _sentence(self, name: str, words: Mapping[str, int]) -> str:
         count = sum(words.values())
         most = sorted(words.items(), key=lambda pair: (-pair[1], pair[0]))
-        shown = ", ".join(repr(word) for word, _ in most[:_SHOWN]) + (", …" if len(most) > _SHOWN else "")
-        what = "one user" if name.endswith(".user_id") else "one id"
+        examples = ", ".join(repr(word) for word, _ in most[:_SHOWN]) + (", …" if len(most) > _SHOWN else "")
+        entity = "one user" if name.endswith(".user_id") else "one id"
         return (
-            f"{name}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) hold a word for nothing ({shown}), "
-            f"which is read as an id: all rows of a word are {what}; leave such cells empty, or the rows out"
+            f"{name}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) hold a word for nothing "
+            f"({examples}), which is read as an id: all rows of a word are {entity}; leave such cells empty, or the rows out"
         )
 
 

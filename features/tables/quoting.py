@@ -156,8 +156,8 @@ class WholeRows:
     def _like_rows(self, text: np.ndarray, lines: Int64, inside: Bool) -> bool:
         """Whether a line after an `inside` line end has as many cells as a row, the quotes not looked at."""
         delimiters = np.flatnonzero(text == self._layout.delimiter[0])
-        places = np.searchsorted(delimiters, np.append(lines, len(text)))
-        return self._layout.width > 1 and bool(np.any(np.diff(places)[inside] == self._layout.width - 1))
+        delimiters_before = np.searchsorted(delimiters, np.append(lines, len(text)))
+        return self._layout.width > 1 and bool(np.any(np.diff(delimiters_before)[inside] == self._layout.width - 1))
 
     def _walked(self, data: bytes, *, at_end: bool) -> tuple[list[Block], bytes]:
         """As `_cut`, row by row; once more where a row turns out to have escaped quotes, since all rows may."""
@@ -271,9 +271,9 @@ def _as_it_stands(line: bytes, delimiter: bytes) -> bytes:
 
 def _well_placed(text: np.ndarray, quotes: Int64, delimiter: int) -> bool:
     """Whether quotes stand, by turns, where a cell begins and where it ends, or are doubled in between."""
-    edges = np.zeros(256, np.bool_)
-    edges[[delimiter, _LINE_END, _RETURN, _QUOTE]] = True
+    is_boundary = np.zeros(256, np.bool_)
+    is_boundary[[delimiter, _LINE_END, _RETURN, _QUOTE]] = True
     opening, closing = quotes[::2], quotes[1::2]
-    begins = edges[text[opening - 1]] | (opening == 0)
-    ends = edges[text[np.minimum(closing + 1, len(text) - 1)]] | (closing == len(text) - 1)
+    begins = is_boundary[text[opening - 1]] | (opening == 0)
+    ends = is_boundary[text[np.minimum(closing + 1, len(text) - 1)]] | (closing == len(text) - 1)
     return bool(begins.all() and ends.all())

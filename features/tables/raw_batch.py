@@ -52,7 +52,7 @@ class RawBatch:
 
 
 @contextmanager
-def readable_file_errors(source: Source, kind: str) -> Iterator[None]:
+def readable_file_errors(source: Source, file_format: str) -> Iterator[None]:
     """Turns what Arrow, gzip and the system say of a bad file into one line that names it."""
     file = str(source.path)
     try:
@@ -60,9 +60,9 @@ def readable_file_errors(source: Source, kind: str) -> Iterator[None]:
     except InputError:
         raise
     except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x}" if is_utf8(source.encoding) else "other bytes"
+        got = f"byte 0x{error.object[error.start]:02x}" if is_utf8(source.encoding) else "other bytes"
         raise InputError(
-            f"file {file!r}: expected {source.encoding.upper()} text, got {found} among the names of its columns; "
+            f"file {file!r}: expected {source.encoding.upper()} text, got {got} among the names of its columns; "
             f"{encoding_advice(source.encoding)}"
         ) from error
     except UnicodeError as error:
@@ -72,5 +72,5 @@ def readable_file_errors(source: Source, kind: str) -> Iterator[None]:
     except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         detail = (getattr(error, "strerror", None) or " ".join(str(error).split()))[:200]
         raise InputError(
-            f"file {file!r}: expected a readable {kind} file, got {detail!r}; write it again or take it away"
+            f"file {file!r}: expected a readable {file_format} file, got {detail!r}; write it again or take it away"
         ) from error

@@ -52,10 +52,10 @@ def _plain(name: str) -> str:
 
 def _broken_quotes(table: str, reader: TableReader) -> Iterator[str]:
     counts = reader.rejects.by_reason(table)
-    for reason, what in _BROKEN.items():
+    for reason, problem in _BROKEN.items():
         first = reader.rejects.first(table, reason)
         if first is not None:
-            yield f"{first.file!r}: {counts[reason]:,} rows are left out, the first of them row {first.row}: {what}"
+            yield f"{first.file!r}: {counts[reason]:,} rows are left out, the first of them row {first.row}: {problem}"
 
 
 def _escaped(reader: TableReader) -> Iterator[str]:

@@ -88,10 +88,10 @@ class Rejects:
         if n_rows == 0 or first is None:
             raise InputError(f"{name}: expected at least one row, found none")
         if none_kept:
-            said, way_out = f"none of its {n_rows:,} rows can be used", ""
+            problem, way_out = f"none of its {n_rows:,} rows can be used", ""
         else:
             listed = ", ".join(f"{n:,} x {reason}" for reason, n in counts.items())
-            said = (
+            problem = (
                 f"{damaged:,} of its {n_rows:,} rows cannot be used ({listed}), more than the share of "
                 f"{options.max_rejects:g} that is allowed"
             )
@@ -100,7 +100,7 @@ class Rejects:
             way_out = f"; {encoding_advice(options.encoding)}{way_out}"
         of_file = "" if first.file == str(path) else f" of {first.file!r}"
         raise InputError(
-            f"{name}: {said}; the first: row {first.row}{of_file}, {first.reason}, "
+            f"{name}: {problem}; the first: row {first.row}{of_file}, {first.reason}, "
             f"field {first.field!r}, value {_cut(first.value)!r}{way_out}"
         )
 
@@ -114,12 +114,12 @@ class Rejects:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(kind, InputError):
+        if error_type is None or issubclass(error_type, InputError):
             self._stack.close()
         else:
-            self._stack.__exit__(kind, error, trace)
+            self._stack.__exit__(error_type, error, trace)
 
 
 def _cut(value: str | None) -> str | None:

@@ -125,11 +125,14 @@ def _iso(micros: int | None) -> str | None:
 
 def fingerprint(log: Log) -> str:
     """32 hexadecimal digits that change when anything in the log does; the users table's attributes do not count."""
-    catalog, shown, events = log.catalog, log.impressions, log.events
+    catalog, impressions, events = log.catalog, log.impressions, log.events
     digest = hashlib.blake2b(digest_size=16)
-    for words in (catalog.ids, catalog.title, catalog.description, log.users, shown.ids):
+    for words in (catalog.ids, catalog.title, catalog.description, log.users, impressions.ids):
         _add_words(digest, words)
-    _add_words(digest, () if shown.requests.query is None else ("" if q is None else q for q in shown.requests.query))
+    _add_words(
+        digest,
+        () if impressions.requests.query is None else ("" if q is None else q for q in impressions.requests.query),
+    )
     for name, texts in sorted(catalog.texts.items()):
         _add_words(digest, (name, *texts))
     for name, category in sorted(catalog.categories.items()):
@@ -142,10 +145,10 @@ def fingerprint(log: Log) -> str:
         _add_words(digest, (name,))
         _add_arrays(digest, catalog.vectors[name])
     _add_words(digest, events.types)
-    requests = shown.requests
+    requests = impressions.requests
     _add_arrays(digest, catalog.published_at, events.user, events.item, events.time, events.type, events.positive)
     _add_arrays(digest, requests.user, requests.time, requests.offsets, requests.item)
-    _add_arrays(digest, shown.sampled, shown.label, shown.position)
+    _add_arrays(digest, impressions.sampled, impressions.label, impressions.position)
     return digest.hexdigest()
 
 
@@ -161,28 +164,28 @@ def _add_arrays(digest: hashlib.blake2b, *arrays: npt.NDArray[np.generic]) -> No
 
 def item_warnings(log: Log, described: Bool) -> list[str]:
     """described: (n_items + 1,) True for items that the items table has."""
-    catalog, shown = log.catalog, log.impressions.requests
+    catalog, requests = log.catalog, log.impressions.requests
     empty = int((described & (catalog.title == "")).sum())
     bare = int((described & (catalog.title == "") & (catalog.description == "")).sum())
-    unknown = int((~described & (np.bincount(shown.item, minlength=len(described)) > 0)).sum())
-    rows = int((~described[shown.item]).sum())
+    unknown = int((~described & (np.bincount(requests.item, minlength=len(described)) > 0)).sum())
+    rows = int((~described[requests.item]).sum())
     acted = int((~described[log.events.item]).sum())
     return nonzero_messages(
         (empty, f"{empty:,} items have an empty title, {bare:,} of them no description either"),
-        (rows, f"{unknown:,} shown items are not in items: {rows:,} of {shown.n_rows:,} candidates have no text"),
+        (rows, f"{unknown:,} shown items are not in items: {rows:,} of {requests.n_rows:,} candidates have no text"),
         (acted, f"{acted:,} of {len(log.events):,} events are on items that are not in items"),
     )
 
 
 def list_warnings(log: Log, repeats: int) -> list[str]:
     """repeats: rows whose item stood in their list already."""
-    shown, n = log.impressions, len(log.impressions)
+    impressions, n = log.impressions, len(log.impressions)
     if n == 0:
         return []
-    both, sampled = int(shown.has_both().sum()), int(shown.sampled.sum())
-    strangers = int((shown.requests.user < 0).sum())
-    clicked = bool((shown.label > 0).any())
-    lengths = shown.requests.lengths()
+    both, sampled = int(impressions.has_both().sum()), int(impressions.sampled.sum())
+    strangers = int((impressions.requests.user < 0).sum())
+    clicked = bool((impressions.label > 0).any())
+    lengths = impressions.requests.lengths()
     long, longest = int((lengths > LONGEST_LIST).sum()), int(lengths.argmax())
     return nonzero_messages(
         (not clicked, "no row of impressions has clicked above 0: its lists can train and test nothing"),
@@ -191,8 +194,8 @@ def list_warnings(log: Log, repeats: int) -> list[str]:
         (strangers, f"{strangers:,} of {n:,} lists have no user"),
         (
             long,
-            f"{long:,} lists have more than {LONGEST_LIST:,} candidates, the longest is {shown.ids[longest]!r} with "
-            f"{int(lengths[longest]):,}: the ranker learns from their clicked items and of the others from as many as "
+            f"{long:,} lists have more than {LONGEST_LIST:,} candidates, the longest is {impressions.ids[longest]!r} "
+            f"with {int(lengths[longest]):,}: the ranker learns from their clicked items and of the others from as many as "
             f"make {LONGEST_LIST:,}; they are scored and evaluated whole",
         ),
         (repeats, f"{repeats:,} rows repeat an item of their list; it keeps its largest label"),
@@ -235,4 +238,4 @@ def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ..
 
 def nonzero_messages(*sentences: tuple[object, str]) -> list[str]:
     """The sentences whose count, which stands before each, is not 0."""
-    return [sentence for said, sentence in sentences if said]
+    return [sentence for count, sentence in sentences if count]

@@ -93,9 +93,9 @@ def write_slates(
     written: Counter[str] = Counter()
     with atomic_file(out) as path:
         with pq.ParquetWriter(path, WRITTEN_IMPRESSIONS, compression="zstd") as writer:
-            for part in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
-                writer.write_table(_table(part, written["impressions"], log))
-                written += _counts(part)
+            for batch in slates(log.events, log.catalog, firsts, size=size, seed=seed, window=window, block=_TOGETHER):
+                writer.write_table(_table(batch, written["impressions"], log))
+                written += _counts(batch)
         if not written["impressions"]:
             raise InputError(
                 f"events of {str(folder)!r}: expected clicks of known users on two items or more, "
@@ -104,29 +104,29 @@ def write_slates(
     return _report(out, written, firsts)
 
 
-def _table(part: SampledImpressions, first: int, log: Log) -> pa.Table:
-    row, column = np.nonzero(part.item >= 0)
-    ids = pa.array([f"s{number:09d}" for number in range(first, first + len(part.user))], pa.string())
+def _table(batch: SampledImpressions, first: int, log: Log) -> pa.Table:
+    row, column = np.nonzero(batch.item >= 0)
+    ids = pa.array([f"s{number:09d}" for number in range(first, first + len(batch.user))], pa.string())
     columns = [
         ids.take(pa.array(row)),
-        pa.array(log.users[part.user[row]], pa.string()),
-        pa.array(part.time[row], pa.timestamp("us", tz="UTC")),
-        pa.array(log.catalog.ids[part.item[row, column]], pa.string()),
+        pa.array(log.users[batch.user[row]], pa.string()),
+        pa.array(batch.time[row], pa.timestamp("us", tz="UTC")),
+        pa.array(log.catalog.ids[batch.item[row, column]], pa.string()),
         pa.array((column + 1).astype(np.int32)),
-        pa.array((column == part.clicked[row]).astype(np.int8)),
+        pa.array((column == batch.clicked[row]).astype(np.int8)),
         pa.array(np.ones(len(row), bool)),
     ]
     return pa.table(columns, schema=WRITTEN_IMPRESSIONS)
 
 
-def _counts(part: SampledImpressions) -> Counter[str]:
-    shown = part.item >= 0
+def _counts(batch: SampledImpressions) -> Counter[str]:
+    present = batch.item >= 0
     return Counter(
-        impressions=len(part.user),
-        rows=int(shown.sum()),
-        shorter=int((~shown.all(axis=1)).sum()),
-        never_seen=int(part.never_seen.sum()),
-        never_seen_clicked=int(part.never_seen[np.arange(len(part.user)), part.clicked].sum()),
+        impressions=len(batch.user),
+        rows=int(present.sum()),
+        shorter=int((~present.all(axis=1)).sum()),
+        never_seen=int(batch.never_seen.sum()),
+        never_seen_clicked=int(batch.never_seen[np.arange(len(batch.user)), batch.clicked].sum()),
     )
 
 

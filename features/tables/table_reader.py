@@ -84,13 +84,13 @@ class TableReader:
         self._pending: list[Reject] = []
         self._files = files_of(path, files.encoding)
         self.columns = [columns_of(file) for file in self._files]
-        for file, found in zip(self._files, self.columns, strict=True):
-            self._check_columns(file.path, list(found))
+        for file, file_columns in zip(self._files, self.columns, strict=True):
+            self._check_columns(file.path, list(file_columns))
 
     @property
     def units(self) -> dict[str, str]:
         """How the times of each column are written."""
-        return self._units.said()
+        return self._units.descriptions()
 
     def __iter__(self) -> Iterator[CheckedBatch]:
         """The good rows, batch by batch. Raises InputError at once where no row has a time that all should have, and at
@@ -98,13 +98,13 @@ class TableReader:
         for column in self.schema.columns:
             if column.kind == "time" and column.non_null:
                 self._require_times(column)
-        for file, found in zip(self._files, self.columns, strict=True):
-            wanted: dict[str, set[Kind]] = {}
+        for file, file_columns in zip(self._files, self.columns, strict=True):
+            kinds_by_column: dict[str, set[Kind]] = {}
             for column in self.schema.columns:
-                wanted.setdefault(column.field, set()).add(column.kind)
+                kinds_by_column.setdefault(column.field, set()).add(column.kind)
             if self.schema.allow_extra_columns:
-                wanted |= {name: {"any"} for name in found if name not in wanted}
-            for raw in raw_batches(file, wanted):
+                kinds_by_column |= {name: {"any"} for name in file_columns if name not in kinds_by_column}
+            for raw in raw_batches(file, kinds_by_column):
                 checked = self._checked(raw)
                 self.n_kept += len(checked.rows)
                 if len(checked.rows):
@@ -115,14 +115,14 @@ class TableReader:
         """Raises InputError where more rows are rejected, or have been since, than the options allow."""
         self.rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=self.n_kept == 0)
 
-    def _check_columns(self, file: Path, found: list[str]) -> None:
+    def _check_columns(self, file: Path, column_names: list[str]) -> None:
         for column in self.schema.columns:
-            if column.required and column.field not in found:
+            if column.required and column.field not in column_names:
                 why = f" (named in {column.requested_by})" if column.requested_by else ""
-                advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else _other_delimiter(found)
+                advice = f"; {_WITHOUT_TIMES}" if column.kind == "time" else _other_delimiter(column_names)
                 raise InputError(
                     f"file {str(file)!r}: expected a column {column.field!r} in {self.schema.table}{why}, "
-                    f"found {sorted(found)}{advice}"
+                    f"found {sorted(column_names)}{advice}"
                 )
 
     def _require_times(self, column: ColumnSpec) -> None:
@@ -141,39 +141,39 @@ class TableReader:
         self.n_rows += len(raw.rows) + len(raw.rejects)
         self._pending = list(raw.rejects)
         self.escaped[raw.file] += raw.escaped
-        kept = np.ones(len(raw.rows), np.bool_)
-        arrays = [self._column(raw, column, kept) for column in self.schema.columns]
+        usable = np.ones(len(raw.rows), np.bool_)
+        arrays = [self._column(raw, column, usable) for column in self.schema.columns]
         names = list(self.schema.names)
         if self.schema.allow_extra_columns:
             further = [name for name in raw.data.schema.names if name not in {c.field for c in self.schema.columns}]
             arrays += [read_text(raw.data.column(name)).values for name in further]
             names += further
-        for reject in sorted(self._pending, key=lambda one: one.row):
+        for reject in sorted(self._pending, key=lambda reject: reject.row):
             self.rejects.add(self.schema.table, reject)
         data = pa.RecordBatch.from_arrays(arrays, names)
         rows = raw.rows
-        if not kept.all():
-            rows, data = rows[kept], data.filter(pa.array(kept))
+        if not usable.all():
+            rows, data = rows[usable], data.filter(pa.array(usable))
         self.observed.add(data, self._units.numeric(raw.file))
         return CheckedBatch(raw.file, rows, data)
 
-    def _column(self, raw: RawBatch, column: ColumnSpec, kept: Bool) -> pa.Array:
-        """The canonical column; rows that it spoils are cleared from `kept`, once each, and reported."""
+    def _column(self, raw: RawBatch, column: ColumnSpec, usable: Bool) -> pa.Array:
+        """The canonical column; rows that it spoils are cleared from `usable`, once each, and reported."""
         if column.field not in raw.data.schema.names:
             values = pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null()))
             if column.non_null:
-                self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", kept)
+                self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", usable)
             return values
         cells = self._distinct(raw, raw.data.column(column.field), column)
         if column.optional_date:
-            self._empty(raw, column, cells, kept)
+            self._empty(raw, column, cells, usable)
             return cells.values
         for bad, reason in cells.problems:
-            self._reject(raw, column, bad, reason, kept)
+            self._reject(raw, column, bad, reason, usable)
         if column.kind == "category":
             self.bracketed[column.field] += int(mask_of(pc.match_substring_regex(cells.values, _LIST)).sum())
         if column.non_null and cells.values.null_count:
-            self._reject(raw, column, mask_of(cells.values.is_null()), "missing_value", kept)
+            self._reject(raw, column, mask_of(cells.values.is_null()), "missing_value", usable)
         return cells.values
 
     def _distinct(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> ParsedCells:
@@ -224,21 +224,29 @@ class TableReader:
             self._lengths[column.name] = present[0].as_py()
         return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
 
-    def _empty(self, raw: RawBatch, column: ColumnSpec, cells: ParsedCells, kept: Bool) -> None:
+    def _empty(self, raw: RawBatch, column: ColumnSpec, cells: ParsedCells, usable: Bool) -> None:
         """Count the cells of an optional date that are none, which are null already; their rows are kept."""
-        rows = np.flatnonzero(np.logical_or.reduce([np.zeros_like(kept), *(bad for bad, _ in cells.problems)]) & kept)
+        rows = np.flatnonzero(
+            np.logical_or.reduce([np.zeros_like(usable), *(bad for bad, _ in cells.problems)]) & usable
+        )
         if len(rows):
             where = f"row {raw.rows[rows[0]]} of {raw.file.name}"
             self.observed.empty(column, len(rows), where, raw.value(int(rows[0]), column.field))
 
-    def _reject(self, raw: RawBatch, column: ColumnSpec, bad: Bool, reason: str, kept: Bool) -> None:
-        self._pending += raw.rejected(bad & kept, reason, column.field)
-        kept &= ~bad
+    def _reject(self, raw: RawBatch, column: ColumnSpec, bad: Bool, reason: str, usable: Bool) -> None:
+        self._pending += raw.rejected(bad & usable, reason, column.field)
+        usable &= ~bad
 
 
-def _other_delimiter(found: list[str]) -> str:
+def _other_delimiter(column_names: list[str]) -> str:
     """What to do about a file whose one column seems to be several, for an error."""
-    other = next((one for one in (";", "\t", "|", ",") if one in found[0]), None) if len(found) == 1 else None
+    delimiter = (
+        next((candidate for candidate in (";", "\t", "|", ",") if candidate in column_names[0]), None)
+        if len(column_names) == 1
+        else None
+    )
     return (
-        "" if other is None else f"; its columns seem to be separated by {other!r}, expected ',' in .csv, tabs in .tsv"
+        ""
+        if delimiter is None
+        else f"; its columns seem to be separated by {delimiter!r}, expected ',' in .csv, tabs in .tsv"
     )

@@ -32,7 +32,7 @@ class TimeUnits:
         """Columns that a file writes as numbers since 1970."""
         return {column for (column, where), unit in self._units.items() if where == file and unit != "calendar"}
 
-    def said(self) -> dict[str, str]:
+    def descriptions(self) -> dict[str, str]:
         """How each column is written, for people; where files differ, which of them is how."""
         return {column: _joined(self._of_files(column)) for column in self._written}
 

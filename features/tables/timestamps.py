@@ -91,14 +91,14 @@ def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, is_event_ti
     timezone: IANA name for times without a zone. unit: of the numbers found earlier in this file. is_event_time: the
     column says when something happened, so that a number of another unit is a mistake rather than a date long ago.
     """
-    kind = array.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+    arrow_type = array.type
+    if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):
         return _from_timestamps(array, timezone, unit)
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    if pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type) or pa.types.is_decimal(arrow_type):
         return _from_numbers(array, timezone, unit, is_event_time)
-    if pa.types.is_large_string(kind):
+    if pa.types.is_large_string(arrow_type):
         return _from_text(array, timezone, unit, is_event_time)
-    if pa.types.is_null(kind):
+    if pa.types.is_null(arrow_type):
         return Times(pa.nulls(len(array), CANONICAL_TIME), unit=unit)
     return None
 

@@ -14,8 +14,8 @@ def read_users(reader: TableReader) -> tuple[pa.Table, int]:
     users = pa.concat_tables(
         [pa.Table.from_batches([checked.data]) for checked in reader], promote_options="permissive"
     )
-    kept = last_of_each(users.column("user_id"))
-    return users.take(kept), len(users) - len(kept)
+    last_rows = last_of_each(users.column("user_id"))
+    return users.take(last_rows), len(users) - len(last_rows)
 
 
 def attributes(users: pa.Table, user_ids: pa.Array) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vector
     build_times = source.build_times(requests.time - reader.delay)
     starts = np.flatnonzero(np.diff(build_times, prepend=build_times[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        part, past = slice_requests(requests, first, end), histories.part(first, end)
+        part, past = slice_requests(requests, first, end), histories.take_range(first, end)
         snapshot = source.snapshot(int(build_times[first]))
         block = columns[requests.offsets[first] : requests.offsets[end]]
         block[:, :3] = _co_clicks(snapshot.neighbours, part, past)
@@ -64,7 +64,8 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
     while first < len(requests):
         end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
         rows = slice(requests.offsets[first], requests.offsets[end])
-        found[rows] = _pair_similarities(neighbours, slice_requests(requests, first, end), histories.part(first, end))
+        chunk, past = slice_requests(requests, first, end), histories.take_range(first, end)
+        found[rows] = _pair_similarities(neighbours, chunk, past)
         first = end
     return found
 

@@ -127,5 +127,5 @@ def _of_feature(feature: Feature) -> ColumnDoc:
         place_names(feature.name) if feature.within_list else (),
         measure.categorical,
         feature.monotone,
-        feature.shown,
+        feature.display_name,
     )
