@@ -15,7 +15,7 @@ Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 Strings = npt.NDArray[np.object_]
 NO_TIME: int = int(np.iinfo(np.int64).min)
-"""The time of what never happened or is not known, in place of microseconds since the epoch."""
+"""A missing time, in place of microseconds since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Output that appears whole or not at all: written under a temporary name beside its place, then renamed.
+"""Output that appears whole or not at all: written under a temporary name beside it, then renamed.
 
 While a command writes OUT it holds the lock `.OUT.lock` and writes `.OUT.XXXXXXXX.partial`. Both vanish when it ends.
-A command that was killed leaves them: the next one for the same OUT removes them, one for another OUT beside it says
-that they are there.
+A command that was killed leaves them. The next command for the same OUT removes them; one for another OUT in the same
+folder logs a warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.partial(-\w+)?")
-"""With what a database puts behind the names of its own files."""
+"""Also with the suffixes that a database appends to the names of its files."""
 
 
 def require_fresh_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> None:
@@ -98,7 +98,7 @@ def replaced_file(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Let no other command write `out` meanwhile, and remove what killed ones have left of it."""
+    """Hold the lock of `out`, and remove what killed commands left of it."""
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -119,9 +119,9 @@ def _locked(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def waited_for(out: Path) -> Iterator[None]:
-    """Let no other command write `out` meanwhile, after waiting for one that does, and remove what killed ones have
-    left of it. The folder of `out` is there."""
+def locked_output(out: Path) -> Iterator[None]:
+    """Hold the lock of `out`, waiting for it where another command has it, and remove what killed commands left of it.
+    The folder of `out` exists."""
     target = out.resolve()
     lock = _lock(target.parent, target.name)
     lock.acquire()
@@ -133,7 +133,7 @@ def waited_for(out: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(target: Path) -> None:
-    """Remove what killed commands left of this output; say what they left of others beside it."""
+    """Remove what killed commands left of this output, and warn of what they left of others in its folder."""
     for path in sorted(target.parent.iterdir()):
         match = _PARTIAL.fullmatch(path.name)
         if match is None:
@@ -146,7 +146,7 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _is_leftover(folder: Path, name: str) -> bool:
-    """Whether nobody is writing the output of that name."""
+    """Whether no command is writing the output of that name."""
     lock = _lock(folder, name)
     try:
         lock.acquire(blocking=False)
@@ -169,7 +169,7 @@ def _release(lock: FileLock) -> None:
 
 @contextmanager
 def _partial_output(out: Path, tag: str) -> Iterator[Path]:
-    """A temporary name beside `out`; what the system refuses of it becomes one line that names `out`."""
+    """A temporary name beside `out`; errors of the system about it become one line that names `out`."""
     target = out.resolve()
     partial = target.with_name(f".{target.name}.{tag}.partial")
     try:

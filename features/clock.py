@@ -1,4 +1,4 @@
-"""One time for people: how a message, a report and a manifest write it."""
+"""Units of time in microseconds, and the text of a time in messages, reports and manifests."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
     RecsysError                 anything a caller may want to catch; its text is one line for a person
     ├── InputError              a file, table or field is not what it has to be
     ├── StoreError              the online store cannot be read or written
-    │   ├── StoreMissing        no store is there, or an empty one
-    │   └── TimeOrderError      a read at a time that the store has already passed
+    │   ├── StoreMissing        there is no store, or an empty one
+    │   └── TimeOrderError      a read at a time before the newest event of the store
     └── (recsys.errors)         models, versions, training
 
-Every message says what was expected, what came and what to do, and names the file, row or field.
+Every message has what was expected, what was found and what to do, and names the file, row or field.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class StoreError(RecsysError):
 
 
 class StoreMissing(StoreError):
-    """No online store is where one was expected, or one that nothing was put into."""
+    """There is no online store where one was expected, or an empty one."""
 
 
 class TimeOrderError(StoreError):
-    """A value was asked for at a time that the store's state has already passed."""
+    """A read at a time before the newest event of the store."""

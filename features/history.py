@@ -29,7 +29,7 @@ class Histories:
         return len(self.items)
 
     def take_range(self, first: int, end: int) -> Histories:
-        """Those of requests first to end, without copying."""
+        """The histories of requests first to end, without copying."""
         offsets = self.items.offsets[first : end + 1]
         codes = slice(offsets[0], offsets[-1])
         return Histories(CsrLists(offsets - offsets[0], self.items.codes[codes]), self.times[codes])

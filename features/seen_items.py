@@ -1,4 +1,4 @@
-"""The items that were shown or acted on before a time: what is fitted on texts alone reads no others."""
+"""The items with an impression or event before a time: models fitted on texts alone read no others."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from features.online.events import id_problem
 from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
-from features.tables.impressions import read_lists
+from features.tables.impressions import read_impression_table
 from features.tables.load import ReadOptions, read_table_rows
 from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
@@ -125,7 +125,7 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
     with Load("impressions", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
         reader = loading.reader(loading.rejects)
-        lists = read_lists(reader, loading.rejects)
+        lists = read_impression_table(reader, loading.rejects)
         reader.check_rejects()
         rows = np.diff(lists.offsets)
         loading.report.rows = reader.n_rows

@@ -27,8 +27,10 @@ def arriving(folder: Path, options: ReadOptions) -> ReplayFeed:
     """Everything in the events and impressions tables of a data directory, by time of arrival."""
     with Rejects(None) as rejects:
         tables = read_tables(folder, options, rejects, impressions_required=True)
-    arrivals: list[tuple[int, IncomingEvent | Impression]] = list(_impressions(tables.lists, join(tables, options)))
-    arrivals += _events(folder, options, tables.lists)
+    arrivals: list[tuple[int, IncomingEvent | Impression]] = list(
+        _impressions(tables.impressions, join(tables, options))
+    )
+    arrivals += _events(folder, options, tables.impressions)
     arrivals.sort(key=lambda pair: pair[0])
     return ReplayFeed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
 
@@ -47,7 +49,7 @@ def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Itera
 def _impressions(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
     """Impressions at their times, sampled ones left out, and again with their clicks at the times of these."""
     click_times = _click_times(joined)
-    first = np.searchsorted(joined.clicked.list, np.arange(len(lists) + 1))
+    first = np.searchsorted(joined.clicked.impression, np.arange(len(lists) + 1))
     for index, impression in enumerate(read_impressions(lists, 0, len(lists))):
         if not impression.sampled:
             yield impression.time, replace(impression, clicked=())

@@ -16,7 +16,7 @@ import pytest
 from features.errors import InputError
 from features.tables.encodings import FileOptions, check_encoding, open_text
 from features.tables.items import CatalogColumns
-from features.tables.load import ReadOptions, load_log, validate
+from features.tables.load import ReadOptions, load_log
 from features.tables.rejects import Rejects
 from features.tables.schema import EVENTS, IMPRESSIONS, ITEMS, USERS
 from features.tables.table_reader import TableReader
@@ -178,9 +178,9 @@ def test_a_table_in_another_encoding_is_an_error_that_names_the_option(tmp_path:
     with pytest.raises(
         InputError, match=r"38 of its 40 rows .*38 x invalid_utf8.*--encoding gb18030.*--max-rejects 0.95"
     ):
-        validate(folder)
-    assert validate(folder, ReadOptions(files=FileOptions("gbk"))).rejected == 0
-    assert validate(folder, ReadOptions(files=FileOptions(max_rejects=0.95))).rejected == 38
+        load_log(folder)
+    assert load_log(folder, ReadOptions(files=FileOptions("gbk")))[1].rejected == 0
+    assert load_log(folder, ReadOptions(files=FileOptions(max_rejects=0.95)))[1].rejected == 38
 
 
 def test_bytes_that_an_encoding_does_not_have_reject_their_row_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from features.definitions.column_names import column_names
 from features.definitions.feature_names import safe_name
 from features.errors import InputError
 from features.log import Log
-from features.matrix.columns import feature_matrix, display_names
+from features.matrix.columns import display_names, feature_matrix
 from features.offline.reader import LogIndex
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState

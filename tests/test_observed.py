@@ -10,8 +10,9 @@ import pytest
 from features.arrays import NO_TIME
 from features.errors import InputError
 from features.tables.candidates import CandidateReader
-from features.tables.load import ReadOptions, TableReport, load_log
+from features.tables.load import ReadOptions, load_log
 from features.tables.observed import is_nothing
+from features.tables.report import TableReport
 from pipelines.data_options import moment_in
 
 NOW = 1_700_000_000 * 1_000_000

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.tables.load import ReadOptions, load_log
-from features.tables.permuted_clicks import permuted_log, shuffle_within_lists
+from features.tables.permuted_clicks import permuted_log, shuffle_within_impressions
 
 ITEMS = ("a", "b", "c", "d")
 
@@ -89,7 +89,7 @@ def test_every_list_keeps_its_number_of_clicks_and_its_candidates(tmp_path: Path
 
 def test_all_orders_of_a_list_come_equally_often() -> None:
     offsets = np.arange(0, 3 * 6_000 + 1, 3)
-    source = shuffle_within_lists(offsets, seed=0).reshape(-1, 3) - offsets[:-1, None]
+    source = shuffle_within_impressions(offsets, seed=0).reshape(-1, 3) - offsets[:-1, None]
     orders, counts = np.unique(source, axis=0, return_counts=True)
     assert len(orders) == 6
     assert counts.min() > 900

@@ -17,7 +17,8 @@ from features.log import Log
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions
 from features.tables.items import CatalogColumns, last_of_each
-from features.tables.load import ReadOptions, TableReport, load_log, read_table_rows, validate
+from features.tables.load import ReadOptions, load_log, read_table_rows
+from features.tables.report import TableReport
 
 MINUTE = 60_000_000
 NOON = 1_704_110_400
@@ -366,12 +367,11 @@ def test_queries_belong_to_the_list(tmp_path: Path) -> None:
 )
 def test_unusable_tables_stop_the_reading_with_one_line(tmp_path: Path, tables: dict[str, str], said: str) -> None:
     folder = directory(tmp_path, **tables)
-    for read in (load_log, validate):
-        with pytest.raises(InputError) as caught:
-            read(folder)
-        assert said in str(caught.value)
-        assert str(folder) in str(caught.value)
-        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError) as caught:
+        load_log(folder)
+    assert said in str(caught.value)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_training_asks_for_impressions_and_names_the_command_that_makes_them(tmp_path: Path) -> None:
@@ -421,17 +421,17 @@ def write(folder: Path, tables: dict[str, pd.DataFrame], suffix: str) -> Path:
 def test_the_fingerprint_is_that_of_the_content_whatever_the_format(tmp_path: Path) -> None:
     tables = frames(40, 1)
     marks = {
-        suffix: validate(write(tmp_path / suffix, tables, suffix)).fingerprint
+        suffix: load_log(write(tmp_path / suffix, tables, suffix))[1].fingerprint
         for suffix in ("parquet", "csv", "tsv", "csv.gz", "jsonl.gz")
     }
     assert len(set(marks.values())) == 1
     tables["items"].loc[0, "title"] = "another"
-    assert validate(write(tmp_path / "changed", tables, "parquet")).fingerprint != marks["parquet"]
+    assert load_log(write(tmp_path / "changed", tables, "parquet"))[1].fingerprint != marks["parquet"]
 
 
-def test_validate_reports_what_loading_does_as_text_and_json(tmp_path: Path) -> None:
+def test_the_report_of_a_reading_is_text_and_json(tmp_path: Path) -> None:
     folder = write(tmp_path / "data", frames(10, 2), "csv")
-    report = validate(folder)
+    report = load_log(folder)[1]
     assert report == load_log(folder)[1]
     assert json.loads(json.dumps(report.as_dict()))["tables"]["impressions"]["rows"] == 30
     assert f"fingerprint {report.fingerprint}" in report.lines()

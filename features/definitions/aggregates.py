@@ -1,8 +1,8 @@
-"""The questions a feature may ask of the past, and who can answer them.
+"""The aggregates of past events that features read, and the reader that computes them.
 
-A read names what is counted, by which key, over which window. Two readers answer: `features.offline.reader` over the
-sorted log, `features.online.state` from the counters of a store. Both give the same integers, since window edges move
-in cells of window / CELLS_PER_WINDOW, which is all that a counter can know.
+An aggregate names what is counted, by which key, over which window. There are two readers: `features.offline.reader` over
+the sorted log, `features.online.reader` from the counters of a store. Both give the same integers, since window edges
+move in cells of window / CELLS_PER_WINDOW, the resolution of a counter.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ USER_ITEM: Key = ("user", "item")
 
 
 _COLUMN = "\0"
-"""Follows a column in a key where its name alone would make another key of it."""
+"""Marks a column in a key whose name is that of another key."""
 
 
 def _in_key(column: str) -> str:
@@ -80,7 +80,7 @@ def category_of(key: Key) -> str | None:
 
 
 def event_table_of(event_type: str) -> str:
-    """Which occurrences an `event_type` counts: dated clicks are clicks whose tables without dates are not asked."""
+    """The type of the events that an aggregate of `event_type` counts: dated clicks are clicks but the undated ones."""
     return CLICK if event_type == DATED_CLICK else event_type
 
 
@@ -150,7 +150,7 @@ Aggregate = Count | Last | First
 
 
 class FeatureReader(Protocol):
-    """What is known at the times of a batch of requests: every value reads only events before time minus delay."""
+    """The past of a batch of requests: every value counts only events before the request's time minus the delay."""
 
     @property
     def requests(self) -> Requests:
@@ -158,7 +158,7 @@ class FeatureReader(Protocol):
 
     @property
     def catalog(self) -> Catalog:
-        """The items that `requests` and `histories` speak of."""
+        """The items whose codes `requests` and `histories` hold."""
 
     @property
     def histories(self) -> Histories:
@@ -179,7 +179,7 @@ class FeatureReader(Protocol):
         """Events counted for each candidate row, (n_rows,)."""
 
     def last(self, read: Last) -> Int64:
-        """Microseconds for each candidate row, (n_rows,); NO_TIME where nothing happened."""
+        """Microseconds for each candidate row, (n_rows,); NO_TIME for no event."""
 
     def first(self, read: First) -> Int64:
-        """Microseconds for each candidate row, (n_rows,); NO_TIME where nothing happened."""
+        """Microseconds for each candidate row, (n_rows,); NO_TIME for no event."""

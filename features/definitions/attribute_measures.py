@@ -91,7 +91,7 @@ class ItemNumber(FeatureFunction):
 class ItemCategory(FeatureFunction):
     """A categorical column of the items table as a position in `vocabulary`, which is stored with the model.
 
-    Of several values the one that stands first in the vocabulary counts.
+    Of several values the first in the vocabulary counts.
     """
 
     unit: ClassVar[str] = "position in the vocabulary"

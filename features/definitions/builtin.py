@@ -45,7 +45,7 @@ WINDOWS: dict[str, tuple[int | None, str]] = {
     "30d": (days(30), "in the last 30 days"),
     ALL_TIME: (None, "ever"),
 }
-"""Microseconds of each window, and what people call it."""
+"""Microseconds of each window, and its phrase in a feature's doc."""
 AFFINITY_SMOOTHING = 5.0
 
 
@@ -72,7 +72,7 @@ def catalogue(
 
 
 def required_aggregates(features: Sequence[Feature]) -> tuple[Aggregate, ...]:
-    """Every distinct read of the features, in a fixed order: what a store must be able to answer."""
+    """Every distinct aggregate of the features, in a fixed order: what a store has to count."""
     return tuple(dict.fromkeys(read for feature in features for read in feature.measure.reads()))
 
 
@@ -158,7 +158,7 @@ def _by_window(
     within_list: bool = True,
     further: str = "",
 ) -> Iterator[Feature]:
-    """A feature for each window, named after it. doc, further: what its sentence says before and after the window."""
+    """A feature for each window, named after it. doc, further: its sentence before and after the window's phrase."""
     for window in windows:
         length, phrase = WINDOWS[window]
         yield Feature(f"{name}_{window}", f"{doc}, {phrase}{further}.", measure(length), within_list=within_list)

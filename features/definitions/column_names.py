@@ -11,15 +11,16 @@ Z_SCORE = "zscore"
 
 
 def column_names(features: Sequence[Feature]) -> tuple[str, ...]:
-    """Names of the matrix's columns: the features in their order, then the places in the same order."""
+    """Names of the matrix's columns: the features in their order, then their within-list columns in the same
+    order."""
     raw = [feature.name for feature in features]
     twice = sorted({name for name in raw if raw.count(name) > 1})
     if twice:
         raise ValueError(f"expected features of distinct names, got more than one of {twice}")
-    placed = [place_names(feature.name) for feature in features if feature.within_list]
-    return (*raw, *(name for pair in placed for name in pair))
+    pairs = [within_list_names(feature.name) for feature in features if feature.within_list]
+    return (*raw, *(name for pair in pairs for name in pair))
 
 
-def place_names(name: str) -> tuple[str, str]:
+def within_list_names(name: str) -> tuple[str, str]:
     """Names of a column's percentile and z-score."""
     return f"{name}_{PERCENTILE}", f"{name}_{Z_SCORE}"

@@ -1,7 +1,7 @@
 """A features file: a few lines of Python that end in a tuple FEATURES, in the words of `features.definitions.custom`.
 
-Its source travels with the model: whoever loads a version executes the lines that it was trained with, so that batch
-and online compute exactly those features. Reads the file; writes nothing.
+Its source travels with the model: loading a version executes the lines that it was trained with, so that batch and
+online compute exactly those features. Reads the file; writes nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from features.errors import InputError
 
 _TUPLE = "FEATURES"
 _MEASURES = tuple(FeatureFunction.__subclasses__())
-"""What a feature of a file may measure: what both readers compute alike, from the past alone."""
+"""Measures that a file may use: both readers compute them alike, from past events alone."""
 
 
 @dataclass(frozen=True)
 class CustomFeatures:
-    """The features of a file, and where they came from. file: its name, for messages. source: its text."""
+    """The features of a file. file: its name, for messages. source: its text."""
 
     file: str
     source: str

@@ -45,7 +45,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class FeatureFunction(ABC):
-    """What a feature computes. A subclass says its unit and its formula, and what differs from the defaults here.
+    """What a feature computes. A subclass defines its unit and its formula, and overrides defaults.
 
     low, high: smallest and largest possible value. available_from: since when the value is known, REQUEST_TIME or
     PUBLICATION. categorical: whether values are codes of a vocabulary.
@@ -67,7 +67,7 @@ class FeatureFunction(ABC):
         return "never"
 
     def reads(self) -> tuple[Aggregate, ...]:
-        """Every question that `compute` asks of the reader."""
+        """Every aggregate that `compute` reads."""
         return ()
 
     @abstractmethod

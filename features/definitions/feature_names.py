@@ -2,7 +2,7 @@
 
 A name that lower case letters, digits and underscores can hold stays as it is. Any other becomes such a name, and where
 features of another column, or of the catalogue itself, have that name already, a number follows: brand_2. The doc of a
-feature has the column as people wrote it.
+feature has the column as the table spells it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 
 Make = Callable[[str], tuple[Feature, ...]]
-"""The features of a column under the name that stands for it in theirs."""
+"""Makes the features of a column. Their names contain the given name in place of the column's."""
 _PLAIN = re.compile(r"[a-z][a-z0-9_]*")
 _NAMELESS = "column"
 _PLACEHOLDER = "name_to_be_replaced"
@@ -41,7 +41,7 @@ def in_words(column: str) -> str:
 def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) -> tuple[Feature, ...]:
     """The features of every column, in the order given, under names that differ from each other and from `taken`.
 
-    Plain names come first, then the others by name, so that a column keeps its name when another one comes along.
+    Plain names come first, then the others by name, so that a further column changes no plain name.
     """
     used = set(taken)
     by_index: dict[int, tuple[Feature, ...]] = {}
@@ -54,7 +54,7 @@ def named_features(columns: Sequence[tuple[str, Make]], taken: Iterable[str]) ->
 
 
 def _with_display_name(column: str, feature: Feature, pattern: Feature) -> Feature:
-    """A feature with the name that people see. pattern: the same under the placeholder's name."""
+    """The feature with its display name. pattern: the same feature under the placeholder's name."""
     display_name = pattern.name.replace(_PLACEHOLDER, column)
     return feature if display_name == feature.name else replace(feature, display_name=display_name)
 

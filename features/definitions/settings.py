@@ -22,6 +22,6 @@ class FeatureSettings(BaseModel):
     smoothing: float = Field(20.0, gt=0)
     """Impressions that the catalogue's rate counts for in a smoothed rate."""
     known_at: dict[str, Literal["publication", "request", "afterwards"]] = {}
-    """Numeric item and user columns to when their values are known; one that is not here must pass `recsys audit`."""
+    """Numeric item and user columns to when their values are known; `recsys audit` tests those without an entry."""
     allow_known_after: tuple[str, ...] = ()
     """Columns or features that may be known only afterwards; the audit reports their gain apart."""

@@ -1,1 +1,1 @@
-"""The columns of the candidates of requests, and where each value stands within its list."""
+"""The columns of the candidates of requests, and each value's percentile and z-score within its list."""

@@ -1,4 +1,4 @@
-"""From features to the matrix a ranker reads: one column each, and within-list columns of those that ask for them."""
+"""From features to the matrix a ranker reads: one column each, and the within-list columns of those that have them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ A `LogIndex` sorts the log once by each key that is counted; the readers of chun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -78,7 +78,7 @@ class LogIndex:
         """Runs of `requests` in order, each with a reader that answers `reads`; for use by several threads.
 
         A run has at most `chunk_rows` candidate rows, or one request: that bounds the memory beside the index, and
-        changes no value. A reader looks nothing up before it is asked.
+        changes no value. A reader looks up an aggregate on its first use.
         """
         self.prepare(reads)
         chunk_rows = min(chunk_rows, -(-requests.n_rows // self.settings.threads))
@@ -147,9 +147,8 @@ class OfflineReader:
     index: LogIndex
     requests: Requests
     _lookups: dict[Key, Lookups] = field(default_factory=dict)
-    _numbered: dict[tuple[str, Key, bool], Lookups] = field(default_factory=dict)
     _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
-    _ends: dict[tuple[str, Key, bool], Int64] = field(default_factory=dict)
+    _ends: dict[tuple[str, Key, bool], tuple[Lookups, Int64]] = field(default_factory=dict)
     _n_values: dict[str, Float64] = field(default_factory=dict)
     _counts: dict[Count, Int64] = field(default_factory=dict)
 
@@ -196,7 +195,7 @@ class OfflineReader:
         else:
             opens = self._position(read.event_type, read.window, dated=dated)
             answers = events.count_in_window(lookups.key, opens[lookups.request], end)
-        return self._to_rows(lookups.in_row_order(answers), read.key)
+        return self._to_rows(read.key, lookups.in_row_order(answers), lookups.offsets, segment_sums)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
@@ -210,9 +209,7 @@ class OfflineReader:
         lookups, events, end = self._find(event_type, key, dated=True)
         n = events.count_before(lookups.key, end)
         times = lookups.in_row_order(events.times(end - 1 if latest else end - n, n > 0), NO_TIME)
-        if lookups.offsets is None:
-            return self._to_rows(times, key)
-        return segment_latest(times, lookups.offsets) if latest else segment_first(times, lookups.offsets)
+        return self._to_rows(key, times, lookups.offsets, segment_latest if latest else segment_first)
 
     def _find(self, event_type: str, key: Key, *, dated: bool) -> tuple[Lookups, SortedEvents, Int64]:
         """The lookups of a key that its sorted events can answer, these events, and the index after each lookup's
@@ -220,10 +217,11 @@ class OfflineReader:
         table = (event_table_of(event_type), key, dated)
         events = self.index.sorted_events(event_type, key, dated=dated)
         if table not in self._ends:
-            lookups = self._numbered[table] = self._lookups_of(key).numbered(events)
+            lookups = self._lookups_of(key).numbered(events)
             position = self._position(event_type, None, dated=dated)
-            self._ends[table] = events.end_before(lookups.key, position[lookups.request])
-        return self._numbered[table], events, self._ends[table]
+            self._ends[table] = lookups, events.end_before(lookups.key, position[lookups.request])
+        lookups, end = self._ends[table]
+        return lookups, events, end
 
     def _position(self, event_type: str, window: int | None, *, dated: bool) -> Int64:
         """How many events are strictly before each request, or before a window of it, (n,)."""
@@ -252,9 +250,10 @@ class OfflineReader:
         lengths = self.catalog.categories[str(category_of(key))].codes.lengths()[requests.item]
         return sort_lookups(keys, request[keys.owner], np.append(0, np.cumsum(lengths)))
 
-    def _to_rows(self, answers: Int64, key: Key) -> Int64:
-        """From one answer a lookup to one a candidate row."""
-        if key in (GLOBAL, USER):
-            return np.repeat(answers, self.requests.lengths())
-        offsets = self._lookups_of(key).offsets
-        return answers if offsets is None else segment_sums(answers, offsets)
+    def _to_rows(
+        self, key: Key, answers: Int64, offsets: Int64 | None, combine: Callable[[Int64, Int64], Int64]
+    ) -> Int64:
+        """From one answer a lookup to one a candidate row. combine: makes one of the answers of a row's segment."""
+        if offsets is not None:
+            return combine(answers, offsets)
+        return np.repeat(answers, self.requests.lengths()) if key in (GLOBAL, USER) else answers

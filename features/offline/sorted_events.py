@@ -39,7 +39,7 @@ class EventColumns:
         return len(self.time)
 
     def take(self, mask: Bool) -> EventColumns:
-        """The events where `mask`, without a copy where these are all."""
+        """The events where `mask` is True, without a copy where it is True everywhere."""
         if mask.all():
             return self
         rows = np.flatnonzero(mask)
@@ -75,7 +75,7 @@ class SortedEvents:
     def count_in_window(self, number: Int64, position: Int64, end: Int64) -> Int64:
         """How many entries each number has from `position` on and before index `end`, as `end_before` returns it.
 
-        Nothing is searched where the latest entry is older than the window, as with most items in a short one.
+        Lookups whose latest entry is older than the window are not searched: in a short window that is most of them.
         """
         if self.composite is None:
             return end - position
@@ -103,7 +103,7 @@ class SortedEvents:
 
 
 def _search(composite: Int64, values: Int64) -> Int64:
-    """np.searchsorted that looks up runs of equal values once: the edges of a long window are few."""
+    """np.searchsorted that looks up runs of equal values once: a long window has few distinct edges."""
     new = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=new[1:])
     first = np.flatnonzero(new)
@@ -114,11 +114,11 @@ def _search(composite: Int64, values: Int64) -> Int64:
 
 @dataclass(frozen=True)
 class Lookups:
-    """The keys that a batch of requests asks for, ascending by (key, request); key -1 asks for nothing.
+    """The keys that a batch of requests looks up, ascending by (key, request); key -1 finds no event.
 
-    key, request: (m,). answer: (m,) index of each answer in the order of the rows. n: number of answers; one that no
-    lookup asks for is nothing. offsets: None for one answer a row (or a request), else (n_rows + 1,): the answers that
-    each row adds up.
+    key, request: (m,). answer: (m,) index of each answer in the order of the rows. n: number of answers; one
+    without a lookup is 0 or NO_TIME. offsets: None for one answer a row (or a request), else (n_rows + 1,): the answers
+    of each row.
     """
 
     key: Int64
@@ -208,7 +208,7 @@ class LookupKeys:
     owner: Int32 | None = None
 
     def take(self, mask: Bool) -> LookupKeys:
-        """The keys where `mask`, without their owners."""
+        """The keys where `mask` is True, without their owners."""
         second = None if self.second is None else self.second[mask]
         return LookupKeys(self.first[mask], self.n_first, second, self.n_second)
 
@@ -224,7 +224,7 @@ class LookupKeys:
 
 
 def lookup_keys(user: Int32, item: Int32, key: Key, log: Log) -> LookupKeys:
-    """The keys under which (user, item) pairs are counted, or asked for."""
+    """The keys under which (user, item) pairs are counted or looked up."""
     n_users, n_items, column = len(log.users), max(1, len(log.catalog)), category_of(key)
     if key == GLOBAL:
         return LookupKeys(np.zeros(len(user), np.int32), 1)

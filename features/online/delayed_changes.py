@@ -42,8 +42,8 @@ def add_pending(transaction: Transaction, deltas: Sequence[CountedDelta]) -> Non
 
 @dataclass
 class PendingCounters:
-    """Pending deltas in memory, by what reads ask for. sequence: of the state they were read from. end: deltas before
-    it are in. by_key: for each counter layout, its keys with their deltas. clicks: the deltas of each user's clicks.
+    """Pending deltas in memory, grouped as they are read. sequence: of the state they are from. end: deltas before it
+    are in. by_key: for each counter layout, its keys with their deltas. clicks: the deltas of each user's clicks.
     """
 
     sequence: int

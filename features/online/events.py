@@ -46,7 +46,7 @@ class Impression:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
-    """Why a row was not taken. index: its position in the call. code: for programs. message: for people."""
+    """Why a row is rejected. index: its position in the call. code: for programs. message: for people."""
 
     index: int
     code: str

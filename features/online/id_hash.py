@@ -1,4 +1,4 @@
-"""Ids as numbers, for records in which they would take too much room."""
+"""Ids as numbers, for records in which text would take too much space."""
 
 from __future__ import annotations
 

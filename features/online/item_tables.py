@@ -30,7 +30,7 @@ class RecordName(NamedTuple):
 
 
 class ItemTables:
-    """The tables of one owner in a store. owner: text that says what the records depend on."""
+    """The tables of one owner in a store. owner: text that identifies what the records depend on."""
 
     def __init__(self, store: KeyValueStore, owner: str) -> None:
         self._store = store

@@ -22,7 +22,7 @@ _CACHED_ITEMS = 200_000
 @dataclass(frozen=True)
 class StoredItem:
     """One row of the items table. published_at: microseconds, NO_TIME where missing. categories: column to its values;
-    what is missing stands in none of the mappings. vectors: column to (d,) float32.
+    missing values are in none of the mappings. vectors: column to (d,) float32.
     """
 
     item_id: str

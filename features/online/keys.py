@@ -90,7 +90,7 @@ def user_key(user: str) -> bytes:
 
 
 def value_key(column: int, value: str, item: str) -> bytes:
-    """Key that says that an item has a category value."""
+    """Key whose presence means that an item has a category value."""
     return items_with(column, value) + _part(item)
 
 

@@ -6,7 +6,7 @@ reader is made, the keys of all candidates at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -128,21 +128,17 @@ class OnlineReader:
                 else counters.windows[counters.layout.ring(read.event_type, read.window)]
             )
             counts = counts + stored if len(counters.deltas.row) else stored
-        values = self._values_of_rows(read.key)
-        if values is None:
-            return self._to_rows(counts, read.key)
-        return segment_sums(counts[values.codes], values.offsets)
+        return self._to_rows(counts, read.key, segment_sums)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest timed event for each candidate row, (n_rows,); NO_TIME for none."""
-        times, values = self._times(read, "last", NO_TIME, np.maximum), self._values_of_rows(read.key)
-        return self._to_rows(times, read.key) if values is None else segment_latest(times[values.codes], values.offsets)
+        return self._to_rows(self._times(read, "last", NO_TIME, np.maximum), read.key, segment_latest)
 
     def first(self, read: First) -> Int64:
         """Microseconds of the first timed event for each candidate row, (n_rows,); NO_TIME for none."""
-        times, values = self._times(read, "first", NEVER_FIRST, np.minimum), self._values_of_rows(read.key)
+        times = self._times(read, "first", NEVER_FIRST, np.minimum)
         times[times == NEVER_FIRST] = NO_TIME
-        return self._to_rows(times, read.key) if values is None else segment_first(times[values.codes], values.offsets)
+        return self._to_rows(times, read.key, segment_first)
 
     def _times(self, read: Last | First, name: str, none: int, extreme: np.ufunc) -> Int64:
         """The extreme of a record's field and the pending deltas, (n,) one for each key. none: without an event."""
@@ -156,13 +152,15 @@ class OnlineReader:
         extreme.at(times, deltas.row, deltas.time)
         return times
 
-    def _values_of_rows(self, key: Key) -> CsrLists | None:
-        """The category values of each candidate row, None for a key without a category."""
+    def _to_rows(self, answers: Int64, key: Key, combine: Callable[[Int64, Int64], Int64]) -> Int64:
+        """From one answer a key to one a candidate row. combine: makes one of the answers of a row's category values,
+        as `segment_sums` does.
+        """
         column = category_of(key)
-        return None if column is None else self._values[column]
-
-    def _to_rows(self, values: Int64, key: Key) -> Int64:
-        return np.repeat(values, self.requests.n_rows) if key in (GLOBAL, USER) else values
+        if column is not None:
+            values = self._values[column]
+            return combine(answers[values.codes], values.offsets)
+        return np.repeat(answers, self.requests.n_rows) if key in (GLOBAL, USER) else answers
 
     def _fetch(
         self, snapshot: StoreSnapshot, pending: PendingCounters, user: str | None, candidates: Sequence[str]
@@ -201,7 +199,7 @@ class OnlineReader:
         return _Counters(layout, len(keys), deltas, records, layout.window_counts(records, self._as_of))
 
     def _of_ledgers(self, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]) -> _Counters:
-        """What the user did with each candidate, from their ledgers; none where no feature reads it."""
+        """The user's events on each candidate, from their ledgers; none where no feature reads them."""
         rows = [
             (row, delta, count)
             for row, ledger in enumerate(ledgers)
@@ -214,14 +212,14 @@ class OnlineReader:
 
 
 def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
-    """The values of groups of keys, read together: a store on another machine is asked once."""
+    """The values of groups of keys, in one read: one round trip where the store is on another machine."""
     values = iter(snapshot.get_many([key for group in groups for key in group]))
     return [list(islice(values, len(group))) for group in groups]
 
 
 def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]] | None:
-    """The keys of a layout that a request asks for: one, one a candidate, or one a category value; None for the
-    keys of an anonymous user."""
+    """The keys of a layout that a request reads: one, one a candidate, or one a category value; None for an anonymous
+    user's."""
     if "user" in key and user is None:
         return None
     if key == GLOBAL:

@@ -1,4 +1,4 @@
-"""What an online store was made for: written into it at its creation, compared whenever it is opened."""
+"""Settings of an online store: written into it at its creation, compared whenever it is opened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _from_list(value: Aggregate | list[Any]) -> Aggregate:
 
 
 class StoreSettings(BaseModel):
-    """How events are counted. reads: every question that the store answers. data: how its events are understood.
+    """How events are counted. reads: every aggregate that the store answers. data: how its events are understood.
     history_length: items that a history holds. categories, numbers: item columns that features read. vectors: vector
     columns and their widths.
     """
@@ -51,7 +51,7 @@ class StoreSettings(BaseModel):
         return settings_to_json(self).encode()
 
     def check_serves(self, required: StoreSettings) -> None:
-        """Raise StoreError unless a store of these settings answers whatever one of `required` would."""
+        """Raise StoreError unless a store of these settings answers all reads of one of `required`."""
         for (name, stored), expected in zip(self._to_equal().items(), required._to_equal().values(), strict=True):
             if stored != expected:
                 raise StoreError(
@@ -68,7 +68,7 @@ class StoreSettings(BaseModel):
                 )
 
     def _to_equal(self) -> dict[str, Any]:
-        """What has to be the same in a store and for its reader; times in microseconds."""
+        """The settings that have to be equal in a store and for its reader; times in microseconds."""
         positive = self.data.positive_event_types
         return {
             "positive_event_types": None if positive is None else tuple(sorted({*map(canonical_type, positive)})),

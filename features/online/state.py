@@ -93,15 +93,15 @@ class StateSnapshot:
         return self._state.item_cache.read(self.values, self.meta.items, ids)
 
     def pending(self, as_of: int) -> PendingCounters:
-        """The pending deltas, at least those before a time that the event delay is taken from already."""
+        """The pending deltas, at least those before `as_of`, a time minus the event delay."""
         return self._state.pending(self, as_of)
 
     def resolve_request_time(self, time: int | None, now: int, *, skew: int = 0) -> int:
         """The time of a request: `time`, or without one `now`, or just after the latest event where that is later.
 
-        skew: microseconds by which the clocks of those who write and ask may differ; a time before the latest event by
-        no more than that stands for now. Raises TimeOrderError for an earlier one, InputError for one that no calendar
-        has.
+        skew: microseconds by which the clocks of writers and readers may differ; a time before the latest event by no
+        more than that becomes the current time. Raises TimeOrderError for an earlier one, InputError for one beyond
+        the calendar.
         """
         latest = self.meta.latest_event_time
         if time is not None and time >= LARGEST_TIME:
@@ -140,9 +140,9 @@ class OnlineState:
 
     @classmethod
     def open(cls, store: KeyValueStore, settings: StoreSettings | None = None) -> OnlineState:
-        """The state in a store. settings: what it has to answer; written into an empty store, compared with a used one.
+        """The state in a store. settings: what it has to count; written into an empty store, compared with a used one.
 
-        Raises StoreError for a store made for something else, naming both sides, and for an empty one without settings.
+        Raises StoreError for a store of other settings, naming both, and for an empty one without settings.
         """
         with store.read() as snapshot:
             stored = snapshot.get_many([SETTINGS])[0]
@@ -162,7 +162,7 @@ class OnlineState:
     def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count events, each once; those that cannot be counted come back with their index, a code and a message.
 
-        latest: microseconds; an event of a later time is rejected, for it would make every read before it impossible.
+        latest: microseconds; an event of a later time is rejected, since no read before its time would be possible.
         """
         return self._add(events, partial(parse_events, latest=latest), _EVENTS_AT_ONCE)
 
@@ -213,7 +213,7 @@ class OnlineState:
             yield StateSnapshot(self, values)
 
     def counting(self, event_types: tuple[str, ...]) -> CounterAggregation:
-        """How events of these types are counted; kept in memory for the last types that were asked for."""
+        """How events of these types are counted; the last result stays in memory."""
         counting = self._counting
         if event_types != counting.event_types:
             self._counting = counting = CounterAggregation(self.settings, event_types)

@@ -1,5 +1,4 @@
-"""What every user of the online state clicked before a time, read from the ledgers: collaborative snapshots are built
-from it.
+"""The items that each user of the online state clicked before a time, from the ledgers, for collaborative snapshots.
 
 The same users and items as `features.history.clicked_before` gives over a log of the same events.
 """

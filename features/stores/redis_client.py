@@ -48,7 +48,7 @@ _ANSWERS = {
     "WRONGTYPE": ("expected keys of a store, got others of the same names", "choose another ?prefix= or database"),
     "BUSY ": ("expected an answer, got a server busy with a script", "try again in a moment"),
 }
-"""Beginnings of a server's refusals: what was expected and came, and what to do."""
+"""Beginnings of a server's errors, each with what was expected and got, and what to do."""
 Command = tuple[Any, ...]
 _WAITS_FOR_DISK = (7, 2)
 
@@ -112,7 +112,7 @@ class RedisClient:
             raise StoreError(f"online store {self.name!r}: expected a usable URL: {error}") from error
 
     def call(self, *commands: Command) -> list[Any]:
-        """The answers to commands in one round trip, on one connection. Raises StoreError for the first refusal."""
+        """The answers to commands in one round trip, on one connection. Raises StoreError for the first error."""
         return self._checked(self.try_calls(commands))
 
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[Any], *after: Command) -> list[Any]:
@@ -130,7 +130,8 @@ class RedisClient:
         return answers
 
     def try_calls(self, commands: Sequence[Command]) -> list[Any]:
-        """As `call`, but refusals are among the answers. Raises UnreachableError, or StoreError when none is let in."""
+        """As `call`, but errors are among the answers. Raises UnreachableError, or StoreError where the server rejects
+        the connection."""
         try:
             with self._client.pipeline(transaction=False) as pipeline:
                 for command in commands:
@@ -141,7 +142,7 @@ class RedisClient:
             raise self.translate_error(error) from error
 
     def translate_error(self, error: Exception) -> StoreError:
-        """The StoreError for a server's refusal, or for its silence."""
+        """The StoreError for an error that a server answers, or for no answer."""
         code = getattr(error, "status_code", None)
         text = " ".join(f"{code or ''} {error}".split())
         for beginning, (problem, advice) in _ANSWERS.items():
@@ -174,7 +175,7 @@ class Server:
 
 
 def inspect_server(client: RedisClient) -> Server:
-    """What the server says of itself. Raises StoreError where it cannot be asked."""
+    """How the server is configured. Raises StoreError where it does not answer."""
     (info,) = client.call(("INFO",))
     (answer,) = client.try_calls([("CONFIG GET", "appendfsync")])
     policy = None if isinstance(answer, Exception) else answer.get("appendfsync")

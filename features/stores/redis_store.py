@@ -3,9 +3,9 @@
     store = RedisStore("redis://HOST:6379/0?prefix=news")
 
 A change is written by one script (features.stores.redis_scripts), so whole or not at all, and only if nothing was
-changed since it was read and nobody else has the lock by now: a writer that was paused until its lock went to another
-cannot write what it made of an old state. A snapshot reads the current values as long as nobody writes; what a change
-overwrites is kept for a while, so that an older snapshot still reads what it was. Readers never wait, and never see
+changed since it was read and no other writer has the lock: a writer that was paused until its lock expired cannot write
+a change of an old state. A snapshot reads the current values until the next change; values that a change overwrites are
+kept for a while, so that an older snapshot still reads them. Readers never wait, and never see
 half a change.
 """
 
@@ -186,7 +186,7 @@ class RedisStore:
 
     def update(self, change: Callable[[Transaction], Result]) -> Result:
         """Run `change`, write it, return its result; on an error nothing of it is kept. It runs again, from the start,
-        when its lock was lost to another writer meanwhile.
+        when another writer got its lock before it was written.
 
         Raises StoreError where the server refuses, and where its answer is lost: the change is then whole or not there.
         """

@@ -1,6 +1,6 @@
 """Numbers whose digits are a date: 2016, 201605, 20160503, 201605031430, 20160503143000, 20160503143000123.
 
-No epoch unit gives these numbers for a time that anybody has: read as seconds the short ones lie in 1970, read as
+No epoch unit gives these numbers for a plausible time: read as seconds the short ones lie in 1970, read as
 milliseconds or microseconds the long ones lie after 2286. Those of 12 digits, which are milliseconds of 1973 to 2001
 too, are dates only from 1900 to 2099. Ten digits (YYYYMMDDHH) are epoch seconds always.
 """
@@ -18,12 +18,12 @@ since counts from 1000 to 2999 look like years."""
 _FORMS = (4, 6, 8, 12, 14, 17)
 """How many digits there may be."""
 _START_OF_YEAR = "0101000000"
-"""What follows the year where nothing else is said: month, day, hour, minute and second."""
+"""Defaults of the digits after the year: month, day, hour, minute and second."""
 _WIDE, _NARROW = (1000, 2999), (1900, 2099)
 
 
 def local_times(numbers: Int64) -> tuple[Int64, Bool]:
-    """Microseconds since 1970 on the local clock that the digits say, 0 where they say none, and where they say one."""
+    """Microseconds since 1970 on the local clock that the digits are, 0 where they are no date, and a mask of dates."""
     local, valid = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.bool_)
     for digits in _FORMS:
         first, last = _NARROW if digits == 12 else _WIDE

@@ -1,8 +1,8 @@
 """A candidates file for batch scoring, streamed: requests of any number, each with its rows together.
 
 Columns: impression_id or request_id, user_id, item_id; optional timestamp or time, and query; the same ones in every
-file of a folder. The rows of one request have to stand next to each other; that is what lets a file larger than memory
-be ranked in one pass.
+file of a folder. The rows of one request have to be adjacent, so that a file larger than memory can be ranked in
+one pass.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class CandidateReader:
     about `rows` rows; a request is never split.
 
     id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
-    because their item stood in the request already; both stand when the pass is through. Raises InputError where a
+    because their request has the item already; both are complete at the end of the pass. Raises InputError where a
     needed column is missing or given in two spellings, nothing can be used, more rows are rejected than `files` allows,
-    or a request comes back after another one.
+    or the rows of a request are not adjacent.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class CandidateReader:
         return self._table.units
 
     def check(self) -> None:
-        """Read up to the first rows that can be used. Raises InputError where there are none, or a column is of a type
-        of no use; the pass is over then."""
+        """Read up to the first usable rows. Raises InputError where there are none, or a column has an unusable type.
+        The reader cannot be iterated after this."""
         next(iter(self._table), None)
 
     @property
     def warnings(self) -> list[str]:
-        """What its user should know although it can be read, as far as the pass has come."""
+        """Warnings about the rows read so far."""
         return reading_warnings({TABLE: self._table})
 
     def __iter__(self) -> Iterator[CandidateChunk]:
@@ -200,7 +200,7 @@ def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
 
 
 def _starts(request: pa.ChunkedArray) -> Int64:
-    """Positions of the rows whose request is another than the row's before."""
+    """Positions of the first row of each request."""
     return np.flatnonzero(np.diff(_codes(request), prepend=-1) != 0)
 
 

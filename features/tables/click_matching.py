@@ -1,4 +1,4 @@
-"""Clicked rows of shown lists and the click events that they are: which belong together."""
+"""Clicked rows of impressions matched with the click events that record the same clicks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from features.tables.events import CLICK, deduplicate
 
 @dataclass(frozen=True)
 class ClickedRows:
-    """Clicked rows of lists, in the log's codes. list: (n,) which list. user -1: null."""
+    """Clicked rows of impressions, in the log's codes. impression: (n,) index of the impression. user -1: null."""
 
-    list: Int64
+    impression: Int64
     user: Int32
     item: Int32
     time: Int64
@@ -23,22 +23,22 @@ class ClickedRows:
 
 @dataclass(frozen=True)
 class Matches:
-    """event: (n_clicked,) the event that is each clicked row's click, -1 where there is none. n_before_impression: how
-    many of the matched events are stamped before their list; they are moved to its time."""
+    """event: (n_clicked,) the event that matches each clicked row, -1 for none. n_before_impression: how many of the
+    matched events are stamped before their impression; they are moved to its time."""
 
     event: Int64
     n_before_impression: int
 
 
 def match_clicks(events: Events, impression: Int32, clicked: ClickedRows, *, window: int, n_items: int) -> Matches:
-    """Which event is the click of each clicked row. impression: (n_events,) list of each event, -1 for none. window:
-    microseconds."""
+    """The event that matches each clicked row. impression: (n_events,) index of the impression of each event, -1 for
+    none. window: microseconds."""
     usable = np.flatnonzero(events.positive & events.dated)
     by_id = usable[impression[usable] >= 0]
     key = impression[by_id].astype(np.int64) * n_items + events.item[by_id]
     order = np.lexsort((events.time[by_id], key))
     by_id, key = by_id[order], key[order]
-    row_key = clicked.list * n_items + clicked.item
+    row_key = clicked.impression * n_items + clicked.item
     index = np.searchsorted(key, row_key)
     event_of_row = np.full(len(row_key), -1, np.int64)
     inside = np.flatnonzero(index < len(key))
@@ -77,8 +77,8 @@ def _first_within(
 
 
 def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Events, int]:
-    """The events with the clicks of lists added that are not among them, sorted by (time, item id), and how many
-    were added. An event stamped before the list it was clicked in counts from the list's time."""
+    """The events and the clicked rows without an event, sorted by (time, item id), and how many of these rows were
+    added. An event stamped before its impression counts from the impression's time."""
     time = events.time.copy()
     matched = matches.event >= 0
     np.maximum.at(time, matches.event[matched], clicked.time[matched])

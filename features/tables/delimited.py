@@ -1,4 +1,4 @@
-"""Delimited text, streamed: CSV, TSV and their kin, every cell as bytes, so that ids keep their zeros.
+"""Delimited text such as CSV and TSV, streamed, every cell as bytes, so that ids keep their zeros.
 
 An empty cell is null; a byte order mark is skipped. A line with more or fewer cells than the header is a reject, and so
 is a row whose quotes break the rules of `features.tables.quoting`.
@@ -33,7 +33,7 @@ class CsvDialect:
 
     @property
     def format(self) -> str:
-        """What people call it."""
+        """The format's name in messages."""
         return "CSV" if self.delimiter == "," else "TSV"
 
 
@@ -84,7 +84,7 @@ def _parsed(
     """The rows of `text` with `columns`, all without conversion; None: all columns, with the types they look like.
 
     names: None where the first row holds them. Lines with another number of cells are added to `ragged`. The second
-    value are the places of the rows that are left, from 0.
+    value has the positions of the rows that are left, from 0.
     """
 
     def on_ragged(row: arrow_csv.InvalidRow) -> str:

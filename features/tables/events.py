@@ -1,8 +1,8 @@
-"""The events table, and which of its events are the clicks of which lists.
+"""The events table, and the rule that matches its events with the clicked rows of impressions.
 
-Repeats count once. A clicked row of a list and an event are one click when they share impression id and item, or else
-when the event is the user's first on that item within the click window after the list. A clicked row without such an
-event becomes an event of type `click` at its list's own time.
+Repeats count once. A clicked row of an impression and an event are one click when they share impression id and item, or
+else when the event is the user's first on that item within the click window after the impression. A clicked row without
+such an event becomes an event of type `click` at its impression's time.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MOST_TYPES = 127
 
 @dataclass(frozen=True)
 class EventRows:
-    """The events table, each event once, in the order of the input; codes in vocabularies of their own.
+    """The events table, each event once, in the order of the input; each column's codes are of its own vocabulary.
 
-    repeats: rows left out because they say again what an earlier one said.
+    repeats: rows left out because they repeat an earlier row.
     """
 
     user: DictionaryColumn
@@ -61,19 +61,13 @@ def read_events(batches: Iterable[CheckedBatch]) -> EventRows:
             "the column seems to hold something else"
         )
     is_first = deduplicate(user.codes, item.codes, event_type.codes, time, event_id.codes)
-    return EventRows(
-        user[is_first],
-        item[is_first],
-        event_type[is_first],
-        impression[is_first],
-        time[is_first],
-        int((~is_first).sum()),
-    )
+    user, item, event_type, impression = (column[is_first] for column in (user, item, event_type, impression))
+    return EventRows(user, item, event_type, impression, time[is_first], int((~is_first).sum()))
 
 
 def deduplicate(user: Int32, item: Int32, event_type: Int32 | Int8, time: Int64, event_id: Int32) -> Bool:
     """(n,) True for the first row of every event id; without one, of every user, item, type and time. Rows without id
-    and without user are never repeats: two strangers may do the same."""
+    and without user are never repeats: two anonymous users may do the same."""
     is_first = np.ones(len(time), np.bool_)
     named = np.flatnonzero(event_id >= 0)
     is_first[named] = False

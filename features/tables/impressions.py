@@ -1,7 +1,7 @@
-"""The impressions table as lists: the rows of each impression id together, wherever they stand in the input.
+"""The impressions table grouped by impression id; the rows of an id may be anywhere in the input.
 
-An id whose rows name different users or times is rejected whole. An item twice in one list stands once, at its first
-place, with its largest label.
+An id whose rows name different users or times is rejected whole. An item that repeats in an impression is kept once, at
+its first position, with its largest label.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from features.tables.string_codes import DictionaryColumn, SourceRows, dictionar
 from features.tables.table_reader import CheckedBatch, TableReader
 
 LONGEST_LIST = 10_000
-"""Candidates of a list that the ranker's library can learn from; `recsys.ranker.lightgbm_ranker` takes so many of a
+"""Most candidates of an impression that LightGBM can train on; `recsys.ranker.lightgbm_ranker` samples this many from a
 longer one."""
 _NUMBERS: dict[str, type[np.generic]] = {
     "timestamp": np.int64,
@@ -32,10 +32,10 @@ _NUMBERS: dict[str, type[np.generic]] = {
 
 @dataclass(frozen=True)
 class ImpressionTable:
-    """Shown lists, sorted by (time, first appearance), codes still in vocabularies of their own.
+    """Impressions sorted by (time, first appearance); each column's codes are of its own vocabulary.
 
-    ids, user, time, sampled, query: one for each list. offsets: (n + 1,). item, label, position: one for each row.
-    repeats: rows left out because their item stood in the list already.
+    ids, user, time, sampled, query: (n,). offsets: (n + 1,). item, label, position: (n_rows,). repeats: rows left out
+    because their impression has the item already.
     """
 
     ids: DictionaryColumn
@@ -55,9 +55,9 @@ class ImpressionTable:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The impressions table as it came. list: codes in order of first appearance."""
+    """The impressions table in the order of the input. impression: codes in order of first appearance."""
 
-    list: DictionaryColumn
+    impression: DictionaryColumn
     user: DictionaryColumn
     item: DictionaryColumn
     query: DictionaryColumn
@@ -70,13 +70,13 @@ class _Rows:
         return _Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def no_lists() -> ImpressionTable:
-    """The lists of a data set without an impressions table."""
-    return _grouped(_read_rows(())[0])
+def empty_impression_table() -> ImpressionTable:
+    """The impressions of a data set without an impressions table."""
+    return _group_by_impression(_read_rows(())[0])
 
 
-def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
-    """All usable lists of an impressions table."""
+def read_impression_table(reader: TableReader, rejects: Rejects) -> ImpressionTable:
+    """All usable impressions of an impressions table."""
     rows, origins = _read_rows(reader)
     wrong = _conflicting(rows)
     if wrong.any():
@@ -87,18 +87,18 @@ def read_lists(reader: TableReader, rejects: Rejects) -> ImpressionTable:
                 "found none that agrees with itself"
             )
         rows = rows.take(~wrong)
-    return _grouped(rows)
+    return _group_by_impression(rows)
 
 
-def _grouped(rows: _Rows) -> ImpressionTable:
-    if np.any(np.diff(rows.list.codes) < 0) or np.any(np.diff(rows.time) < 0):
-        rows = rows.take(np.lexsort((rows.list.codes, rows.time)))
+def _group_by_impression(rows: _Rows) -> ImpressionTable:
+    if np.any(np.diff(rows.impression.codes) < 0) or np.any(np.diff(rows.time) < 0):
+        rows = rows.take(np.lexsort((rows.impression.codes, rows.time)))
     n_rows = len(rows.time)
     rows = _without_repeats(rows)
-    starts = np.flatnonzero(np.diff(rows.list.codes, prepend=-1) != 0)
+    starts = np.flatnonzero(np.diff(rows.impression.codes, prepend=-1) != 0)
     first = rows.take(starts)
     return ImpressionTable(
-        first.list,
+        first.impression,
         first.user,
         first.time,
         np.logical_or.reduceat(rows.sampled, starts) if len(starts) else first.sampled,
@@ -123,31 +123,31 @@ def _read_rows(batches: Iterable[CheckedBatch]) -> tuple[_Rows, SourceRows]:
             zero = np.zeros((), _NUMBERS[name])
             column = checked.data.column(name).cast(pa.from_numpy_dtype(zero.dtype))
             arrays.append(column.fill_null(zero.item()).to_numpy(zero_copy_only=False))
-    lists, user, item, query = (dictionary_encode(chunks) for chunks in texts.values())
+    impression, user, item, query = (dictionary_encode(chunks) for chunks in texts.values())
     time, label, position, sampled = (np.concatenate(arrays) for arrays in numbers.values())
-    return _Rows(lists, user, item, query, time, label, position, sampled), origins
+    return _Rows(impression, user, item, query, time, label, position, sampled), origins
 
 
 def _conflicting(rows: _Rows) -> Bool:
     """(n,) True for every row of an id whose rows name different users or times."""
-    first = np.zeros(len(rows.list.values), np.int64)
-    first[rows.list.codes[::-1]] = np.arange(len(rows.time))[::-1]
-    first_row = first[rows.list.codes]
+    first = np.zeros(len(rows.impression.values), np.int64)
+    first[rows.impression.codes[::-1]] = np.arange(len(rows.time))[::-1]
+    first_row = first[rows.impression.codes]
     differs = (rows.user.codes != rows.user.codes[first_row]) | (rows.time != rows.time[first_row])
-    wrong = np.zeros(len(rows.list.values), np.bool_)
-    wrong[rows.list.codes[differs]] = True
-    return wrong[rows.list.codes]
+    wrong = np.zeros(len(rows.impression.values), np.bool_)
+    wrong[rows.impression.codes[differs]] = True
+    return wrong[rows.impression.codes]
 
 
 def _reject(rows: _Rows, wrong: Bool, origins: SourceRows, rejects: Rejects) -> None:
     for index in np.flatnonzero(wrong):
         file, row = origins.locate(int(index))
-        value = rows.list.values[int(rows.list.codes[index])].as_py()
+        value = rows.impression.values[int(rows.impression.codes[index])].as_py()
         rejects.add("impressions", Reject(file, row, "conflicting_impression", "impression_id", value))
 
 
 def _without_repeats(rows: _Rows) -> _Rows:
-    key = rows.list.codes.astype(np.int64) * max(1, len(rows.item.values)) + rows.item.codes
+    key = rows.impression.codes.astype(np.int64) * max(1, len(rows.item.values)) + rows.item.codes
     order = np.argsort(key, kind="stable")
     key = key[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1) != 0)

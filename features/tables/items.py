@@ -1,4 +1,4 @@
-"""The items table as a catalog: texts, dates, and the further columns that were asked for or that look like categories.
+"""The items table as a catalog: texts, dates, and the further columns that are requested or look like categories.
 
 Reads `items` of a data directory in one pass; the last row of an item id counts, as in a log of changes.
 """

@@ -1,7 +1,7 @@
 """JSON lines, streamed: one object a line, blank lines skipped, anything else a reject.
 
-A field is read value by value as its column needs it, so that the same value means the same whatever stands in the
-rows around it: texts and numbers may alternate, and so may a text and a list of texts. A value that the column cannot
+A field is read value by value as its column needs it, so that a value's meaning does not depend on the rows around
+it: texts and numbers may alternate, and so may a text and a list of texts. A value that the column cannot
 hold rejects its row.
 """
 
@@ -29,7 +29,7 @@ _Lines = tuple[list[int], list[dict[str, Any]], list[Reject]]
 
 
 def json_columns(source: Source) -> dict[str, pa.DataType]:
-    """Names and types of what stands in the first thousand lines; text where the values are of several types."""
+    """Names and types of the fields in the first thousand lines; text where the values are of several types."""
     _, rows, rejects = next(_json_blocks(source, _PEEKED_LINES), ([], [], []))
     if rejects and not rows:
         raise InputError(
@@ -95,7 +95,7 @@ def _json_object(line: bytes, encoding: str) -> dict[str, Any] | str:
 
 
 def _problem(value: object, kinds: Collection[Kind]) -> str | None:
-    """Why a value cannot stand in a column of these kinds, None where it can."""
+    """Why a column of these kinds cannot hold a value, None where it can."""
     if type(value) is str:
         return None
     if "id" in kinds and type(value) is not int:

@@ -22,7 +22,7 @@ from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions
 from features.tables.events import EventRows, event_types, read_events, types_found
 from features.tables.formats import find_table
-from features.tables.impressions import ImpressionTable, no_lists, read_lists
+from features.tables.impressions import ImpressionTable, empty_impression_table, read_impression_table
 from features.tables.items import CatalogColumns, ItemsTable, build_catalog, items_reader, read_items, strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Rejects
@@ -31,8 +31,8 @@ from features.tables.report import (
     TableReport,
     click_warnings,
     fingerprint,
+    impression_warnings,
     item_warnings,
-    list_warnings,
     repeat_warnings,
     type_warnings,
 )
@@ -40,8 +40,6 @@ from features.tables.schema import TABLES
 from features.tables.string_codes import sorted_union
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 from features.tables.users import attributes, read_users
-
-__all__ = ["ReadOptions", "TableCounts", "TableReport", "load_log", "read_table_rows", "validate"]
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,12 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class InputTables:
-    """Everything read, codes not yet joined, and the readers, which know the counts. user_repeats: rows of users whose
-    id comes again later."""
+    """The tables read, codes not yet joined, and the readers, which hold the counts. user_repeats: rows of users that a
+    later row of the same id replaces."""
 
     items: ItemsTable
     events: EventRows
-    lists: ImpressionTable
+    impressions: ImpressionTable
     users: pa.Table | None
     user_repeats: int
     readers: dict[str, TableReader]
@@ -73,10 +71,10 @@ class InputTables:
 
 @dataclass(frozen=True)
 class EncodedTables:
-    """The tables in the log's codes, while a clicked row and its event are still two things.
+    """The tables in the log's codes, before a clicked row and its event become one click.
 
-    item_ids, user_ids: sorted. user: (n_lists,). item: (n_rows,) of the lists. events: in the table's order, unsorted.
-    clicked: the clicked rows of lists, in order. matches: the event of each.
+    item_ids, user_ids: sorted. user: (n_impressions,). item: (n_rows,) of the impressions. events: in the table's
+    order, unsorted. clicked: the clicked rows of impressions, in order. matches: the event of each.
     """
 
     item_ids: pa.Array
@@ -102,28 +100,23 @@ def load_log(
     the file or field, what was expected and what was found.
     """
     options = options or ReadOptions()
-    folder = Path(folder)
-    with Rejects(rejects) as bin_:
-        bin_.clear(tuple(TABLES))
-        tables = read_tables(folder, options, bin_, impressions_required=impressions_required)
-        log, matches, added = build_log(tables, join(tables, options))
+    with Rejects(rejects) as rejected:
+        rejected.clear(tuple(TABLES))
+        tables = read_tables(folder, options, rejected, impressions_required=impressions_required)
+        joined = join(tables, options)
+        log, added = build_log(tables, joined)
         if not log.events.positive.any():
             raise InputError(
                 f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
                 f"above 0 and no event is of a positive type (found {list(log.events.types)})"
             )
-        return log, _report(tables, log, matches, added, options, bin_)
-
-
-def validate(folder: Path, options: ReadOptions | None = None, *, rejects: Path | None = None) -> TableReport:
-    """The report of a reading: the same pass, counts, fingerprint and InputError as `load_log`."""
-    return load_log(folder, options, rejects=rejects)[1]
+        return log, _report(tables, log, joined.matches, added, options, rejected)
 
 
 def read_table_rows(
     path: Path, table: str, options: ReadOptions | None = None, *, rejects: Rejects | None = None
 ) -> TableReader:
-    """One pass over the checked rows of one table, for a reader that wants no log; iterate it for `CheckedBatch`es.
+    """One pass over the checked rows of one table, without a log; iterate it for `CheckedBatch`es.
 
     table: items, events, impressions or users. Items come with their further columns, named as `category NAME`,
     `number NAME`, `vector NAME` and `text NAME`. Raises InputError for an unusable file, and ValueError for another
@@ -131,10 +124,7 @@ def read_table_rows(
     """
     if table not in TABLES:
         raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
-    return _table_reader(Path(path), table, options or ReadOptions(), rejects or Rejects(None))
-
-
-def _table_reader(path: Path, table: str, options: ReadOptions, rejects: Rejects) -> TableReader:
+    options, rejects = options or ReadOptions(), rejects or Rejects(None)
     zone, files, now = options.data.timezone, options.files, options.now
     if table == "items":
         return items_reader(path, options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
@@ -153,12 +143,18 @@ def read_tables(
     if paths["impressions"] is None and (impressions_required or paths["events"] is None):
         got = "events alone; `recsys data slates` makes impressions from them" if paths["events"] else "none"
         raise InputError(f"data directory {str(folder)!r}: expected an impressions table, found {got}")
-    readers = {table: _table_reader(path, table, options, rejects) for table, path in paths.items() if path is not None}
+    readers = {
+        table: read_table_rows(path, table, options, rejects=rejects)
+        for table, path in paths.items()
+        if path is not None
+    }
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = InputTables(
         read_items(readers["items"], options.item_columns),
         read_events(readers.get("events", ())),
-        read_lists(readers["impressions"], rejects) if "impressions" in readers else no_lists(),
+        read_impression_table(readers["impressions"], rejects)
+        if "impressions" in readers
+        else empty_impression_table(),
         users,
         user_repeats,
         readers,
@@ -170,31 +166,35 @@ def read_tables(
 
 def join(tables: InputTables, options: ReadOptions) -> EncodedTables:
     """The tables in the log's codes, and which event is the click of which clicked row."""
-    items, events, lists = tables.items, tables.events, tables.lists
+    items, events, impressions = tables.items, tables.events, tables.impressions
     described_users = [] if tables.users is None else tables.users.column("user_id").chunks
-    item_ids = sorted_union([items.ids, events.item.used(), lists.item.used()])
-    user_ids = sorted_union([*described_users, events.user.used(), lists.user.used()])
+    item_ids = sorted_union([items.ids, events.item.used(), impressions.item.used()])
+    user_ids = sorted_union([*described_users, events.user.used(), impressions.user.used()])
     log_events = _events(events, item_ids, user_ids, options)
-    user, item = lists.user.recode(user_ids), lists.item.recode(item_ids)
-    rows = np.flatnonzero(lists.label > 0)
-    owner = np.searchsorted(lists.offsets, rows, side="right") - 1
-    clicked = ClickedRows(owner, user[owner], item[rows], lists.time[owner])
+    user, item = impressions.user.recode(user_ids), impressions.item.recode(item_ids)
+    rows = np.flatnonzero(impressions.label > 0)
+    owner = np.searchsorted(impressions.offsets, rows, side="right") - 1
+    clicked = ClickedRows(owner, user[owner], item[rows], impressions.time[owner])
     matches = match_clicks(
-        log_events, _list_of_event(events, lists), clicked, window=options.data.click_window, n_items=len(item_ids)
+        log_events,
+        _impression_of_event(events, impressions),
+        clicked,
+        window=options.data.click_window,
+        n_items=len(item_ids),
     )
     return EncodedTables(item_ids, user_ids, user, item, log_events, clicked, matches)
 
 
-def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, Matches, int]:
-    """The log of joined tables, its matches, and how many clicks came from a list alone."""
-    lists = tables.lists
+def build_log(tables: InputTables, joined: EncodedTables) -> tuple[Log, int]:
+    """The log of joined tables, and how many clicks came from an impression without an event."""
+    table = tables.impressions
     log_events, added = add_unmatched_clicks(joined.events, joined.clicked, joined.matches)
-    query = lists.query.decoded() if len(lists.query.values) else None
-    requests = Requests(joined.user, lists.time, lists.offsets, joined.item, query)
-    impressions = Impressions(requests, lists.ids.decoded(), lists.sampled, lists.label, lists.position)
+    query = table.query.decoded() if len(table.query.values) else None
+    requests = Requests(joined.user, table.time, table.offsets, joined.item, query)
+    impressions = Impressions(requests, table.ids.decoded(), table.sampled, table.label, table.position)
     user_attributes = None if tables.users is None else attributes(tables.users, joined.user_ids)
     catalog = build_catalog(tables.items, joined.item_ids)
-    return Log(catalog, strings(joined.user_ids), log_events, impressions, user_attributes), joined.matches, added
+    return Log(catalog, strings(joined.user_ids), log_events, impressions, user_attributes), added
 
 
 def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: ReadOptions) -> Events:
@@ -206,11 +206,11 @@ def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: Re
     return Events(user, item, rows.time, event_type, types, positive[event_type], dated[event_type])
 
 
-def _list_of_event(events: EventRows, lists: ImpressionTable) -> Int32:
-    """(n_events,) which list each event names, -1 for none and for one that is not there."""
-    position = np.full(len(lists.ids.values) + 1, -1, np.int32)
-    position[lists.ids.codes] = np.arange(len(lists), dtype=np.int32)
-    return position[events.impression.recode(lists.ids.values)]
+def _impression_of_event(events: EventRows, impressions: ImpressionTable) -> Int32:
+    """(n_events,) index of the impression that each event names, -1 for none and for one that the table lacks."""
+    position = np.full(len(impressions.ids.values) + 1, -1, np.int32)
+    position[impressions.ids.codes] = np.arange(len(impressions), dtype=np.int32)
+    return position[events.impression.recode(impressions.ids.values)]
 
 
 def _report(
@@ -250,11 +250,11 @@ def _report(
 
 
 def _repeats(tables: InputTables) -> dict[str, int]:
-    """Rows of each table that say again what another one says, or that a later one replaces."""
+    """Rows of each table that repeat another row, or that a later row replaces."""
     return {
         "items": tables.items.repeats,
         "events": tables.events.repeats,
-        "impressions": tables.lists.repeats,
+        "impressions": tables.impressions.repeats,
         "users": tables.user_repeats,
     }
 
@@ -263,18 +263,18 @@ def _warnings(tables: InputTables, log: Log, matches: Matches, added: int, optio
     ids = pa.array(log.catalog.ids, pa.large_string())
     described = pc.is_in(ids, value_set=tables.items.ids).to_numpy(zero_copy_only=False)
     clicks = int((log.events.positive & log.events.dated).sum())
-    in_lists = len(np.unique(matches.event[matches.event >= 0]))
-    unknown = (tables.events.impression.codes >= 0) & (_list_of_event(tables.events, tables.lists) < 0)
+    n_matched = len(np.unique(matches.event[matches.event >= 0]))
+    unknown = (tables.events.impression.codes >= 0) & (_impression_of_event(tables.events, tables.impressions) < 0)
     return [
         *reading_warnings(tables.readers),
         *item_warnings(log, np.append(described, False)),
         *repeat_warnings(_repeats(tables)),
         *type_warnings(types_found(tables.events, log.events), options.data.positive_event_types),
-        *list_warnings(log, tables.lists.repeats),
+        *impression_warnings(log, tables.impressions.repeats),
         *click_warnings(
             log,
-            alone=clicks - added - in_lists,
-            unknown_lists=int(unknown.sum()) if len(log.impressions) else 0,
+            unmatched=clicks - added - n_matched,
+            unknown_impressions=int(unknown.sum()) if len(log.impressions) else 0,
             early=matches.n_before_impression,
             positive=options.data.positive_event_types,
         ),

@@ -84,7 +84,7 @@ class _Import:
 
 
 def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> MindReport:
-    """Write MIND's files in `source` as native tables into the new folder `out`, and say what was found.
+    """Write MIND's files in `source` as native tables into the new folder `out`, and report what they hold.
 
     Rejected rows are in `out`/rejects. Raises InputError where there is no behaviors.tsv or news.tsv, where they are
     not MIND's, where no row has labels, where more rows are rejected than `files` allows (those without labels not
@@ -189,7 +189,7 @@ def _without_labels(candidates: pa.Array) -> tuple[Bool, Bool]:
 
 
 def _remember(state: _Import, user: pa.Array, micros: Int64, history: pa.Array) -> None:
-    """Keep the first moment of the log, and of each user the history of the earliest impression."""
+    """Keep the first time of the log, and of each user the history of the earliest impression."""
     earliest = int(micros.min())
     state.first = earliest if state.first is None else min(state.first, earliest)
     for name, time, items in zip(user.to_pylist(), micros.tolist(), history.fill_null("").to_pylist(), strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MindReport:
-    """What an import found. undescribed: items that are shown or stand in a history and have no row in news.
+    """What an import found. undescribed: items of an impression or a history without a row in news.
     history_events: written once a user. differing_histories: users whose rows disagree on their history. rejected:
     rows of both files left out, by reason."""
 

@@ -1,5 +1,4 @@
-"""Which clicks make a made-up list, and which items stand beside the clicked one; `features.tables.sampled_impressions`
-says why.
+"""Which clicks make a sampled impression, and its negatives; `features.tables.sampled_impressions` gives the reasons.
 
 Clicks are positive, dated events. Lists are drawn in blocks that share one stretch of the clicks that follow them.
 """
@@ -24,7 +23,7 @@ _NEAR = 30 * MINUTE
 
 @dataclass(frozen=True)
 class FirstClicks:
-    """The clicks that make a list, sorted by time: n of them, and how many others do not."""
+    """The n clicks that make an impression, sorted by time, and how many other clicks make none."""
 
     user: Int32
     item: Int32
@@ -35,7 +34,7 @@ class FirstClicks:
 
 @dataclass(frozen=True)
 class SampledImpressions:
-    """Lists in the order of time. item: (n, size) codes in shown order, -1 beyond a shorter list's end.
+    """Impressions in the order of time. item: (n, size) codes by position, -1 beyond the end of a shorter one.
 
     clicked: (n,) column of the clicked item. never_seen: (n, size) True for items without an earlier click.
     """
@@ -50,8 +49,8 @@ class SampledImpressions:
 def first_clicks(events: Events) -> FirstClicks:
     """Each known user's first click on each item, dated at the user's first event on it.
 
-    Where that event is more than 30 minutes before, the click makes no list. Undated events make none either, but they
-    were a touch.
+    Where that event is more than 30 minutes before, the click makes no impression, and neither does a click whose first
+    event is undated.
     """
     with_user = np.flatnonzero(events.user >= 0)
     order = with_user[np.lexsort((events.time[with_user], events.item[with_user], events.user[with_user]))]
@@ -70,9 +69,9 @@ def first_clicks(events: Events) -> FirstClicks:
 def slates(
     events: Events, catalog: Catalog, firsts: FirstClicks, *, size: int, seed: int, window: int, block: int = 1
 ) -> Iterator[SampledImpressions]:
-    """The lists for `firsts` in their order, `block` or more at a time; a click with nothing beside it makes none.
+    """The impressions for `firsts` in their order, `block` or more at a time; a click without a negative makes none.
 
-    size: candidates of a list. window: clicks that follow a list's moment and give its negatives.
+    size: candidates of an impression. window: clicks from an impression's time on that give its negatives.
     """
     if size < 2 or window < 1:
         raise ValueError(f"expected a size from 2 and a window from 1, got size {size} and window {window}")
@@ -98,7 +97,7 @@ def slates(
 
 
 def repeated_in_row(values: npt.NDArray[np.integer]) -> Bool:
-    """(n, k) True where a value of (n, k) stands further left in its row."""
+    """(n, k) True where a value repeats one further left in its row."""
     order = np.argsort(values, axis=1, kind="stable")
     in_order = np.take_along_axis(values, order, axis=1)
     repeated = np.zeros(values.shape, bool)
@@ -135,7 +134,7 @@ class CandidatePool:
     cumulative: Int64
 
     def draw(self, time: Int64, *, n_draws: int, rng: np.random.Generator) -> tuple[Int32, Bool]:
-        """(n, 2 n_draws) items for lists at `time` (n,), -1 for none, and which were never clicked before it.
+        """(n, 2 n_draws) items for impressions at `time` (n,), -1 for none, and which were never clicked before it.
 
         The first half of the columns are such items, the second half are others; in each half every other column is
         drawn by occurrence, the rest evenly.

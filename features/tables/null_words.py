@@ -1,7 +1,7 @@
-r"""Words that stand for nothing, such as `\N` and NULL, in columns that hold text.
+r"""Null words, such as `\N` and NULL, in columns of text.
 
 `\N`, as databases write it, is a missing value in every column. The others are text like any other, since a title or a
-brand may be called so; they are counted, so that a report can list them.
+brand may have that name; they are counted, so that a report can list them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST = 12
 
 
 class NullWords:
-    """How often each word for nothing stands in each column of a table, as it is spelled there."""
+    """Counts of each null word, as it is spelled, in each column of a table."""
 
     def __init__(self) -> None:
         self.counts: dict[str, Counter[str]] = {}
@@ -38,7 +38,7 @@ class NullWords:
 
 
 def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, pa.Array | None]:
-    r"""The cells of a column with null in place of `\N`, and its words for nothing, null where there is none.
+    r"""The cells of a column with null in place of `\N`, and its null words, null where a cell has none.
 
     The second value is None where no cell has one. In columns of numbers and times only `\N` counts, since those read
     the other words in ways of their own; in columns of ids too, whose users are counted by `features.tables.load`.
@@ -53,7 +53,7 @@ def without_null_words(values: pa.Array, column: ColumnSpec) -> tuple[pa.Array, 
 
 
 def has_words(array: pa.Array) -> bool:
-    """Whether a column has a value at all, blanks and words for nothing not counted."""
+    """Whether a column has any value other than blanks and null words."""
     values = read_text(array).values
     if not pa.types.is_large_string(values.type):
         return not pc.all(values.is_null(nan_is_null=True)).as_py()

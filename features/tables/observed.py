@@ -1,5 +1,6 @@
-"""What stands out in the cells of a table while it is read: times of the future or long ago, words for nothing in ids,
-optional dates that are none. Nothing of it stops the reading; `Observed.warnings` says it, with counts.
+"""Implausible values of a table: times in the future or long ago, null words as ids, unreadable optional dates.
+
+None of them stops the reading; `Observed.warnings` reports them with counts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.arrays import Int64
+from features.arrays import Bool, Int64
 from features.clock import DAY
 from features.tables.schema import ColumnSpec, Schema
 from features.tables.string_codes import value_counts
@@ -33,26 +34,33 @@ def clock() -> int:
 
 
 def is_nothing(text: str) -> bool:
-    """Whether an id is a word for nothing ("nan", "NULL", "-") or blank."""
+    """Whether an id is a null word ("nan", "NULL", "-") or blank."""
     return text.strip().lower() in ("", *_NOTHING)
 
 
 def doubt_of_time(micros: int, now: int) -> str | None:
-    """What is odd about the time of something that happened or is asked for, None for nothing: more than a day from
-    now, or before 1980."""
+    """Why the time of an event or a request is implausible, None where it is not: it is more than a day after now, or
+    before 1980."""
     if YEAR_1980 <= micros <= now + DAY:
         return None
     return f"{iso(micros)} is {'in the future' if micros > now else 'before 1980'}"
 
 
 def doubt_of_date(micros: int, value: object, now: int) -> str | None:
-    """What is odd about a date, of publication say, that came as `value`; None for nothing."""
+    """Why a date, such as one of publication, is implausible, None where it is not. value: the date as it was given."""
     number = isinstance(value, (int, float)) or (isinstance(value, str) and value.strip().isdigit())
     if micros > now + DAY:
         return "is in the future"
-    if micros < YEAR_1000 or (number and 0 <= micros < YEAR_1971):
+    if _is_old(micros, is_event_time=False, numeric=number):
         return "is a date of 1970 or before the year 1000, is its unit meant"
     return None
+
+
+def _is_old(micros: int | Int64, *, is_event_time: bool, numeric: bool) -> bool | Bool:
+    """Whether a time, or each of several, is before any plausible one. numeric: it was a number since 1970."""
+    if is_event_time:
+        return micros < YEAR_1980
+    return (micros < YEAR_1000) | (numeric & (micros >= 0) & (micros < YEAR_1971))
 
 
 def iso(micros: int) -> str:
@@ -62,7 +70,7 @@ def iso(micros: int) -> str:
 
 @dataclass
 class _Times:
-    """Of one column: how many times there are, how many are odd, and the first and the last of all."""
+    """The times of one column: how many, how many implausible ones, and the first and the last."""
 
     n: int = 0
     old: int = 0
@@ -73,7 +81,7 @@ class _Times:
 
 @dataclass
 class _Emptied:
-    """Of one optional date column: cells that are no date, and the first of them."""
+    """Cells of one optional date column that cannot be read: how many, and the first."""
 
     count: int
     where: str
@@ -82,7 +90,7 @@ class _Emptied:
 
 @dataclass
 class Observed:
-    """Collects what stands out in the rows of one table that are kept. now: microseconds."""
+    """Collects implausible values in the usable rows of one table. now: microseconds."""
 
     schema: Schema
     now: int
@@ -93,7 +101,7 @@ class Observed:
     _without_user: int = 0
 
     def add(self, data: pa.RecordBatch, numeric: Collection[str]) -> None:
-        """The next rows that are kept. numeric: time columns that this file writes as numbers since 1970."""
+        """Add the next usable rows. numeric: time columns that this file writes as numbers since 1970."""
         self.rows += len(data)
         for column in self.schema.columns:
             array = data.column(column.name)
@@ -107,7 +115,7 @@ class Observed:
                     self._without_user += array.null_count
 
     def empty(self, column: ColumnSpec, count: int, where: str, value: str | None) -> None:
-        """Cells of an optional date that are none and count as missing. where, value: of the first of them."""
+        """Add cells of an optional date that cannot be read and count as missing. where, value: of the first."""
         emptied = self.emptied.setdefault(column.field, _Emptied(0, where, value))
         emptied.count += count
 
@@ -115,19 +123,14 @@ class Observed:
         if not len(micros):
             return
         times = self._times.setdefault(column.name, _Times())
-        if column.is_event_time:
-            old = micros < YEAR_1980
-        else:
-            old = micros < YEAR_1000
-            if numeric:
-                old |= (micros >= 0) & (micros < YEAR_1971)
+        old = np.asarray(_is_old(micros, is_event_time=column.is_event_time, numeric=numeric))
         times.n += len(micros)
         times.old += int(old.sum())
         times.future += int((micros > self.now + DAY).sum())
         times.first, times.last = min(times.first, int(micros.min())), max(times.last, int(micros.max()))
 
     def warnings(self) -> list[str]:
-        """Everything that stands out, a sentence each."""
+        """A sentence for each implausibility."""
         fields = {column.name: f"{self.schema.table}.{column.field}" for column in self.schema.columns}
         event_times = {column.name for column in self.schema.columns if column.is_event_time}
         sentences = []
@@ -165,12 +168,13 @@ class Observed:
         entity = "one user" if name.endswith(".user_id") else "one id"
         return (
             f"{name}: {count:,} of {self.rows:,} rows ({_share(count, self.rows)}) hold a word for nothing "
-            f"({examples}), which is read as an id: all rows of a word are {entity}; leave such cells empty, or the rows out"
+            f"({examples}), which is read as an id: all rows of a word are {entity}; leave such cells empty, or the "
+            "rows out"
         )
 
 
 def _spellings() -> list[str]:
-    """The words for nothing as files have them: in their usual cases, and with a blank before or behind."""
+    """The null words as files spell them: in their usual cases, and with a blank before or behind."""
     cases = {case for word in _NOTHING for case in (word, word.upper(), word.capitalize(), word.title())}
     cases |= {"NaN", "NaT", ""}
     return sorted(

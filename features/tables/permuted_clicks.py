@@ -1,11 +1,11 @@
-"""The log of a data directory whose clicks are permuted within their lists: what is left can teach nothing.
+"""The log of a data directory whose clicks are permuted within their impressions, so that a model can learn nothing.
 
-Labels are shuffled among the candidates of each list in the tables as they were read, and the event of a clicked row
-moves to the item that the click moved to; then the log is joined anew. Everything computed from such a log at time t
-says nothing about the labels at t, unless it reads them.
+Labels are shuffled among the candidates of each impression in the tables that were read. The event of a clicked row
+moves to the item that receives the click, and the log is joined again. A value computed from such a log at time t is
+independent of the labels at t, unless it reads them.
 
-An event of two clicked rows (of two lists that both claim it) moves with the first of them; the other one becomes a
-click at its own list's time, as does a clicked row that never had an event. Events that belong to no list stay.
+An event that matches clicked rows of two impressions moves with the first; the second row becomes a click at its
+impression's time, as does a clicked row without an event. Events that match no impression stay.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ def permuted_log(folder: Path, options: ReadOptions, *, seed: int) -> Log:
 
 
 def permuted(tables: InputTables, joined: EncodedTables, *, seed: int) -> InputTables:
-    """The same tables with clicks permuted within lists, and matching events moved with them."""
-    source = shuffle_within_lists(tables.lists.offsets, seed=seed)
-    label = tables.lists.label[source]
+    """The same tables with clicks permuted within impressions, and matching events moved with them."""
+    source = shuffle_within_impressions(tables.impressions.offsets, seed=seed)
+    label = tables.impressions.label[source]
     target = np.empty_like(source)
     target[source] = np.arange(len(source))
-    clicked = np.flatnonzero(tables.lists.label > 0)
+    clicked = np.flatnonzero(tables.impressions.label > 0)
     matched = np.flatnonzero(joined.matches.event >= 0)
     event, first = np.unique(joined.matches.event[matched], return_index=True)
     item = joined.events.item.copy()
     item[event] = joined.item[target[clicked[matched[first]]]]
     events = replace(tables.events, item=DictionaryColumn(joined.item_ids, item))
-    return replace(tables, events=events, lists=replace(tables.lists, label=label))
+    return replace(tables, events=events, impressions=replace(tables.impressions, label=label))
 
 
-def shuffle_within_lists(offsets: Int64, *, seed: int) -> Int64:
-    """A permutation of rows that keeps each list's rows in the list: row i takes what stood in row `result[i]`.
+def shuffle_within_impressions(offsets: Int64, *, seed: int) -> Int64:
+    """A permutation of rows within each impression: row i takes the values of row `result[i]`.
 
-    offsets: (n + 1,); all orders of a list are equally likely.
+    offsets: (n + 1,). All orders of an impression's rows are equally likely.
     """
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     draws = np.random.default_rng(seed).random(len(owner))

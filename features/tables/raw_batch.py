@@ -1,4 +1,4 @@
-"""Rows as a file gave them, and one way to say that a file is broken."""
+"""Rows as a file gave them, and errors of unreadable files as InputError."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from features.tables.sources import Source
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the columns asked for
+    """Some rows of one file. rows: (n,) int64, each row's number in the file, from 1. data: the requested columns
     that the file has. is_text_format: True where every cell is text only because the format knows nothing else.
     escaped: how many cells had quotes escaped by backslashes."""
 
@@ -33,7 +33,7 @@ class RawBatch:
 
     @property
     def file(self) -> Path:
-        """Where the rows stand."""
+        """The file of the rows."""
         return self.source.path
 
     def value(self, index: int, field: str) -> str | None:
@@ -53,7 +53,7 @@ class RawBatch:
 
 @contextmanager
 def readable_file_errors(source: Source, file_format: str) -> Iterator[None]:
-    """Turns what Arrow, gzip and the system say of a bad file into one line that names it."""
+    """Turns errors of Arrow, gzip and the system about a bad file into an InputError of one line that names it."""
     file = str(source.path)
     try:
         yield

@@ -1,4 +1,4 @@
-r"""What a reading of table files should tell its user although it could go on: plain sentences with counts."""
+"""Warnings about table files that could be read: sentences with counts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BROKEN = {
 
 
 def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
-    """What is said of each table's files and cells. readers: by table, read to the end."""
+    """The warnings about each table's files and cells. readers: by table, read to the end."""
     return [
         sentence
         for table, reader in readers.items()
@@ -33,7 +33,7 @@ def reading_warnings(readers: Mapping[str, TableReader]) -> list[str]:
 
 
 def _misspelt(table: str, reader: TableReader) -> Iterator[str]:
-    """Optional columns that no file has, where one has a column that is called nearly so."""
+    """Optional columns that no file has, where a file has a column of a similar name."""
     column_names = dict.fromkeys(name for columns in reader.columns for name in columns)
     read_names = {column.field for column in reader.schema.columns}
     unread = {_plain(name): name for name in column_names if name not in read_names}

@@ -27,8 +27,8 @@ _SAYS: dict[Doubt, str] = {
 class TableCounts:
     """Rows of one table: rows = kept + the rejected ones + repeats.
 
-    rejected: reason to number of rows. repeats: rows that say again what another row said, or that a later row of the
-    same item or user replaces. emptied: optional date column to cells that are no date, and count as missing.
+    rejected: reason to number of rows. repeats: rows that repeat another row, or that a later row of the same item or
+    user replaces. emptied: optional date column to cells that cannot be read, and count as missing.
     """
 
     rows: int
@@ -37,10 +37,6 @@ class TableCounts:
     repeats: int = 0
     emptied: Mapping[str, int] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
-        """The counts as JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class TableReport:
@@ -48,8 +44,8 @@ class TableReport:
 
     tables: by name, those that exist. items: described items. undescribed: items shown or acted on without a row in
     items. users: known users. events: events in the log, clicked rows included. clicks: the positive ones.
-    impressions, candidates: lists and their rows. matched, added: clicked rows that an event was found for, and
-    clicks that came from a list alone. first, last: span of the dated events and lists, microseconds, None without any.
+    impressions, candidates: impressions and their rows. matched, added: clicked rows that match an event, and clicked
+    rows without one, added as clicks. first, last: span of the dated events and impressions, microseconds or None.
     time_units: how the times of "table.column" are written. categories: item columns taken as categories. event_types:
     type to its rows in events and whether it counts as a click. warnings: plain sentences. fingerprint: a hash of the
     content, the same whatever file format it came in.
@@ -138,12 +134,10 @@ def fingerprint(log: Log) -> str:
     for name, category in sorted(catalog.categories.items()):
         _add_words(digest, (name, *category.values))
         _add_arrays(digest, category.codes.offsets, category.codes.codes)
-    for name in sorted(catalog.numbers):
+    columns: tuple[Mapping[str, npt.NDArray[np.generic]], ...] = (catalog.numbers, catalog.vectors)
+    for name, values in (pair for arrays in columns for pair in sorted(arrays.items())):
         _add_words(digest, (name,))
-        _add_arrays(digest, catalog.numbers[name])
-    for name in sorted(catalog.vectors):
-        _add_words(digest, (name,))
-        _add_arrays(digest, catalog.vectors[name])
+        _add_arrays(digest, values)
     _add_words(digest, events.types)
     requests = impressions.requests
     _add_arrays(digest, catalog.published_at, events.user, events.item, events.time, events.type, events.positive)
@@ -177,13 +171,13 @@ def item_warnings(log: Log, described: Bool) -> list[str]:
     )
 
 
-def list_warnings(log: Log, repeats: int) -> list[str]:
-    """repeats: rows whose item stood in their list already."""
+def impression_warnings(log: Log, repeats: int) -> list[str]:
+    """repeats: rows whose item their impression has already."""
     impressions, n = log.impressions, len(log.impressions)
     if n == 0:
         return []
     both, sampled = int(impressions.has_both().sum()), int(impressions.sampled.sum())
-    strangers = int((impressions.requests.user < 0).sum())
+    without_user = int((impressions.requests.user < 0).sum())
     clicked = bool((impressions.label > 0).any())
     lengths = impressions.requests.lengths()
     long, longest = int((lengths > LONGEST_LIST).sum()), int(lengths.argmax())
@@ -191,27 +185,27 @@ def list_warnings(log: Log, repeats: int) -> list[str]:
         (not clicked, "no row of impressions has clicked above 0: its lists can train and test nothing"),
         (clicked and both < n, f"{both:,} of {n:,} lists have a clicked and an unclicked item; the rest train nothing"),
         (sampled, f"{sampled:,} of {n:,} lists are sampled: they count as impressions of no item"),
-        (strangers, f"{strangers:,} of {n:,} lists have no user"),
+        (without_user, f"{without_user:,} of {n:,} lists have no user"),
         (
             long,
             f"{long:,} lists have more than {LONGEST_LIST:,} candidates, the longest is {impressions.ids[longest]!r} "
-            f"with {int(lengths[longest]):,}: the ranker learns from their clicked items and of the others from as many as "
-            f"make {LONGEST_LIST:,}; they are scored and evaluated whole",
+            f"with {int(lengths[longest]):,}: the ranker learns from their clicked items and of the others from as "
+            f"many as make {LONGEST_LIST:,}; they are scored and evaluated whole",
         ),
         (repeats, f"{repeats:,} rows repeat an item of their list; it keeps its largest label"),
     )
 
 
 def click_warnings(
-    log: Log, *, alone: int, unknown_lists: int, early: int, positive: tuple[str, ...] | None
+    log: Log, *, unmatched: int, unknown_impressions: int, early: int, positive: tuple[str, ...] | None
 ) -> list[str]:
-    """alone: clicks in events that no list shows. unknown_lists: events that name a list which is not there. early:
-    clicks stamped before their list. positive: the event types that were named as clicks, if any."""
+    """unmatched: click events that match no impression. unknown_impressions: events whose impression_id no impression
+    has. early: clicks stamped before their impression. positive: the event types configured as clicks, if any."""
     missing = sorted({canonical_type(name) for name in positive or ()} - set(log.events.types))
     has_lists = len(log.impressions) > 0
     return nonzero_messages(
-        (has_lists and alone, f"{alone:,} click events match no impression; they are still counted"),
-        (unknown_lists, f"{unknown_lists:,} events name an impression_id that impressions does not have"),
+        (has_lists and unmatched, f"{unmatched:,} click events match no impression; they are still counted"),
+        (unknown_impressions, f"{unknown_impressions:,} events name an impression_id that impressions does not have"),
         (early, f"{early:,} clicks are stamped before the list that they belong to; they count from the list's time"),
         (missing, f"positive_event_types names {missing}, which no event has; found {sorted(log.events.types)}"),
     )
@@ -227,7 +221,7 @@ def repeat_warnings(repeats: Mapping[str, int]) -> list[str]:
 
 
 def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ...] | None) -> list[str]:
-    """types: event type to its rows and whether it counts as a click. positive: the types that were named as clicks."""
+    """types: event type to its rows and whether it counts as a click. positive: the types configured as clicks."""
     advice = "is that meant?" if positive else "if it is no click, name the types that are in data.positive_event_types"
     return [
         f"{n:,} events of type {name!r} count as clicks, but it {_SAYS[doubt]}; {advice}"
@@ -237,5 +231,5 @@ def type_warnings(types: Mapping[str, tuple[int, bool]], positive: tuple[str, ..
 
 
 def nonzero_messages(*sentences: tuple[object, str]) -> list[str]:
-    """The sentences whose count, which stands before each, is not 0."""
+    """The sentences whose count, the first of each pair, is not 0."""
     return [sentence for count, sentence in sentences if count]

@@ -1,15 +1,17 @@
-"""`recsys data slates`: impressions made from events alone, one list for each user's first click on an item.
+"""`recsys data slates`: impressions sampled from events alone, one for each user's first click on an item.
 
-A list is that item and items the user never touches. Two things must not give the clicked item away:
+A sampled impression is that item and negatives: items that the user has no event on. No feature may reveal the clicked
+item:
 
-- A repeat. The user touched none of the list's items before. Where something else came just before the click (a view),
-  the list is dated at that; where it came longer before, no list is made, and the report counts it.
-- A count, zero above all. Negatives are items of the clicks that follow the list's moment: the item of the next clicks
-  has the same past as the item of this one. Half are drawn as often as they occur there, half evenly over the items
-  there; and as many items that were never clicked before are among the negatives as among the clicked, in expectation
-  and at each time. Items published later than the list are never drawn.
+- By a repeat. The user has no earlier event on any of the items. Where another event on the clicked item came just
+  before the click (a view), the impression has the time of that event; where it came longer before, no impression is
+  made, and the report counts it.
+- By a count, above all by zero. Negatives are items of the clicks that follow the impression's time, since these have
+  the same past as the clicked item. Half are drawn by how often they occur there, half evenly over the items there. In
+  expectation and at each time, the share of items never clicked before is the same among negatives and clicked items.
+  Items published later than the impression are never drawn.
 
-What was drawn says something of an item's future, so every row is marked `sampled`: a list that nobody saw.
+The choice of an item depends on its future, so every row is marked `sampled`: no user saw these impressions.
 """
 
 from __future__ import annotations

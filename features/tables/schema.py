@@ -1,4 +1,4 @@
-"""The columns of the input tables: what each is called, what it holds, and whether it has to be there.
+"""The columns of the input tables: the name, kind and necessity of each.
 
 Canonical Arrow types, which every reader of a checked table gets:
 
@@ -44,10 +44,10 @@ CANONICAL: dict[Kind, pa.DataType] = {
 class ColumnSpec:
     """One column of a table.
 
-    required: the file must have it. non_null: a row without a value is rejected. is_event_time: it says when something
-    happened, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
-    a cell is no date. source: the name in the file where that is not `name`. requested_by: the option that asks for it,
-    for the error that it is missing. joiner: stands between the values of a list where text is wanted.
+    required: the file must have it. non_null: a row without a value is rejected. is_event_time: it is the time of an
+    event, so that its numbers must all be of one unit; a date of publication may be any number, and is missing where
+    a cell is no date. source: the name in the file where that is not `name`. requested_by: the option that names it,
+    for the error that it is missing. joiner: separates the values of a list that becomes text.
     """
 
     name: str

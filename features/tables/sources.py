@@ -1,6 +1,6 @@
-"""The files of a table: where each is, in which encoding, and what the names of its folders say.
+"""The files of a table: the path and encoding of each, and the columns that its folders name.
 
-Folders called `name=value`, as Spark, Hive and pandas write them, are columns of the files inside: `%2F` and its kin
+Folders called `name=value`, as Spark, Hive and pandas write them, are columns of the files inside: `%2F` and the like
 are decoded, and `__HIVE_DEFAULT_PARTITION__` is null. Values are text, read as a text file's cells are. A file that
 has a column of that name itself keeps its own.
 """
@@ -42,8 +42,8 @@ class Source:
 def partition_of(file: Path, root: Path) -> dict[str, str | None]:
     """The columns that the folders between a table's `root` and its file name, outermost first.
 
-    Where `root` is itself a part of a table, `events/event_type=view` say, its own name counts, and those right above
-    it. Raises InputError where two folders name the same column.
+    Where `root` is itself a part of a table, such as `events/event_type=view`, its own name counts, and those right
+    above it. Raises InputError where two folders name the same column.
     """
     if file == root:
         table_of_a_folder = file.name.partition(".")[0] in TABLES

@@ -65,7 +65,7 @@ def sorted_union(arrays: Iterable[pa.Array]) -> pa.Array:
 
 
 def value_counts(texts: pa.Array) -> dict[str, int]:
-    """How often each value stands in a column."""
+    """The count of each value in a column."""
     return {pair["values"]: pair["counts"] for pair in pc.value_counts(texts).to_pylist()}
 
 

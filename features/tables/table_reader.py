@@ -48,12 +48,12 @@ class CheckedBatch:
 
 
 class TableReader:
-    """One pass over a table. Iterate it once; the counts stand when it is through.
+    """One pass over a table. Iterate it once; the counts are complete at the end of the pass.
 
     n_rows, n_kept: rows seen and handed on. naive: columns with times without a zone. columns: names and types of the
-    columns of each file. rejects: where rows that cannot be used go. words: what the table's text columns hold of words
-    for nothing. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
-    are lists written as text. observed: what stands out in the rows that are kept. now: microseconds, by which a time
+    columns of each file. rejects: receives the rows that cannot be used. words: counts of null words in the text
+    columns. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
+    are lists written as text. observed: implausible values in the usable rows. now: microseconds, by which a time
     is in the future; None is the clock's.
     """
 
@@ -158,13 +158,11 @@ class TableReader:
         return CheckedBatch(raw.file, rows, data)
 
     def _column(self, raw: RawBatch, column: ColumnSpec, usable: Bool) -> pa.Array:
-        """The canonical column; rows that it spoils are cleared from `usable`, once each, and reported."""
-        if column.field not in raw.data.schema.names:
-            values = pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null()))
-            if column.non_null:
-                self._reject(raw, column, np.ones(len(raw.rows), np.bool_), "missing_value", usable)
-            return values
-        cells = self._distinct(raw, raw.data.column(column.field), column)
+        """The canonical column. Rows that it makes unusable are cleared from `usable` and rejected, once each."""
+        if column.field in raw.data.schema.names:
+            cells = self._distinct(raw, raw.data.column(column.field), column)
+        else:
+            cells = ParsedCells(pa.nulls(len(raw.rows), CANONICAL.get(column.kind, pa.null())))
         if column.optional_date:
             self._empty(raw, column, cells, usable)
             return cells.values
@@ -191,7 +189,7 @@ class TableReader:
         return ParsedCells(cells.values.take(array.indices), problems)
 
     def _cells(self, raw: RawBatch, array: pa.Array, column: ColumnSpec) -> tuple[ParsedCells, pa.Array | None]:
-        """The canonical cells, and what they hold of words for nothing, null elsewhere; None where there is none."""
+        """The canonical cells, and their null words, null elsewhere; None where no cell has one."""
         text = read_text(uuids_as_text(array) if column.kind == "id" else array)
         values, words = without_null_words(text.values, column)
         try:
@@ -225,7 +223,7 @@ class TableReader:
         return mask_of(pc.not_equal(lengths, self._lengths.get(column.name, 0)))
 
     def _empty(self, raw: RawBatch, column: ColumnSpec, cells: ParsedCells, usable: Bool) -> None:
-        """Count the cells of an optional date that are none, which are null already; their rows are kept."""
+        """Count the cells of an optional date that cannot be read; they are null already, their rows stay usable."""
         rows = np.flatnonzero(
             np.logical_or.reduce([np.zeros_like(usable), *(bad for bad, _ in cells.problems)]) & usable
         )
@@ -239,14 +237,8 @@ class TableReader:
 
 
 def _other_delimiter(column_names: list[str]) -> str:
-    """What to do about a file whose one column seems to be several, for an error."""
-    delimiter = (
-        next((candidate for candidate in (";", "\t", "|", ",") if candidate in column_names[0]), None)
-        if len(column_names) == 1
-        else None
-    )
-    return (
-        ""
-        if delimiter is None
-        else f"; its columns seem to be separated by {delimiter!r}, expected ',' in .csv, tabs in .tsv"
-    )
+    """Advice for an error about a file whose single column seems to hold several."""
+    delimiters = [delimiter for delimiter in (";", "\t", "|", ",") if delimiter in column_names[0]]
+    if len(column_names) > 1 or not delimiters:
+        return ""
+    return f"; its columns seem to be separated by {delimiters[0]!r}, expected ',' in .csv, tabs in .tsv"

@@ -11,7 +11,7 @@ _WORDS = {"calendar": "calendar numbers", "s": "epoch s", "ms": "epoch ms", "us"
 
 
 class TimeUnits:
-    """What has been found of each column in each file so far."""
+    """The units of each column in each file, as far as they are read."""
 
     def __init__(self) -> None:
         self._units: dict[tuple[str, Path], Unit] = {}

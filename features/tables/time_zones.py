@@ -2,7 +2,7 @@
 
 A local time that a clock shows twice, when clocks go back, is the earlier of the two. One that no clock shows, when
 clocks go forward, is read as if they had not gone forward yet: 02:30 in Berlin on 26 March 2023 is 01:30 UTC. This is
-what `zoneinfo` says with fold=0 (PEP 495).
+the rule of `zoneinfo` with fold=0 (PEP 495).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from features.clock import DAY
 
 EARLIEST = -62_135_596_800_000_000
 LATEST = 253_402_300_799_999_999
-"""Microseconds from 1970 to the first and the last moment of the years 1 to 9999."""
+"""Microseconds from 1970 to the first and the last time of the years 1 to 9999."""
 _START = datetime(1970, 1, 1)
 _OffsetAt = Callable[[timedelta], timedelta | None]
 """How far the local clock is ahead of UTC, at a time since 1970."""

@@ -2,7 +2,7 @@
 
 Timestamps and dates of any unit, ISO 8601 text with or without a zone, year first dates such as 2001/2/3 and 2001-2,
 and, as numbers or as text, calendar numbers such as 2016 and 20231114221320 (see `features.tables.calendar_numbers`) or
-epoch seconds, milliseconds or microseconds. Which epoch unit a file uses is told by the size of its numbers: below 1e11
+epoch seconds, milliseconds or microseconds. The size of a file's numbers decides its epoch unit: below 1e11
 seconds (until the year 5138), below 1e14 milliseconds (from 1973), below 1e17 microseconds (from 1973). Times without a
 zone become UTC by the one rule of `features.tables.time_zones`.
 """
@@ -66,7 +66,7 @@ def check_zone(name: str) -> str:
 def moment_of(value: str | int | float, timezone: str) -> int | None:
     """Microseconds since the epoch of one time as people write it, None where it is none; see `read_times`.
 
-    timezone: IANA name for a time without a zone. What a number is, its digits and its size tell alone.
+    timezone: IANA name for a time without a zone. The digits and the size of a number alone decide what it is.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -89,7 +89,7 @@ def read_times(array: pa.Array, *, timezone: str, unit: Unit | None, is_event_ti
     """The times of a column of one file, None where its type holds no times.
 
     timezone: IANA name for times without a zone. unit: of the numbers found earlier in this file. is_event_time: the
-    column says when something happened, so that a number of another unit is a mistake rather than a date long ago.
+    column holds times of events, so that a number of another unit is a mistake rather than a date long ago.
     """
     arrow_type = array.type
     if pa.types.is_timestamp(arrow_type) or pa.types.is_date(arrow_type):

@@ -10,7 +10,7 @@ from features.tables.table_reader import TableReader
 
 
 def read_users(reader: TableReader) -> tuple[pa.Table, int]:
-    """The last row of each user, and how many rows that leaves out."""
+    """The last row of each user, and how many rows are left out."""
     users = pa.concat_tables(
         [pa.Table.from_batches([checked.data]) for checked in reader], promote_options="permissive"
     )

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from math import inf, isinf
 from typing import Any
 
-from features.definitions.column_names import place_names
+from features.definitions.column_names import within_list_names
 from features.definitions.event_measures import REQUEST_TIME, Feature
 from recsys.collaborative.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN
 from recsys.encoder.scoring import TEXT_COLUMNS
@@ -58,7 +58,7 @@ TEXT_DOCS = (
         "TF-IDF cosine of the item's text with the mean of the history's texts.",
         "the history or the item has no known term",
         low=0.0,
-        places=place_names(LEXICAL_COLUMN),
+        places=within_list_names(LEXICAL_COLUMN),
     ),
     ColumnDoc(
         TEXT_SCORE,
@@ -68,7 +68,7 @@ TEXT_DOCS = (
         inf,
         REQUEST_TIME,
         "the item has no text",
-        place_names(TEXT_SCORE),
+        within_list_names(TEXT_SCORE),
     ),
     *(
         _cosine(
@@ -124,7 +124,7 @@ def _of_feature(feature: Feature) -> ColumnDoc:
         measure.high,
         measure.available_from,
         measure.missing,
-        place_names(feature.name) if feature.within_list else (),
+        within_list_names(feature.name) if feature.within_list else (),
         measure.categorical,
         feature.monotone,
         feature.display_name,

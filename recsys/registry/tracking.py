@@ -18,7 +18,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
-from features.atomic_files import waited_for
+from features.atomic_files import locked_output
 
 EXPERIMENT = "recsys"
 
@@ -48,7 +48,7 @@ def connect(store: Path | None = None) -> str:
 def _database(path: Path) -> str:
     """The URI of the embedded database, made whole or not at all: MLflow cannot go on with one that is half made."""
     if not path.exists():
-        with waited_for(path):
+        with locked_output(path):
             if not path.exists():
                 _make_database(path)
     return f"sqlite:///{path}"
