@@ -213,9 +213,9 @@ def codes_of(ids: npt.ArrayLike, vocabulary: Strings) -> Int32:
 
 
 def chunk_bounds(offsets: Int64, rows: int) -> list[tuple[int, int]]:
-    """Bounds (first, end) of runs of requests with at most `rows` candidates each, or with one request.
+    """Bounds (first, end) of runs of requests with at most `rows` rows each, or with one request.
 
-    offsets: (n + 1,) where each request's candidates begin.
+    offsets: (n + 1,) where each request's rows begin.
     """
     bounds, first = [], 0
     while first < len(offsets) - 1:

@@ -1,8 +1,8 @@
 """The aggregates of past events that features read, and the reader that computes them.
 
-An aggregate names what is counted, by which key, over which window. There are two readers: `features.offline.reader` over
-the sorted log, `features.online.reader` from the counters of a store. Both give the same integers, since window edges
-move in cells of window / CELLS_PER_WINDOW, the resolution of a counter.
+An aggregate names what is counted, by which key, over which window. There are two readers:
+`features.offline.reader` over the sorted log, `features.online.reader` from the counters of a store. Both give the same
+integers, since window edges move in cells of window / CELLS_PER_WINDOW, the resolution of a counter.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from features.definitions.aggregates import (
 from features.log import HISTORY_TYPE
 from features.online.change_batches import delta_batch
 from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, unpack
-from features.online.counter_deltas import CounterDelta, DeltaArrays, delta_arrays
+from features.online.counter_deltas import CountedDelta, CounterDelta, DeltaArrays, delta_arrays
 from features.online.counter_records import CounterLayout, Records, counter_layouts
 from features.online.items import StoredItem, read_items
 from features.online.keys import counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
@@ -134,12 +134,12 @@ class CounterAggregation:
                 keys += [(number, (user, value)) for value in item.values(str(category_of(key)))]
         return keys
 
-    def ledger_deltas(self, ledger: bytes | None, user: str | None, item: str) -> list[tuple[CounterDelta, int]]:
+    def ledger_deltas(self, ledger: bytes | None, user: str | None, item: str) -> list[CountedDelta]:
         """What the ledger of a user and an item counts, and how often."""
         counted = self.matching.resolve(unpack(ledger)).items()
         return [(CounterDelta(event.time, event.event_type, user, item), count) for event, count in counted]
 
-    def apply_deltas(self, transaction: Transaction, deltas: Sequence[tuple[CounterDelta, int]], horizon: int) -> None:
+    def apply_deltas(self, transaction: Transaction, deltas: Sequence[CountedDelta], horizon: int) -> None:
         """Add deltas, and how often each, to the counters and histories. horizon: all deltas before it are applied, and
         these are all before it; ledgers hold them already.
         """
@@ -169,7 +169,7 @@ class CounterAggregation:
                 self._set_extremes(transaction, layout, records[row : row + 1], keys[row][0], horizon)
         transaction.put_many(zip(names, layout.encode(records), strict=True))
 
-    def _record_of(self, layout: CounterLayout, deltas: Iterable[tuple[CounterDelta, int]]) -> Records:
+    def _record_of(self, layout: CounterLayout, deltas: Iterable[CountedDelta]) -> Records:
         """One record, (1,), of these deltas alone."""
         record = layout.decode([None])
         arrays = delta_arrays([(0, delta, count) for delta, count in deltas])
@@ -252,7 +252,7 @@ class CounterAggregation:
             record = self._record_of(self.layouts[number], deltas)
             transaction.put_many([(counters_key(number, (user, value)), record.tobytes())])
 
-    def _item_deltas(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[tuple[CounterDelta, int]]:
+    def _item_deltas(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[CountedDelta]:
         """What all ledgers of an item count before the horizon."""
         prefix = ledgers_of(item)
         deltas = []

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.arrays import Bool, Int32
 from features.definitions.aggregates import GLOBAL, ITEM, USER, Key, category_of
-from features.online.counter_deltas import CounterDelta, DeltaArrays, delta_arrays
+from features.online.counter_deltas import CountedDelta, DeltaArrays, delta_arrays
 from features.online.items import StoredItem, categorical
 
 
@@ -53,7 +53,7 @@ class DeltaBatch:
         return [(self.users[user], values[value]) for user, value in pairs], deltas
 
 
-def delta_batch(deltas: Sequence[tuple[CounterDelta, int]]) -> DeltaBatch:
+def delta_batch(deltas: Sequence[CountedDelta]) -> DeltaBatch:
     """Deltas, and how often each."""
     users: dict[str | None, int] = {None: -1}
     items: dict[str, int] = {}

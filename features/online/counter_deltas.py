@@ -21,6 +21,10 @@ class CounterDelta(NamedTuple):
     item: str
 
 
+CountedDelta = tuple[CounterDelta, int]
+"""A delta, and how often."""
+
+
 @dataclass(frozen=True)
 class DeltaArrays:
     """Changes of n records. row: (n,) which record. event_type: (n,) numbers. time: (n,) microseconds. count: (n,) how

@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 
-from features.online.counter_deltas import NO_DELTAS, CounterDelta, DeltaArrays, delta_arrays
+from features.online.counter_deltas import NO_DELTAS, CountedDelta, CounterDelta, DeltaArrays, delta_arrays
 from features.online.keys import PENDING, pending_before, pending_delta, pending_key
 from features.stores.base import StoreSnapshot, Transaction
 
 _COUNT = Struct("<q")
-CountedDelta = tuple[CounterDelta, int]
 
 
 def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> list[CountedDelta]:

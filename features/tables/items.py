@@ -5,7 +5,7 @@ Reads `items` of a data directory in one pass; the last row of an item id counts
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,9 @@ import pyarrow.compute as pc
 from features.arrays import NO_TIME, CsrLists, Float32, Float64, Int64, Strings
 from features.errors import InputError
 from features.log import Catalog, Categorical
-from features.tables.encodings import FileOptions
-from features.tables.rejects import Rejects
+from features.tables.formats import columns_of, files_of
 from features.tables.schema import ITEMS, ColumnSpec, Kind, Schema
-from features.tables.table_reader import DEFAULT_FILES, TableReader
+from features.tables.table_reader import TableReader
 
 CATEGORY = "category"
 _PLAIN = ("item_id", "title", "description", "published_at")
@@ -72,8 +71,8 @@ class ItemsTable:
         return self.data.column("item_id").combine_chunks()
 
 
-def item_schema(columns: CatalogColumns, file_columns: Sequence[Mapping[str, pa.DataType]]) -> Schema:
-    """The items table with the further columns. file_columns: names and types of the columns of each file."""
+def item_schema(path: Path, encoding: str, columns: CatalogColumns) -> Schema:
+    """The items table at `path` with the further `columns`. Raises InputError where its files cannot be read."""
     further = columns.required("number", "numbers", columns.numbers)
     further += columns.required("vector", "vectors", columns.vectors)
     further += [
@@ -84,9 +83,8 @@ def item_schema(columns: CatalogColumns, file_columns: Sequence[Mapping[str, pa.
     named = columns.named_categories
     further += columns.required("category", "categories", named)
     if columns.categories is None:
-        text_columns = dict.fromkeys(
-            name for types in file_columns for name, arrow_type in types.items() if _is_text_type(arrow_type)
-        )
+        typed = (pair for file in files_of(path, encoding) for pair in columns_of(file).items())
+        text_columns = dict.fromkeys(name for name, arrow_type in typed if _is_text_type(arrow_type))
         taken = {*_PLAIN, *columns.numbers, *columns.vectors, CATEGORY, *named}
         further += [
             ColumnSpec(f"category {name}", "category", source=name) for name in text_columns if name not in taken
@@ -106,7 +104,7 @@ def _is_text_type(arrow_type: pa.DataType) -> bool:
 
 
 def read_items(reader: TableReader, columns: CatalogColumns) -> ItemsTable:
-    """All usable items of a reader whose schema is `item_schema(columns, …)`."""
+    """All usable items of a reader whose schema is an `item_schema`."""
     data = pa.Table.from_batches([checked.data for checked in reader])
     last_rows = last_of_each(data.column("item_id"))
     repeats = len(data) - len(last_rows)
@@ -203,18 +201,3 @@ def _categorical(column: pa.ChunkedArray) -> Categorical:
     offsets = np.zeros(len(column) + 1, np.int64)
     np.cumsum(np.bincount(pairs // size, minlength=len(column)), out=offsets[1:])
     return Categorical(tuple(values.to_pylist()), CsrLists(offsets, (pairs % size).astype(np.int32)))
-
-
-def items_reader(
-    path: Path,
-    columns: CatalogColumns,
-    *,
-    timezone: str,
-    rejects: Rejects,
-    files: FileOptions = DEFAULT_FILES,
-    now: int | None = None,
-) -> TableReader:
-    """A reader of the items table at `path` that finds the further `columns` in it. files, now: as in `TableReader`."""
-    plain = TableReader(path, ITEMS, timezone=timezone, rejects=rejects, files=files)
-    schema = item_schema(columns, plain.columns)
-    return TableReader(path, schema, timezone=timezone, rejects=rejects, files=files, now=now)

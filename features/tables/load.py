@@ -23,7 +23,7 @@ from features.tables.encodings import FileOptions
 from features.tables.events import EventRows, event_types, read_events, types_found
 from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable, empty_impression_table, read_impression_table
-from features.tables.items import CatalogColumns, ItemsTable, build_catalog, items_reader, read_items, strings
+from features.tables.items import CatalogColumns, ItemsTable, build_catalog, item_schema, read_items, strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Rejects
 from features.tables.report import (
@@ -125,10 +125,11 @@ def read_table_rows(
     if table not in TABLES:
         raise ValueError(f"table: expected one of {sorted(TABLES)}, got {table!r}")
     options, rejects = options or ReadOptions(), rejects or Rejects(None)
-    zone, files, now = options.data.timezone, options.files, options.now
+    schema = TABLES[table]
     if table == "items":
-        return items_reader(path, options.item_columns, timezone=zone, rejects=rejects, files=files, now=now)
-    return TableReader(path, TABLES[table], timezone=zone, rejects=rejects, files=files, now=now)
+        schema = item_schema(path, options.files.encoding, options.item_columns)
+    zone = options.data.timezone
+    return TableReader(path, schema, timezone=zone, rejects=rejects, files=options.files, now=options.now)
 
 
 def read_tables(

@@ -13,7 +13,7 @@ from features.arrays import Float32, Float64, Int64
 from features.definitions.aggregates import FeatureReader
 from features.history import Histories
 from features.history_cosine import history_cosines
-from features.log import Requests, slice_requests
+from features.log import Requests, chunk_bounds, slice_requests
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 
@@ -59,15 +59,12 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
     """Mean, best and last similarity of each candidate to the history, (n_rows, 3), some requests at a time."""
     pairs = np.zeros(len(requests) + 1, np.int64)
     np.cumsum(histories.items.lengths() * requests.lengths(), out=pairs[1:])
-    found = np.empty((requests.n_rows, 3))
-    first = 0
-    while first < len(requests):
-        end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
+    similarities = np.empty((requests.n_rows, 3))
+    for first, end in chunk_bounds(pairs, _PAIRS):
         rows = slice(requests.offsets[first], requests.offsets[end])
         chunk, past = slice_requests(requests, first, end), histories.take_range(first, end)
-        found[rows] = _pair_similarities(neighbours, chunk, past)
-        first = end
-    return found
+        similarities[rows] = _pair_similarities(neighbours, chunk, past)
+    return similarities
 
 
 def _pair_similarities(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
