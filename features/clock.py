@@ -10,6 +10,6 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def moment_text(microseconds: int) -> str:
+def format_time(microseconds: int) -> str:
     """A time as ISO 8601 in UTC."""
     return f"{np.datetime64(microseconds, 'us')}Z"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.clock import moment_text
+from features.clock import format_time
 from features.log import Log
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -161,7 +161,7 @@ def _later_than(context: TrainingContext, learnt_until: int | None) -> TrainingC
         sliced = slice_after(impressions, n, shares)
     except TrainingError as error:
         raise InputError(
-            f"the version's encoder has learnt labels up to {moment_text(learnt_until)}, so only later lists can be "
+            f"the version's encoder has learnt labels up to {format_time(learnt_until)}, so only later lists can be "
             f"audited: {error}"
         ) from error
     return replace(context, sliced=sliced)

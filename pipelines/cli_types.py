@@ -138,9 +138,9 @@ def _side(text: str) -> str:
 
 
 def _timestamp(text: str) -> str:
-    from features.tables.timestamps import EXPECTED, moment_of
+    from features.tables.timestamps import EXPECTED, parse_time
 
-    if moment_of(text, "UTC") is None:
+    if parse_time(text, "UTC") is None:
         raise ValueError(f"expected {EXPECTED}, got {text!r}")
     return text
 

@@ -13,7 +13,7 @@ from features.tables.encodings import FileOptions
 from features.tables.load import ReadOptions
 from features.tables.observed import clock, doubt_of_time
 from features.tables.table_reader import DEFAULT_FILES
-from features.tables.timestamps import EXPECTED, moment_of
+from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import Config
 from recsys.ranker.features import catalog_columns, own_features
 
@@ -42,7 +42,7 @@ def moment_in(given: int | str | None, timezone: str, name: str) -> int | None:
     """
     if given is None or isinstance(given, int):
         return given
-    found = moment_of(given, timezone)
+    found = parse_time(given, timezone)
     if found is None:
         raise InputError(f"{name}: expected {EXPECTED}, got {given!r}")
     if doubt := doubt_of_time(found, clock()):

@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from features.clock import moment_text
+from features.clock import format_time
 from features.tables.report import TableReport
 from pipelines.stopwatch import Stopwatch, peak_rss_mb
 from pipelines.unseen_data import load_unseen, trained_until
@@ -58,7 +58,7 @@ class EvaluateReport:
         return {
             "data": self.tables.as_dict(),
             "models": dict(self.versions),
-            "trained_until": moment_text(self.trained_until),
+            "trained_until": format_time(self.trained_until),
             "labels_seen": self.seen,
             **self.evaluation.as_dict(),
             "by_slice": [self._slice_dict(part) for part in self.slices],
@@ -76,7 +76,7 @@ class EvaluateReport:
             "",
             self._slices_text(),
             "",
-            f"{self.versions['ranker']}, which learnt from labels up to {moment_text(self.trained_until)}; "
+            f"{self.versions['ranker']}, which learnt from labels up to {format_time(self.trained_until)}; "
             f"run {self.run_id}",
             *warning[:1],
         ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import mlflow
 
-from features.clock import moment_text
+from features.clock import format_time
 from pipelines.unseen_data import UnseenData, load_unseen, trained_until
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
@@ -96,7 +96,7 @@ def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audi
     return Evidence(
         challenger=challenger.loaded.ranker.uri,
         champion=champion.loaded.ranker.uri,
-        learnt_until=moment_text(trained_until([data.loaded for data in opened])),
+        learnt_until=format_time(trained_until([data.loaded for data in opened])),
         n_lists=len(unseen),
         n_users=count_clusters(unseen.requests.user),
         comparison=_comparison(opened, config) if len(unseen) else None,

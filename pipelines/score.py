@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from features.arrays import NO_TIME
 from features.atomic_files import atomic_folder, require_fresh_folder
-from features.clock import moment_text
+from features.clock import format_time
 from features.errors import InputError
 from features.log import Log, Requests
 from features.offline.reader import LogIndex
@@ -165,7 +165,7 @@ class _Batch:
             "unknown_items": counts["unknown_items"],
             "top_k": self.top_k,
             "warnings": [*tables.warnings, *reader.warnings],
-            "at": moment_text(self.default_time),
+            "at": format_time(self.default_time),
         }
 
     def _score(self, reader: CandidateReader, scorer: OfflineScorer, folder: Path) -> Counter[str]:

@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 
 from features.atomic_files import replaced_file
-from features.clock import moment_text
+from features.clock import format_time
 from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
@@ -284,8 +284,8 @@ def _training_scores(trained: TrainedEncoder) -> str:
     if not trained.trained:
         return "the frozen base model scored every row"
     scored = [
-        f"lists from {'the first' if state.start == BEGINNING else moment_text(state.start)} by labels up to "
-        f"{moment_text(state.trained_until)}"
+        f"lists from {'the first' if state.start == BEGINNING else format_time(state.start)} by labels up to "
+        f"{format_time(state.trained_until)}"
         for state in trained.states
         if state.trained_until is not None
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Int64
-from features.clock import moment_text
+from features.clock import format_time
 from features.log import Impressions
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
@@ -69,10 +69,10 @@ class UnseenData:
         where = f"data directory {str(self.folder)!r}"
         if self.after is None:
             return f"{where}: expected lists with a clicked and an unclicked item, found none"
-        newest = moment_text(int(self.impressions.requests.time.max())) if len(self.impressions) else "none"
+        newest = format_time(int(self.impressions.requests.time.max())) if len(self.impressions) else "none"
         return (
             f"{where}: expected lists with a clicked and an unclicked item later than every label that was learnt "
-            f"from, the newest of {moment_text(self.after)}; the newest list is of {newest}, "
+            f"from, the newest of {format_time(self.after)}; the newest list is of {newest}, "
             f"{count(self.n_later, 'list')} later, none with both; give newer data"
         )
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from trained_site import MODEL, TrainedSite, tables_until
 
-from features.clock import moment_text
+from features.clock import format_time
 from pipelines import cli
 from pipelines.compare import compare
 from pipelines.evaluate import SEEN, evaluate
@@ -86,7 +86,7 @@ def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -
 def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
     learnt = load(MODEL).ranking_model.settings.trained_until
     older = tables_until(trained.data, tmp_path / "older", learnt)
-    with pytest.raises(InputError, match=rf"later than every label.*{moment_text(learnt)}.*0 lists later.*give newer"):
+    with pytest.raises(InputError, match=rf"later than every label.*{format_time(learnt)}.*0 lists later.*give newer"):
         evaluate(older, MODEL, CONFIG)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.tables.time_zones import utc_of_local
-from features.tables.timestamps import MIXED, UNREADABLE, Times, moment_of, read_times
+from features.tables.timestamps import MIXED, UNREADABLE, Times, parse_time, read_times
 
 BERLIN = "Europe/Berlin"
 
@@ -39,7 +39,7 @@ def said(micros: int) -> str:
 
 
 def one(value: str | float, timezone: str = "UTC") -> str | None:
-    micros = moment_of(value, timezone)
+    micros = parse_time(value, timezone)
     return None if micros is None else said(micros)
 
 

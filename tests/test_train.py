@@ -11,7 +11,7 @@ import pytest
 from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
-from features.clock import moment_text
+from features.clock import format_time
 from features.tables.load import load_log
 from pipelines.audit import model_context
 from pipelines.data_options import read_options
@@ -126,7 +126,7 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
     for place in range(len(states)):
         start = max(states[place].start, oldest)
         late = replace(states[place], trained_until=start)
-        with pytest.raises(TrainingError, match=f"labels up to {moment_text(start)}, .*would leak"):
+        with pytest.raises(TrainingError, match=f"labels up to {format_time(start)}, .*would leak"):
             check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from features.clock import moment_text
+from features.clock import format_time
 from features.definitions.aggregates import CLICK, IMPRESSION
 from features.online.click_ledger import CLICKED_ROW, EVENT, SHOWN
 from features.online.keys import MAX_ID_BYTES
@@ -160,6 +160,6 @@ def _time_problem(time: object, latest: int | None) -> tuple[str, str] | None:
     if latest is not None and time > latest:
         return (
             "time_in_future",
-            f"timestamp: expected {moment_text(latest)} or earlier, got {moment_text(time)}; is a clock wrong?",
+            f"timestamp: expected {format_time(latest)} or earlier, got {format_time(time)}; is a clock wrong?",
         )
     return None

@@ -30,7 +30,7 @@ from typing import NamedTuple, TypeVar
 import orjson
 
 from features.arrays import NO_TIME
-from features.clock import moment_text
+from features.clock import format_time
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
 from features.online.aggregation import CounterAggregation, unpack_history
@@ -110,8 +110,8 @@ class StateSnapshot:
             return max(now, latest + 1)
         if time < latest:
             raise TimeOrderError(
-                f"timestamp: the store answers for now, expected {moment_text(latest)} or later, the time of its "
-                f"newest event, got {moment_text(time)}; leave the timestamp out to rank after everything acknowledged"
+                f"timestamp: the store answers for now, expected {format_time(latest)} or later, the time of its "
+                f"newest event, got {format_time(time)}; leave the timestamp out to rank after everything acknowledged"
             )
         return time
 

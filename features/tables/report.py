@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Strings
-from features.clock import moment_text
+from features.clock import format_time
 from features.log import Log
 from features.tables.event_types import Doubt, canonical_type, doubt_of
 from features.tables.impressions import LONGEST_LIST
@@ -116,7 +116,7 @@ class TableReport:
 
 
 def _iso(micros: int | None) -> str | None:
-    return None if micros is None else moment_text(micros)
+    return None if micros is None else format_time(micros)
 
 
 def fingerprint(log: Log) -> str:

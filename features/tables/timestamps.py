@@ -63,7 +63,7 @@ def check_zone(name: str) -> str:
     return name
 
 
-def moment_of(value: str | int | float, timezone: str) -> int | None:
+def parse_time(value: str | int | float, timezone: str) -> int | None:
     """Microseconds since the epoch of one time as people write it, None where it is none; see `read_times`.
 
     timezone: IANA name for a time without a zone. The digits and the size of a number alone decide what it is.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from features.clock import moment_text
+from features.clock import format_time
 from recsys.metrics.jsonable import jsonable
 
 
@@ -28,13 +28,13 @@ class Row:
         return {
             "impression_id": self.impression_id,
             "item_id": self.item_id,
-            "time": moment_text(self.time),
+            "time": format_time(self.time),
             "before": jsonable(self.before),
             "after": jsonable(self.after),
         }
 
     def __str__(self) -> str:
-        where = f"item {self.item_id} at {moment_text(self.time)}"
+        where = f"item {self.item_id} at {format_time(self.time)}"
         if self.impression_id is not None:
             where = f"list {self.impression_id}, {where}"
         if self.before is None and self.after is None:

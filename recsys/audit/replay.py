@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from features.arrays import Float32, Int64
-from features.clock import moment_text
+from features.clock import format_time
 from features.definitions.builtin import required_aggregates
 from features.errors import StoreError
 from features.log import Impressions
@@ -90,8 +90,8 @@ class ReplayReport:
             "lists": self.lists,
             "rows": self.rows,
             "columns": self.columns,
-            "first": None if self.first is None else moment_text(self.first),
-            "last": None if self.last is None else moment_text(self.last),
+            "first": None if self.first is None else format_time(self.first),
+            "last": None if self.last is None else format_time(self.last),
             "arrivals": self.arrivals,
             "refused": dict(self.refused),
             "differences": [one.as_dict() for one in self.differences],
@@ -102,7 +102,7 @@ class ReplayReport:
         """The report for a person; the last line is the figure."""
         lines = []
         if self.first is not None and self.last is not None:
-            lines.append(f"lists from {moment_text(self.first)} to {moment_text(self.last)}")
+            lines.append(f"lists from {format_time(self.first)} to {format_time(self.last)}")
         lines.append(f"{self.arrivals:,} events and lists reached the store, {self.seconds:.0f} s in all")
         lines += [f"not taken by the store: {count:,} x {code}" for code, count in self.refused.items()]
         for one in self.differences:

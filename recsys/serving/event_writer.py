@@ -14,7 +14,7 @@ from features.online import events as arrivals
 from features.online.items import StoredItem
 from features.online.state import OnlineState
 from features.tables.event_types import canonical_type
-from features.tables.timestamps import EXPECTED, moment_of
+from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
 from recsys.online.model import OnlineModel
 from recsys.serving import schemas
@@ -118,7 +118,7 @@ class Writer:
 
 def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
     """An event or an impression as the online state takes them. Raises BadRequest naming the field."""
-    moment = moment_of(event.timestamp, timezone)
+    moment = parse_time(event.timestamp, timezone)
     if moment is None:
         raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
     if canonical_type(event.event_type) == IMPRESSION:

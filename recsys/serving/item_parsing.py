@@ -11,7 +11,7 @@ import numpy as np
 
 from features.arrays import NO_TIME, Float32
 from features.online.items import StoredItem, split_values
-from features.tables.timestamps import EXPECTED, moment_of
+from features.tables.timestamps import EXPECTED, parse_time
 from recsys.ranker.model import Settings
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest
@@ -76,7 +76,7 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemC
 def _date(value: object, timezone: str, field: str, warnings: RequestWarnings) -> int:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
-    found = moment_of(value, timezone)
+    found = parse_time(value, timezone)
     if found is None:
         warnings.add("is no date and counts as missing", field, value)
         return NO_TIME

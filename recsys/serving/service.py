@@ -21,7 +21,7 @@ from features.clock import SECOND
 from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
-from features.tables.timestamps import EXPECTED, moment_of
+from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
 from recsys.errors import StoreError
 from recsys.metrics.rank_order import ordered
@@ -164,7 +164,7 @@ class RankService:
             warnings.check_id(request.user_id, "user_id")
         if request.timestamp is None:
             return None
-        timestamp = moment_of(request.timestamp, self.ranking_model.settings.data.timezone)
+        timestamp = parse_time(request.timestamp, self.ranking_model.settings.data.timezone)
         if timestamp is None:
             raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
         warnings.check_time(timestamp, "timestamp", request.timestamp)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.clock import moment_text
+from features.clock import format_time
 from features.log import Impressions
 from features.seen_items import items_before
 from recsys.collaborative.snapshot import TableSettings
@@ -85,7 +85,7 @@ def check_no_label_leak(encoders: Sequence[ScheduledEncoder], oldest: int) -> No
         start = max(encoder.start, oldest)
         if encoder.trained_until is not None and not encoder.trained_until < start:
             raise TrainingError(
-                f"the encoder was trained on labels up to {moment_text(encoder.trained_until)}, expected all of "
-                f"them before the lists that it scores, which begin at {moment_text(start)}: its scores would leak the "
+                f"the encoder was trained on labels up to {format_time(encoder.trained_until)}, expected all of "
+                f"them before the lists that it scores, which begin at {format_time(start)}: its scores would leak the "
                 "labels; score a part of the log before it is learnt from"
             )
