@@ -30,7 +30,7 @@ class Categorical:
     """A column of category values, several for an item where the input separates them by `|`.
 
     values: the distinct values, sorted, strings. codes: (n_items + 1) rows of positions in `values`; an item without a
-    value has an empty row, as has the last row, which stands for every item that is not in the table.
+    value has an empty row, as has the last row, which is every item that is not in the table.
     """
 
     values: tuple[str, ...]

@@ -132,7 +132,7 @@ def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> t
         ("share", f"Share of the user's clicks that went to the same {label}.", Share(CLICK, column)),
         (
             "affinity",
-            f"The user's share of clicks on the same {label}, smoothed, by everybody's share.",
+            f"The user's share of clicks on the same {label}, smoothed, over all users' share.",
             Lift(CLICK, column, AFFINITY_SMOOTHING),
         ),
         ("recency", f"Time since the user's latest click on the same {label}.", Recency(Last(CLICK, user_key))),

@@ -16,9 +16,6 @@ from features.definitions.aggregates import (
     DATED_CLICK,
     GLOBAL,
     IMPRESSION,
-    ITEM,
-    USER,
-    USER_ITEM,
     Key,
     category_of,
 )
@@ -225,26 +222,22 @@ class LookupKeys:
 
 def lookup_keys(user: Int32, item: Int32, key: Key, log: Log) -> LookupKeys:
     """The keys under which (user, item) pairs are counted or looked up."""
-    n_users, n_items, column = len(log.users), max(1, len(log.catalog)), category_of(key)
-    if key == GLOBAL:
-        return LookupKeys(np.zeros(len(user), np.int32), 1)
-    if key == USER:
-        return LookupKeys(user, n_users)
-    if key == ITEM:
-        return LookupKeys(item, n_items)
-    if key == USER_ITEM:
-        return LookupKeys(user, n_users, item, n_items)
-    if column is None or column not in log.catalog.categories:
-        raise InputError(
-            f"counts by {key!r}: expected a categorical item column, one of {sorted(log.catalog.categories)}; "
-            "name it in the configuration or drop the feature"
-        )
-    category = log.catalog.categories[column]
-    values, n_values = category.codes.take(item), max(1, len(category.values))
-    owner = np.repeat(np.arange(len(item), dtype=np.int32), values.lengths())
-    if len(key) == 1:
-        return LookupKeys(values.codes, n_values, owner=owner)
-    return LookupKeys(user[owner], n_users, values.codes, n_values, owner)
+    codes = {"user": (user, len(log.users)), "item": (item, max(1, len(log.catalog)))}
+    owner, column = None, category_of(key)
+    if column is not None:
+        if column not in log.catalog.categories:
+            raise InputError(
+                f"counts by {key!r}: expected a categorical item column, one of {sorted(log.catalog.categories)}; "
+                "name it in the configuration or drop the feature"
+            )
+        category = log.catalog.categories[column]
+        values = category.codes.take(item)
+        owner = np.repeat(np.arange(len(item), dtype=np.int32), values.lengths())
+        codes = {part: (user[owner], len(log.users)) for part in key[:-1]}
+        codes[key[-1]] = (values.codes, max(1, len(category.values)))
+    first, *others = [codes[part] for part in key] or [(np.zeros(len(user), np.int32), 1)]
+    second: tuple[Int32 | None, int] = others[0] if others else (None, 1)
+    return LookupKeys(*first, *second, owner)
 
 
 def sort_lookups(lookup: LookupKeys, request: Int32, offsets: Int64 | None) -> Lookups:

@@ -16,13 +16,11 @@ import numpy as np
 from features.arrays import Bool
 from features.definitions.aggregates import (
     CLICK,
-    GLOBAL,
     IMPRESSION,
     ITEM,
     USER,
     USER_ITEM,
     Key,
-    category_of,
     event_table_of,
     of_category,
     user_of_category,
@@ -33,7 +31,7 @@ from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, un
 from features.online.counter_deltas import CountedDelta, CounterDelta, DeltaArrays, delta_arrays
 from features.online.counter_records import CounterLayout, Records, counter_layouts
 from features.online.items import StoredItem, read_items
-from features.online.keys import counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
+from features.online.keys import counter_parts, counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
 from features.online.settings import StoreSettings
 from features.stores.base import StoreSnapshot, Transaction, scan_prefix
 
@@ -118,21 +116,13 @@ class CounterAggregation:
 
     def counter_keys(self, delta: CounterDelta, item: StoredItem | None) -> list[tuple[int, tuple[str, ...]]]:
         """The (layout, key) pairs under which a delta is counted. item: as it is stored."""
-        keys: list[tuple[int, tuple[str, ...]]] = []
-        user = delta.user
-        for number, key in self.counters_by_event_type[delta.event_type]:
-            if key == ITEM:
-                keys.append((number, (delta.item,)))
-            elif key == GLOBAL:
-                keys.append((number, ()))
-            elif key == USER:
-                if user is not None:
-                    keys.append((number, (user,)))
-            elif item is not None and len(key) == 1:
-                keys += [(number, (value,)) for value in item.values(str(category_of(key)))]
-            elif item is not None and user is not None:
-                keys += [(number, (user, value)) for value in item.values(str(category_of(key)))]
-        return keys
+        users = () if delta.user is None else (delta.user,)
+        values_of = StoredItem(delta.item).values if item is None else item.values
+        return [
+            (number, parts)
+            for number, key in self.counters_by_event_type[delta.event_type]
+            for parts in counter_parts(key, users, (delta.item,), values_of)
+        ]
 
     def ledger_deltas(self, ledger: bytes | None, user: str | None, item: str) -> list[CountedDelta]:
         """What the ledger of a user and an item counts, and how often."""

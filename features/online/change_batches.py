@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from features.arrays import Bool, Int32
-from features.definitions.aggregates import GLOBAL, ITEM, USER, Key, category_of
+from features.definitions.aggregates import Key, category_of
 from features.online.counter_deltas import CountedDelta, DeltaArrays, delta_arrays
 from features.online.items import StoredItem, categorical
 
@@ -31,26 +31,20 @@ class DeltaBatch:
         counted: (n_event_types,). described: the stored items; the others have no category values.
         """
         index = np.flatnonzero(counted[self.deltas.event_type] & ((self.user >= 0) | ("user" not in key)))
-        if key == GLOBAL:
-            row = np.zeros(len(index), np.int64)
-            return [()], replace(self.deltas.take(index), row=row)
-        if key in (ITEM, USER):
-            names, codes = (self.items, self.item) if key == ITEM else (self.users, self.user)
-            used, row = np.unique(codes[index], return_inverse=True)
-            return [(names[code],) for code in used.tolist()], replace(self.deltas.take(index), row=row)
-        column = str(category_of(key))
-        category = categorical([described[item].values(column) if item in described else () for item in self.items])
-        values, values_of_delta = category.values, category.codes.take(self.item[index])
-        index = np.repeat(index, values_of_delta.lengths())
-        code = values_of_delta.codes.astype(np.int64)
-        if "user" in key:
-            code += self.user[index] * np.int64(len(values))
-        used, row = np.unique(code, return_inverse=True)
-        deltas = replace(self.deltas.take(index), row=row)
-        if "user" not in key:
-            return [(values[code],) for code in used.tolist()], deltas
-        pairs = [divmod(pair, len(values)) for pair in used.tolist()]
-        return [(self.users[user], values[value]) for user, value in pairs], deltas
+        parts: dict[str, tuple[tuple[str, ...], Int32]] = {}
+        column = category_of(key)
+        if column is not None:
+            category = categorical([described[item].values(column) if item in described else () for item in self.items])
+            values = category.codes.take(self.item[index])
+            index = np.repeat(index, values.lengths())
+            parts[key[-1]] = (category.values, values.codes)
+        parts |= {"user": (self.users, self.user[index]), "item": (self.items, self.item[index])}
+        code = np.zeros(len(index), np.int64)
+        for names, codes in (parts[part] for part in key):
+            code = code * len(names) + codes
+        _, first, row = np.unique(code, return_index=True, return_inverse=True)
+        keys = [tuple(parts[part][0][parts[part][1][position]] for part in key) for position in first.tolist()]
+        return keys, replace(self.deltas.take(index), row=row)
 
 
 def delta_batch(deltas: Sequence[CountedDelta]) -> DeltaBatch:

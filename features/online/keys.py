@@ -19,11 +19,13 @@ Only this package makes keys: everything outside reads and writes by the methods
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import product
 from struct import Struct
 
+from features.definitions.aggregates import Key, category_of
 from features.online.counter_deltas import CounterDelta
 
 META, SETTINGS, EVENT_TYPES = b"m", b"s", b"k"
@@ -42,6 +44,19 @@ def counters_key(layout: int, parts: tuple[str, ...]) -> bytes:
     """Key of the record of one counter key. layout: its number."""
     head = b"c" + _LAYOUTS[layout]
     return head + _part(parts[0]) if len(parts) == 1 else head + b"".join([_part(part) for part in parts])
+
+
+def counter_parts(
+    key: Key, users: Sequence[str], items: Sequence[str], values_of: Callable[[str], Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """The parts of the counters of a feature's key: every combination of a user, an item and a category value, as far
+    as they are in `key`. values_of: the values of a categorical column.
+    """
+    values = {"user": users, "item": items}
+    column = category_of(key)
+    if column is not None:
+        values[key[-1]] = values_of(column)
+    return list(product(*(values[part] for part in key)))
 
 
 def counters_keys(layout: int, keys: Sequence[tuple[str, ...]]) -> list[bytes]:

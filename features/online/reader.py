@@ -30,7 +30,7 @@ from features.online.counter_deltas import NO_DELTAS, DeltaArrays, delta_arrays
 from features.online.counter_records import NEVER_FIRST, CounterLayout, Records, count_deltas
 from features.online.delayed_changes import PendingCounters
 from features.online.items import StoredItem, local_catalog
-from features.online.keys import counters_keys, history_key, ledger_key
+from features.online.keys import counter_parts, counters_keys, history_key, ledger_key
 from features.online.state import StateSnapshot
 from features.stores.base import StoreSnapshot
 
@@ -222,14 +222,7 @@ def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalo
     user's."""
     if "user" in key and user is None:
         return None
-    if key == GLOBAL:
-        return [()]
-    if key == ITEM:
-        return [(item,) for item in candidates]
-    if key == USER:
-        return [(str(user),)]
-    values = catalog.categories[str(category_of(key))].values
-    return [(str(user), value) for value in values] if "user" in key else [(value,) for value in values]
+    return counter_parts(key, (str(user),), candidates, lambda column: catalog.categories[column].values)
 
 
 def _history(view: StateSnapshot, pending: PendingCounters, user: str | None, as_of: int) -> list[tuple[str, int]]:

@@ -1,5 +1,5 @@
-"""Cells of one kind out of whatever type a file gave them: each function returns the canonical array and, for the rows
-whose cell cannot be read, why.
+"""Cells of one kind from columns of any Arrow type: each function returns the canonical array and, for each cell that
+cannot be read, the reason.
 
 A cell that cannot be read becomes null and carries a reason; a column whose type can hold nothing of the kind
 (ids as floats in Parquet) raises InputError, since every row would be the same mistake.
@@ -51,7 +51,7 @@ class ParsedCells:
 
 
 def occurring(*problems: Problem) -> tuple[Problem, ...]:
-    """Those of the problems that some cell has."""
+    """The problems that some cell has."""
     return tuple((bad, why) for bad, why in problems if bad.any())
 
 
@@ -171,7 +171,7 @@ def _joined(lists: pa.Array, joiner: str) -> pa.Array:
 
 
 def read_numbers(array: pa.Array, column: ColumnSpec) -> ParsedCells:
-    """Finite doubles; NaN, an empty cell and the usual words for nothing are null, infinity is unreadable."""
+    """Finite doubles; NaN, an empty cell and the usual null words are null, infinity is unreadable."""
     arrow_type = array.type
     bad = np.zeros(len(array), np.bool_)
     if pa.types.is_large_string(arrow_type):

@@ -58,7 +58,7 @@ def is_click(event_type: str, positive: Collection[str] | None) -> bool:
         return True
     if positive is None:
         return name not in NOT_POSITIVE
-    return name in {canonical_type(one) for one in positive}
+    return name in map(canonical_type, positive)
 
 
 def doubt_of(event_type: str) -> Doubt | None:

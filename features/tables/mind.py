@@ -70,7 +70,7 @@ class _Import:
     def __init__(self, rejects: Rejects) -> None:
         self.rejects = rejects
         self.described: set[str] = set()
-        self.met: set[str] = set()
+        self.item_ids: set[str] = set()
         self.histories: dict[str, _History] = {}
         self.rows: Counter[str] = Counter()
         self.impressions = self.candidates = self.clicks = self.history_events = 0
@@ -91,15 +91,15 @@ def import_mind(source: Path, out: Path, files: FileOptions = DEFAULT_FILES) -> 
     counted), or where `out` holds anything; then nothing is written.
     """
     splits = _splits(Path(source))
-    with atomic_folder(Path(out)) as folder, Rejects(folder / "rejects") as rejects:
+    with atomic_folder(Path(out)) as target, Rejects(target / "rejects") as rejects:
         state = _Import(rejects)
         news = (_news(folder / "news.tsv", files.encoding, state) for _, folder in splits)
-        _write(folder / "items.parquet", _ITEMS, chain.from_iterable(news))
+        _write(target / "items.parquet", _ITEMS, chain.from_iterable(news))
         behaviors = (_behaviors(folder / "behaviors.tsv", files.encoding, prefix, state) for prefix, folder in splits)
-        _write(folder / "impressions.parquet", _IMPRESSIONS, chain.from_iterable(behaviors))
+        _write(target / "impressions.parquet", _IMPRESSIONS, chain.from_iterable(behaviors))
         _check_usable(Path(source), state, files)
         if any(user_history.items for user_history in state.histories.values()):
-            _write(folder / "events.parquet", _EVENTS, _history_events(state))
+            _write(target / "events.parquet", _EVENTS, _history_events(state))
         return _report(state)
 
 
@@ -213,7 +213,7 @@ def _rows(state: _Import, ids: pa.Array, user: pa.Array, micros: Int64, candidat
     state.impressions += len(ids)
     state.candidates += len(tokens)
     state.clicks += pc.sum(clicked).as_py() or 0
-    state.met.update(item.unique().to_pylist())
+    state.item_ids.update(item.unique().to_pylist())
     time = pa.array(micros).cast(_TIME)
     return pa.RecordBatch.from_arrays(
         [ids.take(parent), user.take(parent), time.take(parent), item, clicked], schema=_IMPRESSIONS
@@ -246,7 +246,7 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
         ends = np.repeat(np.cumsum(lengths), lengths)
         time = (state.first or 0) - SECOND * (ends - np.arange(len(flat)))
         state.history_events += len(flat)
-        state.met.update(flat)
+        state.item_ids.update(flat)
         user = pa.array(names, _TEXT).take(pa.array(np.repeat(np.arange(len(names)), lengths)))
         event_type = pa.repeat(pa.scalar(HISTORY_TYPE, _TEXT), len(flat))
         yield pa.RecordBatch.from_arrays(
@@ -257,7 +257,7 @@ def _history_events(state: _Import) -> Iterator[pa.RecordBatch]:
 def _report(state: _Import) -> MindReport:
     return MindReport(
         items=len(state.described),
-        undescribed=len(state.met - state.described),
+        undescribed=len(state.item_ids - state.described),
         impressions=state.impressions,
         candidates=state.candidates,
         clicks=state.clicks,

@@ -59,11 +59,13 @@ def first_clicks(events: Events) -> FirstClicks:
     pair = np.cumsum(np.isin(np.arange(len(order)), starts)) - 1
     clicks = np.flatnonzero(events.positive[order])
     pairs, first = np.unique(pair[clicks], return_index=True)
-    click, touch = clicks[first], starts[pairs]
-    makes_list = (time[click] - time[touch] <= _NEAR) & events.dated[order[touch]]
-    chosen = touch[makes_list][np.lexsort((item[touch[makes_list]], time[touch[makes_list]]))]
+    click, first_event = clicks[first], starts[pairs]
+    makes_impression = (time[click] - time[first_event] <= _NEAR) & events.dated[order[first_event]]
+    chosen = first_event[makes_impression][
+        np.lexsort((item[first_event[makes_impression]], time[first_event[makes_impression]]))
+    ]
     unknown = int((events.positive & (events.user < 0)).sum())
-    return FirstClicks(user[chosen], item[chosen], time[chosen], int((~makes_list).sum()), unknown)
+    return FirstClicks(user[chosen], item[chosen], time[chosen], int((~makes_impression).sum()), unknown)
 
 
 def slates(
@@ -77,7 +79,7 @@ def slates(
         raise ValueError(f"expected a size from 2 and a window from 1, got size {size} and window {window}")
     rng = np.random.default_rng(seed)
     clicks = ClickTimeline(events, len(catalog))
-    touched = np.unique(_pairs(events.user, events.item, len(catalog)))
+    pairs_with_event = np.unique(_pairs(events.user, events.item, len(catalog)))
     share = _moving_mean(clicks.first_click_time[firsts.item] >= firsts.time, _NEARBY)
     pending: list[SampledImpressions] = []
     for start in range(0, len(firsts.user), _BLOCK):
@@ -86,7 +88,7 @@ def slates(
         n_new = rng.binomial(size - 1, share[rows])
         drawn, new = clicks.following(int(time[0]), window).draw(time, n_draws=_DRAWS * size, rng=rng)
         usable = (drawn >= 0) & ~repeated_in_row(drawn) & (catalog.published_at[drawn] <= time[:, None])
-        usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), touched)
+        usable &= ~_among(_pairs(user[:, None], drawn, len(catalog)), pairs_with_event)
         negatives = _choose(drawn, usable, new, n_new, size - 1)
         pending.append(_shuffled(user, time, np.column_stack([item, negatives]), clicks.first_click_time, rng))
         if sum(len(sampled.user) for sampled in pending) >= block:

@@ -156,7 +156,7 @@ class Observed:
         if self._without_user:
             sentences.append(
                 f"{fields[_USER]}: {self._without_user:,} of {self.rows:,} rows "
-                f"({_share(self._without_user, self.rows)}) are empty: nobody is known there, and each row is a user "
+                f"({_share(self._without_user, self.rows)}) are empty: each of them counts as a user "
                 "without history"
             )
         return sentences

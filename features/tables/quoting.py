@@ -5,8 +5,8 @@ may hold delimiters and line ends. A quote elsewhere is a character like any oth
 
 - `"He said \"hi\""`: quotes escaped by backslashes. The row is read with them; `\"`, `\\` and `\` before a line end
   mean what follows the backslash. From the block in which such a row is met, all rows of the file are read so first.
-- `"Star Wars" returns`, text after a quote: in tab-separated text, which mostly knows no quotes, the line is taken as
-  it stands; elsewhere its row is broken.
+- `"Star Wars" returns`, text after a quote: in tab-separated text, which mostly has no quoting, the line is
+  taken literally; elsewhere its row is broken.
 - `"Star Wars`, a quote that is never closed, or closed in a later row: the line of the opening quote is a broken row,
   and reading goes on with the next line.
 - A cell whose further lines look like rows, by their number of cells: each of the lines is a broken row.
@@ -54,7 +54,7 @@ class Block:
 @dataclass(frozen=True)
 class _Form:
     """One way to write quoted cells, as regular expressions. lines: rows of one line each, as many as there are. row:
-    one row, of several lines perhaps. beginning: the start of a row that ends within a quoted cell. cell: a quoted
+    one row, possibly of several lines. beginning: the start of a row that ends within a quoted cell. cell: a quoted
     cell."""
 
     lines: re.Pattern[bytes]
@@ -184,7 +184,7 @@ class _Walk:
         self._counted = 0
 
     def run(self, *, at_end: bool) -> bytes:
-        """Walk; what comes back is the start of a row whose end is not there yet."""
+        """Walk over all rows; returns the start of a row whose end is not read yet."""
         position = 0
         while position < len(self._data):
             if lines := self._forms[0].lines.match(self._data, position):
@@ -199,7 +199,7 @@ class _Walk:
         return self._data[position:]
 
     def _take_row(self, position: int, *, at_end: bool) -> int:
-        """The length of the row at `position`, a broken one perhaps; 0 where its end is not there yet."""
+        """The length of the row at `position`, broken or not; 0 where its end is not read yet."""
         for form in self._forms:
             row = form.row.match(self._data, position)
             if row and (at_end or row[0].endswith((b"\n", b"\r"))):
@@ -219,7 +219,7 @@ class _Walk:
         content, delimiter = line.rstrip(b"\r\n"), self._layout.delimiter
         closed = content.count(b'"') % 2 == 0
         if closed and delimiter == b"\t" and content.count(delimiter) == self._layout.width - 1:
-            self._keep(_as_it_stands(content, delimiter) + line[len(content) :], self._layout.doubled)
+            self._keep(_literal(content, delimiter) + line[len(content) :], self._layout.doubled)
         else:
             self._broken.append(Broken(AFTER_QUOTE if closed else UNCLOSED, content))
         return len(line)
@@ -263,8 +263,8 @@ def _shape(cell: bytes) -> bytes:
     return re.sub(rb"[A-Za-z\x80-\xff]+", b"a", re.sub(rb"\d+", b"9", cell.strip(b'" ')))
 
 
-def _as_it_stands(line: bytes, delimiter: bytes) -> bytes:
-    """A line whose quotes mean nothing, with quotes that say so."""
+def _literal(line: bytes, delimiter: bytes) -> bytes:
+    """A line of literal quotes, with its cells quoted accordingly."""
     cells = line.split(delimiter)
     return delimiter.join(b'"' + cell.replace(b'"', b'""') + b'"' if b'"' in cell else cell for cell in cells)
 
