@@ -39,7 +39,7 @@ CELLS_PER_WINDOW = 24
 CLICK = "click"
 """Events of any positive type, as `Events.positive` marks them."""
 DATED_CLICK = "dated click"
-"""The same without events of type history, of which only the order is known."""
+"""As CLICK, without events of type history, of which only the order is known."""
 IMPRESSION = "impression"
 """Candidates of shown lists; lists made by sampling are none."""
 

@@ -59,7 +59,7 @@ class FeatureFunction(ABC):
     @property
     @abstractmethod
     def unit(self) -> str:
-        """Of the values."""
+        """The unit of the values."""
 
     @property
     def missing(self) -> str:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class FeatureSettings(BaseModel):
-    """What a training declares of its features; the configuration and a registered version both hold this one value.
+    """The feature settings of a training; the configuration and a registered version both hold this one value.
 
     Where a model embeds it, a subclass with more settings is narrowed to these.
     """

@@ -119,7 +119,7 @@ class LogIndex:
                 job.result()
 
     def has_untimed_events(self, event_type: str) -> bool:
-        """Whether a type counts any event of which only the order is known."""
+        """Whether a type has any event of which only the order is known."""
         return event_type != DATED_CLICK and len(self.events(event_type, dated=False)) > 0
 
     def events(self, event_type: str, *, dated: bool) -> EventColumns:
@@ -130,7 +130,7 @@ class LogIndex:
         return self._events[table, dated]
 
     def sorted_events(self, event_type: str, key: Key, *, dated: bool) -> SortedEvents:
-        """The same, sorted by a key."""
+        """The events of `events`, sorted by a key."""
         table = event_table_of(event_type)
         if (table, key, dated) not in self._sorted:
             self._sorted[table, key, dated] = sort_events(self.events(table, dated=dated), key, self.log)
@@ -253,7 +253,7 @@ class OfflineReader:
     def _to_rows(
         self, key: Key, answers: Int64, offsets: Int64 | None, combine: Callable[[Int64, Int64], Int64]
     ) -> Int64:
-        """From one answer a lookup to one a candidate row. combine: makes one of the answers of a row's segment."""
+        """One answer for each candidate row, from one for each lookup. combine: of the answers of a row's segment."""
         if offsets is not None:
             return combine(answers, offsets)
         return np.repeat(answers, self.requests.lengths()) if key in (GLOBAL, USER) else answers

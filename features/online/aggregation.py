@@ -1,6 +1,6 @@
 """Counter deltas applied to the counters and histories of the online state, inside one transaction.
 
-What is applied is visible to every read that may still come; the order changes nothing. When an item's category
+Applied deltas are visible to every later read; their order changes nothing. When an item's category
 changes, its counts are moved: the counters are always those of the items table as it is now.
 """
 
@@ -57,7 +57,7 @@ class CounterAggregation:
 
     @cached_property
     def user_item_layout(self) -> CounterLayout:
-        """What is counted by user and item; read from ledgers, not from records."""
+        """The layout of counts by user and item, which are read from ledgers, not from records."""
         event_types = {event_table_of(read.event_type) for read in self.settings.reads if read.key == USER_ITEM}
         return CounterLayout(USER_ITEM, tuple(sorted(event_types)))
 
@@ -125,7 +125,7 @@ class CounterAggregation:
         ]
 
     def ledger_deltas(self, ledger: bytes | None, user: str | None, item: str) -> list[CountedDelta]:
-        """What the ledger of a user and an item counts, and how often."""
+        """The deltas that the ledger of a user and an item counts, and how often."""
         counted = self.matching.resolve(unpack(ledger)).items()
         return [(CounterDelta(event.time, event.event_type, user, item), count) for event, count in counted]
 
@@ -243,7 +243,7 @@ class CounterAggregation:
             transaction.put_many([(counters_key(number, (user, value)), record.tobytes())])
 
     def _item_deltas(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[CountedDelta]:
-        """What all ledgers of an item count before the horizon."""
+        """The deltas that all ledgers of an item count before the horizon."""
         prefix = ledgers_of(item)
         deltas = []
         for key, ledger in scan_prefix(snapshot, prefix):

@@ -1,4 +1,4 @@
-"""Which records a batch of deltas changes: the keys of a counter layout, each once, and each delta's row among them."""
+"""The records that a batch of deltas changes: the distinct keys of a counter layout, and the row of each delta."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
 _AGES = ((np.arange(RING)[:, None] - np.arange(RING)) % RING).astype(np.int8)
-"""How many buckets before the newest one a cell's is, by the newest one's cell."""
+"""The age in buckets of each cell, by the cell of the newest bucket."""
 
 Records = npt.NDArray[Any]
 
@@ -172,7 +172,7 @@ def counter_layouts(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
 
 
 def count_deltas(deltas: DeltaArrays, read: Count, counted: Bool, timed: Bool, as_of: int, n: int) -> Int64:
-    """What deltas that no record holds yet add to the counts of n keys, (n,); all are before `as_of`.
+    """The counts, (n,), that deltas not yet in a record add to n keys; all are before `as_of`.
 
     counted, timed: (n_event_types,) which event types the read counts, and of which the time is known.
     """

@@ -115,7 +115,7 @@ def id_problem(field: str, value: object) -> tuple[str, str] | None:
 
 
 def _records(impression: Impression, group: int) -> Iterator[EventRecord]:
-    """Of an impression: its items once each, and its clicks."""
+    """The records of an impression: its items once each, and its clicks."""
     items = tuple(dict.fromkeys(impression.items))
     name = impression.impression_id
     if name is None:

@@ -39,8 +39,8 @@ from features.stores.base import StoreSnapshot
 class _Counters:
     """The counters of n keys of a layout.
 
-    records: None where none are stored. windows: (n_rings, n) what those count in each window. deltas: what they do not
-    hold yet.
+    records: None where none are stored. windows: (n_rings, n) their counts in each window. deltas: not yet in the
+    records.
     """
 
     layout: CounterLayout
@@ -153,8 +153,8 @@ class OnlineReader:
         return times
 
     def _to_rows(self, answers: Int64, key: Key, combine: Callable[[Int64, Int64], Int64]) -> Int64:
-        """From one answer a key to one a candidate row. combine: makes one of the answers of a row's category values,
-        as `segment_sums` does.
+        """One answer for each candidate row, from one for each key. combine: of the answers of a row's category values,
+        as `segment_sums`.
         """
         column = category_of(key)
         if column is not None:

@@ -1,4 +1,4 @@
-"""What the online state needs of a key-value store: `features.stores.lmdb_store` and `redis_store` implement it.
+"""The interface of a key-value store for the online state; `features.stores.lmdb_store` and `redis_store` implement it.
 
 Keys and values are bytes. Many keys are read at once from one consistent snapshot, keys of a range come in order, and a
 transaction is written whole or not at all.

@@ -1,4 +1,4 @@
-"""What the Redis store runs inside the server, each script as one step that no other command comes between.
+"""Scripts of the Redis store, which the server runs atomically.
 
 Keys, in the order every script takes those it needs (PREFIX is the store's, in braces):
 

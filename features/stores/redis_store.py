@@ -227,7 +227,7 @@ class RedisStore:
             wait = min(2 * wait, _LONGEST_WAIT)
 
     def _commit(self, change: RedisTransaction) -> bool:
-        """Whether the change is kept; not so when its writer lost the lock."""
+        """Write the change; False where its writer lost the lock, and nothing is kept."""
         if not change.written:
             self._release(change.token)
             return True

@@ -92,7 +92,7 @@ class CandidateReader:
 
     @property
     def units(self) -> dict[str, str]:
-        """How the times are written."""
+        """The unit or format of the times, by column."""
         return self._table.units
 
     def check(self) -> None:
@@ -178,8 +178,8 @@ class CandidateReader:
 
 
 def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
-    """What a candidates table calls its request ids and its times. Raises InputError where it calls them twice, in one
-    file or in several, since one of the columns would have to be ignored, and where there is no request id."""
+    """The names of the columns of request ids and of times. Raises InputError where a table has both spellings of one,
+    in one file or in several, since one would have to be ignored, and where it has no request ids."""
     files_by_column = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
     chosen = []
     for names, meaning in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):

@@ -1,4 +1,4 @@
-"""What the answers of a data set depend on beside its rows: the settings that training, version and store share.
+"""The settings of a data set that training, registered version and online store share.
 
 Settings that hold them are stored as JSON with a format number. Format 1 had their values among its own, times in
 microseconds; it is still read.
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from features.clock import SECOND
 
 FORMAT = 2
-"""Of stored settings that hold `DataSettings`."""
+"""The current format of stored settings that hold `DataSettings`."""
 
 
 class DataSettings(BaseModel):
@@ -31,9 +31,9 @@ class DataSettings(BaseModel):
     positive_event_types: tuple[str, ...] | None = None
     """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
     click_window_minutes: float = Field(30.0, gt=0)
-    """How long after its list an event can be the click of that list's item."""
+    """How long after an impression an event can be the click of its item."""
     event_delay_seconds: float = Field(0.0, ge=0)
-    """How old events are when they become known; every read at t is made at t minus this."""
+    """How old events are when they become known; every read at t counts events before t minus this."""
 
     @property
     def click_window(self) -> int:

@@ -44,14 +44,14 @@ def canonical_type(text: str) -> str:
 
 
 def canonical_types(array: pa.Array) -> pa.Array:
-    """The same for a column of large_string; blanks alone are null, as an empty cell is."""
+    """`canonical_type` of a column of large_string; blanks alone are null, as an empty cell is."""
     coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     names = [None if text is None else canonical_type(text) or None for text in coded.dictionary.to_pylist()]
     return pa.array(names, pa.large_string()).take(coded.indices)
 
 
 def is_click(event_type: str, positive: Collection[str] | None) -> bool:
-    """Whether events of a type count as a click. positive: the types that were named so, None for all but view and
+    """Whether events of a type count as a click. positive: the types configured so, None for all but view and
     impression. Type `history` always counts: it has no other use."""
     name = canonical_type(event_type)
     if name == HISTORY_TYPE:

@@ -180,7 +180,7 @@ def _behaviors(file: Path, encoding: str, prefix: str, state: _Import) -> Iterat
 
 
 def _without_labels(candidates: pa.Array) -> tuple[Bool, Bool]:
-    """Which rows have no label at all, and which have one that is neither 0 nor 1."""
+    """Masks of the rows without any label, and of those with a label that is neither 0 nor 1."""
     rows = pc.list_parent_indices(candidates).to_numpy(zero_copy_only=False)
     labelled = mask_of(pc.match_substring_regex(candidates.flatten(), r"^.+-[01]$"))
     good = np.bincount(rows[labelled], minlength=len(candidates))

@@ -1,4 +1,4 @@
-"""What an import of MIND's files found."""
+"""The report of an import of MIND's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MindReport:
-    """What an import found. undescribed: items of an impression or a history without a row in news.
+    """Figures of an import. undescribed: items of an impression or a history without a row in news.
     history_events: written once a user. differing_histories: users whose rows disagree on their history. rejected:
     rows of both files left out, by reason."""
 

@@ -158,7 +158,7 @@ def _pairs(user: Int32, item: Int32, n_items: int) -> Int64:
 
 
 def _among(values: Int64, ordered: Int64) -> Bool:
-    """Where `values` occur in the sorted `ordered`, which holds one value or more; same shape as `values`."""
+    """Mask of the `values` that are in the sorted `ordered`, which holds one value or more; same shape as `values`."""
     index = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     return np.asarray(ordered[index] == values)
 

@@ -29,7 +29,7 @@ UNCLOSED, AFTER_QUOTE, SWALLOWED = "unclosed_quote", "text_after_quote", "rows_i
 _BLOCK_BYTES = 8 << 20
 _LONGEST_ROW = 4 << 20
 _FEWEST_DELIMITERS = 4
-"""So many delimiters in the further lines of a cell, just as many in each as a row has, are no accident."""
+"""With this many delimiters in the further lines of a cell, and as many in each as in a row, the lines are rows."""
 _QUOTE, _LINE_END, _RETURN = b'"'[0], b"\n"[0], b"\r"[0]
 
 
@@ -154,13 +154,13 @@ class WholeRows:
         return 0 if inside.any() and self._like_rows(text, lines, inside) else end
 
     def _like_rows(self, text: np.ndarray, lines: Int64, inside: Bool) -> bool:
-        """Whether a line after an `inside` line end has as many cells as a row, the quotes not looked at."""
+        """Whether a line after an `inside` line end has as many cells as a row, quotes ignored."""
         delimiters = np.flatnonzero(text == self._layout.delimiter[0])
         delimiters_before = np.searchsorted(delimiters, np.append(lines, len(text)))
         return self._layout.width > 1 and bool(np.any(np.diff(delimiters_before)[inside] == self._layout.width - 1))
 
     def _walked(self, data: bytes, *, at_end: bool) -> tuple[list[Block], bytes]:
-        """As `_cut`, row by row; once more where a row turns out to have escaped quotes, since all rows may."""
+        """As `_cut`, row by row; repeated where a row has escaped quotes, since all rows of the file may have them."""
         walk = _Walk(data, self._layout, escaped_first=self._escaped)
         rest = walk.run(at_end=at_end)
         if walk.n_escaped and not self._escaped:
@@ -270,7 +270,7 @@ def _literal(line: bytes, delimiter: bytes) -> bytes:
 
 
 def _well_placed(text: np.ndarray, quotes: Int64, delimiter: int) -> bool:
-    """Whether quotes stand, by turns, where a cell begins and where it ends, or are doubled in between."""
+    """Whether the quotes alternate between the begin and the end of a cell, or are doubled inside it."""
     is_boundary = np.zeros(256, np.bool_)
     is_boundary[[delimiter, _LINE_END, _RETURN, _QUOTE]] = True
     opening, closing = quotes[::2], quotes[1::2]

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: counted by reason, and written down where a folder is given.
+"""Rows that cannot be used: counted by reason, and written to a folder where one is given.
 
 Writes `<folder>/<table>.jsonl`, one line a row: file, row (the first data row is 1), reason, field, value. A file
 appears whole or not at all: lines go to a temporary file beside it, which is renamed at the end. A table without
@@ -51,7 +51,7 @@ class Rejects:
         self._stack = ExitStack()
 
     def add(self, table: str, reject: Reject) -> None:
-        """Count a row of `table`, and write it down."""
+        """Count a row of `table`, and write it to the file."""
         self._counts.setdefault(table, Counter())[reject.reason] += 1
         self._first.setdefault(table, {}).setdefault(reject.reason, reject)
         if self._folder is None:

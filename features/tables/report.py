@@ -1,4 +1,4 @@
-"""What a reading of the input tables found: counts, rejects by reason, warnings, and a fingerprint of the content."""
+"""The report of reading the input tables: counts, rejects by reason, warnings, and a fingerprint of the content."""
 
 from __future__ import annotations
 

@@ -42,8 +42,9 @@ _TOGETHER = 20_000
 
 @dataclass(frozen=True)
 class SlateReport:
-    """What was written. lists_shorter: lists for which too few items were left. never_seen_*: share of the clicked and
-    of the other candidates without an earlier click. skipped_*: first clicks that make no list."""
+    """Figures of the written impressions. lists_shorter: impressions for which too few negatives were left.
+    never_seen_*: share of the clicked and of the other candidates without an earlier click. skipped_*: first clicks
+    that make no impression."""
 
     file: str
     impressions: int
@@ -60,7 +61,7 @@ class SlateReport:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The same for a person, a line each."""
+        """The figures for a person, a line each."""
         return [
             f"made {self.impressions:,} lists with {self.rows:,} candidates: {self.file}",
             f"never clicked before: {self.never_seen_clicked:.1%} of the clicked, "
@@ -78,9 +79,9 @@ def write_slates(
     window: int = DEFAULT_WINDOW,
     options: ReadOptions | None = None,
 ) -> SlateReport:
-    """Makes lists from the events in `folder` and writes them there as impressions.parquet, a part at a time.
+    """Samples impressions from the events in `folder` and writes them there as impressions.parquet, in batches.
 
-    Raises InputError where there is an impressions table already, and where no list can be made.
+    Raises InputError where there is an impressions table already, and where no impression can be made.
     """
     existing = find_table(folder, "impressions")
     if existing is not None:

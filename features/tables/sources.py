@@ -63,7 +63,7 @@ def partition_of(file: Path, root: Path) -> dict[str, str | None]:
 
 
 def is_hidden(parts: Iterable[str]) -> bool:
-    """Whether a file is none of the table's, by the names of the folders that it is in and its own: `_SUCCESS`,
+    """Whether a file does not belong to the table, by the names of its folders and its own: `_SUCCESS`,
     `.part.csv`, `_delta_log/0.json`, but not `_day=1/part.csv`."""
     return any(part.startswith((".", "_")) and "=" not in part for part in parts)
 

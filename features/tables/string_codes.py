@@ -70,7 +70,7 @@ def value_counts(texts: pa.Array) -> dict[str, int]:
 
 
 class SourceRows:
-    """Where the kept rows of a table came from, so that a row found wrong later can be named."""
+    """The file and row number of each usable row of a table, for rejects after its batches are joined."""
 
     def __init__(self) -> None:
         self._files: list[Path] = []
@@ -78,14 +78,14 @@ class SourceRows:
         self._rows: list[Int64 | int] = []
 
     def add(self, file: Path, rows: Int64) -> None:
-        """The next kept rows are those numbered `rows` in `file`."""
+        """Add the next usable rows: those numbered `rows` in `file`."""
         contiguous = len(rows) > 0 and int(rows[-1]) - int(rows[0]) == len(rows) - 1
         self._files.append(file)
         self._starts.append(self._starts[-1] + len(rows))
         self._rows.append(int(rows[0]) if contiguous else rows)
 
     def locate(self, index: int) -> tuple[str, int]:
-        """File and row number of a kept row, which are counted from 0 in the order they came."""
+        """File and row number of a usable row. index: from 0, in the order of the rows."""
         batch = int(np.searchsorted(self._starts, index, side="right")) - 1
         rows, offset = self._rows[batch], index - self._starts[batch]
         return str(self._files[batch]), rows + offset if isinstance(rows, int) else int(rows[offset])

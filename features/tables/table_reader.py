@@ -89,7 +89,7 @@ class TableReader:
 
     @property
     def units(self) -> dict[str, str]:
-        """How the times of each column are written."""
+        """The unit or format of the times, by column."""
         return self._units.descriptions()
 
     def __iter__(self) -> Iterator[CheckedBatch]:

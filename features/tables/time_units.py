@@ -1,4 +1,4 @@
-"""How the times of a table's columns are written, found for each file by itself: the files of a folder may differ."""
+"""The units of the times of a table's columns, detected for each file on its own: the files of a folder may differ."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TimeUnits:
         return {column for (column, where), unit in self._units.items() if where == file and unit != "calendar"}
 
     def descriptions(self) -> dict[str, str]:
-        """How each column is written, for people; where files differ, which of them is how."""
+        """The unit or format of each column, for people; by file where files differ."""
         return {column: _joined(self._of_files(column)) for column in self._written}
 
     def _of_files(self, column: str) -> dict[str, list[Path]]:

@@ -31,7 +31,7 @@ Unit = Literal["s", "ms", "us", "calendar"]
 CANONICAL_TIME = pa.timestamp("us", "UTC")
 UNREADABLE, MIXED = "unreadable_time", "time_unit_mixed"
 EXPECTED = "ISO 8601, epoch s, ms or us, or a calendar number such as 20231114 or 20231114221320"
-"""What a time may be, for messages."""
+"""The accepted forms of a time, for messages."""
 _SCALE: dict[Epoch, int] = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _BELOW: tuple[tuple[Epoch, float], ...] = (("s", 1e11), ("ms", 1e14), ("us", 1e17))
 _FROM: dict[Epoch, float] = {"s": 0.0, "ms": 1e11, "us": 1e14}
