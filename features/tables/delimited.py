@@ -6,7 +6,7 @@ is a row whose quotes break the rules of `features.tables.quoting`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,19 +46,23 @@ def delimited_columns(source: Source, dialect: CsvDialect) -> pa.Schema:
         return _parsed(first.text, names, None, dialect, [])[0].schema
 
 
-def delimited_batches(source: Source, columns: list[str], dialect: CsvDialect) -> Iterator[RawBatch]:
-    """The rows of a file of delimited text as large_binary cells; ragged lines and broken quotes are rejects."""
+def delimited_batches(source: Source, columns: Iterable[str], dialect: CsvDialect) -> Iterator[RawBatch]:
+    """The rows of a file of delimited text with those of `columns` that it has, as large_binary cells.
+
+    Ragged lines and broken quotes are rejects.
+    """
     done = 0
     with readable_file_errors(source, dialect.format), open_text(source.path, source.encoding) as stream:
         rows = WholeRows(stream, dialect.delimiter, quoted=dialect.quoted, has_header=not dialect.names)
         names = _names(source, rows, dialect)
+        chosen = [name for name in columns if name in names]
         for block in rows:
             ragged: list[arrow_csv.InvalidRow] = []
-            data, kept_rows = _parsed(block.text, names, columns, dialect, ragged)
+            data, positions = _parsed(block.text, names, chosen, dialect, ragged)
             first, after = done + 1, done + 1 + len(data) + len(ragged)
             rejects = [_ragged(source, done + line.number, line) for line in ragged]
             rejects += [_broken(source, after + index, line) for index, line in enumerate(block.broken)]
-            yield RawBatch(source, first + kept_rows, data, tuple(rejects), is_text_format=True, escaped=block.escaped)
+            yield RawBatch(source, first + positions, data, tuple(rejects), is_text_format=True, escaped=block.escaped)
             done = after - 1 + len(block.broken)
 
 

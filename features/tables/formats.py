@@ -8,8 +8,9 @@ as rejects beside the rows around them. Whatever is wrong with a file as a whole
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +100,10 @@ def raw_batches(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iter
     InputError as soon as the file turns out to be cut off or corrupt.
     """
     file_format = _format(source.path)
-    read = {"Parquet": _parquet, "JSON lines": json_batches}.get(file_format, _delimited)
     with readable_file_errors(source, file_format):
         partition_columns = [name for name in source.partition if name in columns and name not in _file_columns(source)]
-    batches = read(source, {name: kinds for name, kinds in columns.items() if name not in partition_columns})
+    read = {name: kinds for name, kinds in columns.items() if name not in partition_columns}
+    batches = _READERS[file_format](source, read)
     while True:
         with readable_file_errors(source, file_format):
             batch = next(batches, None)
@@ -146,13 +147,6 @@ def _parquet(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterato
             done += len(batch)
 
 
-def _delimited(source: Source, columns: Mapping[str, Collection[Kind]]) -> Iterator[RawBatch]:
-    file_columns = _file_columns(source)
-    return delimited_batches(
-        source, [name for name in columns if name in file_columns], _DIALECTS[_format(source.path)]
-    )
-
-
 def _check_indices(file: Path, column: pa.Array) -> None:
     """The decoder does not look whether a damaged file's dictionary indices point into the dictionary."""
     if pa.types.is_dictionary(column.type):
@@ -162,3 +156,10 @@ def _check_indices(file: Path, column: pa.Array) -> None:
                 f"file {str(file)!r}: expected a readable Parquet file, got damaged pages; "
                 "write it again or take it away"
             )
+
+
+_READERS: dict[str, Callable[[Source, Mapping[str, Collection[Kind]]], Iterator[RawBatch]]] = {
+    "Parquet": _parquet,
+    "JSON lines": json_batches,
+    **{name: partial(delimited_batches, dialect=dialect) for name, dialect in _DIALECTS.items()},
+}

@@ -145,7 +145,7 @@ def _texts(raw: RawBatch, table: str, names: tuple[str, ...], state: _Import, us
 
 
 def _news(file: Path, encoding: str, state: _Import) -> Iterator[pa.RecordBatch]:
-    for raw in delimited_batches(Source(file, encoding), list(_NEWS.names[:5]), _NEWS):
+    for raw in delimited_batches(Source(file, encoding), _NEWS.names[:5], _NEWS):
         usable = np.ones(len(raw.rows), np.bool_)
         texts = _texts(raw, "news", _NEWS.names[:5], state, usable)
         state.reject(raw, "news", mask_of(texts[0].is_null()), "missing_value", "item_id", usable)
@@ -159,7 +159,7 @@ def _news(file: Path, encoding: str, state: _Import) -> Iterator[pa.RecordBatch]
 
 def _behaviors(file: Path, encoding: str, prefix: str, state: _Import) -> Iterator[pa.RecordBatch]:
     table, names = "behaviors", _BEHAVIORS.names
-    for raw in delimited_batches(Source(file, encoding), list(names), _BEHAVIORS):
+    for raw in delimited_batches(Source(file, encoding), names, _BEHAVIORS):
         usable = np.ones(len(raw.rows), np.bool_)
         texts = _texts(raw, table, names, state, usable)
         for name, text in zip(names, texts, strict=True):
