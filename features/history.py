@@ -96,10 +96,14 @@ def clicked_before(clicks: UserClicks, time: int, *, length: int) -> CsrLists:
     later = np.append(clicks.time, np.iinfo(np.int64).max)[clicks.next_click]
     in_history = np.flatnonzero((clicks.time < time) & (later >= time))
     user = np.searchsorted(clicks.starts, in_history, side="right") - 1 if n else in_history
-    ends = np.searchsorted(user, user, side="right")
-    in_history, user = (values[ends - np.arange(len(user)) <= length] for values in (in_history, user))
-    offsets = np.searchsorted(user, np.arange(len(clicks.starts))).astype(np.int64)
-    return CsrLists(offsets, clicks.item[in_history])
+    return latest_items(user, clicks.item[in_history], n_users=len(clicks.starts) - 1, length=length)
+
+
+def latest_items(user: Int32 | Int64, item: Int32, *, n_users: int, length: int) -> CsrLists:
+    """The last `length` items of each user, a row a user. user: (n,) ascending codes. item: (n,)."""
+    last = np.searchsorted(user, user, side="right") - np.arange(len(user)) <= length
+    offsets = np.searchsorted(user[last], np.arange(n_users + 1)).astype(np.int64)
+    return CsrLists(offsets, item[last])
 
 
 def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int64:

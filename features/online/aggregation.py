@@ -64,7 +64,7 @@ class CounterAggregation:
     @cached_property
     def counts_as(self) -> tuple[frozenset[str], ...]:
         """For each event type, the event types of reads that count it."""
-        return tuple(self._counts_as(number, name) for number, name in enumerate(self.event_types))
+        return tuple(self._read_types(number, name) for number, name in enumerate(self.event_types))
 
     @cached_property
     def counted(self) -> dict[Key, Bool]:
@@ -265,7 +265,7 @@ class CounterAggregation:
         ]
         transaction.put_many(zip(keys, extended, strict=True))
 
-    def _counts_as(self, number: int, name: str) -> frozenset[str]:
+    def _read_types(self, number: int, name: str) -> frozenset[str]:
         if number == SHOWN_TYPE:
             return frozenset((IMPRESSION,))
         if number == ROW_TYPE:

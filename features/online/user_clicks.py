@@ -10,6 +10,7 @@ from array import array
 import numpy as np
 
 from features.arrays import CsrLists, Int32, Int64
+from features.history import latest_items
 from features.online.aggregation import ANONYMOUS_PREFIX
 from features.online.click_ledger import unpack
 from features.online.keys import LEDGERS, ledger_parts
@@ -46,10 +47,7 @@ def _sorted(
     rank_of_user, rank_of_item = (np.argsort(np.argsort(np.array(ids, object))) for ids in (users, items))
     user, item = rank_of_user[user].astype(np.int32), rank_of_item[item].astype(np.int32)
     order = np.lexsort((item, time, user))
-    user, item = user[order], item[order]
-    latest = np.searchsorted(user, user, side="right") - np.arange(len(user)) <= length
-    user, item = user[latest], item[latest]
-    used, codes = np.unique(item, return_inverse=True)
+    latest = latest_items(user[order], item[order], n_users=len(users), length=length)
+    used, codes = np.unique(latest.codes, return_inverse=True)
     names = sorted(items)
-    offsets = np.searchsorted(user, np.arange(len(users) + 1)).astype(np.int64)
-    return tuple(names[code] for code in used.tolist()), CsrLists(offsets, codes.astype(np.int32))
+    return tuple(names[code] for code in used.tolist()), CsrLists(latest.offsets, codes.astype(np.int32))

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from features.arrays import NO_TIME, Bool, Int32, Int64, Strings
 from features.errors import InputError
+from features.log import chunk_bounds
 from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of
 from features.tables.items import strings
@@ -48,7 +49,7 @@ class CandidateChunk:
 
 class CandidateReader:
     """One pass over the candidates at `path`, a file or a folder of files. Iterate it once, for `CandidateChunk`s of
-    about `rows` rows; a request is never split.
+    at most `rows` rows, or one request of more.
 
     id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
     because their request has the item already; both are complete at the end of the pass. Raises InputError where a
@@ -126,17 +127,12 @@ class CandidateReader:
         self._table.check_rejects()
 
     def _chunks(self, table: pa.Table) -> Iterator[CandidateChunk]:
-        """`table`, which holds whole requests, in chunks of about the wanted size."""
-        while len(table):
-            cut = len(table)
-            if cut > 2 * self._chunk_rows:
-                starts = _starts(table.column("request"))[1:]
-                within = int(np.searchsorted(starts, self._chunk_rows))
-                cut = int(starts[max(within - 1, 0)]) if len(starts) else cut
-            chunk = self._chunk(table.slice(0, cut))
+        """`table`, which holds whole requests, in chunks of at most `rows` rows, or of one request."""
+        offsets = np.append(_starts(table.column("request")), len(table))
+        for first, end in chunk_bounds(offsets, self._chunk_rows):
+            chunk = self._chunk(table.slice(offsets[first], offsets[end] - offsets[first]))
             if len(chunk):
                 yield chunk
-            table = table.slice(cut)
 
     def _chunk(self, table: pa.Table) -> CandidateChunk:
         self._remember(table.column("request"))
