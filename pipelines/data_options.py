@@ -1,4 +1,4 @@
-"""How tables are read: as a configuration wants it for training, or as a trained ranking model was, for everything after.
+"""How tables are read: by the configuration for training, or as a trained ranking model read them, for all else.
 
 Imports nothing that trains or serves, so that a command that only looks at tables starts at once.
 """
@@ -31,7 +31,7 @@ def read_options(config: Config) -> ReadOptions:
 
 
 def read_options_of_model(settings: Settings, files: FileOptions = DEFAULT_FILES) -> ReadOptions:
-    """Tables read as the training of a ranking model read them. files: encoding of their text, and how much may be rejected."""
+    """Tables read as a ranking model's training read them. files: encoding of text, and how much may be rejected."""
     return ReadOptions(settings.data, settings.item_columns, files)
 
 
