@@ -126,7 +126,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
 
 
 def model_context(folder: Path, ranking_model: RankingModel, config: Config, *, full: bool = False) -> AuditContext:
-    """What a trained ranking model gives its ranker. config: slices, seed, bounds; the rest is as the model was trained."""
+    """The context of a trained ranking model. config: slices, seed, bounds; the rest is as the model was trained."""
     config = config_from_model(ranking_model.settings, config)
     trained_until = ranking_model.settings.encoder_trained_until
     context = _later_than(read_context(folder, config), trained_until)

@@ -14,7 +14,7 @@ _KEPT = 4
 
 
 class OfflineSnapshots:
-    """`TableSource` over a log. text_vectors: (n_items + 1, d), as `ItemRepresentations.vectors`. Keeps the last."""
+    """`TableSource` over a log. text_vectors: (n_items + 1, d), as `ItemRepresentations.vectors`. Keeps the last 4."""
 
     def __init__(self, index: LogIndex, text_vectors: Float32, settings: TableSettings) -> None:
         self._index = index
