@@ -305,14 +305,6 @@ class Config(ConfigSection):
     serving: ServingConfig = ServingConfig()
 
 
-RENAMED = {
-    "encoder.chunks": "encoder.progressive_chunks",
-    "encoder.replay": "encoder.rehearsal_ratio",
-    "encoder.average": "encoder.ema_decay",
-}
-"""Former names of settings."""
-
-
 def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Config:
     """The defaults, overlaid by a YAML file, overlaid by `a.b=c` settings whose values are YAML.
 
@@ -337,8 +329,6 @@ def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
-        if key in RENAMED:
-            raise ConfigError(f"config key {key!r} is called {RENAMED[key]!r} now") from error
         raise ConfigError(f"config key {key!r}: {problem['msg']}, got {problem['input']!r}") from error
 
 

@@ -21,7 +21,7 @@ from pipelines.score import score
 from pipelines.train import train
 from recsys.config import DataConfig, load_config
 from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
-from recsys.errors import ConfigError, ModelNotFound, TrainingError
+from recsys.errors import ModelNotFound, TrainingError
 from recsys.online.open_state import open_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
@@ -47,14 +47,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data" / "items.csv").write_bytes(b"")
     (tmp_path / "file").write_text("x")
     return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("former", "present"), [("chunks", "progressive_chunks"), ("replay", "rehearsal_ratio"), ("average", "ema_decay")]
-)
-def test_a_former_name_of_a_setting_is_refused_with_its_present_one(former: str, present: str) -> None:
-    with pytest.raises(ConfigError, match=f"config key 'encoder.{former}' is called 'encoder.{present}' now"):
-        load_config(None, (f"encoder.{former}=0",))
 
 
 @pytest.mark.parametrize("name", ["a:b", "a/b", "a@b", "", " a", "a ", "a?b", "a\n", "-a", "n" * (LONGEST_NAME + 1)])
