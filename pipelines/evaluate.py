@@ -61,7 +61,7 @@ class EvaluateReport:
             "trained_until": moment_text(self.trained_until),
             "labels_seen": self.seen,
             **self.evaluation.as_dict(),
-            "by_slice": [self._slice_dict(part) for part in self.slices],
+            "by_slice": [self._slice_dict(result) for result in self.slices],
             "seconds": dict(self.seconds),
             "peak_rss_mb": self.peak_rss_mb,
             "run_id": self.run_id,
@@ -81,16 +81,16 @@ class EvaluateReport:
             *warning[:1],
         ]
 
-    def _slice_dict(self, part: SliceResult) -> dict[str, Any]:
-        methods = zip(self.evaluation.lists, jsonable(part.intervals), strict=True)
-        return {**part.as_dict(), LIFT_METRIC: dict(methods)}
+    def _slice_dict(self, result: SliceResult) -> dict[str, Any]:
+        methods = zip(self.evaluation.metrics, jsonable(result.intervals), strict=True)
+        return {**result.as_dict(), LIFT_METRIC: dict(methods)}
 
     def _slices_text(self) -> str:
-        methods = list(self.evaluation.lists)
+        methods = list(self.evaluation.metrics)
         rows = [["slice", "lists", "users", *SHOWN]]
-        for part in self.slices:
-            shown = (format_interval(part.intervals[methods.index(method)]) for method in SHOWN)
-            rows.append([*part.cells(), *shown])
+        for result in self.slices:
+            cells = (format_interval(result.intervals[methods.index(method)]) for method in SHOWN)
+            rows.append([*result.cells(), *cells])
         return f"{LIFT_METRIC} by slice\n\n{text_table(rows)}"
 
 
@@ -130,9 +130,9 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
 
 
 def _by_slice(evaluation: Evaluation, config: Config) -> tuple[SliceResult, ...]:
-    lists, settings = evaluation.per_impression_frame(), config.evaluation
+    frame, settings = evaluation.per_impression_frame(), config.evaluation
     values = {
-        prefix: lists[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.lists]].to_numpy(np.float64)
+        prefix: frame[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.metrics]].to_numpy(np.float64)
         for prefix in ("", COLD_ITEMS)
     }
-    return measure_slices(lists, values, resamples=settings.resamples, seed=config.seed)
+    return measure_slices(frame, values, resamples=settings.resamples, seed=config.seed)

@@ -228,7 +228,9 @@ def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexi
 
 def _audit_run(context: TrainingContext, lexical: Lexical, ranked: RankerResult) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
-    report = audit(AuditContext(context, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS), TRAINING_RULES)
+    report = audit(
+        AuditContext(context, ranked.features, lexical, ranked.texts, max_lists=AUDITED_LISTS), TRAINING_RULES
+    )
     run_logging.log_audit(report)
     raise_if_failed(report)
 

@@ -64,7 +64,7 @@ def test_lines_are_the_rankers_of_a_training_with_the_same_configuration(ablated
     found = ablated.report.ablation.evaluation
     training = ablated.site.report.evaluation
     for line, method in (("none", "behaviour"), ("tfidf", "behaviour_lexical"), ("fine_tuned", "ranker")):
-        np.testing.assert_array_equal(found.lists[line].ndcg_at_10, training.lists[method].ndcg_at_10)
+        np.testing.assert_array_equal(found.metrics[line].ndcg_at_10, training.metrics[method].ndcg_at_10)
         assert found.test.methods[line] == training.test.methods[method]
         assert found.cold_items.methods[line] == training.cold_items.methods[method]
     assert found.lifts["fine_tuned_over_none"] == training.lifts["ranker_over_behaviour"]
@@ -81,7 +81,7 @@ def test_the_head_line_is_the_ranker_of_a_training_that_keeps_the_layers_frozen(
 def test_all_lines_rank_the_same_rows_and_differ(ablated: Ablated) -> None:
     evaluation = ablated.report.ablation.evaluation
     assert list(evaluation.test.methods) == ["random", "popularity", "tfidf", *[n for n in NAMES if n != "tfidf"]]
-    columns = np.stack([evaluation.lists[name].ndcg_at_10 for name in NAMES])
+    columns = np.stack([evaluation.metrics[name].ndcg_at_10 for name in NAMES])
     assert not np.isnan(columns).any()
     assert len(np.unique(columns.mean(axis=1))) == len(NAMES)
 
@@ -90,7 +90,7 @@ def test_each_line_is_paired_with_every_line_before_it(ablated: Ablated) -> None
     ledger = ablated.report.ablation
     pairs = {f"{name}_over_{before}" for i, name in enumerate(NAMES) for before in NAMES[:i]}
     assert pairs == set(ledger.evaluation.lifts) == set(ledger.cold_lifts)
-    cold = ledger.evaluation.cold_lists
+    cold = ledger.evaluation.cold_metrics
     gain = cold["head"].ndcg_at_10 - cold["none"].ndcg_at_10
     assert ledger.cold_lifts["head_over_none"].mean == pytest.approx(np.nanmean(gain))
     assert np.count_nonzero(~np.isnan(gain)) == ledger.evaluation.cold_items.n_lists > 0

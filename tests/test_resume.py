@@ -179,7 +179,9 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
 
     expected, found = (versions.load(f"models:/{name}-ranker@champion") for name in ("whole", "news"))
     assert found.ranking_model.encoder.fingerprint == expected.ranking_model.encoder.fingerprint
-    assert found.ranking_model.ranker.booster.model_to_string() == expected.ranking_model.ranker.booster.model_to_string()
+    assert (
+        found.ranking_model.ranker.booster.model_to_string() == expected.ranking_model.ranker.booster.model_to_string()
+    )
     client = mlflow.MlflowClient()
     run, other = client.get_run(killed.run_id), client.get_run(whole.run_id)
     assert run.info.status == "FINISHED"

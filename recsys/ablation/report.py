@@ -38,14 +38,14 @@ class VariantResult:
     """One variant. trees: of its ranker. note: what a reader has to know of its encoder; empty for nothing."""
 
     name: str
-    what: str
+    description: str
     cost: VariantCost
     trees: int
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: {"what", "seconds", "milliseconds", "trees", "note"}."""
-        return {"what": self.what, **asdict(self.cost), "trees": self.trees, "note": self.note}
+        return {"what": self.description, **asdict(self.cost), "trees": self.trees, "note": self.note}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class AblationReport:
     @cached_property
     def cold_lifts(self) -> dict[str, Interval]:
         """The paired comparisons on lists whose every clicked item is cold, ranking cold candidates alone."""
-        ndcg = {name: metrics.ndcg_at_10 for name, metrics in self.evaluation.cold_lists.items()}
+        ndcg = {name: metrics.ndcg_at_10 for name, metrics in self.evaluation.cold_metrics.items()}
         rows = np.flatnonzero(~np.isnan(ndcg[self.variants[0].name]))
         columns = np.column_stack([ndcg[lift.method][rows] - ndcg[lift.over][rows] for lift in self.compared])
         users = self.evaluation.impressions.requests.user[rows]

@@ -46,11 +46,11 @@ EncoderBuilder = Callable[[TrainingContext], BuiltEncoder]
 
 @dataclass(frozen=True)
 class Variant:
-    """what: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder: builds the
+    """description: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder: builds the
     encoder that it reads; None for a ranker that reads no column of one."""
 
     name: str
-    what: str
+    description: str
     ranker: str
     encoder: EncoderBuilder | None = None
 
@@ -126,7 +126,7 @@ def run_variants(context: TrainingContext, variants: Sequence[Variant]) -> Ablat
     for variant, spent in zip(variants, milliseconds, strict=True):
         ranker = trained[variant.name]
         cost = VariantCost(ranker.seconds, spent)
-        results.append(VariantResult(variant.name, variant.what, cost, ranker.trees, ranker.note))
+        results.append(VariantResult(variant.name, variant.description, cost, ranker.trees, ranker.note))
     return _report(context, tuple(results), {result.name: trained[result.name].scores for result in results})
 
 

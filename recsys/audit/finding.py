@@ -47,13 +47,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A feature that breaks a rule. what: the evidence in words and figures. advice: what to do about it. row: one that
+    """A feature that breaks a rule. evidence: the evidence in words and figures. advice: what to do about it. row: one that
     shows it, None where no single row does. feature "" is the model as a whole.
     """
 
     rule: str
     feature: str
-    what: str
+    evidence: str
     advice: str
     row: Row | None = None
 
@@ -62,7 +62,7 @@ class Finding:
         return {
             "rule": self.rule,
             "feature": self.feature or None,
-            "what": self.what,
+            "what": self.evidence,
             "advice": self.advice,
             "row": None if self.row is None else self.row.as_dict(),
         }
@@ -70,11 +70,11 @@ class Finding:
     def lines(self) -> list[str]:
         """For a terminal: the finding, its row, what to do."""
         row = [] if self.row is None else [f"    row: {self.row}"]
-        return [f"[{self.rule}] {self.feature or 'the model'}: {self.what}", *row, f"    do: {self.advice}"]
+        return [f"[{self.rule}] {self.feature or 'the model'}: {self.evidence}", *row, f"    do: {self.advice}"]
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" ({self.row})"
-        return f"{self.feature or 'the model'} breaks rule {self.rule!r}: {self.what}{row}; {self.advice}"
+        return f"{self.feature or 'the model'} breaks rule {self.rule!r}: {self.evidence}{row}; {self.advice}"
 
 
 @dataclass(frozen=True)

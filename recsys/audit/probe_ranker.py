@@ -31,9 +31,9 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
 
 def ndcg_over(context: AuditContext, scores: Float64, others: Float64) -> Interval:
     """How much better scores rank the test lists than others do: nDCG@10, paired, over users."""
-    lists, config = context.slices["test"].impressions, context.training.config
-    ndcg, baseline = (list_metrics(by, lists.label, lists.requests.offsets).ndcg_at_10 for by in (scores, others))
-    return mean_interval(ndcg - baseline, lists.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
+    test, config = context.slices["test"].impressions, context.training.config
+    ndcg, baseline = (list_metrics(values, test.label, test.requests.offsets).ndcg_at_10 for values in (scores, others))
+    return mean_interval(ndcg - baseline, test.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
 
 
 def known_after_gains(context: AuditContext) -> dict[str, Interval]:

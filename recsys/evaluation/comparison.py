@@ -31,17 +31,17 @@ SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
 
 @dataclass(frozen=True)
 class ComparedRuns:
-    """One side of a comparison. asked: the runs or versions as they were named. tables: of their lists, one each.
+    """One side of a comparison. names: the runs or versions as the user named them. tables: of their lists, one each.
     n_seen: lists left out of each because its labels had been learnt from."""
 
-    asked: tuple[str, ...]
+    names: tuple[str, ...]
     tables: tuple[pd.DataFrame, ...]
     n_seen: tuple[int, ...]
 
     @property
     def name(self) -> str:
-        """What was asked for."""
-        return ", ".join(self.asked)
+        """All names in one text."""
+        return ", ".join(self.names)
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Comparison:
             "a": self._side_dict(self.a, self.seeds[0], whole.intervals[0]),
             "b": self._side_dict(self.b, self.seeds[1], whole.intervals[1]),
             "difference": jsonable(self.difference),
-            "verdict": _words(whole),
+            "verdict": _verdict_text(whole),
             "seed_error": jsonable(self.seed_error),
-            "slices": [_slice_dict(part) for part in self.slices[1:]],
-            "slices_told_apart": self._told_apart(),
+            "slices": [_slice_dict(result) for result in self.slices[1:]],
+            "slices_told_apart": self._n_significant(),
             "slices_told_apart_by_luck": self.expected_false_positives,
         }
 
@@ -104,10 +104,10 @@ class Comparison:
         """The report for a person."""
         whole = self.slices[0]
         rows = [["slice", "lists", "users", "A", "B", "A - B", ""]]
-        for part in self.slices:
-            a, b, difference = part.intervals
+        for result in self.slices:
+            a, b, difference = result.intervals
             figures = (format_interval(a), format_interval(b), format_interval(difference, signed=True))
-            rows.append([*part.cells(), *figures, _words(part)])
+            rows.append([*result.cells(), *figures, _verdict_text(result)])
         return [
             f"A: {self.a.name}",
             f"B: {self.b.name}",
@@ -118,18 +118,18 @@ class Comparison:
             "",
             *self._seen_lines(),
             *self._seed_lines(),
-            *self._luck_lines(),
+            *self._chance_lines(),
         ]
 
     def _judged(self) -> list[SliceResult]:
-        return [part for part in self.slices[1:] if not np.isnan(part.intervals[2].low)]
+        return [result for result in self.slices[1:] if not np.isnan(result.intervals[2].low)]
 
-    def _told_apart(self) -> int:
-        return sum(verdict(part.intervals[2]) in ("better", "worse") for part in self._judged())
+    def _n_significant(self) -> int:
+        return sum(verdict(result.intervals[2]) in ("better", "worse") for result in self._judged())
 
     def _side_dict(self, side: ComparedRuns, seeds: SeedSpread, interval: Interval) -> dict[str, Any]:
         return {
-            "asked": list(side.asked),
+            "asked": list(side.names),
             "lists": [len(table) for table in side.tables],
             "left_out_as_seen": list(side.n_seen),
             "value": jsonable(interval),
@@ -137,8 +137,8 @@ class Comparison:
         }
 
     def _seen_lines(self) -> list[str]:
-        pairs = zip((*self.a.asked, *self.b.asked), (*self.a.n_seen, *self.b.n_seen), strict=True)
-        return [f"{asked}: left out {count(n, 'list')} whose labels it had learnt from" for asked, n in pairs if n]
+        pairs = zip((*self.a.names, *self.b.names), (*self.a.n_seen, *self.b.n_seen), strict=True)
+        return [f"{name}: left out {count(n, 'list')} whose labels it had learnt from" for name, n in pairs if n]
 
     def _seed_lines(self) -> list[str]:
         lines = [
@@ -155,13 +155,13 @@ class Comparison:
             ]
         return [*lines, f"Standard error of A - B from the seeds alone: {self.seed_error:.4f}"]
 
-    def _luck_lines(self) -> list[str]:
+    def _chance_lines(self) -> list[str]:
         judged = len(self._judged())
         if not judged:
             return []
         return [
             f"{judged} slices tested: about {self.expected_false_positives:.1f} significant differences expected by "
-            f"chance; {self._told_apart()} found. Decide on all lists; a slice says where to look."
+            f"chance; {self._n_significant()} found. Decide on all lists; a slice says where to look."
         ]
 
 
@@ -185,7 +185,7 @@ def compare(
     n_a, n_b = len(a.tables), len(b.tables)
     values = {prefix: _sides(paired, f"{prefix}{column}", n_a, n_b) for prefix in prefixes}
     slices = measure_slices(paired, values, resamples=resamples, seed=seed)
-    if not slices or slices[0].by != ALL:
+    if not slices or slices[0].attribute != ALL:
         raise ComparisonError(f"none of the {len(paired):,} lists in common has a clicked and an unclicked item")
     tested = paired[~np.isnan(values[""]).any(axis=1)]
     means = [float(tested[f"{column} {i}"].mean()) for i in range(n_a + n_b)]
@@ -195,22 +195,22 @@ def compare(
 def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.DataFrame:
     """The lists in all tables: A's first table with each table's columns as `COLUMN i`, i over A's tables, then B's."""
     numbered = []
-    for i, (asked, table) in enumerate(zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)):
-        missing = [name for name in columns if name not in table]
+    for i, (name, table) in enumerate(zip((*a.names, *b.names), (*a.tables, *b.tables), strict=True)):
+        missing = [column for column in columns if column not in table]
         if missing:
             suffix = f"_{LIFT_METRIC}"
-            methods = [name.removesuffix(suffix) for name in map(str, table) if name.endswith(suffix)]
-            present = sorted(name for name in methods if not name.startswith(COLD_ITEMS))
-            raise ComparisonError(f"{asked!r} has no {missing[0]!r}; its methods are {present}")
-        renamed = {name: f"{name} {i}" for name in columns}
-        wanted = table if i == 0 else table[[*SAME_LIST, *columns]]
-        numbered.append(wanted.rename(columns=renamed))
+            methods = [column.removesuffix(suffix) for column in map(str, table) if column.endswith(suffix)]
+            present = sorted(method for method in methods if not method.startswith(COLD_ITEMS))
+            raise ComparisonError(f"{name!r} has no {missing[0]!r}; its methods are {present}")
+        renamed = {column: f"{column} {i}" for column in columns}
+        selected = table if i == 0 else table[[*SAME_LIST, *columns]]
+        numbered.append(selected.rename(columns=renamed))
     paired = reduce(lambda left, right: left.merge(right, on=list(SAME_LIST), how="inner"), numbered)
     if not len(paired):
         counts = "; ".join(
-            f"{asked}: {count(len(table), 'list')}"
+            f"{name}: {count(len(table), 'list')}"
             + (f" from {table['time'].min():%Y-%m-%d} to {table['time'].max():%Y-%m-%d}" if len(table) else "")
-            for asked, table in zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)
+            for name, table in zip((*a.names, *b.names), (*a.tables, *b.tables), strict=True)
         )
         raise ComparisonError(
             f"no list is in all of them, so there are no pairs to compare ({counts}); "
@@ -226,13 +226,13 @@ def _sides(paired: pd.DataFrame, column: str, n_a: int, n_b: int) -> Float64:
     return np.column_stack([a, b, a - b])
 
 
-def _slice_dict(part: SliceResult) -> dict[str, Any]:
-    intervals = zip(("a", "b", "difference"), jsonable(part.intervals), strict=True)
-    return {**part.as_dict(), **dict(intervals), "verdict": _words(part)}
+def _slice_dict(result: SliceResult) -> dict[str, Any]:
+    intervals = zip(("a", "b", "difference"), jsonable(result.intervals), strict=True)
+    return {**result.as_dict(), **dict(intervals), "verdict": _verdict_text(result)}
 
 
-def _words(part: SliceResult) -> str:
-    words = {"better": "A better", "worse": "B better"}
-    word = verdict(part.intervals[2])
-    few = ", few users" if part.n_users < FEW_USERS and word in words else ""
-    return words.get(word, word) + few
+def _verdict_text(result: SliceResult) -> str:
+    texts = {"better": "A better", "worse": "B better"}
+    word = verdict(result.intervals[2])
+    few = ", few users" if result.n_users < FEW_USERS and word in texts else ""
+    return texts.get(word, word) + few

@@ -22,7 +22,7 @@ from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
 from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
-from recsys.metrics.list_facts import ImpressionAttributes
+from recsys.metrics.impression_attributes import ImpressionAttributes
 from recsys.metrics.ranking import METRICS, ListMetrics, both_labels, list_metrics
 
 METHODS = (
@@ -73,14 +73,14 @@ def evaluate(
     settings: Settings,
     seed: int,
     lifts: Sequence[MethodComparison] = LIFTS,
-    facts: ImpressionAttributes | None = None,
+    attributes: ImpressionAttributes | None = None,
     beyond: Mapping[str, BeyondAccuracy] | None = None,
 ) -> Evaluation:
     """Evaluate every method on `impressions`.
 
     methods: name to scores, (n_rows,), higher is better, NaN where a method has none. users: ids by user code, as
     `Log.users`. item_clicks_before: (n_rows,) clicks of each candidate before its list's time. user_clicks_before:
-    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. facts: what the
+    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. attributes: what the
     lists can be sliced by. beyond: figures beyond accuracy by method; both are only handed on to the report.
 
     Raises ValueError for a method called "n", a key of the report, and where lengths do not fit together.
@@ -90,29 +90,29 @@ def evaluate(
     offsets, label = impressions.requests.offsets, impressions.label
     cluster = impressions.requests.user
     tested = both_labels(label, offsets)
-    lists = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
+    metrics = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
     cold_user = user_clicks_before < settings.cold_user_clicks
     cold = item_clicks_before < settings.cold_item_clicks
     cold_item = _all_clicks_cold(impressions, cold)
-    cold_lists, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
-    compared = [lift for lift in lifts if lift.method in lists and lift.over in lists]
+    cold_metrics, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
+    compared = [lift for lift in lifts if lift.method in metrics and lift.over in metrics]
 
     def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[MethodComparison] = ()) -> _Summary:
         return _summarise(metrics, cluster, mask, compared, resamples=settings.resamples, seed=seed)
 
-    test, paired = summary(lists, tested, compared)
+    test, paired = summary(metrics, tested, compared)
     return Evaluation(
         test=test,
         lifts=paired,
-        cold_items=summary(cold_lists, cold_tested)[0],
-        cold_users=summary(lists, tested & cold_user)[0],
-        lists=lists,
-        cold_lists=cold_lists,
+        cold_items=summary(cold_metrics, cold_tested)[0],
+        cold_users=summary(metrics, tested & cold_user)[0],
+        metrics=metrics,
+        cold_metrics=cold_metrics,
         impressions=impressions,
         users=users,
         cold_user=cold_user,
         cold_item=cold_item,
-        facts=facts,
+        attributes=attributes,
         beyond={name: beyond[name] for name in methods if name in beyond} if beyond else {},
     )
 

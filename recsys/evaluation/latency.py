@@ -35,19 +35,19 @@ def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float
     return tuple(float(value) for value in np.median(spent, axis=0))
 
 
-def latency_requests(requests: Requests, *, lists: int = LISTS, candidates: int = CANDIDATES) -> Requests:
-    """The last requests, each filled up with the candidates of others until it has `candidates` distinct ones.
+def latency_requests(requests: Requests, *, n_requests: int = LISTS, n_candidates: int = CANDIDATES) -> Requests:
+    """The last requests, each filled up with the candidates of others until it has `n_candidates` distinct ones.
 
-    A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `lists` requests come back.
+    A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `n_requests` requests come back.
     """
-    chosen = np.arange(max(0, len(requests) - lists), len(requests))
+    chosen = np.arange(max(0, len(requests) - n_requests), len(requests))
     pool = requests.item[::-1]
     distinct = pool[np.sort(np.unique(pool, return_index=True)[1])]
     items = []
     for i in chosen:
-        own = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
-        others = distinct[~np.isin(distinct, own)]
-        items.append(np.concatenate([own, others])[:candidates])
+        candidates = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
+        others = distinct[~np.isin(distinct, candidates)]
+        items.append(np.concatenate([candidates, others])[:n_candidates])
     offsets = np.cumsum([0, *map(len, items)]).astype(np.int64)
     query = None if requests.query is None else requests.query[chosen]
     item = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int32)

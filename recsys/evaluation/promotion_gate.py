@@ -174,11 +174,11 @@ def _no_gain(evidence: Evidence, settings: Settings) -> list[str]:
     difference = evidence.comparison.difference
     if difference.low > settings.margin:
         return []
-    shown = format_interval(difference, signed=True)
+    gain = format_interval(difference, signed=True)
     if np.isnan(difference.low):
-        return [f"the gain in {LIFT_METRIC} is {shown}, without an interval: all lists are one user's"]
+        return [f"the gain in {LIFT_METRIC} is {gain}, without an interval: all lists are one user's"]
     return [
-        f"the gain in {LIFT_METRIC} is {shown}: the lower end, {difference.low:+.4f}, is not above the margin of "
+        f"the gain in {LIFT_METRIC} is {gain}: the lower end, {difference.low:+.4f}, is not above the margin of "
         f"{settings.margin:+.4f} (promotion.margin)"
     ]
 

@@ -20,7 +20,7 @@ from features.arrays import Float32, Float64, Int64
 from features.definitions.aggregates import CLICK, GLOBAL, ITEM, Count, FeatureReader
 from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
-from recsys.metrics.list_facts import CATEGORY
+from recsys.metrics.impression_attributes import CATEGORY
 from recsys.metrics.rank_order import ordered
 
 DEPTH = 10

@@ -162,8 +162,8 @@ def _mrr(clicks: Int64, start: Int64, size: Int64, first_group: Int64) -> Float6
         start, size, clicks = start[tied, None], size[tied, None], clicks[tied, None]
         position = np.arange(int((size - clicks).max()) + 1)
         beyond = np.cumprod(np.maximum(size - clicks - position, 0) / np.maximum(size - position, 1), axis=1)
-        here = -np.diff(beyond, axis=1, prepend=1.0)
-        mrr[tied] = (here / (start + position + 1)).sum(axis=1)
+        probability = -np.diff(beyond, axis=1, prepend=1.0)
+        mrr[tied] = (probability / (start + position + 1)).sum(axis=1)
     return mrr
 
 

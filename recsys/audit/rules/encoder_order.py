@@ -19,7 +19,7 @@ from recsys.training.text_models import check_no_label_leak
 RULE = "encoder_order"
 DEVIATIONS = 3.0
 """Standard errors that are taken off the fall before it is held against the bound."""
-MOST_OWN = 2000
+MAX_TRAINING_LISTS = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
 
@@ -29,10 +29,10 @@ def encoder_order(context: AuditContext) -> RuleResult:
     try:
         check_no_label_leak(states, int(training.log.impressions.requests.time[training.sliced.ranker[0]]))
     except TrainingError as error:
-        lists = training.log.impressions.take(training.sliced.ranker[:1])
+        impressions = training.log.impressions.take(training.sliced.ranker[:1])
         advice = "score every part of the log before the encoder learns it"
         return RuleResult(
-            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
+            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(impressions, 0)),)
         )
     if all(state.trained_until is None for state in states):
         return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
@@ -42,10 +42,12 @@ def encoder_order(context: AuditContext) -> RuleResult:
 def _by_auc(context: AuditContext) -> list[Finding]:
     settings = context.training.config
     column = context.names.index(TEXT_SCORE)
-    own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
-    if not len(own) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
+    trained_on = context.usable(
+        training_impressions(context), most=min(MAX_TRAINING_LISTS, context.max_lists or MAX_TRAINING_LISTS)
+    )
+    if not len(trained_on) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
         return []
-    rows = {"encoder": Rows(own, context.columns(own.requests)), **context.slices}
+    rows = {"encoder": Rows(trained_on, context.columns(trained_on.requests)), **context.slices}
     resamples, seed = settings.evaluation.resamples, settings.seed
     aucs = {
         name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
@@ -69,7 +71,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
     ]
 
 
-def own_lists(context: AuditContext) -> Int64:
+def training_impressions(context: AuditContext) -> Int64:
     """Positions of the newer half of what trains the encoder: its slice without the newest part, which validates."""
     slice_ = context.training.sliced.encoder
     end = round(len(slice_) * (1 - context.training.config.encoder.validation_share))

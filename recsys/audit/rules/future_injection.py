@@ -24,9 +24,9 @@ ADVICE = "count only what happened strictly before the request's time minus the 
 
 def future_injection(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    by = "after events and lists at or after the request time were replaced"
+    cause = "after events and lists at or after the request time were replaced"
     findings = changed_features(
-        context, lambda impressions: injected(context, impressions), rule=RULE, by=by, advice=ADVICE
+        context, lambda impressions: injected(context, impressions), rule=RULE, cause=cause, advice=ADVICE
     )
     n = sum(len(rows.impressions) for rows in context.requests_at_fixed_times)
     examined = (

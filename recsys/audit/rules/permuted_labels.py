@@ -66,8 +66,8 @@ def permuted_labels(context: AuditContext) -> RuleResult:
 
 
 def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> PermutedResult:
-    other = over_permuted(context, permuted(seed))
-    return PermutedResult(other, _lift_over_random(other))
+    permuted_context = over_permuted(context, permuted(seed))
+    return PermutedResult(permuted_context, _lift_over_random(permuted_context))
 
 
 def over_permuted(context: AuditContext, log: Log) -> AuditContext:
@@ -100,19 +100,19 @@ def _by_column(context: AuditContext) -> list[Finding]:
     findings: dict[str, Finding] = {}
     for name in SLICES:
         rows = context.slices[name]
-        lists = rows.impressions
-        aucs = list_aucs(with_presence(rows.matrix, columns), lists.label, lists.requests.offsets)
+        impressions = rows.impressions
+        aucs = list_aucs(with_presence(rows.matrix, columns), impressions.label, impressions.requests.offsets)
         mean = aucs.auc.mean(axis=0)
         for position in np.flatnonzero(log_p_bound(aucs) < LEAST_CHANCE).tolist():
-            feature, kind = context.names[columns[position // 2]], PRESENCE if position % 2 else ""
+            feature, presence = context.names[columns[position // 2]], PRESENCE if position % 2 else ""
             if feature in findings:
                 continue
-            what = (
-                f"{kind or 'it'} ranks the permuted clicks of {len(lists):,} lists of {name} with an AUC of "
+            evidence = (
+                f"{presence or 'it'} ranks the permuted clicks of {len(impressions):,} lists of {name} with an AUC of "
                 f"{mean[position]:.3f}, which chance alone gives less than once in a million times"
             )
             findings[feature] = Finding(
-                RULE, feature, what, _ADVICE, best_row(context, rows, columns[position // 2], kind)
+                RULE, feature, evidence, _ADVICE, best_row(context, rows, columns[position // 2], presence)
             )
     return list(findings.values())
 

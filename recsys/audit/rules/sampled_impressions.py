@@ -30,8 +30,8 @@ def sampled_impressions(context: AuditContext) -> RuleResult:
     for earlier in (1, HOUR):
         time = requests.time - context.training.delay - earlier
         log = with_impressions(log, impressions_like(requests.user, time, requests, sampled=True))
-    by = "after sampled lists were added and the unclicked items of others replaced"
-    findings = changed_features(context, lambda _: log, rule=RULE, by=by, advice=ADVICE)
+    cause = "after sampled lists were added and the unclicked items of others replaced"
+    findings = changed_features(context, lambda _: log, rule=RULE, cause=cause, advice=ADVICE)
     n_sampled = int(context.log.impressions.sampled.sum())
     examined = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
     return RuleResult(RULE, examined, findings)
@@ -39,10 +39,10 @@ def sampled_impressions(context: AuditContext) -> RuleResult:
 
 def _exchanged(log: Log, *, seed: int) -> Log:
     """The log with random items in place of the unclicked ones of its sampled lists."""
-    lists = log.impressions
-    requests = lists.requests
-    unclicked = np.repeat(lists.sampled, requests.lengths()) & (lists.label == 0)
+    impressions = log.impressions
+    requests = impressions.requests
+    unclicked = np.repeat(impressions.sampled, requests.lengths()) & (impressions.label == 0)
     item = requests.item.copy()
     drawn = np.random.default_rng(seed).integers(0, max(1, len(log.catalog)), len(item), dtype=np.int32)
     item[unclicked] = drawn[unclicked]
-    return replace(log, impressions=replace(lists, requests=replace(requests, item=item)))
+    return replace(log, impressions=replace(impressions, requests=replace(requests, item=item)))

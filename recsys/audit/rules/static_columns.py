@@ -84,7 +84,7 @@ def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
         if least <= most:
             continue
         code = int(np.flatnonzero(measured)[np.argmax(later[measured])])
-        what = (
+        evidence = (
             f"column {subject.column!r} ranks the events after the first list of {name} with a correlation of "
             f"{rho:+.2f} (at least {least:.2f}, expected at most {most}) beyond those before it, over "
             f"{int(measured.sum()):,} with an event; the row has {earlier[code]} events before and {later[code]} after"
@@ -94,7 +94,7 @@ def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
             "else drop it, or name it in features.allow_known_after"
         )
         row = Row(_id(log, subject, code), timestamp, after=float(subject.values[code]))
-        return Finding(RULE, subject.feature, what, advice, row)
+        return Finding(RULE, subject.feature, evidence, advice, row)
     return None
 
 
@@ -102,7 +102,7 @@ def counts_around(log: Log, subject: StaticColumn, timestamp: int) -> tuple[Int6
     """Clicks of each item or user before a timestamp and from then on, (n,) each."""
     counted = log.events.positive & (subject.owner >= 0)
     n, late = len(subject.values), log.events.time >= timestamp
-    earlier, later = (np.bincount(subject.owner[counted & part], minlength=n)[:n] for part in (~late, late))
+    earlier, later = (np.bincount(subject.owner[counted & selected], minlength=n)[:n] for selected in (~late, late))
     return earlier, later
 
 
