@@ -147,11 +147,15 @@ class Impressions:
 
     def has_both(self) -> Bool:
         """(n,) True for impressions with a clicked and an unclicked item: only those train and test anything."""
-        clicked = np.zeros(len(self.label) + 1, np.int64)
-        np.cumsum(self.label > 0, out=clicked[1:])
-        offsets = self.requests.offsets
-        n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
-        return (n_clicked > 0) & (n_clicked < self.requests.lengths())
+        return both_labels(self.label, self.requests.offsets)
+
+
+def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
+    """(n,) True for lists with a clicked (label > 0) and an unclicked candidate. label: (n_rows,). offsets: (n + 1,)."""
+    clicked = np.zeros(len(label) + 1, np.int64)
+    np.cumsum(label > 0, out=clicked[1:])
+    n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
+    return (n_clicked > 0) & (n_clicked < np.diff(offsets))
 
 
 @dataclass(frozen=True)

@@ -69,16 +69,16 @@ def replay(
     context = open_context(folder, config, model=model)
     options = read_options(context.training.config)
     times = context.log.impressions.requests.time
-    begins, ends = (moment_in(one, options.data.timezone, name) for one, name in ((start, "from"), (end, "to")))
+    begins, ends = (moment_in(time, options.data.timezone, name) for time, name in ((start, "from"), (end, "to")))
     first = 0 if begins is None else int(np.searchsorted(times, begins))
     last = len(times) if ends is None else int(np.searchsorted(times, ends))
-    lists = context.log.impressions.take(np.arange(first, max(first, last)))
+    impressions = context.log.impressions.take(np.arange(first, max(first, last)))
     with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
         store = LmdbStore(Path(home), durable=False)
         try:
             state = OnlineState.open(store, replay_settings(context))
             _describe_items(state, folder, options)
-            return run_replay(context, state, arriving(folder, options), lists)
+            return run_replay(context, state, arriving(folder, options), impressions)
         finally:
             store.close()
 
@@ -126,7 +126,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
 
 
 def model_context(folder: Path, ranking_model: RankingModel, config: Config, *, full: bool = False) -> AuditContext:
-    """What a trained ranking model hands to its ranker. config: slices, seed, bounds; the rest is as the model was trained."""
+    """The input of a trained model's ranker. config: slices, seed and bounds; the rest is as the model was trained."""
     config = config_from_model(ranking_model.settings, config)
     trained_until = ranking_model.settings.encoder_trained_until
     context = _later_than(read_context(folder, config), trained_until)

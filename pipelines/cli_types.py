@@ -84,8 +84,8 @@ def _require_there(path: Path) -> None:
 
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
-        what = "a file" if path.exists() else "nothing"
-        raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {what}")
+        got = "a file" if path.exists() else "nothing"
+        raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {got}")
 
 
 def _file_path(text: str) -> Path:
@@ -145,19 +145,19 @@ def _timestamp(text: str) -> str:
     return text
 
 
-def _require_writable(folder: Path, what: str) -> None:
+def _require_writable(folder: Path, output: str) -> None:
     """Raise where `folder`, or the nearest folder above that is there, cannot be written into."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{what}: expected a place in a folder, but {str(folder)!r} is a file")
+        raise InputError(f"{output}: expected a place in a folder, but {str(folder)!r} is a file")
     try:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
         raise RecsysError(
-            f"{what} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another place"
+            f"{output} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another place"
         ) from error
 
 

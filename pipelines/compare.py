@@ -47,7 +47,7 @@ def _names(side: str) -> tuple[str, ...]:
 
 def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
     recorded = [recorded_lists(name) for name in names]
-    return tuple(run.lists for run in recorded), tuple(run.n_seen for run in recorded)
+    return tuple(run.frame for run in recorded), tuple(run.n_seen for run in recorded)
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:

@@ -48,13 +48,13 @@ class LoadReport:
     def lines(self) -> list[str]:
         """The report for a person."""
         rate = self.rows / max(self.seconds, 1e-9)
-        found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
+        lines = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
-            found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
+            lines.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
         if self.repeats:
-            found.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
-        found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
-        return found + [f"warning: {warning}" for warning in self.warnings]
+            lines.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
+        lines += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
     def require_any(self, path: Path) -> None:
         """Raise InputError where no row of the table at `path` was taken."""
@@ -97,14 +97,14 @@ class Load:
 
         The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
         """
-        with Rejects(self._folder) as found:
-            for _ in self.reader(found):
+        with Rejects(self._folder) as first_pass:
+            for _ in self.reader(first_pass):
                 pass
         reader = self.reader(self.rejects)
         for checked in reader:
             for start in range(0, len(checked.rows), AT_ONCE):
-                part = slice(start, start + AT_ONCE)
-                yield CheckedBatch(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
+                rows = slice(start, start + AT_ONCE)
+                yield CheckedBatch(checked.file, checked.rows[rows], checked.data.slice(start, AT_ONCE))
         self.check(reader)
 
     def check(self, reader: TableReader) -> None:
@@ -120,13 +120,15 @@ class Load:
         self.report.accepted += accepted
         self._bar.update(rows or accepted)
 
-    def reject(self, checked: CheckedBatch, place: int, reason: str, name: str, value: str) -> None:
+    def reject(self, checked: CheckedBatch, position: int, reason: str, name: str, value: str) -> None:
         """Count and write down a row of a batch."""
-        row = int(checked.rows[place])
+        row = int(checked.rows[position])
         self.rejects.add(self.report.table, Reject(str(checked.file), row, reason, name, value))
 
-    def reject_list(self, shown: Impression, why: RejectedEvent) -> None:
+    def reject_list(self, impression: Impression, rejection: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
-        self._refused += len(shown.items) - 1
-        reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
+        self._refused += len(impression.items) - 1
+        reject = Reject(
+            str(self._path), 0, rejection.code, "impression_id", f"{impression.impression_id}: {rejection.message}"
+        )
         self.rejects.add(self.report.table, reject)

@@ -92,7 +92,7 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
 
 def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
     challenger, champion = opened
-    unseen = challenger.impressions.take(challenger.lists)
+    unseen = challenger.impressions.take(challenger.positions)
     return Evidence(
         challenger=challenger.loaded.ranker.uri,
         champion=champion.loaded.ranker.uri,

@@ -133,10 +133,10 @@ def _run(
             time = times[start : start + _PART]
             reader = np.searchsorted(cumulative, rng.random(len(time)) * cumulative[-1], side="right").astype(np.int32)
             reader[rng.random(len(time)) < _UNKNOWN_READERS] = -1
-            shown = show(pages, items, readers, category_of, reader=reader, time=time, rng=rng)
-            tables.add(shown)
-            row, column = np.nonzero(shown.clicked)
-            pages.learn(reader[row], shown.item[row, column])
+            batch = show(pages, items, readers, category_of, reader=reader, time=time, rng=rng)
+            tables.add(batch)
+            row, column = np.nonzero(batch.clicked)
+            pages.learn(reader[row], batch.item[row, column])
 
 
 def _visits_by_hour(impressions: int, rng: np.random.Generator) -> Int64:
@@ -164,8 +164,10 @@ def _write_items(
 def _desks(language: Language, topic: Int32, rng: np.random.Generator) -> Strings:
     """(n,) the coarse category that an item was filed under: mostly its own, sometimes another, sometimes both."""
     names = np.array(language.categories, object)
-    own = names[language.category_of()[topic]]
-    other = names[rng.integers(0, len(names), len(topic))]
+    true_category = names[language.category_of()[topic]]
+    other_category = names[rng.integers(0, len(names), len(topic))]
     chance = rng.random(len(topic))
-    both = np.where(own == other, own, own + "|" + other)
-    return np.where(chance < _OTHER_DESK, other, np.where(chance < _OTHER_DESK + _TWO_DESKS, both, own))
+    both = np.where(true_category == other_category, true_category, true_category + "|" + other_category)
+    return np.where(
+        chance < _OTHER_DESK, other_category, np.where(chance < _OTHER_DESK + _TWO_DESKS, both, true_category)
+    )

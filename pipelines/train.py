@@ -30,7 +30,6 @@ from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.features import own_features
 from recsys.ranker.model import RankingModel, Settings
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
@@ -86,7 +85,7 @@ class TrainReport:
             **self.evaluation.as_dict(),
             "seconds": dict(self.seconds),
             "peak_rss_mb": self.peak_rss_mb,
-            "models": {kind: version.uri for kind, version in self.versions.items()},
+            "models": {role: version.uri for role, version in self.versions.items()},
             "run_id": self.run_id,
         }
 
@@ -246,7 +245,7 @@ def _register(
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
-    ranker = ranked.live or ranked.rankers[RANKER]
+    ranker = ranked.final or ranked.rankers[RANKER]
     with delete_version_on_failure(encoder_version):
         ranking_model = RankingModel(
             _settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical
@@ -259,7 +258,7 @@ def _settings(
     context: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
 ) -> Settings:
     config, times = context.config, context.log.impressions.requests.time
-    own = own_features(config)
+    custom = config.features.custom
     return Settings(
         columns=ranked.rankers[RANKER].columns,
         categories=dict(ranked.vocabularies),
@@ -276,8 +275,8 @@ def _settings(
         data_fingerprint=tables.fingerprint,
         final_training=config.final_training,
         trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
-        custom_features=own.fingerprint if own else None,
-        custom_source=own.source if own else None,
+        custom_features=custom.fingerprint if custom else None,
+        custom_source=custom.source if custom else None,
     )
 
 

@@ -85,12 +85,12 @@ def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _contributions(context: TrainingContext, ranked: RankerResult) -> ShapSummary:
     requests = ranked.test.requests
-    lists = requests.request_of_row()
+    list_of_row = requests.request_of_row()
     summary = shap_summary(
         ranked.rankers[RANKER],
         ranked.matrix_for(RANKER),
-        lists=lists,
-        cluster=np.where(requests.row_user() < 0, len(context.log.users) + lists, requests.row_user()),
+        list_of_row=list_of_row,
+        cluster=np.where(requests.row_user() < 0, len(context.log.users) + list_of_row, requests.row_user()),
         resamples=context.config.evaluation.resamples,
         seed=context.config.seed,
         threads=context.threads,

@@ -336,7 +336,7 @@ def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
         return Config.model_validate(tree)
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(map(str, problem["loc"]))
         if key in RENAMED:
             raise ConfigError(f"config key {key!r} is called {RENAMED[key]!r} now") from error
         raise ConfigError(f"config key {key!r}: {problem['msg']}, got {problem['input']!r}") from error

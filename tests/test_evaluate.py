@@ -73,7 +73,7 @@ def test_the_run_names_version_and_data_and_holds_every_list(trained: TrainedSit
         report.evaluation.test.methods["ranker"]["ndcg_at_10"].mean
     )
     assert data_folder(report.run_id) == trained.data
-    own, training = recorded_lists(report.run_id).lists, recorded_lists(trained.report.run_id).lists
+    own, training = recorded_lists(report.run_id).frame, recorded_lists(trained.report.run_id).frame
     pd.testing.assert_frame_equal(own, training[own.columns])
 
 
@@ -96,8 +96,8 @@ def test_all_lists_come_with_a_warning_and_seen_ones_are_never_compared(trained:
     assert report.as_dict()["labels_seen"] is True
     assert report.evaluation.test.n_lists > 5 * trained.report.evaluation.test.n_lists
     recorded = recorded_lists(report.run_id)
-    assert len(recorded.lists) == trained.report.evaluation.test.n_lists
-    assert recorded.n_seen == report.evaluation.test.n_lists - len(recorded.lists)
+    assert len(recorded.frame) == trained.report.evaluation.test.n_lists
+    assert recorded.n_seen == report.evaluation.test.n_lists - len(recorded.frame)
     found = compare(report.run_id, trained.report.run_id, CONFIG)
     assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
     assert any("labels it had learnt from" in line for line in found.lines())

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from recsys.metrics.ranking import METRICS, both_labels, list_metrics
+from features.log import both_labels
+from recsys.metrics.ranking import METRICS, list_metrics
 
 NAN = float("nan")
 

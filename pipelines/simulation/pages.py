@@ -34,7 +34,7 @@ _MEMORY = 1 << 22
 
 
 @dataclass(frozen=True)
-class Shown:
+class SimulatedImpressions:
     """n shown lists. time: (n,) hours. reader: (n,) codes, -1 for nobody known. item: (n, width) codes, -1 beyond the
     list's end; columns are positions. interest, examination: (n, width) probabilities. clicked: (n, width)."""
 
@@ -82,13 +82,13 @@ class Pages:
         self._pool = pool[order]
         self._chances = np.cumsum(chance[order])
         ends = np.searchsorted(self._category[self._pool], np.arange(self._n_sections + 1))
-        edges = np.concatenate([[0.0], self._chances])[ends]
+        bounds = np.concatenate([[0.0], self._chances])[ends]
         whole = np.array([0.0, self._chances[-1]])
-        sections = np.column_stack([edges[:-1], edges[1:]])
+        sections = np.column_stack([bounds[:-1], bounds[1:]])
         sections[np.diff(ends) < LIST_LENGTHS[0]] = whole
         self._section = np.vstack([sections, whole])
 
-    def lists(self, reader: Int32, section: Int32) -> Int32:
+    def draw_items(self, reader: Int32, section: Int32) -> Int32:
         """(n, width) item codes by position, -1 beyond each list's end; a list is shorter where little is left unread.
 
         section: (n,) categories, -1 for the front page, which also stands in for a section with too few items.
@@ -99,14 +99,14 @@ class Pages:
         drawn = self._pool[np.minimum(drawn, len(self._pool) - 1)]
         key = self._keys(reader[:, None], drawn)
         distinct = ~repeated_in_row(drawn)
-        kept = distinct & (self._read[_slot(key)] != key)
-        kept = np.where(kept.sum(axis=1, keepdims=True) < FEWEST_UNREAD, distinct, kept)
-        place = np.cumsum(kept, axis=1) - 1
-        kept &= place < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
-        shown = np.full((n, LIST_LENGTHS[1]), -1, np.int32)
-        row, column = np.nonzero(kept)
-        shown[row, place[row, column]] = drawn[row, column]
-        return shown
+        selected = distinct & (self._read[_slot(key)] != key)
+        selected = np.where(selected.sum(axis=1, keepdims=True) < FEWEST_UNREAD, distinct, selected)
+        position = np.cumsum(selected, axis=1) - 1
+        selected &= position < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
+        items = np.full((n, LIST_LENGTHS[1]), -1, np.int32)
+        row, column = np.nonzero(selected)
+        items[row, position[row, column]] = drawn[row, column]
+        return items
 
     def learn(self, reader: Int32, item: Int32) -> None:
         """Counts clicks, and remembers who read what; both (n,)."""
@@ -141,10 +141,10 @@ def show(
     reader: Int32,
     time: Float64,
     rng: np.random.Generator,
-) -> Shown:
+) -> SimulatedImpressions:
     """Lists for `reader` (n,) at `time` (n,), and the clicks on them: each with probability examination x interest."""
-    item = pages.lists(reader, sections(readers, category_of, reader=reader, time=time, rng=rng))
+    item = pages.draw_items(reader, sections(readers, category_of, reader=reader, time=time, rng=rng))
     liking = interest(items, readers, category_of, reader=reader, time=time, item=item)
     looking = np.broadcast_to(examination(np.arange(1, item.shape[1] + 1)), item.shape)
     clicked = (rng.random(item.shape) < liking * looking) & (item >= 0)
-    return Shown(time, reader, item, liking, looking, clicked)
+    return SimulatedImpressions(time, reader, item, liking, looking, clicked)

@@ -43,8 +43,8 @@ def write_truth(
 
 
 def _times(hours: Float64) -> pa.Array:
-    known = np.isfinite(hours)
-    return pa.array(microseconds(np.where(known, hours, 0.0)), mask=~known).cast(TIME)
+    is_finite = np.isfinite(hours)
+    return pa.array(microseconds(np.where(is_finite, hours, 0.0)), mask=~is_finite).cast(TIME)
 
 
 def _write(path: Path, **columns: object) -> None:

@@ -46,8 +46,8 @@ EncoderBuilder = Callable[[TrainingContext], BuiltEncoder]
 
 @dataclass(frozen=True)
 class Variant:
-    """description: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder: builds the
-    encoder that it reads; None for a ranker that reads no column of one."""
+    """description: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder:
+    builds the encoder that it reads; None for a ranker that reads no column of one."""
 
     name: str
     description: str

@@ -68,8 +68,7 @@ def changed_features(
     """A finding for every feature that may not change and of which any bit differs over a modified log, for the first
     of the context's requests at fixed times that shows it.
 
-    modify: makes the log for impressions that are all requested at one time. cause: what it does, as
-    "after …".
+    modify: makes the log for impressions that are all requested at one time. cause: what it does, as "after …".
     """
     findings: dict[str, Finding] = {}
     index = context.training.index
@@ -92,4 +91,5 @@ def changed_features(
 
 def _evidence(change: ColumnChange, column: str, n_rows: int, cause: str) -> str:
     rounding = f", {LIKE_ROUNDING}" if change.like_rounding else ""
-    return f"{change.rows:,} of {n_rows:,} values{column} changed {cause}; largest difference: {change.largest:.3g}{rounding}"
+    changed = f"{change.rows:,} of {n_rows:,} values{column} changed {cause}"
+    return f"{changed}; largest difference: {change.largest:.3g}{rounding}"

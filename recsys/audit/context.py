@@ -67,7 +67,7 @@ class AuditContext:
 
     @cached_property
     def slices(self) -> dict[str, Rows]:
-        """The lists of each slice that have a clicked and an unclicked item, at most `max_lists`, with their columns."""
+        """The lists of each slice with a clicked and an unclicked item, at most `max_lists`, and their columns."""
         slices = {}
         for name in SLICES:
             impressions = self.usable(getattr(self.training.sliced, name), most=self.max_lists)

@@ -47,8 +47,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A feature that breaks a rule. evidence: the evidence in words and figures. advice: what to do about it. row: one that
-    shows it, None where no single row does. feature "" is the model as a whole.
+    """A feature that breaks a rule. evidence: in words and figures. advice: what to do about it. row: one that shows it,
+    None where no single row does. feature "" is the model as a whole.
     """
 
     rule: str

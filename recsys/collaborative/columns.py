@@ -43,15 +43,15 @@ def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vector
     build_times = source.build_times(requests.time - reader.delay)
     starts = np.flatnonzero(np.diff(build_times, prepend=build_times[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        part, past = slice_requests(requests, first, end), histories.part(first, end)
+        chunk, chunk_histories = slice_requests(requests, first, end), histories.part(first, end)
         snapshot = source.snapshot(int(build_times[first]))
         block = columns[requests.offsets[first] : requests.offsets[end]]
-        block[:, :3] = _co_clicks(snapshot.neighbours, part, past)
-        block[:, 3] = history_cosines(snapshot.factors, past.items, part)
+        block[:, :3] = _co_clicks(snapshot.neighbours, chunk, chunk_histories)
+        block[:, 3] = history_cosines(snapshot.factors, chunk_histories.items, chunk)
         if text_vectors is None:
             block[:, 4] = np.nan
         else:
-            block[:, 4] = history_cosines(snapshot.audience, past.items, part, of_history=text_vectors)
+            block[:, 4] = history_cosines(snapshot.audience, chunk_histories.items, chunk, of_history=text_vectors)
     return columns
 
 
@@ -59,31 +59,31 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
     """Mean, best and last similarity of each candidate to the history, (n_rows, 3), some requests at a time."""
     pairs = np.zeros(len(requests) + 1, np.int64)
     np.cumsum(histories.items.lengths() * requests.lengths(), out=pairs[1:])
-    found = np.empty((requests.n_rows, 3))
+    columns = np.empty((requests.n_rows, 3))
     first = 0
     while first < len(requests):
         end = max(first + 1, int(np.searchsorted(pairs, pairs[first] + _PAIRS, side="right")) - 1)
         rows = slice(requests.offsets[first], requests.offsets[end])
-        found[rows] = _pair_similarities(neighbours, slice_requests(requests, first, end), histories.part(first, end))
+        columns[rows] = _pair_similarities(neighbours, slice_requests(requests, first, end), histories.part(first, end))
         first = end
-    return found
+    return columns
 
 
 def _pair_similarities(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
     """`_co_clicks` with all pairs of a candidate and a history item at once, (n_rows, 3)."""
-    n_items, past = len(neighbours.offsets) - 1, histories.items
+    n_items, history_items = len(neighbours.offsets) - 1, histories.items
     request = requests.request_of_row()
-    lengths = past.lengths()[request]
+    lengths = history_items.lengths()[request]
     row = np.repeat(np.arange(requests.n_rows), lengths)
     starts = np.cumsum(lengths) - lengths
-    entry = np.arange(len(row)) - starts[row] + past.offsets[request[row]]
-    clicked, candidate = past.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
+    entry = np.arange(len(row)) - starts[row] + history_items.offsets[request[row]]
+    clicked, candidate = history_items.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
     similarity = neighbours.of_pairs(clicked % n_items, candidate % n_items)
-    found = np.full((requests.n_rows, 3), np.nan)
-    known = np.flatnonzero(lengths > 0)
-    if len(known):
-        starts, lengths = starts[known], lengths[known]
-        found[known, 0] = np.add.reduceat(similarity, starts) / lengths
-        found[known, 1] = np.maximum.reduceat(similarity, starts)
-        found[known, 2] = similarity[starts + lengths - 1]
-    return found
+    columns = np.full((requests.n_rows, 3), np.nan)
+    with_history = np.flatnonzero(lengths > 0)
+    if len(with_history):
+        starts, lengths = starts[with_history], lengths[with_history]
+        columns[with_history, 0] = np.add.reduceat(similarity, starts) / lengths
+        columns[with_history, 1] = np.maximum.reduceat(similarity, starts)
+        columns[with_history, 2] = similarity[starts + lengths - 1]
+    return columns

@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Float32, Float64, Strings
-from features.log import Impressions
+from features.log import Impressions, both_labels
 from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
 from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
 from recsys.metrics.impression_attributes import ImpressionAttributes
-from recsys.metrics.ranking import METRICS, ListMetrics, both_labels, list_metrics
+from recsys.metrics.ranking import METRICS, ListMetrics, list_metrics
 
 METHODS = (
     "random",
@@ -89,7 +89,7 @@ def evaluate(
     methods = {name: methods[name] for name in sorted(methods, key=_position)}
     offsets, label = impressions.requests.offsets, impressions.label
     cluster = impressions.requests.user
-    tested = both_labels(label, offsets)
+    tested = impressions.has_both()
     metrics = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
     cold_user = user_clicks_before < settings.cold_user_clicks
     cold = item_clicks_before < settings.cold_item_clicks

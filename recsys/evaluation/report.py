@@ -17,8 +17,8 @@ from features.log import Impressions
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.beyond_accuracy import DEPTH, BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
-from recsys.metrics.jsonable import jsonable
 from recsys.metrics.impression_attributes import ImpressionAttributes
+from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import METRICS, ListMetrics
 
 LIFT_METRIC = "ndcg_at_10"
@@ -43,7 +43,7 @@ class Evaluation:
     candidates alone, and on lists of cold users. lifts: name of a comparison to the paired difference on ndcg_at_10.
     metrics: the metrics of every list by method, (n,) each. cold_metrics: the same with cold candidates alone, NaN for
     lists outside that slice. impressions, users: what was evaluated. cold_user: (n,) True for lists of cold users.
-    cold_item: (n,) True for lists whose every clicked item is cold. attributes: what else lists can be sliced by. beyond:
+    cold_item: (n,) True for lists whose every clicked item is cold. attributes: what else slices them. beyond:
     coverage, novelty and diversity by method; empty where they were not computed.
     """
 

@@ -1,7 +1,7 @@
-"""Slices of lists by what was known of them, and means with intervals over each: cold and warm users and items, history
+"""Slices of impressions by their attributes, and means with intervals over each: cold and warm users and items, history
 length, category, hour, list size, position.
 
-Reads the columns of `Evaluation.frame()`, as `lists.parquet` holds them; a column that is not there gives no slices.
+Reads the columns of `Evaluation.per_impression_frame`, which `lists.parquet` holds; an absent column gives no slices.
 A list may lie in several slices, and slices of one column need not cover all lists.
 """
 
@@ -27,7 +27,7 @@ FEW_USERS = 50
 """Below this many users an interval is too narrow to be read as more than a hint (docs/evaluation.md)."""
 
 MAX_CATEGORIES = 8
-"""Categories that get a slice of their own, those with most lists; the others share one."""
+"""The categories with most lists get one slice each; the others share one."""
 
 OTHER = "other"
 
@@ -39,8 +39,8 @@ _POSITIONS = (1, 2, 4, 11)
 
 @dataclass(frozen=True)
 class ListSlice:
-    """Some of n lists. attribute: what they were cut by. value: which part. mask: (n,). prefix: of the metric columns that
-    measure them, "" but for cold items, where cold candidates alone are ranked."""
+    """Some of n lists. attribute: what slices them. value: its value or range. mask: (n,). prefix: of the columns of their
+    metrics; "" except for cold items, where only cold candidates are ranked."""
 
     attribute: str
     value: str

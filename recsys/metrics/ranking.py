@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Bool, Float64, Int64
+from features.arrays import Float64, Int64
+from features.log import both_labels
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """Names of the metrics, in the order of every table. They are the fields of `ListMetrics`."""
@@ -75,14 +76,6 @@ def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number]
             rows = offsets[block][:, None] + np.arange(length)
             metrics[block] = _block_metrics(scores[rows], label[rows])
     return ListMetrics(*metrics.T.copy())
-
-
-def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
-    """(n,) True for lists with a clicked and an unclicked candidate, the only ones that have metrics."""
-    clicked = np.zeros(len(label) + 1, np.int64)
-    np.cumsum(label > 0, out=clicked[1:])
-    n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
-    return (n_clicked > 0) & (n_clicked < np.diff(offsets))
 
 
 def _check(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number], offsets: Int64) -> None:

@@ -59,8 +59,10 @@ class CachedEncoder(Encoder):
         cached = self._cache.get_many(texts)
         missing = dict.fromkeys(text for text, vector in zip(texts, cached, strict=True) if text and vector is None)
         if missing:
-            found = self._fetch(snapshot, list(missing), progress)
-            cached = [found.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)]
+            fetched = self._fetch(snapshot, list(missing), progress)
+            cached = [
+                fetched.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)
+            ]
         nothing = np.full(self.dim, np.nan, np.float32)
         return np.array([nothing if vector is None else vector for vector in cached], np.float32).reshape(-1, self.dim)
 
@@ -74,16 +76,16 @@ class CachedEncoder(Encoder):
         stored = self._stored(snapshot, texts)
         with self._encoding:
             cached = zip(texts, self._cache.get_many(texts), strict=True)
-            found = stored | {text: vector for text, vector in cached if vector is not None}
-            rest = [text for text in texts if text not in found]
+            vectors_by_text = stored | {text: vector for text, vector in cached if vector is not None}
+            rest = [text for text in texts if text not in vectors_by_text]
             if rest:
                 vectors = super().encode_texts(rest, progress=progress)
                 if self._on_encoded is not None:
                     self._on_encoded(len(rest))
                 self._write_back(rest, vectors)
-                found |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
-            self._cache.put_many(found.items())
-            return found
+                vectors_by_text |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
+            self._cache.put_many(vectors_by_text.items())
+            return vectors_by_text
 
     def _stored(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:
         """The vectors of texts in the encoder's table, and of the others in the store."""

@@ -81,11 +81,11 @@ class ItemTextReader:
             fresh = dict(zip(missing, _split(self._lexical.transform(missing)), strict=True))
             self._rows.put_many(fresh.items())
             rows = [fresh[text] if row is None else row for text, row in zip(texts, rows, strict=True)]
-        kept = [row for row in rows if row is not None]
-        offsets = np.zeros(len(kept) + 1, np.int64)
-        np.cumsum([len(positions) for positions, _ in kept], out=offsets[1:])
-        positions = np.concatenate([positions for positions, _ in kept])
-        values = np.concatenate([values for _, values in kept])
+        complete = [row for row in rows if row is not None]
+        offsets = np.zeros(len(complete) + 1, np.int64)
+        np.cumsum([len(positions) for positions, _ in complete], out=offsets[1:])
+        positions = np.concatenate([positions for positions, _ in complete])
+        values = np.concatenate([values for _, values in complete])
         return csr_matrix((values, positions, offsets), shape=(len(texts), len(self._lexical.terms)))
 
 

@@ -24,14 +24,14 @@ class Lru(Generic[Key, Value]):
 
     def get_many(self, keys: Sequence[Key]) -> list[Value | None]:
         """The value of each key, None where it is not held."""
-        values, found = self._values, []
+        values, held = self._values, []
         with self._lock:
             for key in keys:
                 value = values.get(key)
                 if value is not None:
                     values.move_to_end(key)
-                found.append(value)
-        return found
+                held.append(value)
+        return held
 
     def put_many(self, items: Iterable[tuple[Key, Value]]) -> None:
         """Hold values, and let go of the oldest beyond the capacity."""

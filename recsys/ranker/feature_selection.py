@@ -27,11 +27,11 @@ RESAMPLES = 1000
 @dataclass(frozen=True)
 class SelectionStep:
     """One attempt. without: features left out that the ranker before still read. difference: nDCG@10 on valid, paired,
-    of the smaller ranker to the one that reads everything. kept: whether the smaller one was kept."""
+    of the smaller ranker to the one that reads everything. accepted: whether the smaller one was kept."""
 
     without: tuple[str, ...]
     difference: Interval
-    kept: bool
+    accepted: bool
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FeatureSelection:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         steps = [
-            {"without": list(step.without), "ndcg_at_10": jsonable(step.difference), "kept": step.kept}
+            {"without": list(step.without), "ndcg_at_10": jsonable(step.difference), "kept": step.accepted}
             for step in self.steps
         ]
         return {"columns": len(self.ranker.columns), "dropped": list(self.dropped), "steps": steps}
@@ -55,7 +55,7 @@ class FeatureSelection:
         lines = [
             f"without {len(step.without)} more features: {step.difference.mean:+.4f} "
             f"[{step.difference.low:+.4f}, {step.difference.high:+.4f}] nDCG@10 on valid, "
-            f"{'they are dropped' if step.kept else 'they are kept'}"
+            f"{'they are dropped' if step.accepted else 'they are kept'}"
             for step in self.steps
         ]
         return [*lines, f"{len(self.dropped)} features dropped, {len(self.ranker.columns)} columns left"]
@@ -91,9 +91,9 @@ def select_features(
             _select(train, columns, names), _select(valid, columns, names), chosen, settings, seed=seed, threads=threads
         )
         difference = mean_interval(_ndcg(smaller, columns, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed)
-        kept = difference.high >= 0 and difference.mean >= -settings.select_margin
-        steps.append(SelectionStep(weakest, difference, kept))
-        if kept:
+        accepted = difference.high >= 0 and difference.mean >= -settings.select_margin
+        steps.append(SelectionStep(weakest, difference, accepted))
+        if accepted:
             ranker, dropped = smaller, (*dropped, *weakest)
             left = {feature: names for feature, names in left.items() if feature not in weakest}
             size = min(size, len(left) // 2)

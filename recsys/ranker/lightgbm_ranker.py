@@ -64,25 +64,25 @@ def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     lengths = np.diff(data.offsets)
     if not (lengths > most).any():
         return data
-    kept = np.ones(len(data.label), np.bool_)
+    selected = np.ones(len(data.label), np.bool_)
     for position in np.flatnonzero(lengths > most):
         rows = slice(data.offsets[position], data.offsets[position + 1])
-        kept[rows] = _rows_to_keep(data.label[rows], most)
-    offsets = np.append(0, np.cumsum(kept))[data.offsets].astype(np.int64)
-    return RankingDataset(np.ascontiguousarray(data.matrix[kept]), data.label[kept], offsets)
+        selected[rows] = _rows_to_keep(data.label[rows], most)
+    offsets = np.append(0, np.cumsum(selected))[data.offsets].astype(np.int64)
+    return RankingDataset(np.ascontiguousarray(data.matrix[selected]), data.label[selected], offsets)
 
 
 def _rows_to_keep(label: Int8, most: int) -> Bool:
     """(n,) True for `most` rows of one impression: see `shorten`."""
-    kept = np.zeros(len(label), np.bool_)
+    selected = np.zeros(len(label), np.bool_)
     clicked = np.flatnonzero(label > 0)
     best = clicked[np.argsort(-label[clicked].astype(np.int64), kind="stable")][: most - 1]
-    kept[best] = True
+    selected[best] = True
     unclicked = np.flatnonzero(label == 0)
     n_left = most - len(best)
     even = np.arange(n_left) * len(unclicked) // n_left
-    kept[unclicked[even] if len(unclicked) > n_left else unclicked] = True
-    return kept
+    selected[unclicked[even] if len(unclicked) > n_left else unclicked] = True
+    return selected
 
 
 @dataclass(frozen=True)

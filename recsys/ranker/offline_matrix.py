@@ -43,10 +43,10 @@ def build_matrix(
     matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative=tables is not None))), np.float32)
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
-        part, reader = chunk
-        rows = slice(requests.offsets[part.start], requests.offsets[part.stop])
-        of_part = None if queries is None else queries[part]
-        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, of_part, tables)[1]
+        positions, reader = chunk
+        rows = slice(requests.offsets[positions.start], requests.offsets[positions.stop])
+        chunk_queries = None if queries is None else queries[positions]
+        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, chunk_queries, tables)[1]
 
     chunks = index.chunks(requests, required_aggregates(features), chunk_rows=chunk_rows)
     with ThreadPoolExecutor(index.settings.threads) as pool:

@@ -58,10 +58,9 @@ def log_steps(columns: Mapping[str, Sequence[float]]) -> None:
         for step, value in enumerate(values, start=1)
         if value == value
     ]
-    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    run = mlflow.active_run()
     assert run is not None
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
+    mlflow.MlflowClient().log_batch(run.info.run_id, metrics=metrics)
 
 
 def log_figure(figure: Figure, name: str) -> None:
@@ -84,8 +83,8 @@ def log_evaluation(evaluation: Evaluation) -> None:
         metrics |= {f"{method}.{name}": interval.mean for name, interval in values.items()}
     for name, interval in evaluation.lifts.items():
         metrics |= interval.named(f"lift.{name}")
-    for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
-        metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
+    for slice_name, slice_ in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
+        metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in slice_.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
     mlflow.set_tag(FORMAT_TAG, FORMAT)
     log_frame(evaluation.per_impression_frame(), "lists")

@@ -130,7 +130,7 @@ def _log(
     model: Encoder | RankingModel,
     golden: GoldenRequests,
     artifact: str,
-    kind: str,
+    role: str,
     registered_name: str,
     signature: ModelSignature,
     example: pd.DataFrame,
@@ -143,8 +143,8 @@ def _log(
         model.save(folder)
         golden.save(folder)
         info = mlflow.pyfunc.log_model(
-            name=kind,
-            python_model=str(Path(__file__).parent / f"served_{kind}.py"),
+            name=role,
+            python_model=str(Path(__file__).parent / f"served_{role}.py"),
             artifacts={artifact: str(folder)},
             signature=signature,
             input_example=example,

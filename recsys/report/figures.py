@@ -45,7 +45,7 @@ def lift_intervals(lifts: Mapping[str, Interval], test: Slice) -> Figure:
     """Paired differences with their intervals and a line at zero. test: the lists they are means over."""
     rows = []
     for name, interval in lifts.items():
-        note = "; ".join(part for part in (LIFT_WORDS.get(name, ""), verdict(interval)) if part)
+        note = "; ".join(text for text in (LIFT_WORDS.get(name, ""), verdict(interval)) if text)
         rows.append(IntervalRow(name.replace("_over_", " over "), interval, _signed(interval), note))
     axis = f"difference in {LIFT_METRIC}, paired by list, 95% interval over users"
     return Figure(f"Lift: {_size(test)}", (IntervalChart(rows, "comparison", axis, mark_zero=True),))
@@ -118,10 +118,10 @@ def ledger(
             IntervalChart(
                 [IntervalRow(name, interval, _signed(interval)) for name, interval in intervals.items()],
                 row_name,
-                f"difference to {over}, paired{lists}",
+                f"difference to {over}, paired{suffix}",
                 mark_zero=True,
             )
-            for intervals, lists in ((lifts, ""), (cold_lifts, ", cold items"))
+            for intervals, suffix in ((lifts, ""), (cold_lifts, ", cold items"))
         ),
     )
     return Figure(f"Text-lift ledger: {count(test.n_lists, 'test list')} of {count(test.n_users, 'user')}", charts)
@@ -139,5 +139,5 @@ def _signed(interval: Interval) -> str:
     return format_interval(interval, signed=True)
 
 
-def _size(lists: Slice | SliceResult) -> str:
-    return f"{count(lists.n_lists, 'list')} of {count(lists.n_users, 'user')}"
+def _size(slice_: Slice | SliceResult) -> str:
+    return f"{count(slice_.n_lists, 'list')} of {count(slice_.n_users, 'user')}"

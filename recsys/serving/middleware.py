@@ -72,9 +72,9 @@ class _RequestResponse:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get(REQUEST_ID.encode(), "")
+        sent_id = headers.get(REQUEST_ID.encode(), "")
         length = headers.get(b"content-length", "0")
-        self.request_id = given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = sent_id if _USABLE_ID.fullmatch(sent_id) else uuid.uuid4().hex
         self.announced = int(length) if length.isascii() and length.isdigit() else 0
         self.status = 0
         self._receive, self._send, self._max_body, self._received = receive, send, max_body, 0

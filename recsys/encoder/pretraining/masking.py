@@ -54,10 +54,10 @@ class Masking:
         if not chosen.any():
             chosen[generator.choice(np.flatnonzero(allowed))] = True
         positions = np.flatnonzero(chosen)
-        kind = generator.random(len(positions))
+        draw = generator.random(len(positions))
         hidden = flat.copy()
-        hidden[positions[kind < _MASK_TOKEN_SHARE]] = self.mask_id
-        swapped = positions[(kind >= _MASK_TOKEN_SHARE) & (kind < _MASK_TOKEN_SHARE + _RANDOM_TOKEN_SHARE)]
+        hidden[positions[draw < _MASK_TOKEN_SHARE]] = self.mask_id
+        swapped = positions[(draw >= _MASK_TOKEN_SHARE) & (draw < _MASK_TOKEN_SHARE + _RANDOM_TOKEN_SHARE)]
         hidden[swapped] = generator.choice(self.used.words, len(swapped))
         return Masked(hidden.reshape(ids.shape), positions, position[positions])
 
