@@ -151,7 +151,7 @@ class Impressions:
 
 
 def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
-    """(n,) True for lists with a clicked (label > 0) and an unclicked candidate. label: (n_rows,). offsets: (n + 1,)."""
+    """(n,) True for lists with a clicked (label > 0) and an unclicked candidate. offsets: (n + 1,)."""
     clicked = np.zeros(len(label) + 1, np.int64)
     np.cumsum(label > 0, out=clicked[1:])
     n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]

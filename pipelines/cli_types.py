@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from features.errors import InputError, RecsysError, StoreError
-from recsys.errors import ModelNotFound
-from recsys.registry.names import is_version, name_problem, parse_uri
+from recsys.errors import ComparisonError, ModelNotFound
+from recsys.registry.names import is_version, name_problem, parse_uri, run_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _LONGEST_RUN_NAME = 250
@@ -129,9 +129,10 @@ def _version(text: str) -> str:
 
 
 def _side(text: str) -> str:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
-        raise ValueError(f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {text!r}")
+    try:
+        names = run_names(text)
+    except ComparisonError as error:
+        raise ValueError(str(error)) from error
     for name in filter(is_version, names):
         _uri(name)
     return text

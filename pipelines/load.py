@@ -35,8 +35,6 @@ from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking
 from recsys.registry.versions import load
 
-_CACHED_TEXTS = 20_000
-
 
 def load_items(
     path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
@@ -80,7 +78,7 @@ def load_items_into(
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
     encoded: list[int] = []
-    online = OnlineModel.of(ranking_model, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
+    online = OnlineModel.of(ranking_model, state, on_encoded=encoded.append)
     seen: set[str] = set()
     changed: set[str] = set()
     with Load("items", path, read_options_of_model(ranking_model.settings, files), rejects) as loading:

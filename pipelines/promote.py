@@ -16,7 +16,7 @@ from features.clock import moment_text
 from pipelines.unseen_data import UnseenData, load_unseen, trained_until
 from recsys.config import Config
 from recsys.errors import InputError, PromotionError
-from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
+from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
@@ -107,7 +107,7 @@ def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audi
 
 def _comparison(opened: tuple[UnseenData, ...], config: Config) -> Comparison:
     sides = [
-        ComparedRuns((data.loaded.ranker.uri,), (data.evaluate(config).per_impression_frame(),), (0,))
+        ComparedRuns((ComparedRun(data.loaded.ranker.uri, data.evaluate(config).per_impression_frame()),))
         for data in opened
     ]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)

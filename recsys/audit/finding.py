@@ -25,13 +25,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN is None, the time ISO 8601."""
-        return {
-            "impression_id": self.impression_id,
-            "item_id": self.item_id,
-            "time": moment_text(self.time),
-            "before": jsonable(self.before),
-            "after": jsonable(self.after),
-        }
+        return jsonable(self) | {"time": moment_text(self.time)}  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         where = f"item {self.item_id} at {moment_text(self.time)}"
@@ -47,8 +41,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A feature that breaks a rule. evidence: in words and figures. advice: what to do about it. row: one that shows it,
-    None where no single row does. feature "" is the model as a whole.
+    """A feature that breaks a rule. evidence: in words and figures. advice: what to do about it. row: one that shows
+    it, None where no single row does. feature "" is the model as a whole.
     """
 
     rule: str

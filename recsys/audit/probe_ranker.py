@@ -6,7 +6,7 @@ from features.arrays import Float64
 from recsys.audit.context import SLICES, AuditContext
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import RankingDataset, select_columns, train_ranker
+from recsys.ranker.lightgbm_ranker import RankingDataset, train_ranker
 from recsys.ranker.matrix import ranker_columns
 
 
@@ -19,8 +19,8 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
     chosen = [column for column in columns if context.feature_of(column.name) not in without]
     names = [column.name for column in chosen]
     train, valid, test = (
-        RankingDataset(
-            select_columns(rows.matrix, context.names, names), rows.impressions.label, rows.impressions.requests.offsets
+        RankingDataset(rows.matrix, rows.impressions.label, rows.impressions.requests.offsets).select(
+            context.names, names
         )
         for rows in (context.slices[name] for name in SLICES)
     )

@@ -87,13 +87,9 @@ class ReplayReport:
         """The report of `recsys audit --replay --json`."""
         return {
             "passed": self.passed,
-            "lists": self.lists,
-            "rows": self.rows,
-            "columns": self.columns,
+            **jsonable(self),
             "first": None if self.first is None else moment_text(self.first),
             "last": None if self.last is None else moment_text(self.last),
-            "arrivals": self.arrivals,
-            "refused": dict(self.refused),
             "differences": [difference.as_dict() for difference in self.differences],
             "seconds": round(self.seconds, 3),
         }

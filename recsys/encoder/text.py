@@ -48,8 +48,8 @@ class Template:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns in the order of the template."""
-        return tuple(column for line in self.lines for column in line.columns)
+        """The distinct columns in the order of the template."""
+        return tuple(dict.fromkeys(column for line in self.lines for column in line.columns))
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The text of one item from its column values, its lines kept apart by a line feed each, none at the end; ""
@@ -126,8 +126,8 @@ def item_texts(catalog: Catalog, template: str) -> list[str]:
     Raises ConfigError where the template names a column that the items table does not have.
     """
     parsed = Template.parse(template)
-    names = tuple(dict.fromkeys(parsed.columns))
-    return [parsed.fill(dict(zip(names, row, strict=True))) for row in column_rows(catalog, names, template)]
+    rows = column_rows(catalog, parsed.columns, template)
+    return [parsed.fill(dict(zip(parsed.columns, row, strict=True))) for row in rows]
 
 
 def column_rows(catalog: Catalog, names: Sequence[str], template: str) -> Iterator[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -96,10 +97,7 @@ def evaluate(
     cold_item = _all_clicks_cold(impressions, cold)
     cold_metrics, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
     compared = [lift for lift in lifts if lift.method in metrics and lift.over in metrics]
-
-    def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[MethodComparison] = ()) -> _Summary:
-        return _summarise(metrics, cluster, mask, compared, resamples=settings.resamples, seed=seed)
-
+    summary = partial(_summarise, cluster=cluster, resamples=settings.resamples, seed=seed)
     test, paired = summary(metrics, tested, compared)
     return Evaluation(
         test=test,
@@ -120,9 +118,6 @@ def evaluate(
 def random_scores(n_rows: int, *, seed: int) -> Float32:
     """The scores of method `random`: uniform from 0 to 1, (n_rows,)."""
     return np.random.default_rng(seed).random(n_rows, dtype=np.float32)
-
-
-_Summary = tuple[Slice, dict[str, Interval]]
 
 
 def _position(method: str) -> int:
@@ -173,13 +168,13 @@ def _cold_item_metrics(
 
 def _summarise(
     metrics: Mapping[str, ListMetrics],
-    cluster: npt.NDArray[np.integer],
     mask: Bool,
-    lifts: Sequence[MethodComparison],
+    lifts: Sequence[MethodComparison] = (),
     *,
+    cluster: npt.NDArray[np.integer],
     resamples: int,
     seed: int,
-) -> _Summary:
+) -> tuple[Slice, dict[str, Interval]]:
     """Intervals of every method and of the paired differences over the lists in `mask`, all over the same resamples."""
     rows = np.flatnonzero(mask)
     columns = [np.zeros((len(rows), 0)), *(values.columns()[rows] for values in metrics.values())]

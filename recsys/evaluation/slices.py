@@ -39,8 +39,8 @@ _POSITIONS = (1, 2, 4, 11)
 
 @dataclass(frozen=True)
 class ListSlice:
-    """Some of n lists. attribute: what slices them. value: its value or range. mask: (n,). prefix: of the columns of their
-    metrics; "" except for cold items, where only cold candidates are ranked."""
+    """Some of n lists. attribute: what slices them. value: its value or range. mask: (n,). prefix: of the columns of
+    their metrics; "" except for cold items, where only cold candidates are ranked."""
 
     attribute: str
     value: str

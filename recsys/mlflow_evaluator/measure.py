@@ -31,9 +31,9 @@ class Measurement:
     """The result for one model.
 
     evaluation: of `model` and its baselines. per_impression: metrics and attributes of every list, one row each.
-    slices: means with intervals over all lists and each slice, columns in the order of `slice_columns`. coverage: share of the
-    candidate items that are in the first 10 of some list, NaN where items are unknown. unscored: rows without a score.
-    calibration: of the model's scores, None where there is too little to measure it on.
+    slices: means with intervals over all lists and each slice, columns in the order of `slice_columns`. coverage: share
+    of the candidate items that are in the first 10 of some list, NaN where items are unknown. unscored: rows without a
+    score. calibration: of the model's scores, None where there is too little to measure it on.
     """
 
     evaluation: Evaluation

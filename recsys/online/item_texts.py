@@ -35,7 +35,7 @@ class ItemTextReader:
         self._rows: Lru[str, Row] = Lru(capacity)
         self._filled: Lru[tuple[str, ...], str] = Lru(capacity)
         self._template = Template.parse(encoder.settings.template)
-        self._columns = tuple(dict.fromkeys(self._template.columns))
+        self._columns = self._template.columns
 
     def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemRepresentations]:
         """The text of every item of the catalog and the unknown one, "" for none, with its vector and TF-IDF row."""

@@ -19,7 +19,7 @@ from recsys.config import RankerConfig
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, select_columns, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 
 RESAMPLES = 1000
 
@@ -80,17 +80,18 @@ def select_features(
     groups = {feature.name: column_names((feature,)) for feature in features}
     ranker, dropped, left = full, tuple[str, ...](), dict(groups)
     steps: list[SelectionStep] = []
-    ndcg_of_full = _ndcg(full, columns, valid)
+    all_names = [column.name for column in columns]
+    ndcg_of_full = _ndcg(full, all_names, valid)
     size = len(left) // 2
     while size:
         weakest = tuple(_by_gain(ranker, left)[:size])
         gone = {name for feature in (*dropped, *weakest) for name in groups[feature]}
         chosen = tuple(column for column in columns if column.name not in gone)
-        names = [column.name for column in chosen]
-        smaller = train_ranker(
-            _select(train, columns, names), _select(valid, columns, names), chosen, settings, seed=seed, threads=threads
+        smaller_train, smaller_valid = (data.select(all_names, [c.name for c in chosen]) for data in (train, valid))
+        smaller = train_ranker(smaller_train, smaller_valid, chosen, settings, seed=seed, threads=threads)
+        difference = mean_interval(
+            _ndcg(smaller, all_names, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed
         )
-        difference = mean_interval(_ndcg(smaller, columns, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed)
         accepted = difference.high >= 0 and difference.mean >= -settings.select_margin
         steps.append(SelectionStep(weakest, difference, accepted))
         if accepted:
@@ -108,11 +109,6 @@ def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
 
 
-def _select(data: RankingDataset, columns: Sequence[MatrixColumn], chosen: Sequence[str]) -> RankingDataset:
-    matrix = select_columns(data.matrix, [column.name for column in columns], chosen)
-    return RankingDataset(matrix, data.label, data.offsets)
-
-
-def _ndcg(ranker: Ranker, columns: Sequence[MatrixColumn], data: RankingDataset) -> Float64:
-    scores = ranker.scores(_select(data, columns, ranker.columns).matrix)
+def _ndcg(ranker: Ranker, names: Sequence[str], data: RankingDataset) -> Float64:
+    scores = ranker.scores(data.select(names, ranker.columns).matrix)
     return list_metrics(scores, data.label, data.offsets).ndcg_at_10

@@ -86,14 +86,9 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
         texts = (
             [_cleaned(str(text)) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
         )
-        values = {name: row.get(name) for name in dict.fromkeys(self.template.columns)}
+        values = {name: row.get(name) for name in self.template.columns}
         fields = {name: cell_text(value, name) for name, value in values.items() if not _is_missing(value)}
         return [text for text in texts if text], self.template.fill(fields)
-
-
-def template_columns(template: str) -> tuple[str, ...]:
-    """The item columns that a text template reads, in its order, each once."""
-    return tuple(dict.fromkeys(Template.parse(template).columns))
 
 
 def _is_missing(value: object) -> bool:

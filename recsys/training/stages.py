@@ -103,10 +103,7 @@ class _RankerData:
     def select(self, chosen: Sequence[MatrixColumn]) -> list[RankingDataset]:
         """The matrices with some of the columns."""
         names = [column.name for column in chosen]
-        return [
-            RankingDataset(select_columns(data.matrix, self.names, names), data.label, data.offsets)
-            for data in self.matrices
-        ]
+        return [data.select(self.names, names) for data in self.matrices]
 
     def train(self, method: str) -> tuple[Ranker, tuple[float, ...]]:
         """One of `RANKERS`, and nDCG@10 on valid after each of its trees."""
