@@ -1,7 +1,7 @@
-"""`recsys audit DIR [--replay]`: does anything handed to the ranker leak, and does serving see what training saw?
+"""`recsys audit DIR [--replay]`: does the ranker read leaks, and does serving compute what training computed?
 
-Reads a data directory, and a registered ranker where one is named: then its very features and text models are audited;
-without one, what a training with this configuration would use, the encoder being the frozen base model. Writes nothing.
+Reads a data directory, and a registered ranker where one is named: then its features and text models are audited;
+without one, those of a training with this configuration, with the frozen base model as encoder. Writes nothing.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config)
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
-    """What an audit of a data directory looks at; arguments as in `audit`."""
+    """The input of an audit of a data directory; arguments as in `audit`."""
     if model is None:
         return training_context(folder, config, full=full)
     tracking.connect()

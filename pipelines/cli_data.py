@@ -1,4 +1,4 @@
-"""`recsys data …` and `recsys features list`: the commands that look at tables before anything is trained."""
+"""`recsys data …` and `recsys features list`: commands on tables before training."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Arguments that are checked as they are read, before a table or a model is opened.
+"""Arguments that are checked as they are parsed, before a table or a model is opened.
 
-An argument of the wrong form ends in exit code 2; one that names a place of no use in exit code 1, as it would later.
+An argument of the wrong form ends in exit code 2; an unusable path in exit code 1.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _AGREE = "agree"
 
 
 class CheckedCommand(click.Command):
-    """A command that, once all arguments are read, sees whether they agree, looks at the places they name, and runs."""
+    """A command that first checks that its arguments agree and that their paths can be used."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Raises UsageError where arguments contradict each other, RecsysError for a place of no use."""
+        """Raises UsageError where arguments contradict each other, RecsysError for an unusable path."""
         getattr(self.callback, _AGREE, _nothing)(ctx)
         for check, value in ctx.meta.pop(_CHECKS, ()):
             check(value)
@@ -42,7 +42,7 @@ class CheckedGroup(click.Group):
 
 
 def agreeing(check: Callable[[click.Context], None]) -> Callable[[Command], Command]:
-    """Let a command call `check` with its arguments before it looks at anything; it raises UsageError."""
+    """Let a command call `check`, which raises UsageError, with its arguments before anything else."""
 
     def marked(command: Command) -> Command:
         setattr(command, _AGREE, check)
@@ -58,8 +58,8 @@ def _nothing(context: click.Context) -> None:
 class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
     """An argument that is checked before its command runs.
 
-    read: turns its text into its value; raises ValueError for a text of the wrong form. check: looks at what the value
-    names, once all arguments are read; raises RecsysError for a place of no use.
+    read: turns its text into its value; raises ValueError for a text of the wrong form. check: called with the
+    value once all arguments are parsed; raises RecsysError for an unusable path.
     """
 
     def __init__(self, name: str, read: Callable[[str], Any], check: Callable[[Any], None] | None = None) -> None:

@@ -50,7 +50,7 @@ def compare(a: str, b: str, folder: Path | None, method: str, metric: str, confi
 @click.argument("version", type=VERSION)
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
-@click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
+@click.option("--force", is_flag=True, help="Promote in spite of reasons against it, which the version's tags record.")
 @table_options
 @json_file_option
 def promote(

@@ -1,6 +1,6 @@
 """How tables are read: by a configuration for training, or by the settings of a trained ranking model afterwards.
 
-Imports nothing that trains or serves, so that a command that only looks at tables starts at once.
+Imports nothing that trains or serves, so that commands on tables start quickly.
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def load_items(
 def load_events(
     path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
-    """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
+    """Count an events or an impressions table in the store of a model, as `load_items`. An impressions table has a
+    column `clicked`.
 
     The model's collaborative snapshot is built again at the end, from everything that the store then holds.
     """

@@ -1,4 +1,4 @@
-"""One load of a table into the online store under way, and what it reports; shared by the `recsys load-…` commands."""
+"""The load of a table into the online store and its report; shared by the `recsys load-…` commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_ONCE = 5_000
 class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
     known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
-    lists, for impressions that the store refused). encoded: texts that no vector was known of. repeats: rows of an item
+    lists, for impressions that the store refused). encoded: texts that had no stored vector. repeats: rows of an item
     or user whose id came before in the same load; the last row counts. warnings: plain sentences.
     """
 
@@ -64,7 +64,7 @@ class LoadReport:
 
 
 class Load:
-    """One load under way: its rejects, its progress, its clock."""
+    """A running load: its rejects, progress and duration."""
 
     def __init__(self, table: str, path: Path, options: ReadOptions, folder: Path | None) -> None:
         """folder: for the rows left out."""
@@ -95,7 +95,7 @@ class Load:
     def batches(self) -> Iterator[CheckedBatch]:
         """The batches of the table, cut to a size that a transaction takes well.
 
-        The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
+        The table is read through once before the first batch: an unusable table leaves the store unchanged.
         """
         with Rejects(self._folder) as first_pass:
             for _ in self.reader(first_pass):

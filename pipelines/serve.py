@@ -108,7 +108,7 @@ def _refreshing(online: OnlineModel, seconds: float) -> Iterator[None]:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, had before anything slow is loaded. Raises ServerError where the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is told
+    # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is given
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

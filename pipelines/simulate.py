@@ -122,7 +122,7 @@ def _run(
     impressions: int,
     rng: np.random.Generator,
 ) -> None:
-    """The log hour by hour: the site looks at the clicks so far, then shows the lists of that hour."""
+    """The log hour by hour: the site updates its popularity, then shows the lists of that hour."""
     tables.add_likes(*sign_up(items, readers, rng))
     pages = Pages(items, category_of, rng)
     cumulative = np.cumsum(readers.activity)

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Wall-clock seconds by stage, in the order in which stages ended; a stage that comes again adds up.
+    """Wall-clock seconds by stage, in the order in which stages ended; times of a repeated stage add up.
 
     stages: what each does, in a few words, in the order in which they run.
     """

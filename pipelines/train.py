@@ -60,7 +60,7 @@ STAGES = {
 }
 GOLDEN_REQUESTS = 5
 AUDITED_LISTS = 1000
-"""Of each slice; `recsys audit` looks at all of them."""
+"""Of each slice; `recsys audit` examines all of them."""
 
 
 @dataclass(frozen=True)

@@ -66,11 +66,11 @@ class PretrainingConfig(ConfigSection):
     layers: int | None = Field(None, ge=1)
     """Upper layers that are trained; None is all of them and the embeddings."""
     masked_share: float = Field(0.15, gt=0, lt=1)
-    """Share of the words, or tokens where words cannot be told, that are hidden."""
+    """Share of the words that are masked; of the tokens where word boundaries are unknown."""
     masked_learning_rate: float = Field(1e-4, gt=0)
     """Of the transformer."""
     masked_head_learning_rate: float = Field(1e-3, gt=0)
-    """Of the output layer, which starts anew."""
+    """Of the output layer, which is initialised for pre-training."""
     masked_batch_tokens: int = Field(2048, ge=1)
     """Most tokens a step, padding included; at least one text."""
     contrastive_learning_rate: float = Field(1e-5, gt=0)
@@ -99,7 +99,7 @@ class EncoderConfig(ConfigSection):
     pooling: Literal["mean", "cls"] = "mean"
     loss: Literal["listwise", "binary"] = "listwise"
     negatives: int = Field(20, ge=1)
-    """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
+    """Unclicked items sampled for each clicked one, from the same list; drawn again each epoch."""
     click_weights: LabelWeights = {}
     """How much a clicked item counts in training, by its label, such as {3: 5} for a purchase; 1 where the label is not
     named."""
@@ -170,7 +170,7 @@ class FeaturesConfig(FeatureSettings, ConfigSection):
 
 
 class CollaborativeConfig(ConfigSection):
-    """What the clicks of others say of an item: tables made anew at regular times, each out of the past alone."""
+    """Collaborative tables of items, rebuilt at regular times from earlier clicks only."""
 
     tables: int = Field(10, ge=0, le=1000)
     """Tables made over the time from the ranker's first row to valid's last; 0 leaves these columns out."""
@@ -208,7 +208,7 @@ class RankerConfig(ConfigSection):
     """How much a list counts in training, by its largest label, such as {3: 5} for one that led to a purchase; 1 where
     the label is not named. The metrics on valid and test weigh all lists alike."""
     select_features: bool = False
-    """Drop features whose removal is not told apart on valid; a handful of trainings more."""
+    """Drop features whose removal makes no significant difference on valid; takes a few more trainings."""
     select_margin: float = Field(0.001, ge=0)
     """Most nDCG@10 on valid that all dropped features together may cost."""
 
@@ -243,15 +243,16 @@ class AuditConfig(ConfigSection):
     """Sample sizes and thresholds of `recsys audit`; docs/audit.md says how they were chosen."""
 
     lists: int = Field(300, ge=10)
-    """Lists whose columns are computed again over altered logs."""
+    """Lists whose columns are computed again over modified logs."""
     moments: int = Field(3, ge=1)
-    """Times at which those lists are asked for."""
+    """Times at which those lists are requested."""
     auc_gap: float = Field(0.05, gt=0, lt=1)
-    """How much better a feature's lone AUC may be on one slice than on another, at the interval's end nearest to 0."""
+    """How much better a feature's single-column AUC may be on one slice than on another, at the interval's end nearest
+    to 0."""
     text_auc_gap: float = Field(0.02, gt=0, lt=1)
     """The same for the text score between the ranker slice and valid."""
     auc_most: float = Field(0.95, gt=0.5, le=1)
-    """A lone AUC above this, at the interval's low end, is too good to be known beforehand."""
+    """A single-column AUC above this, at the interval's low end, is too good to be known beforehand."""
     column_correlation: float = Field(0.1, gt=0, lt=1)
     """How well an undeclared numeric column may rank later events, given the earlier ones; a partial correlation."""
 

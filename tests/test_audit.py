@@ -324,7 +324,7 @@ def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
     assert len(states) == 3
     outcome = encoder_order(encoded(changing, states))
     assert outcome.findings == ()
-    assert "lone AUC" in outcome.examined
+    assert "the text score's AUC" in outcome.examined
 
 
 def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:

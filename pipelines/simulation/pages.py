@@ -1,4 +1,4 @@
-"""What a simulated news site shows to whom, where readers look, and what they click.
+"""The pages of a simulated news site: what it shows to each user, what users examine, and what they click.
 
 The site knows items and past clicks, not tastes: a list is the same draw for every reader of a page. Arrays are over
 codes and hours since the log began, as in `pipelines.simulation.site`.
@@ -35,8 +35,8 @@ _MEMORY = 1 << 22
 
 @dataclass(frozen=True)
 class SimulatedImpressions:
-    """n shown lists. time: (n,) hours. reader: (n,) codes, -1 for nobody known. item: (n, width) codes, -1 beyond the
-    list's end; columns are positions. interest, examination: (n, width) probabilities. clicked: (n, width)."""
+    """n shown lists. time: (n,) hours. reader: (n,) codes, -1 for an unknown user. item: (n, width) codes, -1 beyond
+    the list's end; columns are positions. interest, examination: (n, width) probabilities. clicked: (n, width)."""
 
     time: Float64
     reader: Int32
@@ -91,7 +91,7 @@ class Pages:
     def draw_items(self, reader: Int32, section: Int32) -> Int32:
         """(n, width) item codes by position, -1 beyond each list's end; a list is shorter where little is left unread.
 
-        section: (n,) categories, -1 for the front page, which also stands in for a section with too few items.
+        section: (n,) categories, -1 for the front page, which also replaces a section with too few items.
         """
         n = len(reader)
         low, high = self._section[section].T[:, :, None]

@@ -1,4 +1,4 @@
-"""What the rules of an audit look at: a log, its slices, and everything a training would hand to the ranker."""
+"""The input of the audit's rules: a log, its slices, and everything that the ranker of a training reads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AuditContext:
 
     max_lists: most lists of a slice that are examined, None for all. permuted: the log of the same tables with clicks
     permuted within lists, by seed; None where the tables are not at hand. train_text: train the encoder on permuted
-    clicks too, which takes as long as a training; else it is taken as it is.
+    clicks too, which takes as long as a training; else it is not trained again.
     """
 
     training: TrainingContext
@@ -52,7 +52,7 @@ class AuditContext:
 
     @property
     def log(self) -> Log:
-        """The log as it is."""
+        """The unmodified log."""
         return self.training.log
 
     def columns(self, requests: Requests, index: LogIndex | None = None) -> Float32:
@@ -83,7 +83,7 @@ class AuditContext:
         return impressions.take(np.sort(drawn))
 
     def sample(self) -> Impressions:
-        """A few lists of the three slices together, in time order, for rules that compute them over altered logs."""
+        """A few lists of the three slices together, in time order, for rules that compute them over modified logs."""
         positions = np.concatenate([getattr(self.training.sliced, name) for name in SLICES])
         return self.usable(positions, most=self.training.config.audit.lists)
 
@@ -102,7 +102,7 @@ class AuditContext:
 
     @cached_property
     def allowed(self) -> frozenset[str]:
-        """Names of the features that may be known only afterwards, for the configuration says so."""
+        """Names of the features that the configuration allows to be known only afterwards."""
         allowed = set(self.training.config.features.allow_known_after)
         return frozenset(
             feature.name for feature in self.features if feature.name in allowed or column_of(feature) in allowed

@@ -1,4 +1,4 @@
-"""What a rule of the audit returns: what it looked at and what it found wrong, with a row that shows it."""
+"""The result of an audit rule: what it examined, and its findings, each with an example row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs with something added or taken away, sorted as every reader expects them."""
+"""Logs with events or impressions added or removed, sorted by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ranker trained on a context's columns, with or without some features, and what it is worth on test."""
+"""A ranker trained on a context's columns, with or without some features, and its quality on test."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class TableSource(Protocol):
 def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vectors: Float32 | None) -> Float32:
     """The columns of every candidate row of the reader's requests, (n_rows, 5) float32.
 
-    co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
+    co_click_*: similarity to the history's items, mean, best and last; 0 for items without common users, NaN
     for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
     history's mean text vector with the item's audience. Both NaN where either side is missing.
     text_vectors: (n_items + 1, d); None leaves audience_similarity missing.

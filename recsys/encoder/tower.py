@@ -115,7 +115,7 @@ class TextTower:
     def prepare(self) -> OpenVinoEncoder | None:
         """Compile the transformer with its present weights and return it; None where torch encodes.
 
-        Where it cannot be compiled, a warning says so and `computes_in` becomes the arithmetic of torch.
+        If it cannot be compiled, a warning is logged and `computes_in` becomes torch's arithmetic.
         """
         if not self.uses_int8:
             return None

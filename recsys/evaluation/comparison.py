@@ -86,7 +86,7 @@ class Comparison:
 
     @property
     def expected_false_positives(self) -> float:
-        """How many of the slices are told apart on average where A and B are equally good."""
+        """Expected number of significant slices where A and B are equally good."""
         return (1 - LEVEL) * len(self._judged())
 
     def as_dict(self) -> dict[str, Any]:

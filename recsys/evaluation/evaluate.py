@@ -82,7 +82,7 @@ def evaluate(
     methods: name to scores, (n_rows,), higher is better, NaN where a method has none. users: ids by user code, as
     `Log.users`. item_clicks_before: (n_rows,) clicks of each candidate before its list's time. user_clicks_before:
     (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. attributes: what the
-    lists can be sliced by. beyond: figures beyond accuracy by method; both are only handed on to the report.
+    lists can be sliced by. beyond: figures beyond accuracy by method; both only become part of the report.
 
     Raises ValueError for a method called "n", a key of the report, and where lengths do not fit together.
     """

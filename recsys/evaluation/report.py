@@ -163,7 +163,7 @@ def _lifts_text(lifts: Mapping[str, Interval]) -> str:
 
 
 def verdict(interval: Interval) -> str:
-    """What the interval of a difference allows to say: better, worse, not told apart, or no interval."""
+    """The verdict by the interval of a difference: better, worse, not told apart (it covers 0), or no interval."""
     if np.isnan(interval.low):
         return "no interval"
     if interval.low > 0:

@@ -1,6 +1,6 @@
-"""What a method puts into the first ranks beside what is clicked: coverage, novelty and diversity.
+"""Coverage, novelty and diversity of a method's first ranks.
 
-Reads scores, not labels: these figures say how a method's lists look, not whether they are good. Ties are ordered as
+Reads scores, not labels: these figures describe the ranked lists, not their accuracy. Ties are ordered as
 an answer orders them, by item (`recsys.metrics.rank_order`); a candidate without a score comes last.
 
 Sources: catalogue coverage, Ge, Delgado-Battenfeld and Jannach, Beyond accuracy, RecSys 2010; novelty as mean
@@ -24,7 +24,7 @@ from recsys.metrics.impression_attributes import CATEGORY
 from recsys.metrics.rank_order import ordered
 
 DEPTH = 10
-"""First ranks that are looked at."""
+"""First ranks that are measured."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A bounded memory of what was used last, for several threads."""
+"""A thread-safe cache of the values that were used last."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Value = TypeVar("Value")
 
 
 class Lru(Generic[Key, Value]):
-    """Values under keys; when there are more than `capacity`, those used longest ago go."""
+    """Values by key; beyond `capacity` the least recently used are dropped."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -23,7 +23,7 @@ class Lru(Generic[Key, Value]):
         return len(self._values)
 
     def get_many(self, keys: Sequence[Key]) -> list[Value | None]:
-        """The value of each key, None where it is not held."""
+        """The value of each key, None where it is not in the cache."""
         values, held = self._values, []
         with self._lock:
             for key in keys:
@@ -34,7 +34,7 @@ class Lru(Generic[Key, Value]):
         return held
 
     def put_many(self, items: Iterable[tuple[Key, Value]]) -> None:
-        """Hold values, and let go of the oldest beyond the capacity."""
+        """Store values, and drop the least recently used beyond the capacity."""
         with self._lock:
             self._values.update(items)
             while len(self._values) > self._capacity:

@@ -102,6 +102,6 @@ class OfflineScorer:
 
     @cached_property
     def _tables(self) -> OfflineSnapshots | None:
-        """The collaborative tables that the model reads, each built when first asked for."""
+        """The collaborative tables that the model reads, each built on first use."""
         settings = self.ranking_model.settings.collaborative
         return None if settings is None else OfflineSnapshots(self.index, self.texts.vectors, settings)

@@ -45,7 +45,7 @@ class ResumableRun:
         if got != self.digest:
             raise InputError(
                 f"{str(folder)!r}: expected the data that run {self.run_id} began with, fingerprint {self.digest!r}, "
-                f"got {got!r}; train anew without --resume"
+                f"got {got!r}; train again without --resume"
             )
 
     def delete_partial_outputs(self) -> None:
@@ -73,7 +73,7 @@ def interrupted(run_id: str) -> ResumableRun:
     if not (CHECKPOINTS / run_id).is_dir():
         raise RunNotFound(
             f"run {run_id!r}: expected its checkpoints in {str(CHECKPOINTS / run_id)!r}, found none; resume it in the "
-            "folder where it began, or train anew without --resume"
+            "folder where it began, or train again without --resume"
         )
     with _lock(run_id):  # before the run is opened, which would mark it as failed
         pass
@@ -138,14 +138,14 @@ def _config(run: Run) -> Config:
         return Config.model_validate(mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/config.json"))
     except (MlflowException, OSError) as error:
         raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train anew without "
+            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train again without "
             "--resume"
         ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         raise RunNotFound(
             f"run {run.info.run_id!r} is of another version of this project: config key "
-            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train anew without --resume"
+            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train again without --resume"
         ) from error
 
 
@@ -153,6 +153,6 @@ def _digest(run: Run) -> str:
     inputs = run.inputs.dataset_inputs
     if not inputs:
         raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train anew without --resume"
+            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train again without --resume"
         )
     return str(inputs[0].dataset.digest)

@@ -82,7 +82,7 @@ class Writer:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
-                warnings.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
+                warnings.add("is repeated, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
         self._online.encode(items)
@@ -93,7 +93,7 @@ class Writer:
     def _warn(
         self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
     ) -> None:
-        """Warn of what is odd in an event that is taken."""
+        """Warn of doubtful values in an accepted event."""
         warnings.check_ids(event)
         warnings.check_time(read.time, "timestamp", event.timestamp)
         if isinstance(read, arrivals.IncomingEvent):

@@ -37,7 +37,7 @@ class RequestItemColumns:
         """The stored item with the columns that came along. field: path of the row, for errors and warnings.
 
         A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
-        where a column that the model reads is not what it has to be; others are not looked at.
+        where a column that the model reads has a wrong type; other columns are not checked.
         """
         item = stored or StoredItem(row.item_id)
         columns = row.columns()

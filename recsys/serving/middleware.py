@@ -60,7 +60,7 @@ class RequestMiddleware:
             logger.exception("request %s failed", exchange.request_id)
             if exchange.status:
                 raise
-            await exchange.fail(500, f"the server failed; its log tells more about request {exchange.request_id}")
+            await exchange.fail(500, f"the server failed; see its log for request {exchange.request_id}")
 
 
 class _RequestResponse:
@@ -79,7 +79,7 @@ class _RequestResponse:
         self.status = 0
         self._receive, self._send, self._max_body, self._received = receive, send, max_body, 0
         self._unread = self.announced > 0 or b"transfer-encoding" in headers
-        self._waits_for_leave = headers.get(b"expect", "").lower() == "100-continue"
+        self._waits_for_continue = headers.get(b"expect", "").lower() == "100-continue"
         scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def receive(self) -> Message:
@@ -110,12 +110,12 @@ class _RequestResponse:
         message = await self._receive()
         self._received += len(message.get("body", b""))
         self._unread = bool(message.get("more_body", False))
-        self._waits_for_leave = False  # asking for the body is what grants it
+        self._waits_for_continue = False  # asking for the body is what grants it
         return message
 
     async def _read_rest(self) -> None:
-        """Take in and forget what the client is still sending; one that waits to be asked for it is not asked."""
-        if not self._unread or self._waits_for_leave:
+        """Read and discard the rest of the body, except where the client waits for `100 Continue`."""
+        if not self._unread or self._waits_for_continue:
             return
         with anyio.move_on_after(REST_SECONDS):
             while self._unread and self._received < self._max_body + REST_BYTES:

@@ -1,9 +1,9 @@
-"""Rule `encoder_order`: no state of the encoder scores a row that it was trained on.
+"""Rule `encoder_order`: no encoder scores a row that it was trained on.
 
-Its labels must all be older than every row that it scores. And since a model of which code or a file says so may still
-have seen them: an encoder ranks the lists it was trained on better than later ones. So the text score's lone AUC falls
-from the encoder slice to the ranker slice, and hardly more to valid. One that saw the ranker's labels falls behind
-them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
+Its labels must all be older than every row that it scores. The recorded times may be wrong, so the AUC is checked too:
+an encoder ranks the lists it was trained on better than later ones. The text score's AUC therefore falls from the
+encoder slice to the ranker slice, and hardly more to valid. If the encoder was trained on the ranker's labels, the AUC
+falls from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from recsys.training.text_models import check_no_label_leak
 
 RULE = "encoder_order"
 DEVIATIONS = 3.0
-"""Standard errors that are taken off the fall before it is held against the bound."""
+"""Standard errors that are subtracted from the fall before it is compared with the bound."""
 MAX_TRAINING_LISTS = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
@@ -36,7 +36,7 @@ def encoder_order(context: AuditContext) -> RuleResult:
         )
     if all(state.trained_until is None for state in states):
         return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
-    return RuleResult(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
+    return RuleResult(RULE, "times of the states, the text score's AUC by slice", tuple(_by_auc(context)))
 
 
 def _by_auc(context: AuditContext) -> list[Finding]:

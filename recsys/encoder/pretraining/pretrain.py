@@ -1,6 +1,6 @@
 """Self-supervised pre-training on item texts: masked language modelling, then contrastive. No label is read.
 
-For domains and languages that the base model does not know. The masked phase teaches words but may warp the space of
+For domains and languages that the base model does not know. The masked phase learns words but may warp the space of
 the pooled vectors; the contrastive one spreads the vectors, so it comes last.
 """
 
@@ -26,7 +26,7 @@ from recsys.encoder.training.torch_runtime import math_attention
 logger = logging.getLogger(__name__)
 
 MIN_TEXTS = 50
-"""Fewer distinct texts teach nothing and validate nothing."""
+"""With fewer distinct texts there is no pre-training."""
 OPTIMIZATION = EncoderConfig(gradient_clip=1.0, ema_decay=0.95, weight_decay=0.01, accumulate=1)
 
 

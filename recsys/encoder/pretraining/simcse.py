@@ -2,7 +2,7 @@
 
 Each text goes through the transformer twice with other dropout; each of the two vectors is to be nearest to the other
 among those of the batch's other texts. That draws views of a text together and spreads different texts over the sphere.
-Batches are of similar length, so that length, which any two views share, tells nothing.
+Batches are of similar length, so that the length, which both views share, does not identify a text.
 """
 
 from __future__ import annotations

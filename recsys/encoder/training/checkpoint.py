@@ -60,7 +60,7 @@ class Checkpoints:
     def save(
         self, state: State, snapshots: Sequence[EncoderSnapshot], evaluated: tuple[Encoder, Encoder] | None
     ) -> None:
-        """Write a checkpoint. Where the disk does not take it, a warning says so, and the one before stays.
+        """Write a checkpoint. If it cannot be written, a warning is logged and the previous one stays.
 
         snapshots: all so far. evaluated: head-only and full encoder, once they are made; may be the same.
         """

@@ -16,7 +16,7 @@ from recsys.encoder.training.weights import Weights, clone_weights, copy_into
 logger = logging.getLogger(__name__)
 
 NDCG = "nDCG@10"
-"""Name of the metric that validates an encoder: 0 to 1, of impressions that have taught nothing so far."""
+"""Name of the metric that validates an encoder: 0 to 1, of impressions not trained on so far."""
 _TITLES = {
     "masked": "encoder pre-training on masked words",
     "contrastive": "encoder contrastive pre-training",

@@ -107,8 +107,8 @@ class TrainingExamples:
     """Clicked items to learn from, each against the unclicked items of its impression.
 
     impressions: where histories and queries are. impression: (n,) the impression of each example. clicked: (n,) its
-    text. weight: (n,) what it counts. unclicked: n_impressions rows of texts. without_text: clicked items left out for
-    want of a text.
+    text. weight: (n,) what it counts. unclicked: n_impressions rows of texts. without_text: clicked items left out
+    because they have no text.
     """
 
     impressions: TextImpressions

@@ -1,4 +1,4 @@
-"""The upper layers under a head that stays as it is, by blocks of texts.
+"""Training of the upper layers under a frozen head, by blocks of texts.
 
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every example that shows
 one of them; the other vectors of those examples and of their histories come from a bank of the latest ones. So each

@@ -145,7 +145,7 @@ def _pretrained(base: TextTower, log: Log, schedule: TrainingSchedule, config: C
 def base_encoder(config: EncoderConfig) -> Encoder:
     """The base model as an encoder without a head. Its settings hold the dtype that it is computed in here.
 
-    Raises ModelError where it cannot be loaded, or this machine does not have the dtype that is asked for.
+    Raises ModelError where it cannot be loaded, or this machine does not support the configured dtype.
     """
     settings = EncoderSettings(
         base_model=config.base_model,

@@ -65,13 +65,13 @@ class EncoderTrainer:
         return self._head_loop.fit(chunk, self.settings.head_epochs)
 
     def fork_with_layers(self, layers: TrainableLayers) -> EncoderTrainer:
-        """A trainer that goes on from this one's head and trains the layers too; this one stays as it is."""
+        """A trainer that starts from a copy of this one's head and trains the layers too."""
         head, vectors = copy.deepcopy(self.head), self.vectors.clone()
         return EncoderTrainer(self.settings, self.data, head, vectors, self.generator, layers, self.after_update)
 
     def fit_layers(self, chunk: TrainingChunk) -> list[EpochRecord]:
-        """The first chunk: the layers under the head as it is, until they validate no better. Where no pass did, this
-        trainer is of no use. Needs layers."""
+        """The first chunk: the layers under the frozen head, until validation no longer improves. Where no pass did,
+        this trainer is of no use. Needs layers."""
         records = self._layers_loop.fit(chunk, self.settings.fine_tune_epochs)
         is_best = [record.is_best for record in records]
         if any(is_best[1:]) and (self._layers_phase.encodes_otherwise or not is_best[-1]):
