@@ -7,7 +7,7 @@ MLflow run with the metrics, the report, and those of every list as `lists.parqu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from features.clock import moment_text
 from features.tables.report import TableReport
-from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.stopwatch import RunUsage, Stopwatch
 from pipelines.unseen_data import load_unseen, trained_until
 from recsys.config import Config
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval
@@ -49,9 +49,7 @@ class EvaluateReport:
     seen: bool
     evaluation: Evaluation
     slices: tuple[SliceResult, ...]
-    seconds: Mapping[str, float]
-    peak_rss_mb: int
-    run_id: str
+    usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys evaluate --json`: the evaluation's keys are those of `recsys train --json`."""
@@ -62,9 +60,7 @@ class EvaluateReport:
             "labels_seen": self.seen,
             **self.evaluation.as_dict(),
             "by_slice": [self._slice_dict(result) for result in self.slices],
-            "seconds": dict(self.seconds),
-            "peak_rss_mb": self.peak_rss_mb,
-            "run_id": self.run_id,
+            **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
@@ -77,7 +73,7 @@ class EvaluateReport:
             self._slices_text(),
             "",
             f"{self.versions['ranker']}, which learnt from labels up to {moment_text(self.trained_until)}; "
-            f"run {self.run_id}",
+            f"run {self.usage.run_id}",
             *warning[:1],
         ]
 
@@ -118,9 +114,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             seen=all_lists,
             evaluation=evaluation,
             slices=slices,
-            seconds=timer.seconds,
-            peak_rss_mb=peak_rss_mb(),
-            run_id=run.info.run_id,
+            usage=timer.usage(run.info.run_id),
         )
         run_logging.log_dataset(folder, opened.tables.fingerprint, "evaluation")
         mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(until)})

@@ -21,7 +21,7 @@ from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options
-from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.stopwatch import RunUsage, Stopwatch
 from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html
 from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
@@ -71,10 +71,8 @@ class TrainReport:
     slices: Mapping[str, int]
     encoder: Mapping[str, Any]
     evaluation: Evaluation
-    seconds: Mapping[str, float]
-    peak_rss_mb: int
     versions: Mapping[str, Version]
-    run_id: str
+    usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys train --json`."""
@@ -83,10 +81,8 @@ class TrainReport:
             "slices": dict(self.slices),
             "encoder": dict(self.encoder),
             **self.evaluation.as_dict(),
-            "seconds": dict(self.seconds),
-            "peak_rss_mb": self.peak_rss_mb,
             "models": {role: version.uri for role, version in self.versions.items()},
-            "run_id": self.run_id,
+            **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
@@ -94,8 +90,7 @@ class TrainReport:
         return [
             self.evaluation.table(),
             "",
-            f"registered {self.versions['encoder']} and {self.versions['ranker']} "
-            f"in {sum(self.seconds.values()):.0f} s with at most {self.peak_rss_mb} MB; run {self.run_id}",
+            f"registered {self.versions['encoder']} and {self.versions['ranker']} in {self.usage}",
         ]
 
 
@@ -182,10 +177,8 @@ def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> Tr
         slices=context.sliced.counts(),
         encoder=_encoder_report(trained),
         evaluation=evaluation,
-        seconds=timer.seconds,
-        peak_rss_mb=peak_rss_mb(),
         versions=versions,
-        run_id=training.run_id,
+        usage=timer.usage(training.run_id),
     )
     _log_report(report)
     html = training_html(training.name, report.as_dict(), evaluation, context, trained, ranked)
@@ -271,7 +264,7 @@ def _settings(
         encoder_fingerprint=trained.served.fingerprint,
         encoder_trained_until=trained.served_trained_until,
         training_scores=_training_scores(trained),
-        list_sizes=dict(ranked.list_sizes),
+        list_sizes=ranked.list_sizes(),
         data_fingerprint=tables.fingerprint,
         final_training=config.final_training,
         trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
@@ -299,8 +292,7 @@ def _log_report(report: TrainReport) -> None:
     mlflow.log_metrics(
         {f"test.{method}.ndcg_at_10": values["ndcg_at_10"].mean for method, values in test.methods.items()}
         | {f"lift.{name}": lift.mean for name, lift in evaluation.lifts.items() if lift.mean == lift.mean}
-        | {f"seconds.{name}": value for name, value in report.seconds.items()}
-        | {"peak_rss_mb": report.peak_rss_mb}
+        | report.usage.metrics()
     )
     run_logging.log_figure(figures.method_intervals(test), "methods")
     run_logging.log_figure(figures.lift_intervals(evaluation.lifts, test), "lifts")

@@ -130,7 +130,7 @@ def test_the_table_fits_a_terminal_and_names_the_choice(ablated: Ablated) -> Non
 @pytest.mark.usefixtures("trained")
 def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated: Ablated) -> None:
     client, report = mlflow.MlflowClient(), ablated.report
-    run = client.get_run(report.run_id)
+    run = client.get_run(report.usage.run_id)
     assert run.info.run_name == "ablate"
     assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
     assert run.data.params["encoder.head_epochs"] == "2"
@@ -146,12 +146,14 @@ def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated
         "lift.head_over_none.high": lift.high,
     }
     assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
-    artifacts = {file.path for file in client.list_artifacts(report.run_id)}
+    artifacts = {file.path for file in client.list_artifacts(report.usage.run_id)}
     assert {"config.json", "report.json", "report.txt", "lines.parquet"} <= artifacts
-    assert [file.path for file in client.list_artifacts(report.run_id, "plots")] == ["plots/ledger.html"]
-    lists = pd.read_parquet(mlflow.artifacts.download_artifacts(run_id=report.run_id, artifact_path="lines.parquet"))
+    assert [file.path for file in client.list_artifacts(report.usage.run_id, "plots")] == ["plots/ledger.html"]
+    lists = pd.read_parquet(
+        mlflow.artifacts.download_artifacts(run_id=report.usage.run_id, artifact_path="lines.parquet")
+    )
     assert {f"{name}_ndcg_at_10" for name in NAMES} <= set(lists.columns)
-    assert not client.search_model_versions(f"run_id = '{report.run_id}'")
+    assert not client.search_model_versions(f"run_id = '{report.usage.run_id}'")
     assert "<h1>Text-lift ledger: " in ablated.plot.read_text(encoding="utf-8")
 
 
@@ -173,7 +175,7 @@ def test_the_command_prints_and_writes_its_report(
     assert cli.run(lambda: cli.cli(words, standalone_mode=False)) == 0
     assert asked == [data, 0, "text", tmp_path / "p.html"]
     assert "cheapest choice" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.run_id
+    assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.usage.run_id
 
 
 def test_fine_tuning_has_no_line_where_no_layer_is_trained() -> None:

@@ -53,7 +53,7 @@ def test_the_ranker_reads_every_text_column_and_never_the_position(trained: Trai
 
 def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedSite) -> None:
     client = mlflow.MlflowClient()
-    parent = client.get_run(trained.report.run_id)
+    parent = client.get_run(trained.report.usage.run_id)
     children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert {child.info.run_name for child in children} == {"encoder", "ranker", "evaluation"}
     assert parent.data.params["ranker.max_trees"] == "20"

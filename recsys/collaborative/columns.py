@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features.arrays import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64, offsets_of
 from features.definitions.aggregates import FeatureReader
 from features.history import Histories
 from features.history_cosine import history_cosines
@@ -57,8 +57,7 @@ def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vector
 
 def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
     """Mean, best and last similarity of each candidate to the history, (n_rows, 3), some requests at a time."""
-    pairs = np.zeros(len(requests) + 1, np.int64)
-    np.cumsum(histories.items.lengths() * requests.lengths(), out=pairs[1:])
+    pairs = offsets_of(histories.items.lengths() * requests.lengths())
     columns = np.empty((requests.n_rows, 3))
     first = 0
     while first < len(requests):

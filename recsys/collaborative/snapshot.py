@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
-from features.arrays import CsrLists, Float32, Float64, Int32, Int64
+from features.arrays import CsrLists, Float32, Float64, Int32, Int64, offsets_of
 from features.exact import to_grid
 
 _BLOCK = 2048
@@ -89,8 +89,7 @@ class CollaborativeSnapshot:
         neighbours = self.neighbours
         lengths = np.zeros(n, np.int64)
         lengths[items] = np.diff(neighbours.offsets)
-        offsets = np.zeros(n + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         return CollaborativeSnapshot(
             Neighbours(offsets, items[neighbours.item], neighbours.similarity),
             _spread_rows(self.factors, items, n),

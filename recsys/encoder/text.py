@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from features.arrays import Bool, CsrLists, Int32, Int64
+from features.arrays import Bool, CsrLists, Int32, Int64, offsets_of
 from features.log import Catalog
 from recsys.errors import ConfigError
 
@@ -233,7 +233,6 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     ids, too_long = _token_ids(tokenizer, texts, max_tokens)
     ids = [row or [unknown] for row in ids]
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    offsets = offsets_of([len(row) for row in ids])
     flat = np.fromiter((token for row in ids for token in row), np.int32, offsets[-1])
     return Tokens(offsets, flat, len(too_long), int((flat == unknown).sum()), max_tokens)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from features.arrays import Float64
+from features.arrays import Float64, offsets_of
 from features.log import Requests
 
 CANDIDATES = 100
@@ -48,7 +48,7 @@ def latency_requests(requests: Requests, *, n_requests: int = LISTS, n_candidate
         candidates = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
         others = distinct[~np.isin(distinct, candidates)]
         items.append(np.concatenate([candidates, others])[:n_candidates])
-    offsets = np.cumsum([0, *map(len, items)]).astype(np.int64)
+    offsets = offsets_of([len(codes) for codes in items])
     query = None if requests.query is None else requests.query[chosen]
     item = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int32)
     return Requests(requests.user[chosen], requests.time[chosen], offsets, item, query)

@@ -100,22 +100,13 @@ class Evaluation:
             "clicked": clicked.astype(np.int64),
             "cold_user": self.cold_user,
             "cold_item": self.cold_item,
-            **_fact_columns(self.attributes),
+            **({} if self.attributes is None else self.attributes.columns()),
         }
         for prefix, metrics in (("", self.metrics), ("cold_items_", self.cold_metrics)):
             for method, values in metrics.items():
                 for metric in METRICS:
                     columns[f"{prefix}{method}_{metric}"] = getattr(values, metric)
         return pd.DataFrame(columns)
-
-
-def _fact_columns(attributes: ImpressionAttributes | None) -> dict[str, Any]:
-    if attributes is None:
-        return {}
-    columns: dict[str, Any] = {"history_length": attributes.history_length, "hour": attributes.hour}
-    if attributes.category is not None:
-        columns["category"] = attributes.category
-    return columns | {"position": attributes.position}
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64, offsets_of
 from features.definitions.aggregates import CLICK, GLOBAL, ITEM, Count, FeatureReader
 from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
@@ -82,9 +82,7 @@ def first_ranks(
 ) -> tuple[Int64, Int64]:
     """Rows of each list's first ranks, best first, and the offsets of the lists among them, (n + 1,)."""
     rows, ranks = ordered(np.asarray(scores, np.float64), item.astype(np.int64), offsets)
-    first_offsets = np.zeros(len(offsets), np.int64)
-    np.cumsum(np.minimum(np.diff(offsets), depth), out=first_offsets[1:])
-    return rows[ranks <= depth], first_offsets
+    return rows[ranks <= depth], offsets_of(np.minimum(np.diff(offsets), depth))
 
 
 def _information(reader: FeatureReader) -> Float64:

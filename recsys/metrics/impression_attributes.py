@@ -7,6 +7,7 @@ the list's time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,10 @@ class ImpressionAttributes:
     hour: Int64
     category: Strings | None
     position: Float64
+
+    def columns(self) -> dict[str, Any]:
+        """The attributes that are known, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
 
 
 def impression_attributes(reader: FeatureReader, impressions: Impressions) -> ImpressionAttributes:

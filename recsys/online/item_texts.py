@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int32
+from features.arrays import Float32, Float64, Int32, offsets_of
 from features.log import Catalog
 from features.online.items import StoredItem, local_catalog
 from features.stores.base import StoreSnapshot
@@ -82,8 +82,7 @@ class ItemTextReader:
             self._rows.put_many(fresh.items())
             rows = [fresh[text] if row is None else row for text, row in zip(texts, rows, strict=True)]
         complete = [row for row in rows if row is not None]
-        offsets = np.zeros(len(complete) + 1, np.int64)
-        np.cumsum([len(positions) for positions, _ in complete], out=offsets[1:])
+        offsets = offsets_of([len(positions) for positions, _ in complete])
         positions = np.concatenate([positions for positions, _ in complete])
         values = np.concatenate([values for _, values in complete])
         return csr_matrix((values, positions, offsets), shape=(len(texts), len(self._lexical.terms)))

@@ -13,7 +13,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from features.arrays import Bool, Float32, Float64, Int8, Int64
+from features.arrays import Bool, Float32, Float64, Int8, Int64, offsets_of
 from features.tables.impressions import LONGEST_LIST
 from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
@@ -72,7 +72,7 @@ def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     for position in np.flatnonzero(lengths > most):
         rows = slice(data.offsets[position], data.offsets[position + 1])
         selected[rows] = _rows_to_keep(data.label[rows], most)
-    offsets = np.append(0, np.cumsum(selected))[data.offsets].astype(np.int64)
+    offsets = offsets_of(selected)[data.offsets]
     return RankingDataset(np.ascontiguousarray(data.matrix[selected]), data.label[selected], offsets)
 
 
@@ -194,7 +194,7 @@ def retrain_ranker(
         RankingDataset(
             np.concatenate([data.matrix for data in slices]),
             np.concatenate([data.label for data in slices]),
-            np.append(0, np.cumsum(lengths)),
+            offsets_of(lengths),
         )
     )
     parameters = _parameters(settings, columns, int(whole.label.max(initial=0)), seed, threads)

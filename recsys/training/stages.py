@@ -57,8 +57,8 @@ class RankerResult:
     """What the ranker stage made.
 
     rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). valid_ndcg: of the
-    full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the full ranker does
-    without, where that is configured. final: the full ranker retrained on valid and test too, where that is
+    full ranker's training, one value a tree. train, valid, test: impressions of the slices. selection: what the full
+    ranker does without, where that is configured. final: the full ranker retrained on valid and test too, where that is
     configured; no score here is its.
     """
 
@@ -67,15 +67,18 @@ class RankerResult:
     texts: RepresentationSchedule
     rankers: Mapping[str, Ranker]
     valid_ndcg: tuple[float, ...]
-    n_train: int
-    n_train_rows: int
-    n_valid: int
-    list_sizes: Mapping[str, int]
+    train: Impressions
+    valid: Impressions
     test: Impressions
     matrix: Float32
     columns: tuple[str, ...]
     selection: FeatureSelection | None = None
     final: Ranker | None = None
+
+    def list_sizes(self) -> dict[str, int]:
+        """Smallest, median and largest training list."""
+        sizes = self.train.requests.lengths()
+        return {"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())}
 
     def scores(self, method: str, *, threads: int) -> Float64:
         """Scores of one of the rankers for the test rows, (n_rows,)."""
@@ -176,19 +179,15 @@ def ranker_stage(
     if context.config.ranker.select_features and RANKER in rankers:
         selection = data.without_weak_features(rankers[RANKER], features)
         rankers[RANKER] = selection.ranker
-    sizes = train.requests.lengths()
-    _, valid, test = data.impressions
     return RankerResult(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
         rankers=rankers,
         valid_ndcg=trained[RANKER][1] if RANKER in trained else (),
-        n_train=len(train),
-        n_train_rows=train.requests.n_rows,
-        n_valid=len(valid),
-        list_sizes={"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())},
-        test=test,
+        train=train,
+        valid=data.impressions[1],
+        test=data.impressions[2],
         matrix=data.matrices[2].matrix,
         columns=data.names,
         selection=selection,
