@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import click
 
 from features.errors import InputError, RecsysError, StoreError
-from recsys.errors import ComparisonError, ModelNotFound
 from recsys.registry.names import is_version, name_problem, parse_uri, run_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,8 +57,8 @@ def _nothing(context: click.Context) -> None:
 class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
     """An argument that is checked before its command runs.
 
-    read: turns its text into its value; raises ValueError for a text of the wrong form. check: called with the
-    value once all arguments are parsed; raises RecsysError for an unusable path.
+    read: turns its text into its value; raises ValueError or RecsysError for a text of the wrong form. check: called
+    with the value once all arguments are parsed; raises RecsysError for an unusable path.
     """
 
     def __init__(self, name: str, read: Callable[[str], Any], check: Callable[[Any], None] | None = None) -> None:
@@ -70,7 +69,7 @@ class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the new
         """What click calls for a value from the command line or a default."""
         try:
             read = self._read(os.fspath(value))
-        except ValueError as error:
+        except (ValueError, RecsysError) as error:
             self.fail(str(error), param, ctx)
         if ctx is not None and self._check is not None:
             ctx.meta.setdefault(_CHECKS, []).append((self._check, read))
@@ -113,10 +112,7 @@ def _run_name(text: str) -> str:
 
 
 def _uri(text: str) -> str:
-    try:
-        parse_uri(text)
-    except ModelNotFound as error:
-        raise ValueError(str(error)) from error
+    parse_uri(text)
     return text
 
 
@@ -129,13 +125,15 @@ def _version(text: str) -> str:
 
 
 def _side(text: str) -> str:
-    try:
-        names = run_names(text)
-    except ComparisonError as error:
-        raise ValueError(str(error)) from error
-    for name in filter(is_version, names):
+    for name in filter(is_version, run_names(text)):
         _uri(name)
     return text
+
+
+def _encoding(text: str) -> str:
+    from features.tables.encodings import check_encoding
+
+    return check_encoding(text)
 
 
 def _timestamp(text: str) -> str:
@@ -184,5 +182,7 @@ VERSION = Argument("version", _version)
 """A version's number, or its URI."""
 SIDE = Argument("side", _side)
 """One side of a comparison: runs or versions with commas between."""
+ENCODING = Argument("text", _encoding)
+"""The name of an encoding that Python knows."""
 MOMENT = Argument("time", _timestamp)
 """A time as people write it; in which zone one without a zone is, the data or the model says later."""

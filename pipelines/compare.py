@@ -28,13 +28,9 @@ def compare(
     tracking.connect()
     first, second = run_names(a), run_names(b)
     names = (*first, *second)
-    runs = _recorded(names) if folder is None else _scored(names, folder, config)
+    runs = tuple(map(recorded_lists, names)) if folder is None else _scored(names, folder, config)
     sides = ComparedRuns(runs[: len(first)]), ComparedRuns(runs[len(first) :])
     return compare_sides(*sides, method=method, metric=metric, resamples=config.evaluation.resamples, seed=config.seed)
-
-
-def _recorded(names: tuple[str, ...]) -> tuple[ComparedRun, ...]:
-    return tuple(ComparedRun(run.name, run.frame, run.n_seen) for run in map(recorded_lists, names))
 
 
 def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[ComparedRun, ...]:

@@ -80,7 +80,7 @@ def ndcg(encoder: Encoder, log: Log) -> float:
     scores = text_features(
         encoder.weights, encoder.encode_texts(item_texts(log.catalog, encoder.settings.template)), requests, past
     )[:, 0]
-    return list_metrics(scores, log.impressions.label, requests.offsets).means()["ndcg_at_10"]
+    return float(np.nanmean(list_metrics(scores, log.impressions.label, requests.offsets).ndcg_at_10))
 
 
 def test_a_planted_taste_is_learnt_by_the_head_and_better_by_the_layers(base: Path) -> None:

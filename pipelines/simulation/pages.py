@@ -34,9 +34,10 @@ _MEMORY = 1 << 22
 
 
 @dataclass(frozen=True)
-class SimulatedImpressions:
-    """n shown lists. time: (n,) hours. reader: (n,) codes, -1 for an unknown user. item: (n, width) codes, -1 beyond
-    the list's end; columns are positions. interest, examination: (n, width) probabilities. clicked: (n, width)."""
+class PageViews:
+    """n page views, each with its list. time: (n,) hours. reader: (n,) codes, -1 for an unknown user. item: (n, width)
+    codes, -1 beyond the list's end; columns are positions. interest, examination: (n, width) probabilities. clicked:
+    (n, width)."""
 
     time: Float64
     reader: Int32
@@ -141,10 +142,10 @@ def show(
     reader: Int32,
     time: Float64,
     rng: np.random.Generator,
-) -> SimulatedImpressions:
+) -> PageViews:
     """Lists for `reader` (n,) at `time` (n,), and the clicks on them: each with probability examination x interest."""
     item = pages.draw_items(reader, sections(readers, category_of, reader=reader, time=time, rng=rng))
     liking = interest(items, readers, category_of, reader=reader, time=time, item=item)
     looking = np.broadcast_to(examination(np.arange(1, item.shape[1] + 1)), item.shape)
     clicked = (rng.random(item.shape) < liking * looking) & (item >= 0)
-    return SimulatedImpressions(time, reader, item, liking, looking, clicked)
+    return PageViews(time, reader, item, liking, looking, clicked)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from features.arrays import Float64, Int32, Int64, Strings
 from features.clock import HOUR
 from features.tables.schema import WRITTEN_IMPRESSIONS
-from pipelines.simulation.pages import SimulatedImpressions
+from pipelines.simulation.pages import PageViews
 
 START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)
 """When the impression log begins, microseconds since the epoch: a Monday."""
@@ -69,7 +69,7 @@ class SiteTables:
         self._impressions = _Growing(folder / "impressions.parquet", WRITTEN_IMPRESSIONS)
         self._truth = _Growing(folder / "truth" / "impressions.parquet", _TRUTH)
         self._events = _Growing(folder / "events.parquet", _EVENTS)
-        self._waiting: list[SimulatedImpressions] = []
+        self._waiting: list[PageViews] = []
         self._late: pd.DataFrame | None = None
         self.impressions = self.rows = self.clicks = self.events = self.without_click = 0
 
@@ -97,9 +97,9 @@ class SiteTables:
         }
         self._add_events(pd.DataFrame(likes), before=START)
 
-    def add(self, impressions: SimulatedImpressions) -> None:
+    def add(self, views: PageViews) -> None:
         """Takes lists that were shown after all that came before, in the order of time."""
-        self._waiting.append(impressions)
+        self._waiting.append(views)
         if sum(len(batch.time) for batch in self._waiting) >= _TOGETHER:
             self._write_waiting()
 
@@ -107,42 +107,39 @@ class SiteTables:
         batches, self._waiting = self._waiting, []
         if not batches:
             return
-        impressions = SimulatedImpressions(
-            *(
-                np.concatenate([getattr(batch, field.name) for batch in batches])
-                for field in fields(SimulatedImpressions)
-            )
+        views = PageViews(
+            *(np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(PageViews))
         )
-        row, column = np.nonzero(impressions.item >= 0)
-        numbers = np.arange(self.impressions, self.impressions + len(impressions.time))
+        row, column = np.nonzero(views.item >= 0)
+        numbers = np.arange(self.impressions, self.impressions + len(views.time))
         list_ids = pa.array([f"i{number:09d}" for number in numbers], pa.string())
-        time = microseconds(impressions.time)
-        clicked = impressions.clicked[row, column]
-        list_id, item_id = list_ids.take(pa.array(row)), self._item_ids.take(pa.array(impressions.item[row, column]))
+        time = microseconds(views.time)
+        clicked = views.clicked[row, column]
+        list_id, item_id = list_ids.take(pa.array(row)), self._item_ids.take(pa.array(views.item[row, column]))
         self._impressions.add(
             list_id,
-            self._users(impressions.reader[row]),
+            self._users(views.reader[row]),
             pa.array(time[row], TIME),
             item_id,
             pa.array((column + 1).astype(np.int32)),
             pa.array(clicked.astype(np.int8)),
             pa.array(np.zeros(len(row), bool)),
         )
-        truth = (impressions.interest[row, column], impressions.examination[row, column])
+        truth = (views.interest[row, column], views.examination[row, column])
         self._truth.add(list_id, item_id, pa.array(truth[0]), pa.array(truth[1]))
-        self._add_events(self._actions(impressions, time, list_ids), before=int(time[-1]))
-        self.impressions += len(impressions.time)
+        self._add_events(self._actions(views, time, list_ids), before=int(time[-1]))
+        self.impressions += len(views.time)
         self.rows += len(row)
         self.clicks += int(clicked.sum())
-        self.without_click += int((~impressions.clicked.any(axis=1)).sum())
+        self.without_click += int((~views.clicked.any(axis=1)).sum())
 
-    def _actions(self, impressions: SimulatedImpressions, time: Int64, list_ids: pa.StringArray) -> pd.DataFrame:
+    def _actions(self, views: PageViews, time: Int64, list_ids: pa.StringArray) -> pd.DataFrame:
         """Clicks some seconds after the list; of those, some are views with the seconds read, and a few are shares."""
-        row, column = np.nonzero(impressions.clicked)
+        row, column = np.nonzero(views.clicked)
         n = len(row)
         delay = np.clip(self._rng.lognormal(np.log(15.0), 0.9, n), 1.0, 600.0)
         click = time[row] + (delay * 1e6).astype(np.int64)
-        seconds_read = np.round(self._rng.lognormal(np.log(30.0) + impressions.interest[row, column], 0.8), 1)
+        seconds_read = np.round(self._rng.lognormal(np.log(30.0) + views.interest[row, column], 0.8), 1)
         viewed = np.flatnonzero(self._rng.random(n) < _VIEWED)
         shared = np.flatnonzero(self._rng.random(n) < _SHARED)
         which = np.concatenate([np.arange(n), viewed, shared])
@@ -151,8 +148,8 @@ class SiteTables:
         return pd.DataFrame(
             {
                 "time": click[which] + np.select([event_type == _VIEW, event_type == _SHARE], [1_000_000, read], 0),
-                "item": impressions.item[row, column][which],
-                "user": impressions.reader[row][which],
+                "item": views.item[row, column][which],
+                "user": views.reader[row][which],
                 "type": event_type,
                 "value": np.where(event_type == _VIEW, seconds_read[which], np.nan),
                 "list": pd.array(list_ids.take(pa.array(row[which])).to_numpy(zero_copy_only=False), dtype=object),

@@ -31,11 +31,12 @@ SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
 @dataclass(frozen=True)
 class ComparedRun:
     """A run or version. name: as the user gave it. frame: the metrics of its lists, a row each. n_seen: lists left out
-    because it was trained on their labels."""
+    because it was trained on their labels. run_id: of the evaluation, "" for one that is not recorded."""
 
     name: str
     frame: pd.DataFrame
     n_seen: int = 0
+    run_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,6 @@ class ListMetrics:
         """The same as one array, (n, 4), in the order of `METRICS`."""
         return np.column_stack([getattr(self, name) for name in METRICS])
 
-    def means(self) -> dict[str, float]:
-        """Mean over the lists that have both a clicked and an unclicked candidate; NaN where there is none."""
-        tested = ~np.isnan(self.auc)
-        return {name: float(getattr(self, name)[tested].mean()) if tested.any() else np.nan for name in METRICS}
-
 
 def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number], offsets: Int64) -> ListMetrics:
     """Metrics of every list; see the module for ties and missing scores.

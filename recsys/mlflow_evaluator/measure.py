@@ -74,12 +74,7 @@ class Measurement:
         """One row a slice: by, value, lists, users, then NAME, NAME_low and NAME_high of each column."""
         table = []
         for result in self.slices:
-            row: dict[str, object] = {
-                "by": result.attribute,
-                "value": result.value,
-                "lists": result.n_lists,
-                "users": result.n_users,
-            }
+            row = result.as_dict()
             for name, interval in zip(self.slice_columns, result.intervals, strict=True):
                 row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
             table.append(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -32,6 +32,16 @@ class Lru(Generic[Key, Value]):
                     values.move_to_end(key)
                 held.append(value)
         return held
+
+    def get_or_compute(self, keys: Sequence[Key], compute: Callable[[list[Key]], Iterable[Value]]) -> list[Value]:
+        """The value of each key; `compute` gives those of the distinct keys that are not in the cache."""
+        cached = self.get_many(keys)
+        missing = list(dict.fromkeys(key for key, value in zip(keys, cached, strict=True) if value is None))
+        if not missing:
+            return [value for value in cached if value is not None]
+        computed = dict(zip(missing, compute(missing), strict=True))
+        self.put_many(computed.items())
+        return [computed[key] if value is None else value for key, value in zip(keys, cached, strict=True)]
 
     def put_many(self, items: Iterable[tuple[Key, Value]]) -> None:
         """Store values, and drop the least recently used beyond the capacity."""

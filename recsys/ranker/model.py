@@ -88,11 +88,9 @@ class Settings(BaseModel):
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
-        return tuple(feature for feature in self._all_features() if feature.name in self.columns)
-
-    def _all_features(self) -> tuple[Feature, ...]:
         reserved = model_columns(collaborative=True)
-        return feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+        features = feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+        return tuple(feature for feature in features if feature.name in self.columns)
 
 
 class _Format1(Format1):

@@ -24,8 +24,11 @@ from recsys.report.page import figure_page
 
 
 def log_inputs(config: Config, folder: Path, fingerprint: str, context: str, *, rejects: Path) -> None:
-    """What a run starts from: its configuration, its data directory, and the rows of it that were rejected."""
-    log_config(config)
+    """The inputs of a run: every setting as a parameter named a.b and the whole configuration as config.json, the data
+    directory, and its rejected rows."""
+    settings = config.model_dump(mode="json")
+    mlflow.log_params(pd.json_normalize(settings).to_dict("records")[0])
+    mlflow.log_dict(settings, "config.json")
     log_dataset(folder, fingerprint, context)
     mlflow.log_artifacts(str(rejects), "rejects")
 
@@ -34,13 +37,6 @@ def log_report(report: Mapping[str, Any], lines: Sequence[str], name: str = "rep
     """A report for machines as NAME.json and for people as NAME.txt."""
     mlflow.log_dict(dict(report), f"{name}.json")
     mlflow.log_text("\n".join(lines), f"{name}.txt")
-
-
-def log_config(config: Config) -> None:
-    """Every setting as a parameter named a.b, and the whole tree as config.json."""
-    tree = config.model_dump(mode="json")
-    mlflow.log_params(pd.json_normalize(tree).to_dict("records")[0])
-    mlflow.log_dict(tree, "config.json")
 
 
 def log_dataset(folder: Path, fingerprint: str, context: str) -> None:

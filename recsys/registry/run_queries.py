@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -15,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import ModelNotFound, RunNotFound
+from recsys.evaluation.comparison import ComparedRun
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version
 
@@ -31,18 +31,7 @@ LISTS = "lists.parquet"
 EVALUATION = "evaluation"
 
 
-@dataclass(frozen=True)
-class RecordedEvaluation:
-    """The evaluation that a run holds. frame: a row for each impression, columns as `Evaluation.per_impression_frame`
-    names them. n_seen: impressions left out because the version was trained on their labels."""
-
-    name: str
-    run_id: str
-    frame: pd.DataFrame
-    n_seen: int
-
-
-def recorded_lists(name: str) -> RecordedEvaluation:
+def recorded_lists(name: str) -> ComparedRun:
     """The lists of the evaluation that `name` names: a run of an evaluation, a run of a training, or a version.
 
     name: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
@@ -55,7 +44,7 @@ def recorded_lists(name: str) -> RecordedEvaluation:
             _check_format(run)
             frame = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
             seen = _seen(run, frame)
-            return RecordedEvaluation(name, run_id, frame[~seen].reset_index(drop=True), int(seen.sum()))
+            return ComparedRun(name, frame[~seen].reset_index(drop=True), int(seen.sum()), run_id)
     raise RunNotFound(f"run {name!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
 
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from recsys.config import EncoderConfig, PretrainingConfig
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
@@ -21,7 +20,7 @@ from recsys.encoder.tower import TextTower
 from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.loop import TrainingChunk, TrainingLoop
 from recsys.encoder.training.split_layers import split_transformer
-from recsys.encoder.training.torch_runtime import math_attention
+from recsys.encoder.training.torch_runtime import math_attention, seeded
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +47,8 @@ def pretrain(
         return ()
     generator = np.random.default_rng(seed)
     chosen = split_texts(tokens, settings.held_out_share, generator)
-    gpus = [tower.device] if tower.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(seed)
+        with seeded(seed, tower.device):
             _unfreeze(tower, settings.layers)
             return tuple(_run_phases(tower, chosen, settings, generator, seed))
     finally:

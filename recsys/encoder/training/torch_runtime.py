@@ -36,6 +36,14 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warned)
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """A context in which torch draws random numbers from a seed; afterwards its generators are as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def trim_malloc() -> None:
     """Return what the C library's allocator keeps for reuse; a no-op where it has no such call (it is glibc's).
 
