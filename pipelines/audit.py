@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from features.clock import moment_text
+from features.errors import InputError
 from features.log import Log
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -32,7 +33,7 @@ from recsys.audit.run import audit as run_rules
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
-from recsys.errors import InputError, TrainingError
+from recsys.errors import TrainingError
 from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking, versions
 from recsys.training.context import TrainingContext, open_training_context

@@ -13,9 +13,10 @@ from pathlib import Path
 import mlflow
 
 from features.clock import moment_text
+from features.errors import InputError
 from pipelines.unseen_data import UnseenData, load_unseen, trained_until
 from recsys.config import Config
-from recsys.errors import InputError, PromotionError
+from recsys.errors import PromotionError
 from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against

@@ -17,8 +17,9 @@ from threading import Event, Thread
 import torch
 import uvicorn
 
+from features.errors import StoreError, StoreMissing
 from recsys.config import Config, ServingConfig
-from recsys.errors import ServerError, StoreError, StoreMissing
+from recsys.errors import ServerError
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_existing_state, open_state
 from recsys.ranker.model import RankingModel

@@ -15,6 +15,7 @@ import numpy as np
 
 from features.arrays import Int64
 from features.clock import moment_text
+from features.errors import InputError
 from features.log import Impressions
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
@@ -22,7 +23,6 @@ from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options_of_model
 from recsys.config import Config
-from recsys.errors import InputError
 from recsys.evaluation.model_evaluation import evaluate_model
 from recsys.evaluation.report import Evaluation, count
 from recsys.ranker.matrix import ItemRepresentations

@@ -16,25 +16,7 @@ RecsysError
 
 from __future__ import annotations
 
-from features.errors import InputError, RecsysError, StoreError, StoreMissing, TimeOrderError
-
-__all__ = [
-    "AuditFailed",
-    "ComparisonError",
-    "ConfigError",
-    "EncoderMismatch",
-    "InputError",
-    "ModelError",
-    "ModelNotFound",
-    "PromotionError",
-    "RecsysError",
-    "RunNotFound",
-    "ServerError",
-    "StoreError",
-    "StoreMissing",
-    "TimeOrderError",
-    "TrainingError",
-]
+from features.errors import RecsysError
 
 
 class ConfigError(RecsysError, ValueError):

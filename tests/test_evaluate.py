@@ -12,12 +12,13 @@ import pytest
 from trained_site import MODEL, TrainedSite, tables_until
 
 from features.clock import moment_text
+from features.errors import InputError
 from pipelines import cli
 from pipelines.compare import compare
 from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
-from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
+from recsys.errors import ComparisonError, ModelNotFound, RunNotFound
 from recsys.metrics.ranking import METRICS
 from recsys.registry.run_queries import FORMAT, FORMAT_TAG, LISTS, data_folder, recorded_lists
 from recsys.registry.versions import load

@@ -12,13 +12,14 @@ from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import moment_text
+from features.errors import InputError
 from features.tables.load import load_log
 from pipelines.audit import model_context
 from pipelines.data_options import read_options
 from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
-from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
+from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions

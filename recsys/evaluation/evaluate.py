@@ -132,11 +132,11 @@ def _check(
 ) -> None:
     if "n" in methods:
         raise ValueError("methods: expected no method called 'n', the report's number of lists; give it another name")
-    rows, lists = (impressions.requests.n_rows,), (len(impressions),)
+    row_shape, list_shape = (impressions.requests.n_rows,), (len(impressions),)
     expected: list[tuple[str, npt.NDArray[np.number], tuple[int]]] = [
-        *((f"scores of method {name!r}", scores, rows) for name, scores in methods.items()),
-        ("item_clicks_before", item_clicks_before, rows),
-        ("user_clicks_before", user_clicks_before, lists),
+        *((f"scores of method {name!r}", scores, row_shape) for name, scores in methods.items()),
+        ("item_clicks_before", item_clicks_before, row_shape),
+        ("user_clicks_before", user_clicks_before, list_shape),
     ]
     for name, values, shape in expected:
         if values.shape != shape:

@@ -16,11 +16,11 @@ from threading import Lock
 import numpy as np
 
 from features.arrays import Float32
+from features.errors import StoreError
 from features.online.text_vectors import read_vectors, write_vectors
 from features.stores.base import KeyValueStore, StoreSnapshot
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
-from recsys.errors import StoreError
 from recsys.online.lru import Lru
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from features.arrays import Float64
+from features.errors import InputError
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, clean_text
-from recsys.errors import InputError
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
 from recsys.ranker.model import read_settings
 from recsys.serving.item_parsing import cell_text

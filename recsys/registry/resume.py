@@ -20,9 +20,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
+from features.errors import InputError
 from recsys.config import Config
 from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
-from recsys.errors import InputError, RunNotFound, TrainingError
+from recsys.errors import RunNotFound, TrainingError
 from recsys.registry.run_queries import find_run, versions_of_run
 
 log = logging.getLogger(__name__)

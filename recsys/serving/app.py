@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
+from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 from recsys.serving.admission import AdmissionLimiter
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from recsys.errors import RecsysError
+from features.errors import RecsysError
 
 CODES: Mapping[int, str] = {
     400: "malformed_json",

@@ -18,12 +18,12 @@ import numpy as np
 
 from features.arrays import NO_TIME
 from features.clock import SECOND
+from features.errors import StoreError
 from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
 from features.tables.timestamps import EXPECTED, moment_of
 from recsys.config import ServingConfig
-from recsys.errors import StoreError
 from recsys.metrics.rank_order import ordered
 from recsys.online.model import OnlineMatrix, OnlineModel
 from recsys.ranker.model import RankingModel

@@ -25,11 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from features.atomic_files import replaced_file
+from features.errors import RecsysError
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.snapshots import EncoderSnapshot, copy_or_spill
 from recsys.encoder.vector_table import Keys, VectorTable
-from recsys.errors import ModelError, RecsysError
+from recsys.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
