@@ -1,4 +1,4 @@
-"""`recsys ablate DIR`: what text is worth on a data directory, from none to a fine-tuned encoder, and what it costs.
+"""`recsys ablate DIR`: rankers without text, with TF-IDF and with encoders, compared on a data directory.
 
 Reads a data directory. Writes an MLflow run with the table, the plot, the figures of every variant and comparison, and
 the metrics of every test list by variant as `lines.parquet`. Registers nothing.
@@ -105,7 +105,7 @@ def ablation_figure(ablation: AblationReport) -> Figure:
             lift = MethodComparison(variant.name, first).name
             lifts[variant.name], cold[variant.name] = ablation.evaluation.lifts[lift], ablation.cold_lifts[lift]
     quality = {variant.name: test.methods[variant.name][LIFT_METRIC] for variant in ablation.variants}
-    return figures.ledger(labels, quality, lifts, cold, over=first, test=test)
+    return figures.ablation_charts(labels, quality, lifts, cold, over=first, test=test)
 
 
 def _log_report(report: AblateReport, figure: Figure) -> None:

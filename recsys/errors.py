@@ -10,7 +10,7 @@ RecsysError
 ├── ComparisonError                 two evaluations that cannot be compared
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
-    ├── RunNotFound                 no such run, or none with what is asked of it
+    ├── RunNotFound                 no such run, or it lacks the requested data
     └── EncoderMismatch             a ranker and an encoder that do not belong together
 """
 

@@ -1,4 +1,4 @@
-"""The text-lift ledger: whole rankers on the same rows, paired, with what each costs and the cheapest good one."""
+"""The ablation: whole rankers on the same rows, paired, with what each costs and the cheapest good one."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated
     )
     assert {f"{name}_ndcg_at_10" for name in NAMES} <= set(lists.columns)
     assert not client.search_model_versions(f"run_id = '{report.usage.run_id}'")
-    assert "<h1>Text-lift ledger: " in ablated.plot.read_text(encoding="utf-8")
+    assert "<h1>Ablation of the text: " in ablated.plot.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("trained")
@@ -345,5 +345,5 @@ def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: TrainingCon
 
 
 def test_a_ledger_without_an_encoder_is_refused(news: TrainingContext) -> None:
-    with pytest.raises(ValueError, match=r"expected a line with an encoder, got \['none', 'tfidf'\]"):
+    with pytest.raises(ValueError, match=r"expected a variant with an encoder, got \['none', 'tfidf'\]"):
         run_variants(news, VARIANTS[:2])

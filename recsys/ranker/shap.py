@@ -1,4 +1,4 @@
-"""What each column contributes to a ranker's scores: TreeSHAP values of single rows, and over a sample of rows.
+"""Contributions of the columns to a ranker's scores: TreeSHAP values of single rows and of a sample.
 
 Lundberg et al., From local explanations to global understanding with explainable AI for trees, Nature Machine
 Intelligence 2 (2020), as LightGBM computes them (`pred_contrib`): a row's contributions and the expected score add up

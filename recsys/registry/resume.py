@@ -1,4 +1,4 @@
-"""Interrupted trainings: what their runs record, and the folder of their checkpoints on this machine.
+"""Interrupted trainings: their runs, and the folder of their checkpoints on this machine.
 
 The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLOW_TRACKING_URI` keeps the runs.
 """
@@ -105,7 +105,7 @@ def resume_command(folder: Path, run_id: str) -> str:
 
 @contextmanager
 def resume_command_on_failure(folder: Path, run_id: str, checkpoints: Path) -> Iterator[None]:
-    """Say how to resume where the block is interrupted, or fails for a reason outside of the training."""
+    """Log how to resume if the block is interrupted or fails for a reason outside of the training."""
     try:
         yield
     except TrainingError:

@@ -1,4 +1,4 @@
-"""What a run logs beside its models: configuration, data, metrics by step, plots and reports."""
+"""What a run logs besides its models: configuration, data, metrics by step, plots and reports."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def feature_importance(gains: Gains) -> Figure:
     return Figure(title, (BarChart(shares, "column", "share of the total gain, %"),))
 
 
-def ledger(
+def ablation_charts(
     notes: Mapping[str, str],
     quality: Mapping[str, Interval],
     lifts: Mapping[str, Interval],
@@ -107,11 +107,11 @@ def ledger(
     over: str,
     test: Slice,
 ) -> Figure:
-    """Lines of the text-lift ledger: nDCG@10, and the paired difference to line `over`, on all lists and on cold items.
+    """Variants of the ablation: nDCG@10, and the paired difference to variant `over`, on all lists and on cold items.
 
-    All by a line's name. notes: what stands below each name.
+    All by a variant's name. notes: text below each name.
     """
-    row_name = "line of the ledger"
+    row_name = "variant"
     charts = (
         IntervalChart(_rows(quality, notes), row_name, f"mean {LIFT_METRIC}, 95% interval over users"),
         *(
@@ -124,7 +124,7 @@ def ledger(
             for intervals, suffix in ((lifts, ""), (cold_lifts, ", cold items"))
         ),
     )
-    return Figure(f"Text-lift ledger: {count(test.n_lists, 'test list')} of {count(test.n_users, 'user')}", charts)
+    return Figure(f"Ablation of the text: {count(test.n_lists, 'test list')} of {count(test.n_users, 'user')}", charts)
 
 
 def _rows(intervals: Mapping[str, Interval], notes: Mapping[str, str] | None = None) -> list[IntervalRow]:

@@ -1,4 +1,4 @@
-"""What surrounds every HTTP exchange: request id, size limit, measurements, and the last catch.
+"""Middleware of every HTTP request: request id, size limit, metrics, and unhandled errors.
 
 Plain ASGI, so that it also sees what fails before a route is found.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 REST_BYTES = 256 * 2**20
 REST_SECONDS = 20.0
-"""How much of a body that is refused is taken in, and for how long, before its sender is cut off."""
+"""How much of a rejected body is read, and for how long, before the connection is closed."""
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 

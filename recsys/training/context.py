@@ -1,4 +1,4 @@
-"""What every stage of a training needs: settings, log, slices, counters, and how to read the past of a request."""
+"""The input of every stage of a training: settings, log, slices, counters, and how to read the past of a request."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The stages of a training behind its text models: rankers and their evaluation.
+"""The stages of a training after its text models: rankers and their evaluation.
 
 Labels flow one way: rankers learn from scores of text models that are older, early stopping reads valid, and nothing
-but the evaluation reads test. Nothing here writes a file or knows MLflow.
+but the evaluation reads test. They write no file and use no MLflow.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ NOT_READ: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class RankerResult:
-    """What the ranker stage made.
+    """The result of the ranker stage.
 
     rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). valid_ndcg: of the
     full ranker's training, one value a tree. train, valid, test: impressions of the slices. selection: what the full
