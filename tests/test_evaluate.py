@@ -128,7 +128,7 @@ def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, t
     found = compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=trained.data)
     assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
     with pytest.raises(ComparisonError, match="no list is in all of them"):
-        compare(MODEL, early.run_id, CONFIG)
+        compare(MODEL, early.usage.run_id, CONFIG)
     with pytest.raises(InputError, match="later than every label"):
         compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=older)
 

@@ -141,7 +141,7 @@ def test_only_lists_after_what_either_version_learnt_from_decide(data: Path) -> 
     comparison = decision.evidence.comparison
     assert comparison is not None
     until = max(versions.load(f"models:/{MODEL}/{one}").ranking_model.settings.trained_until for one in (WEAK, STRONG))
-    times = comparison.a.tables[0]["time"]
+    times = comparison.a.runs[0].frame["time"]
     assert times.min() > pd.Timestamp(until, unit="us", tz="UTC")
     assert len(times) == decision.evidence.n_lists
 
