@@ -149,14 +149,14 @@ def _require_writable(folder: Path, output: str) -> None:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{output}: expected a place in a folder, but {str(folder)!r} is a file")
+        raise InputError(f"{output}: expected a path in a folder, but {str(folder)!r} is a file")
     try:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
         raise RecsysError(
-            f"{output} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another place"
+            f"{output} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another folder"
         ) from error
 
 
@@ -170,8 +170,8 @@ OUT_FILE = Argument(
 """A file that is written at the end."""
 OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}"))
 """A folder that is written into."""
-STORE = Argument("place", str, _require_no_file)
-"""The place of an online store: a folder or a URL."""
+STORE = Argument("store", str, _require_no_file)
+"""An online store: a folder or a URL."""
 NEW_NAME = Argument("name", _model_name)
 """The NAME of models that are registered as NAME-encoder and NAME-ranker."""
 RUN_NAME = Argument("name", _run_name)

@@ -33,7 +33,7 @@ class FeatureList:
 
     @property
     def n_columns(self) -> int:
-        """Columns of the matrix, places included."""
+        """Columns of the matrix, within-list columns included."""
         return sum(1 + len(column.places) for column in self.columns)
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,8 +58,8 @@ class FeatureList:
         return [
             *lines,
             "",
-            f"* {placed} of {len(self.columns)} are also columns by their place in the list, as NAME_percentile and "
-            f"NAME_zscore: {self.n_columns} columns of {self.source}",
+            f"* {placed} of {len(self.columns)} also have their percentile and z-score in the list as columns, "
+            f"NAME_percentile and NAME_zscore: {self.n_columns} columns of {self.source}",
         ]
 
 

@@ -51,7 +51,7 @@ def serve(
 
 
 def require_filled(store: str) -> None:
-    """Raise StoreMissing where no online store is at this place, or nothing was ever put into it."""
+    """Raise StoreMissing where there is no online store, or an empty one."""
     try:
         with open_existing_state(store):
             pass

@@ -104,7 +104,7 @@ class EncoderConfig(ConfigSection):
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
     progressive_chunks: int = Field(8, ge=0)
-    """Chunks of the ranker slice in time order, each scored before it is trained on; 0: only the encoder slice trains."""
+    """Chunks of the ranker slice in time order, each scored before it is trained on; 0: only the encoder slice."""
     rehearsal_ratio: float = Field(1.0, ge=0)
     """Older examples that are learnt again beside a chunk's own, as a share of those; drawn again each epoch."""
     chunk_epochs: int = Field(4, ge=0)
