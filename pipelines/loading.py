@@ -108,7 +108,7 @@ class Load:
         self.check(reader)
 
     def check(self, reader: TableReader) -> None:
-        """What is known when a table is through. Raises InputError where more rows are rejected, by the store too, than
+        """Fill the report at the end of a table. Raises InputError where more rows are rejected, by the store too, than
         is allowed."""
         report = self.report
         report.rows = reader.n_rows

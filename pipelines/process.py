@@ -1,4 +1,4 @@
-"""The process of a command: its BLAS threads at the start, and at the end its exit code and one line for an error.
+"""The process of a command: its BLAS threads, its exit code, and one line for an error.
 
 Exit 0 on success, 2 on bad arguments, 1 on anything else, with one line that says what was expected and what came.
 

@@ -1,4 +1,4 @@
-"""`recsys promote VERSION`: who is champion, decided on lists that neither version has seen.
+"""`recsys promote VERSION`: compare a version with the champion on unseen lists, and promote the better one.
 
 Reads a data directory. Writes an MLflow run with the decision as `decision.json`, tags of the version, and, where the
 challenger wins, the alias `champion`. What does not win leaves the champion as it was.

@@ -1,4 +1,4 @@
-"""`recsys data simulate OUT`: a believable news site, and the truth about who likes what beside it.
+"""`recsys data simulate OUT`: a realistic news site, with the true preferences of its users.
 
 Writes OUT/items.parquet, events.parquet and impressions.parquet in the native layout, and OUT/truth/ with a README
 that states the model. Rows go to disk as they are made, in the order of time; memory holds items, readers and one part

@@ -1,4 +1,4 @@
-"""The stages of a command as lines of the log, how long each took, and how much memory the process has used at most."""
+"""The stages of a command as log messages, with their times and the peak memory of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The truth of a simulated site, written beside its tables."""
+"""The true model of a simulated site, written next to its tables."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Exact replay: lists run through the online path in time order, against the offline matrix, feature by feature.
 
-What the tables hold reaches an online store as it would have: each event and list after every list of its time or
-earlier was ranked. The store matches clicked rows with events by itself. Every value of every candidate row has to be
-the offline one, to the last bit; NaN equals NaN.
+The rows of the tables reach an online store in order of arrival: each event and list after every list of its time or
+earlier was ranked. The store matches clicked rows with events. Every value of every candidate row must equal the
+offline one to the last bit; NaN equals NaN.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class _DifferenceTally:
     by_column: dict[int, Difference] = field(default_factory=dict)
 
     def add(self, context: AuditContext, impressions: Impressions, offline: Float32, online: Float32) -> None:
-        """Take in the two matrices of some lists."""
+        """Add the two matrices of some lists."""
         for change in changes(offline, online):
             row = context.row(impressions, change.row, before=change.before, after=change.after)
             name = context.names[change.column]
@@ -164,7 +164,7 @@ class OnlinePath:
             return self._model.matrix(view, reader).values
 
     def _advance(self, timestamp: int) -> None:
-        """Hand the store what arrived before a timestamp and was not handed over yet."""
+        """Write to the store what arrived before a timestamp and is not written yet."""
         end = int(np.searchsorted(self._feed.time, timestamp))
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]

@@ -1,4 +1,4 @@
-"""Collaborative snapshots of a log, built when a request first asks for them: the offline side."""
+"""Collaborative snapshots of a log, built on first use: the offline side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A collaborative snapshot: what the clicks before one time say of every item, in three tables.
+"""A collaborative snapshot: three tables of items, built from the clicks before one time.
 
 co-click: cosine of the sets of users who clicked two items (item-based neighbours, Sarwar et al., WWW 2001).
 factors: a truncated SVD of the users by items matrix of clicks (Cremonesi et al., RecSys 2010, PureSVD).

@@ -1,6 +1,6 @@
 """The evaluation of ranking methods on one set of shown lists: metrics, lifts and cold slices, each with an interval.
 
-Reads one score for each candidate row and method, and how many clicks items and users had before each list; knows
+Reads one score for each candidate row and method, and how many clicks items and users had before each list; uses
 neither models nor files. The result is a report object (`recsys.evaluation.report`).
 
 Means are over lists that have both a clicked and an unclicked candidate. Intervals are 95% bootstrap over users, a
@@ -155,7 +155,7 @@ def _cold_item_metrics(
 ) -> tuple[dict[str, ListMetrics], Bool]:
     """Metrics with cold candidates alone, and which lists have them; NaN for lists with a warm clicked item.
 
-    cold: (n_rows,). cold_item: (n,) lists whose every clicked item is cold. A list counts when, beside that, its cold
+    cold: (n_rows,). cold_item: (n,) lists whose every clicked item is cold. A list counts when, in addition, its cold
     candidates include a clicked and an unclicked one.
     """
     requests = impressions.requests

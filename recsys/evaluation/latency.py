@@ -1,4 +1,4 @@
-"""How long it takes to rank one list, measured for several rankers side by side on lists of one size."""
+"""The time to rank one list, measured for several rankers on lists of one size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rank = Callable[[Requests], object]
 def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float, ...]:
     """Median wall-clock time of each ranker for one request of its own requests, in milliseconds.
 
-    rankers: with as many requests each, ranked one at a time and in turn, so that whatever else the machine does meets
+    rankers: with as many requests each, ranked one at a time and in turn, so that other load on the machine affects
     all of them. The first request of each, which may build what is kept, is not counted.
     """
     n = min(len(requests) for _, requests in rankers)

@@ -1,7 +1,6 @@
 """The evaluation of models on impressions of a log: what `recsys train`, `evaluate` and `ablate` report.
 
-To the scores of models come those that every evaluation compares with, a random order and popularity, and what the log
-says of each impression's past.
+Every evaluation also has the methods `random` and `popularity`, and attributes of each impression from the log.
 """
 
 from __future__ import annotations

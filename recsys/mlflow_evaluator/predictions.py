@@ -1,4 +1,4 @@
-"""The scores in whatever a model returned: one number a candidate row."""
+"""Parses the scores that a model returns: one number per candidate row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder as serving uses it: every vector that was computed once is read again.
+"""The encoder of serving, with stored vectors: each text is encoded once.
 
 A text's vector comes from memory, else from the encoder version's own table, else from the store, else it is computed
 now, for all missing texts of a request in one batch, and written back. The store keeps vectors by the dtype that they

@@ -1,4 +1,4 @@
-"""Vectors and TF-IDF rows of the items of one request, from memory where they were read before."""
+"""Vectors and TF-IDF rows of the items of one request, cached in memory."""
 
 from __future__ import annotations
 

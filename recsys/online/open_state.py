@@ -1,4 +1,4 @@
-"""The online state that a ranking model needs, in the store that a person names."""
+"""Opens the online state that a ranking model needs in a named store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_state(
 
 @contextmanager
 def open_existing_state(store: str) -> Iterator[OnlineState]:
-    """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
+    """The state in an existing store, for any model; closed at the end. Raises StoreError."""
     opened = open_store(store, create=False)
     try:
         yield OnlineState.open(opened)

@@ -1,4 +1,4 @@
-"""The ranker's matrix for impressions of a log, chunk by chunk: the offline side of the one scoring function."""
+"""The ranker's matrix for impressions of a log, chunk by chunk: the offline side of scoring."""
 
 from __future__ import annotations
 

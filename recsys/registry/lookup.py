@@ -1,4 +1,4 @@
-"""From models:/ URIs to registered versions. Loads no model, and imports none of the libraries that do."""
+"""From models:/ URIs to registered versions. Loads no model and imports no model library."""
 
 from __future__ import annotations
 

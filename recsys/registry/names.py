@@ -1,4 +1,4 @@
-"""Names of models and their versions. Nothing here asks MLflow: a wrong name is reported before anything is read.
+"""Names of models and their versions. It uses no MLflow: a wrong name is reported before anything is read.
 
 `recsys train --name NAME` registers NAME-encoder and NAME-ranker. A version is models:/NAME-ranker/3, or
 models:/NAME-ranker@champion by its alias.

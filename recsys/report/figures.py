@@ -1,4 +1,4 @@
-"""The figures of a training and its evaluation. The report draws them in its sections; a run also holds each alone.
+"""The figures of a training and its evaluation. The report shows them in its sections; a run also holds each as a file.
 
 Titles say how much data a figure stands on. `recsys.report.page.figure_page` writes a figure as a file.
 """

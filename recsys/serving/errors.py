@@ -1,4 +1,4 @@
-"""What the API refuses, as the contract's JSON: {"error": {"code", "message", "field"?}} with the right status.
+"""The API's errors as the contract's JSON: {"error": {"code", "message", "field"?}} with the right status.
 
 ServingError                  status and code of an answer that is no ranking
 ├── BadRequest        422     a field is not what it has to be

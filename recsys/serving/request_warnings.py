@@ -1,4 +1,4 @@
-"""The `warnings` of an answer: rows that were taken although a value in them is odd, one sentence for each kind."""
+"""The `warnings` of an answer: doubtful values in accepted rows, one sentence for each kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IDS = ("user_id", "item_id", "impression_id", "event_id")
 
 
 class RequestWarnings:
-    """Counts odd values by kind, and keeps the first of each. path: begins the paths of fields."""
+    """Counts doubtful values by kind, with the first of each. path: begins the paths of fields."""
 
     def __init__(self, path: str = "") -> None:
         self._path = path
@@ -29,7 +29,7 @@ class RequestWarnings:
         return inner
 
     def add(self, problem: str, where: str, value: object) -> None:
-        """Count an odd value. problem: what is odd. where: path of its field."""
+        """Count a doubtful value. problem: what is doubtful. where: path of its field."""
         count, example = self._counts.get(problem, (0, f"{self._path}{where}: {value!r}"[:120]))
         self._counts[problem] = (count + 1, example)
 

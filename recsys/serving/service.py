@@ -1,4 +1,4 @@
-"""Ranking and writing in process: what the HTTP routes call, and what a test or a replay may call without them.
+"""Ranking and writing in process: the HTTP routes call it; tests can call it directly.
 
     service = RankService(ranking_model, state, settings, ranker="news-ranker/3", encoder="news-encoder/2")
     answer = service.rank(RankRequest(user_id="u1", candidates=["a", "b"]))

@@ -1,8 +1,8 @@
-"""Rule `sampled`: lists made by sampling are no impressions, so neither their number nor their items may move a column.
+"""Rule `sampled`: sampled lists are no impressions, so neither their number nor their items may change a column.
 
-The unclicked items of every sampled list are exchanged for others, and sampled lists with the candidates of a sample of
-lists are added just before each of these. Catches an impression count over sampled lists, which would tell the
-ranker how the sampling was done: which items were drawn says something of their future.
+The unclicked items of every sampled list are replaced, and sampled lists with the candidates of a sample of
+lists are added just before each of these. Detects an impression count over sampled lists, which would
+reveal the sampling to the ranker: which items were drawn depends on their later clicks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rule `single_column_auc`: how well each column ranks alone, on the ranker slice, on valid and on test.
+"""Rule `single_column_auc`: the AUC of each single column on the ranker slice, on valid and on test.
 
 An honest column is about as good on each of them, or changes from one to the next as time goes by. One that was fitted
 on the labels of a slice, as a target encoding is, ranks that slice far better than both others (or a slice it was not

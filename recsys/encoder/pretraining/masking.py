@@ -1,4 +1,4 @@
-"""What masked language modelling hides: random words, most of their tokens behind the mask token.
+"""The masking of masked language modelling: random words, whose tokens are mostly replaced by the mask token.
 
 As in BERT (Devlin et al. 2019, 3.1): of the tokens chosen 80% become the mask token, 10% a random token, 10% stay.
 WordPiece marks the tokens that continue a word, so there whole words are chosen, as in BERT's later release; other

@@ -1,4 +1,4 @@
-"""Checkpoints of the encoder's training: what another process needs to resume where this one was killed.
+"""Checkpoints of the encoder's training: another process can resume from them.
 
 A folder without pickle. `place.safetensors`: the position of the training, as JSON in the file's header, with the
 weights and the optimizers' state; replaced as a whole, so that a crash while it is written leaves the one before.

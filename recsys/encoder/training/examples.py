@@ -1,4 +1,5 @@
-"""What the encoder trains on: clicked items of impressions, their unclicked candidates, and the histories before them.
+"""The examples of the encoder's training: clicked items of impressions, their unclicked candidates, and the histories
+before them.
 
 Works on distinct texts, not items: two items with one text are one row. Items without text are left out of histories
 and candidates, and counted.

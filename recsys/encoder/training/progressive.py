@@ -54,7 +54,8 @@ class _Step:
 class Progress:
     """The position of a training. done: steps. seconds: of each stage, those before an interruption included. loss: of
     the last chunk learnt. layers_from: chunks that were scored before the layers were first trained. layers_gain: sum
-    over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still pay.
+    over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still
+    improve it.
     """
 
     done: int = 0

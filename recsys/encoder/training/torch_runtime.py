@@ -1,4 +1,4 @@
-"""How a transformer is trained: the attention kernel, and the same result from the same seed."""
+"""Settings of torch in training: attention kernel, deterministic algorithms, seeds, and memory."""
 
 from __future__ import annotations
 
