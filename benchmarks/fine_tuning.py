@@ -92,7 +92,7 @@ def read_start(folder: Path, config: Config, tower: TextTower, n: int) -> Start:
     torch.manual_seed(config.seed)
     head = Head(base.shape[1], dropout=settings.head_dropout).to(tower.device)
     vectors, generator = torch.from_numpy(base).to(tower.device), np.random.default_rng(config.seed)
-    EncoderTrainer(settings, data, head, vectors, generator).fit_head(data.chunks[0], None)
+    EncoderTrainer(settings, data, head, vectors, generator).fit_head(data.chunks[0])
     user = valid.requests.user.astype(np.int64)
     return Start(settings, config.seed, data, measured, user, tower, layers, base, seconds, head)
 

@@ -42,17 +42,20 @@ class CsrLists:
     def take(self, rows: npt.NDArray[np.integer]) -> CsrLists:
         """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
         starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         index = np.repeat(starts - offsets[:-1], lengths)
         index += np.arange(offsets[-1], dtype=np.int64)
         return CsrLists(offsets, self.codes[index])
 
 
-def segment_sums(values: Int64, offsets: Int64) -> Int64:
+def offsets_of(lengths: npt.ArrayLike) -> Int64:
+    """(n + 1,) offsets of n segments of these lengths, from 0."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def segment_sums(values: npt.NDArray[np.integer | np.bool_], offsets: Int64) -> Int64:
     """Exact sum of each segment values[offsets[i]:offsets[i + 1]], (n,); 0 for an empty one."""
-    running = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(values, out=running[1:])
+    running = offsets_of(values)
     return running[offsets[1:]] - running[offsets[:-1]]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from features.arrays import Bool, CsrLists, Float32, Float64, Int8, Int32, Int64, Strings
+from features.arrays import Bool, CsrLists, Float32, Float64, Int8, Int32, Int64, Strings, segment_sums
 
 UNKNOWN: int = -1
 """The code of an id that the log does not hold: a user without history, an item without text or events."""
@@ -147,11 +147,13 @@ class Impressions:
 
     def has_both(self) -> Bool:
         """(n,) True for impressions with a clicked and an unclicked item: only those train and test anything."""
-        clicked = np.zeros(len(self.label) + 1, np.int64)
-        np.cumsum(self.label > 0, out=clicked[1:])
-        offsets = self.requests.offsets
-        n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
-        return (n_clicked > 0) & (n_clicked < self.requests.lengths())
+        return both_labels(self.label, self.requests.offsets)
+
+
+def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
+    """(n,) True for lists with a clicked (label > 0) and an unclicked candidate. offsets: (n + 1,)."""
+    n_clicked = segment_sums(label > 0, offsets)
+    return (n_clicked > 0) & (n_clicked < np.diff(offsets))
 
 
 @dataclass(frozen=True)

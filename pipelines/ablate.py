@@ -1,4 +1,4 @@
-"""`recsys ablate DIR`: what text is worth on a data directory, from none to a fine-tuned encoder, and what it costs.
+"""`recsys ablate DIR`: rankers without text, with TF-IDF and with encoders, compared on a data directory.
 
 Reads a data directory. Writes an MLflow run with the table, the plot, the figures of every variant and comparison, and
 the metrics of every test list by variant as `lines.parquet`. Registers nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from features.atomic_files import replaced_file
 from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options
-from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.stopwatch import RunUsage, Stopwatch
 from recsys.ablation.report import AblationReport
 from recsys.ablation.variants import run_variants, variants_of
 from recsys.config import Config
@@ -47,9 +47,7 @@ class AblateReport:
     tables: TableReport
     slices: Mapping[str, int]
     ablation: AblationReport
-    seconds: Mapping[str, float]
-    peak_rss_mb: int
-    run_id: str
+    usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys ablate --json`."""
@@ -57,15 +55,12 @@ class AblateReport:
             "data": self.tables.as_dict(),
             "slices": dict(self.slices),
             **self.ablation.as_dict(),
-            "seconds": dict(self.seconds),
-            "peak_rss_mb": self.peak_rss_mb,
-            "run_id": self.run_id,
+            **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        spent = f"{sum(self.seconds.values()):.0f} s with at most {self.peak_rss_mb} MB; run {self.run_id}"
-        return [*self.ablation.lines(), "", spent]
+        return [*self.ablation.lines(), "", str(self.usage)]
 
 
 def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | None = None) -> AblateReport:
@@ -89,9 +84,7 @@ def ablate(folder: Path, config: Config, *, name: str = "ablate", plot: Path | N
                 tables=tables,
                 slices=context.sliced.counts(),
                 ablation=ablation,
-                seconds=timer.seconds,
-                peak_rss_mb=peak_rss_mb(),
-                run_id=run.info.run_id,
+                usage=timer.usage(run.info.run_id),
             )
             figure = ablation_figure(ablation)
             _log_report(report, figure)
@@ -112,13 +105,12 @@ def ablation_figure(ablation: AblationReport) -> Figure:
             lift = MethodComparison(variant.name, first).name
             lifts[variant.name], cold[variant.name] = ablation.evaluation.lifts[lift], ablation.cold_lifts[lift]
     quality = {variant.name: test.methods[variant.name][LIFT_METRIC] for variant in ablation.variants}
-    return figures.ledger(labels, quality, lifts, cold, over=first, test=test)
+    return figures.ablation_charts(labels, quality, lifts, cold, over=first, test=test)
 
 
 def _log_report(report: AblateReport, figure: Figure) -> None:
     ablation = report.ablation
-    seconds = {f"seconds.{name}": value for name, value in report.seconds.items()}
-    mlflow.log_metrics(ablation.metrics() | seconds | {"peak_rss_mb": report.peak_rss_mb})
+    mlflow.log_metrics(ablation.metrics() | report.usage.metrics())
     mlflow.set_tag(CHOICE, ablation.choice.line)
     run_logging.log_frame(ablation.evaluation.per_impression_frame(), "lines")
     run_logging.log_figure(figure, "ledger")

@@ -1,7 +1,7 @@
-"""`recsys audit DIR [--replay]`: does anything handed to the ranker leak, and does serving see what training saw?
+"""`recsys audit DIR [--replay]`: does the ranker read leaks, and does serving compute what training computed?
 
-Reads a data directory, and a registered ranker where one is named: then its very features and text models are audited;
-without one, what a training with this configuration would use, the encoder being the frozen base model. Writes nothing.
+Reads a data directory, and a registered ranker where one is named: then its features and text models are audited;
+without one, those of a training with this configuration, with the frozen base model as encoder. Writes nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from features.clock import format_time
+from features.errors import InputError
 from features.log import Log
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -32,7 +33,7 @@ from recsys.audit.run import audit as run_rules
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
-from recsys.errors import InputError, TrainingError
+from recsys.errors import TrainingError
 from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking, versions
 from recsys.training.context import TrainingContext, open_training_context
@@ -69,16 +70,16 @@ def replay(
     context = open_context(folder, config, model=model)
     options = read_options(context.training.config)
     times = context.log.impressions.requests.time
-    begins, ends = (moment_in(one, options.data.timezone, name) for one, name in ((start, "from"), (end, "to")))
+    begins, ends = (moment_in(time, options.data.timezone, name) for time, name in ((start, "from"), (end, "to")))
     first = 0 if begins is None else int(np.searchsorted(times, begins))
     last = len(times) if ends is None else int(np.searchsorted(times, ends))
-    lists = context.log.impressions.take(np.arange(first, max(first, last)))
+    impressions = context.log.impressions.take(np.arange(first, max(first, last)))
     with tempfile.TemporaryDirectory(prefix="recsys-replay-") as home:
         store = LmdbStore(Path(home), durable=False)
         try:
             state = OnlineState.open(store, replay_settings(context))
             _describe_items(state, folder, options)
-            return run_replay(context, state, arriving(folder, options), lists)
+            return run_replay(context, state, arriving(folder, options), impressions)
         finally:
             store.close()
 
@@ -102,7 +103,7 @@ def audit_version(loaded: versions.LoadedModel, folder: Path, *, config: Config)
 
 
 def open_context(folder: Path, config: Config, *, model: str | None = None, full: bool = False) -> AuditContext:
-    """What an audit of a data directory looks at; arguments as in `audit`."""
+    """The input of an audit of a data directory; arguments as in `audit`."""
     if model is None:
         return training_context(folder, config, full=full)
     tracking.connect()
@@ -126,7 +127,7 @@ def training_context(folder: Path, config: Config, *, full: bool = False) -> Aud
 
 
 def model_context(folder: Path, ranking_model: RankingModel, config: Config, *, full: bool = False) -> AuditContext:
-    """The context of a trained ranking model. config: slices, seed, bounds; the rest is as the model was trained."""
+    """The input of a trained model's ranker. config: slices, seed and bounds; the rest is as the model was trained."""
     config = config_from_model(ranking_model.settings, config)
     trained_until = ranking_model.settings.encoder_trained_until
     context = _later_than(read_context(folder, config), trained_until)

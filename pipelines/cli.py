@@ -95,11 +95,11 @@ def _bounds_go_with_replay(context: click.Context) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
-@click.option("--model", type=MODEL, help="Audit this registered ranker; without it, what a training would use.")
+@click.option("--model", type=MODEL, help="Audit this registered ranker. Default: the inputs of a new training.")
 @click.option("--full", is_flag=True, help="Train the encoder too, on permuted clicks; takes as long as trainings.")
-@click.option("--replay", is_flag=True, help="Run the lists through the online path instead, against the offline one.")
-@click.option("--from", "start", type=MOMENT, metavar="TIME", help="With --replay: the first list's time.")
-@click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: the time that every list is before.")
+@click.option("--replay", is_flag=True, help="Compare the online path with the offline one, list by list.")
+@click.option("--from", "start", type=MOMENT, metavar="TIME", help="With --replay: only lists from this time on.")
+@click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: only lists before this time.")
 @table_options
 @json_file_option
 @agreeing(_bounds_go_with_replay)
@@ -167,7 +167,7 @@ def score(
 @table_options
 @json_option
 def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report:
-    """Say what text is worth on the tables in DIR: no text, TF-IDF, frozen, trained head, fine-tuned, and the cost."""
+    """Compare rankers without text, with TF-IDF, frozen, head-only and fine-tuned encoder on DIR, and their costs."""
     from pipelines.ablate import ablate as run_ablation
 
     return run_ablation(folder, config, name=name, plot=plot)
@@ -178,7 +178,7 @@ def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @store_option
-@click.option("--create", is_flag=True, help="Begin with an empty store where there is none.")
+@click.option("--create", is_flag=True, help="Create an empty store if there is none.")
 @config_options
 def serve(model: str, host: str, port: int, store: str, create: bool, config: Config) -> None:
     """Answer ranking requests over HTTP."""
@@ -229,7 +229,7 @@ def load_users(file: Path, store: str, rejects: Path | None, files: FileOptions)
     "--at",
     type=MOMENT,
     metavar="TIME",
-    help="Build the one that a request at this time reads; as in `recsys score`. Default: now.",
+    help="Build the snapshot for requests at this time; format as in `recsys score`. Default: now.",
 )
 @json_option
 def refresh_collaborative(store: str, model: str, at: str | None) -> Report:

@@ -1,4 +1,4 @@
-"""`recsys data …` and `recsys features list`: the commands that look at tables before anything is trained."""
+"""`recsys data …` and `recsys features list`: commands on tables before training."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def features() -> None:
 @table_options
 @json_option
 def features_list(folder: Path | None, config: Config) -> Report:
-    """Every feature: meaning, unit, range, since when it is known, when it is missing. With DIR, of its columns."""
+    """Every feature: meaning, unit, range, since when it is known, when it is missing. With DIR: for its columns."""
     from pipelines.list_features import list_features
 
     return list_features(config, folder)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import click
 
 from features.atomic_files import replaced_file
-from pipelines.cli_types import MODEL, OUT_FILE, OUT_FOLDER, STORE
+from pipelines.cli_types import ENCODING, MODEL, OUT_FILE, OUT_FOLDER, STORE
 
 CONFIG_FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -73,18 +73,8 @@ def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_config
 
 
-def _encoding(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    from features.errors import InputError
-    from features.tables.encodings import check_encoding
-
-    try:
-        return None if value is None else check_encoding(value)
-    except InputError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 _encoding_option = click.option(
-    "--encoding", callback=_encoding, help="Encoding of text files, such as gb18030 or cp1252. Default: utf-8."
+    "--encoding", type=ENCODING, help="Encoding of text files, such as gb18030 or cp1252. Default: utf-8."
 )
 _max_rejects_option = click.option(
     "--max-rejects",

@@ -1,6 +1,6 @@
-"""Arguments that are checked as they are read, before a table or a model is opened.
+"""Arguments that are checked as they are parsed, before a table or a model is opened.
 
-An argument of the wrong form ends in exit code 2; one that names a place of no use in exit code 1, as it would later.
+An argument of the wrong form ends in exit code 2; an unusable path in exit code 1.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from features.errors import InputError, RecsysError, StoreError
-from recsys.errors import ModelNotFound
-from recsys.registry.names import is_version, name_problem, parse_uri
+from recsys.registry.names import is_version, name_problem, parse_uri, run_names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _LONGEST_RUN_NAME = 250
@@ -25,10 +24,10 @@ _AGREE = "agree"
 
 
 class CheckedCommand(click.Command):
-    """A command that, once all arguments are read, sees whether they agree, looks at the places they name, and runs."""
+    """A command that first checks that its arguments agree and that their paths can be used."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Raises UsageError where arguments contradict each other, RecsysError for a place of no use."""
+        """Raises UsageError where arguments contradict each other, RecsysError for an unusable path."""
         getattr(self.callback, _AGREE, _nothing)(ctx)
         for check, value in ctx.meta.pop(_CHECKS, ()):
             check(value)
@@ -42,7 +41,7 @@ class CheckedGroup(click.Group):
 
 
 def agreeing(check: Callable[[click.Context], None]) -> Callable[[Command], Command]:
-    """Let a command call `check` with its arguments before it looks at anything; it raises UsageError."""
+    """Let a command call `check`, which raises UsageError, with its arguments before anything else."""
 
     def marked(command: Command) -> Command:
         setattr(command, _AGREE, check)
@@ -58,8 +57,8 @@ def _nothing(context: click.Context) -> None:
 class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
     """An argument that is checked before its command runs.
 
-    read: turns its text into its value; raises ValueError for a text of the wrong form. check: looks at what the value
-    names, once all arguments are read; raises RecsysError for a place of no use.
+    read: turns its text into its value; raises ValueError or RecsysError for a text of the wrong form. check: called
+    with the value once all arguments are parsed; raises RecsysError for an unusable path.
     """
 
     def __init__(self, name: str, read: Callable[[str], Any], check: Callable[[Any], None] | None = None) -> None:
@@ -70,7 +69,7 @@ class Argument(click.ParamType):  # type: ignore[type-arg]  # generic in the new
         """What click calls for a value from the command line or a default."""
         try:
             read = self._read(os.fspath(value))
-        except ValueError as error:
+        except (ValueError, RecsysError) as error:
             self.fail(str(error), param, ctx)
         if ctx is not None and self._check is not None:
             ctx.meta.setdefault(_CHECKS, []).append((self._check, read))
@@ -84,8 +83,8 @@ def _require_there(path: Path) -> None:
 
 def _require_folder(path: Path) -> None:
     if not path.is_dir():
-        what = "a file" if path.exists() else "nothing"
-        raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {what}")
+        got = "a file" if path.exists() else "nothing"
+        raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {got}")
 
 
 def _file_path(text: str) -> Path:
@@ -113,10 +112,7 @@ def _run_name(text: str) -> str:
 
 
 def _uri(text: str) -> str:
-    try:
-        parse_uri(text)
-    except ModelNotFound as error:
-        raise ValueError(str(error)) from error
+    parse_uri(text)
     return text
 
 
@@ -129,12 +125,15 @@ def _version(text: str) -> str:
 
 
 def _side(text: str) -> str:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
-        raise ValueError(f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {text!r}")
-    for name in filter(is_version, names):
+    for name in filter(is_version, run_names(text)):
         _uri(name)
     return text
+
+
+def _encoding(text: str) -> str:
+    from features.tables.encodings import check_encoding
+
+    return check_encoding(text)
 
 
 def _timestamp(text: str) -> str:
@@ -145,19 +144,19 @@ def _timestamp(text: str) -> str:
     return text
 
 
-def _require_writable(folder: Path, what: str) -> None:
+def _require_writable(folder: Path, output: str) -> None:
     """Raise where `folder`, or the nearest folder above that is there, cannot be written into."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{what}: expected a place in a folder, but {str(folder)!r} is a file")
+        raise InputError(f"{output}: expected a path in a folder, but {str(folder)!r} is a file")
     try:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         reason = error.strerror or str(error)
         raise RecsysError(
-            f"{what} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another place"
+            f"{output} cannot be written: folder {str(folder)!r} takes no file ({reason}); name another folder"
         ) from error
 
 
@@ -171,8 +170,8 @@ OUT_FILE = Argument(
 """A file that is written at the end."""
 OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}"))
 """A folder that is written into."""
-STORE = Argument("place", str, _require_no_file)
-"""The place of an online store: a folder or a URL."""
+STORE = Argument("store", str, _require_no_file)
+"""An online store: a folder or a URL."""
 NEW_NAME = Argument("name", _model_name)
 """The NAME of models that are registered as NAME-encoder and NAME-ranker."""
 RUN_NAME = Argument("name", _run_name)
@@ -183,5 +182,7 @@ VERSION = Argument("version", _version)
 """A version's number, or its URI."""
 SIDE = Argument("side", _side)
 """One side of a comparison: runs or versions with commas between."""
+ENCODING = Argument("text", _encoding)
+"""The name of an encoding that Python knows."""
 MOMENT = Argument("time", _timestamp)
 """A time as people write it; in which zone one without a zone is, the data or the model says later."""

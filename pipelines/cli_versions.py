@@ -21,11 +21,11 @@ METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 @click.command(cls=CheckedCommand)
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @model_option
-@click.option("--all", "all_lists", is_flag=True, help="Every list, even those whose labels the version learnt from.")
+@click.option("--all", "all_lists", is_flag=True, help="All lists, including those that the version was trained on.")
 @table_options
 @json_option
 def evaluate(folder: Path, model: str, all_lists: bool, config: Config) -> Report:
-    """Evaluate a registered version on the lists in DIR that are later than all it learnt from."""
+    """Evaluate a registered version on the lists in DIR that are later than its training data."""
     from pipelines.evaluate import evaluate as run_evaluation
 
     return run_evaluation(folder, model, config, all_lists=all_lists)
@@ -34,7 +34,9 @@ def evaluate(folder: Path, model: str, all_lists: bool, config: Config) -> Repor
 @click.command(cls=CheckedCommand)
 @click.argument("a", metavar="A", type=SIDE)
 @click.argument("b", metavar="B", type=SIDE)
-@click.option("--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than either.")
+@click.option(
+    "--data", "folder", type=FOLDER, help="Score both on this data directory, on lists later than their training data."
+)
 @click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
 @click.option("--metric", type=click.Choice(METRICS), default="ndcg_at_10", show_default=True)
 @table_options
@@ -50,7 +52,7 @@ def compare(a: str, b: str, folder: Path | None, method: str, metric: str, confi
 @click.argument("version", type=VERSION)
 @click.option("--name", type=NEW_NAME, default="recsys", show_default=True, help="VERSION is one of NAME-ranker.")
 @click.option("--data", "folder", type=FOLDER, help="Data directory with newer lists. Default: the training's.")
-@click.option("--force", is_flag=True, help="Promote whatever speaks against it; the version's tags will say so.")
+@click.option("--force", is_flag=True, help="Promote in spite of reasons against it, which the version's tags record.")
 @table_options
 @json_file_option
 def promote(
@@ -61,7 +63,7 @@ def promote(
     config: Config,
     json_path: Path | None,
 ) -> None:
-    """Make VERSION the champion if it beats the present one on lists that neither has learnt from."""
+    """Make VERSION the champion if it beats the present one on lists that neither was trained on."""
     from pipelines.audit import audit_version
     from pipelines.promote import promote as run_promotion
     from recsys.errors import PromotionError

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from recsys.config import Config
-from recsys.errors import ComparisonError
-from recsys.evaluation.comparison import ComparedRuns, Comparison
+from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison
 from recsys.evaluation.comparison import compare as compare_sides
 from recsys.registry import tracking
-from recsys.registry.names import is_version
+from recsys.registry.names import is_version, run_names
 from recsys.registry.run_queries import ranker_of_run, recorded_lists
 
 
@@ -29,31 +26,18 @@ def compare(
     list of the folder is late enough, ModelNotFound or RunNotFound for a name.
     """
     tracking.connect()
-    first, second = _names(a), _names(b)
-    names, n = (*first, *second), len(first)
-    tables, n_seen = _recorded(names) if folder is None else _scored(names, folder, config)
-    sides = ComparedRuns(first, tables[:n], n_seen[:n]), ComparedRuns(second, tables[n:], n_seen[n:])
+    first, second = run_names(a), run_names(b)
+    names = (*first, *second)
+    runs = tuple(map(recorded_lists, names)) if folder is None else _scored(names, folder, config)
+    sides = ComparedRuns(runs[: len(first)]), ComparedRuns(runs[len(first) :])
     return compare_sides(*sides, method=method, metric=metric, resamples=config.evaluation.resamples, seed=config.seed)
 
 
-def _names(side: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in side.split(",") if part.strip())
-    if not names:
-        raise ComparisonError(
-            f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {side!r}"
-        )
-    return names
-
-
-def _recorded(names: tuple[str, ...]) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
-    recorded = [recorded_lists(name) for name in names]
-    return tuple(run.lists for run in recorded), tuple(run.n_seen for run in recorded)
-
-
-def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[tuple[pd.DataFrame, ...], tuple[int, ...]]:
+def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[ComparedRun, ...]:
     from pipelines.unseen_data import load_unseen, trained_until
     from recsys.registry.versions import load
 
     versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
     opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
-    return tuple(data.evaluate(config).per_impression_frame() for data in opened), (0,) * len(names)
+    frames = (data.evaluate(config).per_impression_frame() for data in opened)
+    return tuple(map(ComparedRun, names, frames))

@@ -68,8 +68,8 @@ def _say(title: str) -> None:
 
 def _programs() -> Path:
     """The folder of `recsys` and `mlflow`, relative where it is below the working folder."""
-    folder, here = Path(sys.executable).parent, Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    folder, working_folder = Path(sys.executable).parent, Path.cwd()
+    return folder.relative_to(working_folder) if folder.is_relative_to(working_folder) else folder
 
 
 def _newest_lists(impressions: Path, out: Path) -> None:

@@ -7,7 +7,7 @@ MLflow run with the metrics, the report, and those of every list as `lists.parqu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from features.clock import format_time
 from features.tables.report import TableReport
-from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.stopwatch import RunUsage, Stopwatch
 from pipelines.unseen_data import load_unseen, trained_until
 from recsys.config import Config
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval
@@ -49,9 +49,7 @@ class EvaluateReport:
     seen: bool
     evaluation: Evaluation
     slices: tuple[SliceResult, ...]
-    seconds: Mapping[str, float]
-    peak_rss_mb: int
-    run_id: str
+    usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys evaluate --json`: the evaluation's keys are those of `recsys train --json`."""
@@ -61,10 +59,8 @@ class EvaluateReport:
             "trained_until": format_time(self.trained_until),
             "labels_seen": self.seen,
             **self.evaluation.as_dict(),
-            "by_slice": [self._slice_dict(part) for part in self.slices],
-            "seconds": dict(self.seconds),
-            "peak_rss_mb": self.peak_rss_mb,
-            "run_id": self.run_id,
+            "by_slice": [self._slice_dict(result) for result in self.slices],
+            **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
@@ -77,20 +73,20 @@ class EvaluateReport:
             self._slices_text(),
             "",
             f"{self.versions['ranker']}, which learnt from labels up to {format_time(self.trained_until)}; "
-            f"run {self.run_id}",
+            f"run {self.usage.run_id}",
             *warning[:1],
         ]
 
-    def _slice_dict(self, part: SliceResult) -> dict[str, Any]:
-        methods = zip(self.evaluation.lists, jsonable(part.intervals), strict=True)
-        return {**part.as_dict(), LIFT_METRIC: dict(methods)}
+    def _slice_dict(self, result: SliceResult) -> dict[str, Any]:
+        methods = zip(self.evaluation.metrics, jsonable(result.intervals), strict=True)
+        return {**result.as_dict(), LIFT_METRIC: dict(methods)}
 
     def _slices_text(self) -> str:
-        methods = list(self.evaluation.lists)
+        methods = list(self.evaluation.metrics)
         rows = [["slice", "lists", "users", *SHOWN]]
-        for part in self.slices:
-            shown = (format_interval(part.intervals[methods.index(method)]) for method in SHOWN)
-            rows.append([*part.cells(), *shown])
+        for result in self.slices:
+            cells = (format_interval(result.intervals[methods.index(method)]) for method in SHOWN)
+            rows.append([*result.cells(), *cells])
         return f"{LIFT_METRIC} by slice\n\n{text_table(rows)}"
 
 
@@ -118,9 +114,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             seen=all_lists,
             evaluation=evaluation,
             slices=slices,
-            seconds=timer.seconds,
-            peak_rss_mb=peak_rss_mb(),
-            run_id=run.info.run_id,
+            usage=timer.usage(run.info.run_id),
         )
         run_logging.log_dataset(folder, opened.tables.fingerprint, "evaluation")
         mlflow.set_tags({RANKER: loaded.ranker.uri, TRAINED_UNTIL: str(until)})
@@ -130,9 +124,9 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
 
 
 def _by_slice(evaluation: Evaluation, config: Config) -> tuple[SliceResult, ...]:
-    lists, settings = evaluation.per_impression_frame(), config.evaluation
+    frame, settings = evaluation.per_impression_frame(), config.evaluation
     values = {
-        prefix: lists[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.lists]].to_numpy(np.float64)
+        prefix: frame[[f"{prefix}{method}_{LIFT_METRIC}" for method in evaluation.metrics]].to_numpy(np.float64)
         for prefix in ("", COLD_ITEMS)
     }
-    return measure_slices(lists, values, resamples=settings.resamples, seed=config.seed)
+    return measure_slices(frame, values, resamples=settings.resamples, seed=config.seed)

@@ -21,7 +21,7 @@ from pipelines.data_options import read_options
 from recsys.config import Config
 from recsys.ranker.column_docs import ColumnDoc, column_docs
 from recsys.ranker.column_names import model_columns
-from recsys.ranker.features import catalogue_categories, feature_set, own_features
+from recsys.ranker.features import catalogue_categories, feature_set
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class FeatureList:
 
     @property
     def n_columns(self) -> int:
-        """Columns of the matrix, places included."""
+        """Columns of the matrix, within-list columns included."""
         return sum(1 + len(column.places) for column in self.columns)
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,14 +58,14 @@ class FeatureList:
         return [
             *lines,
             "",
-            f"* {placed} of {len(self.columns)} are also columns by their place in the list, as NAME_percentile and "
-            f"NAME_zscore: {self.n_columns} columns of {self.source}",
+            f"* {placed} of {len(self.columns)} also have their percentile and z-score in the list as columns, "
+            f"NAME_percentile and NAME_zscore: {self.n_columns} columns of {self.source}",
         ]
 
 
 def list_features(config: Config, folder: Path | None = None) -> FeatureList:
     """What a ranker trained with `config` on `folder` reads. Raises InputError for a table or file of no use."""
-    own = own_features(config)
+    custom = config.features.custom
     if folder is None:
         categories = _named(config.features.categories)
     else:
@@ -74,9 +74,9 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
             raise InputError(f"data directory {str(folder)!r}: expected an items table, found none")
         options = read_options(config)
         items = read_items(read_table_rows(path, "items", options), options.item_columns)
-        categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, own))
+        categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, custom))
     features = feature_set(
-        dict.fromkeys(categories, ()), config.features, own, reserved=model_columns(collaborative=True)
+        dict.fromkeys(categories, ()), config.features, custom, reserved=model_columns(collaborative=True)
     )
     docs = column_docs(features, collaborative=config.collaborative.tables > 0)
     return FeatureList(docs, "a table with a column category" if folder is None else str(folder))

@@ -35,8 +35,6 @@ from recsys.ranker.model import RankingModel, Settings
 from recsys.registry import tracking
 from recsys.registry.versions import load
 
-_CACHED_TEXTS = 20_000
-
 
 def load_items(
     path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
@@ -58,7 +56,8 @@ def load_items(
 def load_events(
     path: Path, store: str, model_uri: str, *, rejects: Path | None = None, files: FileOptions = DEFAULT_FILES
 ) -> LoadReport:
-    """Count an events or an impressions table in the store of a model, told apart by their columns; as `load_items`.
+    """Count an events or an impressions table in the store of a model, as `load_items`. An impressions table has a
+    column `clicked`.
 
     The model's collaborative snapshot is built again at the end, from everything that the store then holds.
     """
@@ -80,15 +79,15 @@ def load_items_into(
 ) -> LoadReport:
     """`load_items` with everything open. The last row of an item counts, as in training."""
     encoded: list[int] = []
-    online = OnlineModel.of(ranking_model, state, cached_texts=_CACHED_TEXTS, on_encoded=encoded.append)
+    online = OnlineModel.of(ranking_model, state, on_encoded=encoded.append)
     seen: set[str] = set()
     changed: set[str] = set()
     with Load("items", path, read_options_of_model(ranking_model.settings, files), rejects) as loading:
         for checked in loading.batches():
             items, refused = {}, 0
-            for place, item in enumerate(read_items(checked)):
+            for row, item in enumerate(read_items(checked)):
                 if reason := _long_id(item.item_id):
-                    loading.reject(checked, place, reason, "item_id", item.item_id)
+                    loading.reject(checked, row, reason, "item_id", item.item_id)
                     refused += 1
                     continue
                 loading.report.repeats += item.item_id in seen
@@ -110,11 +109,13 @@ def events_into(
     types: Counter[str] = Counter()
     with Load("events", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
         for checked in loading.batches():
-            found = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
-            types.update({one["values"]: one["counts"] for one in found})
+            counts = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
+            types.update({count["values"]: count["counts"] for count in counts})
             rejected = state.add_events(read_events(checked), latest=_latest())
-            for one in rejected:
-                loading.reject(checked, one.index, one.code, one.message.partition(":")[0], one.message)
+            for rejection in rejected:
+                loading.reject(
+                    checked, rejection.index, rejection.code, rejection.message.partition(":")[0], rejection.message
+                )
             loading.done(len(checked.rows), len(checked.rows) - len(rejected))
         counted = {name: (rows, state.settings.is_positive(name)) for name, rows in sorted(types.items())}
         loading.report.warnings += tuple(type_warnings(counted, state.settings.data.positive_event_types))
@@ -125,18 +126,18 @@ def _lists_into(state: OnlineState, path: Path, rejects: Path | None, files: Fil
     """Lists are read whole before the first is counted, since their rows may stand anywhere; about 30 bytes a row."""
     with Load("impressions", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
         reader = loading.reader(loading.rejects)
-        lists = read_impression_table(reader, loading.rejects)
+        table = read_impression_table(reader, loading.rejects)
         reader.check_rejects()
-        rows = np.diff(lists.offsets)
+        rows = np.diff(table.offsets)
         loading.report.rows = reader.n_rows
-        for start in range(0, len(lists), AT_ONCE):
-            part = list(read_impressions(lists, start, min(start + AT_ONCE, len(lists))))
-            rejected = state.add_impressions(part, latest=_latest())
-            for one in rejected:
-                loading.reject_list(part[one.index], one)
-            lost = sum(int(rows[start + one.index]) for one in rejected)
-            loading.done(0, int(rows[start : start + len(part)].sum()) - lost)
-        loading.report.accepted += lists.repeats
+        for start in range(0, len(table), AT_ONCE):
+            chunk = list(read_impressions(table, start, min(start + AT_ONCE, len(table))))
+            rejected = state.add_impressions(chunk, latest=_latest())
+            for rejection in rejected:
+                loading.reject_list(chunk[rejection.index], rejection)
+            lost = sum(int(rows[start + rejection.index]) for rejection in rejected)
+            loading.done(0, int(rows[start : start + len(chunk)].sum()) - lost)
+        loading.report.accepted += table.repeats
         loading.check(reader)
     return loading.report
 
@@ -150,9 +151,9 @@ def vector_widths(path: Path, settings: Settings, files: FileOptions = DEFAULT_F
         return widths
     for checked in read_table_rows(path, "items", options):
         for name in vectors:
-            found = checked.data.column(f"vector {name}").drop_null()
-            if len(found):
-                widths.setdefault(name, len(found[0]))
+            present = checked.data.column(f"vector {name}").drop_null()
+            if len(present):
+                widths.setdefault(name, len(present[0]))
         if len(widths) == len(vectors):
             break
     return widths

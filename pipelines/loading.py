@@ -1,4 +1,4 @@
-"""One load of a table into the online store under way, and what it reports; shared by the `recsys load-…` commands."""
+"""The load of a table into the online store and its report; shared by the `recsys load-…` commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AT_ONCE = 5_000
 class LoadReport:
     """What a load did. table: items, events, impressions or users. rows: of the file. accepted: rows taken, repeats of
     known ones included. changed: items that are new or differ from before. rejected: reason to number of rows (of
-    lists, for impressions that the store refused). encoded: texts that no vector was known of. repeats: rows of an item
+    lists, for impressions that the store refused). encoded: texts that had no stored vector. repeats: rows of an item
     or user whose id came before in the same load; the last row counts. warnings: plain sentences.
     """
 
@@ -48,13 +48,13 @@ class LoadReport:
     def lines(self) -> list[str]:
         """The report for a person."""
         rate = self.rows / max(self.seconds, 1e-9)
-        found = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
+        lines = [f"{self.table}: {self.accepted:,} of {self.rows:,} rows in {self.seconds:.1f} s ({rate:,.0f} rows/s)"]
         if self.table == "items":
-            found.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
+            lines.append(f"{self.changed:,} items are new or changed, {self.encoded:,} texts were encoded")
         if self.repeats:
-            found.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
-        found += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
-        return found + [f"warning: {warning}" for warning in self.warnings]
+            lines.append(f"{self.repeats:,} rows repeat an id; the last row of each counts")
+        lines += [f"rejected: {count:,} x {reason}" for reason, count in self.rejected.items()]
+        return lines + [f"warning: {warning}" for warning in self.warnings]
 
     def require_any(self, path: Path) -> None:
         """Raise InputError where no row of the table at `path` was taken."""
@@ -64,7 +64,7 @@ class LoadReport:
 
 
 class Load:
-    """One load under way: its rejects, its progress, its clock."""
+    """A running load: its rejects, progress and duration."""
 
     def __init__(self, table: str, path: Path, options: ReadOptions, folder: Path | None) -> None:
         """folder: for the rows left out."""
@@ -95,20 +95,20 @@ class Load:
     def batches(self) -> Iterator[CheckedBatch]:
         """The batches of the table, cut to a size that a transaction takes well.
 
-        The table is read through once before the first batch: what cannot be used as a whole leaves the store as it is.
+        The table is read through once before the first batch: an unusable table leaves the store unchanged.
         """
-        with Rejects(self._folder) as found:
-            for _ in self.reader(found):
+        with Rejects(self._folder) as first_pass:
+            for _ in self.reader(first_pass):
                 pass
         reader = self.reader(self.rejects)
         for checked in reader:
             for start in range(0, len(checked.rows), AT_ONCE):
-                part = slice(start, start + AT_ONCE)
-                yield CheckedBatch(checked.file, checked.rows[part], checked.data.slice(start, AT_ONCE))
+                rows = slice(start, start + AT_ONCE)
+                yield CheckedBatch(checked.file, checked.rows[rows], checked.data.slice(start, AT_ONCE))
         self.check(reader)
 
     def check(self, reader: TableReader) -> None:
-        """What is known when a table is through. Raises InputError where more rows are rejected, by the store too, than
+        """Fill the report at the end of a table. Raises InputError where more rows are rejected, by the store too, than
         is allowed."""
         report = self.report
         report.rows = reader.n_rows
@@ -120,13 +120,15 @@ class Load:
         self.report.accepted += accepted
         self._bar.update(rows or accepted)
 
-    def reject(self, checked: CheckedBatch, place: int, reason: str, name: str, value: str) -> None:
+    def reject(self, checked: CheckedBatch, position: int, reason: str, name: str, value: str) -> None:
         """Count and write down a row of a batch."""
-        row = int(checked.rows[place])
+        row = int(checked.rows[position])
         self.rejects.add(self.report.table, Reject(str(checked.file), row, reason, name, value))
 
-    def reject_list(self, shown: Impression, why: RejectedEvent) -> None:
+    def reject_list(self, impression: Impression, rejection: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
-        self._refused += len(shown.items) - 1
-        reject = Reject(str(self._path), 0, why.code, "impression_id", f"{shown.impression_id}: {why.message}")
+        self._refused += len(impression.items) - 1
+        reject = Reject(
+            str(self._path), 0, rejection.code, "impression_id", f"{impression.impression_id}: {rejection.message}"
+        )
         self.rejects.add(self.report.table, reject)

@@ -21,21 +21,21 @@ def read_items(checked: CheckedBatch) -> Iterator[StoredItem]:
     data = checked.data
     published = data.column("published_at").cast("int64").fill_null(NO_TIME).to_pylist()
     columns = {name: data.column(name).to_pylist() for name in data.schema.names if name != "published_at"}
-    further = {kind: _named(columns, kind) for kind in ("category ", "number ", "vector ", "text ")}
+    further = {prefix: _named(columns, prefix) for prefix in ("category ", "number ", "vector ", "text ")}
     for row, item_id in enumerate(columns["item_id"]):
-        given = {
-            kind: {name: values[row] for name, values in found.items() if values[row] is not None}
-            for kind, found in further.items()
+        values_of_row = {
+            prefix: {name: values[row] for name, values in named.items() if values[row] is not None}
+            for prefix, named in further.items()
         }
         yield StoredItem(
             item_id,
             columns["title"][row] or "",
             columns["description"][row] or "",
             published[row],
-            {name: split_values(text) for name, text in given["category "].items()},
-            given["number "],
-            {name: np.array(vector, np.float32) for name, vector in given["vector "].items()},
-            given["text "],
+            {name: split_values(text) for name, text in values_of_row["category "].items()},
+            values_of_row["number "],
+            {name: np.array(vector, np.float32) for name, vector in values_of_row["vector "].items()},
+            values_of_row["text "],
         )
 
 
@@ -43,30 +43,30 @@ def read_events(checked: CheckedBatch) -> list[IncomingEvent]:
     """The events of a checked batch."""
     data = checked.data
     time = data.column("timestamp").cast("int64").to_pylist()
-    kind = data.column("event_type").fill_null(CLICK).to_pylist()
+    event_type = data.column("event_type").fill_null(CLICK).to_pylist()
     user, item, list_id, event_id = (
         data.column(name).to_pylist() for name in ("user_id", "item_id", "impression_id", "event_id")
     )
-    return list(map(IncomingEvent, user, item, time, kind, list_id, event_id))
+    return list(map(IncomingEvent, user, item, time, event_type, list_id, event_id))
 
 
-def read_impressions(lists: ImpressionTable, start: int, end: int) -> Iterator[Impression]:
+def read_impressions(table: ImpressionTable, start: int, end: int) -> Iterator[Impression]:
     """Impressions `start` to `end` of a table."""
-    ids, user = lists.ids[start:end].decoded(), lists.user[start:end].decoded()
-    first, last = lists.offsets[start], lists.offsets[end]
-    item = lists.item[first:last].decoded()
+    ids, user = table.ids[start:end].decoded(), table.user[start:end].decoded()
+    first, last = table.offsets[start], table.offsets[end]
+    item = table.item[first:last].decoded()
     for index in range(start, end):
-        rows = slice(lists.offsets[index] - first, lists.offsets[index + 1] - first)
-        clicked = item[rows][lists.label[first:last][rows] > 0]
+        rows = slice(table.offsets[index] - first, table.offsets[index + 1] - first)
+        clicked = item[rows][table.label[first:last][rows] > 0]
         yield Impression(
             user[index - start],
             tuple(item[rows]),
-            int(lists.time[index]),
+            int(table.time[index]),
             ids[index - start],
             tuple(clicked),
-            bool(lists.sampled[index]),
+            bool(table.sampled[index]),
         )
 
 
-def _named(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Sequence[Any]]:
-    return {name.removeprefix(kind): values for name, values in columns.items() if name.startswith(kind)}
+def _named(columns: Mapping[str, Sequence[Any]], prefix: str) -> dict[str, Sequence[Any]]:
+    return {name.removeprefix(prefix): values for name, values in columns.items() if name.startswith(prefix)}

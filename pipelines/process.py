@@ -1,4 +1,4 @@
-"""The process of a command: its BLAS threads at the start, and at the end its exit code and one line for an error.
+"""The process of a command: its BLAS threads, its exit code, and one line for an error.
 
 Exit 0 on success, 2 on bad arguments, 1 on anything else, with one line that says what was expected and what came.
 
@@ -28,8 +28,8 @@ _NO_SPACE = re.compile(r"No space left on device|File too large|Disk quota excee
 def one_blas_thread() -> None:
     """Give BLAS one thread in this process and in those that it starts, unless the environment says otherwise.
 
-    A library reads its variable when it is loaded, so this is called before NumPy is imported; those that are loaded
-    already are told directly.
+    A library reads its variable when it is loaded, so this is called before NumPy is imported; those already
+    loaded are set directly.
     """
     set_by_user = {variable for variable in _VARIABLES if variable in os.environ}
     for variable in _VARIABLES:
@@ -63,7 +63,7 @@ def run(command: Callable[[], object], *, debug: bool = False) -> int:
 
 
 def _interruption_note(stopped: BaseException) -> str:
-    """What an interrupted command says of itself; click has its own exception for Ctrl-C, whose cause is ours."""
+    """The message of an interrupted command; click has its own exception for Ctrl-C, whose cause is ours."""
     cause = stopped if isinstance(stopped, KeyboardInterrupt) else stopped.__cause__
     return str(cause or "") or "nothing half-written was left behind"
 
@@ -76,12 +76,12 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         where = f" {str(error.filename)!r}" if error.filename else ""
         return f"cannot write{where}: {error.strerror or text}; free some disk space and run the command again"
-    if _NO_SPACE.search(text):  # as libraries that write by themselves say it
+    if _NO_SPACE.search(text):  # errors of libraries that write files themselves
         return f"cannot write: {text}; free some disk space and run the command again"
     if database := re.search(r"\(sqlite3\.OperationalError\) ([^\[(]+)", text):
         return (
             f"MLflow's database, see MLFLOW_TRACKING_URI: expected one that can be read and written, got: "
-            f"{database[1].strip()}; free some disk space or look at the file's rights, and run the command again"
+            f"{database[1].strip()}; free some disk space or check the file's permissions, and run the command again"
         )
     if isinstance(error, OSError) and error.filename:
         return f"{str(error.filename)!r}: {error.strerror}"

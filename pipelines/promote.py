@@ -1,4 +1,4 @@
-"""`recsys promote VERSION`: who is champion, decided on lists that neither version has seen.
+"""`recsys promote VERSION`: compare a version with the champion on unseen lists, and promote the better one.
 
 Reads a data directory. Writes an MLflow run with the decision as `decision.json`, tags of the version, and, where the
 challenger wins, the alias `champion`. What does not win leaves the champion as it was.
@@ -13,10 +13,11 @@ from pathlib import Path
 import mlflow
 
 from features.clock import format_time
+from features.errors import InputError
 from pipelines.unseen_data import UnseenData, load_unseen, trained_until
 from recsys.config import Config
-from recsys.errors import InputError, PromotionError
-from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
+from recsys.errors import PromotionError
+from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
 from recsys.metrics.bootstrap import count_clusters
@@ -92,7 +93,7 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
 
 def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
     challenger, champion = opened
-    unseen = challenger.impressions.take(challenger.lists)
+    unseen = challenger.impressions.take(challenger.positions)
     return Evidence(
         challenger=challenger.loaded.ranker.uri,
         champion=champion.loaded.ranker.uri,
@@ -107,7 +108,7 @@ def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audi
 
 def _comparison(opened: tuple[UnseenData, ...], config: Config) -> Comparison:
     sides = [
-        ComparedRuns((data.loaded.ranker.uri,), (data.evaluate(config).per_impression_frame(),), (0,))
+        ComparedRuns((ComparedRun(data.loaded.ranker.uri, data.evaluate(config).per_impression_frame()),))
         for data in opened
     ]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)

@@ -17,8 +17,6 @@ from recsys.online.open_state import open_state
 from recsys.ranker.model import RankingModel
 from recsys.registry import tracking, versions
 
-_CACHED_TEXTS = 20_000
-
 
 def refresh_collaborative(store: str, model_uri: str, *, at: int | str | None = None) -> RefreshReport:
     """Build the collaborative snapshot of a model again in its store. at: for requests at that time, microseconds or as
@@ -34,7 +32,7 @@ def refresh_collaborative(store: str, model_uri: str, *, at: int | str | None = 
 
 def refresh_in(state: OnlineState, ranking_model: RankingModel, at: int | None = None) -> RefreshedSnapshot | None:
     """`refresh_collaborative` with everything open; None for a model without collaborative columns."""
-    return OnlineModel.of(ranking_model, state, cached_texts=_CACHED_TEXTS).refresh(at, rebuild=True)
+    return OnlineModel.of(ranking_model, state).refresh(at, rebuild=True)
 
 
 @dataclass(frozen=True)

@@ -32,25 +32,25 @@ def arriving(folder: Path, options: ReadOptions) -> ReplayFeed:
     )
     arrivals += _events(folder, options, tables.impressions)
     arrivals.sort(key=lambda pair: pair[0])
-    return ReplayFeed(np.array([time for time, _ in arrivals], np.int64), [one for _, one in arrivals])
+    return ReplayFeed(np.array([time for time, _ in arrivals], np.int64), [arrival for _, arrival in arrivals])
 
 
-def _events(folder: Path, options: ReadOptions, lists: ImpressionTable) -> Iterator[tuple[int, IncomingEvent]]:
+def _events(folder: Path, options: ReadOptions, table: ImpressionTable) -> Iterator[tuple[int, IncomingEvent]]:
     path = find_table(folder, "events")
     if path is None:
         return
-    shown_at = dict(zip(lists.ids.decoded().tolist(), lists.time.tolist(), strict=True))
+    shown_at = dict(zip(table.ids.decoded().tolist(), table.time.tolist(), strict=True))
     for checked in read_table_rows(path, "events", options):
         for event in read_events(checked):
-            shown = shown_at.get(event.impression_id, event.time) if event.impression_id else event.time
-            yield max(event.time, shown), event
+            shown_time = shown_at.get(event.impression_id, event.time) if event.impression_id else event.time
+            yield max(event.time, shown_time), event
 
 
-def _impressions(lists: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
+def _impressions(table: ImpressionTable, joined: EncodedTables) -> Iterator[tuple[int, Impression]]:
     """Impressions at their times, sampled ones left out, and again with their clicks at the times of these."""
     click_times = _click_times(joined)
-    first = np.searchsorted(joined.clicked.impression, np.arange(len(lists) + 1))
-    for index, impression in enumerate(read_impressions(lists, 0, len(lists))):
+    first = np.searchsorted(joined.clicked.impression, np.arange(len(table) + 1))
+    for index, impression in enumerate(read_impressions(table, 0, len(table))):
         if not impression.sampled:
             yield impression.time, replace(impression, clicked=())
         times = click_times[first[index] : first[index + 1]]

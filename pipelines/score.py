@@ -84,7 +84,7 @@ def score(
 
     at: for requests without a time, microseconds or as people write it, without a zone in the model's; None is now.
     top_k: rows kept of each request, None for all. files: how the tables and the candidates are read. Raises InputError
-    for unusable tables and candidates, whose columns are looked at first, and where no request can be ranked, after
+    for unusable tables and candidates, whose columns are checked first, and where no request can be ranked, after
     which only the rejected rows are in `out`; ModelNotFound and its kin for the model.
     """
     started = datetime.now(UTC)

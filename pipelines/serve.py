@@ -17,8 +17,9 @@ from threading import Event, Thread
 import torch
 import uvicorn
 
+from features.errors import StoreError, StoreMissing
 from recsys.config import Config, ServingConfig
-from recsys.errors import ServerError, StoreError, StoreMissing
+from recsys.errors import ServerError
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_existing_state, open_state
 from recsys.ranker.model import RankingModel
@@ -50,7 +51,7 @@ def serve(
 
 
 def require_filled(store: str) -> None:
-    """Raise StoreMissing where no online store is at this place, or nothing was ever put into it."""
+    """Raise StoreMissing where there is no online store, or an empty one."""
     try:
         with open_existing_state(store):
             pass
@@ -108,7 +109,7 @@ def _refreshing(online: OnlineModel, seconds: float) -> Iterator[None]:
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket, had before anything slow is loaded. Raises ServerError where the port cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is told
+    # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is given
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""`recsys data simulate OUT`: a believable news site, and the truth about who likes what beside it.
+"""`recsys data simulate OUT`: a realistic news site, with the true preferences of its users.
 
 Writes OUT/items.parquet, events.parquet and impressions.parquet in the native layout, and OUT/truth/ with a README
 that states the model. Rows go to disk as they are made, in the order of time; memory holds items, readers and one part
@@ -122,7 +122,7 @@ def _run(
     impressions: int,
     rng: np.random.Generator,
 ) -> None:
-    """The log hour by hour: the site looks at the clicks so far, then shows the lists of that hour."""
+    """The log hour by hour: the site updates its popularity, then shows the lists of that hour."""
     tables.add_likes(*sign_up(items, readers, rng))
     pages = Pages(items, category_of, rng)
     cumulative = np.cumsum(readers.activity)
@@ -133,10 +133,10 @@ def _run(
             time = times[start : start + _PART]
             reader = np.searchsorted(cumulative, rng.random(len(time)) * cumulative[-1], side="right").astype(np.int32)
             reader[rng.random(len(time)) < _UNKNOWN_READERS] = -1
-            shown = show(pages, items, readers, category_of, reader=reader, time=time, rng=rng)
-            tables.add(shown)
-            row, column = np.nonzero(shown.clicked)
-            pages.learn(reader[row], shown.item[row, column])
+            batch = show(pages, items, readers, category_of, reader=reader, time=time, rng=rng)
+            tables.add(batch)
+            row, column = np.nonzero(batch.clicked)
+            pages.learn(reader[row], batch.item[row, column])
 
 
 def _visits_by_hour(impressions: int, rng: np.random.Generator) -> Int64:
@@ -164,8 +164,10 @@ def _write_items(
 def _desks(language: Language, topic: Int32, rng: np.random.Generator) -> Strings:
     """(n,) the coarse category that an item was filed under: mostly its own, sometimes another, sometimes both."""
     names = np.array(language.categories, object)
-    own = names[language.category_of()[topic]]
-    other = names[rng.integers(0, len(names), len(topic))]
+    true_category = names[language.category_of()[topic]]
+    other_category = names[rng.integers(0, len(names), len(topic))]
     chance = rng.random(len(topic))
-    both = np.where(own == other, own, own + "|" + other)
-    return np.where(chance < _OTHER_DESK, other, np.where(chance < _OTHER_DESK + _TWO_DESKS, both, own))
+    both = np.where(true_category == other_category, true_category, true_category + "|" + other_category)
+    return np.where(
+        chance < _OTHER_DESK, other_category, np.where(chance < _OTHER_DESK + _TWO_DESKS, both, true_category)
+    )

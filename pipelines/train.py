@@ -21,7 +21,7 @@ from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options
-from pipelines.stopwatch import Stopwatch, peak_rss_mb
+from pipelines.stopwatch import RunUsage, Stopwatch
 from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html
 from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
@@ -30,7 +30,6 @@ from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.features import own_features
 from recsys.ranker.model import RankingModel, Settings
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
@@ -61,7 +60,7 @@ STAGES = {
 }
 GOLDEN_REQUESTS = 5
 AUDITED_LISTS = 1000
-"""Of each slice; `recsys audit` looks at all of them."""
+"""Of each slice; `recsys audit` examines all of them."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,8 @@ class TrainReport:
     slices: Mapping[str, int]
     encoder: Mapping[str, Any]
     evaluation: Evaluation
-    seconds: Mapping[str, float]
-    peak_rss_mb: int
     versions: Mapping[str, Version]
-    run_id: str
+    usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys train --json`."""
@@ -84,10 +81,8 @@ class TrainReport:
             "slices": dict(self.slices),
             "encoder": dict(self.encoder),
             **self.evaluation.as_dict(),
-            "seconds": dict(self.seconds),
-            "peak_rss_mb": self.peak_rss_mb,
-            "models": {kind: version.uri for kind, version in self.versions.items()},
-            "run_id": self.run_id,
+            "models": {role: version.uri for role, version in self.versions.items()},
+            **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
@@ -95,8 +90,7 @@ class TrainReport:
         return [
             self.evaluation.table(),
             "",
-            f"registered {self.versions['encoder']} and {self.versions['ranker']} "
-            f"in {sum(self.seconds.values()):.0f} s with at most {self.peak_rss_mb} MB; run {self.run_id}",
+            f"registered {self.versions['encoder']} and {self.versions['ranker']} in {self.usage}",
         ]
 
 
@@ -183,10 +177,8 @@ def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> Tr
         slices=context.sliced.counts(),
         encoder=_encoder_report(trained),
         evaluation=evaluation,
-        seconds=timer.seconds,
-        peak_rss_mb=peak_rss_mb(),
         versions=versions,
-        run_id=training.run_id,
+        usage=timer.usage(training.run_id),
     )
     _log_report(report)
     html = training_html(training.name, report.as_dict(), evaluation, context, trained, ranked)
@@ -228,7 +220,9 @@ def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexi
 
 def _audit_run(context: TrainingContext, lexical: Lexical, ranked: RankerResult) -> None:
     """The audit's cheap rules, logged; raises AuditFailed on any finding, so that nothing is registered."""
-    report = audit(AuditContext(context, ranked.features, lexical, ranked.texts, lists=AUDITED_LISTS), TRAINING_RULES)
+    report = audit(
+        AuditContext(context, ranked.features, lexical, ranked.texts, max_lists=AUDITED_LISTS), TRAINING_RULES
+    )
     run_logging.log_audit(report)
     raise_if_failed(report)
 
@@ -244,7 +238,7 @@ def _register(
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
     encoder_version = log_encoder(served, name, golden_texts(served, samples))
-    ranker = ranked.live or ranked.rankers[RANKER]
+    ranker = ranked.final or ranked.rankers[RANKER]
     with delete_version_on_failure(encoder_version):
         ranking_model = RankingModel(
             _settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical
@@ -257,7 +251,7 @@ def _settings(
     context: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
 ) -> Settings:
     config, times = context.config, context.log.impressions.requests.time
-    own = own_features(config)
+    custom = config.features.custom
     return Settings(
         columns=ranked.rankers[RANKER].columns,
         categories=dict(ranked.vocabularies),
@@ -270,12 +264,12 @@ def _settings(
         encoder_fingerprint=trained.served.fingerprint,
         encoder_trained_until=trained.served_trained_until,
         training_scores=_training_scores(trained),
-        list_sizes=dict(ranked.list_sizes),
+        list_sizes=ranked.list_sizes(),
         data_fingerprint=tables.fingerprint,
         final_training=config.final_training,
         trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
-        custom_features=own.fingerprint if own else None,
-        custom_source=own.source if own else None,
+        custom_features=custom.fingerprint if custom else None,
+        custom_source=custom.source if custom else None,
     )
 
 
@@ -298,8 +292,7 @@ def _log_report(report: TrainReport) -> None:
     mlflow.log_metrics(
         {f"test.{method}.ndcg_at_10": values["ndcg_at_10"].mean for method, values in test.methods.items()}
         | {f"lift.{name}": lift.mean for name, lift in evaluation.lifts.items() if lift.mean == lift.mean}
-        | {f"seconds.{name}": value for name, value in report.seconds.items()}
-        | {"peak_rss_mb": report.peak_rss_mb}
+        | report.usage.metrics()
     )
     run_logging.log_figure(figures.method_intervals(test), "methods")
     run_logging.log_figure(figures.lift_intervals(evaluation.lifts, test), "lifts")

@@ -60,14 +60,14 @@ def encoder_curve(trained: TrainedEncoder) -> Curve:
 def ranker_curve(ranked: RankerResult) -> Curve:
     """The full ranker's validation nDCG@10 by tree."""
     points = tuple(CurvePoint(float("nan"), value) for value in ranked.valid_ndcg)
-    return Curve("Ranker", "tree", points, ranked.n_train, ranked.n_valid)
+    return Curve("Ranker", "tree", points, len(ranked.train), len(ranked.valid))
 
 
 def ranker_gains(ranked: RankerResult) -> Gains:
     """Total gain of the full ranker's columns, under the names that users see."""
     names, ranker = display_names(ranked.features), ranked.rankers[RANKER]
     gains = {names.get(name, name): gain for name, gain in ranker.gains().items()}
-    return Gains(gains, ranked.n_train_rows, ranker.booster.num_trees())
+    return Gains(gains, ranked.train.requests.n_rows, ranker.booster.num_trees())
 
 
 def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -85,12 +85,12 @@ def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 def _contributions(context: TrainingContext, ranked: RankerResult) -> ShapSummary:
     requests = ranked.test.requests
-    lists = requests.request_of_row()
+    list_of_row = requests.request_of_row()
     summary = shap_summary(
         ranked.rankers[RANKER],
         ranked.matrix_for(RANKER),
-        lists=lists,
-        cluster=np.where(requests.row_user() < 0, len(context.log.users) + lists, requests.row_user()),
+        list_of_row=list_of_row,
+        cluster=np.where(requests.row_user() < 0, len(context.log.users) + list_of_row, requests.row_user()),
         resamples=context.config.evaluation.resamples,
         seed=context.config.seed,
         threads=context.threads,

@@ -15,6 +15,7 @@ import numpy as np
 
 from features.arrays import Int64
 from features.clock import format_time
+from features.errors import InputError
 from features.log import Impressions
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
@@ -22,7 +23,6 @@ from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options_of_model
 from recsys.config import Config
-from recsys.errors import InputError
 from recsys.evaluation.model_evaluation import evaluate_model
 from recsys.evaluation.report import Evaluation, count
 from recsys.ranker.matrix import ItemRepresentations
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 class UnseenData:
     """A version and a data directory as that version reads it.
 
-    after: microseconds; None for lists at any time. lists: positions of the lists after it that have a clicked and an
+    after: microseconds; None for lists at any time. positions: of the impressions after it that have a clicked and an
     unclicked item. n_later: all lists after it, with or without both.
     """
 
@@ -44,7 +44,7 @@ class UnseenData:
     index: LogIndex
     tables: TableReport
     after: int | None
-    lists: Int64
+    positions: Int64
     n_later: int
 
     @property
@@ -58,11 +58,11 @@ class UnseenData:
         return self.loaded.ranking_model.texts(self.index.log.catalog)
 
     def evaluate(self, config: Config) -> Evaluation:
-        """The version on `lists`. Raises InputError where there is none."""
-        if not len(self.lists):
+        """The version on the impressions at `positions`. Raises InputError where there is none."""
+        if not len(self.positions):
             raise InputError(self._none_left())
         return evaluate_model(
-            self.loaded.ranking_model, self.index, self.impressions.take(self.lists), self.texts, config
+            self.loaded.ranking_model, self.index, self.impressions.take(self.positions), self.texts, config
         )
 
     def _none_left(self) -> str:
@@ -99,6 +99,6 @@ def load_unseen(
             index = LogIndex(log)
         impressions = index.log.impressions
         later = np.ones(len(impressions), np.bool_) if after is None else impressions.requests.time > after
-        lists = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
-        opened.append(UnseenData(loaded, folder, index, tables, after, lists, int(later.sum())))
+        positions = np.flatnonzero(later & impressions.has_both()).astype(np.int64)
+        opened.append(UnseenData(loaded, folder, index, tables, after, positions, int(later.sum())))
     return tuple(opened)

@@ -66,11 +66,10 @@ class PretrainingConfig(ConfigSection):
     layers: int | None = Field(None, ge=1)
     """Upper layers that are trained; None is all of them and the embeddings."""
     masked_share: float = Field(0.15, gt=0, lt=1)
-    """Share of the words, or tokens where words cannot be told, that are hidden."""
+    """Share of the words that are masked; of the tokens where word boundaries are unknown."""
     masked_learning_rate: float = Field(1e-4, gt=0)
-    """Of the transformer."""
     masked_head_learning_rate: float = Field(1e-3, gt=0)
-    """Of the output layer, which starts anew."""
+    """Of the output layer, which is initialised for pre-training."""
     masked_batch_tokens: int = Field(2048, ge=1)
     """Most tokens a step, padding included; at least one text."""
     contrastive_learning_rate: float = Field(1e-5, gt=0)
@@ -99,23 +98,20 @@ class EncoderConfig(ConfigSection):
     pooling: Literal["mean", "cls"] = "mean"
     loss: Literal["listwise", "binary"] = "listwise"
     negatives: int = Field(20, ge=1)
-    """Unclicked items sampled for each clicked one, from the same list, anew each epoch."""
+    """Unclicked items sampled for each clicked one, from the same list; drawn again each epoch."""
     click_weights: LabelWeights = {}
-    """How much a clicked item counts in training, by its label, such as {3: 5} for a purchase; 1 where the label is not
-    named."""
+    """Weight of a clicked item in training, by its label."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
     progressive_chunks: int = Field(8, ge=0)
-    """Chunks of the ranker slice, in time order: each is scored by the present encoder, then learnt from. 0: only the
-    encoder slice teaches, and one encoder scores everything."""
+    """Chunks of the ranker slice in time order, each scored before it is trained on; 0: only the encoder slice."""
     rehearsal_ratio: float = Field(1.0, ge=0)
     """Older examples that are learnt again beside a chunk's own, as a share of those; drawn again each epoch."""
     chunk_epochs: int = Field(4, ge=0)
     """Passes of the head over each chunk."""
     fine_tune_every: int = Field(4, ge=0)
     """After every so many chunks, and after the last, the upper layers are trained on all impressions so far, then the
-    head on them, before the newest chunk is learnt as any other. 0, or without chunks: on the encoder slice alone,
-    validated by its newest impressions."""
+    head. 0, or without chunks: on the encoder slice only, validated by its newest impressions."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
@@ -123,12 +119,10 @@ class EncoderConfig(ConfigSection):
     """Impressions a step."""
     head_dropout: float = Field(0.2, ge=0, lt=1)
     fine_tune_epochs: int = Field(2, ge=0)
-    """Passes over the texts that are shown, each time that the upper layers are trained; on the encoder slice the most.
-    0 keeps the base model frozen throughout."""
+    """Most passes over the texts each time that the upper layers are trained; 0 keeps the base model frozen."""
     fine_tune_layers: int = Field(2, ge=1)
     """Upper layers that are trained; the activations below them are computed once."""
     fine_tune_learning_rate: float = Field(2e-4, gt=0)
-    """Of the upper layers."""
     fine_tune_block_size: int = Field(192, ge=1)
     """Distinct texts a step; it trains on the lists that show one of them."""
     accumulate: int = Field(1, ge=1)
@@ -170,7 +164,7 @@ class FeaturesConfig(FeatureSettings, ConfigSection):
 
 
 class CollaborativeConfig(ConfigSection):
-    """What the clicks of others say of an item: tables made anew at regular times, each out of the past alone."""
+    """Collaborative tables of items, rebuilt at regular times from earlier clicks only."""
 
     tables: int = Field(10, ge=0, le=1000)
     """Tables made over the time from the ranker's first row to valid's last; 0 leaves these columns out."""
@@ -205,10 +199,9 @@ class RankerConfig(ConfigSection):
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
     list_weights: LabelWeights = {}
-    """How much a list counts in training, by its largest label, such as {3: 5} for one that led to a purchase; 1 where
-    the label is not named. The metrics on valid and test weigh all lists alike."""
+    """Weight of a list in training, by its largest label. The metrics on valid and test weigh all lists alike."""
     select_features: bool = False
-    """Drop features whose removal is not told apart on valid; a handful of trainings more."""
+    """Drop features whose removal makes no significant difference on valid; takes a few more trainings."""
     select_margin: float = Field(0.001, ge=0)
     """Most nDCG@10 on valid that all dropped features together may cost."""
 
@@ -243,15 +236,16 @@ class AuditConfig(ConfigSection):
     """Sample sizes and thresholds of `recsys audit`; docs/audit.md says how they were chosen."""
 
     lists: int = Field(300, ge=10)
-    """Lists whose columns are computed again over altered logs."""
+    """Lists whose columns are computed again over modified logs."""
     moments: int = Field(3, ge=1)
-    """Times at which those lists are asked for."""
+    """Times at which those lists are requested."""
     auc_gap: float = Field(0.05, gt=0, lt=1)
-    """How much better a feature's lone AUC may be on one slice than on another, at the interval's end nearest to 0."""
+    """How much better a feature's single-column AUC may be on one slice than on another, at the interval's end nearest
+    to 0."""
     text_auc_gap: float = Field(0.02, gt=0, lt=1)
     """The same for the text score between the ranker slice and valid."""
     auc_most: float = Field(0.95, gt=0.5, le=1)
-    """A lone AUC above this, at the interval's low end, is too good to be known beforehand."""
+    """A single-column AUC above this, at the interval's low end, is too good to be known beforehand."""
     column_correlation: float = Field(0.1, gt=0, lt=1)
     """How well an undeclared numeric column may rank later events, given the earlier ones; a partial correlation."""
 
@@ -317,8 +311,7 @@ def load_config(path: Path | None = None, settings: tuple[str, ...] = ()) -> Con
         except OSError as error:
             raise ConfigError(f"config file {str(path)!r} cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            detail = " ".join(str(error).split())
-            raise ConfigError(f"config file {str(path)!r} is not YAML: {detail}") from error
+            raise ConfigError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
         if loaded is not None and not isinstance(loaded, dict):
             raise ConfigError(f"config file {str(path)!r}: expected a mapping of sections, got {loaded!r}")
         tree = loaded or {}
@@ -344,6 +337,4 @@ def _overlay(tree: dict[str, Any], setting: str) -> None:
     try:
         tree[name] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(
-            f"setting {setting!r}: the value is not YAML; one that begins with a brace needs quotes of its own"
-        ) from error
+        raise ConfigError(f"setting {setting!r}: the value is not YAML; quote one that begins with a brace") from error

@@ -10,31 +10,13 @@ RecsysError
 ├── ComparisonError                 two evaluations that cannot be compared
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
-    ├── RunNotFound                 no such run, or none with what is asked of it
+    ├── RunNotFound                 no such run, or it lacks the requested data
     └── EncoderMismatch             a ranker and an encoder that do not belong together
 """
 
 from __future__ import annotations
 
-from features.errors import InputError, RecsysError, StoreError, StoreMissing, TimeOrderError
-
-__all__ = [
-    "AuditFailed",
-    "ComparisonError",
-    "ConfigError",
-    "EncoderMismatch",
-    "InputError",
-    "ModelError",
-    "ModelNotFound",
-    "PromotionError",
-    "RecsysError",
-    "RunNotFound",
-    "ServerError",
-    "StoreError",
-    "StoreMissing",
-    "TimeOrderError",
-    "TrainingError",
-]
+from features.errors import RecsysError
 
 
 class ConfigError(RecsysError, ValueError):

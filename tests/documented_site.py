@@ -62,7 +62,7 @@ def document_site(home: Path) -> DocumentedSite:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(home)
-        run = train(folder, config, name=NAME).run_id
+        run = train(folder, config, name=NAME).usage.run_id
         train(folder, config.model_copy(update={"seed": 1}), name=NAME)
         _write_lists(home)
     return DocumentedSite(home, settings, base, run)

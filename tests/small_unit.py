@@ -129,7 +129,7 @@ def make_small_site(folder: Path, *, items: int = 80, users: int = 60, impressio
         encoder="models:/small-encoder/1",
         encoder_fingerprint=encoder.fingerprint,
         training_scores="an untrained encoder",
-        list_sizes=dict(ranked.list_sizes),
+        list_sizes=ranked.list_sizes(),
         data_fingerprint=tables.fingerprint,
         trained_until=int(np.max(log.impressions.requests.time)),
     )

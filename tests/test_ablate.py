@@ -1,4 +1,4 @@
-"""The text-lift ledger: whole rankers on the same rows, paired, with what each costs and the cheapest good one."""
+"""The ablation: whole rankers on the same rows, paired, with what each costs and the cheapest good one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_lines_are_the_rankers_of_a_training_with_the_same_configuration(ablated
     found = ablated.report.ablation.evaluation
     training = ablated.site.report.evaluation
     for line, method in (("none", "behaviour"), ("tfidf", "behaviour_lexical"), ("fine_tuned", "ranker")):
-        np.testing.assert_array_equal(found.lists[line].ndcg_at_10, training.lists[method].ndcg_at_10)
+        np.testing.assert_array_equal(found.metrics[line].ndcg_at_10, training.metrics[method].ndcg_at_10)
         assert found.test.methods[line] == training.test.methods[method]
         assert found.cold_items.methods[line] == training.cold_items.methods[method]
     assert found.lifts["fine_tuned_over_none"] == training.lifts["ranker_over_behaviour"]
@@ -81,7 +81,7 @@ def test_the_head_line_is_the_ranker_of_a_training_that_keeps_the_layers_frozen(
 def test_all_lines_rank_the_same_rows_and_differ(ablated: Ablated) -> None:
     evaluation = ablated.report.ablation.evaluation
     assert list(evaluation.test.methods) == ["random", "popularity", "tfidf", *[n for n in NAMES if n != "tfidf"]]
-    columns = np.stack([evaluation.lists[name].ndcg_at_10 for name in NAMES])
+    columns = np.stack([evaluation.metrics[name].ndcg_at_10 for name in NAMES])
     assert not np.isnan(columns).any()
     assert len(np.unique(columns.mean(axis=1))) == len(NAMES)
 
@@ -90,7 +90,7 @@ def test_each_line_is_paired_with_every_line_before_it(ablated: Ablated) -> None
     ledger = ablated.report.ablation
     pairs = {f"{name}_over_{before}" for i, name in enumerate(NAMES) for before in NAMES[:i]}
     assert pairs == set(ledger.evaluation.lifts) == set(ledger.cold_lifts)
-    cold = ledger.evaluation.cold_lists
+    cold = ledger.evaluation.cold_metrics
     gain = cold["head"].ndcg_at_10 - cold["none"].ndcg_at_10
     assert ledger.cold_lifts["head_over_none"].mean == pytest.approx(np.nanmean(gain))
     assert np.count_nonzero(~np.isnan(gain)) == ledger.evaluation.cold_items.n_lists > 0
@@ -130,7 +130,7 @@ def test_the_table_fits_a_terminal_and_names_the_choice(ablated: Ablated) -> Non
 @pytest.mark.usefixtures("trained")
 def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated: Ablated) -> None:
     client, report = mlflow.MlflowClient(), ablated.report
-    run = client.get_run(report.run_id)
+    run = client.get_run(report.usage.run_id)
     assert run.info.run_name == "ablate"
     assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
     assert run.data.params["encoder.head_epochs"] == "2"
@@ -146,13 +146,15 @@ def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated
         "lift.head_over_none.high": lift.high,
     }
     assert {name: run.data.metrics[name] for name in expected} == pytest.approx(expected)
-    artifacts = {file.path for file in client.list_artifacts(report.run_id)}
+    artifacts = {file.path for file in client.list_artifacts(report.usage.run_id)}
     assert {"config.json", "report.json", "report.txt", "lines.parquet"} <= artifacts
-    assert [file.path for file in client.list_artifacts(report.run_id, "plots")] == ["plots/ledger.html"]
-    lists = pd.read_parquet(mlflow.artifacts.download_artifacts(run_id=report.run_id, artifact_path="lines.parquet"))
+    assert [file.path for file in client.list_artifacts(report.usage.run_id, "plots")] == ["plots/ledger.html"]
+    lists = pd.read_parquet(
+        mlflow.artifacts.download_artifacts(run_id=report.usage.run_id, artifact_path="lines.parquet")
+    )
     assert {f"{name}_ndcg_at_10" for name in NAMES} <= set(lists.columns)
-    assert not client.search_model_versions(f"run_id = '{report.run_id}'")
-    assert "<h1>Text-lift ledger: " in ablated.plot.read_text(encoding="utf-8")
+    assert not client.search_model_versions(f"run_id = '{report.usage.run_id}'")
+    assert "<h1>Ablation of the text: " in ablated.plot.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("trained")
@@ -173,7 +175,7 @@ def test_the_command_prints_and_writes_its_report(
     assert cli.run(lambda: cli.cli(words, standalone_mode=False)) == 0
     assert asked == [data, 0, "text", tmp_path / "p.html"]
     assert "cheapest choice" in capsys.readouterr().out
-    assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.run_id
+    assert json.loads((tmp_path / "report.json").read_text())["run_id"] == ablated.report.usage.run_id
 
 
 def test_fine_tuning_has_no_line_where_no_layer_is_trained() -> None:
@@ -343,5 +345,5 @@ def test_a_line_whose_encoder_learnt_what_it_scores_is_refused(news: TrainingCon
 
 
 def test_a_ledger_without_an_encoder_is_refused(news: TrainingContext) -> None:
-    with pytest.raises(ValueError, match=r"expected a line with an encoder, got \['none', 'tfidf'\]"):
+    with pytest.raises(ValueError, match=r"expected a variant with an encoder, got \['none', 'tfidf'\]"):
         run_variants(news, VARIANTS[:2])

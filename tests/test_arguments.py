@@ -69,14 +69,14 @@ def test_names_that_mlflow_takes_are_taken(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["train", "data", "--json", "file/x.json"], 1, "output file 'file/x.json': expected a place in a folder"),
+        (["train", "data", "--json", "file/x.json"], 1, "output file 'file/x.json': expected a path in a folder"),
         (["train", "data", "--json", "data"], 2, "expected a file, but 'data' is a folder"),
-        (["train", "data", "--report", "file/x.html"], 1, "output file 'file/x.html': expected a place in a folder"),
+        (["train", "data", "--report", "file/x.html"], 1, "output file 'file/x.html': expected a path in a folder"),
         (["train", "data", "--report", "data"], 2, "expected a file, but 'data' is a folder"),
         (["ablate", "data", "--plot", "file/x.html"], 1, "output file 'file/x.html'"),
         (["ablate", "data", "--name", " "], 2, "expected 1 to 250 characters"),
-        (["data", "validate", "data", "--rejects", "file"], 1, "output folder 'file': expected a place in a folder"),
-        (["data", "simulate", "file/site"], 1, "output folder 'file/site': expected a place in a folder"),
+        (["data", "validate", "data", "--rejects", "file"], 1, "output folder 'file': expected a path in a folder"),
+        (["data", "simulate", "file/site"], 1, "output folder 'file/site': expected a path in a folder"),
         (["score", "data", "--candidates", "none", "--out", "out"], 1, "'none' does not exist"),
         (["score", "data", "--candidates", "file", "--out", "file/x"], 1, "output folder 'file/x'"),
         (["score", "data", "--candidates", "file", "--out", "data"], 1, "expected a new or empty folder, got files"),

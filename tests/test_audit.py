@@ -51,7 +51,7 @@ def found(outcome: RuleResult, feature: str) -> str:
     """What a rule says of the one feature that it found, whose row it shows."""
     assert [finding.feature for finding in outcome.findings] == [feature]
     assert outcome.findings[0].row is not None
-    return outcome.findings[0].what
+    return outcome.findings[0].evidence
 
 
 @pytest.mark.kernels
@@ -70,7 +70,7 @@ def test_the_built_in_catalogue_passes_on_real_data(name: str, shared_data: Path
         import_mind(data, tmp_path / "mind")
         data = tmp_path / "mind"
     config = tiny_base(tmp_path / "base", data, "ranker.max_trees=60")
-    report = audit(replace(training_context(data, config), lists=1000))
+    report = audit(replace(training_context(data, config), max_lists=1000))
     assert report.findings == (), "\n".join(report.lines())
 
 
@@ -161,7 +161,7 @@ def test_a_column_that_is_the_label_is_found_by_its_auc_and_by_permuted_clicks(c
     assert "nearly perfectly" in found(single_column_auc(leaking), "item_label")
     by_permutation = permuted_labels(leaking).findings
     assert [finding.feature for finding in by_permutation] == ["item_label", ""]
-    assert "beats a random order on permuted test" in by_permutation[1].what
+    assert "beats a random order on permuted test" in by_permutation[1].evidence
 
 
 def test_a_value_that_is_missing_for_what_is_not_clicked_is_found(context: AuditContext) -> None:
@@ -223,7 +223,7 @@ def test_user_totals_taken_at_the_end_of_the_log_are_found(context: AuditContext
 
 def test_what_is_known_afterwards_is_refused_unless_asked_for(context: AuditContext) -> None:
     leaking = with_feature(context, planted("item_label", own_label, available_from=AFTER_THE_FACT))
-    assert "known at 'afterwards'" in declared_availability(leaking).findings[0].what
+    assert "known at 'afterwards'" in declared_availability(leaking).findings[0].evidence
     allowed = configured(leaking, allow_known_after=("item_label",))
     report = audit(allowed)
     assert report.findings == ()
@@ -324,7 +324,7 @@ def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
     assert len(states) == 3
     outcome = encoder_order(encoded(changing, states))
     assert outcome.findings == ()
-    assert "lone AUC" in outcome.examined
+    assert "the text score's AUC" in outcome.examined
 
 
 def test_the_places_of_a_leaking_feature_are_told_with_it(context: AuditContext) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from recsys.errors import ComparisonError
-from recsys.evaluation.comparison import ComparedRuns, Comparison, compare
+from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.metrics.bootstrap import Interval
 
 HOUR = pd.Timedelta(hours=1)
@@ -38,7 +38,7 @@ def table(ndcg: list[float], *, first: int = 0, users: list[str | None] | None =
 
 
 def side(*tables: pd.DataFrame, name: str = "run") -> ComparedRuns:
-    return ComparedRuns(tuple(f"{name} {i}" for i in range(len(tables))), tables, (0,) * len(tables))
+    return ComparedRuns(tuple(ComparedRun(f"{name} {i}", table) for i, table in enumerate(tables)))
 
 
 def compared(a: ComparedRuns, b: ComparedRuns, **options: str) -> Comparison:

@@ -28,7 +28,9 @@ def trained() -> tuple[Ranker, np.ndarray]:
 
 def found(ranker: Ranker, matrix: np.ndarray, *, rows: int = 2000, seed: int = 0) -> ShapSummary:
     owner = np.repeat(np.arange(N_LISTS), SIZE)
-    return shap_summary(ranker, matrix, lists=owner, cluster=owner, resamples=100, seed=seed, threads=1, rows=rows)
+    return shap_summary(
+        ranker, matrix, list_of_row=owner, cluster=owner, resamples=100, seed=seed, threads=1, rows=rows
+    )
 
 
 def test_the_column_that_decides_comes_first_and_a_lower_price_raises_the_score() -> None:

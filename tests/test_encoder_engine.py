@@ -53,7 +53,7 @@ def test_int8_vectors_of_the_built_in_model_are_near_those_of_float32_and_the_sa
     full = built_in("float32").encode(texts)
     tower = built_in(dtype)
     done: list[int] = []
-    found = tower.encode(texts, progress=done.append)
+    found = tower.encode_tokens(tower.tokenise(texts), progress=done.append)
     assert sum(done) == len(texts)
     assert (found * full).sum(axis=1).mean() > 0.999
     assert 1e-4 < np.abs(found @ full.T - full @ full.T).max() < 0.015

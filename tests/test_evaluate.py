@@ -12,12 +12,13 @@ import pytest
 from trained_site import MODEL, TrainedSite, tables_until
 
 from features.clock import format_time
+from features.errors import InputError
 from pipelines import cli
 from pipelines.compare import compare
 from pipelines.evaluate import SEEN, evaluate
 from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
-from recsys.errors import ComparisonError, InputError, ModelNotFound, RunNotFound
+from recsys.errors import ComparisonError, ModelNotFound, RunNotFound
 from recsys.metrics.ranking import METRICS
 from recsys.registry.run_queries import FORMAT, FORMAT_TAG, LISTS, data_folder, recorded_lists
 from recsys.registry.versions import load
@@ -66,14 +67,14 @@ def test_the_report_has_the_keys_of_a_trainings_evaluation_and_its_slices(traine
 
 def test_the_run_names_version_and_data_and_holds_every_list(trained: TrainedSite) -> None:
     report = evaluate(trained.data, MODEL, CONFIG)
-    run = mlflow.MlflowClient().get_run(report.run_id)
+    run = mlflow.MlflowClient().get_run(report.usage.run_id)
     assert run.data.tags["ranker"] == "models:/tiny-ranker/1"
     assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
     assert run.data.metrics["ranker.ndcg_at_10"] == pytest.approx(
         report.evaluation.test.methods["ranker"]["ndcg_at_10"].mean
     )
-    assert data_folder(report.run_id) == trained.data
-    own, training = recorded_lists(report.run_id).lists, recorded_lists(trained.report.run_id).lists
+    assert data_folder(report.usage.run_id) == trained.data
+    own, training = recorded_lists(report.usage.run_id).frame, recorded_lists(trained.report.usage.run_id).frame
     pd.testing.assert_frame_equal(own, training[own.columns])
 
 
@@ -95,25 +96,25 @@ def test_all_lists_come_with_a_warning_and_seen_ones_are_never_compared(trained:
     assert report.lines()[0] == SEEN
     assert report.as_dict()["labels_seen"] is True
     assert report.evaluation.test.n_lists > 5 * trained.report.evaluation.test.n_lists
-    recorded = recorded_lists(report.run_id)
-    assert len(recorded.lists) == trained.report.evaluation.test.n_lists
-    assert recorded.n_seen == report.evaluation.test.n_lists - len(recorded.lists)
-    found = compare(report.run_id, trained.report.run_id, CONFIG)
+    recorded = recorded_lists(report.usage.run_id)
+    assert len(recorded.frame) == trained.report.evaluation.test.n_lists
+    assert recorded.n_seen == report.evaluation.test.n_lists - len(recorded.frame)
+    found = compare(report.usage.run_id, trained.report.usage.run_id, CONFIG)
     assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
     assert any("labels it had learnt from" in line for line in found.lines())
 
 
 def test_a_version_stands_for_the_run_that_trained_it(trained: TrainedSite, other: TrainReport) -> None:
     by_version = compare(MODEL, "models:/other-ranker/1", CONFIG)
-    by_run = compare(trained.report.run_id, other.run_id, CONFIG)
+    by_run = compare(trained.report.usage.run_id, other.usage.run_id, CONFIG)
     assert by_version.as_dict()["slices"] == by_run.as_dict()["slices"]
     assert by_version.slices[0].n_lists == trained.report.evaluation.test.n_lists
     assert by_version.difference.mean != 0
 
 
 def test_both_scored_on_data_give_what_their_runs_recorded(trained: TrainedSite, other: TrainReport) -> None:
-    scored = compare(trained.report.run_id, "models:/other-ranker/1", CONFIG, folder=trained.data)
-    recorded = compare(trained.report.run_id, other.run_id, CONFIG)
+    scored = compare(trained.report.usage.run_id, "models:/other-ranker/1", CONFIG, folder=trained.data)
+    recorded = compare(trained.report.usage.run_id, other.usage.run_id, CONFIG)
     assert scored.as_dict()["slices"] == recorded.as_dict()["slices"]
 
 
@@ -127,13 +128,13 @@ def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, t
     found = compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=trained.data)
     assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
     with pytest.raises(ComparisonError, match="no list is in all of them"):
-        compare(MODEL, early.run_id, CONFIG)
+        compare(MODEL, early.usage.run_id, CONFIG)
     with pytest.raises(InputError, match="later than every label"):
         compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=older)
 
 
 def test_several_runs_make_a_side(trained: TrainedSite, other: TrainReport) -> None:
-    found = compare(f"{trained.report.run_id},{other.run_id}", f"{MODEL}, {other.run_id}", CONFIG)
+    found = compare(f"{trained.report.usage.run_id},{other.usage.run_id}", f"{MODEL}, {other.usage.run_id}", CONFIG)
     assert found.difference.mean == pytest.approx(0.0)
     assert len(found.as_dict()["a"]["seeds"]["means"]) == 2
 
@@ -155,7 +156,7 @@ def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
 
 def test_an_evaluation_of_another_format_is_refused(trained: TrainedSite) -> None:
     client = mlflow.MlflowClient()
-    recorded = client.get_run(recorded_lists(trained.report.run_id).run_id)
+    recorded = client.get_run(recorded_lists(trained.report.usage.run_id).run_id)
     assert recorded.data.tags[FORMAT_TAG] == FORMAT
     later = client.create_run(recorded.info.experiment_id).info.run_id
     client.log_text(later, "of a later format", LISTS)

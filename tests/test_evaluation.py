@@ -12,7 +12,7 @@ from recsys.evaluation.evaluate import LIFTS, METHODS, MethodComparison, evaluat
 from recsys.evaluation.report import Evaluation, Slice, format_interval
 from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
-from recsys.metrics.list_facts import ImpressionAttributes
+from recsys.metrics.impression_attributes import ImpressionAttributes
 from recsys.metrics.ranking import METRICS
 
 SETTINGS = Settings(resamples=200)
@@ -65,14 +65,14 @@ def test_the_test_slice_holds_lists_with_a_clicked_and_an_unclicked_item() -> No
     assert result.test.methods["ranker"]["auc"].mean == pytest.approx((2 / 4 + 1 + 1 + 1) / 4)
     assert result.test.methods["ranker"]["mrr"].mean == pytest.approx((1 / 2 + 1 + 1 + 1) / 4)
     assert result.test.methods["text"]["auc"].mean == pytest.approx((1 / 4 + 0 + 0 + 0) / 4)
-    assert np.isnan(result.lists["ranker"].auc[3])
+    assert np.isnan(result.metrics["ranker"].auc[3])
 
 
 def test_cold_items_rank_only_cold_candidates_of_lists_whose_every_click_is_cold() -> None:
     result = five_lists(ranker=GOOD, text=BAD)
     # list 0 without its warm candidate, and list 2; list 1 has a warm click, list 4 no unclicked cold candidate
     assert (result.cold_items.n_lists, result.cold_items.n_users) == (2, 2)
-    assert list(np.flatnonzero(~np.isnan(result.cold_lists["ranker"].auc))) == [0, 2]
+    assert list(np.flatnonzero(~np.isnan(result.cold_metrics["ranker"].auc))) == [0, 2]
     assert result.cold_items.methods["ranker"]["auc"].mean == 1.0
     assert result.cold_items.methods["text"]["auc"].mean == pytest.approx((1 / 2 + 0) / 2)
     first = (1 + 1 / log2(4)) / (1 + 1 / log2(3))
@@ -219,10 +219,12 @@ def test_the_frame_has_a_row_for_each_list_with_its_ids_and_metrics() -> None:
 
 def test_facts_of_the_lists_stand_in_the_frame_and_beyond_accuracy_in_the_report() -> None:
     fact = np.arange(5)
-    facts = ImpressionAttributes(fact, fact + 1, np.array(list("abcde"), object), fact / 2)
+    attributes = ImpressionAttributes(fact, fact + 1, np.array(list("abcde"), object), fact / 2)
     beyond = {name: BeyondAccuracy(0.5, *[Interval(2.0, 1.0, 3.0)] * 3) for name in ("ranker", "not measured")}
     counts = {"item_clicks_before": CLICKS_BEFORE, "user_clicks_before": USER_CLICKS}
-    result = evaluate({"ranker": GOOD}, FIVE, USERS, **counts, settings=SETTINGS, seed=0, facts=facts, beyond=beyond)
+    result = evaluate(
+        {"ranker": GOOD}, FIVE, USERS, **counts, settings=SETTINGS, seed=0, attributes=attributes, beyond=beyond
+    )
     frame = result.per_impression_frame()
     assert list(frame.columns[7:11]) == ["history_length", "hour", "category", "position"]
     assert list(frame["position"]) == [0.0, 0.5, 1.0, 1.5, 2.0]

@@ -38,7 +38,7 @@ FIGURES = {
     "no lists": figures.method_intervals(Slice({"ranker": {"ndcg_at_10": NOTHING}}, 0, 0)),
     "lifts": figures.lift_intervals(LIFTS, TEST),
     "no lifts": figures.lift_intervals({}, TEST),
-    "ledger": figures.ledger(
+    "ledger": figures.ablation_charts(
         {"none": "1.0 ms, 0 s", "head": "5.0 ms, 9 s, the choice"},
         {"none": LIFTS["ranker_over_text"], "head": LIFTS["ranker_over_behaviour"]},
         {"head": LIFTS["ranker_over_behaviour"]},
@@ -80,7 +80,7 @@ def test_a_figure_draws_with_a_title_and_every_axis_labelled(name: str) -> None:
 def test_titles_say_how_much_data_stands_behind_a_figure() -> None:
     assert FIGURES["curves"].title == "Encoder: 900 training lists, 100 validation lists"
     assert FIGURES["methods"].title == "Test lists: 4,952 lists of 101 users"
-    assert FIGURES["ledger"].title == "Text-lift ledger: 4,952 test lists of 101 users"
+    assert FIGURES["ledger"].title == "Ablation of the text: 4,952 test lists of 101 users"
     assert FIGURES["lifts"].title == "Lift: 4,952 lists of 101 users"
     assert FIGURES["gain"].title == "Feature importance: 30 of 40 columns, 9,000 rows, 80 trees"
 

@@ -82,7 +82,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
     ids = np.repeat(test.ids, test.requests.lengths())
     index = pd.MultiIndex.from_arrays([ids, log.catalog.ids[test.requests.item]])
     found = report.evaluation
-    ndcg = pd.Series(found.lists["ranker"].ndcg_at_10, found.impressions.ids)
+    ndcg = pd.Series(found.metrics["ranker"].ndcg_at_10, found.impressions.ids)
     return Office(
         data, loaded, log, test.ids, test.requests, pd.Series(scores, index), ndcg[test.ids].to_numpy(), test.label
     )

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from trained_site import TrainedSite, tables_until
 
+from features.errors import InputError
 from features.tables.load import load_log
 from pipelines import cli
 from pipelines.audit import audit_version
@@ -21,7 +22,7 @@ from pipelines.promote import promote
 from pipelines.rollback import rollback
 from pipelines.train import train
 from recsys.config import Config, load_config
-from recsys.errors import InputError, ModelNotFound, PromotionError
+from recsys.errors import ModelNotFound, PromotionError
 from recsys.evaluation.promotion_gate import Decision
 from recsys.registry import aliases, run_logging, tracking, versions
 from recsys.registry.golden_requests import golden_rows
@@ -140,7 +141,7 @@ def test_only_lists_after_what_either_version_learnt_from_decide(data: Path) -> 
     comparison = decision.evidence.comparison
     assert comparison is not None
     until = max(versions.load(f"models:/{MODEL}/{one}").ranking_model.settings.trained_until for one in (WEAK, STRONG))
-    times = comparison.a.tables[0]["time"]
+    times = comparison.a.runs[0].frame["time"]
     assert times.min() > pd.Timestamp(until, unit="us", tz="UTC")
     assert len(times) == decision.evidence.n_lists
 

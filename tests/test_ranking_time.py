@@ -20,15 +20,15 @@ REQUESTS = Requests(
 
 
 def test_lists_are_filled_up_with_the_newest_of_other_lists() -> None:
-    found = latency_requests(REQUESTS, lists=2, candidates=4)
+    found = latency_requests(REQUESTS, n_requests=2, n_candidates=4)
     # the pool from the end: 2, 5, 4, 1, 3
     assert list(found.user) == [8, 9]
     assert [list(found.item[found.offsets[i] : found.offsets[i + 1]]) for i in range(2)] == [[3, 1, 2, 5], [4, 5, 2, 1]]
 
 
 def test_long_lists_are_cut_and_few_items_give_short_ones() -> None:
-    assert list(latency_requests(REQUESTS, lists=9, candidates=2).lengths()) == [2, 2, 2]
-    assert list(latency_requests(REQUESTS, lists=9, candidates=100).lengths()) == [5, 5, 5]
+    assert list(latency_requests(REQUESTS, n_requests=9, n_candidates=2).lengths()) == [2, 2, 2]
+    assert list(latency_requests(REQUESTS, n_requests=9, n_candidates=100).lengths()) == [5, 5, 5]
 
 
 def test_each_ranker_gets_every_list_and_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def interval_of(value: dict[str, float | None]) -> Interval:
 
 
 def test_a_training_logs_its_page(trained: TrainedSite) -> None:
-    folder = Path(mlflow.artifacts.download_artifacts(run_id=trained.report.run_id, artifact_path="report.html"))
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=trained.report.usage.run_id, artifact_path="report.html"))
     text = folder.read_text(encoding="utf-8")
     check_stands_alone(text)
     assert re.findall(r'<section id="(\w+)"', text) == [section.key for section in SECTIONS]

@@ -183,7 +183,7 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
         found.ranking_model.ranker.booster.model_to_string() == expected.ranking_model.ranker.booster.model_to_string()
     )
     client = mlflow.MlflowClient()
-    run, other = client.get_run(killed.run_id), client.get_run(whole.run_id)
+    run, other = client.get_run(killed.run_id), client.get_run(whole.usage.run_id)
     assert run.info.status == "FINISHED"
     for name, value in other.data.metrics.items():
         if name.startswith("test."):

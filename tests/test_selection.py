@@ -55,7 +55,7 @@ def test_noise_goes_with_its_places_and_the_signal_stays(full: Ranker) -> None:
     found = selected(full, 0.005)
     assert set(found.dropped) == {"noise", "more_noise"}
     assert found.ranker.columns == ("signal", "weaker", "text_score")
-    assert [step.kept for step in found.steps] == [True, False]
+    assert [step.accepted for step in found.steps] == [True, False]
     refused = found.steps[-1]
     assert refused.without == ("weaker",)
     assert refused.difference.high < 0
@@ -63,8 +63,8 @@ def test_noise_goes_with_its_places_and_the_signal_stays(full: Ranker) -> None:
 
 def test_all_that_goes_may_cost_no_more_than_the_margin(full: Ranker) -> None:
     assert "signal" not in selected(full, 0.0).dropped
-    assert all(step.difference.mean >= 0.0 for step in selected(full, 0.0).steps if step.kept)
-    assert all(step.difference.high >= 0.0 for step in selected(full, 1.0).steps if step.kept)
+    assert all(step.difference.mean >= 0.0 for step in selected(full, 0.0).steps if step.accepted)
+    assert all(step.difference.high >= 0.0 for step in selected(full, 1.0).steps if step.accepted)
 
 
 def test_a_selection_says_what_it_did(full: Ranker) -> None:

@@ -220,7 +220,7 @@ def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankS
     answer = service.rank(RankRequest.model_validate({"candidates": twice}))
     assert [item["item_id"] for item in answer["items"]].count(ids[0]) == 1
     assert answer["warnings"] == [
-        f"1 x comes again, the last row of an item counts; the first is candidates.0.item_id: {ids[0]!r}"
+        f"1 x is repeated, the last row of an item counts; the first is candidates.0.item_id: {ids[0]!r}"
     ]
 
 
@@ -332,7 +332,7 @@ def test_of_an_item_posted_twice_the_last_row_counts_and_that_is_said(
     answer = post(client, "/v1/items", {"items": rows})
     assert (answer["accepted"], [one["index"] for one in answer["rejected"]]) == (2, [2])
     assert answer["warnings"] == [
-        f"1 x comes again, the last row of an item counts; the first is items.1.item_id: {ids[0]!r}"
+        f"1 x is repeated, the last row of an item counts; the first is items.1.item_id: {ids[0]!r}"
     ]
     catalog = read(service, RankRequest.model_validate({"candidates": [ids[0]]})).catalog
     assert catalog.title[0] == "Second"

@@ -75,7 +75,7 @@ def counts_before(events: Events, slates: Impressions, *, same_user: bool) -> np
 
 
 def auc(score: np.ndarray, slates: Impressions) -> float:
-    return list_metrics(score, slates.label, slates.requests.offsets).means()["auc"]
+    return float(np.nanmean(list_metrics(score, slates.label, slates.requests.offsets).auc))
 
 
 def test_on_random_clicks_no_count_and_no_repeat_tells_the_clicked_item() -> None:

@@ -24,7 +24,7 @@ LISTS = pd.DataFrame(
 
 
 def members(lists: pd.DataFrame) -> dict[str, list[int]]:
-    return {f"{one.by}: {one.value}": list(np.flatnonzero(one.mask)) for one in list_slices(lists)}
+    return {f"{one.attribute}: {one.value}": list(np.flatnonzero(one.mask)) for one in list_slices(lists)}
 
 
 def test_each_column_cuts_the_lists_at_its_own_edges() -> None:

@@ -12,13 +12,14 @@ from small_unit import always
 from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import format_time
+from features.errors import InputError
 from features.tables.load import load_log
 from pipelines.audit import model_context
 from pipelines.data_options import read_options
 from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
-from recsys.errors import EncoderMismatch, InputError, ModelError, ModelNotFound, TrainingError
+from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions
@@ -53,7 +54,7 @@ def test_the_ranker_reads_every_text_column_and_never_the_position(trained: Trai
 
 def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedSite) -> None:
     client = mlflow.MlflowClient()
-    parent = client.get_run(trained.report.run_id)
+    parent = client.get_run(trained.report.usage.run_id)
     children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert {child.info.run_name for child in children} == {"encoder", "ranker", "evaluation"}
     assert parent.data.params["ranker.max_trees"] == "20"

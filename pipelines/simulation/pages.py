@@ -1,4 +1,4 @@
-"""What a simulated news site shows to whom, where readers look, and what they click.
+"""The pages of a simulated news site: what it shows to each user, what users examine, and what they click.
 
 The site knows items and past clicks, not tastes: a list is the same draw for every reader of a page. Arrays are over
 codes and hours since the log began, as in `pipelines.simulation.site`.
@@ -34,9 +34,10 @@ _MEMORY = 1 << 22
 
 
 @dataclass(frozen=True)
-class Shown:
-    """n shown lists. time: (n,) hours. reader: (n,) codes, -1 for nobody known. item: (n, width) codes, -1 beyond the
-    list's end; columns are positions. interest, examination: (n, width) probabilities. clicked: (n, width)."""
+class PageViews:
+    """n page views, each with its list. time: (n,) hours. reader: (n,) codes, -1 for an unknown user. item: (n, width)
+    codes, -1 beyond the list's end; columns are positions. interest, examination: (n, width) probabilities. clicked:
+    (n, width)."""
 
     time: Float64
     reader: Int32
@@ -82,16 +83,16 @@ class Pages:
         self._pool = pool[order]
         self._chances = np.cumsum(chance[order])
         ends = np.searchsorted(self._category[self._pool], np.arange(self._n_sections + 1))
-        edges = np.concatenate([[0.0], self._chances])[ends]
+        bounds = np.concatenate([[0.0], self._chances])[ends]
         whole = np.array([0.0, self._chances[-1]])
-        sections = np.column_stack([edges[:-1], edges[1:]])
+        sections = np.column_stack([bounds[:-1], bounds[1:]])
         sections[np.diff(ends) < LIST_LENGTHS[0]] = whole
         self._section = np.vstack([sections, whole])
 
-    def lists(self, reader: Int32, section: Int32) -> Int32:
+    def draw_items(self, reader: Int32, section: Int32) -> Int32:
         """(n, width) item codes by position, -1 beyond each list's end; a list is shorter where little is left unread.
 
-        section: (n,) categories, -1 for the front page, which also stands in for a section with too few items.
+        section: (n,) categories, -1 for the front page, which also replaces a section with too few items.
         """
         n = len(reader)
         low, high = self._section[section].T[:, :, None]
@@ -99,14 +100,14 @@ class Pages:
         drawn = self._pool[np.minimum(drawn, len(self._pool) - 1)]
         key = self._keys(reader[:, None], drawn)
         distinct = ~repeated_in_row(drawn)
-        kept = distinct & (self._read[_slot(key)] != key)
-        kept = np.where(kept.sum(axis=1, keepdims=True) < FEWEST_UNREAD, distinct, kept)
-        place = np.cumsum(kept, axis=1) - 1
-        kept &= place < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
-        shown = np.full((n, LIST_LENGTHS[1]), -1, np.int32)
-        row, column = np.nonzero(kept)
-        shown[row, place[row, column]] = drawn[row, column]
-        return shown
+        selected = distinct & (self._read[_slot(key)] != key)
+        selected = np.where(selected.sum(axis=1, keepdims=True) < FEWEST_UNREAD, distinct, selected)
+        position = np.cumsum(selected, axis=1) - 1
+        selected &= position < self._rng.integers(LIST_LENGTHS[0], LIST_LENGTHS[1] + 1, n)[:, None]
+        items = np.full((n, LIST_LENGTHS[1]), -1, np.int32)
+        row, column = np.nonzero(selected)
+        items[row, position[row, column]] = drawn[row, column]
+        return items
 
     def learn(self, reader: Int32, item: Int32) -> None:
         """Counts clicks, and remembers who read what; both (n,)."""
@@ -141,10 +142,10 @@ def show(
     reader: Int32,
     time: Float64,
     rng: np.random.Generator,
-) -> Shown:
+) -> PageViews:
     """Lists for `reader` (n,) at `time` (n,), and the clicks on them: each with probability examination x interest."""
-    item = pages.lists(reader, sections(readers, category_of, reader=reader, time=time, rng=rng))
+    item = pages.draw_items(reader, sections(readers, category_of, reader=reader, time=time, rng=rng))
     liking = interest(items, readers, category_of, reader=reader, time=time, item=item)
     looking = np.broadcast_to(examination(np.arange(1, item.shape[1] + 1)), item.shape)
     clicked = (rng.random(item.shape) < liking * looking) & (item >= 0)
-    return Shown(time, reader, item, liking, looking, clicked)
+    return PageViews(time, reader, item, liking, looking, clicked)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from features.arrays import Float64, Int32, Int64, Strings
 from features.clock import HOUR
 from features.tables.schema import WRITTEN_IMPRESSIONS
-from pipelines.simulation.pages import Shown
+from pipelines.simulation.pages import PageViews
 
 START = int(pd.Timestamp("2025-03-03T00:00:00Z").value // 1000)
 """When the impression log begins, microseconds since the epoch: a Monday."""
@@ -69,7 +69,7 @@ class SiteTables:
         self._impressions = _Growing(folder / "impressions.parquet", WRITTEN_IMPRESSIONS)
         self._truth = _Growing(folder / "truth" / "impressions.parquet", _TRUTH)
         self._events = _Growing(folder / "events.parquet", _EVENTS)
-        self._waiting: list[Shown] = []
+        self._waiting: list[PageViews] = []
         self._late: pd.DataFrame | None = None
         self.impressions = self.rows = self.clicks = self.events = self.without_click = 0
 
@@ -77,13 +77,13 @@ class SiteTables:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
+        if error_type is None:
             self._write_waiting()
             self._add_events(None, before=int(np.iinfo(np.int64).max))
         for table in (self._impressions, self._truth, self._events):
-            table.close(complete=kind is None)
+            table.close(complete=error_type is None)
 
     def add_likes(self, reader: Int32, item: Int32, hours: Float64) -> None:
         """Takes likes from before the first list, all (n,), in the order of time."""
@@ -97,77 +97,79 @@ class SiteTables:
         }
         self._add_events(pd.DataFrame(likes), before=START)
 
-    def add(self, shown: Shown) -> None:
+    def add(self, views: PageViews) -> None:
         """Takes lists that were shown after all that came before, in the order of time."""
-        self._waiting.append(shown)
-        if sum(len(part.time) for part in self._waiting) >= _TOGETHER:
+        self._waiting.append(views)
+        if sum(len(batch.time) for batch in self._waiting) >= _TOGETHER:
             self._write_waiting()
 
     def _write_waiting(self) -> None:
-        parts, self._waiting = self._waiting, []
-        if not parts:
+        batches, self._waiting = self._waiting, []
+        if not batches:
             return
-        shown = Shown(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Shown)))
-        row, column = np.nonzero(shown.item >= 0)
-        numbers = np.arange(self.impressions, self.impressions + len(shown.time))
+        views = PageViews(
+            *(np.concatenate([getattr(batch, field.name) for batch in batches]) for field in fields(PageViews))
+        )
+        row, column = np.nonzero(views.item >= 0)
+        numbers = np.arange(self.impressions, self.impressions + len(views.time))
         list_ids = pa.array([f"i{number:09d}" for number in numbers], pa.string())
-        time = microseconds(shown.time)
-        clicked = shown.clicked[row, column]
-        list_id, item_id = list_ids.take(pa.array(row)), self._item_ids.take(pa.array(shown.item[row, column]))
+        time = microseconds(views.time)
+        clicked = views.clicked[row, column]
+        list_id, item_id = list_ids.take(pa.array(row)), self._item_ids.take(pa.array(views.item[row, column]))
         self._impressions.add(
             list_id,
-            self._users(shown.reader[row]),
+            self._users(views.reader[row]),
             pa.array(time[row], TIME),
             item_id,
             pa.array((column + 1).astype(np.int32)),
             pa.array(clicked.astype(np.int8)),
             pa.array(np.zeros(len(row), bool)),
         )
-        truth = (shown.interest[row, column], shown.examination[row, column])
+        truth = (views.interest[row, column], views.examination[row, column])
         self._truth.add(list_id, item_id, pa.array(truth[0]), pa.array(truth[1]))
-        self._add_events(self._actions(shown, time, list_ids), before=int(time[-1]))
-        self.impressions += len(shown.time)
+        self._add_events(self._actions(views, time, list_ids), before=int(time[-1]))
+        self.impressions += len(views.time)
         self.rows += len(row)
         self.clicks += int(clicked.sum())
-        self.without_click += int((~shown.clicked.any(axis=1)).sum())
+        self.without_click += int((~views.clicked.any(axis=1)).sum())
 
-    def _actions(self, shown: Shown, time: Int64, list_ids: pa.StringArray) -> pd.DataFrame:
+    def _actions(self, views: PageViews, time: Int64, list_ids: pa.StringArray) -> pd.DataFrame:
         """Clicks some seconds after the list; of those, some are views with the seconds read, and a few are shares."""
-        row, column = np.nonzero(shown.clicked)
+        row, column = np.nonzero(views.clicked)
         n = len(row)
         delay = np.clip(self._rng.lognormal(np.log(15.0), 0.9, n), 1.0, 600.0)
         click = time[row] + (delay * 1e6).astype(np.int64)
-        seconds_read = np.round(self._rng.lognormal(np.log(30.0) + shown.interest[row, column], 0.8), 1)
+        seconds_read = np.round(self._rng.lognormal(np.log(30.0) + views.interest[row, column], 0.8), 1)
         viewed = np.flatnonzero(self._rng.random(n) < _VIEWED)
         shared = np.flatnonzero(self._rng.random(n) < _SHARED)
         which = np.concatenate([np.arange(n), viewed, shared])
-        kind = np.repeat([_CLICK, _VIEW, _SHARE], [n, len(viewed), len(shared)])
+        event_type = np.repeat([_CLICK, _VIEW, _SHARE], [n, len(viewed), len(shared)])
         read = (seconds_read[which] * 1e6).astype(np.int64)
         return pd.DataFrame(
             {
-                "time": click[which] + np.select([kind == _VIEW, kind == _SHARE], [1_000_000, read], 0),
-                "item": shown.item[row, column][which],
-                "user": shown.reader[row][which],
-                "type": kind,
-                "value": np.where(kind == _VIEW, seconds_read[which], np.nan),
+                "time": click[which] + np.select([event_type == _VIEW, event_type == _SHARE], [1_000_000, read], 0),
+                "item": views.item[row, column][which],
+                "user": views.reader[row][which],
+                "type": event_type,
+                "value": np.where(event_type == _VIEW, seconds_read[which], np.nan),
                 "list": pd.array(list_ids.take(pa.array(row[which])).to_numpy(zero_copy_only=False), dtype=object),
             }
         )
 
     def _add_events(self, actions: pd.DataFrame | None, *, before: int) -> None:
         """Writes what happened before the time `before`, and keeps the rest until later lists have come."""
-        found = pd.concat([part for part in (self._late, actions) if part is not None])
-        found = found.sort_values(["time", "item", "user", "type"])
-        early = (found["time"] < before).to_numpy()
-        self._late, done = found[~early], found[early]
-        kind = done["type"].to_numpy()
+        events = pd.concat([batch for batch in (self._late, actions) if batch is not None])
+        events = events.sort_values(["time", "item", "user", "type"])
+        early = (events["time"] < before).to_numpy()
+        self._late, done = events[~early], events[early]
+        event_type = done["type"].to_numpy()
         self._events.add(
             self._users(done["user"].to_numpy()),
             self._item_ids.take(pa.array(done["item"].to_numpy())),
             pa.array(done["time"].to_numpy(), TIME),
-            _TYPES.take(pa.array(kind)),
+            _TYPES.take(pa.array(event_type)),
             pa.array(done["value"].to_numpy(), from_pandas=True),
-            pa.array(done["list"].to_numpy(), pa.string(), mask=kind != _CLICK),
+            pa.array(done["list"].to_numpy(), pa.string(), mask=event_type != _CLICK),
         )
         self.events += len(done)
 

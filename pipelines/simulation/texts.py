@@ -2,9 +2,9 @@
 
 A topic has three concepts (who acts, what they do, what it is about) and each concept several wordings that share few
 words. An item is written in one wording of each concept for its title and often another for its description, and two
-items of one topic often share no word that tells the topic, while the sentences around it are shared by all topics.
+items of one topic often share no word of the topic, while the sentences around it are shared by all topics.
 A language is a file in `words/`: word lists and sentences. Lists of one length in every language, and the same places
-in their sentences, keep the draws the same, and so the site: its topics, lists and clicks, told in other words.
+in their sentences, keep the draws the same, and so the site: its topics, lists and clicks, in other words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from features.arrays import Int32, Int64, Strings
 
 _OTHER_WORDING = 0.7
-"""Share of the descriptions' concepts whose wording is drawn anew, rather than that of the title."""
+"""Share of the descriptions' concepts whose wording is drawn again, rather than that of the title."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What each kind of text model is worth on the same lists."""
+"""The ablation of text models on the same lists."""

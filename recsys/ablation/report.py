@@ -1,4 +1,4 @@
-"""The report of an ablation: what each variant is worth on test, what it costs, and which one to take.
+"""The report of an ablation: the quality of each variant on test, its cost, and the recommended one.
 
 A report object that `recsys.ablation.variants` fills: JSON, text for a terminal, and the recommendation.
 """
@@ -35,17 +35,17 @@ class VariantCost:
 
 @dataclass(frozen=True)
 class VariantResult:
-    """One variant. trees: of its ranker. note: what a reader has to know of its encoder; empty for nothing."""
+    """One variant. trees: of its ranker. note: on its encoder; may be empty."""
 
     name: str
-    what: str
+    description: str
     cost: VariantCost
     trees: int
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: {"what", "seconds", "milliseconds", "trees", "note"}."""
-        return {"what": self.what, **asdict(self.cost), "trees": self.trees, "note": self.note}
+        return {"what": self.description, **asdict(self.cost), "trees": self.trees, "note": self.note}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class AblationReport:
     @cached_property
     def cold_lifts(self) -> dict[str, Interval]:
         """The paired comparisons on lists whose every clicked item is cold, ranking cold candidates alone."""
-        ndcg = {name: metrics.ndcg_at_10 for name, metrics in self.evaluation.cold_lists.items()}
+        ndcg = {name: metrics.ndcg_at_10 for name, metrics in self.evaluation.cold_metrics.items()}
         rows = np.flatnonzero(~np.isnan(ndcg[self.variants[0].name]))
         columns = np.column_stack([ndcg[lift.method][rows] - ndcg[lift.over][rows] for lift in self.compared])
         users = self.evaluation.impressions.requests.user[rows]
@@ -104,7 +104,7 @@ class AblationReport:
 
     @cached_property
     def choice(self) -> Recommendation:
-        """Which variant to take."""
+        """The recommended variant."""
         means = {variant.name: self._ndcg(variant.name).mean for variant in self.variants}
         return choose({variant.name: variant.cost for variant in self.variants}, means, self.evaluation.lifts)
 
@@ -158,7 +158,7 @@ class AblationReport:
         return self.evaluation.cold_items.methods[name][LIFT_METRIC]
 
     def _variants_table(self) -> str:
-        rows = [["line", LIFT_METRIC, "cold items", "text training, s", f"ms per {CANDIDATES}", "trees", ""]]
+        rows = [["variant", LIFT_METRIC, "cold items", "text training, s", f"ms per {CANDIDATES}", "trees", ""]]
         for name in BASELINES:
             rows.append([name, *self._quality(name), "", "", "", ""])
         for variant in self.variants:
@@ -174,7 +174,7 @@ class AblationReport:
         names = [variant.name for variant in self.variants]
         best = self.choice.best
         fixed = [name for name in dict.fromkeys((names[0], FROZEN)) if name in names]
-        rows = [["line", *(f"over {name}" for name in fixed), "over the line before", f"{best} over it"]]
+        rows = [["variant", *(f"over {name}" for name in fixed), "over the previous one", f"{best} over it"]]
         for i, name in enumerate(names):
             earlier = [base if base in names[:i] else None for base in fixed]
             cells = [_lift_cell(lifts, name, base) for base in (*earlier, names[i - 1] if i else None)]

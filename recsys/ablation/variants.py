@@ -1,8 +1,8 @@
-"""The variants of the ablation: what the ranker may know of texts, from nothing to a fine-tuned encoder.
+"""The variants of the ablation: which text columns the ranker reads, from none to those of a fine-tuned encoder.
 
 Every variant is a whole ranker, trained on the same rows with the same settings and seed and scored on the same test
 impressions; variants differ in the columns that they read and in the encoder that made these. Another kind of encoder
-is another variant. Nothing here writes a file or knows MLflow; the report is `recsys.ablation.report`.
+is another variant. It writes no file and uses no MLflow; the report is `recsys.ablation.report`.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ EncoderBuilder = Callable[[TrainingContext], BuiltEncoder]
 
 @dataclass(frozen=True)
 class Variant:
-    """what: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder: builds the
-    encoder that it reads; None for a ranker that reads no column of one."""
+    """description: in a few words. ranker: which ranker of a training it is, hence which columns it reads. encoder:
+    builds the encoder that it reads; None for a ranker that reads no column of one."""
 
     name: str
-    what: str
+    description: str
     ranker: str
     encoder: EncoderBuilder | None = None
 
 
 def frozen(context: TrainingContext) -> BuiltEncoder:
-    """The base model as it comes, with the mean-history cosine as score."""
+    """The frozen base model, with the mean-history cosine as score."""
     encoder = base_encoder(context.config.encoder).with_table(context.item_texts)
     return BuiltEncoder((ScheduledEncoder(BEGINNING, None, encoder),))
 
@@ -81,7 +81,7 @@ def train_with(changes: Mapping[str, object]) -> EncoderBuilder:
 VARIANTS = (
     Variant("none", "no column reads text", BEHAVIOUR),
     Variant("tfidf", "TF-IDF similarity to the history", BEHAVIOUR_LEXICAL),
-    Variant("frozen", "base model as it comes, mean-history cosine", RANKER, frozen),
+    Variant("frozen", "frozen base model, mean-history cosine", RANKER, frozen),
     Variant("head", "head trained on the base model's frozen vectors", RANKER, train_with({"fine_tune_epochs": 0})),
     Variant("fine_tuned", "upper layers of the base model trained too", RANKER, train_with({})),
 )
@@ -112,7 +112,7 @@ def run_variants(context: TrainingContext, variants: Sequence[Variant]) -> Ablat
     """
     builders = list(dict.fromkeys(variant.encoder for variant in variants if variant.encoder is not None))
     if not builders:
-        raise ValueError(f"expected a line with an encoder, got {[variant.name for variant in variants]}")
+        raise ValueError(f"expected a variant with an encoder, got {[variant.name for variant in variants]}")
     started = time.perf_counter()
     lexical = lexical_stage(context)
     lexical_seconds = time.perf_counter() - started
@@ -126,7 +126,7 @@ def run_variants(context: TrainingContext, variants: Sequence[Variant]) -> Ablat
     for variant, spent in zip(variants, milliseconds, strict=True):
         ranker = trained[variant.name]
         cost = VariantCost(ranker.seconds, spent)
-        results.append(VariantResult(variant.name, variant.what, cost, ranker.trees, ranker.note))
+        results.append(VariantResult(variant.name, variant.description, cost, ranker.trees, ranker.note))
     return _report(context, tuple(results), {result.name: trained[result.name].scores for result in results})
 
 

@@ -1,5 +1,5 @@
-"""The leak audit: is anything handed to the ranker that could not have been known when the list was made?
+"""The leak audit: does the ranker read anything that was not known at the request time?
 
-`rules.audit(context)` runs the rules of `rules.AUDIT` and returns an `AuditReport`; `replay` compares the online path
+`run.audit(context)` runs the rules of `run.AUDIT` and returns an `AuditReport`; `replay` compares the online path
 with the offline one. How to read a report: docs/audit.md.
 """

@@ -1,6 +1,6 @@
-"""The AUC of many columns in each list, all at once, and how far it strays where clicks fall at random.
+"""The AUC of many columns in each list, and a bound on its deviation from 0.5 for random clicks.
 
-A missing value beats nothing and is beaten by nothing: a pair with one counts half, as a tie does.
+A pair with a missing value counts half, as a tie does.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def list_aucs(matrix: Float32, label: npt.NDArray[np.integer], offsets: Int64) -
 
 
 def log_p_bound(aucs: ListAucs) -> Float64:
-    """Natural logarithm of a bound on the chance that random clicks stray as far from 0.5 in the mean, (n_columns,).
+    """Natural logarithm of a bound on the probability that random clicks deviate as far from 0.5 in the mean,
+    (n_columns,).
 
     Freedman's inequality (On tail probabilities for martingales, Annals of Probability 3, 1975, theorem 1.6), of both
     sides: lists may depend on the clicks of earlier ones, and no AUC is further than a half from its mean.

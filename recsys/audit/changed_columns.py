@@ -63,13 +63,12 @@ def changes(before: Float32, after: Float32) -> list[ColumnChange]:
 
 
 def changed_features(
-    context: AuditContext, modify: Callable[[Impressions], Log], *, rule: str, by: str, advice: str
+    context: AuditContext, modify: Callable[[Impressions], Log], *, rule: str, cause: str, advice: str
 ) -> tuple[Finding, ...]:
     """A finding for every feature that may not change and of which any bit differs over a modified log, for the first
     of the context's requests at fixed times that shows it.
 
-    modify: makes the log for impressions that are all requested at one time. by: what it does, as
-    "after …".
+    modify: makes the log for impressions that are all requested at one time. cause: what it does, as "after …".
     """
     findings: dict[str, Finding] = {}
     index = context.training.index
@@ -85,13 +84,12 @@ def changed_features(
             if feature in context.allowed or feature in findings:
                 continue
             row = context.row(impressions, change.row, before=change.before, after=change.after)
-            what = _evidence(change, "" if name == feature else f" of {name}", len(again), by)
-            findings[feature] = Finding(rule, feature, what, advice, row)
+            evidence = _evidence(change, "" if name == feature else f" of {name}", len(again), cause)
+            findings[feature] = Finding(rule, feature, evidence, advice, row)
     return tuple(findings.values())
 
 
-def _evidence(change: ColumnChange, column: str, n_rows: int, by: str) -> str:
+def _evidence(change: ColumnChange, column: str, n_rows: int, cause: str) -> str:
     rounding = f", {LIKE_ROUNDING}" if change.like_rounding else ""
-    return (
-        f"{change.rows:,} of {n_rows:,} values{column} changed {by}; largest difference: {change.largest:.3g}{rounding}"
-    )
+    changed = f"{change.rows:,} of {n_rows:,} values{column} changed {cause}"
+    return f"{changed}; largest difference: {change.largest:.3g}{rounding}"

@@ -1,4 +1,4 @@
-"""What the rules of an audit look at: a log, its slices, and everything a training would hand to the ranker."""
+"""The input of the audit's rules: a log, its slices, and everything that the ranker of a training reads."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class AuditContext:
     """training: settings, log, slices and counters. features, lexical, texts: what the ranker's columns are made of;
     texts of the log's catalog, by every state of the encoder that scores any of the slices.
 
-    lists: most lists of a slice that are looked at, None for all. permuted: the log of the same tables with clicks
+    max_lists: most lists of a slice that are examined, None for all. permuted: the log of the same tables with clicks
     permuted within lists, by seed; None where the tables are not at hand. train_text: train the encoder on permuted
-    clicks too, which takes as long as a training; else it is taken as it is.
+    clicks too, which takes as long as a training; else it is not trained again.
     """
 
     training: TrainingContext
     features: tuple[Feature, ...]
     lexical: Lexical
     texts: RepresentationSchedule
-    lists: int | None = None
+    max_lists: int | None = None
     permuted: Callable[[int], Log] | None = None
     train_text: bool = False
 
     @property
     def log(self) -> Log:
-        """The log as it is."""
+        """The unmodified log."""
         return self.training.log
 
     def columns(self, requests: Requests, index: LogIndex | None = None) -> Float32:
@@ -67,23 +67,23 @@ class AuditContext:
 
     @cached_property
     def slices(self) -> dict[str, Rows]:
-        """The lists of each slice that have a clicked and an unclicked item, at most `lists`, with their columns."""
+        """The lists of each slice with a clicked and an unclicked item, at most `max_lists`, and their columns."""
         slices = {}
         for name in SLICES:
-            impressions = self.usable(getattr(self.training.sliced, name), most=self.lists)
+            impressions = self.usable(getattr(self.training.sliced, name), most=self.max_lists)
             slices[name] = Rows(impressions, self.columns(impressions.requests))
         return slices
 
     def usable(self, positions: Int64, *, most: int | None) -> Impressions:
         """Lists at `positions` that have a clicked and an unclicked item, at most `most` of them, drawn by the seed."""
-        part = self.training.usable(positions)
-        if most is None or len(part) <= most:
-            return part
-        drawn = np.random.default_rng(self.training.config.seed).choice(len(part), most, replace=False)
-        return part.take(np.sort(drawn))
+        impressions = self.training.usable(positions)
+        if most is None or len(impressions) <= most:
+            return impressions
+        drawn = np.random.default_rng(self.training.config.seed).choice(len(impressions), most, replace=False)
+        return impressions.take(np.sort(drawn))
 
     def sample(self) -> Impressions:
-        """A few lists of the three slices together, in time order, for rules that compute them over altered logs."""
+        """A few lists of the three slices together, in time order, for rules that compute them over modified logs."""
         positions = np.concatenate([getattr(self.training.sliced, name) for name in SLICES])
         return self.usable(positions, most=self.training.config.audit.lists)
 
@@ -91,19 +91,21 @@ class AuditContext:
     def requests_at_fixed_times(self) -> tuple[Rows, ...]:
         """The sample at a few times: each part of it requested at the time of its middle list, with its columns."""
         sample = self.sample()
-        parts = np.array_split(np.arange(len(sample), dtype=np.int64), self.training.config.audit.moments)
+        groups = np.array_split(np.arange(len(sample), dtype=np.int64), self.training.config.audit.moments)
         requested = []
-        for part in filter(len, parts):
-            impressions = requested_at(sample.take(part), int(sample.requests.time[part[len(part) // 2]]))
+        for positions in filter(len, groups):
+            impressions = requested_at(
+                sample.take(positions), int(sample.requests.time[positions[len(positions) // 2]])
+            )
             requested.append(Rows(impressions, self.columns(impressions.requests)))
         return tuple(requested)
 
     @cached_property
     def allowed(self) -> frozenset[str]:
-        """Names of the features that may be known only afterwards, for the configuration says so."""
-        wanted = set(self.training.config.features.allow_known_after)
+        """Names of the features that the configuration allows to be known only afterwards."""
+        allowed = set(self.training.config.features.allow_known_after)
         return frozenset(
-            feature.name for feature in self.features if feature.name in wanted or column_of(feature) in wanted
+            feature.name for feature in self.features if feature.name in allowed or column_of(feature) in allowed
         )
 
     def feature_of(self, column: str) -> str:
@@ -119,14 +121,16 @@ class AuditContext:
         """Positions of the columns that are no within-list twin of another one, without those of allowed features."""
         return [i for i, name in enumerate(self.names) if self.feature_of(name) == name and name not in self.allowed]
 
-    def row(self, lists: Impressions, row: int, *, before: float | None = None, after: float | None = None) -> Row:
+    def row(
+        self, impressions: Impressions, row: int, *, before: float | None = None, after: float | None = None
+    ) -> Row:
         """A candidate row of some lists, named for a report."""
-        position = int(np.searchsorted(lists.requests.offsets, row, side="right")) - 1
-        item = int(lists.requests.item[row])
+        position = int(np.searchsorted(impressions.requests.offsets, row, side="right")) - 1
+        item = int(impressions.requests.item[row])
         return Row(
             item_id=str(self.log.catalog.ids[item]),
-            time=int(lists.requests.time[position]),
-            impression_id=str(lists.ids[position]),
+            time=int(impressions.requests.time[position]),
+            impression_id=str(impressions.ids[position]),
             before=before,
             after=after,
         )
@@ -138,7 +142,7 @@ def column_of(feature: Feature) -> str | None:
     return column if isinstance(column, str) else None
 
 
-def requested_at(lists: Impressions, time: int) -> Impressions:
+def requested_at(impressions: Impressions, time: int) -> Impressions:
     """The same lists as if they were requested at `time`."""
-    requests = lists.requests
-    return replace(lists, requests=replace(requests, time=np.full(len(requests), time, np.int64)))
+    requests = impressions.requests
+    return replace(impressions, requests=replace(requests, time=np.full(len(requests), time, np.int64)))

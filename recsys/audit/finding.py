@@ -1,4 +1,4 @@
-"""What a rule of the audit returns: what it looked at and what it found wrong, with a row that shows it."""
+"""The result of an audit rule: what it examined, and its findings, each with an example row."""
 
 from __future__ import annotations
 
@@ -25,13 +25,7 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN is None, the time ISO 8601."""
-        return {
-            "impression_id": self.impression_id,
-            "item_id": self.item_id,
-            "time": format_time(self.time),
-            "before": jsonable(self.before),
-            "after": jsonable(self.after),
-        }
+        return jsonable(self) | {"time": format_time(self.time)}  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         where = f"item {self.item_id} at {format_time(self.time)}"
@@ -47,13 +41,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """A feature that breaks a rule. what: the evidence in words and figures. advice: what to do about it. row: one that
-    shows it, None where no single row does. feature "" is the model as a whole.
+    """A feature that breaks a rule. evidence: in words and figures. advice: what to do about it. row: one that shows
+    it, None where no single row does. feature "" is the model as a whole.
     """
 
     rule: str
     feature: str
-    what: str
+    evidence: str
     advice: str
     row: Row | None = None
 
@@ -62,7 +56,7 @@ class Finding:
         return {
             "rule": self.rule,
             "feature": self.feature or None,
-            "what": self.what,
+            "what": self.evidence,
             "advice": self.advice,
             "row": None if self.row is None else self.row.as_dict(),
         }
@@ -70,11 +64,11 @@ class Finding:
     def lines(self) -> list[str]:
         """For a terminal: the finding, its row, what to do."""
         row = [] if self.row is None else [f"    row: {self.row}"]
-        return [f"[{self.rule}] {self.feature or 'the model'}: {self.what}", *row, f"    do: {self.advice}"]
+        return [f"[{self.rule}] {self.feature or 'the model'}: {self.evidence}", *row, f"    do: {self.advice}"]
 
     def __str__(self) -> str:
         row = "" if self.row is None else f" ({self.row})"
-        return f"{self.feature or 'the model'} breaks rule {self.rule!r}: {self.what}{row}; {self.advice}"
+        return f"{self.feature or 'the model'} breaks rule {self.rule!r}: {self.evidence}{row}; {self.advice}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Logs with something added or taken away, sorted as every reader expects them."""
+"""Logs with events or impressions added or removed, sorted by time."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def with_events(log: Log, more: ExtraEvents, *, positive_event_types: tuple[str,
 
 def with_impressions(log: Log, more: Impressions) -> Log:
     """The log with more lists."""
-    lists = log.impressions
-    old, new = lists.requests, more.requests
+    impressions = log.impressions
+    old, new = impressions.requests, more.requests
     user, time = np.concatenate([old.user, new.user]), np.concatenate([old.time, new.time])
     order = np.argsort(time, kind="stable")
     offsets = np.concatenate([old.offsets, old.offsets[-1] + new.offsets[1:]])
@@ -49,10 +49,10 @@ def with_impressions(log: Log, more: Impressions) -> Log:
         log,
         impressions=Impressions(
             Requests(user[order], time[order], rows.offsets, item, query),
-            np.concatenate([lists.ids, more.ids])[order],
-            np.concatenate([lists.sampled, more.sampled])[order],
-            np.concatenate([lists.label, more.label])[rows.codes],
-            np.concatenate([lists.position, more.position])[rows.codes],
+            np.concatenate([impressions.ids, more.ids])[order],
+            np.concatenate([impressions.sampled, more.sampled])[order],
+            np.concatenate([impressions.label, more.label])[rows.codes],
+            np.concatenate([impressions.position, more.position])[rows.codes],
         ),
     )
 

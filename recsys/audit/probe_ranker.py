@@ -1,4 +1,4 @@
-"""A ranker trained on a context's columns, with or without some features, and what it is worth on test."""
+"""A ranker trained on a context's columns, with or without some features, and its quality on test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from features.arrays import Float64
 from recsys.audit.context import SLICES, AuditContext
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import RankingDataset, select_columns, train_ranker
+from recsys.ranker.lightgbm_ranker import RankingDataset, train_ranker
 from recsys.ranker.matrix import ranker_columns
 
 
@@ -19,8 +19,8 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
     chosen = [column for column in columns if context.feature_of(column.name) not in without]
     names = [column.name for column in chosen]
     train, valid, test = (
-        RankingDataset(
-            select_columns(rows.matrix, context.names, names), rows.impressions.label, rows.impressions.requests.offsets
+        RankingDataset(rows.matrix, rows.impressions.label, rows.impressions.requests.offsets).select(
+            context.names, names
         )
         for rows in (context.slices[name] for name in SLICES)
     )
@@ -31,9 +31,9 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
 
 def ndcg_over(context: AuditContext, scores: Float64, others: Float64) -> Interval:
     """How much better scores rank the test lists than others do: nDCG@10, paired, over users."""
-    lists, config = context.slices["test"].impressions, context.training.config
-    ndcg, baseline = (list_metrics(by, lists.label, lists.requests.offsets).ndcg_at_10 for by in (scores, others))
-    return mean_interval(ndcg - baseline, lists.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
+    test, config = context.slices["test"].impressions, context.training.config
+    ndcg, baseline = (list_metrics(values, test.label, test.requests.offsets).ndcg_at_10 for values in (scores, others))
+    return mean_interval(ndcg - baseline, test.requests.user, resamples=config.evaluation.resamples, seed=config.seed)
 
 
 def known_after_gains(context: AuditContext) -> dict[str, Interval]:

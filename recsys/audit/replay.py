@@ -1,8 +1,8 @@
 """Exact replay: lists run through the online path in time order, against the offline matrix, feature by feature.
 
-What the tables hold reaches an online store as it would have: each event and list after every list of its time or
-earlier was ranked. The store matches clicked rows with events by itself. Every value of every candidate row has to be
-the offline one, to the last bit; NaN equals NaN.
+The rows of the tables reach an online store in order of arrival: each event and list after every list of its time or
+earlier was ranked. The store matches clicked rows with events. Every value of every candidate row must equal the
+offline one to the last bit; NaN equals NaN.
 """
 
 from __future__ import annotations
@@ -87,14 +87,10 @@ class ReplayReport:
         """The report of `recsys audit --replay --json`."""
         return {
             "passed": self.passed,
-            "lists": self.lists,
-            "rows": self.rows,
-            "columns": self.columns,
+            **jsonable(self),
             "first": None if self.first is None else format_time(self.first),
             "last": None if self.last is None else format_time(self.last),
-            "arrivals": self.arrivals,
-            "refused": dict(self.refused),
-            "differences": [one.as_dict() for one in self.differences],
+            "differences": [difference.as_dict() for difference in self.differences],
             "seconds": round(self.seconds, 3),
         }
 
@@ -105,11 +101,13 @@ class ReplayReport:
             lines.append(f"lists from {format_time(self.first)} to {format_time(self.last)}")
         lines.append(f"{self.arrivals:,} events and lists reached the store, {self.seconds:.0f} s in all")
         lines += [f"not taken by the store: {count:,} x {code}" for code, count in self.refused.items()]
-        for one in self.differences:
-            small = f", {LIKE_ROUNDING}" if one.like_rounding else ""
-            lines.append(f"{one.column}: {one.rows:,} rows differ, by {one.largest:.6g} at most{small}")
-            lines.append(f"    row: {one.row}")
-        n = sum(one.rows for one in self.differences)
+        for difference in self.differences:
+            small = f", {LIKE_ROUNDING}" if difference.like_rounding else ""
+            lines.append(
+                f"{difference.column}: {difference.rows:,} rows differ, by {difference.largest:.6g} at most{small}"
+            )
+            lines.append(f"    row: {difference.row}")
+        n = sum(difference.rows for difference in self.differences)
         lines.append(
             f"{n:,} differences in {self.rows * self.columns:,} values: {self.columns} columns of {self.rows:,} "
             f"candidates in {self.lists:,} lists"
@@ -123,10 +121,10 @@ class _DifferenceTally:
 
     by_column: dict[int, Difference] = field(default_factory=dict)
 
-    def add(self, context: AuditContext, lists: Impressions, offline: Float32, online: Float32) -> None:
-        """Take in the two matrices of some lists."""
+    def add(self, context: AuditContext, impressions: Impressions, offline: Float32, online: Float32) -> None:
+        """Add the two matrices of some lists."""
         for change in changes(offline, online):
-            row = context.row(lists, change.row, before=change.before, after=change.after)
+            row = context.row(impressions, change.row, before=change.before, after=change.after)
             name = context.names[change.column]
             new = Difference(name, change.rows, change.largest, row, change.like_rounding)
             earlier = self.by_column.get(change.column, new)
@@ -166,14 +164,14 @@ class OnlinePath:
             return self._model.matrix(view, reader).values
 
     def _advance(self, timestamp: int) -> None:
-        """Hand the store what arrived before a timestamp and was not handed over yet."""
+        """Write to the store what arrived before a timestamp and is not written yet."""
         end = int(np.searchsorted(self._feed.time, timestamp))
         for start in range(self.fed, end, _FED_AT_ONCE):
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
-            lists = [one for one in due if isinstance(one, Impression)]
-            events = [one for one in due if isinstance(one, IncomingEvent)]
-            for one in self._state.add_batch(events, lists):
-                self.refused[one.code] = self.refused.get(one.code, 0) + 1
+            impressions = [arrival for arrival in due if isinstance(arrival, Impression)]
+            events = [arrival for arrival in due if isinstance(arrival, IncomingEvent)]
+            for rejected in self._state.add_batch(events, impressions):
+                self.refused[rejected.code] = self.refused.get(rejected.code, 0) + 1
         self.fed = max(end, self.fed)
 
 
@@ -185,23 +183,23 @@ def served_encoder(context: AuditContext) -> Encoder:
     return model
 
 
-def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: Impressions) -> ReplayReport:
-    """Rank `lists`, which are in time order, online and offline, and compare every value.
+def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, impressions: Impressions) -> ReplayReport:
+    """Rank `impressions`, which are in time order, online and offline, and compare every value.
 
     state: an empty one that knows the items. Raises StoreError where it cannot be read or written.
     """
     started = time.perf_counter()
     online, tally = OnlinePath(context, state, feed), _DifferenceTally()
-    n = len(lists)
+    n = len(impressions)
     with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, n, _AT_ONCE):
-            part = lists.take(np.arange(first, min(first + _AT_ONCE, n)))
-            rows = [_online_rows(context, online, part, position, bar) for position in range(len(part))]
-            tally.add(context, part, context.columns(part.requests), np.concatenate(rows))
-    times = lists.requests.time
+            chunk = impressions.take(np.arange(first, min(first + _AT_ONCE, n)))
+            rows = [_online_rows(context, online, chunk, position, bar) for position in range(len(chunk))]
+            tally.add(context, chunk, context.columns(chunk.requests), np.concatenate(rows))
+    times = impressions.requests.time
     return ReplayReport(
         lists=n,
-        rows=lists.requests.n_rows,
+        rows=impressions.requests.n_rows,
         columns=len(context.names),
         first=int(times[0]) if n else None,
         last=int(times[-1]) if n else None,
@@ -212,8 +210,10 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, lists: I
     )
 
 
-def _online_rows(context: AuditContext, online: OnlinePath, lists: Impressions, position: int, bar: Any) -> Float32:
-    requests, log = lists.requests, context.log
+def _online_rows(
+    context: AuditContext, online: OnlinePath, impressions: Impressions, position: int, bar: Any
+) -> Float32:
+    requests, log = impressions.requests, context.log
     user = int(requests.user[position])
     candidates = log.catalog.ids[requests.item[requests.offsets[position] : requests.offsets[position + 1]]].tolist()
     query = None if requests.query is None else requests.query[position]

@@ -15,8 +15,8 @@ from recsys.metrics.jsonable import jsonable
 class AuditReport:
     """checked: every rule that ran, in order. seconds: of each, by rule. n_columns: of the ranker's matrix.
 
-    gains: what features that are known only afterwards, and were asked for all the same, add to the ranker's nDCG@10 on
-    test; such a gain is not had online.
+    gains: what the allowed features that are known only afterwards add to the ranker's nDCG@10 on
+    test; there is no such gain online.
     """
 
     checked: tuple[RuleResult, ...]
@@ -26,7 +26,7 @@ class AuditReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Everything that was found wrong."""
+        """All findings, in the order of the rules."""
         return tuple(finding for result in self.checked for finding in result.findings)
 
     @property
@@ -62,7 +62,7 @@ class AuditReport:
         ]
         gains = [
             f"known only afterwards, allowed: {name} adds {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nDCG@10 "
-            "on test, which is not had online"
+            "on test, a gain that serving does not have"
             for name, gain in self.gains.items()
         ]
         findings = [line for finding in self.findings for line in ("", *finding.lines())]

@@ -1,4 +1,4 @@
-"""The rules of the audit, a tuple each to add a line to, and the function that runs them."""
+"""The rules of the audit as two tuples, and the function that runs them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAINING_RULES: tuple[Rule, ...] = (
     sampled_impressions,
     single_column_auc,
 )
-"""Seconds on a sample of lists: what a training runs before it registers anything."""
+"""Fast rules: a training runs them on a sample of lists before it registers anything."""
 
 AUDIT: tuple[Rule, ...] = (*TRAINING_RULES, permuted_labels)
 """All of them: what `recsys audit` runs."""

@@ -1,1 +1,1 @@
-"""What the clicks of others say: co-click similarity, factors and audiences of items, from tables made of the past."""
+"""Collaborative filtering: co-click similarity, factors and audiences of items, from tables of earlier clicks."""

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from features.arrays import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64, offsets_of
 from features.definitions.aggregates import FeatureReader
 from features.history import Histories
 from features.history_cosine import history_cosines
@@ -33,7 +33,7 @@ class TableSource(Protocol):
 def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vectors: Float32 | None) -> Float32:
     """The columns of every candidate row of the reader's requests, (n_rows, 5) float32.
 
-    co_click_*: similarity to the history's items, mean, best and last; 0 for items that nobody clicked together, NaN
+    co_click_*: similarity to the history's items, mean, best and last; 0 for items without common users, NaN
     for an empty history. factor_similarity: cosine with the history's mean factors. audience_similarity: cosine of the
     history's mean text vector with the item's audience. Both NaN where either side is missing.
     text_vectors: (n_items + 1, d); None leaves audience_similarity missing.
@@ -43,22 +43,21 @@ def collaborative_matrix(source: TableSource, reader: FeatureReader, text_vector
     build_times = source.build_times(requests.time - reader.delay)
     starts = np.flatnonzero(np.diff(build_times, prepend=build_times[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        part, past = slice_requests(requests, first, end), histories.take_range(first, end)
+        chunk, chunk_histories = slice_requests(requests, first, end), histories.take_range(first, end)
         snapshot = source.snapshot(int(build_times[first]))
         block = columns[requests.offsets[first] : requests.offsets[end]]
-        block[:, :3] = _co_clicks(snapshot.neighbours, part, past)
-        block[:, 3] = history_cosines(snapshot.factors, past.items, part)
+        block[:, :3] = _co_clicks(snapshot.neighbours, chunk, chunk_histories)
+        block[:, 3] = history_cosines(snapshot.factors, chunk_histories.items, chunk)
         if text_vectors is None:
             block[:, 4] = np.nan
         else:
-            block[:, 4] = history_cosines(snapshot.audience, past.items, part, of_history=text_vectors)
+            block[:, 4] = history_cosines(snapshot.audience, chunk_histories.items, chunk, of_history=text_vectors)
     return columns
 
 
 def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
     """Mean, best and last similarity of each candidate to the history, (n_rows, 3), some requests at a time."""
-    pairs = np.zeros(len(requests) + 1, np.int64)
-    np.cumsum(histories.items.lengths() * requests.lengths(), out=pairs[1:])
+    pairs = offsets_of(histories.items.lengths() * requests.lengths())
     similarities = np.empty((requests.n_rows, 3))
     for first, end in chunk_bounds(pairs, _PAIRS):
         rows = slice(requests.offsets[first], requests.offsets[end])
@@ -69,19 +68,19 @@ def _co_clicks(neighbours: Neighbours, requests: Requests, histories: Histories)
 
 def _pair_similarities(neighbours: Neighbours, requests: Requests, histories: Histories) -> Float64:
     """`_co_clicks` with all pairs of a candidate and a history item at once, (n_rows, 3)."""
-    n_items, past = len(neighbours.offsets) - 1, histories.items
+    n_items, history_items = len(neighbours.offsets) - 1, histories.items
     request = requests.request_of_row()
-    lengths = past.lengths()[request]
+    lengths = history_items.lengths()[request]
     row = np.repeat(np.arange(requests.n_rows), lengths)
     starts = np.cumsum(lengths) - lengths
-    entry = np.arange(len(row)) - starts[row] + past.offsets[request[row]]
-    clicked, candidate = past.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
+    entry = np.arange(len(row)) - starts[row] + history_items.offsets[request[row]]
+    clicked, candidate = history_items.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
     similarity = neighbours.of_pairs(clicked % n_items, candidate % n_items)
-    found = np.full((requests.n_rows, 3), np.nan)
-    known = np.flatnonzero(lengths > 0)
-    if len(known):
-        starts, lengths = starts[known], lengths[known]
-        found[known, 0] = np.add.reduceat(similarity, starts) / lengths
-        found[known, 1] = np.maximum.reduceat(similarity, starts)
-        found[known, 2] = similarity[starts + lengths - 1]
-    return found
+    columns = np.full((requests.n_rows, 3), np.nan)
+    with_history = np.flatnonzero(lengths > 0)
+    if len(with_history):
+        starts, lengths = starts[with_history], lengths[with_history]
+        columns[with_history, 0] = np.add.reduceat(similarity, starts) / lengths
+        columns[with_history, 1] = np.maximum.reduceat(similarity, starts)
+        columns[with_history, 2] = similarity[starts + lengths - 1]
+    return columns

@@ -1,4 +1,4 @@
-"""A collaborative snapshot: what the clicks before one time say of every item, in three tables.
+"""A collaborative snapshot: three tables of items, built from the clicks before one time.
 
 co-click: cosine of the sets of users who clicked two items (item-based neighbours, Sarwar et al., WWW 2001).
 factors: a truncated SVD of the users by items matrix of clicks (Cremonesi et al., RecSys 2010, PureSVD).
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.sparse import csr_matrix
 from sklearn.utils.extmath import randomized_svd
 
-from features.arrays import CsrLists, Float32, Float64, Int32, Int64
+from features.arrays import CsrLists, Float32, Float64, Int32, Int64, offsets_of
 from features.exact import to_grid
 
 _BLOCK = 2048
@@ -86,13 +86,12 @@ class CollaborativeSnapshot:
 
     def to_global_codes(self, items: Int32, n: int) -> CollaborativeSnapshot:
         """The same for items whose codes are 0 to n - 1. items: (len(self),) the new code of each, ascending."""
-        own = self.neighbours
+        neighbours = self.neighbours
         lengths = np.zeros(n, np.int64)
-        lengths[items] = np.diff(own.offsets)
-        offsets = np.zeros(n + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        lengths[items] = np.diff(neighbours.offsets)
+        offsets = offsets_of(lengths)
         return CollaborativeSnapshot(
-            Neighbours(offsets, items[own.item], own.similarity),
+            Neighbours(offsets, items[neighbours.item], neighbours.similarity),
             _spread_rows(self.factors, items, n),
             _spread_rows(self.audience, items, n),
         )
@@ -105,8 +104,10 @@ def build_tables(clicked: CsrLists, text_vectors: Float32, settings: TableSettin
     to n - 1, each of which some user clicked. text_vectors: (n, d), NaN rows for items without text.
     """
     n_items = len(text_vectors)
-    kept = clicked.take(np.flatnonzero(clicked.lengths() > 0))
-    by_user = csr_matrix((np.ones(len(kept.codes)), kept.codes, kept.offsets), shape=(len(kept), n_items))
+    with_clicks = clicked.take(np.flatnonzero(clicked.lengths() > 0))
+    by_user = csr_matrix(
+        (np.ones(len(with_clicks.codes)), with_clicks.codes, with_clicks.offsets), shape=(len(with_clicks), n_items)
+    )
     by_user.sort_indices()
     by_item = by_user.T.tocsr()
     factors = _factors(by_user, settings.factors)
@@ -127,36 +128,36 @@ def _neighbours(by_user: csr_matrix, by_item: csr_matrix, settings: TableSetting
         common = size[row] * size[together.indices] + settings.shrinkage
         similarity = (together.data / common).astype(np.float32)
         similarity[row == together.indices] = 0
-        kept = _most_similar(together.indptr, together.indices, similarity, settings.neighbours)
-        row, item = row[kept], together.indices[kept]
+        nearest = _most_similar(together.indptr, together.indices, similarity, settings.neighbours)
+        row, item = row[nearest], together.indices[nearest]
         order = np.argsort(row * n_items + item)
         offsets[start + 1 : start + _BLOCK + 1] = np.bincount(row - start, minlength=together.shape[0])
         items.append(item[order].astype(np.int32))
-        similarities.append(similarity[kept][order])
+        similarities.append(similarity[nearest][order])
     return Neighbours(np.cumsum(offsets), np.concatenate(items), np.concatenate(similarities))
 
 
 def _most_similar(starts: Int32, item: Int32, similarity: Float32, most: int) -> Int64:
     """Positions of the `most` largest similarities above 0 of each row, of equal ones the smallest items."""
     key = ((~similarity.view(np.int32)).astype(np.int64) << 32) | item  # positive floats sort as their bits do
-    kept = similarity > 0
+    is_nearest = similarity > 0
     for row in np.flatnonzero(np.diff(starts) > most).tolist():
-        part = slice(starts[row], starts[row + 1])
-        kept[part][np.argpartition(key[part], most)[most:]] = False
-    return np.flatnonzero(kept)
+        entries = slice(starts[row], starts[row + 1])
+        is_nearest[entries][np.argpartition(key[entries], most)[most:]] = False
+    return np.flatnonzero(is_nearest)
 
 
 def _factors(by_user: csr_matrix, width: int) -> Float32:
     """(n_items, width) rows of the right singular vectors times their singular values, each user's clicks at length 1;
     zeros beyond the rank."""
     n_users, n_items = by_user.shape
-    found = np.zeros((n_items, width), np.float32)
+    factors = np.zeros((n_items, width), np.float32)
     rank = min(width, n_users, n_items)
     if rank:
         weighted = by_user.multiply(1.0 / np.sqrt(np.diff(by_user.indptr))[:, None]).tocsr()
         _, values, vectors = randomized_svd(weighted, rank, n_iter=4, random_state=_SEED, flip_sign=False)
-        found[:, :rank] = vectors.T * values
-    return found
+        factors[:, :rank] = vectors.T * values
+    return factors
 
 
 def _audiences(by_user: csr_matrix, by_item: csr_matrix, text_vectors: Float32) -> Float32:
@@ -164,19 +165,19 @@ def _audiences(by_user: csr_matrix, by_item: csr_matrix, text_vectors: Float32) 
 
     text_vectors: (n_items, d), on the grid of `features.exact`, as users' unit vectors are here: both sums are exact.
     """
-    known = np.asarray(~np.isnan(text_vectors).any(axis=1))
-    users = by_user @ np.where(known[:, None], text_vectors, 0.0).astype(np.float64)
+    has_text = np.asarray(~np.isnan(text_vectors).any(axis=1))
+    users = by_user @ np.where(has_text[:, None], text_vectors, 0.0).astype(np.float64)
     length = np.sqrt((users * users).sum(axis=1))
-    has = length > 0
-    users[has] /= length[has, None]
+    has_vector = length > 0
+    users[has_vector] /= length[has_vector, None]
     users = to_grid(users).astype(np.float64)
-    clickers = by_item @ has.astype(np.float64)
+    clickers = by_item @ has_vector.astype(np.float64)
     means = np.full((len(clickers), users.shape[1]), np.nan)
     np.divide(by_item @ users, clickers[:, None], out=means, where=clickers[:, None] > 0)
     return means.astype(np.float32)
 
 
 def _spread_rows(rows: Float32, items: Int32, n: int) -> Float32:
-    found = np.full((n, rows.shape[1]), np.nan, np.float32)
-    found[items] = rows
-    return found
+    spread = np.full((n, rows.shape[1]), np.nan, np.float32)
+    spread[items] = rows
+    return spread

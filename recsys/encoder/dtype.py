@@ -1,4 +1,4 @@
-"""The arithmetic of a transformer: what a training may ask for, and what a machine computes."""
+"""The arithmetic of a transformer: the setting, and what a machine computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from recsys.errors import ModelError
 
 DtypeSetting = Literal["auto", "float32", "bfloat16", "int8"]
-"""What a training may ask for."""
+"""The values of `encoder.dtype`."""
 Dtype = Literal["float32", "bfloat16", "int8+float32", "int8+bfloat16"]
 """Arithmetic of a transformer. int8: of the products of its layers, beside that of everything else."""
 
@@ -26,7 +26,8 @@ def autocast(dtype: Dtype, device: torch.device) -> AbstractContextManager[Any]:
 def resolve_dtype(setting: DtypeSetting, device: torch.device) -> Dtype:
     """The arithmetic that a training records: auto is bfloat16 where the device computes in it, else float32.
 
-    On a GPU int8 is auto. Raises ModelError where the device lacks what is asked for, or OpenVINO is not installed.
+    On a GPU int8 is auto. Raises ModelError where the device does not support the setting, or OpenVINO is not
+    installed.
     """
     fast: Dtype = "bfloat16" if has_bfloat16(device) else "float32"
     if setting == "float32":

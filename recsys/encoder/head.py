@@ -26,7 +26,7 @@ from recsys.encoder.text_fields import mean_line
 HIDDEN = 384
 ATTENTION = 32
 # Some parameters need larger steps: they are stored as value / gain, which scales their learning rate. Without the
-# gains of scale, recency and prior, they hardly left their start in the steps that there are.
+# gains of scale, recency and prior, they hardly change from their initial values in the available steps.
 _ATTENTION_GAIN = 4.0
 _POPULARITY_GAIN = 10.0
 _LOGIT_GAIN = 10.0
@@ -56,7 +56,7 @@ class Head(nn.Module):
         self.recency = nn.Parameter(torch.zeros(MAX_HISTORY))
         self.prior = nn.Parameter(torch.zeros(dim))
         self.prior_logit = nn.Parameter(torch.tensor(_INITIAL_PRIOR_LOGIT / _LOGIT_GAIN))
-        # `resemblance` is its name in stored encoders, of which the fingerprint depends
+        # `resemblance` is its name in stored encoders, on which the fingerprint depends
         self.resemblance = nn.Parameter(torch.tensor(_INITIAL_SIMILARITY_WEIGHT / _LOGIT_GAIN))
         self.popularity = nn.Parameter(torch.zeros(dim))
         self.log_scale = nn.Parameter(torch.tensor(math.log(_INITIAL_SCALE) / _SCALE_GAIN))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,7 +88,7 @@ class Encoder:
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:32]
 
-    def encode_texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
+    def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts.
 
         A text in the table has the table's vector, to the last bit; others are encoded now, each distinct one once.
@@ -98,7 +98,7 @@ class Encoder:
         distinct = {text: k for k, text in enumerate(dict.fromkeys(texts[i] for i in missing))}
         if distinct:
             fields = split_fields(list(distinct), self.n_lines)
-            base = concat_fields(self.tower.encode(fields.distinct, progress=progress), fields.of_text)
+            base = concat_fields(self.tower.encode(fields.distinct), fields.of_text)
             vectors[missing] = self.project(base)[[distinct[texts[i]] for i in missing]]
         return vectors
 

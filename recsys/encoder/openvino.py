@@ -1,8 +1,8 @@
 """A transformer compiled by OpenVINO for encoding on CPUs, with the products of its layers in int8.
 
 One stream for each thread, so that no core waits for another within a batch. Requests are waited for in turn, without
-OpenVINO's queue and its callbacks: its threads take the interpreter's lock to let go of a callback, while whoever frees
-the model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are stored.
+OpenVINO's queue and its callbacks: its threads take the interpreter's lock to release a callback, while the thread that
+frees the model holds that lock and waits for them. `recsys.encoder.quantised` says how the weights are stored.
 """
 
 from __future__ import annotations

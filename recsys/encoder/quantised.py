@@ -1,4 +1,4 @@
-"""Matrix products of a model of OpenVINO in int8: how weights are stored, and how the error stays small.
+"""Matrix products of a model of OpenVINO in int8: how weights are stored, and how the error is kept small.
 
 Weights have an int8 scale for each output and 128 inputs; inputs get theirs as they come, for 128 of a token. A few
 channels of a layer norm's output are many times as large as the others and would take the scale from them, so they are

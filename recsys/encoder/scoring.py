@@ -1,4 +1,4 @@
-"""Text scores of the candidates of one request, in NumPy: the one function of evaluation, batch and online.
+"""Text scores of the candidates of one request, in NumPy: evaluation, batch and online scoring share it.
 
 A score has the same bits whatever else is in the request, on every CPU, with any BLAS kernel and number of threads. All
 vectors lie on the grid of `features.exact`, and products are made in float64. In each product one vector is an item's,

@@ -1,4 +1,4 @@
-"""Snapshots of an encoder over time: which one scores an impression, and what of a past one is stored.
+"""Snapshots of an encoder over time: which one scores an impression, and what is stored of past ones.
 
 Progressive training scores every chunk of the log with the present encoder, then learns from it. So an impression is
 scored by the encoder that had seen only older ones, and everything that its columns read, the vectors of its history

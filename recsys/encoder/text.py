@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from features.arrays import Bool, CsrLists, Int32, Int64
+from features.arrays import Bool, CsrLists, Int32, Int64, offsets_of
 from features.log import Catalog
 from recsys.errors import ConfigError
 
@@ -48,8 +48,8 @@ class Template:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns in the order of the template."""
-        return tuple(column for line in self.lines for column in line.columns)
+        """The distinct columns in the order of the template."""
+        return tuple(dict.fromkeys(column for line in self.lines for column in line.columns))
 
     def fill(self, values: Mapping[str, str]) -> str:
         """The text of one item from its column values, its lines kept apart by a line feed each, none at the end; ""
@@ -126,8 +126,8 @@ def item_texts(catalog: Catalog, template: str) -> list[str]:
     Raises ConfigError where the template names a column that the items table does not have.
     """
     parsed = Template.parse(template)
-    names = tuple(dict.fromkeys(parsed.columns))
-    return [parsed.fill(dict(zip(names, row, strict=True))) for row in column_rows(catalog, names, template)]
+    rows = column_rows(catalog, parsed.columns, template)
+    return [parsed.fill(dict(zip(parsed.columns, row, strict=True))) for row in rows]
 
 
 def column_rows(catalog: Catalog, names: Sequence[str], template: str) -> Iterator[tuple[str, ...]]:
@@ -233,7 +233,6 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> Tokens:
     unknown = tokenizer.pad_token_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
     ids, too_long = _token_ids(tokenizer, texts, max_tokens)
     ids = [row or [unknown] for row in ids]
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum([len(row) for row in ids], out=offsets[1:])
+    offsets = offsets_of([len(row) for row in ids])
     flat = np.fromiter((token for row in ids for token in row), np.int32, offsets[-1])
     return Tokens(offsets, flat, len(too_long), int((flat == unknown).sum()), max_tokens)

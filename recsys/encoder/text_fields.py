@@ -28,7 +28,7 @@ class TextFields:
 
 
 def split_fields(texts: Sequence[str], count: int) -> TextFields:
-    """`count` lines of each text. The first that is not empty stands in for empty ones and for those that a text does
+    """`count` lines of each text. The first that is not empty replaces empty ones and for those that a text does
     not have, as a query, which is one line; what a text has beyond `count` belongs to the last."""
     rows: dict[str, int] = {}
     of_text = np.empty((len(texts), count), np.int64)

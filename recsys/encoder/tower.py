@@ -76,16 +76,16 @@ class TextTower:
         """Token ids of the texts, cut to the tower's limit."""
         return tokenise(self.tokenizer, texts, self.max_tokens)
 
-    def encode(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
-        """Unit vectors of the texts, (n, d). progress: called with the number of texts done after every batch.
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Unit vectors of the texts, (n, d).
 
         On a CPU a text's vector does not depend on the texts beside it. On a GPU, whose kernels depend on the size of a
         batch, it may differ by rounding.
         """
-        return self.encode_tokens(self.tokenise(texts), progress=progress)
+        return self.encode_tokens(self.tokenise(texts))
 
     def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
-        """As `encode`, for texts that are tokens already."""
+        """As `encode`, for token ids. progress: called with the number of texts done after every batch."""
         vectors = np.zeros((len(tokens), self.dim), np.float32)
         engine = self.prepare()
         if engine is not None:
@@ -115,7 +115,7 @@ class TextTower:
     def prepare(self) -> OpenVinoEncoder | None:
         """Compile the transformer with its present weights and return it; None where torch encodes.
 
-        Where it cannot be compiled, a warning says so and `computes_in` becomes the arithmetic of torch.
+        If it cannot be compiled, a warning is logged and `computes_in` becomes torch's arithmetic.
         """
         if not self.uses_int8:
             return None

@@ -1,7 +1,7 @@
 """The vector table: the one vector of each text that every path reads, stored beside the model that computed it.
 
-Keyed by the text's hash; it belongs to one encoder, whose fingerprint stands in the file. Texts that are not in it are
-encoded when they are asked for.
+Keyed by the text's hash; it belongs to one encoder, whose fingerprint is in the file. Other texts are encoded
+on demand.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class VectorTable:
         return vectors, is_stored
 
     def with_texts(self, texts: Sequence[str], vectors: Float32) -> VectorTable:
-        """This table and more texts, whose vectors are (len(texts), d); what it holds already stays as it is."""
+        """This table and more texts, whose vectors are (len(texts), d); existing vectors stay."""
         keys, first = np.unique(np.concatenate([self.keys, text_keys(texts)]), return_index=True)
         return VectorTable(keys, np.concatenate([self.vectors, vectors])[first])
 

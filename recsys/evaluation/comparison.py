@@ -1,8 +1,8 @@
 """Two evaluations compared list by list, over all lists and by slice, with intervals over users.
 
-Reads tables of per-list metrics as `Evaluation.frame()` makes them. A side may be several runs, trainings of one
-configuration with other seeds: its value for a list is the mean over them, and how far they lie apart is reported
-beside the interval, which covers the choice of users alone.
+Reads the metrics of every list as `Evaluation.per_impression_frame` gives them. A side may be several runs, trainings
+of one configuration with other seeds: its value for a list is the mean over them, and how far they lie apart is
+reported beside the interval, which covers the choice of users alone.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,18 +29,26 @@ SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
 
 
 @dataclass(frozen=True)
-class ComparedRuns:
-    """One side of a comparison. asked: the runs or versions as they were named. tables: of their lists, one each.
-    n_seen: lists left out of each because its labels had been learnt from."""
+class ComparedRun:
+    """A run or version. name: as the user gave it. frame: the metrics of its lists, a row each. n_seen: lists left out
+    because it was trained on their labels. run_id: of the evaluation, "" for one that is not recorded."""
 
-    asked: tuple[str, ...]
-    tables: tuple[pd.DataFrame, ...]
-    n_seen: tuple[int, ...]
+    name: str
+    frame: pd.DataFrame
+    n_seen: int = 0
+    run_id: str = ""
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """One side of a comparison: trainings of one configuration with several seeds, or a single one."""
+
+    runs: tuple[ComparedRun, ...]
 
     @property
     def name(self) -> str:
-        """What was asked for."""
-        return ", ".join(self.asked)
+        """All names in one text."""
+        return ", ".join(run.name for run in self.runs)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ class Comparison:
 
     @property
     def expected_false_positives(self) -> float:
-        """How many of the slices are told apart on average where A and B are equally good."""
+        """Expected number of significant slices where A and B are equally good."""
         return (1 - LEVEL) * len(self._judged())
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,10 +100,10 @@ class Comparison:
             "a": self._side_dict(self.a, self.seeds[0], whole.intervals[0]),
             "b": self._side_dict(self.b, self.seeds[1], whole.intervals[1]),
             "difference": jsonable(self.difference),
-            "verdict": _words(whole),
+            "verdict": _verdict_text(whole),
             "seed_error": jsonable(self.seed_error),
-            "slices": [_slice_dict(part) for part in self.slices[1:]],
-            "slices_told_apart": self._told_apart(),
+            "slices": [_slice_dict(result) for result in self.slices[1:]],
+            "slices_told_apart": self._n_significant(),
             "slices_told_apart_by_luck": self.expected_false_positives,
         }
 
@@ -104,10 +111,10 @@ class Comparison:
         """The report for a person."""
         whole = self.slices[0]
         rows = [["slice", "lists", "users", "A", "B", "A - B", ""]]
-        for part in self.slices:
-            a, b, difference = part.intervals
+        for result in self.slices:
+            a, b, difference = result.intervals
             figures = (format_interval(a), format_interval(b), format_interval(difference, signed=True))
-            rows.append([*part.cells(), *figures, _words(part)])
+            rows.append([*result.cells(), *figures, _verdict_text(result)])
         return [
             f"A: {self.a.name}",
             f"B: {self.b.name}",
@@ -118,27 +125,30 @@ class Comparison:
             "",
             *self._seen_lines(),
             *self._seed_lines(),
-            *self._luck_lines(),
+            *self._chance_lines(),
         ]
 
     def _judged(self) -> list[SliceResult]:
-        return [part for part in self.slices[1:] if not np.isnan(part.intervals[2].low)]
+        return [result for result in self.slices[1:] if not np.isnan(result.intervals[2].low)]
 
-    def _told_apart(self) -> int:
-        return sum(verdict(part.intervals[2]) in ("better", "worse") for part in self._judged())
+    def _n_significant(self) -> int:
+        return sum(verdict(result.intervals[2]) in ("better", "worse") for result in self._judged())
 
     def _side_dict(self, side: ComparedRuns, seeds: SeedSpread, interval: Interval) -> dict[str, Any]:
         return {
-            "asked": list(side.asked),
-            "lists": [len(table) for table in side.tables],
-            "left_out_as_seen": list(side.n_seen),
+            "asked": [run.name for run in side.runs],
+            "lists": [len(run.frame) for run in side.runs],
+            "left_out_as_seen": [run.n_seen for run in side.runs],
             "value": jsonable(interval),
             "seeds": jsonable({"means": seeds.means, "deviation": seeds.deviation}),
         }
 
     def _seen_lines(self) -> list[str]:
-        pairs = zip((*self.a.asked, *self.b.asked), (*self.a.n_seen, *self.b.n_seen), strict=True)
-        return [f"{asked}: left out {count(n, 'list')} whose labels it had learnt from" for asked, n in pairs if n]
+        return [
+            f"{run.name}: left out {count(run.n_seen, 'list')} whose labels it had learnt from"
+            for run in (*self.a.runs, *self.b.runs)
+            if run.n_seen
+        ]
 
     def _seed_lines(self) -> list[str]:
         lines = [
@@ -155,62 +165,62 @@ class Comparison:
             ]
         return [*lines, f"Standard error of A - B from the seeds alone: {self.seed_error:.4f}"]
 
-    def _luck_lines(self) -> list[str]:
+    def _chance_lines(self) -> list[str]:
         judged = len(self._judged())
         if not judged:
             return []
         return [
             f"{judged} slices tested: about {self.expected_false_positives:.1f} significant differences expected by "
-            f"chance; {self._told_apart()} found. Decide on all lists; a slice says where to look."
+            f"chance; {self._n_significant()} found. Decide on all lists; a slice says where to look."
         ]
 
 
 def compare(
     a: ComparedRuns, b: ComparedRuns, *, method: str = "ranker", metric: str = LIFT_METRIC, resamples: int, seed: int
 ) -> Comparison:
-    """Compare on the lists that every table of both sides has, with a clicked and an unclicked item.
+    """Compare on the lists that every run of both sides has, with a clicked and an unclicked item.
 
-    Slices are made from the first table of A. Raises ComparisonError where a table lacks the metric, or no list is in
+    Slices are made from the first run of A. Raises ComparisonError where a run lacks the metric, or no list is in
     all of them; the message counts them. resamples, seed: of the intervals.
     """
     if metric not in METRICS:
         raise ComparisonError(f"metric {metric!r}: expected one of {list(METRICS)}")
     column = f"{method}_{metric}"
-    prefixes = [
-        prefix
-        for prefix in ("", COLD_ITEMS)
-        if all(f"{prefix}{column}" in table for table in chain(a.tables, b.tables)) or not prefix
-    ]
-    paired = _paired(a, b, [f"{prefix}{column}" for prefix in prefixes])
-    n_a, n_b = len(a.tables), len(b.tables)
+    runs, n_a, n_b = (*a.runs, *b.runs), len(a.runs), len(b.runs)
+    prefixes = ["", *([COLD_ITEMS] if all(f"{COLD_ITEMS}{column}" in run.frame for run in runs) else [])]
+    paired = _paired(runs, [f"{prefix}{column}" for prefix in prefixes])
     values = {prefix: _sides(paired, f"{prefix}{column}", n_a, n_b) for prefix in prefixes}
     slices = measure_slices(paired, values, resamples=resamples, seed=seed)
-    if not slices or slices[0].by != ALL:
+    if not slices or slices[0].attribute != ALL:
         raise ComparisonError(f"none of the {len(paired):,} lists in common has a clicked and an unclicked item")
     tested = paired[~np.isnan(values[""]).any(axis=1)]
     means = [float(tested[f"{column} {i}"].mean()) for i in range(n_a + n_b)]
     return Comparison(a, b, method, metric, slices, (SeedSpread(tuple(means[:n_a])), SeedSpread(tuple(means[n_a:]))))
 
 
-def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.DataFrame:
-    """The lists in all tables: A's first table with each table's columns as `COLUMN i`, i over A's tables, then B's."""
+def _paired(runs: Sequence[ComparedRun], columns: Sequence[str]) -> pd.DataFrame:
+    """The lists that all runs hold: the first run's frame with each run's columns as `COLUMN i`."""
     numbered = []
-    for i, (asked, table) in enumerate(zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)):
-        missing = [name for name in columns if name not in table]
+    for i, run in enumerate(runs):
+        missing = [column for column in columns if column not in run.frame]
         if missing:
             suffix = f"_{LIFT_METRIC}"
-            methods = [name.removesuffix(suffix) for name in map(str, table) if name.endswith(suffix)]
-            present = sorted(name for name in methods if not name.startswith(COLD_ITEMS))
-            raise ComparisonError(f"{asked!r} has no {missing[0]!r}; its methods are {present}")
-        renamed = {name: f"{name} {i}" for name in columns}
-        wanted = table if i == 0 else table[[*SAME_LIST, *columns]]
-        numbered.append(wanted.rename(columns=renamed))
+            methods = [column.removesuffix(suffix) for column in map(str, run.frame) if column.endswith(suffix)]
+            present = sorted(method for method in methods if not method.startswith(COLD_ITEMS))
+            raise ComparisonError(f"{run.name!r} has no {missing[0]!r}; its methods are {present}")
+        renamed = {column: f"{column} {i}" for column in columns}
+        selected = run.frame if i == 0 else run.frame[[*SAME_LIST, *columns]]
+        numbered.append(selected.rename(columns=renamed))
     paired = reduce(lambda left, right: left.merge(right, on=list(SAME_LIST), how="inner"), numbered)
     if not len(paired):
         counts = "; ".join(
-            f"{asked}: {count(len(table), 'list')}"
-            + (f" from {table['time'].min():%Y-%m-%d} to {table['time'].max():%Y-%m-%d}" if len(table) else "")
-            for asked, table in zip((*a.asked, *b.asked), (*a.tables, *b.tables), strict=True)
+            f"{run.name}: {count(len(run.frame), 'list')}"
+            + (
+                f" from {run.frame['time'].min():%Y-%m-%d} to {run.frame['time'].max():%Y-%m-%d}"
+                if len(run.frame)
+                else ""
+            )
+            for run in runs
         )
         raise ComparisonError(
             f"no list is in all of them, so there are no pairs to compare ({counts}); "
@@ -220,19 +230,19 @@ def _paired(a: ComparedRuns, b: ComparedRuns, columns: Sequence[str]) -> pd.Data
 
 
 def _sides(paired: pd.DataFrame, column: str, n_a: int, n_b: int) -> Float64:
-    """(n, 3): mean over the tables of A, of B, and A - B."""
+    """(n, 3): mean over the runs of A, of B, and A - B."""
     each = paired[[f"{column} {i}" for i in range(n_a + n_b)]].to_numpy(np.float64)
     a, b = each[:, :n_a].mean(axis=1), each[:, n_a:].mean(axis=1)
     return np.column_stack([a, b, a - b])
 
 
-def _slice_dict(part: SliceResult) -> dict[str, Any]:
-    intervals = zip(("a", "b", "difference"), jsonable(part.intervals), strict=True)
-    return {**part.as_dict(), **dict(intervals), "verdict": _words(part)}
+def _slice_dict(result: SliceResult) -> dict[str, Any]:
+    intervals = zip(("a", "b", "difference"), jsonable(result.intervals), strict=True)
+    return {**result.as_dict(), **dict(intervals), "verdict": _verdict_text(result)}
 
 
-def _words(part: SliceResult) -> str:
-    words = {"better": "A better", "worse": "B better"}
-    word = verdict(part.intervals[2])
-    few = ", few users" if part.n_users < FEW_USERS and word in words else ""
-    return words.get(word, word) + few
+def _verdict_text(result: SliceResult) -> str:
+    texts = {"better": "A better", "worse": "B better"}
+    word = verdict(result.intervals[2])
+    few = ", few users" if result.n_users < FEW_USERS and word in texts else ""
+    return texts.get(word, word) + few

@@ -1,6 +1,6 @@
 """The evaluation of ranking methods on one set of shown lists: metrics, lifts and cold slices, each with an interval.
 
-Reads one score for each candidate row and method, and how many clicks items and users had before each list; knows
+Reads one score for each candidate row and method, and how many clicks items and users had before each list; uses
 neither models nor files. The result is a report object (`recsys.evaluation.report`).
 
 Means are over lists that have both a clicked and an unclicked candidate. Intervals are 95% bootstrap over users, a
@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Float32, Float64, Strings
-from features.log import Impressions
+from features.log import Impressions, both_labels
 from recsys.config import EvaluationConfig as Settings
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, Slice
 from recsys.metrics.beyond_accuracy import BeyondAccuracy
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_intervals
-from recsys.metrics.list_facts import ImpressionAttributes
-from recsys.metrics.ranking import METRICS, ListMetrics, both_labels, list_metrics
+from recsys.metrics.impression_attributes import ImpressionAttributes
+from recsys.metrics.ranking import METRICS, ListMetrics, list_metrics
 
 METHODS = (
     "random",
@@ -73,15 +74,15 @@ def evaluate(
     settings: Settings,
     seed: int,
     lifts: Sequence[MethodComparison] = LIFTS,
-    facts: ImpressionAttributes | None = None,
+    attributes: ImpressionAttributes | None = None,
     beyond: Mapping[str, BeyondAccuracy] | None = None,
 ) -> Evaluation:
     """Evaluate every method on `impressions`.
 
     methods: name to scores, (n_rows,), higher is better, NaN where a method has none. users: ids by user code, as
     `Log.users`. item_clicks_before: (n_rows,) clicks of each candidate before its list's time. user_clicks_before:
-    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. facts: what the
-    lists can be sliced by. beyond: figures beyond accuracy by method; both are only handed on to the report.
+    (n,) clicks of each list's user before its time, 0 for an unknown user. seed: of the resamples. attributes: what the
+    lists can be sliced by. beyond: figures beyond accuracy by method; both only become part of the report.
 
     Raises ValueError for a method called "n", a key of the report, and where lengths do not fit together.
     """
@@ -89,30 +90,27 @@ def evaluate(
     methods = {name: methods[name] for name in sorted(methods, key=_position)}
     offsets, label = impressions.requests.offsets, impressions.label
     cluster = impressions.requests.user
-    tested = both_labels(label, offsets)
-    lists = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
+    tested = impressions.has_both()
+    metrics = {name: list_metrics(scores, label, offsets) for name, scores in methods.items()}
     cold_user = user_clicks_before < settings.cold_user_clicks
     cold = item_clicks_before < settings.cold_item_clicks
     cold_item = _all_clicks_cold(impressions, cold)
-    cold_lists, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
-    compared = [lift for lift in lifts if lift.method in lists and lift.over in lists]
-
-    def summary(metrics: Mapping[str, ListMetrics], mask: Bool, compared: Sequence[MethodComparison] = ()) -> _Summary:
-        return _summarise(metrics, cluster, mask, compared, resamples=settings.resamples, seed=seed)
-
-    test, paired = summary(lists, tested, compared)
+    cold_metrics, cold_tested = _cold_item_metrics(methods, impressions, cold, cold_item)
+    compared = [lift for lift in lifts if lift.method in metrics and lift.over in metrics]
+    summary = partial(_summarise, cluster=cluster, resamples=settings.resamples, seed=seed)
+    test, paired = summary(metrics, tested, compared)
     return Evaluation(
         test=test,
         lifts=paired,
-        cold_items=summary(cold_lists, cold_tested)[0],
-        cold_users=summary(lists, tested & cold_user)[0],
-        lists=lists,
-        cold_lists=cold_lists,
+        cold_items=summary(cold_metrics, cold_tested)[0],
+        cold_users=summary(metrics, tested & cold_user)[0],
+        metrics=metrics,
+        cold_metrics=cold_metrics,
         impressions=impressions,
         users=users,
         cold_user=cold_user,
         cold_item=cold_item,
-        facts=facts,
+        attributes=attributes,
         beyond={name: beyond[name] for name in methods if name in beyond} if beyond else {},
     )
 
@@ -120,9 +118,6 @@ def evaluate(
 def random_scores(n_rows: int, *, seed: int) -> Float32:
     """The scores of method `random`: uniform from 0 to 1, (n_rows,)."""
     return np.random.default_rng(seed).random(n_rows, dtype=np.float32)
-
-
-_Summary = tuple[Slice, dict[str, Interval]]
 
 
 def _position(method: str) -> int:
@@ -137,11 +132,11 @@ def _check(
 ) -> None:
     if "n" in methods:
         raise ValueError("methods: expected no method called 'n', the report's number of lists; give it another name")
-    rows, lists = (impressions.requests.n_rows,), (len(impressions),)
+    row_shape, list_shape = (impressions.requests.n_rows,), (len(impressions),)
     expected: list[tuple[str, npt.NDArray[np.number], tuple[int]]] = [
-        *((f"scores of method {name!r}", scores, rows) for name, scores in methods.items()),
-        ("item_clicks_before", item_clicks_before, rows),
-        ("user_clicks_before", user_clicks_before, lists),
+        *((f"scores of method {name!r}", scores, row_shape) for name, scores in methods.items()),
+        ("item_clicks_before", item_clicks_before, row_shape),
+        ("user_clicks_before", user_clicks_before, list_shape),
     ]
     for name, values, shape in expected:
         if values.shape != shape:
@@ -160,7 +155,7 @@ def _cold_item_metrics(
 ) -> tuple[dict[str, ListMetrics], Bool]:
     """Metrics with cold candidates alone, and which lists have them; NaN for lists with a warm clicked item.
 
-    cold: (n_rows,). cold_item: (n,) lists whose every clicked item is cold. A list counts when, beside that, its cold
+    cold: (n_rows,). cold_item: (n,) lists whose every clicked item is cold. A list counts when, in addition, its cold
     candidates include a clicked and an unclicked one.
     """
     requests = impressions.requests
@@ -173,13 +168,13 @@ def _cold_item_metrics(
 
 def _summarise(
     metrics: Mapping[str, ListMetrics],
-    cluster: npt.NDArray[np.integer],
     mask: Bool,
-    lifts: Sequence[MethodComparison],
+    lifts: Sequence[MethodComparison] = (),
     *,
+    cluster: npt.NDArray[np.integer],
     resamples: int,
     seed: int,
-) -> _Summary:
+) -> tuple[Slice, dict[str, Interval]]:
     """Intervals of every method and of the paired differences over the lists in `mask`, all over the same resamples."""
     rows = np.flatnonzero(mask)
     columns = [np.zeros((len(rows), 0)), *(values.columns()[rows] for values in metrics.values())]

@@ -1,4 +1,4 @@
-"""Lists that one method orders much better or much worse than another, with what a person needs to see why."""
+"""Lists that one method orders much better or much worse than another, with the details that explain the difference."""
 
 from __future__ import annotations
 

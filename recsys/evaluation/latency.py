@@ -1,4 +1,4 @@
-"""How long it takes to rank one list, measured for several rankers side by side on lists of one size."""
+"""The time to rank one list, measured for several rankers on lists of one size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from features.arrays import Float64
+from features.arrays import Float64, offsets_of
 from features.log import Requests
 
 CANDIDATES = 100
@@ -19,7 +19,7 @@ Rank = Callable[[Requests], object]
 def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float, ...]:
     """Median wall-clock time of each ranker for one request of its own requests, in milliseconds.
 
-    rankers: with as many requests each, ranked one at a time and in turn, so that whatever else the machine does meets
+    rankers: with as many requests each, ranked one at a time and in turn, so that other load on the machine affects
     all of them. The first request of each, which may build what is kept, is not counted.
     """
     n = min(len(requests) for _, requests in rankers)
@@ -35,20 +35,20 @@ def median_milliseconds(rankers: Sequence[tuple[Rank, Requests]]) -> tuple[float
     return tuple(float(value) for value in np.median(spent, axis=0))
 
 
-def latency_requests(requests: Requests, *, lists: int = LISTS, candidates: int = CANDIDATES) -> Requests:
-    """The last requests, each filled up with the candidates of others until it has `candidates` distinct ones.
+def latency_requests(requests: Requests, *, n_requests: int = LISTS, n_candidates: int = CANDIDATES) -> Requests:
+    """The last requests, each filled up with the candidates of others until it has `n_candidates` distinct ones.
 
-    A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `lists` requests come back.
+    A log with fewer distinct candidates gives shorter lists. Queries are kept. At most `n_requests` requests come back.
     """
-    chosen = np.arange(max(0, len(requests) - lists), len(requests))
+    chosen = np.arange(max(0, len(requests) - n_requests), len(requests))
     pool = requests.item[::-1]
     distinct = pool[np.sort(np.unique(pool, return_index=True)[1])]
     items = []
     for i in chosen:
-        own = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
-        others = distinct[~np.isin(distinct, own)]
-        items.append(np.concatenate([own, others])[:candidates])
-    offsets = np.cumsum([0, *map(len, items)]).astype(np.int64)
+        candidates = requests.item[requests.offsets[i] : requests.offsets[i + 1]]
+        others = distinct[~np.isin(distinct, candidates)]
+        items.append(np.concatenate([candidates, others])[:n_candidates])
+    offsets = offsets_of([len(codes) for codes in items])
     query = None if requests.query is None else requests.query[chosen]
     item = np.concatenate([np.zeros(0, np.int32), *items]).astype(np.int32)
     return Requests(requests.user[chosen], requests.time[chosen], offsets, item, query)

@@ -1,7 +1,6 @@
 """The evaluation of models on impressions of a log: what `recsys train`, `evaluate` and `ablate` report.
 
-To the scores of models come those that every evaluation compares with, a random order and popularity, and what the log
-says of each impression's past.
+Every evaluation also has the methods `random` and `popularity`, and attributes of each impression from the log.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from recsys.config import Config
 from recsys.evaluation.evaluate import LIFTS, MethodComparison, evaluate, random_scores
 from recsys.evaluation.report import Evaluation
 from recsys.metrics.beyond_accuracy import beyond_accuracy
-from recsys.metrics.list_facts import list_facts
+from recsys.metrics.impression_attributes import impression_attributes
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.model import RankingModel
@@ -66,7 +65,7 @@ def evaluate_methods(
         settings=settings,
         seed=seed,
         lifts=lifts,
-        facts=list_facts(reader, impressions),
+        attributes=impression_attributes(reader, impressions),
         beyond=beyond,
     )
 

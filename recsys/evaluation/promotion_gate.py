@@ -1,7 +1,7 @@
-"""The promotion gate: whether a challenger may take the champion's place, from evidence that is already gathered.
+"""The promotion gate: whether a challenger replaces the champion, given the evidence.
 
-Knows no registry and no files: it reads a paired comparison on lists that neither version has learnt from, what either
-costs, and an audit's verdict, and says what speaks against a promotion.
+It uses no registry and no files. It reads a paired comparison on lists that neither version has learnt from, what
+either costs, and an audit's verdict, and gives the reasons against a promotion.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ServingCost:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a decision stands on. learnt_until: ISO 8601, the newest label that either version used. n_lists, n_users:
+    """The basis of a decision. learnt_until: ISO 8601, the newest label that either version used. n_lists, n_users:
     later ones with a clicked and an unclicked item. comparison: challenger as A against champion as B on these, None
     where there are none. audit: None where it was not run."""
 
@@ -59,7 +59,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome with everything that it stands on. reasons: what speaks against a promotion; empty for none.
+    """The outcome and its evidence. reasons: against a promotion; empty for none.
     folder, fingerprint: the data it was measured on. time: ISO 8601. run_id: where it is recorded."""
 
     evidence: Evidence
@@ -148,7 +148,7 @@ class Decision:
 
 
 def reasons_against(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
-    """What speaks against the promotion, in plain words; empty where nothing does."""
+    """The reasons against the promotion as sentences; empty for none."""
     return (
         *_too_few(evidence, settings),
         *_no_gain(evidence, settings),
@@ -174,11 +174,11 @@ def _no_gain(evidence: Evidence, settings: Settings) -> list[str]:
     difference = evidence.comparison.difference
     if difference.low > settings.margin:
         return []
-    shown = format_interval(difference, signed=True)
+    gain = format_interval(difference, signed=True)
     if np.isnan(difference.low):
-        return [f"the gain in {LIFT_METRIC} is {shown}, without an interval: all lists are one user's"]
+        return [f"the gain in {LIFT_METRIC} is {gain}, without an interval: all lists are one user's"]
     return [
-        f"the gain in {LIFT_METRIC} is {shown}: the lower end, {difference.low:+.4f}, is not above the margin of "
+        f"the gain in {LIFT_METRIC} is {gain}: the lower end, {difference.low:+.4f}, is not above the margin of "
         f"{settings.margin:+.4f} (promotion.margin)"
     ]
 

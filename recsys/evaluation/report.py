@@ -17,8 +17,8 @@ from features.log import Impressions
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.beyond_accuracy import DEPTH, BeyondAccuracy
 from recsys.metrics.bootstrap import Interval
+from recsys.metrics.impression_attributes import ImpressionAttributes
 from recsys.metrics.jsonable import jsonable
-from recsys.metrics.list_facts import ImpressionAttributes
 from recsys.metrics.ranking import METRICS, ListMetrics
 
 LIFT_METRIC = "ndcg_at_10"
@@ -41,9 +41,9 @@ class Evaluation:
 
     test, cold_items, cold_users: methods on all lists, on lists whose every clicked item is cold, ranking their cold
     candidates alone, and on lists of cold users. lifts: name of a comparison to the paired difference on ndcg_at_10.
-    lists: the metrics of every list by method, (n,) each. cold_lists: the same with cold candidates alone, NaN for
+    metrics: the metrics of every list by method, (n,) each. cold_metrics: the same with cold candidates alone, NaN for
     lists outside that slice. impressions, users: what was evaluated. cold_user: (n,) True for lists of cold users.
-    cold_item: (n,) True for lists whose every clicked item is cold. facts: what else lists can be sliced by. beyond:
+    cold_item: (n,) True for lists whose every clicked item is cold. attributes: what else slices them. beyond:
     coverage, novelty and diversity by method; empty where they were not computed.
     """
 
@@ -51,13 +51,13 @@ class Evaluation:
     lifts: Mapping[str, Interval]
     cold_items: Slice
     cold_users: Slice
-    lists: Mapping[str, ListMetrics]
-    cold_lists: Mapping[str, ListMetrics]
+    metrics: Mapping[str, ListMetrics]
+    cold_metrics: Mapping[str, ListMetrics]
     impressions: Impressions
     users: Strings
     cold_user: Bool
     cold_item: Bool
-    facts: ImpressionAttributes | None = None
+    attributes: ImpressionAttributes | None = None
     beyond: Mapping[str, BeyondAccuracy] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -74,10 +74,10 @@ class Evaluation:
 
     def table(self) -> str:
         """The report as plain text of at most 100 columns."""
-        parts = [_methods_text(self.test), _lifts_text(self.lifts), _cold_text(self)]
+        sections = [_methods_text(self.test), _lifts_text(self.lifts), _cold_text(self)]
         if self.beyond:
-            parts.append(_beyond_text(self.beyond))
-        return "\n\n".join(parts)
+            sections.append(_beyond_text(self.beyond))
+        return "\n\n".join(sections)
 
     def per_impression_frame(self) -> pd.DataFrame:
         """Metrics of every list, one row each, for one Parquet file.
@@ -88,9 +88,9 @@ class Evaluation:
         list has no metric.
         """
         requests = self.impressions.requests
-        known = requests.user >= 0
+        has_user = requests.user >= 0
         user = np.full(len(requests), None, object)
-        user[known] = self.users[requests.user[known]]
+        user[has_user] = self.users[requests.user[has_user]]
         clicked = np.bincount(requests.request_of_row(), weights=self.impressions.label > 0, minlength=len(requests))
         columns: dict[str, Any] = {
             "impression_id": self.impressions.ids,
@@ -100,22 +100,13 @@ class Evaluation:
             "clicked": clicked.astype(np.int64),
             "cold_user": self.cold_user,
             "cold_item": self.cold_item,
-            **_fact_columns(self.facts),
+            **({} if self.attributes is None else self.attributes.columns()),
         }
-        for prefix, metrics in (("", self.lists), ("cold_items_", self.cold_lists)):
+        for prefix, metrics in (("", self.metrics), ("cold_items_", self.cold_metrics)):
             for method, values in metrics.items():
                 for metric in METRICS:
                     columns[f"{prefix}{method}_{metric}"] = getattr(values, metric)
         return pd.DataFrame(columns)
-
-
-def _fact_columns(facts: ImpressionAttributes | None) -> dict[str, Any]:
-    if facts is None:
-        return {}
-    columns: dict[str, Any] = {"history_length": facts.history_length, "hour": facts.hour}
-    if facts.category is not None:
-        columns["category"] = facts.category
-    return columns | {"position": facts.position}
 
 
 def format_interval(interval: Interval, *, signed: bool = False) -> str:
@@ -138,17 +129,17 @@ def _number(value: float, *, signed: bool) -> str:
     return text.replace("0.", ".", 1) if abs(value) < 0.9995 else text
 
 
-def _size(part: Slice) -> str:
-    return f"{count(part.n_lists, 'list')} of {count(part.n_users, 'user')}"
+def _size(slice_: Slice) -> str:
+    return f"{count(slice_.n_lists, 'list')} of {count(slice_.n_users, 'user')}"
 
 
-def _methods_text(part: Slice) -> str:
-    head = f"Test lists: {_size(part)} with a click and an unclicked item. Mean [95% over users]"
-    if part.n_lists == 0:
+def _methods_text(slice_: Slice) -> str:
+    head = f"Test lists: {_size(slice_)} with a click and an unclicked item. Mean [95% over users]"
+    if slice_.n_lists == 0:
         return "Test lists: none has both a clicked and an unclicked item, so there is nothing to measure"
     rows = [["method", *METRICS]]
     rows += [
-        [method, *(format_interval(metrics[name]) for name in METRICS)] for method, metrics in part.methods.items()
+        [method, *(format_interval(metrics[name]) for name in METRICS)] for method, metrics in slice_.methods.items()
     ]
     return f"{head}\n\n{text_table(rows)}"
 
@@ -163,7 +154,7 @@ def _lifts_text(lifts: Mapping[str, Interval]) -> str:
 
 
 def verdict(interval: Interval) -> str:
-    """What the interval of a difference allows to say: better, worse, not told apart, or no interval."""
+    """The verdict by the interval of a difference: better, worse, not told apart (it covers 0), or no interval."""
     if np.isnan(interval.low):
         return "no interval"
     if interval.low > 0:
@@ -172,13 +163,13 @@ def verdict(interval: Interval) -> str:
 
 
 def _cold_text(evaluation: Evaluation) -> str:
-    parts = {"cold items": evaluation.cold_items, "cold users": evaluation.cold_users}
-    head = "; ".join(f"{name}: {_size(part)}" for name, part in parts.items())
-    if not any(part.n_lists for part in parts.values()):
+    slices = {"cold items": evaluation.cold_items, "cold users": evaluation.cold_users}
+    head = "; ".join(f"{name}: {_size(slice_)}" for name, slice_ in slices.items())
+    if not any(slice_.n_lists for slice_ in slices.values()):
         return f"Cold slices: {head}"
-    rows = [["method", *parts]]
+    rows = [["method", *slices]]
     for method in evaluation.test.methods:
-        rows.append([method, *(format_interval(part.methods[method][LIFT_METRIC]) for part in parts.values())])
+        rows.append([method, *(format_interval(slice_.methods[method][LIFT_METRIC]) for slice_ in slices.values())])
     return f"Cold slices in {LIFT_METRIC}: {head}\n\n{text_table(rows)}"
 
 
@@ -187,6 +178,6 @@ def _beyond_text(beyond: Mapping[str, BeyondAccuracy]) -> str:
     for method, figures in beyond.items():
         coverage = "-" if np.isnan(figures.coverage) else _number(figures.coverage, signed=False)
         novelty = "-" if np.isnan(figures.novelty.mean) else f"{figures.novelty.mean:.2f} bits"
-        diversities = (format_interval(part) for part in (figures.category_diversity, figures.text_diversity))
+        diversities = (format_interval(interval) for interval in (figures.category_diversity, figures.text_diversity))
         rows.append([method, coverage, novelty, *diversities])
     return f"Beyond accuracy, the first {DEPTH} ranks\n\n{text_table(rows)}"

@@ -1,7 +1,7 @@
-"""Slices of lists by what was known of them, and means with intervals over each: cold and warm users and items, history
+"""Slices of impressions by their attributes, and means with intervals over each: cold and warm users and items, history
 length, category, hour, list size, position.
 
-Reads the columns of `Evaluation.frame()`, as `lists.parquet` holds them; a column that is not there gives no slices.
+Reads the columns of `Evaluation.per_impression_frame`, which `lists.parquet` holds; an absent column gives no slices.
 A list may lie in several slices, and slices of one column need not cover all lists.
 """
 
@@ -27,7 +27,7 @@ FEW_USERS = 50
 """Below this many users an interval is too narrow to be read as more than a hint (docs/evaluation.md)."""
 
 MAX_CATEGORIES = 8
-"""Categories that get a slice of their own, those with most lists; the others share one."""
+"""The categories with most lists get one slice each; the others share one."""
 
 OTHER = "other"
 
@@ -39,10 +39,10 @@ _POSITIONS = (1, 2, 4, 11)
 
 @dataclass(frozen=True)
 class ListSlice:
-    """Some of n lists. by: what they were cut by. value: which part. mask: (n,). prefix: of the metric columns that
-    measure them, "" but for cold items, where cold candidates alone are ranked."""
+    """Some of n lists. attribute: what slices them. value: its value or range. mask: (n,). prefix: of the columns of
+    their metrics; "" except for cold items, where only cold candidates are ranked."""
 
-    by: str
+    attribute: str
     value: str
     mask: Bool
     prefix: str = ""
@@ -52,7 +52,7 @@ class ListSlice:
 class SliceResult:
     """Intervals over one slice. name: of the slice. n_lists, n_users: that have every value."""
 
-    by: str
+    attribute: str
     value: str
     n_lists: int
     n_users: int
@@ -61,11 +61,11 @@ class SliceResult:
     @property
     def name(self) -> str:
         """Like `history 5 to 19`."""
-        return f"{self.by} {self.value}".strip()
+        return f"{self.attribute} {self.value}".strip()
 
     def as_dict(self) -> dict[str, Any]:
         """Which slice it is, {"by", "value", "lists", "users"}, without the intervals."""
-        return {"by": self.by, "value": self.value, "lists": self.n_lists, "users": self.n_users}
+        return {"by": self.attribute, "value": self.value, "lists": self.n_lists, "users": self.n_users}
 
     def cells(self) -> list[str]:
         """The same for a table: name, lists, users."""
@@ -73,62 +73,64 @@ class SliceResult:
 
 
 def measure_slices(
-    lists: pd.DataFrame, values: Mapping[str, Float64], *, resamples: int, seed: int
+    frame: pd.DataFrame, values: Mapping[str, Float64], *, resamples: int, seed: int
 ) -> tuple[SliceResult, ...]:
     """Means with intervals over all lists and over each slice that has any.
 
-    lists: as in `list_slices`, with user_id, null for a user who is a cluster of their own. values: by prefix of a
+    frame: as in `list_slices`, with user_id, null for a user who is a cluster of their own. values: by prefix of a
     slice, "" and `cold_items_`, (n, k) columns; a list with a NaN among its columns is left out, and so is a slice
     whose prefix is not there.
     """
-    user = pd.factorize(lists["user_id"], sort=True)[0]  # the order of `Log.users`, so that the draws are the same
+    user = pd.factorize(frame["user_id"], sort=True)[0]  # the order of `Log.users`, so that the draws are the same
     results = []
-    for part in (ListSlice(ALL, "", np.ones(len(lists), np.bool_)), *list_slices(lists)):
-        if part.prefix not in values:
+    for slice_ in (ListSlice(ALL, "", np.ones(len(frame), np.bool_)), *list_slices(frame)):
+        if slice_.prefix not in values:
             continue
-        columns = values[part.prefix]
-        rows = np.flatnonzero(part.mask & ~np.isnan(columns).any(axis=1))
+        columns = values[slice_.prefix]
+        rows = np.flatnonzero(slice_.mask & ~np.isnan(columns).any(axis=1))
         if len(rows):
             intervals = mean_intervals(columns[rows], user[rows], resamples=resamples, seed=seed)
-            results.append(SliceResult(part.by, part.value, len(rows), count_clusters(user[rows]), intervals))
+            results.append(
+                SliceResult(slice_.attribute, slice_.value, len(rows), count_clusters(user[rows]), intervals)
+            )
     return tuple(results)
 
 
-def list_slices(lists: pd.DataFrame) -> tuple[ListSlice, ...]:
+def list_slices(frame: pd.DataFrame) -> tuple[ListSlice, ...]:
     """Every slice that holds some of the lists and not all, in the order of a table.
 
-    lists: one row each, with any of the columns cold_user, cold_item, history_length, category (values joined by
+    frame: one row each, with any of the columns cold_user, cold_item, history_length, category (values joined by
     `|`), hour (0 to 23), candidates (how many) and position (of the first click from 1, NaN where not logged).
     """
     slices: list[ListSlice] = []
-    if "cold_user" in lists:
-        slices += _cold(lists["cold_user"].to_numpy(bool), "user", "")
-    if "cold_item" in lists:
-        slices += _cold(lists["cold_item"].to_numpy(bool), "clicked item", COLD_ITEMS)
-    slices += _ranges(lists, "history_length", "history", _HISTORY)
-    if "category" in lists:
-        slices += _categories(lists["category"])
-    slices += _ranges(lists, "hour", "hour", _HOURS, last=23)
-    slices += _ranges(lists, "candidates", "list size", _SIZES)
-    slices += _ranges(lists, "position", "clicked position", _POSITIONS)
-    return tuple(part for part in slices if part.mask.any() and not part.mask.all())
+    if "cold_user" in frame:
+        slices += _cold(frame["cold_user"].to_numpy(bool), "user", "")
+    if "cold_item" in frame:
+        slices += _cold(frame["cold_item"].to_numpy(bool), "clicked item", COLD_ITEMS)
+    slices += _ranges(frame, "history_length", "history", _HISTORY)
+    if "category" in frame:
+        slices += _categories(frame["category"])
+    slices += _ranges(frame, "hour", "hour", _HOURS, last=23)
+    slices += _ranges(frame, "candidates", "list size", _SIZES)
+    slices += _ranges(frame, "position", "clicked position", _POSITIONS)
+    return tuple(slice_ for slice_ in slices if slice_.mask.any() and not slice_.mask.all())
 
 
-def _cold(cold: Bool, by: str, prefix: str) -> list[ListSlice]:
-    return [ListSlice(by, "cold", cold, prefix), ListSlice(by, "warm", ~cold)]
+def _cold(cold: Bool, attribute: str, prefix: str) -> list[ListSlice]:
+    return [ListSlice(attribute, "cold", cold, prefix), ListSlice(attribute, "warm", ~cold)]
 
 
 def _ranges(
-    lists: pd.DataFrame, column: str, by: str, starts: Sequence[int], *, last: int | None = None
+    frame: pd.DataFrame, column: str, attribute: str, starts: Sequence[int], *, last: int | None = None
 ) -> list[ListSlice]:
     """Slices of a number by ranges that begin at `starts`; NaN lies in none. last: where the last range ends."""
-    if column not in lists:
+    if column not in frame:
         return []
-    values: npt.NDArray[np.float64] = lists[column].to_numpy(np.float64)
+    values: npt.NDArray[np.float64] = frame[column].to_numpy(np.float64)
     position = np.where(np.isnan(values), 0, np.searchsorted(starts, values, side="right"))
     ends = [*(start - 1 for start in starts[1:]), last]
     return [
-        ListSlice(by, _range(start, end), position == i)
+        ListSlice(attribute, _range(start, end), position == i)
         for i, (start, end) in enumerate(zip(starts, ends, strict=True), start=1)
     ]
 
@@ -148,12 +150,12 @@ def _categories(column: pd.Series) -> list[ListSlice]:
     chosen = sorted(counts.index, key=lambda name: (-counts[name], name))[:MAX_CATEGORIES]
     slices = [ListSlice("category", name, _holding(owner[value == name], len(values))) for name in chosen]
     rest = _holding(owner, len(values))
-    for part in slices:
-        rest &= ~part.mask
+    for slice_ in slices:
+        rest &= ~slice_.mask
     return [*slices, ListSlice("category", OTHER, rest)]
 
 
-def _holding(lists: npt.NDArray[np.int64], n: int) -> Bool:
+def _holding(positions: npt.NDArray[np.int64], n: int) -> Bool:
     mask = np.zeros(n, np.bool_)
-    mask[lists] = True
+    mask[positions] = True
     return mask

@@ -1,4 +1,4 @@
-"""Plain-text tables whose columns line up in a terminal in every script."""
+"""Plain-text tables with aligned columns in every script."""
 
 from __future__ import annotations
 

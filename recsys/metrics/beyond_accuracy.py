@@ -1,6 +1,6 @@
-"""What a method puts into the first ranks beside what is clicked: coverage, novelty and diversity.
+"""Coverage, novelty and diversity of a method's first ranks.
 
-Reads scores, not labels: these figures say how a method's lists look, not whether they are good. Ties are ordered as
+Reads scores, not labels: these figures describe the ranked lists, not their accuracy. Ties are ordered as
 an answer orders them, by item (`recsys.metrics.rank_order`); a candidate without a score comes last.
 
 Sources: catalogue coverage, Ge, Delgado-Battenfeld and Jannach, Beyond accuracy, RecSys 2010; novelty as mean
@@ -16,15 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int64, offsets_of
 from features.definitions.aggregates import CLICK, GLOBAL, ITEM, Count, FeatureReader
 from features.log import Categorical
 from recsys.metrics.bootstrap import Interval, mean_intervals
-from recsys.metrics.list_facts import CATEGORY
+from recsys.metrics.impression_attributes import CATEGORY
 from recsys.metrics.rank_order import ordered
 
 DEPTH = 10
-"""First ranks that are looked at."""
+"""First ranks that are measured."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def first_ranks(
 ) -> tuple[Int64, Int64]:
     """Rows of each list's first ranks, best first, and the offsets of the lists among them, (n + 1,)."""
     rows, ranks = ordered(np.asarray(scores, np.float64), item.astype(np.int64), offsets)
-    first_offsets = np.zeros(len(offsets), np.int64)
-    np.cumsum(np.minimum(np.diff(offsets), depth), out=first_offsets[1:])
-    return rows[ranks <= depth], first_offsets
+    return rows[ranks <= depth], offsets_of(np.minimum(np.diff(offsets), depth))
 
 
 def _information(reader: FeatureReader) -> Float64:

@@ -35,10 +35,10 @@ class Interval:
 
 
 def mean_interval(values: Float64, cluster: npt.NDArray[np.integer], *, resamples: int, seed: int) -> Interval:
-    """Mean of `values` with its interval; for a paired comparison hand in the differences.
+    """Mean of `values` with its interval; for a paired comparison pass the differences.
 
-    values: (n,), NaN is left out. cluster: (n,) whose value it is; each negative one is a cluster of its own, as is
-    right for users nobody knows. resamples: how often the clusters are drawn again.
+    values: (n,), NaN is left out. cluster: (n,) whose value it is; each negative one is a cluster of its own, for
+    unknown users. resamples: how often the clusters are drawn again.
     """
     return mean_intervals(np.asarray(values)[:, None], cluster, resamples=resamples, seed=seed)[0]
 

@@ -70,16 +70,16 @@ def calibrate(
     alone = np.where(user < 0, -1 - owner[checks], user)  # the rows of a list without a user are one cluster
     cluster = np.unique(alone, return_inverse=True)[1]
     bins = _bins(predicted, hit, cluster, resamples=resamples, seed=seed)
-    lists = np.unique(owner[checks])
+    evaluated = np.unique(owner[checks])
     return Calibration(
         bins=bins,
-        error=sum(part.n_rows * abs(part.predicted - part.clicked.mean) for part in bins) / len(checks),
+        error=sum(bin_.n_rows * abs(bin_.predicted - bin_.clicked.mean) for bin_ in bins) / len(checks),
         base_rate=float(hit.mean()),
         n_fitted=len(np.unique(owner[fits])),
-        n_lists=len(lists),
-        n_users=count_clusters(requests.user[lists]),
+        n_lists=len(evaluated),
+        n_users=count_clusters(requests.user[evaluated]),
         n_rows=len(checks),
-        sampled=int(impressions.sampled[lists].sum()),
+        sampled=int(impressions.sampled[evaluated].sum()),
     )
 
 
@@ -88,8 +88,8 @@ def _bins(
 ) -> tuple[Bin, ...]:
     """At most `BINS` bins of about equal size; rows of one probability are never parted."""
     order = np.argsort(predicted, kind="stable")
-    edges = predicted[order[np.arange(1, BINS) * len(order) // BINS]]
-    bin_of_row = np.searchsorted(np.unique(edges), predicted, side="right")
+    bounds = predicted[order[np.arange(1, BINS) * len(order) // BINS]]
+    bin_of_row = np.searchsorted(np.unique(bounds), predicted, side="right")
     member = bin_of_row[:, None] == np.unique(bin_of_row)
     columns = np.where(member, hit[:, None], np.nan)
     intervals = mean_intervals(columns, cluster, resamples=resamples, seed=seed)

@@ -1,4 +1,4 @@
-"""Report values as JSON knows them."""
+"""Report values as JSON values."""
 
 from __future__ import annotations
 

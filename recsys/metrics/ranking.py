@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Bool, Float64, Int64
+from features.arrays import Float64, Int64
+from features.log import both_labels
 
 METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """Names of the metrics, in the order of every table. They are the fields of `ListMetrics`."""
@@ -42,11 +43,6 @@ class ListMetrics:
     def columns(self) -> Float64:
         """The same as one array, (n, 4), in the order of `METRICS`."""
         return np.column_stack([getattr(self, name) for name in METRICS])
-
-    def means(self) -> dict[str, float]:
-        """Mean over the lists that have both a clicked and an unclicked candidate; NaN where there is none."""
-        tested = ~np.isnan(self.auc)
-        return {name: float(getattr(self, name)[tested].mean()) if tested.any() else np.nan for name in METRICS}
 
 
 def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number], offsets: Int64) -> ListMetrics:
@@ -75,14 +71,6 @@ def list_metrics(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number]
             rows = offsets[block][:, None] + np.arange(length)
             metrics[block] = _block_metrics(scores[rows], label[rows])
     return ListMetrics(*metrics.T.copy())
-
-
-def both_labels(label: npt.NDArray[np.number], offsets: Int64) -> Bool:
-    """(n,) True for lists with a clicked and an unclicked candidate, the only ones that have metrics."""
-    clicked = np.zeros(len(label) + 1, np.int64)
-    np.cumsum(label > 0, out=clicked[1:])
-    n_clicked = clicked[offsets[1:]] - clicked[offsets[:-1]]
-    return (n_clicked > 0) & (n_clicked < np.diff(offsets))
 
 
 def _check(scores: npt.NDArray[np.floating], label: npt.NDArray[np.number], offsets: Int64) -> None:
@@ -162,8 +150,8 @@ def _mrr(clicks: Int64, start: Int64, size: Int64, first_group: Int64) -> Float6
         start, size, clicks = start[tied, None], size[tied, None], clicks[tied, None]
         position = np.arange(int((size - clicks).max()) + 1)
         beyond = np.cumprod(np.maximum(size - clicks - position, 0) / np.maximum(size - position, 1), axis=1)
-        here = -np.diff(beyond, axis=1, prepend=1.0)
-        mrr[tied] = (here / (start + position + 1)).sum(axis=1)
+        probability = -np.diff(beyond, axis=1, prepend=1.0)
+        mrr[tied] = (probability / (start + position + 1)).sum(axis=1)
     return mrr
 
 

@@ -61,10 +61,10 @@ def _write(measurement: Measurement, html: str, folder: Path, prefix: str) -> li
         "lifts_plot": figure_page(figures.lift_intervals(evaluation.lifts, evaluation.test)),
         "slices_plot": figure_page(figures.slice_intervals(measurement.slices, measurement.slice_columns)),
     }
-    lists, slices = folder / f"{prefix}lists.parquet", folder / f"{prefix}slices.csv"
-    measurement.lists.to_parquet(lists, index=False)
-    measurement.slice_table().to_csv(slices, index=False)
+    lists_file, slices_file = folder / f"{prefix}lists.parquet", folder / f"{prefix}slices.csv"
+    measurement.per_impression.to_parquet(lists_file, index=False)
+    measurement.slice_table().to_csv(slices_file, index=False)
     paths = {folder / f"{prefix}{name}.html": page for name, page in pages.items()}
     for path, page in paths.items():
         path.write_text(page, encoding="utf-8")
-    return [lists, slices, *paths]
+    return [lists_file, slices_file, *paths]

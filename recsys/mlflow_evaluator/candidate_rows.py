@@ -20,7 +20,7 @@ from features.errors import InputError
 from features.log import Impressions, Requests
 from features.tables.observed import clock, doubt_of_time
 from features.tables.timestamps import EXPECTED, check_zone, read_times
-from recsys.metrics.list_facts import hours
+from recsys.metrics.impression_attributes import hours
 from recsys.mlflow_evaluator.settings import COLUMNS, EvaluatorSettings
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def read_rows(frame: pd.DataFrame, label: npt.ArrayLike, settings: EvaluatorSett
     list has anything to measure.
     """
     fields = _fields(frame, settings)
-    codes, ids = _lists(frame[settings.impression_id], settings.impression_id)
+    codes, ids = _impression_codes(frame[settings.impression_id], settings.impression_id)
     order = np.argsort(codes, kind="stable").astype(np.int64)
     offsets = np.searchsorted(codes[order], np.arange(len(ids) + 1)).astype(np.int64)
     first = offsets[:-1]
@@ -86,7 +86,7 @@ def _fields(frame: pd.DataFrame, settings: EvaluatorSettings) -> frozenset[str]:
     return frozenset(field for field in COLUMNS if getattr(settings, field) in frame.columns)
 
 
-def _lists(column: pd.Series, name: str) -> tuple[Int64, Strings]:
+def _impression_codes(column: pd.Series, name: str) -> tuple[Int64, Strings]:
     if not len(column):
         raise InputError("expected candidate rows, got none")
     if column.isna().any():

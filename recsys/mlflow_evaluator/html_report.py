@@ -22,7 +22,7 @@ def evaluation_html(measurement: Measurement, settings: EvaluatorSettings, *, ru
     }
     if measurement.coverage == measurement.coverage:
         summary["items in some first 10"] = f"{measurement.coverage:.1%}"
-    slices = slice_comparison(measurement.lists, comparison, resamples=settings.resamples, seed=settings.seed)
+    slices = slice_comparison(measurement.per_impression, comparison, resamples=settings.resamples, seed=settings.seed)
     return report_page(
         ReportData(
             title="Evaluation of a ranker",

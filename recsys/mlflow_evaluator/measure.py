@@ -30,14 +30,14 @@ _NOT_METRICS = (ALL, "category")
 class Measurement:
     """The result for one model.
 
-    evaluation: of `model` and its baselines. lists: metrics and attributes of every list, one row each. slices: means
-    with intervals over all lists and each slice, columns in the order of `slice_columns`. coverage: share of the
-    candidate items that are in the first 10 of some list, NaN where items are unknown. unscored: rows without a score.
-    calibration: of the model's scores, None where there is too little to measure it on.
+    evaluation: of `model` and its baselines. per_impression: metrics and attributes of every list, one row each.
+    slices: means with intervals over all lists and each slice, columns in the order of `slice_columns`. coverage: share
+    of the candidate items that are in the first 10 of some list, NaN where items are unknown. unscored: rows without a
+    score. calibration: of the model's scores, None where there is too little to measure it on.
     """
 
     evaluation: Evaluation
-    lists: pd.DataFrame
+    per_impression: pd.DataFrame
     slices: tuple[SliceResult, ...]
     slice_columns: tuple[str, ...]
     coverage: float
@@ -65,7 +65,7 @@ class Measurement:
         for name, interval in self.evaluation.lifts.items():
             values |= interval.named(f"lift.{_metric_name(name)}")
         for result in self.slices:
-            if result.by not in _NOT_METRICS:
+            if result.attribute not in _NOT_METRICS:
                 for name, interval in zip(self.slice_columns, result.intervals, strict=True):
                     values[f"slice.{_metric_name(result.name)}.{_metric_name(name)}"] = interval.mean
         return {name: float(value) for name, value in values.items() if value == value}
@@ -74,12 +74,7 @@ class Measurement:
         """One row a slice: by, value, lists, users, then NAME, NAME_low and NAME_high of each column."""
         table = []
         for result in self.slices:
-            row: dict[str, object] = {
-                "by": result.by,
-                "value": result.value,
-                "lists": result.n_lists,
-                "users": result.n_users,
-            }
+            row = result.as_dict()
             for name, interval in zip(self.slice_columns, result.intervals, strict=True):
                 row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
             table.append(row)
@@ -103,14 +98,14 @@ def measure(frame: pd.DataFrame, rows: CandidateRows, scores: Float64, settings:
         seed=settings.seed,
         lifts=lifts,
     )
-    lists = _lists(evaluation, rows, settings)
+    per_impression = _impression_frame(evaluation, rows, settings)
     columns = (*METRICS, *(lift.name for lift in lifts))
     prefixes = ("", COLD_ITEMS) if "item_clicks" in rows.fields else ("",)
-    values = {prefix: _slice_values(lists, prefix, lifts) for prefix in prefixes}
-    slices = measure_slices(lists, values, resamples=settings.resamples, seed=settings.seed)
+    values = {prefix: _slice_values(per_impression, prefix, lifts) for prefix in prefixes}
+    slices = measure_slices(per_impression, values, resamples=settings.resamples, seed=settings.seed)
     covered = _coverage(rows, methods[MODEL]) if "item_id" in rows.fields else np.nan
     calibration = calibrate(methods[MODEL], rows.impressions, resamples=settings.resamples, seed=settings.seed)
-    return Measurement(evaluation, lists, slices, columns, covered, int(np.isnan(scores).sum()), calibration)
+    return Measurement(evaluation, per_impression, slices, columns, covered, int(np.isnan(scores).sum()), calibration)
 
 
 def _methods(
@@ -126,7 +121,7 @@ def _methods(
     return methods | {MODEL: scores[rows.order]}
 
 
-def _lists(evaluation: Evaluation, rows: CandidateRows, settings: EvaluatorSettings) -> pd.DataFrame:
+def _impression_frame(evaluation: Evaluation, rows: CandidateRows, settings: EvaluatorSettings) -> pd.DataFrame:
     """The evaluation's table with the columns that slice it, without the columns that the data does not have."""
     frame = evaluation.per_impression_frame()
     if "item_clicks" in rows.fields:
@@ -140,11 +135,12 @@ def _lists(evaluation: Evaluation, rows: CandidateRows, settings: EvaluatorSetti
     return frame.drop(columns=absent)
 
 
-def _slice_values(lists: pd.DataFrame, prefix: str, lifts: Sequence[MethodComparison]) -> Float64:
+def _slice_values(per_impression: pd.DataFrame, prefix: str, lifts: Sequence[MethodComparison]) -> Float64:
     """The model's metrics and its lifts, list by list, (n, k) in the order of the slice table's columns."""
-    metrics = [lists[f"{prefix}{MODEL}_{name}"] for name in METRICS]
+    metrics = [per_impression[f"{prefix}{MODEL}_{name}"] for name in METRICS]
     gains = [
-        lists[f"{prefix}{lift.method}_{LIFT_METRIC}"] - lists[f"{prefix}{lift.over}_{LIFT_METRIC}"] for lift in lifts
+        per_impression[f"{prefix}{lift.method}_{LIFT_METRIC}"] - per_impression[f"{prefix}{lift.over}_{LIFT_METRIC}"]
+        for lift in lifts
     ]
     return np.column_stack([*metrics, *gains]).astype(np.float64)
 

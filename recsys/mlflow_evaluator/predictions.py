@@ -1,4 +1,4 @@
-"""The scores in whatever a model returned: one number a candidate row."""
+"""Parses the scores that a model returns: one number per candidate row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_predictions(output: Any, *, n_rows: int, column: str | None = None) ->
     output: a data frame, a dict of columns, a list of dicts, or a series, array or list of numbers. column: which of
     several columns holds the scores; None takes `score`, or else the only numeric one.
 
-    Raises InputError where no such column can be told, or there are not n_rows numbers.
+    Raises InputError where no such column can be determined, or there are not n_rows numbers.
     """
     values = _column(output, column)
     try:

@@ -53,8 +53,8 @@ def read_settings(config: Mapping[str, Any] | None) -> EvaluatorSettings:
         return EvaluatorSettings.model_validate(dict(config or {}))
     except ValidationError as error:
         problem = error.errors()[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        known = sorted(EvaluatorSettings.model_fields)
+        key = ".".join(map(str, problem["loc"]))
+        keys = sorted(EvaluatorSettings.model_fields)
         raise ConfigError(
-            f"evaluator_config key {key!r}: {problem['msg']}, got {problem['input']!r}; known keys: {known}"
+            f"evaluator_config key {key!r}: {problem['msg']}, got {problem['input']!r}; known keys: {keys}"
         ) from error

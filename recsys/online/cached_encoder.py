@@ -1,4 +1,4 @@
-"""The encoder as serving uses it: every vector that was computed once is read again.
+"""The encoder of serving, with stored vectors: each text is encoded once.
 
 A text's vector comes from memory, else from the encoder version's own table, else from the store, else it is computed
 now, for all missing texts of a request in one batch, and written back. The store keeps vectors by the dtype that they
@@ -16,11 +16,11 @@ from threading import Lock
 import numpy as np
 
 from features.arrays import Float32
+from features.errors import StoreError
 from features.online.text_vectors import read_vectors, write_vectors
 from features.stores.base import KeyValueStore, StoreSnapshot
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
-from recsys.errors import StoreError
 from recsys.online.lru import Lru
 
 logger = logging.getLogger(__name__)
@@ -47,26 +47,24 @@ class CachedEncoder(Encoder):
         self._cache: Lru[str, Float32] = Lru(capacity)
         self._encoding = Lock()
 
-    def encode_texts(self, texts: Sequence[str], *, progress: Callable[[int], None] | None = None) -> Float32:
+    def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts."""
         with self._store.read() as snapshot:
-            return self.encode_from(snapshot, texts, progress=progress)
+            return self.encode_from(snapshot, texts)
 
-    def encode_from(
-        self, snapshot: StoreSnapshot, texts: Sequence[str], *, progress: Callable[[int], None] | None = None
-    ) -> Float32:
+    def encode_from(self, snapshot: StoreSnapshot, texts: Sequence[str]) -> Float32:
         """As `encode_texts`, with the stored vectors of a snapshot of the store."""
         cached = self._cache.get_many(texts)
         missing = dict.fromkeys(text for text, vector in zip(texts, cached, strict=True) if text and vector is None)
         if missing:
-            found = self._fetch(snapshot, list(missing), progress)
-            cached = [found.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)]
+            fetched = self._fetch(snapshot, list(missing))
+            cached = [
+                fetched.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)
+            ]
         nothing = np.full(self.dim, np.nan, np.float32)
         return np.array([nothing if vector is None else vector for vector in cached], np.float32).reshape(-1, self.dim)
 
-    def _fetch(
-        self, snapshot: StoreSnapshot, texts: list[str], progress: Callable[[int], None] | None
-    ) -> dict[str, Float32]:
+    def _fetch(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:
         """Vectors of distinct texts that were not in memory; the first to ask for a text decides its vector.
 
         The snapshot is read before the wait for other threads, since it may not outlive a long one.
@@ -74,16 +72,16 @@ class CachedEncoder(Encoder):
         stored = self._stored(snapshot, texts)
         with self._encoding:
             cached = zip(texts, self._cache.get_many(texts), strict=True)
-            found = stored | {text: vector for text, vector in cached if vector is not None}
-            rest = [text for text in texts if text not in found]
+            vectors_by_text = stored | {text: vector for text, vector in cached if vector is not None}
+            rest = [text for text in texts if text not in vectors_by_text]
             if rest:
-                vectors = super().encode_texts(rest, progress=progress)
+                vectors = super().encode_texts(rest)
                 if self._on_encoded is not None:
                     self._on_encoded(len(rest))
                 self._write_back(rest, vectors)
-                found |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
-            self._cache.put_many(found.items())
-            return found
+                vectors_by_text |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
+            self._cache.put_many(vectors_by_text.items())
+            return vectors_by_text
 
     def _stored(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:
         """The vectors of texts in the encoder's table, and of the others in the store."""

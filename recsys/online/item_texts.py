@@ -1,4 +1,4 @@
-"""Vectors and TF-IDF rows of the items of one request, from memory where they were read before."""
+"""Vectors and TF-IDF rows of the items of one request, cached in memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int32
+from features.arrays import Float32, Float64, Int32, offsets_of
 from features.log import Catalog
 from features.online.items import StoredItem, local_catalog
 from features.stores.base import StoreSnapshot
@@ -35,7 +35,7 @@ class ItemTextReader:
         self._rows: Lru[str, Row] = Lru(capacity)
         self._filled: Lru[tuple[str, ...], str] = Lru(capacity)
         self._template = Template.parse(encoder.settings.template)
-        self._columns = tuple(dict.fromkeys(self._template.columns))
+        self._columns = self._template.columns
 
     def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemRepresentations]:
         """The text of every item of the catalog and the unknown one, "" for none, with its vector and TF-IDF row."""
@@ -57,14 +57,10 @@ class ItemTextReader:
             nothing = np.full(len(catalog) + 1, "", object)
             catalog = replace(catalog, texts={**catalog.texts, **dict.fromkeys(absent, nothing)})
         rows = list(column_rows(catalog, self._columns, self._encoder.settings.template))
-        texts = self._filled.get_many(rows)
-        filled = {
-            row: self._template.fill(dict(zip(self._columns, row, strict=True)))
-            for row, text in zip(rows, texts, strict=True)
-            if text is None
-        }
-        self._filled.put_many(filled.items())
-        return [filled[row] if text is None else text for row, text in zip(rows, texts, strict=True)]
+        return self._filled.get_or_compute(rows, self._fill)
+
+    def _fill(self, rows: Sequence[tuple[str, ...]]) -> list[str]:
+        return [self._template.fill(dict(zip(self._columns, row, strict=True))) for row in rows]
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, as `vectors` does."""
@@ -75,17 +71,10 @@ class ItemTextReader:
 
     def _terms(self, texts: Sequence[str]) -> csr_matrix:
         """TF-IDF rows, (n, n_terms)."""
-        rows = self._rows.get_many(texts)
-        missing = list(dict.fromkeys(text for text, row in zip(texts, rows, strict=True) if row is None))
-        if missing:
-            fresh = dict(zip(missing, _split(self._lexical.transform(missing)), strict=True))
-            self._rows.put_many(fresh.items())
-            rows = [fresh[text] if row is None else row for text, row in zip(texts, rows, strict=True)]
-        kept = [row for row in rows if row is not None]
-        offsets = np.zeros(len(kept) + 1, np.int64)
-        np.cumsum([len(positions) for positions, _ in kept], out=offsets[1:])
-        positions = np.concatenate([positions for positions, _ in kept])
-        values = np.concatenate([values for _, values in kept])
+        rows = self._rows.get_or_compute(texts, lambda missing: _split(self._lexical.transform(missing)))
+        offsets = offsets_of([len(positions) for positions, _ in rows])
+        positions = np.concatenate([positions for positions, _ in rows])
+        values = np.concatenate([values for _, values in rows])
         return csr_matrix((values, positions, offsets), shape=(len(texts), len(self._lexical.terms)))
 
 

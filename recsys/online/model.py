@@ -31,6 +31,9 @@ from recsys.ranker.matrix import candidate_matrix
 from recsys.ranker.model import RankingModel
 from recsys.ranker.tfidf import Lexical
 
+CACHED_TEXTS = 20_000
+"""Texts that stay in memory where no setting names their number."""
+
 
 @dataclass(frozen=True)
 class OnlineMatrix:
@@ -84,17 +87,16 @@ class OnlineModel:
         ranking_model: RankingModel,
         state: OnlineState,
         *,
-        cached_texts: int,
+        cached_texts: int = CACHED_TEXTS,
         on_encoded: Callable[[int], object] | None = None,
     ) -> OnlineModel:
         """The online part of a registered ranking model."""
-        collaborative = ranking_model.settings.collaborative
         return cls(
             state,
             ranking_model.features,
             ranking_model.encoder,
             ranking_model.lexical,
-            collaborative,
+            ranking_model.settings.collaborative,
             cached_texts=cached_texts,
             on_encoded=on_encoded,
         )

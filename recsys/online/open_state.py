@@ -1,4 +1,4 @@
-"""The online state that a ranking model needs, in the store that a person names."""
+"""Opens the online state that a ranking model needs in a named store."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def open_state(
 
 @contextmanager
 def open_existing_state(store: str) -> Iterator[OnlineState]:
-    """The state in a store that was made before, whatever for; closed at the end. Raises StoreError."""
+    """The state in an existing store, for any model; closed at the end. Raises StoreError."""
     opened = open_store(store, create=False)
     try:
         yield OnlineState.open(opened)
@@ -60,13 +60,13 @@ def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> St
 
 def _widths(store: KeyValueStore, settings: Settings, widths: Mapping[str, int]) -> Mapping[str, int]:
     """The width of each vector column: the store's where it has been made already, else as given."""
-    known, vectors = dict(widths), settings.item_columns.vectors
-    if any(column not in known for column in vectors):
-        known = dict(OnlineState.open(store).settings.vectors) | known
-    missing = [column for column in vectors if column not in known]
+    complete, vectors = dict(widths), settings.item_columns.vectors
+    if any(column not in complete for column in vectors):
+        complete = dict(OnlineState.open(store).settings.vectors) | complete
+    missing = [column for column in vectors if column not in complete]
     if missing:
         raise StoreError(
             f"online store {store.name!r}: expected vectors of items in columns {missing!r}, which the model "
             "reads; load items into a new store"
         )
-    return known
+    return complete

@@ -1,4 +1,4 @@
-"""The names of the columns behind the features': those that read something that was fitted."""
+"""The names of the columns of fitted models, which follow those of the features."""
 
 from __future__ import annotations
 

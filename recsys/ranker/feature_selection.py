@@ -19,7 +19,7 @@ from recsys.config import RankerConfig
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, select_columns, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
 
 RESAMPLES = 1000
 
@@ -27,11 +27,11 @@ RESAMPLES = 1000
 @dataclass(frozen=True)
 class SelectionStep:
     """One attempt. without: features left out that the ranker before still read. difference: nDCG@10 on valid, paired,
-    of the smaller ranker to the one that reads everything. kept: whether the smaller one was kept."""
+    of the smaller ranker to the one that reads everything. accepted: whether the smaller one was kept."""
 
     without: tuple[str, ...]
     difference: Interval
-    kept: bool
+    accepted: bool
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FeatureSelection:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         steps = [
-            {"without": list(step.without), "ndcg_at_10": jsonable(step.difference), "kept": step.kept}
+            {"without": list(step.without), "ndcg_at_10": jsonable(step.difference), "kept": step.accepted}
             for step in self.steps
         ]
         return {"columns": len(self.ranker.columns), "dropped": list(self.dropped), "steps": steps}
@@ -55,7 +55,7 @@ class FeatureSelection:
         lines = [
             f"without {len(step.without)} more features: {step.difference.mean:+.4f} "
             f"[{step.difference.low:+.4f}, {step.difference.high:+.4f}] nDCG@10 on valid, "
-            f"{'they are dropped' if step.kept else 'they are kept'}"
+            f"{'they are dropped' if step.accepted else 'they are kept'}"
             for step in self.steps
         ]
         return [*lines, f"{len(self.dropped)} features dropped, {len(self.ranker.columns)} columns left"]
@@ -80,20 +80,21 @@ def select_features(
     groups = {feature.name: column_names((feature,)) for feature in features}
     ranker, dropped, left = full, tuple[str, ...](), dict(groups)
     steps: list[SelectionStep] = []
-    ndcg_of_full = _ndcg(full, columns, valid)
+    all_names = [column.name for column in columns]
+    ndcg_of_full = _ndcg(full, all_names, valid)
     size = len(left) // 2
     while size:
         weakest = tuple(_by_gain(ranker, left)[:size])
         gone = {name for feature in (*dropped, *weakest) for name in groups[feature]}
         chosen = tuple(column for column in columns if column.name not in gone)
-        names = [column.name for column in chosen]
-        smaller = train_ranker(
-            _select(train, columns, names), _select(valid, columns, names), chosen, settings, seed=seed, threads=threads
+        smaller_train, smaller_valid = (data.select(all_names, [c.name for c in chosen]) for data in (train, valid))
+        smaller = train_ranker(smaller_train, smaller_valid, chosen, settings, seed=seed, threads=threads)
+        difference = mean_interval(
+            _ndcg(smaller, all_names, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed
         )
-        difference = mean_interval(_ndcg(smaller, columns, valid) - ndcg_of_full, users, resamples=RESAMPLES, seed=seed)
-        kept = difference.high >= 0 and difference.mean >= -settings.select_margin
-        steps.append(SelectionStep(weakest, difference, kept))
-        if kept:
+        accepted = difference.high >= 0 and difference.mean >= -settings.select_margin
+        steps.append(SelectionStep(weakest, difference, accepted))
+        if accepted:
             ranker, dropped = smaller, (*dropped, *weakest)
             left = {feature: names for feature, names in left.items() if feature not in weakest}
             size = min(size, len(left) // 2)
@@ -108,11 +109,6 @@ def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
 
 
-def _select(data: RankingDataset, columns: Sequence[MatrixColumn], chosen: Sequence[str]) -> RankingDataset:
-    matrix = select_columns(data.matrix, [column.name for column in columns], chosen)
-    return RankingDataset(matrix, data.label, data.offsets)
-
-
-def _ndcg(ranker: Ranker, columns: Sequence[MatrixColumn], data: RankingDataset) -> Float64:
-    scores = ranker.scores(_select(data, columns, ranker.columns).matrix)
+def _ndcg(ranker: Ranker, names: Sequence[str], data: RankingDataset) -> Float64:
+    scores = ranker.scores(data.select(names, ranker.columns).matrix)
     return list_metrics(scores, data.label, data.offsets).ndcg_at_10

@@ -1,4 +1,4 @@
-"""Which features a ranker reads: the built-in catalogue for a data set's columns, then those of the user's own file."""
+"""Which features a ranker reads: the built-in catalogue for a data set's columns, then those of the user's file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,14 @@ from recsys.encoder.text import Template
 _ALWAYS_READ = ("title", "description")
 
 
-def own_features(config: Config) -> CustomFeatures | None:
-    """The features of the file that a configuration names, if it names one. Raises InputError for an unusable file."""
-    return config.features.custom
-
-
 def feature_set(
     vocabularies: Mapping[str, tuple[str, ...]],
     settings: FeatureSettings,
-    own: CustomFeatures | None = None,
+    custom: CustomFeatures | None = None,
     *,
     reserved: Collection[str] = (),
 ) -> tuple[Feature, ...]:
-    """The catalogue's features (see `features.definitions.builtin`), then one's own.
+    """The catalogue's features (see `features.definitions.builtin`), then the custom ones.
 
     vocabularies: values with a code by categorical column. reserved: names that columns beside features have. Raises
     InputError where a name is given twice.
@@ -40,20 +35,20 @@ def feature_set(
     built_in = catalogue(
         categories=vocabularies, numbers=settings.numbers, vectors=settings.vectors, smoothing=settings.smoothing
     )
-    if own is None:
+    if custom is None:
         return built_in
-    own.check_names({*column_names(built_in), *reserved})
-    return (*built_in, *own.features)
+    custom.check_names({*column_names(built_in), *reserved})
+    return (*built_in, *custom.features)
 
 
 def catalog_columns(
-    settings: FeatureSettings, categories: Sequence[str] | None, template: str, own: CustomFeatures | None
+    settings: FeatureSettings, categories: Sequence[str] | None, template: str, custom: CustomFeatures | None
 ) -> CatalogColumns:
     """The item columns that features and the text template read.
 
-    categories: categorical columns beside those of one's own features, None for every one whose values repeat.
+    categories: categorical columns beside those of custom features, None for every one whose values repeat.
     """
-    more, numbers, vectors = (own.categories(), own.numbers(), own.vectors()) if own else ({}, {}, {})
+    more, numbers, vectors = (custom.categories(), custom.numbers(), custom.vectors()) if custom else ({}, {}, {})
     return CatalogColumns(
         categories=None if categories is None else tuple(categories),
         numbers=tuple(dict.fromkeys((*settings.numbers, *numbers))),
@@ -68,36 +63,38 @@ def check_features(config: Config, log: Log, reserved: Collection[str]) -> tuple
     """The features that a training on a log would have, without vocabularies: what can be wrong with them is found
     before anything is trained. reserved: as in `feature_set`. Raises InputError.
     """
-    own = own_features(config)
-    if own is not None:
-        own.check_events(log.events.types)
-    categories = sorted(catalogue_categories(log.catalog, config.features.categories, own))
-    return feature_set(dict.fromkeys(categories, ()), config.features, own, reserved=reserved)
+    custom = config.features.custom
+    if custom is not None:
+        custom.check_events(log.events.types)
+    categories = sorted(catalogue_categories(log.catalog, config.features.categories, custom))
+    return feature_set(dict.fromkeys(categories, ()), config.features, custom, reserved=reserved)
 
 
-def catalogue_categories(catalog: Catalog, wanted: Sequence[str] | None, own: CustomFeatures | None) -> frozenset[str]:
-    """Categorical columns that the catalogue has features of: those it would have without one's own file.
+def catalogue_categories(
+    catalog: Catalog, named: Sequence[str] | None, custom: CustomFeatures | None
+) -> frozenset[str]:
+    """Categorical columns that the catalogue has features of: those it would have without custom features.
 
-    wanted: named in the configuration, or None for every column whose values repeat.
+    named: named in the configuration, or None for every column whose values repeat.
     """
-    only_own = frozenset(own.categories() if own else ()) - {*(wanted or ()), CATEGORY}
+    only_custom = frozenset(custom.categories() if custom else ()) - {*(named or ()), CATEGORY}
     return frozenset(
         name
         for name, column in catalog.categories.items()
-        if name not in only_own
-        or (wanted is None and looks_categorical(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
+        if name not in only_custom
+        or (named is None and looks_categorical(len(column.values), int(np.count_nonzero(column.codes.lengths()))))
     )
 
 
-def category_vocabularies(catalog: Catalog, shown: Int32, *, most: int) -> dict[str, tuple[str, ...]]:
-    """Of each categorical column the values of the items in `shown`, most frequent first, at most `most` of them.
+def category_vocabularies(catalog: Catalog, candidates: Int32, *, most: int) -> dict[str, tuple[str, ...]]:
+    """Of each categorical column the values of the items in `candidates`, most frequent first, at most `most` of them.
 
-    shown: (n,) item codes, an item as often as it was a candidate of the lists that train.
+    candidates: (n,) item codes, an item as often as it was a candidate of the lists that train.
     """
-    times_shown = np.bincount(shown[shown >= 0], minlength=len(catalog))
+    n_impressions = np.bincount(candidates[candidates >= 0], minlength=len(catalog))
     vocabularies = {}
     for name, column in catalog.categories.items():
-        weight = np.repeat(np.append(times_shown, 0), column.codes.lengths())
+        weight = np.repeat(np.append(n_impressions, 0), column.codes.lengths())
         frequency = np.bincount(column.codes.codes, weights=weight, minlength=len(column.values))
         order = np.lexsort((np.arange(len(frequency)), -frequency))[:most]
         vocabularies[name] = tuple(column.values[i] for i in order if frequency[i] > 0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
-from features.arrays import Bool, Float32, Float64, Int8, Int64
+from features.arrays import Bool, Float32, Float64, Int8, Int64, offsets_of
 from features.tables.impressions import LONGEST_LIST
 from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
@@ -42,6 +42,10 @@ class RankingDataset:
                 f"{len(self.label)} labels and offsets from {ends[0]} to {ends[-1]}"
             )
 
+    def select(self, names: Sequence[str], chosen: Sequence[str]) -> RankingDataset:
+        """The same rows with some of the columns. names: of all columns. chosen: of those to take, in their order."""
+        return RankingDataset(select_columns(self.matrix, names, chosen), self.label, self.offsets)
+
     def largest_label(self) -> Int8:
         """The largest label of each impression, (n,); 0 for an empty one."""
         padded = np.append(self.label, np.int8(0))
@@ -64,25 +68,25 @@ def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     lengths = np.diff(data.offsets)
     if not (lengths > most).any():
         return data
-    kept = np.ones(len(data.label), np.bool_)
+    selected = np.ones(len(data.label), np.bool_)
     for position in np.flatnonzero(lengths > most):
         rows = slice(data.offsets[position], data.offsets[position + 1])
-        kept[rows] = _rows_to_keep(data.label[rows], most)
-    offsets = np.append(0, np.cumsum(kept))[data.offsets].astype(np.int64)
-    return RankingDataset(np.ascontiguousarray(data.matrix[kept]), data.label[kept], offsets)
+        selected[rows] = _rows_to_keep(data.label[rows], most)
+    offsets = offsets_of(selected)[data.offsets]
+    return RankingDataset(np.ascontiguousarray(data.matrix[selected]), data.label[selected], offsets)
 
 
 def _rows_to_keep(label: Int8, most: int) -> Bool:
     """(n,) True for `most` rows of one impression: see `shorten`."""
-    kept = np.zeros(len(label), np.bool_)
+    selected = np.zeros(len(label), np.bool_)
     clicked = np.flatnonzero(label > 0)
     best = clicked[np.argsort(-label[clicked].astype(np.int64), kind="stable")][: most - 1]
-    kept[best] = True
+    selected[best] = True
     unclicked = np.flatnonzero(label == 0)
     n_left = most - len(best)
     even = np.arange(n_left) * len(unclicked) // n_left
-    kept[unclicked[even] if len(unclicked) > n_left else unclicked] = True
-    return kept
+    selected[unclicked[even] if len(unclicked) > n_left else unclicked] = True
+    return selected
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ def retrain_ranker(
         RankingDataset(
             np.concatenate([data.matrix for data in slices]),
             np.concatenate([data.label for data in slices]),
-            np.append(0, np.cumsum(lengths)),
+            offsets_of(lengths),
         )
     )
     parameters = _parameters(settings, columns, int(whole.label.max(initial=0)), seed, threads)

@@ -1,4 +1,4 @@
-"""The matrix that a ranker reads, of the candidates of requests, and what it is made from."""
+"""The ranker's matrix for the candidates of requests, and the item representations that it reads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def candidate_matrix(
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
     missing. tables: None leaves the collaborative columns out.
     read: names of the columns that a ranker reads; those of fitted models that it does not read are left out, and
-    their models are not asked. None for all.
+    their models are not run. None for all.
     """
     names, behaviour = feature_matrix(features, reader)
     fitted = model_columns(collaborative=tables is not None)

@@ -1,7 +1,7 @@
 """The ranking model: a ranker, the encoder and the lexical model whose scores it was trained on, and its settings.
 
 A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
-`lexical.json` and, where the user has features of their own, the source of their file as `features.py`; the encoder is
+`lexical.json` and, where the user has custom features, the source of their file as `features.py`; the encoder is
 a version of its own that the settings name and whose fingerprint must match.
 """
 
@@ -60,7 +60,7 @@ class Settings(BaseModel):
     """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
     encoder_fingerprint: str
     encoder_trained_until: int | None = None
-    """Time of the newest label that trained the encoder, microseconds; None where none did. An audit looks at later
+    """Time of the newest label that trained the encoder, microseconds; None where none did. An audit examines later
     lists, since the encoder may have learnt the others."""
     training_scores: str
     """Where the text scores of the training rows came from."""
@@ -74,7 +74,7 @@ class Settings(BaseModel):
     custom_features: str | None = None
     """SHA-256 of the source of the user's features file, where there is one."""
     custom_source: str | None = Field(None, exclude=True)
-    """That source, which stands in a file of its own."""
+    """That source, which is stored in a separate file."""
 
     @property
     def custom(self) -> CustomFeatures | None:
@@ -88,11 +88,9 @@ class Settings(BaseModel):
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
-        return tuple(feature for feature in self._all_features() if feature.name in self.columns)
-
-    def _all_features(self) -> tuple[Feature, ...]:
         reserved = model_columns(collaborative=True)
-        return feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+        features = feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
+        return tuple(feature for feature in features if feature.name in self.columns)
 
 
 class _Format1(Format1):

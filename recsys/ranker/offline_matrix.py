@@ -1,4 +1,4 @@
-"""The ranker's matrix for impressions of a log, chunk by chunk: the offline side of the one scoring function."""
+"""The ranker's matrix for impressions of a log, chunk by chunk: the offline side of scoring."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def build_matrix(
     matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative=tables is not None))), np.float32)
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
-        part, reader = chunk
-        rows = slice(requests.offsets[part.start], requests.offsets[part.stop])
-        of_part = None if queries is None else queries[part]
-        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, of_part, tables)[1]
+        positions, reader = chunk
+        rows = slice(requests.offsets[positions.start], requests.offsets[positions.stop])
+        chunk_queries = None if queries is None else queries[positions]
+        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, chunk_queries, tables)[1]
 
     chunks = index.chunks(requests, required_aggregates(features), chunk_rows=chunk_rows)
     with ThreadPoolExecutor(index.settings.threads) as pool:
@@ -102,6 +102,6 @@ class OfflineScorer:
 
     @cached_property
     def _tables(self) -> OfflineSnapshots | None:
-        """The collaborative tables that the model reads, each built when first asked for."""
+        """The collaborative tables that the model reads, each built on first use."""
         settings = self.ranking_model.settings.collaborative
         return None if settings is None else OfflineSnapshots(self.index, self.texts.vectors, settings)

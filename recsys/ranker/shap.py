@@ -1,4 +1,4 @@
-"""What each column contributes to a ranker's scores: TreeSHAP values of single rows, and over a sample of rows.
+"""Contributions of the columns to a ranker's scores: TreeSHAP values of single rows and of a sample.
 
 Lundberg et al., From local explanations to global understanding with explainable AI for trees, Nature Machine
 Intelligence 2 (2020), as LightGBM computes them (`pred_contrib`): a row's contributions and the expected score add up
@@ -47,7 +47,7 @@ def shap_summary(
     ranker: Ranker,
     matrix: Float32,
     *,
-    lists: npt.NDArray[np.integer],
+    list_of_row: npt.NDArray[np.integer],
     cluster: npt.NDArray[np.integer],
     resamples: int,
     seed: int,
@@ -56,8 +56,8 @@ def shap_summary(
 ) -> ShapSummary:
     """ShapSummary over `rows` rows of `matrix` drawn without replacement, or all where there are fewer.
 
-    matrix: (n_rows, n_columns) in the ranker's order. lists, cluster: (n_rows,) the list of each row, and its user for
-    the intervals, negative for one of its own. seed: of the sample and of the resamples.
+    matrix: (n_rows, n_columns) in the ranker's order. list_of_row, cluster: (n_rows,) the list of each row, and its
+    user for the intervals, negative for an unknown one. seed: of the sample and of the resamples.
     """
     drawn = np.random.default_rng(seed).permutation(len(matrix))[:rows]
     drawn.sort()
@@ -69,7 +69,7 @@ def shap_summary(
         for i, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
     ]
     columns.sort(key=lambda column: (-column.size.mean, column.column))
-    return ShapSummary(tuple(columns), len(drawn), len(np.unique(lists[drawn])))
+    return ShapSummary(tuple(columns), len(drawn), len(np.unique(list_of_row[drawn])))
 
 
 def _direction(values: Float32, contribution: Float64) -> float:

@@ -15,8 +15,8 @@ from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.snapshots import ScheduledEncoder, TextModel
 from recsys.ranker.matrix import ItemRepresentations
 
-_KEPT_BYTES = 512 * 2**20
-_KEPT_TABLES = 2
+_CACHED_BYTES = 512 * 2**20
+_CACHED_TABLES = 2
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class RepresentationSchedule:
         if number not in self._texts:
             vectors = self.states[number].model.encode_texts(self.item_text)
             self._texts[number] = ItemRepresentations(vectors, self.terms)
-            _drop_oldest(self._texts, max(2, _KEPT_BYTES // max(1, vectors.nbytes)))
+            _drop_oldest(self._texts, max(2, _CACHED_BYTES // max(1, vectors.nbytes)))
         self._texts.move_to_end(number)
         return self._texts[number]
 
@@ -62,7 +62,7 @@ class RepresentationSchedule:
         if key not in self._tables:
             vectors = self.of(number).vectors
             self._tables[key] = (index, OfflineSnapshots(index, vectors, self.collaborative))
-            _drop_oldest(self._tables, _KEPT_TABLES)
+            _drop_oldest(self._tables, _CACHED_TABLES)
         self._tables.move_to_end(key)
         return self._tables[key][1]
 

@@ -125,11 +125,11 @@ def fit_lexical(texts: Sequence[str], config: LexicalConfig) -> Lexical:
         terms = tokenize(text)
         total.update(terms)
         documents.update(set(terms))
-    kept = [term for term, count in documents.items() if count >= config.min_document_count]
-    kept = sorted(sorted(kept, key=lambda term: (-total[term], term))[: config.max_terms])
+    chosen = [term for term, count in documents.items() if count >= config.min_document_count]
+    chosen = sorted(sorted(chosen, key=lambda term: (-total[term], term))[: config.max_terms])
     n = sum(1 for text in texts if text)
-    idf = 1.0 + log([(1 + n) / (1 + documents[term]) for term in kept])
-    return Lexical(tuple(kept), idf)
+    idf = 1.0 + log([(1 + n) / (1 + documents[term]) for term in chosen])
+    return Lexical(tuple(chosen), idf)
 
 
 def load_lexical(path: Path) -> Lexical:

@@ -1,6 +1,6 @@
 """Golden requests: a few inputs with the scores that training gave them, stored with each version.
 
-Whoever loads a version scores them again; a difference means a damaged artifact or a library that computes otherwise.
+Whoever loads a version scores them again; a difference means a damaged artifact or a library with other results.
 Texts are encoded in float32, whatever the version's dtype, since every machine computes that.
 """
 

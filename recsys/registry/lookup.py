@@ -1,4 +1,4 @@
-"""From models:/ URIs to registered versions. Loads no model, and imports none of the libraries that do."""
+"""From models:/ URIs to registered versions. Loads no model and imports no model library."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def resolve(uri: str) -> Version:
 
 
 def registered_model(name: str, *, uri: str | None = None) -> RegisteredModel:
-    """A registered model by its name. uri: what a person asked for, if not the name.
+    """A registered model by its name. uri: what the user gave, if not the name.
 
     Raises ModelNotFound, which names those that are registered.
     """

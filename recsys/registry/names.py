@@ -1,4 +1,4 @@
-"""Names of models and their versions. Nothing here asks MLflow: a wrong name is reported before anything is read.
+"""Names of models and their versions. It uses no MLflow: a wrong name is reported before anything is read.
 
 `recsys train --name NAME` registers NAME-encoder and NAME-ranker. A version is models:/NAME-ranker/3, or
 models:/NAME-ranker@champion by its alias.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from recsys.errors import ModelNotFound
+from recsys.errors import ComparisonError, ModelNotFound
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -60,6 +60,16 @@ def parse_uri(uri: str) -> ModelReference:
             f"model {uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS, as in models:/recsys-ranker@champion"
         )
     return ModelReference(match["name"], match["number"], match["alias"])
+
+
+def run_names(side: str) -> tuple[str, ...]:
+    """The names in one side of a comparison, separated by commas. Raises ComparisonError where there is none."""
+    names = tuple(name.strip() for name in side.split(",") if name.strip())
+    if not names:
+        raise ComparisonError(
+            f"expected a run's id, models:/NAME/VERSION, or several with commas between, got {side!r}"
+        )
+    return names
 
 
 def is_version(name: str) -> bool:

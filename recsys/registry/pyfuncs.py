@@ -15,10 +15,10 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from features.arrays import Float64
+from features.errors import InputError
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, clean_text
-from recsys.errors import InputError
 from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
 from recsys.ranker.model import read_settings
 from recsys.serving.item_parsing import cell_text
@@ -44,8 +44,8 @@ class RankerModel(PythonModel):  # type: ignore[misc]
             raise InputError(f"expected the ranker's {len(self.ranker.columns)} columns, missing {missing[:5]!r}")
         matrix = model_input[list(self.ranker.columns)].to_numpy(np.float32)
         scores = self.ranker.scores(np.ascontiguousarray(matrix))
-        lists = model_input.get("impression_id")
-        return pd.DataFrame({"score": scores, "rank": _ranks(scores, lists)}, index=model_input.index)
+        impression_ids = model_input.get("impression_id")
+        return pd.DataFrame({"score": scores, "rank": _ranks(scores, impression_ids)}, index=model_input.index)
 
 
 class EncoderModel(PythonModel):  # type: ignore[misc]
@@ -73,25 +73,22 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
             if not candidate:
                 scores.append(np.nan)
                 continue
-            past = [vectors[text] for text in history[-self.encoder.settings.history_length :]]
-            past_matrix = np.stack(past) if past else np.zeros((0, self.encoder.dim), np.float32)
-            scores.append(float(score_candidates(self.encoder.weights, past_matrix, vectors[candidate][None])[0, 0]))
+            clicked = [vectors[text] for text in history[-self.encoder.settings.history_length :]]
+            history_vectors = np.stack(clicked) if clicked else np.zeros((0, self.encoder.dim), np.float32)
+            scores.append(
+                float(score_candidates(self.encoder.weights, history_vectors, vectors[candidate][None])[0, 0])
+            )
         return pd.DataFrame({"score": scores}, index=model_input.index)
 
     def _texts_of(self, row: dict[Hashable, Any]) -> tuple[list[str], str]:
         """The texts of a row's history, empty ones left out, and of its candidate."""
         history = row.get("history")
-        past = (
+        texts = (
             [_cleaned(str(text)) for text in history if text] if isinstance(history, (list, tuple, np.ndarray)) else []
         )
-        values = {name: row.get(name) for name in dict.fromkeys(self.template.columns)}
+        values = {name: row.get(name) for name in self.template.columns}
         fields = {name: cell_text(value, name) for name, value in values.items() if not _is_missing(value)}
-        return [text for text in past if text], self.template.fill(fields)
-
-
-def template_columns(template: str) -> tuple[str, ...]:
-    """The item columns that a text template reads, in its order, each once."""
-    return tuple(dict.fromkeys(Template.parse(template).columns))
+        return [text for text in texts if text], self.template.fill(fields)
 
 
 def _is_missing(value: object) -> bool:
@@ -103,8 +100,8 @@ def _cleaned(text: str) -> str:
     return "\n".join(clean_text(line) for line in text.split("\n")).rstrip("\n")
 
 
-def _ranks(scores: Float64, lists: pd.Series | None) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _ranks(scores: Float64, impression_ids: pd.Series | None) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Ranks from 1 within each impression, the higher score first, equal ones in the order of the rows."""
-    frame = pd.DataFrame({"score": scores, "list": 0 if lists is None else lists.to_numpy()})
+    frame = pd.DataFrame({"score": scores, "list": 0 if impression_ids is None else impression_ids.to_numpy()})
     ranks = frame.groupby("list", dropna=False)["score"].rank(method="first", ascending=False)
     return ranks.to_numpy().astype(np.int64)

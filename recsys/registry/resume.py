@@ -1,4 +1,4 @@
-"""Interrupted trainings: what their runs record, and the folder of their checkpoints on this machine.
+"""Interrupted trainings: their runs, and the folder of their checkpoints on this machine.
 
 The folder is `mlruns/checkpoints/RUN` under the working folder, wherever `MLFLOW_TRACKING_URI` keeps the runs.
 """
@@ -20,9 +20,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
+from features.errors import InputError
 from recsys.config import Config
 from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
-from recsys.errors import InputError, RunNotFound, TrainingError
+from recsys.errors import RunNotFound, TrainingError
 from recsys.registry.run_queries import find_run, versions_of_run
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class ResumableRun:
         if got != self.digest:
             raise InputError(
                 f"{str(folder)!r}: expected the data that run {self.run_id} began with, fingerprint {self.digest!r}, "
-                f"got {got!r}; train anew without --resume"
+                f"got {got!r}; train again without --resume"
             )
 
     def delete_partial_outputs(self) -> None:
@@ -73,7 +74,7 @@ def interrupted(run_id: str) -> ResumableRun:
     if not (CHECKPOINTS / run_id).is_dir():
         raise RunNotFound(
             f"run {run_id!r}: expected its checkpoints in {str(CHECKPOINTS / run_id)!r}, found none; resume it in the "
-            "folder where it began, or train anew without --resume"
+            "folder where it began, or train again without --resume"
         )
     with _lock(run_id):  # before the run is opened, which would mark it as failed
         pass
@@ -104,7 +105,7 @@ def resume_command(folder: Path, run_id: str) -> str:
 
 @contextmanager
 def resume_command_on_failure(folder: Path, run_id: str, checkpoints: Path) -> Iterator[None]:
-    """Say how to resume where the block is interrupted, or fails for a reason outside of the training."""
+    """Log how to resume if the block is interrupted or fails for a reason outside of the training."""
     try:
         yield
     except TrainingError:
@@ -138,14 +139,14 @@ def _config(run: Run) -> Config:
         return Config.model_validate(mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/config.json"))
     except (MlflowException, OSError) as error:
         raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train anew without "
+            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train again without "
             "--resume"
         ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         raise RunNotFound(
             f"run {run.info.run_id!r} is of another version of this project: config key "
-            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train anew without --resume"
+            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train again without --resume"
         ) from error
 
 
@@ -153,6 +154,6 @@ def _digest(run: Run) -> str:
     inputs = run.inputs.dataset_inputs
     if not inputs:
         raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train anew without --resume"
+            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train again without --resume"
         )
     return str(inputs[0].dataset.digest)

@@ -1,4 +1,4 @@
-"""What a run logs beside its models: configuration, data, metrics by step, plots and reports."""
+"""What a run logs besides its models: configuration, data, metrics by step, plots and reports."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from recsys.report.page import figure_page
 
 
 def log_inputs(config: Config, folder: Path, fingerprint: str, context: str, *, rejects: Path) -> None:
-    """What a run starts from: its configuration, its data directory, and the rows of it that were rejected."""
-    log_config(config)
+    """The inputs of a run: every setting as a parameter named a.b and the whole configuration as config.json, the data
+    directory, and its rejected rows."""
+    settings = config.model_dump(mode="json")
+    mlflow.log_params(pd.json_normalize(settings).to_dict("records")[0])
+    mlflow.log_dict(settings, "config.json")
     log_dataset(folder, fingerprint, context)
     mlflow.log_artifacts(str(rejects), "rejects")
 
@@ -34,13 +37,6 @@ def log_report(report: Mapping[str, Any], lines: Sequence[str], name: str = "rep
     """A report for machines as NAME.json and for people as NAME.txt."""
     mlflow.log_dict(dict(report), f"{name}.json")
     mlflow.log_text("\n".join(lines), f"{name}.txt")
-
-
-def log_config(config: Config) -> None:
-    """Every setting as a parameter named a.b, and the whole tree as config.json."""
-    tree = config.model_dump(mode="json")
-    mlflow.log_params(pd.json_normalize(tree).to_dict("records")[0])
-    mlflow.log_dict(tree, "config.json")
 
 
 def log_dataset(folder: Path, fingerprint: str, context: str) -> None:
@@ -58,10 +54,9 @@ def log_steps(columns: Mapping[str, Sequence[float]]) -> None:
         for step, value in enumerate(values, start=1)
         if value == value
     ]
-    client, run = mlflow.MlflowClient(), mlflow.active_run()
+    run = mlflow.active_run()
     assert run is not None
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run.info.run_id, metrics=metrics[start : start + 1000])
+    mlflow.MlflowClient().log_batch(run.info.run_id, metrics=metrics)
 
 
 def log_figure(figure: Figure, name: str) -> None:
@@ -84,8 +79,8 @@ def log_evaluation(evaluation: Evaluation) -> None:
         metrics |= {f"{method}.{name}": interval.mean for name, interval in values.items()}
     for name, interval in evaluation.lifts.items():
         metrics |= interval.named(f"lift.{name}")
-    for slice_name, part in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
-        metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in part.methods.items()}
+    for slice_name, slice_ in (("cold_items", evaluation.cold_items), ("cold_users", evaluation.cold_users)):
+        metrics |= {f"{slice_name}.{method}": values["ndcg_at_10"].mean for method, values in slice_.methods.items()}
     mlflow.log_metrics({name: value for name, value in metrics.items() if value == value})
     mlflow.set_tag(FORMAT_TAG, FORMAT)
     log_frame(evaluation.per_impression_frame(), "lists")

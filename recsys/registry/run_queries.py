@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -15,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.errors import ModelNotFound, RunNotFound
+from recsys.evaluation.comparison import ComparedRun
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version
 
@@ -31,32 +31,21 @@ LISTS = "lists.parquet"
 EVALUATION = "evaluation"
 
 
-@dataclass(frozen=True)
-class RecordedEvaluation:
-    """The evaluation that a run holds. lists: a row for each impression, columns as `Evaluation.per_impression_frame`
-    names them. n_seen: impressions left out because the version was trained on their labels."""
+def recorded_lists(name: str) -> ComparedRun:
+    """The lists of the evaluation that `name` names: a run of an evaluation, a run of a training, or a version.
 
-    asked: str
-    run_id: str
-    lists: pd.DataFrame
-    n_seen: int
-
-
-def recorded_lists(asked: str) -> RecordedEvaluation:
-    """The lists of the evaluation that `asked` names: a run of an evaluation, a run of a training, or a version.
-
-    asked: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
+    name: a run's id, or models:/NAME/VERSION or @ALIAS, which stands for the run that trained it. Raises RunNotFound
     where no such run, no evaluation in it or one of another format is recorded, ModelNotFound for a version.
     """
-    parent = find_run(run_of_version(resolve(asked)) if is_version(asked) else asked)
+    parent = find_run(run_of_version(resolve(name)) if is_version(name) else name)
     for run in (parent, *_evaluations_below(parent)):
         run_id = str(run.info.run_id)
         if any(file.path == LISTS for file in mlflow.MlflowClient().list_artifacts(run_id)):
             _check_format(run)
-            lists = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
-            seen = _seen(run, lists)
-            return RecordedEvaluation(asked, run_id, lists[~seen].reset_index(drop=True), int(seen.sum()))
-    raise RunNotFound(f"run {asked!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
+            frame = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
+            seen = _seen(run, frame)
+            return ComparedRun(name, frame[~seen].reset_index(drop=True), int(seen.sum()), run_id)
+    raise RunNotFound(f"run {name!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
 
 
 def run_of_version(version: Version) -> str:
@@ -96,19 +85,19 @@ def data_folder(run_id: str) -> Path | None:
 
 
 def _check_format(run: Run) -> None:
-    found = run.data.tags.get(FORMAT_TAG, FORMAT)
-    if found != FORMAT:
+    recorded = run.data.tags.get(FORMAT_TAG, FORMAT)
+    if recorded != FORMAT:
         raise RunNotFound(
-            f"run {run.info.run_id!r}: expected an evaluation of format {FORMAT}, found {found}; evaluate its version "
-            "again with `recsys evaluate`"
+            f"run {run.info.run_id!r}: expected an evaluation of format {FORMAT}, found {recorded}; evaluate its "
+            "version again with `recsys evaluate`"
         )
 
 
-def _seen(run: Run, lists: pd.DataFrame) -> pd.Series:
+def _seen(run: Run, frame: pd.DataFrame) -> pd.Series:
     until = run.data.tags.get(TRAINED_UNTIL)
     if until is None:
-        return pd.Series(data=False, index=lists.index)
-    return lists["time"] <= pd.Timestamp(int(until), unit="us", tz="UTC")
+        return pd.Series(data=False, index=frame.index)
+    return frame["time"] <= pd.Timestamp(int(until), unit="us", tz="UTC")
 
 
 def find_run(run_id: str, *, expected: str = "a run's id or models:/NAME/VERSION") -> Run:

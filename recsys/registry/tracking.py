@@ -23,17 +23,13 @@ from features.atomic_files import locked_output
 EXPERIMENT = "recsys"
 
 
-def connect(store: Path | None = None) -> str:
-    """Point MLflow at its store and return the experiment's id, both made when absent.
-
-    store: folder of the embedded store, `mlruns` under the working folder by default; not used where
-    `MLFLOW_TRACKING_URI` names a server or database.
-    """
+def connect() -> str:
+    """Point MLflow at its store and return the experiment's id; both are created when absent."""
     _quiet()
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     artifacts = None
     if not uri:
-        folder = (store or Path("mlruns")).resolve()
+        folder = Path("mlruns").resolve()
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
         uri = _database(folder / "mlflow.db")
         artifacts = (folder / "artifacts").as_uri()

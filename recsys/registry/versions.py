@@ -23,12 +23,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from features.arrays import Float32
 from recsys.encoder.model import Encoder, load_encoder
+from recsys.encoder.text import Template
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
-from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT, template_columns
+from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
 
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
 _REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
@@ -45,7 +46,7 @@ class LoadedModel:
 
 def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     """Log the encoder to the open run and register it as a version of NAME-encoder."""
-    columns = template_columns(encoder.settings.template)
+    columns = Template.parse(encoder.settings.template).columns
     inputs = [
         ColSpec(Array(DataType.string), "history", required=False),
         *(ColSpec(DataType.string, column, required=False) for column in columns),
@@ -130,7 +131,7 @@ def _log(
     model: Encoder | RankingModel,
     golden: GoldenRequests,
     artifact: str,
-    kind: str,
+    role: str,
     registered_name: str,
     signature: ModelSignature,
     example: pd.DataFrame,
@@ -143,8 +144,8 @@ def _log(
         model.save(folder)
         golden.save(folder)
         info = mlflow.pyfunc.log_model(
-            name=kind,
-            python_model=str(Path(__file__).parent / f"served_{kind}.py"),
+            name=role,
+            python_model=str(Path(__file__).parent / f"served_{role}.py"),
             artifacts={artifact: str(folder)},
             signature=signature,
             input_example=example,

@@ -1,4 +1,4 @@
-"""Charts as values: what they show, and where each mark stands. Templates under `templates/charts` draw them as SVG.
+"""Charts as values: their data and the positions of their marks. Templates under `templates/charts` draw them as SVG.
 
 A chart takes the width, the font and the colours of its page and holds no text that shrinks with it. Colours are
 classes of the style sheet, so that a chart is legible on light and dark alike.

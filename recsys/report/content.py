@@ -81,18 +81,18 @@ def primary_comparison(evaluation: Evaluation) -> MethodComparison | None:
 
 
 def slice_comparison(
-    lists: pd.DataFrame, comparison: MethodComparison | None, *, resamples: int, seed: int
+    frame: pd.DataFrame, comparison: MethodComparison | None, *, resamples: int, seed: int
 ) -> tuple[SliceResult, ...]:
     """ndcg_at_10 of the method compared with, of the method, and their difference, over every slice of the lists.
 
-    lists: one row each, as `Evaluation.per_impression_frame`. Empty without a comparison.
+    frame: one row each, as `Evaluation.per_impression_frame`. Empty without a comparison.
     """
     if comparison is None:
         return ()
     values: dict[str, Float64] = {}
     for prefix in ("", COLD_ITEMS):
         names = [f"{prefix}{method}_{LIFT_METRIC}" for method in (comparison.over, comparison.method)]
-        if set(names) <= set(lists.columns):
-            before, after = (lists[name].to_numpy(np.float64) for name in names)
+        if set(names) <= set(frame.columns):
+            before, after = (frame[name].to_numpy(np.float64) for name in names)
             values[prefix] = np.column_stack([before, after, after - before])
-    return measure_slices(lists, values, resamples=resamples, seed=seed)
+    return measure_slices(frame, values, resamples=resamples, seed=seed)

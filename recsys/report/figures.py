@@ -1,4 +1,4 @@
-"""The figures of a training and its evaluation. The report draws them in its sections; a run also holds each alone.
+"""The figures of a training and its evaluation. The report shows them in its sections; a run also holds each as a file.
 
 Titles say how much data a figure stands on. `recsys.report.page.figure_page` writes a figure as a file.
 """
@@ -45,7 +45,7 @@ def lift_intervals(lifts: Mapping[str, Interval], test: Slice) -> Figure:
     """Paired differences with their intervals and a line at zero. test: the lists they are means over."""
     rows = []
     for name, interval in lifts.items():
-        note = "; ".join(part for part in (LIFT_WORDS.get(name, ""), verdict(interval)) if part)
+        note = "; ".join(text for text in (LIFT_WORDS.get(name, ""), verdict(interval)) if text)
         rows.append(IntervalRow(name.replace("_over_", " over "), interval, _signed(interval), note))
     axis = f"difference in {LIFT_METRIC}, paired by list, 95% interval over users"
     return Figure(f"Lift: {_size(test)}", (IntervalChart(rows, "comparison", axis, mark_zero=True),))
@@ -98,7 +98,7 @@ def feature_importance(gains: Gains) -> Figure:
     return Figure(title, (BarChart(shares, "column", "share of the total gain, %"),))
 
 
-def ledger(
+def ablation_charts(
     notes: Mapping[str, str],
     quality: Mapping[str, Interval],
     lifts: Mapping[str, Interval],
@@ -107,24 +107,24 @@ def ledger(
     over: str,
     test: Slice,
 ) -> Figure:
-    """Lines of the text-lift ledger: nDCG@10, and the paired difference to line `over`, on all lists and on cold items.
+    """Variants of the ablation: nDCG@10, and the paired difference to variant `over`, on all lists and on cold items.
 
-    All by a line's name. notes: what stands below each name.
+    All by a variant's name. notes: text below each name.
     """
-    row_name = "line of the ledger"
+    row_name = "variant"
     charts = (
         IntervalChart(_rows(quality, notes), row_name, f"mean {LIFT_METRIC}, 95% interval over users"),
         *(
             IntervalChart(
                 [IntervalRow(name, interval, _signed(interval)) for name, interval in intervals.items()],
                 row_name,
-                f"difference to {over}, paired{lists}",
+                f"difference to {over}, paired{suffix}",
                 mark_zero=True,
             )
-            for intervals, lists in ((lifts, ""), (cold_lifts, ", cold items"))
+            for intervals, suffix in ((lifts, ""), (cold_lifts, ", cold items"))
         ),
     )
-    return Figure(f"Text-lift ledger: {count(test.n_lists, 'test list')} of {count(test.n_users, 'user')}", charts)
+    return Figure(f"Ablation of the text: {count(test.n_lists, 'test list')} of {count(test.n_users, 'user')}", charts)
 
 
 def _rows(intervals: Mapping[str, Interval], notes: Mapping[str, str] | None = None) -> list[IntervalRow]:
@@ -139,5 +139,5 @@ def _signed(interval: Interval) -> str:
     return format_interval(interval, signed=True)
 
 
-def _size(lists: Slice | SliceResult) -> str:
-    return f"{count(lists.n_lists, 'list')} of {count(lists.n_users, 'user')}"
+def _size(slice_: Slice | SliceResult) -> str:
+    return f"{count(slice_.n_lists, 'list')} of {count(slice_.n_users, 'user')}"

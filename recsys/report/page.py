@@ -1,4 +1,4 @@
-"""HTML pages that refer to nothing outside themselves: the report, and single figures. Jinja2 escapes all values."""
+"""Self-contained HTML pages: the report, and single figures. Jinja2 escapes all values."""
 
 from __future__ import annotations
 

@@ -69,11 +69,11 @@ def _slice_row(result: SliceResult) -> IntervalRow:
 
 def _cold(report: ReportData) -> Values | None:
     slices = {"cold items": report.evaluation.cold_items, "cold users": report.evaluation.cold_users}
-    if not any(part.n_lists for part in slices.values()):
+    if not any(slice_.n_lists for slice_ in slices.values()):
         return None
     columns = {
-        name: {method: metrics[LIFT_METRIC] for method, metrics in part.methods.items()}
-        for name, part in slices.items()
+        name: {method: metrics[LIFT_METRIC] for method, metrics in slice_.methods.items()}
+        for name, slice_ in slices.items()
     }
     return {"slices": slices, "columns": columns}
 

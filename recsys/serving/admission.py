@@ -1,6 +1,6 @@
-"""Admission: a few requests are worked on at once, some wait, the rest are refused at once.
+"""Admission control: a few requests run at the same time, some wait, the rest are rejected at once.
 
-Refusing early keeps the waiting short for those who are let in: a queue without an end answers nobody in time.
+Early rejection bounds the waiting time of admitted requests; an unbounded queue would make all of them late.
 """
 
 from __future__ import annotations

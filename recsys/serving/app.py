@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from recsys.errors import InputError, RecsysError, StoreError, TimeOrderError
+from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 from recsys.serving.admission import AdmissionLimiter
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (
@@ -184,7 +184,7 @@ def _route(request: Request) -> str:
 
 
 def _openapi(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The OpenAPI document with the rows of batches, which are judged one by one and so are in no signature."""
+    """The OpenAPI document with the rows of batches, which are validated one by one and so are in no signature."""
     document = make()
     schemas = document["components"]["schemas"]
     for model in (Event, Item):

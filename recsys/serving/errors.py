@@ -1,4 +1,4 @@
-"""What the API refuses, as the contract's JSON: {"error": {"code", "message", "field"?}} with the right status.
+"""The API's errors as the contract's JSON: {"error": {"code", "message", "field"?}} with the right status.
 
 ServingError                  status and code of an answer that is no ranking
 ├── BadRequest        422     a field is not what it has to be
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar
 
-from recsys.errors import RecsysError
+from features.errors import RecsysError
 
 CODES: Mapping[int, str] = {
     400: "malformed_json",
@@ -84,11 +84,11 @@ def most_telling(errors: Sequence[Any]) -> Any:
     return next((error for error in errors if error["type"] == _UNKNOWN_KEY), errors[0])
 
 
-def describe_error(error: Any, known: Iterable[str]) -> str:
-    """The message for one of pydantic's errors. known: the keys of the object that it is about."""
+def describe_error(error: Any, expected: Iterable[str]) -> str:
+    """The message for one of pydantic's errors. expected: the keys of the object that it is about."""
     if error["type"] != _UNKNOWN_KEY:
         return str(error["msg"])
-    key, keys = str(error["loc"][-1]), list(known)
+    key, keys = str(error["loc"][-1]), list(expected)
     plain = {_plain(name): name for name in keys}
     near = get_close_matches(_plain(key), plain, n=1)
     hint = f", did you mean {plain[near[0]]!r}" if near else ""

@@ -82,7 +82,7 @@ class Writer:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
-                warnings.add("comes again, the last row of an item counts", f"items.{index}.item_id", item.item_id)
+                warnings.add("is repeated, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
         self._online.encode(items)
@@ -93,7 +93,7 @@ class Writer:
     def _warn(
         self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
     ) -> None:
-        """Warn of what is odd in an event that is taken."""
+        """Warn of doubtful values in an accepted event."""
         warnings.check_ids(event)
         warnings.check_time(read.time, "timestamp", event.timestamp)
         if isinstance(read, arrivals.IncomingEvent):
@@ -118,16 +118,16 @@ class Writer:
 
 def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | arrivals.Impression:
     """An event or an impression as the online state takes them. Raises BadRequest naming the field."""
-    moment = parse_time(event.timestamp, timezone)
-    if moment is None:
+    timestamp = parse_time(event.timestamp, timezone)
+    if timestamp is None:
         raise BadRequest(f"expected {EXPECTED}, got {event.timestamp!r}", "timestamp")
     if canonical_type(event.event_type) == IMPRESSION:
-        shown = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
-        return arrivals.Impression(event.user_id, tuple(shown), moment, event.impression_id)
+        items = event.items if event.items is not None else [event.item_id] if event.item_id is not None else []
+        return arrivals.Impression(event.user_id, tuple(items), timestamp, event.impression_id)
     if event.item_id is None:
         raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
     return arrivals.IncomingEvent(
-        event.user_id, event.item_id, moment, event.event_type, event.impression_id, event.event_id
+        event.user_id, event.item_id, timestamp, event.event_type, event.impression_id, event.event_id
     )
 
 

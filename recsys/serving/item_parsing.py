@@ -37,24 +37,26 @@ class RequestItemColumns:
         """The stored item with the columns that came along. field: path of the row, for errors and warnings.
 
         A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
-        where a column that the model reads is not what it has to be; others are not looked at.
+        where a column that the model reads has a wrong type; other columns are not checked.
         """
         item = stored or StoredItem(row.item_id)
-        given = row.given()
-        changes: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
-        if "published_at" in given:
+        columns = row.columns()
+        changes: dict[str, Any] = {name: columns[name] for name in _PLAIN if name in columns}
+        if "published_at" in columns:
             path = f"{field}published_at"
-            changes["published_at"] = _date(given["published_at"], self.timezone, path, warnings or RequestWarnings())
-        for kind, names, read in (
+            changes["published_at"] = _date(columns["published_at"], self.timezone, path, warnings or RequestWarnings())
+        for field_name, names, read in (
             ("categories", self.categories, _values),
             ("numbers", self.numbers, _number),
             ("texts", self.texts, cell_text),
         ):
-            found = {name: read(given[name], f"{field}{name}") for name in names if name in given}
-            if found:
-                changes[kind] = {**getattr(item, kind), **found}
+            parsed = {name: read(columns[name], f"{field}{name}") for name in names if name in columns}
+            if parsed:
+                changes[field_name] = {**getattr(item, field_name), **parsed}
         vectors = {
-            name: _vector(given[name], self.vectors[name], f"{field}{name}") for name in self.vectors if name in given
+            name: _vector(columns[name], self.vectors[name], f"{field}{name}")
+            for name in self.vectors
+            if name in columns
         }
         if vectors:
             changes["vectors"] = {**item.vectors, **vectors}
@@ -76,18 +78,18 @@ def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemC
 def _date(value: object, timezone: str, field: str, warnings: RequestWarnings) -> int:
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadRequest(f"expected {EXPECTED}, got {_short(value)}", field)
-    found = parse_time(value, timezone)
-    if found is None:
+    timestamp = parse_time(value, timezone)
+    if timestamp is None:
         warnings.add("is no date and counts as missing", field, value)
         return NO_TIME
-    warnings.check_date(found, field, value)
-    return found
+    warnings.check_date(timestamp, field, value)
+    return timestamp
 
 
 def _values(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str):
         return split_values(value)
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if isinstance(value, list) and all(isinstance(element, str) for element in value):
         return _values(_SEPARATOR.join(value), field)
     if isinstance(value, (int, float)):
         return (cell_text(value, field),)
@@ -96,17 +98,17 @@ def _values(value: object, field: str) -> tuple[str, ...]:
 
 def _number(value: object, field: str) -> float:
     try:
-        found = float(value) if isinstance(value, (int, float, str)) else math.nan
+        number = float(value) if isinstance(value, (int, float, str)) else math.nan
     except (ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise BadRequest(f"expected a finite number, got {_short(value)}", field)
-    return found
+    return number
 
 
 def cell_text(value: object, field: str) -> str:
     """A value of a text column as the items table would have it. Raises BadRequest where it is no such value."""
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if isinstance(value, list) and all(isinstance(element, str) for element in value):
         return _SEPARATOR.join(value)
     if isinstance(value, bool):
         return str(value).lower()

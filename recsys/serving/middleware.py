@@ -1,4 +1,4 @@
-"""What surrounds every HTTP exchange: request id, size limit, measurements, and the last catch.
+"""Middleware of every HTTP request: request id, size limit, metrics, and unhandled errors.
 
 Plain ASGI, so that it also sees what fails before a route is found.
 """
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 REST_BYTES = 256 * 2**20
 REST_SECONDS = 20.0
-"""How much of a body that is refused is taken in, and for how long, before its sender is cut off."""
+"""How much of a rejected body is read, and for how long, before the connection is closed."""
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -60,7 +60,7 @@ class RequestMiddleware:
             logger.exception("request %s failed", exchange.request_id)
             if exchange.status:
                 raise
-            await exchange.fail(500, f"the server failed; its log tells more about request {exchange.request_id}")
+            await exchange.fail(500, f"the server failed; see its log for request {exchange.request_id}")
 
 
 class _RequestResponse:
@@ -72,14 +72,14 @@ class _RequestResponse:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, max_body: int) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        given = headers.get(REQUEST_ID.encode(), "")
+        sent_id = headers.get(REQUEST_ID.encode(), "")
         length = headers.get(b"content-length", "0")
-        self.request_id = given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex
+        self.request_id = sent_id if _USABLE_ID.fullmatch(sent_id) else uuid.uuid4().hex
         self.announced = int(length) if length.isascii() and length.isdigit() else 0
         self.status = 0
         self._receive, self._send, self._max_body, self._received = receive, send, max_body, 0
         self._unread = self.announced > 0 or b"transfer-encoding" in headers
-        self._waits_for_leave = headers.get(b"expect", "").lower() == "100-continue"
+        self._waits_for_continue = headers.get(b"expect", "").lower() == "100-continue"
         scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def receive(self) -> Message:
@@ -110,12 +110,12 @@ class _RequestResponse:
         message = await self._receive()
         self._received += len(message.get("body", b""))
         self._unread = bool(message.get("more_body", False))
-        self._waits_for_leave = False  # asking for the body is what grants it
+        self._waits_for_continue = False  # asking for the body is what grants it
         return message
 
     async def _read_rest(self) -> None:
-        """Take in and forget what the client is still sending; one that waits to be asked for it is not asked."""
-        if not self._unread or self._waits_for_leave:
+        """Read and discard the rest of the body, except where the client waits for `100 Continue`."""
+        if not self._unread or self._waits_for_continue:
             return
         with anyio.move_on_after(REST_SECONDS):
             while self._unread and self._received < self._max_body + REST_BYTES:

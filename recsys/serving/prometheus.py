@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus; each server has a registry of its own, so two in one process do not clash."""
+"""The server's Prometheus metrics; each server has its own registry, so two in one process do not conflict."""
 
 from __future__ import annotations
 

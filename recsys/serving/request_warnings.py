@@ -1,4 +1,4 @@
-"""The `warnings` of an answer: rows that were taken although a value in them is odd, one sentence for each kind."""
+"""The `warnings` of an answer: doubtful values in accepted rows, one sentence for each kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _IDS = ("user_id", "item_id", "impression_id", "event_id")
 
 
 class RequestWarnings:
-    """Counts odd values by kind, and keeps the first of each. path: begins the paths of fields."""
+    """Counts doubtful values by kind, with the first of each. path: begins the paths of fields."""
 
     def __init__(self, path: str = "") -> None:
         self._path = path
@@ -28,10 +28,10 @@ class RequestWarnings:
         inner._counts = self._counts
         return inner
 
-    def add(self, kind: str, where: str, value: object) -> None:
-        """Count an odd value. kind: what is odd. where: path of its field."""
-        count, example = self._counts.get(kind, (0, f"{self._path}{where}: {value!r}"[:120]))
-        self._counts[kind] = (count + 1, example)
+    def add(self, problem: str, where: str, value: object) -> None:
+        """Count a doubtful value. problem: what is doubtful. where: path of its field."""
+        count, example = self._counts.get(problem, (0, f"{self._path}{where}: {value!r}"[:120]))
+        self._counts[problem] = (count + 1, example)
 
     def check_time(self, micros: int, where: str, value: object) -> None:
         """Of an event or a request."""
@@ -61,5 +61,5 @@ class RequestWarnings:
 
     def add_to(self, answer: dict[str, object]) -> dict[str, object]:
         """An answer with its `warnings`, where there are any: each kind with its count and its first value."""
-        sentences = [f"{n:,} x {kind}; the first is {example}" for kind, (n, example) in self._counts.items()]
+        sentences = [f"{n:,} x {problem}; the first is {example}" for problem, (n, example) in self._counts.items()]
         return {**answer, "warnings": sentences} if sentences else answer

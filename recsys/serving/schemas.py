@@ -50,7 +50,7 @@ class Item(BaseModel):
     title: Text | None = None
     description: Text | None = None
 
-    def given(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """The columns that came along, without the id and without nulls."""
         columns = {name: getattr(self, name) for name in self.model_fields_set if name != "item_id"}
         return {name: value for name, value in (columns | (self.model_extra or {})).items() if value is not None}

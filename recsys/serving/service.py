@@ -1,4 +1,4 @@
-"""Ranking and writing in process: what the HTTP routes call, and what a test or a replay may call without them.
+"""Ranking and writing in process: the HTTP routes call it; tests can call it directly.
 
     service = RankService(ranking_model, state, settings, ranker="news-ranker/3", encoder="news-encoder/2")
     answer = service.rank(RankRequest(user_id="u1", candidates=["a", "b"]))
@@ -18,12 +18,12 @@ import numpy as np
 
 from features.arrays import NO_TIME
 from features.clock import SECOND
+from features.errors import StoreError
 from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
 from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
-from recsys.errors import StoreError
 from recsys.metrics.rank_order import ordered
 from recsys.online.model import OnlineMatrix, OnlineModel
 from recsys.ranker.model import RankingModel
@@ -126,14 +126,14 @@ class RankService:
         self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 
     def read(self, view: StateSnapshot, request: schemas.RankRequest, warnings: RequestWarnings) -> OnlineReader:
-        """Everything that the store knows for a request. warnings: collects what is odd in it."""
+        """The reader of a request's past. warnings: collects doubtful values."""
         limit = self.settings.max_candidates
         if len(request.candidates) > limit:
             raise BadRequest(f"expected at most {limit:,} candidates, got {len(request.candidates):,}", "candidates")
         rows = _distinct(request.candidates, "candidates")
         for index, row in enumerate(request.candidates):
             if rows[row.item_id][1] is not row:
-                warnings.add("comes again, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
+                warnings.add("is repeated, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
         history = _distinct(request.history or (), "history")
         latest_first = list(history)[: self.ranking_model.settings.history_length]
         return OnlineReader(

@@ -1,4 +1,4 @@
-"""What every stage of a training needs: settings, log, slices, counters, and how to read the past of a request."""
+"""The input of every stage of a training: settings, log, slices, counters, and how to read the past of a request."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class TrainingContext:
 
     def usable(self, positions: Int64) -> Impressions:
         """The impressions at `positions` that have both a clicked and an unclicked item."""
-        part = self.log.impressions.take(positions)
-        return part.take(np.flatnonzero(part.has_both()))
+        impressions = self.log.impressions.take(positions)
+        return impressions.take(np.flatnonzero(impressions.has_both()))
 
 
 def make_context(config: Config, log: Log, *, threads: int = 1) -> TrainingContext:

@@ -1,4 +1,4 @@
-"""How the training of a ranker goes, as lines of the log: trees, validation metric, time spent and time left."""
+"""Progress of a ranker's training as log messages: trees, validation metric, time spent and time left."""
 
 from __future__ import annotations
 

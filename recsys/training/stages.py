@@ -1,7 +1,7 @@
-"""The stages of a training behind its text models: rankers and their evaluation.
+"""The stages of a training after its text models: rankers and their evaluation.
 
 Labels flow one way: rankers learn from scores of text models that are older, early stopping reads valid, and nothing
-but the evaluation reads test. Nothing here writes a file or knows MLflow.
+but the evaluation reads test. They write no file and use no MLflow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS, model_columns
 from recsys.ranker.feature_selection import FeatureSelection, select_features
-from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set, own_features
+from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
 from recsys.ranker.lightgbm_ranker import (
     MatrixColumn,
     Ranker,
@@ -54,12 +54,12 @@ NOT_READ: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class RankerResult:
-    """What the ranker stage made.
+    """The result of the ranker stage.
 
     rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). valid_ndcg: of the
-    full ranker's training, one value a tree. list_sizes: of the training lists. selection: what the full ranker does
-    without, where that was asked. live: the full ranker after it learnt valid and test too, where that was asked; no
-    score here is its.
+    full ranker's training, one value a tree. train, valid, test: impressions of the slices. selection: what the full
+    ranker does without, where that is configured. final: the full ranker retrained on valid and test too, where that is
+    configured; no score here is its.
     """
 
     features: tuple[Feature, ...]
@@ -67,15 +67,18 @@ class RankerResult:
     texts: RepresentationSchedule
     rankers: Mapping[str, Ranker]
     valid_ndcg: tuple[float, ...]
-    n_train: int
-    n_train_rows: int
-    n_valid: int
-    list_sizes: Mapping[str, int]
+    train: Impressions
+    valid: Impressions
     test: Impressions
     matrix: Float32
     columns: tuple[str, ...]
     selection: FeatureSelection | None = None
-    live: Ranker | None = None
+    final: Ranker | None = None
+
+    def list_sizes(self) -> dict[str, int]:
+        """Smallest, median and largest training list."""
+        sizes = self.train.requests.lengths()
+        return {"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())}
 
     def scores(self, method: str, *, threads: int) -> Float64:
         """Scores of one of the rankers for the test rows, (n_rows,)."""
@@ -103,10 +106,7 @@ class _RankerData:
     def select(self, chosen: Sequence[MatrixColumn]) -> list[RankingDataset]:
         """The matrices with some of the columns."""
         names = [column.name for column in chosen]
-        return [
-            RankingDataset(select_columns(data.matrix, self.names, names), data.label, data.offsets)
-            for data in self.matrices
-        ]
+        return [data.select(self.names, names) for data in self.matrices]
 
     def train(self, method: str) -> tuple[Ranker, tuple[float, ...]]:
         """One of `RANKERS`, and nDCG@10 on valid after each of its trees."""
@@ -179,23 +179,19 @@ def ranker_stage(
     if context.config.ranker.select_features and RANKER in rankers:
         selection = data.without_weak_features(rankers[RANKER], features)
         rankers[RANKER] = selection.ranker
-    sizes = train.requests.lengths()
-    _, valid, test = data.impressions
     return RankerResult(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
         rankers=rankers,
         valid_ndcg=trained[RANKER][1] if RANKER in trained else (),
-        n_train=len(train),
-        n_train_rows=train.requests.n_rows,
-        n_valid=len(valid),
-        list_sizes={"smallest": int(sizes.min()), "median": int(np.median(sizes)), "largest": int(sizes.max())},
-        test=test,
+        train=train,
+        valid=data.impressions[1],
+        test=data.impressions[2],
         matrix=data.matrices[2].matrix,
         columns=data.names,
         selection=selection,
-        live=data.retrain(rankers[RANKER]) if context.config.final_training else None,
+        final=data.retrain(rankers[RANKER]) if context.config.final_training else None,
     )
 
 
@@ -206,13 +202,15 @@ def _ranker_data(
     impressions = (train, context.usable(context.sliced.valid), context.usable(context.sliced.test))
     log.info(
         "ranker: matrix of %s training, %s validation and %s test impressions",
-        *(f"{len(part):,}" for part in impressions),
+        *(f"{len(slice_):,}" for slice_ in impressions),
     )
     train_data, valid_data, test_data = (
         RankingDataset(
-            build_matrix_by_encoder(features, texts, context.index, part.requests), part.label, part.requests.offsets
+            build_matrix_by_encoder(features, texts, context.index, slice_.requests),
+            slice_.label,
+            slice_.requests.offsets,
         )
-        for part in impressions
+        for slice_ in impressions
     )
     columns = ranker_columns(features, collaborative=texts.collaborative is not None)
     return _RankerData(context, columns, impressions, (train_data, valid_data, test_data))
@@ -231,16 +229,18 @@ def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: M
     return evaluate_methods(scores, reader, ranked.test, context.config, vectors=ranked.texts.latest.vectors)
 
 
-def resolve_features(context: TrainingContext, shown: Int32) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
+def resolve_features(
+    context: TrainingContext, candidates: Int32
+) -> tuple[tuple[Feature, ...], dict[str, tuple[str, ...]]]:
     """The features of a training, the user's own among them, and the vocabularies of the categorical item columns.
 
-    shown: (n,) item codes of the candidates that train the ranker.
+    candidates: (n,) item codes of the candidates that train the ranker.
     """
     config, catalog = context.config.features, context.log.catalog
-    own = own_features(context.config)
-    if own is not None:
-        own.check_events(context.log.events.types)
-    read = catalogue_categories(catalog, config.categories, own)
-    vocabularies = category_vocabularies(catalog, shown, most=config.max_category_values)
+    custom = config.custom
+    if custom is not None:
+        custom.check_events(context.log.events.types)
+    read = catalogue_categories(catalog, config.categories, custom)
+    vocabularies = category_vocabularies(catalog, candidates, most=config.max_category_values)
     vocabularies = {name: values for name, values in vocabularies.items() if name in read}
-    return feature_set(vocabularies, config, own, reserved=model_columns(collaborative=True)), vocabularies
+    return feature_set(vocabularies, config, custom, reserved=model_columns(collaborative=True)), vocabularies

@@ -1,6 +1,6 @@
-"""What a training makes of texts before its rankers: the encoder's schedule, TF-IDF, and what they know of the items.
+"""The text models of a training: the encoder's schedule, TF-IDF, and the representations of items.
 
-Labels flow one way: a text model learns from what is older than the impressions that it scores.
+Labels flow one way: a text model is trained on impressions older than those that it scores.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from recsys.training.time_split import TimeSplit, chunk_starts
 
 
 def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
-    """What the encoder goes through: the encoder slice, the chunks of the ranker slice and, where the version that goes
-    live is to learn them too, valid and test."""
+    """The encoder's schedule: the encoder slice, the chunks of the ranker slice and, with `final_training`, valid and
+    test."""
     settings = config.encoder
     slices = [sliced.encoder]
     chunks: list[int] = []
@@ -56,7 +56,7 @@ def represent_items(
     lexical: Lexical,
     collaborative: TableSettings | None,
 ) -> RepresentationSchedule:
-    """What the text models know of the log's items at each time. collaborative: of the tables, None for none."""
+    """The representations of the log's items over time. collaborative: of the tables, None for none."""
     texts = context.item_texts
     return RepresentationSchedule(tuple(encoders), texts, lexical.transform(texts), collaborative)
 

@@ -38,8 +38,8 @@ def slice_impressions(impressions: Impressions, shares: SlicesConfig) -> TimeSpl
     impressions, or all at one moment.
     """
     time = impressions.requests.time
-    edges = [_cut(time, share) for share in np.cumsum([shares.encoder, shares.ranker, shares.valid])]
-    return _sliced(impressions, edges)
+    cuts = [_cut(time, share) for share in np.cumsum([shares.encoder, shares.ranker, shares.valid])]
+    return _sliced(impressions, cuts)
 
 
 def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> TimeSplit:
@@ -52,19 +52,19 @@ def slice_after(impressions: Impressions, n: int, shares: SlicesConfig) -> TimeS
     return _sliced(impressions, [n, *(n + _cut(rest, share) for share in later)])
 
 
-def _sliced(impressions: Impressions, edges: list[int]) -> TimeSplit:
+def _sliced(impressions: Impressions, cuts: list[int]) -> TimeSplit:
     """Slices that begin at the start and at each edge; raises TrainingError where one has nothing to rank."""
     time = impressions.requests.time
     usable = impressions.has_both()
-    parts = [np.arange(low, high, dtype=np.int64) for low, high in itertools.pairwise([0, *edges, len(time)])]
-    for name, part in zip(("encoder", "ranker", "valid", "test"), parts, strict=True):
-        if not usable[part].any():
+    slices = [np.arange(low, high, dtype=np.int64) for low, high in itertools.pairwise([0, *cuts, len(time)])]
+    for name, positions in zip(("encoder", "ranker", "valid", "test"), slices, strict=True):
+        if not usable[positions].any():
             raise TrainingError(
                 f"slice {name!r} holds no impression with both a clicked and an unclicked item "
                 f"({len(time)} impressions at {len(np.unique(time))} distinct times in all); "
                 "expected at least one in each of the four slices: give more impressions or other shares"
             )
-    return TimeSplit(*parts)
+    return TimeSplit(*slices)
 
 
 def chunk_starts(impressions: Impressions, positions: Int64, n: int) -> Int64:

@@ -1,4 +1,4 @@
-"""Rule `known`: a feature declares when its value is known, and what is known only afterwards must be asked for."""
+"""Rule `known`: a feature declares when its value is known; one known only afterwards must be allowed explicitly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def declared_availability(context: AuditContext) -> RuleResult:
             RULE,
             feature.name,
             f"its value is known at {when!r}; expected one of {list(ALLOWED)}",
-            "drop it, or name it in features.allow_known_after: its gain is then reported apart",
+            "drop it, or name it in features.allow_known_after: its gain is then reported separately",
         )
         for feature in context.features
         if (when := known_when(feature, context)) not in ALLOWED and feature.name not in context.allowed

@@ -1,9 +1,9 @@
-"""Rule `encoder_order`: no state of the encoder scores a row that it was trained on.
+"""Rule `encoder_order`: no encoder scores a row that it was trained on.
 
-Its labels must all be older than every row that it scores. And since a model of which code or a file says so may still
-have seen them: an encoder ranks the lists it was trained on better than later ones. So the text score's lone AUC falls
-from the encoder slice to the ranker slice, and hardly more to valid. One that saw the ranker's labels falls behind
-them: from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
+Its labels must all be older than every row that it scores. The recorded times may be wrong, so the AUC is checked too:
+an encoder ranks the lists it was trained on better than later ones. The text score's AUC therefore falls from the
+encoder slice to the ranker slice, and hardly more to valid. If the encoder was trained on the ranker's labels, the AUC
+falls from the ranker slice to valid, by more than `audit.text_auc_gap` and by more than before.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from recsys.training.text_models import check_no_label_leak
 
 RULE = "encoder_order"
 DEVIATIONS = 3.0
-"""Standard errors that are taken off the fall before it is held against the bound."""
-MOST_OWN = 2000
+"""Standard errors that are subtracted from the fall before it is compared with the bound."""
+MAX_TRAINING_LISTS = 2000
 """Lists of the encoder's own slice that are scored for comparison."""
 
 
@@ -29,23 +29,25 @@ def encoder_order(context: AuditContext) -> RuleResult:
     try:
         check_no_label_leak(states, int(training.log.impressions.requests.time[training.sliced.ranker[0]]))
     except TrainingError as error:
-        lists = training.log.impressions.take(training.sliced.ranker[:1])
+        impressions = training.log.impressions.take(training.sliced.ranker[:1])
         advice = "score every part of the log before the encoder learns it"
         return RuleResult(
-            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(lists, 0)),)
+            RULE, "times of the states", (Finding(RULE, TEXT_SCORE, str(error), advice, context.row(impressions, 0)),)
         )
     if all(state.trained_until is None for state in states):
         return RuleResult(RULE, "times of the states; the encoder was trained on no labels")
-    return RuleResult(RULE, "times of the states, the text score's lone AUC by slice", tuple(_by_auc(context)))
+    return RuleResult(RULE, "times of the states, the text score's AUC by slice", tuple(_by_auc(context)))
 
 
 def _by_auc(context: AuditContext) -> list[Finding]:
     settings = context.training.config
     column = context.names.index(TEXT_SCORE)
-    own = context.usable(own_lists(context), most=min(MOST_OWN, context.lists or MOST_OWN))
-    if not len(own) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
+    trained_on = context.usable(
+        training_impressions(context), most=min(MAX_TRAINING_LISTS, context.max_lists or MAX_TRAINING_LISTS)
+    )
+    if not len(trained_on) or not all(has_enough_data(context.slices[name]) for name in ("ranker", "valid")):
         return []
-    rows = {"encoder": Rows(own, context.columns(own.requests)), **context.slices}
+    rows = {"encoder": Rows(trained_on, context.columns(trained_on.requests)), **context.slices}
     resamples, seed = settings.evaluation.resamples, settings.seed
     aucs = {
         name: slice_aucs(rows[name], [column], resamples=resamples, seed=seed)[0]
@@ -69,7 +71,7 @@ def _by_auc(context: AuditContext) -> list[Finding]:
     ]
 
 
-def own_lists(context: AuditContext) -> Int64:
+def training_impressions(context: AuditContext) -> Int64:
     """Positions of the newer half of what trains the encoder: its slice without the newest part, which validates."""
     slice_ = context.training.sliced.encoder
     end = round(len(slice_) * (1 - context.training.config.encoder.validation_share))

@@ -1,9 +1,9 @@
-"""Rule `injection`: what happens at or after a request may not move any of its columns.
+"""Rule `injection`: nothing that happens at or after a request may change its columns.
 
-A sample of lists is asked for at a few moments t. What happened from t minus the event delay on is taken out of the
-log, and in go, at every kind of time from there on (that moment itself, those between, t exactly, and later): events of
-every type that the log has, by the list's user, by another and by nobody, on each candidate; and lists with the same
-candidates, clicked. No bit may change. Catches a count that includes time t and a rate or a total over the whole log.
+A sample of lists is requested at a few times t. Everything from t minus the event delay on is removed from the log.
+Then these are added at each kind of forbidden time (that limit itself, between it and t, t exactly, and later): events
+of every type in the log, by the list's user, another user and an unknown one, on each candidate; and clicked lists with
+the same candidates. No bit may change. Detects a count that includes time t and a rate or total over the whole log.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ ADVICE = "count only what happened strictly before the request's time minus the 
 
 def future_injection(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
-    by = "after events and lists at or after the request time were replaced"
+    cause = "after events and lists at or after the request time were replaced"
     findings = changed_features(
-        context, lambda impressions: injected(context, impressions), rule=RULE, by=by, advice=ADVICE
+        context, lambda impressions: injected(context, impressions), rule=RULE, cause=cause, advice=ADVICE
     )
     n = sum(len(rows.impressions) for rows in context.requests_at_fixed_times)
     examined = (

@@ -1,13 +1,13 @@
-"""Rule `permutation`: where clicks are permuted within their lists, nothing can be learnt, by any column or ranker.
+"""Rule `permutation`: with clicks permuted within their lists, no column and no ranker can predict them.
 
-Labels are shuffled among the candidates of each list in the tables themselves, matching events moved with them, and
-everything is computed again: histories, counts, lexical model, and, on request, the encoder. The label of a list then
-goes along with nothing that was known before it, however the slates were made: repeated clicks, popularity and
-sampling included. So each column's lone AUC is 0.5 in every slice, as near as chance allows (`auc.log_p_bound`), and
-the interval of a ranker trained on permuted clicks covers what a random order has.
+Labels are shuffled among the candidates of each list in the tables, matching events are moved with them, and
+everything is computed again: histories, counts, lexical model, and, on request, the encoder. A label is then
+independent of everything before its list, whatever the candidates: repeated clicks, popularity and sampling included.
+So each column's AUC is 0.5 in every slice within the bounds of chance (`auc.log_p_bound`), and the interval of a
+ranker trained on permuted clicks covers the result of a random order.
 
-That interval leaves out the truth once in 40 times on its upper side, so a ranker is found out only when it beats
-random on a second permutation too.
+That interval lies above the true value once in 40 times, so a ranker is a finding only if it beats random on a second
+permutation too.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def permuted_labels(context: AuditContext) -> RuleResult:
 
 
 def _outcome(context: AuditContext, permuted: Callable[[int], Log], seed: int) -> PermutedResult:
-    other = over_permuted(context, permuted(seed))
-    return PermutedResult(other, _lift_over_random(other))
+    permuted_context = over_permuted(context, permuted(seed))
+    return PermutedResult(permuted_context, _lift_over_random(permuted_context))
 
 
 def over_permuted(context: AuditContext, log: Log) -> AuditContext:
@@ -100,19 +100,19 @@ def _by_column(context: AuditContext) -> list[Finding]:
     findings: dict[str, Finding] = {}
     for name in SLICES:
         rows = context.slices[name]
-        lists = rows.impressions
-        aucs = list_aucs(with_presence(rows.matrix, columns), lists.label, lists.requests.offsets)
+        impressions = rows.impressions
+        aucs = list_aucs(with_presence(rows.matrix, columns), impressions.label, impressions.requests.offsets)
         mean = aucs.auc.mean(axis=0)
         for position in np.flatnonzero(log_p_bound(aucs) < LEAST_CHANCE).tolist():
-            feature, kind = context.names[columns[position // 2]], PRESENCE if position % 2 else ""
+            feature, presence = context.names[columns[position // 2]], PRESENCE if position % 2 else ""
             if feature in findings:
                 continue
-            what = (
-                f"{kind or 'it'} ranks the permuted clicks of {len(lists):,} lists of {name} with an AUC of "
+            evidence = (
+                f"{presence or 'it'} ranks the permuted clicks of {len(impressions):,} lists of {name} with an AUC of "
                 f"{mean[position]:.3f}, which chance alone gives less than once in a million times"
             )
             findings[feature] = Finding(
-                RULE, feature, what, _ADVICE, best_row(context, rows, columns[position // 2], kind)
+                RULE, feature, evidence, _ADVICE, best_row(context, rows, columns[position // 2], presence)
             )
     return list(findings.values())
 
@@ -123,5 +123,5 @@ def _of_ranker(outcomes: list[PermutedResult]) -> Finding:
         RULE,
         "",
         f"a ranker trained on permuted clicks beats a random order on permuted test by {figures} nDCG@10",
-        "a column tells the label: see the other findings, then train with half of the columns at a time to find it",
+        "a column reveals the label: see the other findings, then train with half of the columns at a time to find it",
     )

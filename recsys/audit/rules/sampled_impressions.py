@@ -1,8 +1,8 @@
-"""Rule `sampled`: lists made by sampling are no impressions, so neither their number nor their items may move a column.
+"""Rule `sampled`: sampled lists are no impressions, so neither their number nor their items may change a column.
 
-The unclicked items of every sampled list are exchanged for others, and sampled lists with the candidates of a sample of
-lists are added just before each of these. Catches an impression count over sampled lists, which would tell the
-ranker how the sampling was done: which items were drawn says something of their future.
+The unclicked items of every sampled list are replaced, and sampled lists with the candidates of a sample of
+lists are added just before each of these. Detects an impression count over sampled lists, which would
+reveal the sampling to the ranker: which items were drawn depends on their later clicks.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def sampled_impressions(context: AuditContext) -> RuleResult:
     for earlier in (1, HOUR):
         time = requests.time - context.training.delay - earlier
         log = with_impressions(log, impressions_like(requests.user, time, requests, sampled=True))
-    by = "after sampled lists were added and the unclicked items of others replaced"
-    findings = changed_features(context, lambda _: log, rule=RULE, by=by, advice=ADVICE)
+    cause = "after sampled lists were added and the unclicked items of others replaced"
+    findings = changed_features(context, lambda _: log, rule=RULE, cause=cause, advice=ADVICE)
     n_sampled = int(context.log.impressions.sampled.sum())
     examined = f"{len(sample):,} lists, {n_sampled:,} sampled lists changed and {2 * len(sample):,} added"
     return RuleResult(RULE, examined, findings)
@@ -39,10 +39,10 @@ def sampled_impressions(context: AuditContext) -> RuleResult:
 
 def _exchanged(log: Log, *, seed: int) -> Log:
     """The log with random items in place of the unclicked ones of its sampled lists."""
-    lists = log.impressions
-    requests = lists.requests
-    unclicked = np.repeat(lists.sampled, requests.lengths()) & (lists.label == 0)
+    impressions = log.impressions
+    requests = impressions.requests
+    unclicked = np.repeat(impressions.sampled, requests.lengths()) & (impressions.label == 0)
     item = requests.item.copy()
     drawn = np.random.default_rng(seed).integers(0, max(1, len(log.catalog)), len(item), dtype=np.int32)
     item[unclicked] = drawn[unclicked]
-    return replace(log, impressions=replace(lists, requests=replace(requests, item=item)))
+    return replace(log, impressions=replace(impressions, requests=replace(requests, item=item)))

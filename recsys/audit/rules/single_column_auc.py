@@ -1,4 +1,4 @@
-"""Rule `single_column_auc`: how well each column ranks alone, on the ranker slice, on valid and on test.
+"""Rule `single_column_auc`: the AUC of each single column on the ranker slice, on valid and on test.
 
 An honest column is about as good on each of them, or changes from one to the next as time goes by. One that was fitted
 on the labels of a slice, as a target encoding is, ranks that slice far better than both others (or a slice it was not
@@ -53,17 +53,19 @@ def single_column_auc(context: AuditContext) -> RuleResult:
         if has_enough_data(rows)
     }
     findings: list[Finding] = []
-    for position, (column, kind) in enumerate(itertools.product((context.names[i] for i in columns), ("", PRESENCE))):
+    for position, (column, presence) in enumerate(
+        itertools.product((context.names[i] for i in columns), ("", PRESENCE))
+    ):
         by_slice = {name: values[position] for name, values in aucs.items()}
         if any(finding.feature == column for finding in findings):
             continue
-        what, where = _problem(by_slice, gap=settings.audit.auc_gap, most=settings.audit.auc_most)
-        if what:
-            row = best_row(context, context.slices[where], context.names.index(column), kind)
-            subject = f"{kind} says too much: {what}" if kind else what
+        problem, slice_name = _problem(by_slice, gap=settings.audit.auc_gap, most=settings.audit.auc_most)
+        if problem:
+            row = best_row(context, context.slices[slice_name], context.names.index(column), presence)
+            subject = f"{presence} says too much: {problem}" if presence else problem
             findings.append(Finding(RULE, column, subject, _ADVICE, row))
-    lists = ", ".join(f"{len(rows.impressions):,} of {name}" for name, rows in context.slices.items())
-    return RuleResult(RULE, f"{len(columns)} columns alone on lists: {lists}", tuple(findings))
+    counts = ", ".join(f"{len(rows.impressions):,} of {name}" for name, rows in context.slices.items())
+    return RuleResult(RULE, f"{len(columns)} columns alone on lists: {counts}", tuple(findings))
 
 
 _ADVICE = (
@@ -74,8 +76,8 @@ _ADVICE = (
 
 def has_enough_data(rows: Rows) -> bool:
     """Whether a slice has enough lists and users to say anything of a column."""
-    lists = rows.impressions
-    return len(lists) >= FEWEST_LISTS and count_clusters(lists.requests.user) >= FEWEST_USERS
+    impressions = rows.impressions
+    return len(impressions) >= FEWEST_LISTS and count_clusters(impressions.requests.user) >= FEWEST_USERS
 
 
 def slice_aucs(rows: Rows, columns: list[int], *, resamples: int, seed: int) -> tuple[Interval, ...]:
@@ -101,12 +103,10 @@ def outlier_slice(aucs: dict[str, Interval]) -> Gap | None:
 def _gap(name: str, aucs: dict[str, Interval]) -> Gap:
     strongest = max(aucs.values(), key=lambda auc: abs(auc.mean - 0.5))
     direction = 1.0 if strongest.mean >= 0.5 else -1.0
-    others = [auc for other, auc in aucs.items() if other != name]
-    gaps = [direction * (aucs[name].mean - other.mean) for other in others]
+    others = [auc for slice_name, auc in aucs.items() if slice_name != name]
+    gaps = [direction * (aucs[name].mean - auc.mean) for auc in others]
     side = 1.0 if gaps[0] >= 0 else -1.0
-    least = [
-        side * gap - DEVIATIONS * standard_error(aucs[name], other) for gap, other in zip(gaps, others, strict=True)
-    ]
+    least = [side * gap - DEVIATIONS * standard_error(aucs[name], auc) for gap, auc in zip(gaps, others, strict=True)]
     nearest = min(zip(least, gaps, strict=True))
     return Gap(name, nearest[1], nearest[0])
 
@@ -141,13 +141,13 @@ def auc_text(aucs: dict[str, Interval]) -> str:
     return "AUC " + ", ".join(f"{auc.mean:.3f} on {name}" for name, auc in aucs.items())
 
 
-def best_row(context: AuditContext, rows: Rows, column: int, kind: str) -> Row:
+def best_row(context: AuditContext, rows: Rows, column: int, presence: str) -> Row:
     """The clicked row of a slice that stands furthest above the unclicked ones of its list, or below."""
-    lists = rows.impressions
-    chosen = 1 if kind else 0
+    impressions = rows.impressions
+    chosen = 1 if presence else 0
     values = with_presence(rows.matrix, [column])[:, [chosen]]
-    aucs = list_aucs(values, lists.label, lists.requests.offsets).auc[:, 0]
+    aucs = list_aucs(values, impressions.label, impressions.requests.offsets).auc[:, 0]
     position = int(np.nanargmax(np.abs(aucs - 0.5)))
-    first, end = lists.requests.offsets[position], lists.requests.offsets[position + 1]
-    row = int(first + np.flatnonzero(lists.label[first:end] > 0)[0])
-    return context.row(lists, row, after=float(rows.matrix[row, column]))
+    first, end = impressions.requests.offsets[position], impressions.requests.offsets[position + 1]
+    row = int(first + np.flatnonzero(impressions.label[first:end] > 0)[0])
+    return context.row(impressions, row, after=float(rows.matrix[row, column]))

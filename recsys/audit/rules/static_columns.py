@@ -1,12 +1,12 @@
-"""Rule `columns`: a numeric column of items or users that nobody declared must not know their later events.
+"""Rule `columns`: an undeclared numeric column of items or users must not predict their later events.
 
 For the first time of each later slice: of the items with an event before it, the partial rank correlation of the
 column with the number of events after it, given the number before it (Spearman's, of residuals of ranks). A column
-known beforehand may go along with what is popular, which the count before tells already; a total taken at the end of
-the log goes along with what came after. Its 95% interval (Fisher's z) must not lie beyond `audit.column_correlation`.
+known beforehand may correlate with popularity, which the earlier count already contains; a total taken at the end of
+the log correlates with later events. Its 95% interval (Fisher's z) must not lie beyond `audit.column_correlation`.
 
-A column that passes for honest reasons, as a release year on a site where new things are liked, is declared in
-`features.known_at`.
+A column that exceeds the bound without a leak, such as a release year on a site whose users prefer new items, is
+declared in `features.known_at`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from recsys.audit.finding import Finding, Row, RuleResult
 
 RULE = "columns"
 FEWEST = 30
-"""Fewer items or users with a value and an event say nothing."""
+"""With fewer items or users that have a value and an event, a column is not tested."""
 
 
 @dataclass(frozen=True)
 class StaticColumn:
     """A numeric column: of items or of users. values: (n,) by code, NaN where missing. owner: (n_events,) whose click
-    each is, -1 for nobody's."""
+    each is, -1 for an unknown user's."""
 
     feature: str
     column: str
@@ -48,7 +48,7 @@ def static_columns(context: AuditContext) -> RuleResult:
 
 
 def undeclared_columns(context: AuditContext) -> list[StaticColumn]:
-    """The numeric columns that features read and that neither `features.known_at` nor allowance speaks of."""
+    """The numeric columns that features read and that are neither in `features.known_at` nor allowed."""
     log, known_at = context.log, context.training.config.features.known_at
     subjects = []
     for feature in context.features:
@@ -84,7 +84,7 @@ def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
         if least <= most:
             continue
         code = int(np.flatnonzero(measured)[np.argmax(later[measured])])
-        what = (
+        evidence = (
             f"column {subject.column!r} ranks the events after the first list of {name} with a correlation of "
             f"{rho:+.2f} (at least {least:.2f}, expected at most {most}) beyond those before it, over "
             f"{int(measured.sum()):,} with an event; the row has {earlier[code]} events before and {later[code]} after"
@@ -94,7 +94,7 @@ def _finding(context: AuditContext, subject: StaticColumn) -> Finding | None:
             "else drop it, or name it in features.allow_known_after"
         )
         row = Row(_id(log, subject, code), timestamp, after=float(subject.values[code]))
-        return Finding(RULE, subject.feature, what, advice, row)
+        return Finding(RULE, subject.feature, evidence, advice, row)
     return None
 
 
@@ -102,7 +102,7 @@ def counts_around(log: Log, subject: StaticColumn, timestamp: int) -> tuple[Int6
     """Clicks of each item or user before a timestamp and from then on, (n,) each."""
     counted = log.events.positive & (subject.owner >= 0)
     n, late = len(subject.values), log.events.time >= timestamp
-    earlier, later = (np.bincount(subject.owner[counted & part], minlength=n)[:n] for part in (~late, late))
+    earlier, later = (np.bincount(subject.owner[counted & selected], minlength=n)[:n] for selected in (~late, late))
     return earlier, later
 
 

@@ -65,7 +65,7 @@ class MaskedPhase:
     def __post_init__(self) -> None:
         self._masking = make_masking(self.tower.tokenizer, self.used)
         tokens = self.texts.tokens
-        train, held_out = (_with_words(tokens, part, self.used) for part in (self.texts.train, self.texts.held_out))
+        train, held_out = (_with_words(tokens, texts, self.used) for texts in (self.texts.train, self.texts.held_out))
         self.texts = PretrainingTexts(tokens, train, held_out)
         hidden_size: int = self.tower.transformer.config.hidden_size
         self.head = MaskedHead(self.embeddings, hidden_size, self.used.counts).to(self.tower.device)

@@ -1,4 +1,4 @@
-"""What masked language modelling hides: random words, most of their tokens behind the mask token.
+"""The masking of masked language modelling: random words, whose tokens are mostly replaced by the mask token.
 
 As in BERT (Devlin et al. 2019, 3.1): of the tokens chosen 80% become the mask token, 10% a random token, 10% stay.
 WordPiece marks the tokens that continue a word, so there whole words are chosen, as in BERT's later release; other
@@ -54,10 +54,10 @@ class Masking:
         if not chosen.any():
             chosen[generator.choice(np.flatnonzero(allowed))] = True
         positions = np.flatnonzero(chosen)
-        kind = generator.random(len(positions))
+        draw = generator.random(len(positions))
         hidden = flat.copy()
-        hidden[positions[kind < _MASK_TOKEN_SHARE]] = self.mask_id
-        swapped = positions[(kind >= _MASK_TOKEN_SHARE) & (kind < _MASK_TOKEN_SHARE + _RANDOM_TOKEN_SHARE)]
+        hidden[positions[draw < _MASK_TOKEN_SHARE]] = self.mask_id
+        swapped = positions[(draw >= _MASK_TOKEN_SHARE) & (draw < _MASK_TOKEN_SHARE + _RANDOM_TOKEN_SHARE)]
         hidden[swapped] = generator.choice(self.used.words, len(swapped))
         return Masked(hidden.reshape(ids.shape), positions, position[positions])
 

@@ -1,6 +1,6 @@
 """Self-supervised pre-training on item texts: masked language modelling, then contrastive. No label is read.
 
-For domains and languages that the base model does not know. The masked phase teaches words but may warp the space of
+For domains and languages that the base model does not know. The masked phase learns words but may warp the space of
 the pooled vectors; the contrastive one spreads the vectors, so it comes last.
 """
 
@@ -10,7 +10,6 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from recsys.config import EncoderConfig, PretrainingConfig
 from recsys.encoder.pretraining.masked_lm import MaskedPhase
@@ -18,28 +17,27 @@ from recsys.encoder.pretraining.reduced_vocabulary import reduced_embeddings, us
 from recsys.encoder.pretraining.simcse import ContrastivePhase
 from recsys.encoder.pretraining.texts import PretrainingTexts, distinct_texts, split_texts
 from recsys.encoder.tower import TextTower
-from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
+from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.loop import TrainingChunk, TrainingLoop
 from recsys.encoder.training.split_layers import split_transformer
-from recsys.encoder.training.torch_runtime import math_attention
+from recsys.encoder.training.torch_runtime import math_attention, seeded
 
 logger = logging.getLogger(__name__)
 
 MIN_TEXTS = 50
-"""Fewer distinct texts teach nothing and validate nothing."""
+"""With fewer distinct texts there is no pre-training."""
 OPTIMIZATION = EncoderConfig(gradient_clip=1.0, ema_decay=0.95, weight_decay=0.01, accumulate=1)
 
 
 def pretrain(
-    tower: TextTower, texts: Sequence[str], settings: PretrainingConfig, *, seed: int, on_record: OnRecord | None = None
+    tower: TextTower, texts: Sequence[str], settings: PretrainingConfig, *, seed: int
 ) -> tuple[EpochRecord, ...]:
     """Train the tower's transformer, in place, on `texts`; it ends frozen, in evaluation mode, with the best weights.
 
     texts: distinct ones count once, "" not at all; a random share validates. Records have `loss`, in nats, and
-    `accuracy`, the share of hidden tokens or of second views that were predicted. on_record: called after every
-    validation. With fewer than 50 texts it warns and does nothing. Same seed, same weights on one machine; torch's own
-    random state stays as it was. Raises ModelError for a tokenizer without a mask token or a transformer without
-    dropout.
+    `accuracy`, the share of hidden tokens or of second views that were predicted. With fewer than 50 texts it warns and
+    does nothing. Same seed, same weights on one machine; torch's own random state stays as it was. Raises ModelError
+    for a tokenizer without a mask token or a transformer without dropout.
     """
     if not settings.masked_epochs and not settings.contrastive_epochs:
         return ()
@@ -49,12 +47,10 @@ def pretrain(
         return ()
     generator = np.random.default_rng(seed)
     chosen = split_texts(tokens, settings.held_out_share, generator)
-    gpus = [tower.device] if tower.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=gpus):
-            torch.manual_seed(seed)
+        with seeded(seed, tower.device):
             _unfreeze(tower, settings.layers)
-            return tuple(_run_phases(tower, chosen, settings, generator, seed, on_record))
+            return tuple(_run_phases(tower, chosen, settings, generator, seed))
     finally:
         tower.transformer.zero_grad(set_to_none=True)
         tower.transformer.eval().requires_grad_(requires_grad=False)
@@ -66,7 +62,6 @@ def _run_phases(
     settings: PretrainingConfig,
     generator: np.random.Generator,
     seed: int,
-    on_record: OnRecord | None,
 ) -> list[EpochRecord]:
     """Train the configured phases; all are checked before any of them runs."""
     used = used_tokens(tower.tokenizer, texts.tokens)
@@ -82,7 +77,7 @@ def _run_phases(
                 update={"warmup_updates": settings.warmup_updates, "patience": epochs + 1}
             )
             loop = TrainingLoop(phase, phase.rates, optimization, generator, fused=True)
-            records += loop.fit(TrainingChunk.of_all(phase.texts.train), epochs, on_record)
+            records += loop.fit(TrainingChunk.of_all(phase.texts.train), epochs)
     return records
 
 

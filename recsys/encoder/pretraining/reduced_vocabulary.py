@@ -1,4 +1,4 @@
-"""The tokens that some texts use, and input embeddings of these alone.
+"""The tokens used by some texts, and input embeddings restricted to them.
 
 A catalog holds a fraction of a vocabulary, of a multilingual one a few per cent. Trained on the whole matrix, most time
 and memory of a step would go into rows that no text reads, and an output layer tied to it would move those rows too.

@@ -2,7 +2,7 @@
 
 Each text goes through the transformer twice with other dropout; each of the two vectors is to be nearest to the other
 among those of the batch's other texts. That draws views of a text together and spreads different texts over the sphere.
-Batches are of similar length, so that length, which any two views share, tells nothing.
+Batches are of similar length, so that the length, which both views share, does not identify a text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from recsys.encoder.pretraining.texts import PretrainingTexts, cross_entropy_val
 from recsys.encoder.token_batches import pad_batch
 from recsys.encoder.tower import TextTower, pool
 from recsys.encoder.training.early_stopping import Validation
+from recsys.encoder.training.torch_runtime import seeded
 from recsys.errors import ModelError
 
 
@@ -66,8 +67,7 @@ class ContrastivePhase:
     def validate(self) -> Validation:
         """The same of the held-out texts, and the share of them whose two views found each other."""
         self.module.train()
-        with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self.seed)
+        with torch.no_grad(), seeded(self.seed, self.tower.device):
             batches = self.texts.held_out_batches(self._texts_tokens)
             return cross_entropy_validation(map(self._similarities, batches))
 
@@ -80,8 +80,7 @@ class ContrastivePhase:
     def _require_dropout(self) -> None:
         ids, mask = pad_batch(self.texts.tokens, self.texts.train[[0, 0]], self.tower.pad_id, self.tower.device)
         self.module.train()
-        with torch.no_grad(), torch.random.fork_rng(devices=self._gpus()):
-            torch.manual_seed(self.seed)
+        with torch.no_grad(), seeded(self.seed, self.tower.device):
             first, second = self.module(input_ids=ids, attention_mask=mask).last_hidden_state
         if torch.equal(first, second):
             raise ModelError(
@@ -89,6 +88,3 @@ class ContrastivePhase:
                 "dropout such as hidden_dropout_prob of 0.1: set it in the base model's config.json, or "
                 "encoder.pretraining.contrastive_epochs=0"
             )
-
-    def _gpus(self) -> list[torch.device]:
-        return [self.tower.device] if self.tower.device.type == "cuda" else []

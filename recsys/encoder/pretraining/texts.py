@@ -1,4 +1,4 @@
-"""The texts of a pre-training: those that train and those that validate, their batches, and validation on them."""
+"""Training and validation texts of a pre-training, their batches, and the validation."""
 
 from __future__ import annotations
 

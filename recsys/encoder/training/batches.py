@@ -52,9 +52,9 @@ def batch_of(impressions: TextImpressions, index: Int64, candidates: Int64, devi
     texts, positions = np.unique(np.concatenate([array.ravel() for array in arrays]), return_inverse=True)
     if len(texts) and texts[0] < 0:
         texts, positions = texts[1:], positions - 1
-    parts = np.split(positions, np.cumsum([array.size for array in arrays])[:-1])
+    split = np.split(positions, np.cumsum([array.size for array in arrays])[:-1])
     tensors = [
-        torch.from_numpy(part.reshape(array.shape)).to(device) for part, array in zip(parts, arrays, strict=True)
+        torch.from_numpy(values.reshape(array.shape)).to(device) for values, array in zip(split, arrays, strict=True)
     ]
     return Batch(texts, tensors[0], tensors[1], tensors[2] if len(tensors) > 2 else None)
 

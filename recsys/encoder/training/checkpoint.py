@@ -1,4 +1,4 @@
-"""Checkpoints of the encoder's training: what another process needs to resume where this one was killed.
+"""Checkpoints of the encoder's training: another process can resume from them.
 
 A folder without pickle. `place.safetensors`: the position of the training, as JSON in the file's header, with the
 weights and the optimizers' state; replaced as a whole, so that a crash while it is written leaves the one before.
@@ -25,11 +25,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from features.atomic_files import replaced_file
+from features.errors import RecsysError
 from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.snapshots import EncoderSnapshot, copy_or_spill
 from recsys.encoder.vector_table import Keys, VectorTable
-from recsys.errors import ModelError, RecsysError
+from recsys.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Checkpoints:
     def save(
         self, state: State, snapshots: Sequence[EncoderSnapshot], evaluated: tuple[Encoder, Encoder] | None
     ) -> None:
-        """Write a checkpoint. Where the disk does not take it, a warning says so, and the one before stays.
+        """Write a checkpoint. If it cannot be written, a warning is logged and the previous one stays.
 
         snapshots: all so far. evaluated: head-only and full encoder, once they are made; may be the same.
         """

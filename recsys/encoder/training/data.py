@@ -84,7 +84,7 @@ class TrainingCounts:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """impressions, examples: all that teaches, oldest first. chunks: of the examples: the encoder slice without its
+    """impressions, examples: for training, oldest first. chunks: of the examples: the encoder slice without its
     newest part, that part, then the chunks of the ranker slice. starts: (n_chunks + 1,) positions of their first
     impressions. tokens: of every distinct line of the texts. lines: (n_texts, k) the lines of each text. used_texts:
     those that any impression or event names, sorted.
@@ -111,13 +111,13 @@ class TrainingData:
 
 
 def read_training_data(log: Log, schedule: TrainingSchedule, config: Config, tower: TextTower) -> TrainingData:
-    """The impressions that teach and every text of the catalog."""
-    settings, taught = config.encoder, schedule.impressions
-    texts = collect_texts(item_texts(log.catalog, settings.template), taught.requests.query)
+    """The training impressions and every text of the catalog."""
+    settings, scheduled = config.encoder, schedule.impressions
+    texts = collect_texts(item_texts(log.catalog, settings.template), scheduled.requests.query)
     lines = split_fields(texts.distinct, len(Template.parse(settings.template).lines))
     tokens = tower.tokenise(lines.distinct)
     delay = config.data.event_delay
-    impressions = make_text_impressions(log, taught, texts, history_length=settings.history_length, delay=delay)
+    impressions = make_text_impressions(log, scheduled, texts, history_length=settings.history_length, delay=delay)
     examples = make_examples(impressions, settings.click_weights)
     starts = _chunk_starts(schedule, settings.validation_share)
     bounds = np.searchsorted(examples.impression, starts)
@@ -125,7 +125,7 @@ def read_training_data(log: Log, schedule: TrainingSchedule, config: Config, tow
         TrainingChunk(np.arange(low, high), np.arange(low), settings.rehearsal_ratio)
         for low, high in itertools.pairwise(bounds)
     )
-    counts = _count(taught, texts, tokens, examples, chunks)
+    counts = _count(scheduled, texts, tokens, examples, chunks)
     logger.info("%s", counts.summary())
     if tokens.unknown > MANY_UNKNOWN * len(tokens.ids):
         share, model = 100 * tokens.unknown / len(tokens.ids), settings.base_model
@@ -143,15 +143,15 @@ def _chunk_starts(schedule: TrainingSchedule, validation_share: float) -> Int64:
 
 
 def _count(
-    taught: Impressions, texts: Texts, tokens: Tokens, examples: TrainingExamples, chunks: Sequence[TrainingChunk]
+    impressions: Impressions, texts: Texts, tokens: Tokens, examples: TrainingExamples, chunks: Sequence[TrainingChunk]
 ) -> TrainingCounts:
     used, validated, *later = [len(np.unique(examples.impression[chunk.new])) for chunk in chunks]
     return TrainingCounts(
-        impressions=len(taught),
+        impressions=len(impressions),
         used=used,
         validated=validated,
         later=sum(later),
-        skipped=len(taught) - used - validated - sum(later),
+        skipped=len(impressions) - used - validated - sum(later),
         clicked_without_text=examples.without_text,
         texts=len(texts.distinct),
         texts_truncated=tokens.truncated,

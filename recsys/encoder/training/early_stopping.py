@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from recsys.encoder.training.weights import Weights, clone_weights, copy_into
 logger = logging.getLogger(__name__)
 
 NDCG = "nDCG@10"
-"""Name of the metric that validates an encoder: 0 to 1, of impressions that have taught nothing so far."""
+"""Name of the metric that validates an encoder: 0 to 1, of impressions not trained on so far."""
 _TITLES = {
     "masked": "encoder pre-training on masked words",
     "contrastive": "encoder contrastive pre-training",
@@ -57,9 +56,6 @@ class EpochRecord:
         return self.metrics[NDCG]
 
 
-OnRecord = Callable[[EpochRecord], None]
-
-
 class ValidatedPhase(Protocol):
     """A phase of training."""
 
@@ -86,7 +82,7 @@ class EarlyStopping:
         self._best = -math.inf
         self._weights: Weights = {}
 
-    def validate(self, epoch: int, loss: float, rate: float, *, epochs: int, on_record: OnRecord | None) -> None:
+    def validate(self, epoch: int, loss: float, rate: float, *, epochs: int) -> None:
         """Validate the weights as they are, after `epoch` of at most `epochs` passes."""
         validation = self._phase.validate()
         is_best = validation.score > self._best
@@ -100,8 +96,6 @@ class EarlyStopping:
         self.records.append(record)
         progress = f"epoch {epoch}/{epochs}" if epoch else "before training"
         log_record(record, progress, step_seconds, left=(epochs - epoch) * seconds / epoch if epoch else 0.0)
-        if on_record is not None:
-            on_record(record)
 
     def restore_best(self) -> None:
         """Give the phase the weights that validated best."""

@@ -1,4 +1,5 @@
-"""What the encoder trains on: clicked items of impressions, their unclicked candidates, and the histories before them.
+"""The examples of the encoder's training: clicked items of impressions, their unclicked candidates, and the histories
+before them.
 
 Works on distinct texts, not items: two items with one text are one row. Items without text are left out of histories
 and candidates, and counted.
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Bool, CsrLists, Float32, Int64, Strings
+from features.arrays import Bool, CsrLists, Float32, Int64, Strings, offsets_of
 from features.history import clicks_by_user, histories
 from features.log import Impressions, Log
 from recsys.encoder.text import clean_text
@@ -107,8 +108,8 @@ class TrainingExamples:
     """Clicked items to learn from, each against the unclicked items of its impression.
 
     impressions: where histories and queries are. impression: (n,) the impression of each example. clicked: (n,) its
-    text. weight: (n,) what it counts. unclicked: n_impressions rows of texts. without_text: clicked items left out for
-    want of a text.
+    text. weight: (n,) what it counts. unclicked: n_impressions rows of texts. without_text: clicked items left out
+    because they have no text.
     """
 
     impressions: TextImpressions
@@ -146,8 +147,7 @@ def make_examples(impressions: TextImpressions, click_weights: Mapping[int, floa
     of_row = np.repeat(np.arange(len(impressions)), np.diff(impressions.offsets))
     clicked, has_text = impressions.label > 0, impressions.candidates >= 0
     negative = ~clicked & has_text
-    offsets = np.zeros(len(impressions) + 1, np.int64)
-    np.cumsum(np.bincount(of_row[negative], minlength=len(impressions)), out=offsets[1:])
+    offsets = offsets_of(np.bincount(of_row[negative], minlength=len(impressions)))
     unclicked = CsrLists(offsets, impressions.candidates[negative].astype(np.int32))
     usable: Bool = clicked & has_text & (unclicked.lengths() > 0)[of_row]
     without_text = int((clicked & ~has_text).sum())

@@ -1,4 +1,4 @@
-"""The upper layers under a head that stays as it is, by blocks of texts.
+"""Training of the upper layers under a frozen head, by blocks of texts.
 
 A step takes a block of texts, runs them through the upper layers with gradients, and trains on every example that shows
 one of them; the other vectors of those examples and of their histories come from a bank of the latest ones. So each
@@ -106,15 +106,15 @@ class FineTunePhase:
     def _loss_and_gradient(self, projected: Tensor, batch: Batch, weight: Tensor) -> tuple[float, Tensor]:
         """The loss of a batch and its gradient with respect to the vectors of its texts, (m, d), some examples at once:
         the histories of all of them would take gigabytes."""
-        kind = self.settings.loss
+        loss_name = self.settings.loss
         projected.requires_grad_()
-        count = loss_count(batch, kind, weight)
+        count = loss_count(batch, loss_name, weight)
         total = 0.0
         for start in range(0, len(batch), EXAMPLES_AT_ONCE):
             rows = slice(start, start + EXAMPLES_AT_ONCE)
-            part = batch.part(rows)
-            share = loss_count(part, kind, weight[rows]) / count
-            loss = share * click_loss(batch_scores(self.head, projected, part), kind, weight[rows])
+            sub_batch = batch.part(rows)
+            share = loss_count(sub_batch, loss_name, weight[rows]) / count
+            loss = share * click_loss(batch_scores(self.head, projected, sub_batch), loss_name, weight[rows])
             loss.backward(inputs=[projected])  # type: ignore[no-untyped-call]
             total += loss.item()
         assert projected.grad is not None

@@ -1,4 +1,4 @@
-"""The head on vectors that stay as they are. Seconds, and most of the gain."""
+"""Training of the head on frozen vectors. Takes seconds and gives most of the gain."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from features.arrays import Int64
 from recsys.config import EncoderConfig
 from recsys.encoder.training.checkpoint import State
-from recsys.encoder.training.early_stopping import EarlyStopping, EpochRecord, OnRecord, ValidatedPhase
+from recsys.encoder.training.early_stopping import EarlyStopping, EpochRecord, ValidatedPhase
 from recsys.encoder.training.torch_runtime import trim_malloc
 from recsys.encoder.training.weights import clone_weights, copy_into, trainable_parameters
 
@@ -136,17 +136,17 @@ class TrainingLoop:
         """Whether it has trained nothing yet."""
         return self._updates == 0
 
-    def fit(self, chunk: TrainingChunk, epochs: int, on_record: OnRecord | None = None) -> list[EpochRecord]:
+    def fit(self, chunk: TrainingChunk, epochs: int) -> list[EpochRecord]:
         """Learn a chunk with validation after every epoch; the module ends with the averaged weights that validated
         best, the untouched ones included, and training goes on from there."""
         if not self._continues(chunk):
             self._early_stopping = EarlyStopping(self.phase)
-            self._early_stopping.validate(0, math.nan, 0.0, epochs=epochs, on_record=on_record)
+            self._early_stopping.validate(0, math.nan, 0.0, epochs=epochs)
         stopping = self._early_stopping
         while self._position.epoch < epochs and stopping.stale < self.settings.patience:
             loss = self._run_epoch(chunk)
             rate = self._full_rates[0]
-            stopping.validate(self._position.epoch, loss, rate, epochs=epochs, on_record=on_record)
+            stopping.validate(self._position.epoch, loss, rate, epochs=epochs)
         stopping.restore_best()
         if not stopping.records[-1].is_best:
             self._average, self._raw_weights = clone_weights(self.phase.module), clone_weights(self.phase.module)

@@ -30,7 +30,7 @@ from recsys.encoder.training.checkpoint import (
     unreadable,
 )
 from recsys.encoder.training.data import TrainingData
-from recsys.encoder.training.early_stopping import NDCG, EpochRecord, OnRecord, log_record
+from recsys.encoder.training.early_stopping import NDCG, EpochRecord, log_record
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.torch_runtime import trim_malloc
 from recsys.encoder.training.trainer import EncoderTrainer
@@ -54,7 +54,8 @@ class _Step:
 class Progress:
     """The position of a training. done: steps. seconds: of each stage, those before an interruption included. loss: of
     the last chunk learnt. layers_from: chunks that were scored before the layers were first trained. layers_gain: sum
-    over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still pay.
+    over impressions of nDCG@10 with trained layers less that of the head alone. layers_enabled: whether they still
+    improve it.
     """
 
     done: int = 0
@@ -85,7 +86,6 @@ class ProgressiveTrainer:
     frozen: Encoder
     base: InitVar[Float32]
     layers: TrainableLayers | None
-    on_record: OnRecord | None = None
     checkpoints: Checkpoints | None = None
     states: list[ScheduledEncoder] = field(default_factory=list)
 
@@ -155,12 +155,12 @@ class ProgressiveTrainer:
         return [*steps, _Step("progressive", partial(self._snapshot_and_score, self._n_chunks), learns=False)]
 
     def _fit_head(self) -> None:
-        self.progress.records.extend(self._head_trainer.fit_head(self.data.chunks[0], self.on_record))
+        self.progress.records.extend(self._head_trainer.fit_head(self.data.chunks[0]))
 
     def _fit_layers(self, layers: TrainableLayers) -> None:
         if self._layers_trainer is None:
             self._layers_trainer = self._head_trainer.fork_with_layers(layers)
-        records = self._layers_trainer.fit_layers(self.data.chunks[0], self.on_record)
+        records = self._layers_trainer.fit_layers(self.data.chunks[0])
         self.progress.records.extend(records)
         if not any(record.is_best for record in records[1:]):
             self._layers_trainer = None
@@ -241,8 +241,6 @@ class ProgressiveTrainer:
         self.progress.records.append(record)
         left = (self._n_chunks - number) * seconds / (number + 1)
         log_record(record, f"chunk {number + 1}/{self._n_chunks}", seconds - max(earlier, default=0.0), left=left)
-        if self.on_record is not None:
-            self.on_record(record)
 
     def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""

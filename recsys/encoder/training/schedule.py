@@ -1,4 +1,4 @@
-"""The schedule of an encoder's training: the impressions that teach, in order, and where it is evaluated on the way."""
+"""The schedule of an encoder's training: the training impressions in order, and when it is evaluated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from features.log import Impressions
 
 @dataclass(frozen=True)
 class TrainingSchedule:
-    """impressions: those that teach, oldest first. chunks: where each chunk begins that is scored and then learnt from.
+    """impressions: for training, oldest first. chunks: where each chunk begins that is scored and then trained on.
     evaluated_after: how many of the chunks are learnt before the encoder is evaluated, None for all. The chunks after
     it are learnt for the registered encoder alone.
     """

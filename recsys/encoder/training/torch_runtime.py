@@ -1,4 +1,4 @@
-"""How a transformer is trained: the attention kernel, and the same result from the same seed."""
+"""Settings of torch in training: attention kernel, deterministic algorithms, seeds, and memory."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warned)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """A context in which torch draws random numbers from a seed; afterwards its generators are as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def trim_malloc() -> None:

@@ -30,7 +30,7 @@ from recsys.encoder.text_fields import concat_fields, split_fields
 from recsys.encoder.tower import TextTower
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.data import TrainingCounts, TrainingData, read_training_data
-from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
+from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.progressive import ProgressiveTrainer
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.torch_runtime import deterministic, trim_malloc
@@ -73,24 +73,21 @@ def train_encoder(
     schedule: TrainingSchedule,
     config: Config,
     *,
-    on_record: OnRecord | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> TrainedEncoder:
     """Train on a schedule's impressions, with histories from the events before each of them.
 
-    on_record: called after every validation. checkpoints: where they are written; a training that finds one of its own
-    there resumes from it. The same seed gives the same weights on one machine, interrupted or not. Raises ModelError
-    where base model or checkpoint cannot be used, ConfigError for a template that names an unknown column.
+    checkpoints: where they are written; a training that finds one of its own there resumes from it. The same seed gives
+    the same weights on one machine, interrupted or not. Raises ModelError where base model or checkpoint cannot be
+    used, ConfigError for a template that names an unknown column.
     """
-    trained = _train(log, schedule, config, on_record, checkpoints)
+    trained = _train(log, schedule, config, checkpoints)
     gc.collect()  # break the reference cycle of the trainers, so that their memory is freed now
     trim_malloc()
     return trained
 
 
-def _train(
-    log: Log, schedule: TrainingSchedule, config: Config, on_record: OnRecord | None, checkpoints: Checkpoints | None
-) -> TrainedEncoder:
+def _train(log: Log, schedule: TrainingSchedule, config: Config, checkpoints: Checkpoints | None) -> TrainedEncoder:
     torch.manual_seed(config.seed)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -113,9 +110,7 @@ def _train(
         logger.warning("the encoder is not trained: %s; the frozen base model is used", reason)
         only = (ScheduledEncoder(BEGINNING, None, frozen),)
         return TrainedEncoder(frozen, frozen, frozen, frozen, only, None, reason, (), data.counts, seconds)
-    trainer = ProgressiveTrainer(
-        config, schedule, data, start, vectors, layers, on_record=on_record, checkpoints=checkpoints
-    )
+    trainer = ProgressiveTrainer(config, schedule, data, start, vectors, layers, checkpoints=checkpoints)
     head, full = trainer.run()
     return TrainedEncoder(
         frozen=frozen,
@@ -150,7 +145,7 @@ def _pretrained(base: TextTower, log: Log, schedule: TrainingSchedule, config: C
 def base_encoder(config: EncoderConfig) -> Encoder:
     """The base model as an encoder without a head. Its settings hold the dtype that it is computed in here.
 
-    Raises ModelError where it cannot be loaded, or this machine does not have the dtype that is asked for.
+    Raises ModelError where it cannot be loaded, or this machine does not support the configured dtype.
     """
     settings = EncoderSettings(
         base_model=config.base_model,

@@ -19,7 +19,7 @@ from recsys.encoder.head import Head
 from recsys.encoder.training.batches import validate_head
 from recsys.encoder.training.checkpoint import State
 from recsys.encoder.training.data import TrainingData
-from recsys.encoder.training.early_stopping import EpochRecord, OnRecord
+from recsys.encoder.training.early_stopping import EpochRecord
 from recsys.encoder.training.examples import TextImpressions
 from recsys.encoder.training.fine_tune_phase import FineTunePhase
 from recsys.encoder.training.head_phase import HeadPhase
@@ -57,22 +57,22 @@ class EncoderTrainer:
     def _loop(self, phase: Phase, rate: float) -> TrainingLoop:
         return TrainingLoop(phase, [(phase.module, rate)], self.settings, self.generator, self.after_update)
 
-    def fit_head(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
+    def fit_head(self, chunk: TrainingChunk) -> list[EpochRecord]:
         """The first chunk: the head, until it validates no better."""
         if self.settings.loss == "binary" and self._head_loop.untouched:
             self._head_phase.init_bias_to_click_rate()
             self._head_loop = self._loop(self._head_phase, self.settings.head_learning_rate)
-        return self._head_loop.fit(chunk, self.settings.head_epochs, on_record)
+        return self._head_loop.fit(chunk, self.settings.head_epochs)
 
     def fork_with_layers(self, layers: TrainableLayers) -> EncoderTrainer:
-        """A trainer that goes on from this one's head and trains the layers too; this one stays as it is."""
+        """A trainer that starts from a copy of this one's head and trains the layers too."""
         head, vectors = copy.deepcopy(self.head), self.vectors.clone()
         return EncoderTrainer(self.settings, self.data, head, vectors, self.generator, layers, self.after_update)
 
-    def fit_layers(self, chunk: TrainingChunk, on_record: OnRecord | None) -> list[EpochRecord]:
-        """The first chunk: the layers under the head as it is, until they validate no better. Where no pass did, this
-        trainer is of no use. Needs layers."""
-        records = self._layers_loop.fit(chunk, self.settings.fine_tune_epochs, on_record)
+    def fit_layers(self, chunk: TrainingChunk) -> list[EpochRecord]:
+        """The first chunk: the layers under the frozen head, until validation no longer improves. Where no pass did,
+        this trainer is of no use. Needs layers."""
+        records = self._layers_loop.fit(chunk, self.settings.fine_tune_epochs)
         is_best = [record.is_best for record in records]
         if any(is_best[1:]) and (self._layers_phase.encodes_otherwise or not is_best[-1]):
             self._layers_phase.encode()

@@ -1,4 +1,4 @@
-"""The trained weights of a module by name: copied, and put back."""
+"""The trained weights of a module by name: copy and restore."""
 
 from __future__ import annotations
 

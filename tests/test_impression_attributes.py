@@ -9,7 +9,7 @@ from features.arrays import CsrLists
 from features.clock import HOUR
 from features.history import Histories
 from features.log import Catalog, Categorical, Impressions, Requests
-from recsys.metrics.list_facts import list_facts
+from recsys.metrics.impression_attributes import impression_attributes
 
 
 class FourLists:
@@ -48,26 +48,26 @@ def impressions() -> Impressions:
 
 
 def test_a_history_and_an_hour_stand_beside_each_list(impressions: Impressions) -> None:
-    facts = list_facts(FourLists(), impressions)  # type: ignore[arg-type]
-    assert list(facts.history_length) == [2, 0, 0, 0]
+    attributes = impression_attributes(FourLists(), impressions)  # type: ignore[arg-type]
+    assert list(attributes.history_length) == [2, 0, 0, 0]
     # 23:30 in UTC is half past midnight in Berlin
-    assert list(facts.hour) == [0, 1, 2, 3]
+    assert list(attributes.hour) == [0, 1, 2, 3]
 
 
 def test_the_categories_of_all_clicked_items_are_joined(impressions: Impressions) -> None:
-    facts = list_facts(FourLists(), impressions)  # type: ignore[arg-type]
+    attributes = impression_attributes(FourLists(), impressions)  # type: ignore[arg-type]
     # w clicks a (sport) and b (art and film); x clicks d, which has none; y an unknown item and e; z nothing
-    assert facts.category is not None
-    assert list(facts.category) == ["art|film|sport", "", "film", ""]
+    assert attributes.category is not None
+    assert list(attributes.category) == ["art|film|sport", "", "film", ""]
 
 
 def test_the_position_is_the_first_clicks_and_missing_where_none_was_logged(impressions: Impressions) -> None:
-    facts = list_facts(FourLists(), impressions)  # type: ignore[arg-type]
+    attributes = impression_attributes(FourLists(), impressions)  # type: ignore[arg-type]
     # x is a sampled list: where its items stood says nothing; y logged no position of its clicks
-    np.testing.assert_array_equal(facts.position, [2, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(attributes.position, [2, np.nan, np.nan, np.nan])
 
 
 def test_items_without_a_category_column_have_no_categories(impressions: Impressions) -> None:
     reader = FourLists()
     reader.catalog = Catalog(reader.catalog.ids, *(np.full(6, "", object) for _ in range(2)), np.zeros(6, np.int64))
-    assert list_facts(reader, impressions).category is None  # type: ignore[arg-type]
+    assert impression_attributes(reader, impressions).category is None  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What is known of each shown list beside its scores: what slices and the figures beyond accuracy are made from.
+"""Attributes of each impression beside its scores: slices and the figures beyond accuracy are made of them.
 
 Reads a reader of the lists' past (`features.definitions.aggregates.FeatureReader`), so that every value is of before
 the list's time.
@@ -7,6 +7,7 @@ the list's time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ CATEGORY = "category"
 
 @dataclass(frozen=True)
 class ImpressionAttributes:
-    """Facts of n lists.
+    """Attributes of n impressions.
 
     history_length: (n,) distinct items in the user's history before the list, at most as many as the encoder reads.
     hour: (n,) of the day, 0 to 23, in the data's timezone. category: (n,) the values of the clicked items, distinct,
@@ -34,9 +35,13 @@ class ImpressionAttributes:
     category: Strings | None
     position: Float64
 
+    def columns(self) -> dict[str, Any]:
+        """The attributes that are known, by name."""
+        return {name: values for name, values in vars(self).items() if values is not None}
 
-def list_facts(reader: FeatureReader, impressions: Impressions) -> ImpressionAttributes:
-    """The facts of `impressions`, whose requests are the reader's."""
+
+def impression_attributes(reader: FeatureReader, impressions: Impressions) -> ImpressionAttributes:
+    """The attributes of `impressions`, whose requests are the reader's."""
     categories = reader.catalog.categories.get(CATEGORY)
     return ImpressionAttributes(
         history_length=reader.histories.items.lengths(),
@@ -61,15 +66,15 @@ def _clicked_values(impressions: Impressions, categories: Categorical) -> String
     pairs = np.unique(owner * width + values.codes)
     joined = np.full(len(requests), "", object)
     if len(pairs):
-        lists, starts = np.unique(pairs // width, return_index=True)
+        positions, starts = np.unique(pairs // width, return_index=True)
         names = np.array(categories.values, object)[pairs % width]
-        joined[lists] = ["|".join(part) for part in np.split(names, starts[1:])]
+        joined[positions] = ["|".join(group) for group in np.split(names, starts[1:])]
     return joined
 
 
 def _first_position(impressions: Impressions) -> Float64:
     requests = impressions.requests
     first = np.full(len(requests), np.inf)
-    shown = (impressions.label > 0) & (impressions.position > 0)
-    np.minimum.at(first, requests.request_of_row()[shown], impressions.position[shown])
+    has_position = (impressions.label > 0) & (impressions.position > 0)
+    np.minimum.at(first, requests.request_of_row()[has_position], impressions.position[has_position])
     return np.where(np.isinf(first) | impressions.sampled, np.nan, first)
