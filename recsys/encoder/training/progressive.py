@@ -97,6 +97,7 @@ class ProgressiveTrainer:
         self._stage = ""
         self._counted = time.monotonic()
         self._evaluated: tuple[Encoder, Encoder] | None = None
+        self._layers_seconds = 0.0
         head = self._new_head().to(encoding_device())
         vectors = torch.from_numpy(base.copy()).to(head.recency.device)
         self._generator = np.random.default_rng(self.config.seed)
@@ -164,7 +165,7 @@ class ProgressiveTrainer:
         self.progress.records.extend(records)
         if not any(record.is_best for record in records[1:]):
             self._layers_trainer = None
-            logger.info("fine-tuning did not validate better than the head alone; keeping layers frozen")
+            logger.info("encoder: fine-tuning did not validate better than the head alone; layers stay frozen")
 
     @property
     def _trains_layers_later(self) -> bool:
@@ -192,9 +193,19 @@ class ProgressiveTrainer:
             self._layers_trainer, progress.layers_from = self._head_trainer.fork_with_layers(layers), n_chunks
         elif progress.layers_gain <= 0 and progress.layers_from < n_chunks <= self._n_before_evaluation:
             self._layers_trainer, progress.layers_enabled = None, False
-            logger.info("fine-tuning did not beat the head-only model on later impressions; keeping layers frozen")
+            logger.info(
+                "encoder: fine-tuning did not beat the head-only model on later impressions; layers stay frozen"
+            )
             return
+        started = time.monotonic()
         self._layers_trainer.train_layers(self.data.chunks[n_chunks + 1])
+        self._layers_seconds = time.monotonic() - started
+        logger.info(
+            "encoder upper layers: trained on all impressions up to chunk %d/%d, %.0f s",
+            n_chunks,
+            self._n_chunks,
+            self._layers_seconds,
+        )
 
     def _snapshot_and_score(self, number: int) -> None:
         """Take the snapshot that scores a chunk, or is evaluated, and score the chunk before it is learnt."""
@@ -240,7 +251,9 @@ class ProgressiveTrainer:
         earlier = [scored.seconds for scored in self.progress.records if scored.phase == record.phase]
         self.progress.records.append(record)
         left = (self._n_chunks - number) * seconds / (number + 1)
-        log_record(record, f"chunk {number + 1}/{self._n_chunks}", seconds - max(earlier, default=0.0), left=left)
+        of_chunk = seconds - max(earlier, default=0.0) - self._layers_seconds
+        self._layers_seconds = 0.0
+        log_record(record, f"chunk {number + 1}/{self._n_chunks}", of_chunk, left=left)
 
     def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""
