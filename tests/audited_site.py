@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
-from small_unit import small_encoder, tiny_settings
+from small_ranking_model import small_encoder, tiny_settings
 
 from features.arrays import Float64
 from features.definitions.aggregates import Aggregate

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from documents import ROOT, blocks
-from small_unit import small_encoder, tiny_settings
+from small_ranking_model import small_encoder, tiny_settings
 
 from pipelines.simulate import simulate
 from pipelines.train import train

@@ -10,7 +10,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from small_unit import SmallSite, small_site
+from small_ranking_model import SmallSite, small_site
 from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny_config
 from trained_site import TrainedSite
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from small_unit import small_site, tiny_settings
+from small_ranking_model import small_site, tiny_settings
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from benchmarks.catalogue_encoding import sentence_encoder

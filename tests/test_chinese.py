@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from chinese_bert import save_chinese_bert
 from fastapi.testclient import TestClient
-from small_unit import tiny_settings
+from small_ranking_model import tiny_settings
 from trained_site import TrainedSite, tables_until
 
 from features.log import Impressions, Log

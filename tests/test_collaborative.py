@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requests, ragged
-from small_unit import SmallSite, small_site
+from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME, Float32
 from features.history import Histories, clicked_before, clicks_by_user, histories

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from small_unit import SmallSite, small_site
+from small_ranking_model import SmallSite, small_site
 from trained_site import TrainedSite
 
 import recsys.encoder.dtype as dtype_module

@@ -204,7 +204,7 @@ def test_the_catalogue_has_the_promised_columns_and_every_feature_says_what_it_i
 
 def test_every_value_of_the_catalogue_is_in_its_range_or_missing(tiny_log: Log) -> None:
     reader = reader_of(tiny_log, 0, (A, B, C, D), NOON)
-    own = read_custom_features(Path(__file__).with_name("own_features.py")).features
+    own = read_custom_features(Path(__file__).with_name("custom_features_file.py")).features
     for feature in (*catalogue(categories={"brand": ("acme",)}, numbers=("price",), vectors=("image",)), *own):
         values = feature.measure.compute(reader)
         known = values[~np.isnan(values)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from small_unit import tiny_settings
+from small_ranking_model import tiny_settings
 from trained_site import MODEL, TrainedSite
 from warm_process import run_warm
 

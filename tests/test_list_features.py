@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_unit import small_site
+from small_ranking_model import small_site
 
 from features.definitions.builtin import catalogue
 from features.errors import InputError
@@ -15,7 +15,7 @@ from recsys.config import load_config
 from recsys.ranker.column_docs import column_docs
 from recsys.ranker.matrix import ranker_columns
 
-OWN = Path(__file__).with_name("own_features.py")
+OWN = Path(__file__).with_name("custom_features_file.py")
 
 
 def test_every_column_of_the_ranker_is_in_the_list() -> None:

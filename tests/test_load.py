@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from small_logs import read_online
-from small_unit import SmallSite, small_site
+from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count

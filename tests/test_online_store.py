@@ -46,7 +46,7 @@ EVERYTHING = (
     Feature("brand_impressions", "Shown.", CountOf(Count(IMPRESSION, ("brand",), hours(1)))),
     Feature("item_views", "Views.", CountOf(Count("view", ITEM, hours(1)))),
     Feature("user_likes", "Likes.", CountOf(Count("like", USER))),
-    *read_custom_features(Path(__file__).with_name("own_features.py")).features,
+    *read_custom_features(Path(__file__).with_name("custom_features_file.py")).features,
 )
 
 

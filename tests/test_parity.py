@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
-from small_unit import small_encoder, tiny_settings
+from small_ranking_model import small_encoder, tiny_settings
 
 from features.log import Log, Requests
 from features.offline.reader import LogIndex

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from interrupts import interrupted_at
-from small_unit import small_encoder
+from small_ranking_model import small_encoder
 from tiny_encoder import TOPICS, save_tiny_bert, tiny_config, tiny_tokenizer, topic_log
 from transformers import (
     AlbertConfig,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from small_unit import small_site
+from small_ranking_model import small_site
 
 from recsys.registry import tracking, versions
 from recsys.registry.golden_requests import golden_rows, golden_texts

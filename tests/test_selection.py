@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_unit import always, small_site
+from small_ranking_model import always, small_site
 
 from features.arrays import Int32
 from features.definitions.attribute_measures import Age, Hour

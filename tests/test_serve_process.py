@@ -14,7 +14,7 @@ import httpx
 import pytest
 from redis_server import RedisServer, redis_running
 from small_logs import read_online
-from small_unit import small_site
+from small_ranking_model import small_site
 from trained_site import MODEL, TrainedSite
 from warm_process import Warm, run_warm
 

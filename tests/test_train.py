@@ -8,7 +8,7 @@ from dataclasses import replace
 import mlflow
 import numpy as np
 import pytest
-from small_unit import always
+from small_ranking_model import always
 from trained_site import MODEL, NAME, TrainedSite
 
 from features.clock import format_time

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from small_unit import small_encoder, tiny_settings
+from small_ranking_model import small_encoder, tiny_settings
 
 from pipelines.simulate import simulate
 from pipelines.train import TrainReport, train

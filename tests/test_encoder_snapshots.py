@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_unit import small_site
+from small_ranking_model import small_site
 from tiny_encoder import save_tiny_bert, tiny_config, topic_log
 
 from features.offline.reader import LogIndex, OfflineSettings

@@ -116,7 +116,7 @@ def test_an_engine_that_cannot_run_here_leaves_the_work_to_torch() -> None:
     """oneDNN is told to do without AVX-512, the plugin of OpenVINO is not."""
     code = (
         "import numpy as np\n"
-        "from test_encoder_engine import built_in, made_texts\n"
+        "from test_encoder_openvino import built_in, made_texts\n"
         "tower = built_in('int8+float32')\n"
         "assert np.array_equal(tower.encode(made_texts(9)), built_in('float32').encode(made_texts(9)))\n"
         "print(tower.computes_in)\n"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from offline_values import offline_values
 from small_logs import MINUTE, Happening, Shown, make_log, make_requests
-from small_unit import SETTINGS, SmallSite, always, small_site
+from small_ranking_model import SETTINGS, SmallSite, always, small_site
 
 from features import own as former
 from features.definitions import custom
@@ -29,7 +29,7 @@ from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.context import TrainingContext
 from recsys.training.stages import ranker_stage
 
-EXAMPLE = Path(__file__).with_name("own_features.py")
+EXAMPLE = Path(__file__).with_name("custom_features_file.py")
 HEAD = "from features.definitions.custom import *\n"
 
 
