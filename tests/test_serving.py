@@ -17,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from interfaces import recorded_paths, schema_paths
 from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME
@@ -636,6 +637,10 @@ def test_the_api_describes_itself(client: TestClient) -> None:
         document["paths"]
     )
     assert {"RankRequest", "RankAnswer", "Event", "Item", "ProblemAnswer"} <= set(document["components"]["schemas"])
+
+
+def test_the_http_schema_is_that_of_the_version(client: TestClient) -> None:
+    assert sorted(schema_paths(client.get("/openapi.json").json())) == recorded_paths("http_schema")
 
 
 def test_the_api_page_needs_nothing_from_elsewhere(client: TestClient) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import mlflow
 import numpy as np
 import pytest
+from interfaces import key_paths, recorded_paths
 from small_ranking_model import always
 from trained_site import MODEL, NAME, TrainedSite
 
@@ -129,6 +130,10 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
         late = replace(states[place], trained_until=start)
         with pytest.raises(TrainingError, match=f"labels up to {format_time(start)}, .*would leak"):
             check_no_label_leak((*states[:place], late, *states[place + 1 :]), oldest)
+
+
+def test_the_report_has_the_keys_of_the_version(trained: TrainedSite) -> None:
+    assert sorted(key_paths(json.loads(json.dumps(trained.report.as_dict())))) == recorded_paths("train_report")
 
 
 def test_labels_from_a_part_on_change_no_state_that_scores_that_part_or_an_earlier_one(trained: TrainedSite) -> None:
