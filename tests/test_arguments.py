@@ -230,12 +230,12 @@ def test_a_server_does_not_make_a_store_unless_it_is_told_to(
 def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(
     trained: TrainedSite, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(chain: object, checkpoints: Any) -> None:
+    def interrupted(*_: object, checkpoints: Any) -> None:
         if with_checkpoint:
             (checkpoints.folder / CHECKPOINT_FILE).write_bytes(b"")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_encoder_run", interrupted)
+    monkeypatch.setattr(training, "train_encoder", interrupted)
     monkeypatch.chdir(tmp_path)
     arguments = ["train", str(trained.data), "--set", f"encoder.base_model={trained.base}", "--set", "threads=1"]
     with_checkpoint = False

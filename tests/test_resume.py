@@ -22,7 +22,7 @@ from pipelines.train import train
 from recsys.config import Config
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.registry import tracking, versions
-from recsys.registry.resume import CHECKPOINTS, _lock
+from recsys.registry.resume import CHECKPOINTS, checkpoint_folder
 
 BEGAN = 1_700_000_000_000_000
 """Microseconds of the first list."""
@@ -141,8 +141,9 @@ def test_a_run_that_cannot_be_gone_on_with_says_why(killed: Killed, capsys: pyte
     told = error(capsys, data, "--resume", run_id)
     assert f"expected its checkpoints in 'mlruns/checkpoints/{run_id}', found none" in told
     Path("elsewhere").rename(CHECKPOINTS / run_id)
-    with _lock(run_id):
+    with pytest.raises(KeyboardInterrupt), checkpoint_folder(run_id):
         assert "is still training in another process" in error(capsys, data, "--resume", run_id)
+        raise KeyboardInterrupt
     assert mlflow.MlflowClient().get_run(run_id).info.status == "RUNNING"
 
 
