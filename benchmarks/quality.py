@@ -49,7 +49,7 @@ def measure(quick: bool) -> list[Result]:
         simulate(site, seed=SIMULATED, users=users, items=items, impressions=impressions)
         config = load_config()
         report = train(site, config, name="simulated")
-        ranking_model = versions.load(report.versions["ranker"].uri).ranking_model
+        ranking_model = versions.load(report.models.ranker.uri).ranking_model
         log, _ = load_log(site, read_options(config))
         test = unbiased_test(log, read_truth(site), seed=DRAWN, slices=config.slices)
         index = LogIndex(log)

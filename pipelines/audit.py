@@ -32,6 +32,7 @@ from recsys.audit.report import AuditReport
 from recsys.audit.run import audit as run_rules
 from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
+from recsys.encoder.text_model import NoEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import TrainingError
 from recsys.ranker.model import RankingModel, Settings
@@ -131,8 +132,13 @@ def model_context(folder: Path, ranking_model: RankingModel, config: Config, *, 
     config = config_from_model(ranking_model.settings, config)
     trained_until = ranking_model.settings.encoder_trained_until
     context = _later_than(read_context(folder, config), trained_until)
-    encoder = ScheduledEncoder(BEGINNING, trained_until, ranking_model.encoder.with_table(context.item_texts))
-    texts = represent_items(context, (encoder,), ranking_model.lexical, ranking_model.settings.collaborative)
+    model = ranking_model.encoder
+    encoder = model if isinstance(model, NoEncoder) else model.with_table(context.item_texts)
+    states = (ScheduledEncoder(BEGINNING, trained_until, encoder),)
+    texts = replace(
+        represent_items(context, states, ranking_model.lexical, ranking_model.settings.collaborative),
+        read=ranking_model.settings.columns,
+    )
     permuted = permuted_log_factory(folder, config)
     return AuditContext(
         context, ranking_model.features, ranking_model.lexical, texts, permuted=permuted, train_text=full

@@ -87,7 +87,7 @@ def _rank_one(site: Path, store: Path) -> None:
     titles = {row["item_id"]: row["title"] for row in items}
     loaded = load(MODEL)
     with open_state(str(store), loaded.ranking_model.settings, create=False) as state:
-        service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
+        service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=loaded.encoder_name)
         answer = service.rank(
             RankRequest.model_validate(
                 {"user_id": rows[0]["user_id"], "candidates": [row["item_id"] for row in rows], "top_k": 5}

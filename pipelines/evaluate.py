@@ -44,7 +44,7 @@ class EvaluateReport:
     """What a version was evaluated on, and how it did. seen: whether its own labels were among the lists."""
 
     tables: TableReport
-    versions: Mapping[str, str]
+    versions: Mapping[str, str | None]
     trained_until: int
     seen: bool
     evaluation: Evaluation
@@ -83,9 +83,10 @@ class EvaluateReport:
 
     def _slices_text(self) -> str:
         methods = list(self.evaluation.metrics)
-        rows = [["slice", "lists", "users", *SHOWN]]
+        shown = [method for method in SHOWN if method in methods]
+        rows = [["slice", "lists", "users", *shown]]
         for result in self.slices:
-            cells = (format_interval(result.intervals[methods.index(method)]) for method in SHOWN)
+            cells = (format_interval(result.intervals[methods.index(method)]) for method in shown)
             rows.append([*result.cells(), *cells])
         return f"{LIFT_METRIC} by slice\n\n{text_table(rows)}"
 
@@ -109,7 +110,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     with tracking.run(experiment, f"evaluate {loaded.ranker}", parent=True) as run:
         report = EvaluateReport(
             tables=opened.tables,
-            versions={"encoder": loaded.encoder.uri, "ranker": loaded.ranker.uri},
+            versions=loaded.uris(),
             trained_until=until,
             seen=all_lists,
             evaluation=evaluation,

@@ -1,5 +1,7 @@
 """`recsys promote VERSION`: compare a version with the champion on unseen lists, and promote the better one.
 
+Where there is no champion the version is compared with the baselines, and has to be worse than none of them.
+
 Reads a data directory. Writes an MLflow run with the decision as `decision.json`, tags of the version, and, where the
 challenger wins, the alias `champion`. What does not win leaves the champion as it was.
 """
@@ -20,13 +22,15 @@ from recsys.errors import PromotionError
 from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.promotion_gate import REFUSED, AuditVerdict, Decision, Evidence, ServingCost, reasons_against
-from recsys.metrics.bootstrap import count_clusters
+from recsys.evaluation.verdict import BASELINES, lifts_of
+from recsys.metrics.bootstrap import Interval, count_clusters
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version, ranker_name
 from recsys.registry.run_queries import data_folder, run_of_version
 from recsys.registry.versions import LoadedModel, artifact_bytes, load
+from recsys.training.model_choice import RANKER
 
 Audit = Callable[[LoadedModel, Path], AuditVerdict]
 """Looks for leaks of a version on a data directory."""
@@ -44,7 +48,8 @@ def promote(
     audit: Audit | None = None,
     force: bool = False,
 ) -> Decision:
-    """Measure a version against the champion, record the decision, and move the alias where it wins or `force` is set.
+    """Measure a version against the champion, or the baselines, record the decision, and move the alias where it wins or
+    `force` is set.
 
     version: a number of NAME-ranker, or a models:/ URI. folder: the data; by default what the version was trained on.
     Raises PromotionError where there is nothing to compare or the champion changed meanwhile, InputError for data.
@@ -52,12 +57,10 @@ def promote(
     experiment = tracking.connect()
     challenger = resolve(version if is_version(version) else f"models:/{ranker_name(name)}/{version}")
     champion = aliases.champion_of(challenger.name)
-    if champion is None:
-        raise PromotionError(f"{challenger.name} has no champion to compare with; set that alias in MLflow first")
     if champion == challenger:
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
-    versions = [load(challenger.uri), load(champion.uri)]
+    versions = [load(version.uri) for version in (challenger, champion) if version is not None]
     opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:
@@ -76,7 +79,7 @@ def promote(
     return decision
 
 
-def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
+def _decide(decision: Decision, challenger: Version, champion: Version | None) -> None:
     """Record the decision and carry it out: figures first, then the alias, then the outcome."""
     tags = decision.tags()
     mlflow.set_tags({OUTCOME: decision.outcome, "ranker": challenger.uri})
@@ -92,15 +95,16 @@ def _decide(decision: Decision, challenger: Version, champion: Version) -> None:
 
 
 def _evidence(opened: tuple[UnseenData, ...], folder: Path, config: Config, audit: Audit | None) -> Evidence:
-    challenger, champion = opened
+    challenger, *champions = opened
     unseen = challenger.impressions.take(challenger.positions)
     return Evidence(
         challenger=challenger.loaded.ranker.uri,
-        champion=champion.loaded.ranker.uri,
+        champion=champions[0].loaded.ranker.uri if champions else None,
         learnt_until=format_time(trained_until([data.loaded for data in opened])),
         n_lists=len(unseen),
         n_users=count_clusters(unseen.requests.user),
-        comparison=_comparison(opened, config) if len(unseen) else None,
+        comparison=_comparison(opened, config) if len(unseen) and champions else None,
+        baselines=_baselines(challenger, config) if len(unseen) and not champions else {},
         costs=_costs(opened, config),
         audit=None if audit is None else audit(challenger.loaded, folder),
     )
@@ -112,6 +116,12 @@ def _comparison(opened: tuple[UnseenData, ...], config: Config) -> Comparison:
         for data in opened
     ]
     return compare(*sides, resamples=config.evaluation.resamples, seed=config.seed)
+
+
+def _baselines(challenger: UnseenData, config: Config) -> dict[str, Interval]:
+    """nDCG@10 of a version less that of each baseline, list by list."""
+    lifts = lifts_of(challenger.evaluate(config), RANKER, config.evaluation, config.seed)
+    return {name: lift for name, lift in lifts.items() if name in BASELINES}
 
 
 def _costs(opened: tuple[UnseenData, ...], config: Config) -> dict[str, ServingCost]:
@@ -131,7 +141,7 @@ def _ranking(opened: UnseenData, config: Config) -> Rank:
 
 
 def _megabytes(loaded: LoadedModel) -> float:
-    return (artifact_bytes(loaded.ranker) + artifact_bytes(loaded.encoder)) / 1e6
+    return sum(artifact_bytes(version) for version in (loaded.ranker, loaded.encoder) if version is not None) / 1e6
 
 
 def _trained_on(version: Version) -> Path:

@@ -153,7 +153,7 @@ class _Batch:
                     f"{', '.join(f'{n:,} x {reason}' for reason, n in reader.rejected.items())}"
                 )
         return {
-            "models": {"ranker": self.loaded.ranker.uri, "encoder": self.loaded.encoder.uri},
+            "models": self.loaded.uris(),
             "data_fingerprint": tables.fingerprint,
             "trained_on_fingerprint": ranking_model.settings.data_fingerprint,
             "requests": counts["requests"],

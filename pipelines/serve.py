@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from threading import Event, Thread
 
-import torch
 import uvicorn
 
 from features.errors import StoreError, StoreMissing
@@ -46,7 +45,7 @@ def serve(
         tracking.connect()
         loaded = load(model_uri)
         serve_model(
-            loaded.ranking_model, store, listener, settings, ranker=str(loaded.ranker), encoder=str(loaded.encoder)
+            loaded.ranking_model, store, listener, settings, ranker=str(loaded.ranker), encoder=loaded.encoder_name
         )
 
 
@@ -66,10 +65,9 @@ def serve_model(
     settings: ServingConfig,
     *,
     ranker: str,
-    encoder: str,
+    encoder: str | None,
 ) -> None:
     """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
-    torch.set_num_threads(settings.threads)
     with open_state(store, ranking_model.settings, create=True) as state:
         service = RankService(ranking_model, state, settings, ranker=ranker, encoder=encoder)
         service.online.refresh()

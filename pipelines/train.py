@@ -16,7 +16,6 @@ from typing import Any
 import mlflow
 
 from features.atomic_files import replaced_file
-from features.clock import format_time
 from features.errors import InputError
 from features.tables.load import load_log
 from features.tables.report import TableReport
@@ -26,15 +25,13 @@ from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains,
 from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
-from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.model import RankingModel, Settings
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
-from recsys.registry.golden_requests import golden_rows, golden_texts
-from recsys.registry.names import Version, name_problem
+from recsys.registry.names import name_problem
+from recsys.registry.registration import RegisteredModels, register
 from recsys.registry.resume import (
     ResumableRun,
     checkpoint_folder,
@@ -42,10 +39,10 @@ from recsys.registry.resume import (
     resume_command,
     resume_command_on_failure,
 )
-from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
 from recsys.report import figures
 from recsys.training.context import TrainingContext, open_training_context
-from recsys.training.stages import RANKER, RankerResult, evaluation_stage, ranker_stage
+from recsys.training.model_choice import ModelChoice
+from recsys.training.stages import RankerResult, evaluation_stage, ranker_stage
 from recsys.training.text_models import encoder_schedule, lexical_stage
 
 log = logging.getLogger(__name__)
@@ -58,7 +55,6 @@ STAGES = {
     "audit": "looks for leaks in what the ranker reads",
     "register": "logs and registers both models",
 }
-GOLDEN_REQUESTS = 5
 AUDITED_LISTS = 1000
 """Of each slice; `recsys audit` examines all of them."""
 
@@ -71,7 +67,8 @@ class TrainReport:
     slices: Mapping[str, int]
     encoder: Mapping[str, Any]
     evaluation: Evaluation
-    versions: Mapping[str, Version]
+    models: RegisteredModels
+    choice: ModelChoice
     usage: RunUsage
 
     def as_dict(self) -> dict[str, Any]:
@@ -81,16 +78,28 @@ class TrainReport:
             "slices": dict(self.slices),
             "encoder": dict(self.encoder),
             **self.evaluation.as_dict(),
-            "models": {role: version.uri for role, version in self.versions.items()},
+            "models": self.models.uris(),
+            "registered": {**self.models.verdict.as_dict(), "steps": self.choice.as_dict()["steps"]},
             **asdict(self.usage),
         }
 
     def lines(self) -> list[str]:
-        """The report for a person."""
+        """The report for a person: the verdict, then where the rest is."""
+        models = self.models
+        encoder = "" if models.encoder is None else f"{models.encoder} and "
+        if models.verdict.registered.alias:
+            following = f"recsys serve --model models:/{models.ranker.name}@champion"
+        else:
+            following = f"recsys promote {models.ranker.uri}"
         return [
-            self.evaluation.table(),
+            models.verdict.table(),
             "",
-            f"registered {self.versions['encoder']} and {self.versions['ranker']} in {self.usage}",
+            *models.verdict.sentences(),
+            "",
+            f"registered {encoder}{models.ranker} in {self.usage}",
+            f"report: report.html of run {self.usage.run_id}, or a file of its own with --report FILE",
+            f"runs, plots and models: mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}",
+            f"next: {following}",
         ]
 
 
@@ -171,13 +180,14 @@ def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> Tr
     with timer.stage("audit"):
         _audit_run(context, lexical, ranked)
     with timer.stage("register"):
-        versions = _register(training, trained, lexical, ranked)
+        models = register(training.name, context, training.tables, trained, lexical, ranked, evaluation)
     report = TrainReport(
         tables=training.tables,
         slices=context.sliced.counts(),
         encoder=_encoder_report(trained),
         evaluation=evaluation,
-        versions=versions,
+        models=models,
+        choice=ranked.choice,
         usage=timer.usage(training.run_id),
     )
     _log_report(report)
@@ -205,10 +215,10 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
 
 
 def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
-    ranked = ranker_stage(context, trained.states, lexical)
-    ranker = ranked.rankers[RANKER]
+    ranked = ranker_stage(context, trained.states, lexical, frozen=trained.frozen if trained.trained else None)
+    ranker = ranked.registered
     run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
-    mlflow.log_metric("trees", ranker.booster.num_trees())
+    mlflow.log_metric("trees", ranker.n_trees)
     if ranked.selection is not None:
         mlflow.log_dict(ranked.selection.as_dict(), "selection.json")
         for line in ranked.selection.lines():
@@ -225,65 +235,6 @@ def _audit_run(context: TrainingContext, lexical: Lexical, ranked: RankerResult)
     )
     run_logging.log_audit(report)
     raise_if_failed(report)
-
-
-def _register(
-    training: _Training, trained: TrainedEncoder, lexical: Lexical, ranked: RankerResult
-) -> dict[str, Version]:
-    """Log and register the encoder, then the ranker that names it, each to the parent run."""
-    context, name = training.context, training.name
-    texts = [text for text in context.item_texts if text]
-    served = trained.served
-    samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
-        (texts[:3], f"golden {text}") for text in texts[3:6]
-    ]
-    encoder_version = log_encoder(served, name, golden_texts(served, samples))
-    ranker = ranked.final or ranked.rankers[RANKER]
-    with delete_version_on_failure(encoder_version):
-        ranking_model = RankingModel(
-            _settings(context, encoder_version, trained, ranked, training.tables), ranker, served, lexical
-        )
-        rows = ranked.matrix_for(RANKER)[:GOLDEN_REQUESTS]
-        return {"encoder": encoder_version, "ranker": log_ranker(ranking_model, name, golden_rows(ranker, rows), rows)}
-
-
-def _settings(
-    context: TrainingContext, encoder: Version, trained: TrainedEncoder, ranked: RankerResult, tables: TableReport
-) -> Settings:
-    config, times = context.config, context.log.impressions.requests.time
-    custom = config.features.custom
-    return Settings(
-        columns=ranked.rankers[RANKER].columns,
-        categories=dict(ranked.vocabularies),
-        inputs=config.features,
-        history_length=config.encoder.history_length,
-        template=config.encoder.template,
-        data=config.data,
-        collaborative=ranked.texts.collaborative,
-        encoder=encoder.uri,
-        encoder_fingerprint=trained.served.fingerprint,
-        encoder_trained_until=trained.served_trained_until,
-        training_scores=_training_scores(trained),
-        list_sizes=ranked.list_sizes(),
-        data_fingerprint=tables.fingerprint,
-        final_training=config.final_training,
-        trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
-        custom_features=custom.fingerprint if custom else None,
-        custom_source=custom.source if custom else None,
-    )
-
-
-def _training_scores(trained: TrainedEncoder) -> str:
-    """Which state of the encoder scored which rows of the ranker's training."""
-    if not trained.trained:
-        return "the frozen base model scored every row"
-    scored = [
-        f"lists from {'the first' if state.start == BEGINNING else format_time(state.start)} by labels up to "
-        f"{format_time(state.trained_until)}"
-        for state in trained.states
-        if state.trained_until is not None
-    ]
-    return "; ".join(scored)
 
 
 def _log_report(report: TrainReport) -> None:

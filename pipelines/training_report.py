@@ -18,7 +18,8 @@ from recsys.ranker.shap import ShapSummary, shap_summary
 from recsys.report.content import Curve, CurvePoint, Gains, ReportData, primary_comparison, slice_comparison
 from recsys.report.page import report_page
 from recsys.training.context import TrainingContext
-from recsys.training.stages import RANKER, RANKERS, RankerResult
+from recsys.training.ranker_data import RANKERS
+from recsys.training.stages import RankerResult
 
 
 def training_html(
@@ -32,7 +33,7 @@ def training_html(
     """One HTML file. name: of the models. report: the training's, as its JSON."""
     settings, seed = context.config.evaluation, context.config.seed
     comparison = primary_comparison(evaluation)
-    scores = ranked.scores(RANKER, threads=context.threads)
+    scores = ranked.scores(ranked.choice.method, threads=context.threads)
     content = ReportData(
         title=f"{name}: training report",
         subtitle=f"Run {report['run_id']}, {report['models']['encoder']} and {report['models']['ranker']}.",
@@ -44,7 +45,7 @@ def training_html(
         gains=ranker_gains(ranked),
         contributions=_contributions(context, ranked),
         calibration=calibrate(scores, ranked.test, resamples=settings.resamples, seed=seed),
-        calibrated=RANKER,
+        calibrated=ranked.choice.method,
         examples=_examples(context, ranked, comparison) if comparison else None,
         notes=() if trained.trained else (f"The encoder was not trained: {trained.reason}.",),
     )
@@ -58,16 +59,16 @@ def encoder_curve(trained: TrainedEncoder) -> Curve:
 
 
 def ranker_curve(ranked: RankerResult) -> Curve:
-    """The full ranker's validation nDCG@10 by tree."""
+    """The validation nDCG@10 of the ranker with every column by tree."""
     points = tuple(CurvePoint(float("nan"), value) for value in ranked.valid_ndcg)
     return Curve("Ranker", "tree", points, len(ranked.train), len(ranked.valid))
 
 
 def ranker_gains(ranked: RankerResult) -> Gains:
-    """Total gain of the full ranker's columns, under the names that users see."""
-    names, ranker = display_names(ranked.features), ranked.rankers[RANKER]
+    """Total gain of the registered ranker's columns, under the names that users see."""
+    names, ranker = display_names(ranked.features), ranked.rankers[ranked.choice.method]
     gains = {names.get(name, name): gain for name, gain in ranker.gains().items()}
-    return Gains(gains, ranked.train.requests.n_rows, ranker.booster.num_trees())
+    return Gains(gains, ranked.train.requests.n_rows, ranker.n_trees)
 
 
 def _summary(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -87,8 +88,8 @@ def _contributions(context: TrainingContext, ranked: RankerResult) -> ShapSummar
     requests = ranked.test.requests
     list_of_row = requests.request_of_row()
     summary = shap_summary(
-        ranked.rankers[RANKER],
-        ranked.matrix_for(RANKER),
+        ranked.rankers[ranked.choice.method],
+        ranked.matrix_for(ranked.choice.method),
         list_of_row=list_of_row,
         cluster=np.where(requests.row_user() < 0, len(context.log.users) + list_of_row, requests.row_user()),
         resamples=context.config.evaluation.resamples,

@@ -18,6 +18,20 @@ from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
 from recsys.errors import ConfigError
 
+Registered = Literal[
+    "auto",
+    "popularity",
+    "tfidf",
+    "blend",
+    "behaviour",
+    "behaviour_lexical",
+    "text",
+    "without_collaborative",
+    "frozen_text",
+    "ranker",
+]
+"""Methods of a training that can be registered, the simplest first."""
+
 LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
 
@@ -103,15 +117,19 @@ class EncoderConfig(ConfigSection):
     """Weight of a clicked item in training, by its label."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
+    min_impressions: int = Field(1000, ge=1)
+    """Impressions with a clicked and an unclicked text that it takes to train the encoder. With fewer the frozen base
+    model is used, which ranks better then."""
     progressive_chunks: int = Field(8, ge=0)
-    """Chunks of the ranker slice in time order, each scored before it is trained on; 0: only the encoder slice."""
+    """Chunks of the ranker slice in time order, each scored before it is trained on, as is valid after them; 0: only
+    the encoder slice is trained on."""
     rehearsal_ratio: float = Field(1.0, ge=0)
     """Older examples that are learnt again beside a chunk's own, as a share of those; drawn again each epoch."""
     chunk_epochs: int = Field(4, ge=0)
     """Passes of the head over each chunk."""
     fine_tune_every: int = Field(4, ge=0)
-    """After every so many chunks, and after the last, the upper layers are trained on all impressions so far, then the
-    head. 0, or without chunks: on the encoder slice only, validated by its newest impressions."""
+    """After every so many chunks, or after all of them if there are fewer, the upper layers are trained on all
+    impressions so far, then the head. 0, or without chunks: on the encoder slice only, validated by its newest impressions."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)
@@ -194,8 +212,11 @@ class RankerConfig(ConfigSection):
     feature_fraction: float = Field(0.3, gt=0, le=1)
     bagging_fraction: float = Field(0.8, gt=0, le=1)
     lambda_l2: float = Field(5.0, ge=0)
-    max_trees: int = Field(1000, ge=1)
+    max_trees: int = Field(300, ge=1)
     early_stopping_rounds: int = Field(60, ge=1)
+    small_data_lists: int = Field(2000, ge=0)
+    """With fewer training lists than this the trees are small and few, whatever the settings above, and no list
+    decides on their number; docs/ranker.md gives the rule."""
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
     list_weights: LabelWeights = {}
@@ -283,6 +304,9 @@ class Config(ConfigSection):
     seed: int = 0
     threads: int = Field(0, ge=0)
     """Threads of torch and LightGBM; 0 is one for each core."""
+    registered: Registered = "auto"
+    """The method that is registered; auto is the ranker with every column, unless valid shows that a part of it or a
+    baseline is better."""
     final_training: bool = False
     """Let encoder and ranker learn valid and test too, after they were evaluated, for the version that is registered.
     No reported figure changes, and the version says so."""

@@ -32,7 +32,8 @@ from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
 from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
-from recsys.ranker.lightgbm_ranker import RankingDataset, load_ranker, retrain_ranker
+from recsys.ranker.column_names import model_columns
+from recsys.ranker.lightgbm_ranker import RankingDataset, load_tree_ranker, retrain_ranker
 from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, ranker_columns
 from recsys.ranker.model import SETTINGS_FILE, Settings, read_settings
 from recsys.ranker.tfidf import fit_lexical, load_lexical
@@ -78,7 +79,7 @@ class Golden:
 
     def scores(self, matrix: Float32) -> Float64:
         """Of the stored ranker, (n_rows,)."""
-        return load_ranker(FOLDER / "ranker.txt", self.settings.columns).scores(matrix, threads=1)
+        return load_tree_ranker(FOLDER / "ranker.txt", self.settings.columns).scores(matrix, threads=1)
 
 
 def read_golden() -> Golden:
@@ -180,7 +181,7 @@ def write_golden() -> None:
 def _settings(chain: TrainingContext, fingerprint: str, as_of: int) -> Settings:
     config = chain.config
     features, vocabularies = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
-    columns = ranker_columns(features, collaborative=True)
+    columns = ranker_columns(features, model_columns(collaborative=True))
     return Settings(
         columns=tuple(column.name for column in columns),
         categories=dict(vocabularies),
@@ -213,7 +214,7 @@ def _write_arrays(golden: Golden) -> None:
 
 def _train(chain: TrainingContext, golden: Golden, config: Config) -> None:
     """A ranker of 30 trees on the ranker slice."""
-    columns = ranker_columns(golden.settings.features(), collaborative=True)
+    columns = ranker_columns(golden.settings.features(), model_columns(collaborative=True))
     usable = chain.usable(chain.sliced.ranker)
     lists = RankingDataset(golden.matrix_of(usable.requests), usable.label, usable.requests.offsets)
     retrain_ranker([lists], columns, config.ranker, trees=30, seed=0, threads=1).save(FOLDER / "ranker.txt")

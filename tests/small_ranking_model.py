@@ -35,6 +35,9 @@ SETTINGS = (
     "encoder.max_tokens=24",
     "encoder.dtype=float32",
     "threads=1",
+    "registered=ranker",
+    "ranker.small_data_lists=0",
+    "encoder.min_impressions=200",
 )
 
 

@@ -125,12 +125,12 @@ def test_data_is_only_used_after_what_either_learnt_from(trained: TrainedSite, t
         trained.data, tmp_path / "older", int(np.quantile(times.astype("datetime64[us, UTC]").astype(int), 0.7))
     )
     early = train(older, weaker(trained.config), name="early")
-    found = compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=trained.data)
+    found = compare(MODEL, early.models.ranker.uri, CONFIG, folder=trained.data)
     assert found.slices[0].n_lists == trained.report.evaluation.test.n_lists
     with pytest.raises(ComparisonError, match="no list is in all of them"):
         compare(MODEL, early.usage.run_id, CONFIG)
     with pytest.raises(InputError, match="later than every label"):
-        compare(MODEL, early.versions["ranker"].uri, CONFIG, folder=older)
+        compare(MODEL, early.models.ranker.uri, CONFIG, folder=older)
 
 
 def test_several_runs_make_a_side(trained: TrainedSite, other: TrainReport) -> None:

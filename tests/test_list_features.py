@@ -13,6 +13,7 @@ from features.errors import InputError
 from pipelines.list_features import list_features
 from recsys.config import load_config
 from recsys.ranker.column_docs import column_docs
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.matrix import ranker_columns
 
 OWN = Path(__file__).with_name("custom_features_file.py")
@@ -22,7 +23,7 @@ def test_every_column_of_the_ranker_is_in_the_list() -> None:
     features = catalogue(categories={"category": ("news",)}, numbers=("price",), vectors=("image",))
     docs = column_docs(features, collaborative=True)
     named = {name for doc in docs for name in (doc.name, *doc.places)}
-    assert named == {column.name for column in ranker_columns(features, collaborative=True)}
+    assert named == {column.name for column in ranker_columns(features, model_columns(collaborative=True))}
     for doc in docs:
         assert doc.meaning.endswith("."), doc.name
         assert all((doc.unit, doc.range, doc.known, doc.missing)), doc.name

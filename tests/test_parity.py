@@ -73,7 +73,7 @@ def office(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Offic
         patch.chdir(home)
         report = train(data, config, name="office")
         own.unlink()
-        loaded = versions.load(report.versions["ranker"].uri)
+        loaded = versions.load(report.models.ranker.uri)
     assert {"brand_clicks_1d", "item_worth"} <= set(loaded.ranking_model.settings.columns)
     log, _ = load_log(data, read_options_of_model(loaded.ranking_model.settings))
     test = log.impressions.take(slice_impressions(log.impressions, config.slices).test[:IMPRESSIONS])

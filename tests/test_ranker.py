@@ -12,11 +12,12 @@ from features.definitions.event_measures import CountOf, Feature
 from recsys.config import RankerConfig as Settings
 from recsys.config import load_config
 from recsys.errors import ConfigError, ModelError, TrainingError
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.lightgbm_ranker import (
     MatrixColumn,
-    Ranker,
     RankingDataset,
-    load_ranker,
+    TreeRanker,
+    load_tree_ranker,
     retrain_ranker,
     shorten,
     train_ranker,
@@ -37,7 +38,7 @@ def lists(n: int, seed: int) -> RankingDataset:
 
 
 @pytest.fixture(scope="module")
-def ranker() -> Ranker:
+def ranker() -> TreeRanker:
     return train_ranker(lists(400, 0), lists(100, 1), COLUMNS, Settings(max_trees=80), seed=0, threads=1)
 
 
@@ -69,27 +70,27 @@ def test_a_shortened_list_keeps_its_clicks_and_others_from_all_over() -> None:
     assert shorten(short, 30) is short
 
 
-def test_a_planted_signal_is_ranked_first(ranker: Ranker) -> None:
+def test_a_planted_signal_is_ranked_first(ranker: TreeRanker) -> None:
     test = lists(200, 2)
     scores = ranker.scores(test.matrix, threads=1).reshape(200, 10)
     hit = scores.argmax(axis=1) == test.label.reshape(200, 10).argmax(axis=1)
     assert hit.mean() > 0.8
 
 
-def test_the_columns_that_carry_the_signal_gain_most(ranker: Ranker) -> None:
+def test_the_columns_that_carry_the_signal_gain_most(ranker: TreeRanker) -> None:
     assert list(ranker.gains())[-1] == "noise"
 
 
-def test_a_rows_score_does_not_depend_on_the_other_rows(ranker: Ranker) -> None:
+def test_a_rows_score_does_not_depend_on_the_other_rows(ranker: TreeRanker) -> None:
     matrix = lists(20, 3).matrix
     order = np.random.default_rng(0).permutation(len(matrix))
     assert np.array_equal(ranker.scores(matrix)[order], ranker.scores(matrix[order]))
     assert ranker.scores(matrix[:1])[0] == ranker.scores(matrix)[0]
 
 
-def test_a_saved_ranker_gives_the_same_bits(ranker: Ranker, tmp_path: Path) -> None:
+def test_a_saved_ranker_gives_the_same_bits(ranker: TreeRanker, tmp_path: Path) -> None:
     ranker.save(tmp_path / "ranker.txt")
-    loaded = load_ranker(tmp_path / "ranker.txt", ranker.columns)
+    loaded = load_tree_ranker(tmp_path / "ranker.txt", ranker.columns)
     matrix = lists(20, 4).matrix
     assert np.array_equal(loaded.scores(matrix), ranker.scores(matrix))
 
@@ -100,7 +101,7 @@ def test_a_ranker_with_one_score_for_every_row_is_an_error() -> None:
         train_ranker(train, valid, COLUMNS, Settings(min_data_in_leaf=1000), seed=0, threads=1)
 
 
-def test_a_matrix_of_other_columns_is_refused(ranker: Ranker) -> None:
+def test_a_matrix_of_other_columns_is_refused(ranker: TreeRanker) -> None:
     with pytest.raises(ModelError, match=r"reads 3 columns, got a matrix of shape \(2, 2\)"):
         ranker.scores(np.zeros((2, 2), np.float32))
 
@@ -108,7 +109,7 @@ def test_a_matrix_of_other_columns_is_refused(ranker: Ranker) -> None:
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ranker.txt").write_text("not a model")
     with pytest.raises(ModelError, match=r"ranker\.txt.*not a LightGBM model"):
-        load_ranker(tmp_path / "ranker.txt", ("a",))
+        load_tree_ranker(tmp_path / "ranker.txt", ("a",))
 
 
 def test_with_a_monotone_constraint_a_larger_value_never_lowers_the_score() -> None:
@@ -135,7 +136,7 @@ def test_the_declared_constraints_and_categories_reach_the_model() -> None:
 
 def test_places_are_bound_as_their_feature_is() -> None:
     likes = Feature("item_likes", "Likes.", CountOf(Count("like", ITEM)), within_list=True, monotone=1)
-    found = {column.name: column.monotone for column in ranker_columns((likes,), collaborative=False)}
+    found = {column.name: column.monotone for column in ranker_columns((likes,), model_columns(collaborative=False))}
     assert [found[name] for name in column_names((likes,))] == [1, 1, 1]
     assert found["text_score"] == 0
 

@@ -14,7 +14,7 @@ from features.definitions.event_measures import Feature
 from features.offline.reader import LogIndex
 from recsys.config import RankerConfig as Settings
 from recsys.ranker.feature_selection import FeatureSelection, select_features
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, train_ranker
 from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.training.stages import ranker_stage
@@ -40,18 +40,18 @@ def users(n: int) -> Int32:
 
 
 @pytest.fixture(scope="module")
-def full() -> Ranker:
+def full() -> TreeRanker:
     return train_ranker(lists(500, 0), lists(200, 1), COLUMNS, Settings(max_trees=60), seed=0, threads=1)
 
 
-def selected(full: Ranker, margin: float) -> FeatureSelection:
+def selected(full: TreeRanker, margin: float) -> FeatureSelection:
     settings = Settings(max_trees=60, select_margin=margin)
     return select_features(
         full, FEATURES, COLUMNS, lists(500, 0), lists(200, 1), users(200), settings, seed=0, threads=1
     )
 
 
-def test_noise_goes_with_its_places_and_the_signal_stays(full: Ranker) -> None:
+def test_noise_goes_with_its_places_and_the_signal_stays(full: TreeRanker) -> None:
     found = selected(full, 0.005)
     assert set(found.dropped) == {"noise", "more_noise"}
     assert found.ranker.columns == ("signal", "weaker", "text_score")
@@ -61,13 +61,13 @@ def test_noise_goes_with_its_places_and_the_signal_stays(full: Ranker) -> None:
     assert refused.difference.high < 0
 
 
-def test_all_that_goes_may_cost_no_more_than_the_margin(full: Ranker) -> None:
+def test_all_that_goes_may_cost_no_more_than_the_margin(full: TreeRanker) -> None:
     assert "signal" not in selected(full, 0.0).dropped
     assert all(step.difference.mean >= 0.0 for step in selected(full, 0.0).steps if step.accepted)
     assert all(step.difference.high >= 0.0 for step in selected(full, 1.0).steps if step.accepted)
 
 
-def test_a_selection_says_what_it_did(full: Ranker) -> None:
+def test_a_selection_says_what_it_did(full: TreeRanker) -> None:
     found = selected(full, 0.005)
     assert found.lines()[-1] == "2 features dropped, 3 columns left"
     assert "without 1 more features: -0." in found.lines()[1]

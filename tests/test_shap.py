@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from recsys.config import RankerConfig as Settings
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, train_ranker
 from recsys.ranker.shap import ShapSummary, shap_summary
 
 N_LISTS, SIZE = 80, 6
 
 
-def trained() -> tuple[Ranker, np.ndarray]:
+def trained() -> tuple[TreeRanker, np.ndarray]:
     """Clicks go to the item that is cheap and, half as surely, of kind 2; `noise` says nothing."""
     random = np.random.default_rng(0)
     price, noise = random.random((2, N_LISTS * SIZE))
@@ -26,7 +26,7 @@ def trained() -> tuple[Ranker, np.ndarray]:
     return train_ranker(lists, lists, columns, settings, seed=0, threads=1), matrix
 
 
-def found(ranker: Ranker, matrix: np.ndarray, *, rows: int = 2000, seed: int = 0) -> ShapSummary:
+def found(ranker: TreeRanker, matrix: np.ndarray, *, rows: int = 2000, seed: int = 0) -> ShapSummary:
     owner = np.repeat(np.arange(N_LISTS), SIZE)
     return shap_summary(
         ranker, matrix, list_of_row=owner, cluster=owner, resamples=100, seed=seed, threads=1, rows=rows

@@ -75,9 +75,9 @@ def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedS
 
 def test_only_the_first_version_becomes_champion(trained: TrainedSite) -> None:
     again = train(trained.data, trained.config, name=NAME)
-    assert again.versions["ranker"].number != "1"
+    assert again.models.ranker.number != "1"
     assert versions.resolve(MODEL) == versions.Version("tiny-ranker", "1")
-    assert versions.resolve("models:/tiny-ranker@challenger") == again.versions["ranker"]
+    assert versions.resolve("models:/tiny-ranker@challenger") == again.models.ranker
 
 
 def test_no_version_holds_a_pickle(trained: TrainedSite) -> None:

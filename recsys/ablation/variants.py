@@ -25,7 +25,8 @@ from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.matrix import candidate_matrix, encode_queries
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
-from recsys.training.stages import BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER, RankerResult, ranker_stage
+from recsys.training.model_choice import BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER
+from recsys.training.stages import RankerResult, ranker_stage
 from recsys.training.text_models import encoder_schedule, lexical_stage
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def _train(
         ranker = ranked.rankers[variant.ranker]
         reads_encoder = TEXT_SCORE in ranker.columns
         seconds = lexical_seconds * (LEXICAL_COLUMN in ranker.columns) + encoder_seconds * reads_encoder
-        trees = ranker.booster.num_trees()
+        trees = ranker.n_trees
         logger.info("%-10s text models in %.1f s, ranker of %d trees", variant.name, seconds, trees)
         trained[variant.name] = _Trained(
             scores=ranked.scores(variant.ranker, threads=context.threads),

@@ -9,12 +9,11 @@ from functools import cached_property
 import numpy as np
 
 from features.arrays import Float32, Int64
-from features.definitions.column_names import PERCENTILE, Z_SCORE
+from features.definitions.column_names import PERCENTILE, Z_SCORE, column_names
 from features.definitions.event_measures import Feature
 from features.log import Impressions, Log, Requests
 from features.offline.reader import LogIndex
 from recsys.audit.finding import Row
-from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
@@ -62,8 +61,7 @@ class AuditContext:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        columns = ranker_columns(self.features, collaborative=self.texts.collaborative is not None)
-        return tuple(column.name for column in columns)
+        return (*column_names(self.features), *self.texts.columns)
 
     @cached_property
     def slices(self) -> dict[str, Rows]:

@@ -29,6 +29,7 @@ from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
 from recsys.audit.finding import Row
 from recsys.encoder.model import Encoder
+from recsys.encoder.text_model import NoEncoder
 from recsys.metrics.jsonable import jsonable
 from recsys.online.model import OnlineModel
 
@@ -150,6 +151,8 @@ class OnlinePath:
             served_encoder(context),
             context.lexical,
             context.texts.collaborative,
+            context.training.config.encoder.template,
+            read=context.texts.read,
             cached_texts=_CACHED_TEXTS,
         )
         self.fed = 0
@@ -175,10 +178,10 @@ class OnlinePath:
         self.fed = max(end, self.fed)
 
 
-def served_encoder(context: AuditContext) -> Encoder:
+def served_encoder(context: AuditContext) -> Encoder | NoEncoder:
     """The encoder that answers online. Raises ValueError where the context has only what is kept of a past state."""
     model = context.texts.served
-    if not isinstance(model, Encoder):
+    if not isinstance(model, Encoder | NoEncoder):
         raise ValueError(f"expected a whole encoder to replay with, got {type(model).__name__}")
     return model
 

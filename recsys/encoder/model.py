@@ -88,6 +88,11 @@ class Encoder:
             digest.update(name.encode() + tensor.cpu().numpy().tobytes())
         return digest.hexdigest()[:32]
 
+    def prepare(self, *, threads: int) -> None:
+        """Load and compile what encoding needs, so that the first text does not wait. threads: of torch."""
+        torch.set_num_threads(threads)
+        self.tower.prepare()
+
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts.
 

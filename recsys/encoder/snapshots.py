@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import Float32, Int64
-from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights
+from recsys.encoder.text_model import TextModel
 from recsys.encoder.vector_table import VectorTable
 
 BEGINNING = int(np.iinfo(np.int64).min)
@@ -40,10 +40,6 @@ class EncoderSnapshot:
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32; NaN rows for empty texts and those that its table does not hold."""
         return self.table.vectors_of(texts)[0]
-
-
-TextModel = Encoder | EncoderSnapshot
-"""What the text columns of an impression need."""
 
 
 @dataclass(frozen=True)

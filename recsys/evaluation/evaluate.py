@@ -34,9 +34,13 @@ METHODS = (
     "text_frozen",
     "text_head",
     "text",
+    "blend",
     "behaviour",
     "behaviour_lexical",
+    "without_collaborative",
+    "frozen_text",
     "ranker",
+    "registered",
 )
 """Methods in the order of every table, plain ones first; a name that is not here follows after them."""
 
@@ -58,8 +62,11 @@ LIFTS = (
     MethodComparison("ranker", "behaviour"),
     MethodComparison("ranker", "behaviour_lexical"),
     MethodComparison("ranker", "text"),
+    MethodComparison("ranker", "popularity"),
+    MethodComparison("ranker", "tfidf"),
     MethodComparison("text", "text_frozen"),
     MethodComparison("text", "text_head"),
+    *(MethodComparison("registered", over) for over in ("popularity", "tfidf", "behaviour", "text", "ranker")),
 )
 """The comparisons of a report, each made where both methods are present."""
 

@@ -24,6 +24,7 @@ from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
+from recsys.ranker.tfidf import lexical_column
 
 COLUMN_METHODS = {"tfidf": LEXICAL_COLUMN, "text": TEXT_SCORE, "item_knn": CO_CLICK_COLUMNS[0]}
 """Methods whose score is a column of the ranker's matrix."""
@@ -90,11 +91,16 @@ def evaluate_model(
     threads = config.threads or os.cpu_count() or 1
     scorer = OfflineScorer(ranking_model, index, texts, threads)
     matrix = scorer.matrix(requests)
+    reader = scorer.reader(requests)
     return evaluate_methods(
-        {**column_scores(matrix, options.columns), "ranker": ranking_model.ranker.scores(matrix, threads=threads)},
-        scorer.reader(requests),
+        {
+            "tfidf": lexical_column(texts.terms, requests, reader.histories),
+            **column_scores(matrix, options.columns),
+            "ranker": ranking_model.ranker.scores(matrix, threads=threads),
+        },
+        reader,
         impressions,
         config,
         lifts=REGISTERED_LIFTS,
-        vectors=texts.vectors,
+        vectors=texts.vectors if texts.vectors.shape[1] else None,
     )

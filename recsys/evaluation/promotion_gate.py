@@ -7,7 +7,7 @@ either costs, and an audit's verdict, and gives the reasons against a promotion.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from recsys.config import PromotionConfig as Settings
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
+from recsys.metrics.bootstrap import Interval
 from recsys.metrics.jsonable import jsonable
 
 PROMOTED, FORCED, REFUSED = "promoted", "forced", "refused"
@@ -44,17 +45,19 @@ class ServingCost:
 @dataclass(frozen=True)
 class Evidence:
     """The basis of a decision. learnt_until: ISO 8601, the newest label that either version used. n_lists, n_users:
-    later ones with a clicked and an unclicked item. comparison: challenger as A against champion as B on these, None
-    where there are none. audit: None where it was not run."""
+    later ones with a clicked and an unclicked item. champion: None where there is none. comparison: challenger as A
+    against champion as B on these, None where there are none. baselines: without a champion, nDCG@10 of the challenger
+    less that of each baseline on these. audit: None where it was not run."""
 
     challenger: str
-    champion: str
+    champion: str | None
     learnt_until: str
     n_lists: int
     n_users: int
     comparison: Comparison | None
     costs: Mapping[str, ServingCost]
     audit: AuditVerdict | None
+    baselines: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class Decision:
             "learnt_until": evidence.learnt_until,
             "lists": evidence.n_lists,
             "users": evidence.n_users,
+            "baselines": jsonable(evidence.baselines),
             "comparison": None if evidence.comparison is None else evidence.comparison.as_dict(),
             "costs": jsonable(evidence.costs),
             "audit": None if audit is None else {"passed": audit.passed, "lines": audit.lines()},
@@ -113,7 +117,7 @@ class Decision:
         cost = evidence.costs[evidence.challenger]
         return {
             "promotion.time": self.time,
-            "promotion.champion": evidence.champion,
+            "promotion.champion": evidence.champion or "none",
             "promotion.metric": LIFT_METRIC,
             "promotion.margin": str(self.settings.margin),
             **difference,
@@ -134,15 +138,21 @@ class Decision:
         """The report for a person."""
         evidence = self.evidence
         compared = [] if evidence.comparison is None else [*evidence.comparison.lines(), ""]
+        compared += [
+            f"over {name}: {format_interval(lift, signed=True)} {LIFT_METRIC}"
+            for name, lift in evidence.baselines.items()
+        ]
         costs = [
             f"{name}: {cost.megabytes:.1f} MB, {cost.milliseconds:.1f} ms for {count(cost.candidates, 'candidate')}"
             for name, cost in evidence.costs.items()
         ]
         audit = [] if evidence.audit is None else evidence.audit.lines()
+        replaced = f" in place of {evidence.champion}" if evidence.champion else ", the first one"
+        stays = f"{evidence.champion} stays the champion" if evidence.champion else "there is still no champion"
         verdicts = {
-            PROMOTED: f"promoted: {evidence.challenger} is the champion in place of {evidence.champion}",
-            FORCED: f"forced: {evidence.challenger} is the champion in place of {evidence.champion}, in spite of",
-            REFUSED: f"refused: {evidence.champion} stays the champion, because",
+            PROMOTED: f"promoted: {evidence.challenger} is the champion{replaced}",
+            FORCED: f"forced: {evidence.challenger} is the champion{replaced}, in spite of",
+            REFUSED: f"refused: {stays}, because",
         }
         return [*compared, *costs, *audit, verdicts[self.outcome], *(f"  {reason}" for reason in self.reasons)]
 
@@ -152,6 +162,7 @@ def reasons_against(evidence: Evidence, settings: Settings) -> tuple[str, ...]:
     return (
         *_too_few(evidence, settings),
         *_no_gain(evidence, settings),
+        *_worse_than_baseline(evidence),
         *_audit(evidence),
         *_too_costly(evidence, settings),
     )
@@ -180,6 +191,14 @@ def _no_gain(evidence: Evidence, settings: Settings) -> list[str]:
     return [
         f"the gain in {LIFT_METRIC} is {gain}: the lower end, {difference.low:+.4f}, is not above the margin of "
         f"{settings.margin:+.4f} (promotion.margin)"
+    ]
+
+
+def _worse_than_baseline(evidence: Evidence) -> list[str]:
+    return [
+        f"it is worse than {name} by {format_interval(lift, signed=True)} {LIFT_METRIC}"
+        for name, lift in evidence.baselines.items()
+        if lift.high < 0
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -13,10 +14,13 @@ from features.log import Catalog
 from features.online.items import StoredItem, local_catalog
 from features.stores.base import StoreSnapshot
 from recsys.encoder.text import Template, column_rows
-from recsys.online.cached_encoder import CachedEncoder
+from recsys.encoder.text_model import NoEncoder
 from recsys.online.lru import Lru
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.tfidf import Lexical
+
+if TYPE_CHECKING:
+    from recsys.online.cached_encoder import CachedEncoder
 
 Row = tuple[Int32, Float64]
 _AT_ONCE = 32
@@ -26,15 +30,16 @@ _PLAIN = ("title", "description")
 class ItemTextReader:
     """Vectors and TF-IDF rows of items, the same numbers as `recsys.ranker.matrix.encode_items` gives for a catalog.
 
-    capacity: texts that stay in memory.
+    template: of an item's text. capacity: texts that stay in memory.
     """
 
-    def __init__(self, encoder: CachedEncoder, lexical: Lexical, capacity: int) -> None:
+    def __init__(self, encoder: CachedEncoder | NoEncoder, lexical: Lexical, template: str, capacity: int) -> None:
         self._encoder = encoder
         self._lexical = lexical
         self._rows: Lru[str, Row] = Lru(capacity)
         self._filled: Lru[tuple[str, ...], str] = Lru(capacity)
-        self._template = Template.parse(encoder.settings.template)
+        self._template = Template.parse(template)
+        self._template_text = template
         self._columns = self._template.columns
 
     def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemRepresentations]:
@@ -56,7 +61,7 @@ class ItemTextReader:
         if absent:
             nothing = np.full(len(catalog) + 1, "", object)
             catalog = replace(catalog, texts={**catalog.texts, **dict.fromkeys(absent, nothing)})
-        rows = list(column_rows(catalog, self._columns, self._encoder.settings.template))
+        rows = list(column_rows(catalog, self._columns, self._template_text))
         return self._filled.get_or_compute(rows, self._fill)
 
     def _fill(self, rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -10,8 +10,9 @@ Serving, loading, the refresh of collaborative snapshots and the replay share it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,13 +24,17 @@ from features.online.state import OnlineState, StateSnapshot
 from features.online.user_clicks import clicked_before
 from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.collaborative.snapshot import TableSettings, build_tables
-from recsys.encoder.model import Encoder
 from recsys.encoder.text import clean_text
-from recsys.online.cached_encoder import CachedEncoder
+from recsys.encoder.text_model import NoEncoder
 from recsys.online.item_texts import ItemTextReader
+from recsys.ranker.lightgbm_ranker import select_columns
 from recsys.ranker.matrix import candidate_matrix
 from recsys.ranker.model import RankingModel
 from recsys.ranker.tfidf import Lexical
+
+if TYPE_CHECKING:
+    from recsys.encoder.model import Encoder
+    from recsys.online.cached_encoder import CachedEncoder
 
 CACHED_TEXTS = 20_000
 """Texts that stay in memory where no setting names their number."""
@@ -37,13 +42,18 @@ CACHED_TEXTS = 20_000
 
 @dataclass(frozen=True)
 class OnlineMatrix:
-    """The columns of one request. values: (n_candidates, n_columns), as the ranker reads them. texts: of the items of
+    """The columns of one request. names, values: (n_candidates, n_columns), of the whole matrix. texts: of the items of
     the reader's catalog and of the unknown one. tables: None for a model without collaborative columns.
     """
 
+    names: tuple[str, ...]
     values: Float32
     texts: list[str]
     tables: RequestTables | None
+
+    def select(self, columns: Sequence[str]) -> Float32:
+        """The columns that a ranker reads, in its order."""
+        return select_columns(self.values, self.names, columns)
 
 
 @dataclass(frozen=True)
@@ -65,21 +75,25 @@ class OnlineModel:
         self,
         state: OnlineState,
         features: Sequence[Feature],
-        encoder: Encoder,
+        encoder: Encoder | NoEncoder,
         lexical: Lexical,
         collaborative: TableSettings | None,
+        template: str,
         *,
+        read: Collection[str] | None = None,
         cached_texts: int,
         on_encoded: Callable[[int], object] | None = None,
     ) -> None:
-        """cached_texts: texts that stay in memory. on_encoded: called with the number of texts that were encoded."""
-        self.encoder = CachedEncoder(encoder, state.store, cached_texts, on_encoded=on_encoded)
+        """template: of an item's text. read: as in `candidate_matrix`. cached_texts: texts that stay in memory.
+        on_encoded: called with the number of texts that were encoded."""
+        self.encoder = _with_store(encoder, state, cached_texts, on_encoded)
         self.snapshots: OnlineSnapshots | None = None
         if collaborative is not None:
             self.snapshots = OnlineSnapshots(state.store, collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
         self._state = state
         self._features = features
-        self._texts = ItemTextReader(self.encoder, lexical, cached_texts)
+        self._texts = ItemTextReader(self.encoder, lexical, template, cached_texts)
+        self._read = read
 
     @classmethod
     def of(
@@ -97,6 +111,8 @@ class OnlineModel:
             ranking_model.encoder,
             ranking_model.lexical,
             ranking_model.settings.collaborative,
+            ranking_model.settings.template,
+            read=ranking_model.settings.columns,
             cached_texts=cached_texts,
             on_encoded=on_encoded,
         )
@@ -110,8 +126,10 @@ class OnlineModel:
         texts, items = self._texts.read(view.values, reader.catalog)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
         queries = self.encoder.encode_from(view.values, [query]) if query else None
-        _, values = candidate_matrix(self._features, self.encoder.weights, reader, items, queries, tables)
-        return OnlineMatrix(values, texts, tables)
+        names, values = candidate_matrix(
+            self._features, self.encoder.weights, reader, items, queries, tables, read=self._read
+        )
+        return OnlineMatrix(names, values, texts, tables)
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, and store the vectors."""
@@ -140,3 +158,14 @@ class OnlineModel:
         built = build_tables(clicked, self._texts.vectors(catalog)[:-1], snapshots.settings)
         snapshots.save(as_of, ids, built)
         return RefreshedSnapshot(as_of, len(ids), len(clicked), time.perf_counter() - started)
+
+
+def _with_store(
+    encoder: Encoder | NoEncoder, state: OnlineState, cached_texts: int, on_encoded: Callable[[int], object] | None
+) -> CachedEncoder | NoEncoder:
+    """The encoder with vectors in memory and in the store. A model without one imports no torch."""
+    if isinstance(encoder, NoEncoder):
+        return encoder
+    from recsys.online.cached_encoder import CachedEncoder
+
+    return CachedEncoder(encoder, state.store, cached_texts, on_encoded=on_encoded)

@@ -19,7 +19,7 @@ from recsys.config import RankerConfig
 from recsys.metrics.bootstrap import Interval, mean_interval
 from recsys.metrics.jsonable import jsonable
 from recsys.metrics.ranking import list_metrics
-from recsys.ranker.lightgbm_ranker import MatrixColumn, Ranker, RankingDataset, train_ranker
+from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, train_ranker
 
 RESAMPLES = 1000
 
@@ -38,7 +38,7 @@ class SelectionStep:
 class FeatureSelection:
     """The result of a selection. dropped: features, in the order in which they were dropped."""
 
-    ranker: Ranker
+    ranker: TreeRanker
     dropped: tuple[str, ...]
     steps: tuple[SelectionStep, ...]
 
@@ -62,7 +62,7 @@ class FeatureSelection:
 
 
 def select_features(
-    full: Ranker,
+    full: TreeRanker,
     features: Sequence[Feature],
     columns: Sequence[MatrixColumn],
     train: RankingDataset,
@@ -103,12 +103,12 @@ def select_features(
     return FeatureSelection(ranker, dropped, tuple(steps))
 
 
-def _by_gain(ranker: Ranker, groups: Mapping[str, Sequence[str]]) -> list[str]:
+def _by_gain(ranker: TreeRanker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Features from the least total gain of their columns to the largest; ties by name."""
     gains = ranker.gains()
     return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
 
 
-def _ndcg(ranker: Ranker, names: Sequence[str], data: RankingDataset) -> Float64:
+def _ndcg(ranker: TreeRanker, names: Sequence[str], data: RankingDataset) -> Float64:
     scores = ranker.scores(data.select(names, ranker.columns).matrix)
     return list_metrics(scores, data.label, data.offsets).ndcg_at_10

@@ -17,8 +17,10 @@ from features.arrays import Bool, Float32, Float64, Int8, Int64, offsets_of
 from features.tables.impressions import LONGEST_LIST
 from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
+from recsys.ranker.ranker import check_columns
 
 EVALUATED_AT = 10
+SMALL_TREES, SMALL_LEAVES, SMALL_LEAF_SHARE, SMALL_LAMBDA = 60, 7, 0.02, 20.0
 _SAME_NAMES = {"learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2"}
 """Settings that LightGBM has under the same names."""
 
@@ -99,23 +101,34 @@ class MatrixColumn:
 
 
 @dataclass(frozen=True)
-class Ranker:
-    """A trained booster and the columns that it reads, in order."""
+class TreeRanker:
+    """A trained booster and the columns that it reads, in order; a `Ranker`."""
 
     booster: lightgbm.Booster
     columns: tuple[str, ...]
 
-    def scores(self, matrix: Float32, *, threads: int = 0) -> Float64:
-        """Scores of candidate rows, (n_rows,), higher is better; a row's score depends on that row alone.
+    @property
+    def n_trees(self) -> int:
+        """Of the booster."""
+        return int(self.booster.num_trees())
 
-        matrix: (n_rows, n_columns) in the order of `columns`. threads: 0 is one for each core.
-        """
-        if matrix.shape[1:] != (len(self.columns),):
-            raise ModelError(f"the ranker reads {len(self.columns)} columns, got a matrix of shape {matrix.shape}")
+    def scores(self, matrix: Float32, *, threads: int = 0) -> Float64:
+        """As `Ranker.scores`."""
+        check_columns(matrix, self.columns)
         if not len(matrix):
             return np.zeros(0)
         scores: Float64 = self.booster.predict(matrix, num_threads=threads)
         return scores
+
+    def contributions(self, matrix: Float32, *, threads: int = 0) -> Float64:
+        """As `Ranker.contributions`: TreeSHAP values, LightGBM's `pred_contrib`."""
+        return np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=threads))[:, :-1]
+
+    def categorical_splits(self) -> frozenset[int]:
+        """Positions of the columns that a categorical split reads; others contribute nothing as categories."""
+        splits = self.booster.trees_to_dataframe()
+        names = set(splits.loc[splits["decision_type"] == "==", "split_feature"])
+        return frozenset(i for i, name in enumerate(self.booster.feature_name()) if name in names)
 
     def gains(self) -> dict[str, float]:
         """Total gain of the splits on each column, largest first."""
@@ -127,15 +140,32 @@ class Ranker:
         path.write_text(self.booster.model_to_string(), encoding="utf-8")
 
 
-def load_ranker(path: Path, columns: Sequence[str]) -> Ranker:
-    """Read a ranker that `Ranker.save` wrote. Raises ModelError where the text or its columns do not fit."""
+def load_tree_ranker(path: Path, columns: Sequence[str]) -> TreeRanker:
+    """Read a ranker that `TreeRanker.save` wrote. Raises ModelError where the text or its columns do not fit."""
     try:
         booster = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
         raise ModelError(f"{str(path)!r} is not a LightGBM model in text form: {error}") from error
     if booster.num_feature() != len(columns):
         raise ModelError(f"{str(path)!r} reads {booster.num_feature()} columns, expected {len(columns)}")
-    return Ranker(booster, tuple(columns))
+    return TreeRanker(booster, tuple(columns))
+
+
+def is_small(settings: RankerConfig, n_lists: int) -> bool:
+    """Whether so few training lists get the trees of `for_small_data`."""
+    return n_lists < settings.small_data_lists
+
+
+def for_small_data(settings: RankerConfig, n_rows: int) -> RankerConfig:
+    """Settings for few training lists: 60 trees of 7 leaves, each leaf with 2% of the rows or more, shrunk more."""
+    return settings.model_copy(
+        update={
+            "num_leaves": min(settings.num_leaves, SMALL_LEAVES),
+            "min_data_in_leaf": max(settings.min_data_in_leaf, round(SMALL_LEAF_SHARE * n_rows)),
+            "lambda_l2": max(settings.lambda_l2, SMALL_LAMBDA),
+            "max_trees": min(settings.max_trees, SMALL_TREES),
+        }
+    )
 
 
 def train_ranker(
@@ -147,16 +177,20 @@ def train_ranker(
     seed: int,
     threads: int = 0,
     on_iteration: Callable[[int, float], None] | None = None,
-) -> Ranker:
+) -> TreeRanker:
     """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees.
 
-    Every impression has a clicked and an unclicked item; long ones are shortened. on_iteration: called with the
+    With few training lists (`RankerConfig.small_data_lists`) valid does not decide on the number of trees. Every
+    impression has a clicked and an unclicked item; long ones are shortened. on_iteration: called with the
     iteration and valid's nDCG@10.
     Raises TrainingError where the scores on valid are constant: such a ranker ranks nothing.
     """
     train, valid = shorten(train), shorten(valid)
+    stops = not is_small(settings, len(train.offsets) - 1)
+    if not stops:
+        settings = for_small_data(settings, len(train.label))
     data = _lightgbm_data(train, columns, weight=_row_weights(train, settings))
-    callbacks = [lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)]
+    callbacks = [lightgbm.early_stopping(settings.early_stopping_rounds, verbose=False)] if stops else []
     if on_iteration is not None:
         callbacks.insert(0, lambda state: on_iteration(state.iteration, state.evaluation_result_list[0][2]))
     largest_label = int(max(train.label.max(initial=0), valid.label.max(initial=0)))
@@ -168,8 +202,9 @@ def train_ranker(
         valid_names=["valid"],
         callbacks=callbacks,
     )
-    best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration))
-    ranker = Ranker(best, tuple(column.name for column in columns))
+    kept = booster.best_iteration if stops else booster.num_trees()
+    best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
+    ranker = TreeRanker(best, tuple(column.name for column in columns))
     scores = ranker.scores(valid.matrix, threads=threads)
     if np.ptp(scores) == 0:
         raise TrainingError(
@@ -187,8 +222,9 @@ def retrain_ranker(
     trees: int,
     seed: int,
     threads: int = 0,
-) -> Ranker:
-    """Train on all impressions of some slices, oldest first, with a given number of trees."""
+) -> TreeRanker:
+    """Train on all impressions of some slices, oldest first, with a given number of trees. The first slice is the one
+    that the number was found on, and decides whether the data is small."""
     lengths = np.concatenate([np.diff(data.offsets) for data in slices])
     whole = shorten(
         RankingDataset(
@@ -197,10 +233,12 @@ def retrain_ranker(
             offsets_of(lengths),
         )
     )
+    if is_small(settings, len(slices[0].offsets) - 1):
+        settings = for_small_data(settings, len(whole.label))
     parameters = _parameters(settings, columns, int(whole.label.max(initial=0)), seed, threads)
     data = _lightgbm_data(whole, columns, weight=_row_weights(whole, settings))
     booster = lightgbm.train(parameters, data, num_boost_round=trees)
-    return Ranker(booster, tuple(column.name for column in columns))
+    return TreeRanker(booster, tuple(column.name for column in columns))
 
 
 def _lightgbm_data(

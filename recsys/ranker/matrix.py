@@ -15,12 +15,11 @@ from features.definitions.event_measures import Feature
 from features.log import Catalog, Requests
 from features.matrix.columns import feature_matrix
 from features.matrix.within_list import percentile_and_zscore
-from recsys.collaborative.column_names import AUDIENCE_COLUMN
+from recsys.collaborative.column_names import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
-from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights, text_features
-from recsys.encoder.snapshots import TextModel
 from recsys.encoder.text import clean_text, item_texts
+from recsys.encoder.text_model import TextModel
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE, model_columns
 from recsys.ranker.lightgbm_ranker import MatrixColumn
 from recsys.ranker.tfidf import Lexical, lexical_column
@@ -38,9 +37,9 @@ class ItemRepresentations:
     terms: csr_matrix
 
 
-def encode_items(encoder: Encoder, lexical: Lexical, catalog: Catalog) -> ItemRepresentations:
-    """Encode every item of a catalog, each distinct text once."""
-    texts = item_texts(catalog, encoder.settings.template)
+def encode_items(encoder: TextModel, lexical: Lexical, catalog: Catalog, template: str) -> ItemRepresentations:
+    """Encode every item of a catalog, each distinct text once. template: of an item's text."""
+    texts = item_texts(catalog, template)
     return ItemRepresentations(encoder.encode_texts(texts), lexical.transform(texts))
 
 
@@ -56,13 +55,11 @@ def candidate_matrix(
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
     missing. tables: None leaves the collaborative columns out.
-    read: names of the columns that a ranker reads; those of fitted models that it does not read are left out, and
-    their models are not run. None for all.
+    read: names of the columns that a ranker reads; fitted models of which it reads none are left out, and not run.
+    None for all.
     """
     names, behaviour = feature_matrix(features, reader)
-    fitted = model_columns(collaborative=tables is not None)
-    if read is not None:
-        fitted = tuple(name for name in fitted if name in read)
+    fitted = fitted_columns(read, tables)
     requests, histories = reader.requests, reader.histories
     blocks = [behaviour]
     if LEXICAL_COLUMN in fitted:
@@ -75,8 +72,13 @@ def candidate_matrix(
         with_audience = AUDIENCE_COLUMN in fitted
         vectors = texts.vectors if with_audience else None
         block = collaborative_matrix(tables, reader, vectors)
-        blocks.append(block if with_audience else block[:, :-1])
+        blocks.append(block[:, [name in fitted for name in COLLABORATIVE_COLUMNS]])
     return (*names, *fitted), np.column_stack(blocks)
+
+
+def fitted_columns(read: Collection[str] | None, tables: TableSource | None) -> tuple[str, ...]:
+    """Names of the columns of fitted models that `candidate_matrix` gives, in order; arguments as there."""
+    return model_columns(collaborative=tables is not None, read=read)
 
 
 def _within_list(scores: Float32, requests: Requests) -> tuple[Float32, Float32]:
@@ -85,14 +87,15 @@ def _within_list(scores: Float32, requests: Requests) -> tuple[Float32, Float32]
     return percentile[0], z_score[0]
 
 
-def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:
-    """The columns of `candidate_matrix` in order, as the ranker's training reads them."""
+def ranker_columns(features: Sequence[Feature], fitted: Sequence[str]) -> tuple[MatrixColumn, ...]:
+    """The columns of `candidate_matrix` in order, as the ranker's training reads them. fitted: those of fitted models,
+    as `RepresentationSchedule.columns`."""
     declared = {name: feature for feature in features for name in column_names((feature,))}
     behaviour = [
         MatrixColumn(name, declared[name].measure.categorical, declared[name].monotone)
         for name in column_names(features)
     ]
-    return (*behaviour, *(MatrixColumn(name) for name in model_columns(collaborative=collaborative)))
+    return (*behaviour, *(MatrixColumn(name) for name in fitted))
 
 
 def encode_queries(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:

@@ -1,20 +1,22 @@
 """The ranking model: a ranker, the encoder and the lexical model whose scores it was trained on, and its settings.
 
-A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM),
-`lexical.json` and, where the user has custom features, the source of their file as `features.py`; the encoder is
-a version of its own that the settings name and whose fingerprint must match.
+A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM) or `weights.json`
+(a weighted sum), `lexical.json` and, where the user has custom features, the source of their file as `features.py`. The
+encoder, where it reads one, is a version of its own that the settings name and whose fingerprint must match.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from features.definitions.column_names import column_names
 from features.definitions.custom_file import CustomFeatures, load_custom_features
 from features.definitions.event_measures import Feature
 from features.definitions.settings import FeatureSettings
@@ -22,15 +24,20 @@ from features.log import Catalog
 from features.tables.data_settings import DataSettings, Format1, settings_from_json, settings_to_json
 from features.tables.items import CatalogColumns
 from recsys.collaborative.snapshot import TableSettings
-from recsys.encoder.model import Encoder
+from recsys.encoder.text_model import NoEncoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.features import catalog_columns, feature_set
-from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
+from recsys.ranker.lightgbm_ranker import load_tree_ranker
+from recsys.ranker.linear_ranker import load_linear_ranker
 from recsys.ranker.matrix import ItemRepresentations, encode_items
+from recsys.ranker.ranker import Ranker
 from recsys.ranker.tfidf import Lexical, load_lexical
 
-SETTINGS_FILE, RANKER_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "lexical.json"
+if TYPE_CHECKING:
+    from recsys.encoder.model import Encoder
+
+SETTINGS_FILE, RANKER_FILE, WEIGHTS_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "weights.json", "lexical.json"
 FEATURES_FILE = "features.py"
 _RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_trained_until"}
 
@@ -56,8 +63,9 @@ class Settings(BaseModel):
     """How times and events are understood."""
     collaborative: TableSettings | None = None
     """How and when the tables of the collaborative columns are made; None where there are no such columns."""
-    encoder: str
-    """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION."""
+    encoder: str | None
+    """The registered version whose scores the ranker was trained on, as models:/NAME/VERSION; None for a ranker that
+    reads no column of an encoder."""
     encoder_fingerprint: str
     encoder_trained_until: int | None = None
     """Time of the newest label that trained the encoder, microseconds; None where none did. An audit examines later
@@ -90,7 +98,7 @@ class Settings(BaseModel):
         """The features that the matrix begins with: those of the training but for what it dropped."""
         reserved = model_columns(collaborative=True)
         features = feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
-        return tuple(feature for feature in features if feature.name in self.columns)
+        return tuple(feature for feature in features if not set(column_names((feature,))).isdisjoint(self.columns))
 
 
 class _Format1(Format1):
@@ -109,7 +117,7 @@ class RankingModel:
 
     settings: Settings
     ranker: Ranker
-    encoder: Encoder
+    encoder: Encoder | NoEncoder
     lexical: Lexical
 
     @cached_property
@@ -119,13 +127,13 @@ class RankingModel:
 
     def texts(self, catalog: Catalog) -> ItemRepresentations:
         """The representations of a catalog's items."""
-        return encode_items(self.encoder, self.lexical, catalog)
+        return encode_items(self.encoder, self.lexical, catalog, self.settings.template)
 
     def save(self, folder: Path) -> None:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
-        self.ranker.save(folder / RANKER_FILE)
+        self.ranker.save(folder / (RANKER_FILE if self.ranker.n_trees else WEIGHTS_FILE))
         self.lexical.save(folder / LEXICAL_FILE)
         if self.settings.custom_source is not None:
             (folder / FEATURES_FILE).write_text(self.settings.custom_source, encoding="utf-8")
@@ -153,7 +161,7 @@ def read_settings(folder: Path) -> Settings:
     return settings.model_copy(update={"custom_source": source.decode()})
 
 
-def load_ranking_model(folder: Path, encoder: Encoder) -> RankingModel:
+def load_ranking_model(folder: Path, encoder: Encoder | NoEncoder) -> RankingModel:
     """A model from its folder and its encoder. Raises EncoderMismatch where its settings name another encoder."""
     settings = read_settings(folder)
     if encoder.fingerprint != settings.encoder_fingerprint:
@@ -162,5 +170,12 @@ def load_ranking_model(folder: Path, encoder: Encoder) -> RankingModel:
             f"({settings.encoder_fingerprint!r}), but {encoder.fingerprint!r} is loaded; load the ranker by its alias, "
             "or train it again"
         )
-    ranker = load_ranker(folder / RANKER_FILE, settings.columns)
+    ranker = load_ranker(folder, settings.columns)
     return RankingModel(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE))
+
+
+def load_ranker(folder: Path, columns: Sequence[str]) -> Ranker:
+    """The ranker in a model's folder. Raises ModelError where it is damaged or does not read the columns."""
+    if (folder / WEIGHTS_FILE).exists():
+        return load_linear_ranker(folder / WEIGHTS_FILE, columns)
+    return load_tree_ranker(folder / RANKER_FILE, columns)

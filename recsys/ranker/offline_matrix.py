@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,13 +11,17 @@ import numpy as np
 
 from features.arrays import Float32, Float64
 from features.definitions.builtin import required_aggregates
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Requests
 from features.offline.reader import CHUNK_ROWS, LogIndex, OfflineReader, OfflineSettings
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import OfflineSnapshots
-from recsys.encoder.snapshots import TextModel, group_by_encoder
-from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, encode_queries, ranker_columns
+from recsys.encoder.snapshots import group_by_encoder
+from recsys.encoder.text_model import TextModel
+from recsys.ranker.column_names import TEXT_SCORE
+from recsys.ranker.lightgbm_ranker import select_columns
+from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, encode_queries, fitted_columns
 from recsys.ranker.model import RankingModel
 from recsys.ranker.text_snapshots import RepresentationSchedule
 
@@ -30,23 +34,25 @@ def build_matrix(
     texts: ItemRepresentations,
     tables: TableSource | None,
     *,
+    read: Collection[str] | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Float32:
     """The columns `ranker_columns` for requests in a log's codes, (n_rows, n_columns) float32.
 
-    tables: None leaves the collaborative columns out. The threads of the index's settings each compute a chunk at a
+    tables, read: as in `candidate_matrix`. The threads of the index's settings each compute a chunk at a
     time; values are the same at any chunk size and number of threads. Raises ValueError without a request.
     """
     if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
-    queries = encode_queries(model, requests.query)
-    matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative=tables is not None))), np.float32)
+    fitted = fitted_columns(read, tables)
+    queries = encode_queries(model, requests.query) if TEXT_SCORE in fitted else None
+    matrix = np.empty((requests.n_rows, len(column_names(features)) + len(fitted)), np.float32)
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
         positions, reader = chunk
         rows = slice(requests.offsets[positions.start], requests.offsets[positions.stop])
         chunk_queries = None if queries is None else queries[positions]
-        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, chunk_queries, tables)[1]
+        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, chunk_queries, tables, read=read)[1]
 
     chunks = index.chunks(requests, required_aggregates(features), chunk_rows=chunk_rows)
     with ThreadPoolExecutor(index.settings.threads) as pool:
@@ -58,11 +64,13 @@ def build_matrix_by_encoder(
     features: Sequence[Feature], texts: RepresentationSchedule, index: LogIndex, requests: Requests
 ) -> Float32:
     """As `build_matrix`, with every request's columns from the encoder that scores its time."""
-    n_columns = len(ranker_columns(features, collaborative=texts.collaborative is not None))
+    n_columns = len(column_names(features)) + len(texts.columns)
     matrix = np.empty((requests.n_rows, n_columns), np.float32)
     for number, positions in group_by_encoder(texts.states, requests.time):
         model, tables = texts.states[number].model, texts.tables(number, index)
-        block = build_matrix(features, model, index, requests.take(positions), texts.of(number), tables)
+        block = build_matrix(
+            features, model, index, requests.take(positions), texts.of(number), tables, read=texts.read
+        )
         if len(positions) == len(requests):
             return block
         matrix[requests.rows_of(positions)] = block
@@ -86,10 +94,12 @@ class OfflineScorer:
 
     def matrix(self, requests: Requests) -> Float32:
         """The columns that the model's settings name, (n_rows, n_columns). Raises ValueError without a request."""
-        ranking_model = self.ranking_model
-        return build_matrix(
-            ranking_model.features, ranking_model.encoder, self._index, requests, self.texts, self._tables
+        model, columns = self.ranking_model, self.ranking_model.settings.columns
+        matrix = build_matrix(
+            model.features, model.encoder, self._index, requests, self.texts, self._tables, read=columns
         )
+        names = (*column_names(model.features), *fitted_columns(columns, self._tables))
+        return select_columns(matrix, names, columns)
 
     def reader(self, requests: Requests) -> OfflineReader:
         """The past of requests in the log's codes, read as the model reads it."""

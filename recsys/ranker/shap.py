@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from features.arrays import Float32, Float64
 from recsys.metrics.bootstrap import Interval, mean_intervals
-from recsys.ranker.lightgbm_ranker import Ranker
+from recsys.ranker.ranker import Ranker
 
 SAMPLE_ROWS = 2000
 SHOWN = 8
@@ -61,9 +61,9 @@ def shap_summary(
     """
     drawn = np.random.default_rng(seed).permutation(len(matrix))[:rows]
     drawn.sort()
-    values = np.asarray(ranker.booster.predict(matrix[drawn], pred_contrib=True, num_threads=threads))[:, :-1]
+    values = ranker.contributions(matrix[drawn], threads=threads)
     sizes = mean_intervals(np.abs(values), cluster[drawn], resamples=resamples, seed=seed)
-    categorical = _split_by_category(ranker)
+    categorical = ranker.categorical_splits()
     columns = [
         ColumnContribution(name, size, np.nan if i in categorical else _direction(matrix[drawn, i], values[:, i]))
         for i, (name, size) in enumerate(zip(ranker.columns, sizes, strict=True))
@@ -79,19 +79,12 @@ def _direction(values: Float32, contribution: Float64) -> float:
     return float(np.corrcoef(rankdata(values[present]), rankdata(contribution[present]))[0, 1])
 
 
-def _split_by_category(ranker: Ranker) -> frozenset[int]:
-    """Positions of the columns that a categorical split reads; others contribute nothing as categories."""
-    splits = ranker.booster.trees_to_dataframe()
-    names = set(splits.loc[splits["decision_type"] == "==", "split_feature"])
-    return frozenset(i for i, name in enumerate(ranker.booster.feature_name()) if name in names)
-
-
 def explain_rows(ranker: Ranker, matrix: Float32) -> list[list[dict[str, Any]]]:
     """For each row of the matrix, (n_rows, n_columns), its columns of the largest effect, largest first.
 
     A missing value is None; columns without effect are left out.
     """
-    effects = np.asarray(ranker.booster.predict(matrix, pred_contrib=True, num_threads=1))[:, :-1]
+    effects = ranker.contributions(matrix, threads=1)
     return [_largest_effects(ranker.columns, values, effect) for values, effect in zip(matrix, effects, strict=True)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,9 @@ from scipy.sparse import csr_matrix
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
-from recsys.encoder.snapshots import ScheduledEncoder, TextModel
+from recsys.encoder.snapshots import ScheduledEncoder
+from recsys.encoder.text_model import TextModel
+from recsys.ranker.column_names import model_columns
 from recsys.ranker.matrix import ItemRepresentations
 
 _CACHED_BYTES = 512 * 2**20
@@ -22,18 +24,24 @@ _CACHED_TABLES = 2
 @dataclass(frozen=True)
 class RepresentationSchedule:
     """states: encoders in the order of their starts. item_text: (n_items + 1,) texts. terms: their TF-IDF rows.
-    collaborative: when and how tables are built, None for none. Vectors are cached up to a size, tables of the two
-    encoders that were used last.
+    collaborative: when and how tables are built, None for none. read: names of the columns that a ranker reads, None
+    for all. Vectors are cached up to a size, tables of the two encoders that were used last.
     """
 
     states: tuple[ScheduledEncoder, ...]
     item_text: Sequence[str]
     terms: csr_matrix
     collaborative: TableSettings | None
+    read: Collection[str] | None = None
     _texts: OrderedDict[int, ItemRepresentations] = field(default_factory=OrderedDict, compare=False)
     _tables: OrderedDict[tuple[int, int], tuple[LogIndex, OfflineSnapshots]] = field(
         default_factory=OrderedDict, compare=False
     )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the matrix's columns that are made of these, in order."""
+        return model_columns(collaborative=self.collaborative is not None, read=self.read)
 
     @property
     def served(self) -> TextModel:

@@ -82,6 +82,11 @@ def set_version_tags(version: Version, tags: Mapping[str, object]) -> None:
         client.set_model_version_tag(version.name, version.number, name, str(value)[:MOST_CHARACTERS])
 
 
+def describe(version: Version, text: str) -> None:
+    """Write a version's description, which MLflow's page of it shows."""
+    mlflow.MlflowClient().update_model_version(version.name, version.number, description=text)
+
+
 def _former(model: str, champion: Version) -> list[str]:
     """Numbers of the champions before `champion`, the latest last."""
     numbers = str(registered_model(model).tags.get(PREVIOUS, "")).split()

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from features.arrays import Float32
-from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import score_candidates
 from recsys.errors import ModelError
-from recsys.ranker.lightgbm_ranker import Ranker
+from recsys.ranker.ranker import Ranker
+
+if TYPE_CHECKING:
+    from recsys.encoder.model import Encoder
 
 FILE = "golden.json"
 RANKER_TOLERANCE = 1e-6

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,14 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from features.arrays import Float64
 from features.errors import InputError
-from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.scoring import score_candidates
 from recsys.encoder.text import Template, clean_text
-from recsys.ranker.lightgbm_ranker import Ranker, load_ranker
-from recsys.ranker.model import read_settings
+from recsys.ranker.model import load_ranker, read_settings
+from recsys.ranker.ranker import Ranker
 from recsys.serving.item_parsing import cell_text
+
+if TYPE_CHECKING:
+    from recsys.encoder.model import Encoder
 
 ENCODER_ARTIFACT = "encoder"
 RANKER_ARTIFACT = "unit"
@@ -35,7 +37,7 @@ class RankerModel(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         """Read the booster and its columns."""
         folder = Path(context.artifacts[RANKER_ARTIFACT])
-        self.ranker = load_ranker(folder / "ranker.txt", read_settings(folder).columns)
+        self.ranker = load_ranker(folder, read_settings(folder).columns)
 
     def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:
         """Scores and ranks, (n_rows,) each; without impression_id all rows are one impression. NaN is missing."""
@@ -56,6 +58,8 @@ class EncoderModel(PythonModel):  # type: ignore[misc]
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the tower and the head."""
+        from recsys.encoder.model import load_encoder
+
         self.encoder = load_encoder(Path(context.artifacts[ENCODER_ARTIFACT]))
         self.template = Template.parse(self.encoder.settings.template)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import pandas as pd
@@ -22,8 +23,8 @@ from mlflow.types.schema import Array
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from features.arrays import Float32
-from recsys.encoder.model import Encoder, load_encoder
 from recsys.encoder.text import Template
+from recsys.encoder.text_model import NoEncoder
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
@@ -31,8 +32,12 @@ from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
 
+if TYPE_CHECKING:
+    from recsys.encoder.model import Encoder
+
 FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
-_REQUIREMENTS = ("mlflow", "torch", "transformers", "tokenizers", "safetensors", "lightgbm", "numpy", "pandas", "scipy")
+_REQUIREMENTS = ("mlflow", "lightgbm", "numpy", "pandas", "scipy", "tokenizers")
+_ENCODER_REQUIREMENTS = ("torch", "transformers", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,16 @@ class LoadedModel:
 
     ranking_model: RankingModel
     ranker: Version
-    encoder: Version
+    encoder: Version | None
+
+    @property
+    def encoder_name(self) -> str | None:
+        """NAME/VERSION of the encoder; None for a ranker without one."""
+        return None if self.encoder is None else str(self.encoder)
+
+    def uris(self) -> dict[str, str | None]:
+        """Of both, by their role."""
+        return {"ranker": self.ranker.uri, "encoder": None if self.encoder is None else self.encoder.uri}
 
 
 def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
@@ -57,11 +71,13 @@ def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
-def log_ranker(ranking_model: RankingModel, name: str, golden: GoldenRequests, example: Float32) -> Version:
+def log_ranker(
+    ranking_model: RankingModel, name: str, golden: GoldenRequests, example: Float32, *, may_be_champion: bool = True
+) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
-    example: a few rows of its matrix, (n_rows, n_columns). The first version of a name becomes its champion,
-    each later one its challenger.
+    example: a few rows of its matrix, (n_rows, n_columns). Where a name has no champion, the version becomes it, unless
+    it may not be; where it has one, the version is its challenger.
     """
     inputs = [ColSpec(DataType.double, column, required=True) for column in ranking_model.settings.columns]
     inputs.append(ColSpec(DataType.string, "impression_id", required=False))
@@ -72,39 +88,48 @@ def log_ranker(ranking_model: RankingModel, name: str, golden: GoldenRequests, e
     version = _log(ranking_model, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
-        client.set_model_version_tag(version.name, version.number, "encoder", ranking_model.settings.encoder)
+        client.set_model_version_tag(version.name, version.number, "encoder", ranking_model.settings.encoder or "none")
         if ranking_model.settings.final_training:
             client.set_model_version_tag(version.name, version.number, "final_training", FINAL_TRAINING)
         first = CHAMPION not in client.get_registered_model(version.name).aliases
-        client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
+        if may_be_champion or not first:
+            client.set_registered_model_alias(version.name, CHAMPION if first else CHALLENGER, version.number)
     return version
 
 
 @contextmanager
-def delete_version_on_failure(version: Version) -> Iterator[None]:
-    """Remove a version when the block fails, such as an encoder's whose ranker cannot be registered: a name then never
-    has half a model. Where the registry cannot be written either, the version stays, which no ranker names.
+def delete_version_on_failure(version: Version | None) -> Iterator[None]:
+    """Remove a version, if any, when the block fails, such as an encoder's whose ranker cannot be registered: a name
+    then never has half a model. Where the registry cannot be written either, the version stays, which no ranker names.
     """
     try:
         yield
     except BaseException:
         with suppress(MlflowException):
-            mlflow.MlflowClient().delete_model_version(version.name, version.number)
+            if version is not None:
+                mlflow.MlflowClient().delete_model_version(version.name, version.number)
         raise
 
 
 def load(uri: str) -> LoadedModel:
-    """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests.
+    """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests. One
+    without an encoder is loaded without torch.
 
     Raises ModelNotFound, EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
     """
     ranker = resolve(uri)
     folder = _artifact(ranker, RANKER_ARTIFACT)
-    encoder_version = resolve(read_settings(folder).encoder)
-    encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT)
-    encoder = load_encoder(encoder_folder)
-    ranking_model = load_ranking_model(folder, encoder)
-    check_encoder(encoder, encoder_folder)
+    settings = read_settings(folder)
+    encoder_version = None if settings.encoder is None else resolve(settings.encoder)
+    if encoder_version is None:
+        ranking_model = load_ranking_model(folder, NoEncoder(settings.history_length))
+    else:
+        from recsys.encoder.model import load_encoder
+
+        encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT)
+        encoder = load_encoder(encoder_folder)
+        ranking_model = load_ranking_model(folder, encoder)
+        check_encoder(encoder, encoder_folder)
     check_ranker(ranking_model.ranker, folder)
     return LoadedModel(ranking_model, ranker, encoder_version)
 
@@ -138,7 +163,9 @@ def _log(
 ) -> Version:
     """Log a model and its golden requests to the open run as `artifact`; register it under a name."""
     encoder = model.encoder if isinstance(model, RankingModel) else model
-    packages = (*_REQUIREMENTS, "openvino") if encoder.settings.dtype.startswith("int8") else _REQUIREMENTS
+    packages = list(_REQUIREMENTS)
+    if not isinstance(encoder, NoEncoder):
+        packages += [*_ENCODER_REQUIREMENTS, *(["openvino"] if encoder.settings.dtype.startswith("int8") else [])]
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / artifact
         model.save(folder)

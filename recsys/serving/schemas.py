@@ -94,7 +94,7 @@ class ModelVersions(BaseModel):
     """The registered versions that answered, as NAME/VERSION."""
 
     ranker: str
-    encoder: str
+    encoder: str | None
 
 
 class RankAnswer(BaseModel):

@@ -41,7 +41,8 @@ _SAMPLE_USERS, _SAMPLE_ITEMS, _SAMPLED_FROM = 12, 60, 300
 
 
 class RankService:
-    """A ranking model and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION.
+    """A ranking model and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION; None for a
+    model without an encoder.
 
     writer: takes posted events and items. online: the part of the model that reads the state.
     """
@@ -53,7 +54,7 @@ class RankService:
         settings: ServingConfig | None = None,
         *,
         ranker: str,
-        encoder: str,
+        encoder: str | None,
     ) -> None:
         self.settings = settings or ServingConfig()
         self.telemetry = Telemetry()
@@ -79,7 +80,9 @@ class RankService:
         with self.state.snapshot() as view:
             reader = self.read(view, request, warnings)
             matrix = self.online.matrix(view, reader)
-        scores = self.ranking_model.ranker.scores(matrix.values, threads=self.settings.threads)
+        ranker = self.ranking_model.ranker
+        values = matrix.select(ranker.columns)
+        scores = ranker.scores(values, threads=self.settings.threads)
         rows, ranks = ordered(scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
         rows, ranks = rows[: request.top_k], ranks[: request.top_k]
         ids = reader.catalog.ids[reader.requests.item[rows]]
@@ -88,9 +91,7 @@ class RankService:
             for item_id, score, rank in zip(ids, scores[rows].tolist(), ranks.tolist(), strict=True)
         ]
         if request.explain:
-            for item, explanation in zip(
-                items, explain_rows(self.ranking_model.ranker, matrix.values[rows]), strict=True
-            ):
+            for item, explanation in zip(items, explain_rows(ranker, values[rows]), strict=True):
                 item["explanation"] = explanation
         self._count(reader, matrix, time.perf_counter() - started)
         answer: dict[str, object] = {
@@ -111,7 +112,7 @@ class RankService:
         titles = [{"item_id": item.item_id, "title": item.title} for item in items[::step][:_SAMPLE_ITEMS]]
         return {"users": users, "items": titles}
 
-    def ready(self) -> dict[str, str]:
+    def ready(self) -> dict[str, str | None]:
         """The versions that answer. Raises NotReady where the store cannot be read."""
         try:
             with self.state.snapshot():
@@ -121,7 +122,7 @@ class RankService:
 
     def warm_up(self) -> None:
         """Rank some stored items once, so that the first caller does not wait for what is prepared on first use."""
-        self.online.encoder.tower.prepare()
+        self.online.encoder.prepare(threads=self.settings.threads)
         ids = [item["item_id"] for item in self.examples()["items"]]
         self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
 

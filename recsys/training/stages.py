@@ -7,7 +7,7 @@ but the evaluation reads test. They write no file and use no MLflow.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,60 +18,50 @@ from features.log import Impressions
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
 from recsys.encoder.snapshots import ScheduledEncoder
+from recsys.errors import TrainingError
 from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS, model_columns
-from recsys.ranker.feature_selection import FeatureSelection, select_features
+from recsys.ranker.column_names import model_columns
+from recsys.ranker.feature_selection import FeatureSelection
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
-from recsys.ranker.lightgbm_ranker import (
-    MatrixColumn,
-    Ranker,
-    RankingDataset,
-    retrain_ranker,
-    select_columns,
-    train_ranker,
-)
-from recsys.ranker.matrix import ranker_columns
-from recsys.ranker.offline_matrix import build_matrix_by_encoder
+from recsys.ranker.lightgbm_ranker import TreeRanker, select_columns
+from recsys.ranker.ranker import Ranker
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
-from recsys.training.progress import TreeProgress
+from recsys.training.model_choice import BLEND, FROZEN_TEXT, LINEAR_RANKERS, RANKER, ModelChoice, choose_model
+from recsys.training.ranker_data import RANKERS, make_ranker_data
 from recsys.training.text_models import check_no_label_leak, collaborative_settings, represent_items
 
 log = logging.getLogger(__name__)
 
-BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = RANKERS = ("behaviour", "behaviour_lexical", "ranker")
-"""The rankers that a training compares, on the same rows and settings: no text, TF-IDF only, everything."""
-
-NOT_READ: Mapping[str, frozenset[str]] = {
-    BEHAVIOUR: frozenset((*LEXICAL_COLUMNS, *ENCODER_COLUMNS)),
-    BEHAVIOUR_LEXICAL: frozenset(ENCODER_COLUMNS),
-    RANKER: frozenset(),
-}
-"""Columns of the matrix that a ranker does not read."""
+REGISTERED = "registered"
+"""The method that goes live, where that is not the ranker with every column."""
 
 
 @dataclass(frozen=True)
 class RankerResult:
     """The result of the ranker stage.
 
-    rankers: by their names in `RANKERS`. matrix, columns: of the test lists, (n_rows, n_columns). valid_ndcg: of the
-    full ranker's training, one value a tree. train, valid, test: impressions of the slices. selection: what the full
-    ranker does without, where that is configured. final: the full ranker retrained on valid and test too, where that is
-    configured; no score here is its.
+    rankers: the contenders, those with trees trained on train and valid. choice: which of them goes live, by what they
+    were before they learnt valid. matrix, columns: of the test lists, (n_rows, n_columns). frozen_matrix: with the text
+    columns of the base model, None where no other has been trained. valid_ndcg: of the full ranker's training, one
+    value a tree. train, valid, test: impressions of the slices. selection: what the full ranker does without, where
+    that is configured. final: the choice retrained on test too, where that is configured; no score here is its.
     """
 
     features: tuple[Feature, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
     texts: RepresentationSchedule
     rankers: Mapping[str, Ranker]
+    choice: ModelChoice
     valid_ndcg: tuple[float, ...]
     train: Impressions
     valid: Impressions
     test: Impressions
     matrix: Float32
     columns: tuple[str, ...]
+    frozen_matrix: Float32 | None = None
     selection: FeatureSelection | None = None
     final: Ranker | None = None
 
@@ -86,74 +76,13 @@ class RankerResult:
 
     def matrix_for(self, method: str) -> Float32:
         """The columns of the test matrix that one of the rankers reads, (n_rows, its columns)."""
-        return select_columns(self.matrix, self.columns, self.rankers[method].columns)
-
-
-@dataclass(frozen=True)
-class _RankerData:
-    """The slices that rankers are trained on, as impressions and as matrices with `columns`, the test slice last."""
-
-    context: TrainingContext
-    columns: tuple[MatrixColumn, ...]
-    impressions: tuple[Impressions, Impressions, Impressions]
-    matrices: tuple[RankingDataset, RankingDataset, RankingDataset]
+        matrix = self.frozen_matrix if method == FROZEN_TEXT and self.frozen_matrix is not None else self.matrix
+        return select_columns(matrix, self.columns, self.rankers[method].columns)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Of the columns."""
-        return tuple(column.name for column in self.columns)
-
-    def select(self, chosen: Sequence[MatrixColumn]) -> list[RankingDataset]:
-        """The matrices with some of the columns."""
-        names = [column.name for column in chosen]
-        return [data.select(self.names, names) for data in self.matrices]
-
-    def train(self, method: str) -> tuple[Ranker, tuple[float, ...]]:
-        """One of `RANKERS`, and nDCG@10 on valid after each of its trees."""
-        settings = self.context.config.ranker
-        chosen = [column for column in self.columns if column.name not in NOT_READ[method]]
-        train, valid, _ = self.select(chosen)
-        progress = TreeProgress(method, settings.max_trees)
-        ranker = train_ranker(
-            train,
-            valid,
-            chosen,
-            settings,
-            seed=self.context.config.seed,
-            threads=self.context.threads,
-            on_iteration=progress.add,
-        )
-        progress.finish(ranker.booster.num_trees())
-        return ranker, tuple(progress.valid_ndcg)
-
-    def without_weak_features(self, ranker: Ranker, features: tuple[Feature, ...]) -> FeatureSelection:
-        """The full ranker with the features that it can do without left out."""
-        return select_features(
-            ranker,
-            features,
-            self.columns,
-            self.matrices[0],
-            self.matrices[1],
-            self.impressions[1].requests.user,
-            self.context.config.ranker,
-            seed=self.context.config.seed,
-            threads=self.context.threads,
-        )
-
-    def retrain(self, reported: Ranker) -> Ranker:
-        """The reported ranker trained again on the lists of all slices, with as many trees.
-
-        Its rows of valid and test have the scores that were evaluated, of an encoder that had not learnt them.
-        """
-        chosen = tuple(column for column in self.columns if column.name in reported.columns)
-        return retrain_ranker(
-            self.select(chosen),
-            chosen,
-            self.context.config.ranker,
-            trees=reported.booster.num_trees(),
-            seed=self.context.config.seed,
-            threads=self.context.threads,
-        )
+    def registered(self) -> Ranker:
+        """The ranker that goes live."""
+        return self.final or self.rankers[self.choice.method]
 
 
 def ranker_stage(
@@ -162,58 +91,63 @@ def ranker_stage(
     lexical: Lexical,
     *,
     methods: Collection[str] = RANKERS,
+    frozen: Encoder | None = None,
 ) -> RankerResult:
-    """The matrices of the later slices with the text models' scores, and the rankers on them.
+    """The matrices of the later slices with the text models' scores, the rankers on them, and the choice among them.
 
     encoders: each scores the lists of its time. Raises TrainingError where one learnt what it scores. methods: which of
-    `RANKERS` to train.
+    `RANKERS` to train; one that gives all rows one score is left out. frozen: the base model of a trained encoder; None
+    trains no ranker on its columns.
     """
     train = context.usable(context.sliced.ranker)
     check_no_label_leak(encoders, int(train.requests.time[0]))
     features, vocabularies = resolve_features(context, train.requests.item)
     texts = represent_items(context, encoders, lexical, collaborative_settings(context))
-    data = _ranker_data(context, features, texts, train)
-    trained = {method: data.train(method) for method in methods}
-    rankers = {method: ranker for method, (ranker, _) in trained.items()}
+    data = make_ranker_data(context, features, texts, train)
+    datasets = dict.fromkeys(methods, data)
+    curve: tuple[float, ...] = ()
+    if frozen is not None:
+        datasets[FROZEN_TEXT] = data.with_frozen_text(frozen, texts)
+    stopped: dict[str, TreeRanker] = {}
+    for method, dataset in datasets.items():
+        try:
+            stopped[method], valid_ndcg = dataset.train(method)
+        except TrainingError as error:
+            log.warning("ranker %r is left out: %s", method, error)
+            continue
+        curve = valid_ndcg if method == RANKER else curve
     selection = None
-    if context.config.ranker.select_features and RANKER in rankers:
-        selection = data.without_weak_features(rankers[RANKER], features)
-        rankers[RANKER] = selection.ranker
+    if context.config.ranker.select_features and RANKER in stopped:
+        selection = data.without_weak_features(stopped[RANKER], features)
+        stopped[RANKER] = selection.ranker
+    ndcg = {method: data.valid_ndcg(ranker) for method, ranker in LINEAR_RANKERS.items()}
+    ndcg |= {method: datasets[method].valid_ndcg(ranker) for method, ranker in stopped.items()}
+    settings = context.config.evaluation
+    users = data.impressions[1].requests.user
+    choice = choose_model(
+        ndcg, users, registered=context.config.registered, resamples=settings.resamples, seed=context.config.seed
+    )
+    log.info("ranker: %s is registered: %s", choice.method, choice.reason)
+    final = None
+    if context.config.final_training and choice.method in stopped:
+        final = datasets[choice.method].retrain(stopped[choice.method], with_test=True)
+    retrained = {method: datasets[method].retrain(ranker) for method, ranker in stopped.items()}
     return RankerResult(
         features=features,
         vocabularies=vocabularies,
         texts=texts,
-        rankers=rankers,
-        valid_ndcg=trained[RANKER][1] if RANKER in trained else (),
+        rankers={**LINEAR_RANKERS, **retrained},
+        choice=choice,
+        valid_ndcg=curve,
         train=train,
         valid=data.impressions[1],
         test=data.impressions[2],
         matrix=data.matrices[2].matrix,
         columns=data.names,
+        frozen_matrix=datasets[FROZEN_TEXT].matrices[2].matrix if frozen is not None else None,
         selection=selection,
-        final=data.retrain(rankers[RANKER]) if context.config.final_training else None,
+        final=final,
     )
-
-
-def _ranker_data(
-    context: TrainingContext, features: tuple[Feature, ...], texts: RepresentationSchedule, train: Impressions
-) -> _RankerData:
-    """The matrices of the three slices. train: the usable impressions of the ranker slice."""
-    impressions = (train, context.usable(context.sliced.valid), context.usable(context.sliced.test))
-    log.info(
-        "ranker: matrix of %s training, %s validation and %s test impressions",
-        *(f"{len(slice_):,}" for slice_ in impressions),
-    )
-    train_data, valid_data, test_data = (
-        RankingDataset(
-            build_matrix_by_encoder(features, texts, context.index, slice_.requests),
-            slice_.label,
-            slice_.requests.offsets,
-        )
-        for slice_ in impressions
-    )
-    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
-    return _RankerData(context, columns, impressions, (train_data, valid_data, test_data))
 
 
 def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
@@ -224,8 +158,11 @@ def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: M
     for method, encoder in encoders.items():
         vectors = encoder.encode_texts(context.item_texts)
         scores[method] = text_features(encoder.weights, vectors, reader.requests, reader.histories)[:, 0]
-    for method in RANKERS:
-        scores[method] = ranked.scores(method, threads=context.threads)
+    for method in (*RANKERS, BLEND, FROZEN_TEXT):
+        if method in ranked.rankers:
+            scores[method] = ranked.scores(method, threads=context.threads)
+    if ranked.choice.method != RANKER:
+        scores[REGISTERED] = scores.get(ranked.choice.method, ranked.scores(ranked.choice.method, threads=1))
     return evaluate_methods(scores, reader, ranked.test, context.config, vectors=ranked.texts.latest.vectors)
 
 

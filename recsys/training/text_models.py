@@ -24,20 +24,18 @@ from recsys.training.time_split import TimeSplit, chunk_starts
 
 
 def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
-    """The encoder's schedule: the encoder slice, the chunks of the ranker slice and, with `final_training`, valid and
-    test."""
+    """The encoder's schedule: the encoder slice, the chunks of the ranker slice, valid as one more, and, with
+    `final_training`, test."""
     settings = config.encoder
     slices = [sliced.encoder]
     chunks: list[int] = []
     if settings.progressive_chunks:
         chunks += (chunk_starts(impressions, sliced.ranker, settings.progressive_chunks) + len(sliced.encoder)).tolist()
-        slices.append(sliced.ranker)
+        chunks.append(len(sliced.encoder) + len(sliced.ranker))
+        slices += [sliced.ranker, sliced.valid]
     reported = len(chunks)
     if config.final_training:
-        later = (
-            [sliced.valid, sliced.test] if settings.progressive_chunks else [sliced.ranker, sliced.valid, sliced.test]
-        )
-        for positions in later:
+        for positions in [sliced.test] if settings.progressive_chunks else [sliced.ranker, sliced.valid, sliced.test]:
             chunks.append(sum(map(len, slices)))
             slices.append(positions)
     return TrainingSchedule(impressions.take(np.concatenate(slices)), tuple(chunks), reported)

@@ -25,6 +25,8 @@ MAX_TRAINING_LISTS = 2000
 
 def encoder_order(context: AuditContext) -> RuleResult:
     """The rule; see the module."""
+    if TEXT_SCORE not in context.names:
+        return RuleResult(RULE, "no column of an encoder is read")
     training, states = context.training, context.texts.states
     try:
         check_no_label_leak(states, int(training.log.impressions.requests.time[training.sliced.ranker[0]]))

@@ -29,10 +29,8 @@ from recsys.encoder.training.schedule import TrainingSchedule
 
 logger = logging.getLogger(__name__)
 
-MIN_IMPRESSIONS = 200
-"""Fewer impressions with a clicked item train no useful head."""
 MIN_TO_BEGIN = 100
-"""Nor do fewer of them in the encoder slice, before anything is scored."""
+"""Fewer impressions in the encoder slice, before anything is scored, train no useful head."""
 MIN_SHARE = 0.02
 """Nor does a log of which a smaller share is usable: the usable impressions differ from those that are ranked."""
 
@@ -69,15 +67,15 @@ class TrainingCounts:
             f"{self.texts_truncated:,} of their lines truncated"
         )
 
-    def insufficient_data_reason(self) -> str:
-        """Why there is too little to train on; "" where there is enough."""
+    def insufficient_data_reason(self, least: int) -> str:
+        """Why there is too little to train on; "" where there is enough. least: impressions that are needed."""
         usable = self.used + self.validated + self.later
-        enough = max(MIN_IMPRESSIONS, MIN_SHARE * self.impressions)
+        enough = max(least, MIN_SHARE * self.impressions)
         if self.used >= MIN_TO_BEGIN and usable >= enough and self.validated:
             return ""
         return (
             f"{usable} of {self.impressions} impressions have a clicked and an unclicked item with text, {self.used} "
-            f"to begin with and {self.validated} to validate; expected at least {MIN_IMPRESSIONS} and {MIN_SHARE:.0%} "
+            f"to begin with and {self.validated} to validate; expected at least {least} and {MIN_SHARE:.0%} "
             f"of them, {MIN_TO_BEGIN} to begin with and one to validate"
         )
 

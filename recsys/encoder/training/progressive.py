@@ -20,7 +20,8 @@ from features.arrays import Float32
 from recsys.config import Config
 from recsys.encoder.head import Head
 from recsys.encoder.model import Encoder, encoding_device
-from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, ScheduledEncoder, TextModel, copy_or_spill
+from recsys.encoder.snapshots import BEGINNING, EncoderSnapshot, ScheduledEncoder, copy_or_spill
+from recsys.encoder.text_model import TextModel
 from recsys.encoder.training.checkpoint import (
     CHECKPOINT_FILE,
     Checkpoints,
@@ -179,9 +180,10 @@ class ProgressiveTrainer:
         self.progress.loss = self._served_trainer.learn(self.data.chunks[chunk])
 
     def _may_train_layers(self, n_chunks: int) -> bool:
-        """Whether it is time to train the layers now that so many chunks have been scored."""
-        is_last = n_chunks in (self._n_before_evaluation, self._n_chunks)
-        return self._trains_layers_later and (is_last or n_chunks % self._settings.fine_tune_every == 0)
+        """Whether it is time to train the layers now that so many chunks have been scored: after every so many, and
+        where there are fewer, after the last one before the evaluation."""
+        every = self._settings.fine_tune_every
+        return self._trains_layers_later and n_chunks % min(every, self._n_before_evaluation) == 0
 
     def _train_layers(self, layers: TrainableLayers, n_chunks: int) -> None:
         """Train the layers on all impressions so far, as long as they pay: the chunks since they were first trained

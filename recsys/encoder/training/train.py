@@ -94,7 +94,7 @@ def _train(log: Log, schedule: TrainingSchedule, config: Config, checkpoints: Ch
     base = base_encoder(config.encoder)
     tower = _pretrained(base.tower, log, schedule, config)
     data = read_training_data(log, schedule, config, tower)
-    texts, reason = data.texts.distinct, data.counts.insufficient_data_reason()
+    texts, reason = data.texts.distinct, data.counts.insufficient_data_reason(config.encoder.min_impressions)
     layers: TrainableLayers | None = None
     if config.encoder.fine_tune_epochs and not reason:
         layers = TrainableLayers(tower.copy(), data.tokens, data.lines, config.encoder.fine_tune_layers)

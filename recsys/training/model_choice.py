@@ -1,0 +1,110 @@
+"""Which model of a training is registered: the richest one, unless valid shows that a simpler one is better.
+
+The contenders are nested in what they read: popularity, words, a fixed blend, then rankers that are trained on more and
+more columns. They are compared on valid, impression by impression, with intervals over users; test is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from features.arrays import Float64, Int32
+from recsys.errors import TrainingError
+from recsys.evaluation.report import count, format_interval
+from recsys.metrics.bootstrap import Interval, count_clusters, mean_interval
+from recsys.metrics.jsonable import jsonable
+from recsys.ranker.column_names import LEXICAL_COLUMNS, TEXT_Z_SCORE
+from recsys.ranker.linear_ranker import LinearRanker
+
+POPULARITY, TFIDF, BLEND, TEXT = "popularity", "tfidf", "blend", "text"
+BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = "behaviour", "behaviour_lexical", "ranker"
+WITHOUT_COLLABORATIVE, FROZEN_TEXT = "without_collaborative", "frozen_text"
+CONTENDERS = (
+    POPULARITY,
+    TFIDF,
+    BLEND,
+    BEHAVIOUR,
+    BEHAVIOUR_LEXICAL,
+    TEXT,
+    WITHOUT_COLLABORATIVE,
+    FROZEN_TEXT,
+    RANKER,
+)
+"""The models of a training that may go live, the simplest first."""
+
+_CLICKS, _WORDS = "item_clicks_all_zscore", LEXICAL_COLUMNS[2]
+LINEAR_RANKERS: Mapping[str, LinearRanker] = {
+    POPULARITY: LinearRanker({_CLICKS: 1.0}),
+    TFIDF: LinearRanker({_WORDS: 1.0}),
+    BLEND: LinearRanker({_CLICKS: 1.0, _WORDS: 1.0}),
+    TEXT: LinearRanker({TEXT_Z_SCORE: 1.0}),
+}
+"""The contenders that nothing is trained for but what their columns are made of."""
+
+
+@dataclass(frozen=True)
+class ChoiceStep:
+    """One comparison. difference: nDCG@10 on valid of `method` less that of `over`, paired. accepted: `method` is the
+    choice from here on."""
+
+    method: str
+    over: str
+    difference: Interval
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The model to register. steps: the comparisons that led to it, none where it was given. n_lists, n_users: of
+    valid."""
+
+    method: str
+    steps: tuple[ChoiceStep, ...]
+    n_lists: int
+    n_users: int
+
+    @property
+    def reason(self) -> str:
+        """One clause."""
+        if not self.steps:
+            return "the configuration names it"
+        on = f"on {count(self.n_lists, 'validation list')} of {count(self.n_users, 'user')}"
+        taken = next((step for step in reversed(self.steps) if step.accepted), None)
+        if taken is None:
+            return f"no simpler model is better {on}"
+        return f"it is better than {taken.over} by {format_interval(taken.difference, signed=True)} nDCG@10 {on}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        steps = [
+            {"method": step.method, "over": step.over, "ndcg_at_10": jsonable(step.difference), "chosen": step.accepted}
+            for step in self.steps
+        ]
+        return {"method": self.method, "reason": self.reason, "steps": steps}
+
+
+def choose_model(
+    ndcg: Mapping[str, Float64], users: Int32, *, registered: str = "auto", resamples: int, seed: int
+) -> ModelChoice:
+    """The model to register among the contenders that are present: the richest one, unless a simpler one is better by
+    an interval above 0; then that one, unless a still simpler one is better than it, and so on.
+
+    ndcg: nDCG@10 of each valid list, (n_lists,), by contender. users: (n_lists,) codes, negative for unknown ones.
+    registered: the contender to take, `auto` to compare them. Raises TrainingError for one that is not present.
+    """
+    present = [method for method in CONTENDERS if method in ndcg]
+    n_users = count_clusters(users)
+    if registered != "auto":
+        if registered not in present:
+            raise TrainingError(f"registered={registered!r}: this training has {present} only; name one of these")
+        return ModelChoice(registered, (), len(users), n_users)
+    chosen, steps = present[-1], []
+    for method in reversed(present[:-1]):
+        difference = mean_interval(ndcg[method] - ndcg[chosen], users, resamples=resamples, seed=seed)
+        accepted = difference.low > 0
+        steps.append(ChoiceStep(method, chosen, difference, accepted))
+        if accepted:
+            chosen = method
+    return ModelChoice(chosen, tuple(steps), len(users), n_users)
