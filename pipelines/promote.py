@@ -48,8 +48,8 @@ def promote(
     audit: Audit | None = None,
     force: bool = False,
 ) -> Decision:
-    """Measure a version against the champion, or the baselines, record the decision, and move the alias where it wins or
-    `force` is set.
+    """Measure a version against the champion, or the baselines, record the decision, and move the alias where it wins
+    or `force` is set.
 
     version: a number of NAME-ranker, or a models:/ URI. folder: the data; by default what the version was trained on.
     Raises PromotionError where there is nothing to compare or the champion changed meanwhile, InputError for data.

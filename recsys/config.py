@@ -26,7 +26,7 @@ Registered = Literal[
     "behaviour",
     "behaviour_lexical",
     "text",
-    "without_collaborative",
+    "no_collaborative",
     "frozen_text",
     "ranker",
 ]
@@ -129,7 +129,7 @@ class EncoderConfig(ConfigSection):
     """Passes of the head over each chunk."""
     fine_tune_every: int = Field(4, ge=0)
     """After every so many chunks, or after all of them if there are fewer, the upper layers are trained on all
-    impressions so far, then the head. 0, or without chunks: on the encoder slice only, validated by its newest impressions."""
+    impressions so far, then the head. 0, or without chunks: on the encoder slice only, validated by its newest part."""
     head_epochs: int = Field(8, ge=0)
     """Most passes of the head over the encoder slice."""
     head_learning_rate: float = Field(2e-3, gt=0)

@@ -30,6 +30,7 @@ from recsys.ablation.variants import (
     train_with,
     variants_of,
 )
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.config import Config, load_config
 from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
@@ -37,7 +38,9 @@ from recsys.metrics.bootstrap import Interval
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.matrix import ItemRepresentations, candidate_matrix
 from recsys.training.context import TrainingContext, make_context
-from recsys.training.stages import BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER, RANKERS, ranker_stage
+from recsys.training.model_choice import BEHAVIOUR, BEHAVIOUR_LEXICAL, NO_COLLABORATIVE, RANKER
+from recsys.training.ranker_data import RANKERS
+from recsys.training.stages import ranker_stage
 
 NAMES = ["none", "tfidf", "frozen", "head", "fine_tuned"]
 
@@ -240,7 +243,12 @@ def site() -> SmallSite:
 @pytest.mark.parametrize("method", RANKERS)
 def test_a_timed_variant_computes_the_columns_of_its_training_to_the_bit(site: SmallSite, method: str) -> None:
     ranked, context = site.ranked, site.chain
-    left_out = {BEHAVIOUR: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS}, BEHAVIOUR_LEXICAL: set(ENCODER_COLUMNS), RANKER: set()}
+    left_out = {
+        BEHAVIOUR: {*LEXICAL_COLUMNS, *ENCODER_COLUMNS},
+        BEHAVIOUR_LEXICAL: set(ENCODER_COLUMNS),
+        NO_COLLABORATIVE: set(COLLABORATIVE_COLUMNS),
+        RANKER: set(),
+    }
     assert set(ranked.columns) - set(ranked.rankers[method].columns) == left_out[method]
     matrix = served_matrix(context, ranked, method)(ranked.test.requests)
     assert np.array_equal(matrix, ranked.matrix_for(method), equal_nan=True)
@@ -257,7 +265,7 @@ def test_columns_of_a_ranker_without_text_ask_no_text_model(site: SmallSite) -> 
 
 def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None:
     alone = ranker_stage(site.chain, site.ranked.texts.states, site.ranking_model.lexical, methods=("ranker",))
-    assert list(alone.rankers) == ["ranker"]
+    assert [method for method, ranker in alone.rankers.items() if ranker.n_trees] == ["ranker"]
     np.testing.assert_array_equal(alone.scores("ranker", threads=1), site.ranked.scores("ranker", threads=1))
 
 

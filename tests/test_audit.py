@@ -321,7 +321,7 @@ def test_a_part_that_was_scored_after_training_on_it_is_found_by_its_times(
 def test_an_encoder_that_scored_every_part_before_it_learnt_it_passes(
     changing: TrainingContext, states: tuple[ScheduledEncoder, ...]
 ) -> None:
-    assert len(states) == 3
+    assert len(states) == 4
     outcome = encoder_order(encoded(changing, states))
     assert outcome.findings == ()
     assert "the text score's AUC" in outcome.examined

@@ -279,7 +279,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_output(trained: TrainedSite, tmp_
 
 def test_ctrl_c_in_the_middle_of_training_leaves_no_version(trained: TrainedSite, tmp_path: Path) -> None:
     settings = ["--set", f"encoder.base_model={trained.base}", "--set", "encoder.head_epochs=100000", "--set",
-                "encoder.patience=100000"]  # fmt: skip
+                "encoder.patience=100000", "--set", "encoder.min_impressions=200"]  # fmt: skip
     with Warm("-m", "pipelines.cli", "train", str(trained.data), *settings, cwd=tmp_path) as training:
         while "\nencoder head: epoch 2/" not in training.stderr():
             assert training.poll() is None, training.stderr()

@@ -198,7 +198,7 @@ def test_layers_go_on_learning_parts_only_while_they_rank_them_better_than_the_h
     )
     begun = [(20, "head"), (60, "head"), (50, "head"), (350, "layers"), (40, "head"), (40, "full")]
     if pays:
-        assert learnt == [*begun, (400, "layers"), (50, "head"), (50, "full")]
+        assert learnt == [*begun, (50, "head"), (50, "full")]
         assert found.full is not found.head
     else:
         assert learnt == [*begun, (50, "head")]

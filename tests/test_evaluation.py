@@ -121,8 +121,11 @@ def test_the_report_has_every_name_of_the_contract() -> None:
         "ranker_over_behaviour",
         "ranker_over_behaviour_lexical",
         "ranker_over_text",
+        "ranker_over_popularity",
+        "ranker_over_tfidf",
         "text_over_text_frozen",
         "text_over_text_head",
+        *(f"registered_over_{method}" for method in ("popularity", "tfidf", "behaviour", "text", "ranker")),
     }
     for part in ("cold_items", "cold_users"):
         assert report[part].pop("n") == 2
@@ -178,8 +181,8 @@ def test_the_table_shows_methods_lifts_and_cold_slices_in_100_columns() -> None:
     assert max(map(len, lines)) <= 100
     rows = [line.split()[0] for line in lines if line.startswith("  ")]
     assert rows[: len(METHODS) + 1] == ["method", *METHODS]
-    assert sum(line.endswith("better") for line in lines) == 1
-    assert sum(line.endswith("not told apart") for line in lines) == 2
+    assert sum(line.endswith("better") for line in lines) == 2
+    assert sum(line.endswith("not told apart") for line in lines) == 8
     assert sum(line.endswith("worse") for line in lines) == 2
     assert "cold items: 2 lists of 2 users; cold users: 2 lists of 2 users" in table
 

@@ -15,6 +15,7 @@ from recsys.registry import tracking, versions
 CHILD = """
 import resource, sys
 from pipelines import cli, train
+from recsys.registry import registration
 when, limit = sys.argv[1], int(sys.argv[2])
 sys.argv[1:3] = []
 def fill(bytes_):
@@ -23,7 +24,8 @@ if when == "start":
     fill(limit)
 else:
     name, _, freed = when.partition(" ")
-    step = getattr(train, name)
+    module = train if hasattr(train, name) else registration
+    step = getattr(module, name)
     def filled(*arguments, **named):
         fill(limit)
         try:
@@ -31,7 +33,7 @@ else:
         finally:
             if freed:
                 fill(resource.RLIM_INFINITY)
-    setattr(train, name, filled)
+    setattr(module, name, filled)
 cli.main()
 """
 """Runs `recsys` with no file allowed to grow beyond a limit from some step on, or, with "freed", during that step."""

@@ -66,7 +66,13 @@ def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) ->
     items[TOTAL] = total[log.catalog.codes(items["item_id"].to_numpy(object))].astype(float)
     items.to_parquet(data / "items.parquet")
     base = (f"encoder.base_model={trained_once.base}", "encoder.head_epochs=1", "encoder.fine_tune_epochs=0")
-    small = ("encoder.max_tokens=24", "encoder.dtype=float32", "ranker.min_data_in_leaf=5")
+    small = (
+        "encoder.max_tokens=24",
+        "encoder.min_impressions=200",
+        "registered=ranker",
+        "encoder.dtype=float32",
+        "ranker.min_data_in_leaf=5",
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(trained_once.home)

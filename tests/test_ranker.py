@@ -174,3 +174,29 @@ def test_lists_of_a_heavier_label_are_heeded_more() -> None:
 def test_a_weight_that_is_none_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=f"'{key}.2': Input should be greater than 0, got 0"):
         load_config(None, (f"{key}={{2: 0}}",))
+
+
+def test_few_lists_get_few_small_trees_and_valid_does_not_stop_them() -> None:
+    train, valid = lists(300, 0), lists(80, 1)
+    settings = Settings(small_data_lists=301, min_data_in_leaf=5)
+    small = train_ranker(train, valid, COLUMNS, settings, seed=0, threads=1)
+    assert small.n_trees == 60
+    assert small.booster.dump_model()["tree_info"][0]["num_leaves"] <= 7
+    leaves = [tree["leaf_count"] for tree in _leaves(small)]
+    assert min(leaves) >= 0.02 * len(train.label) * 0.5, "bagging leaves a leaf some of its rows"
+    again = retrain_ranker([train, valid], COLUMNS, settings, trees=small.n_trees, seed=0, threads=1)
+    assert again.booster.dump_model()["tree_info"][0]["num_leaves"] <= 7
+    enough = Settings(small_data_lists=300, min_data_in_leaf=5, num_leaves=31)
+    large = train_ranker(train, valid, COLUMNS, enough, seed=0, threads=1)
+    assert max(tree["num_leaves"] for tree in large.booster.dump_model()["tree_info"]) > 7
+
+
+def _leaves(ranker: TreeRanker) -> list[dict[str, float]]:
+    """The leaves of all trees."""
+    found, nodes = [], [tree["tree_structure"] for tree in ranker.booster.dump_model()["tree_info"]]
+    while nodes:
+        node = nodes.pop()
+        if "leaf_count" in node:
+            found.append(node)
+        nodes += [node[side] for side in ("left_child", "right_child") if side in node]
+    return found

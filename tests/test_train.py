@@ -26,11 +26,23 @@ from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
 from recsys.training.context import make_context
-from recsys.training.stages import RANKERS, ranker_stage
+from recsys.training.ranker_data import RANKERS
+from recsys.training.stages import ranker_stage
 from recsys.training.text_models import check_no_label_leak, encoder_schedule
 from recsys.training.time_split import slice_impressions
 
-METHODS = {"random", "popularity", "item_knn", "tfidf", "text_frozen", "text_head", "text", *RANKERS}
+METHODS = {
+    "random",
+    "popularity",
+    "item_knn",
+    "tfidf",
+    "text_frozen",
+    "text_head",
+    "text",
+    "blend",
+    "frozen_text",
+    *RANKERS,
+}
 
 
 def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None:
@@ -123,7 +135,7 @@ def test_an_encoder_that_saw_a_rankers_labels_is_caught(trained: TrainedSite) ->
     sliced = slice_impressions(log.impressions, trained.config.slices)
     states = train_encoder(log, encoder_schedule(log.impressions, sliced, trained.config), trained.config).states
     oldest = int(log.impressions.requests.time[sliced.ranker[0]])
-    assert len(states) == trained.config.encoder.progressive_chunks + 1
+    assert len(states) == trained.config.encoder.progressive_chunks + 2, "the chunks, valid, and test"
     check_no_label_leak(states, oldest)
     for place in range(len(states)):
         start = max(states[place].start, oldest)
@@ -177,7 +189,7 @@ def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) 
     assert final.encoder.fingerprint != plain.encoder.fingerprint
     assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
     assert final.ranker.booster.num_trees() == plain.ranker.booster.num_trees()
-    assert plain.settings.encoder_trained_until < plain.settings.trained_until < times.max()
+    assert plain.settings.encoder_trained_until == plain.settings.trained_until < times.max()
     assert final.settings.encoder_trained_until == final.settings.trained_until == times.max()
     version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
     assert "figures are of the models before" in version.tags["final_training"]

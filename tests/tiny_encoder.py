@@ -67,6 +67,7 @@ def tiny_config(folder: Path, *settings: str) -> Config:
         "encoder.max_tokens=16",
         "encoder.dtype=float32",
         "encoder.head_epochs=3",
+        "encoder.min_impressions=200",
         "encoder.head_learning_rate=1e-2",
         "encoder.head_batch_size=64",
         "encoder.fine_tune_epochs=2",

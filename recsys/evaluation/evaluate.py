@@ -37,7 +37,7 @@ METHODS = (
     "blend",
     "behaviour",
     "behaviour_lexical",
-    "without_collaborative",
+    "no_collaborative",
     "frozen_text",
     "ranker",
     "registered",

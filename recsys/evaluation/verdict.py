@@ -23,7 +23,7 @@ _COMPARED = {"popularity": "popularity", "tfidf": "TF-IDF", "behaviour": "behavi
 _WORTH = {
     "text columns": ("ranker", "behaviour"),
     "the encoder's among them": ("ranker", "behaviour_lexical"),
-    "collaborative columns": ("ranker", "without_collaborative"),
+    "collaborative columns": ("ranker", "no_collaborative"),
 }
 _FEW_LISTS, _FEW_USERS, _FEW_TREES = 500, 50, 5
 _MANY_UNKNOWN, _MOST, _MANY_TIES = 0.2, 0.5, 0.05

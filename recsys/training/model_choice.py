@@ -20,7 +20,7 @@ from recsys.ranker.linear_ranker import LinearRanker
 
 POPULARITY, TFIDF, BLEND, TEXT = "popularity", "tfidf", "blend", "text"
 BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = "behaviour", "behaviour_lexical", "ranker"
-WITHOUT_COLLABORATIVE, FROZEN_TEXT = "without_collaborative", "frozen_text"
+NO_COLLABORATIVE, FROZEN_TEXT = "no_collaborative", "frozen_text"
 CONTENDERS = (
     POPULARITY,
     TFIDF,
@@ -28,7 +28,7 @@ CONTENDERS = (
     BEHAVIOUR,
     BEHAVIOUR_LEXICAL,
     TEXT,
-    WITHOUT_COLLABORATIVE,
+    NO_COLLABORATIVE,
     FROZEN_TEXT,
     RANKER,
 )

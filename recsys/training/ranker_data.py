@@ -21,19 +21,19 @@ from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.ranker import Ranker
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.context import TrainingContext
-from recsys.training.model_choice import BEHAVIOUR, BEHAVIOUR_LEXICAL, FROZEN_TEXT, RANKER, WITHOUT_COLLABORATIVE
+from recsys.training.model_choice import BEHAVIOUR, BEHAVIOUR_LEXICAL, FROZEN_TEXT, NO_COLLABORATIVE, RANKER
 from recsys.training.progress import TreeProgress
 
 log = logging.getLogger(__name__)
 
-RANKERS = (BEHAVIOUR, BEHAVIOUR_LEXICAL, WITHOUT_COLLABORATIVE, RANKER)
+RANKERS = (BEHAVIOUR, BEHAVIOUR_LEXICAL, NO_COLLABORATIVE, RANKER)
 """The rankers that every training has, on the same rows and settings: no text, TF-IDF only, no collaborative columns,
 everything. One more reads the text columns of the base model, where an encoder was trained."""
 
 NOT_READ: Mapping[str, frozenset[str]] = {
     BEHAVIOUR: frozenset((*LEXICAL_COLUMNS, *ENCODER_COLUMNS)),
     BEHAVIOUR_LEXICAL: frozenset(ENCODER_COLUMNS),
-    WITHOUT_COLLABORATIVE: frozenset(COLLABORATIVE_COLUMNS),
+    NO_COLLABORATIVE: frozenset(COLLABORATIVE_COLUMNS),
     FROZEN_TEXT: frozenset(),
     RANKER: frozenset(),
 }

@@ -41,6 +41,9 @@ from recsys.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+JUDGED_CHUNKS = 2
+"""Chunks that trained layers have to score before they are judged."""
+
 
 @dataclass(frozen=True)
 class _Step:
@@ -186,19 +189,12 @@ class ProgressiveTrainer:
         return self._trains_layers_later and n_chunks % min(every, self._n_before_evaluation) == 0
 
     def _train_layers(self, layers: TrainableLayers, n_chunks: int) -> None:
-        """Train the layers on all impressions so far, as long as they pay: the chunks since they were first trained
-        were ranked better with them than by the head alone."""
+        """Train the layers on all impressions so far, unless they did not pay."""
         progress = self.progress
         if not progress.layers_enabled:
             return
         if self._layers_trainer is None:
             self._layers_trainer, progress.layers_from = self._head_trainer.fork_with_layers(layers), n_chunks
-        elif progress.layers_gain <= 0 and progress.layers_from < n_chunks <= self._n_before_evaluation:
-            self._layers_trainer, progress.layers_enabled = None, False
-            logger.info(
-                "encoder: fine-tuning did not beat the head-only model on later impressions; layers stay frozen"
-            )
-            return
         started = time.monotonic()
         self._layers_trainer.train_layers(self.data.chunks[n_chunks + 1])
         self._layers_seconds = time.monotonic() - started
@@ -248,6 +244,7 @@ class ProgressiveTrainer:
         ndcg = self._served_trainer.ndcg(impressions)
         if self._layers_trainer is not None and number < self._n_before_evaluation:
             self.progress.layers_gain += len(impressions) * (ndcg - self._head_trainer.ndcg(impressions))
+            self._drop_layers_that_do_not_pay(number + 1)
         seconds, rate = self._count_seconds(), self._settings.head_learning_rate
         record = EpochRecord("progressive", number, self.progress.loss, {NDCG: ndcg}, seconds, rate, is_best=True)
         earlier = [scored.seconds for scored in self.progress.records if scored.phase == record.phase]
@@ -256,6 +253,17 @@ class ProgressiveTrainer:
         of_chunk = seconds - max(earlier, default=0.0) - self._layers_seconds
         self._layers_seconds = 0.0
         log_record(record, f"chunk {number + 1}/{self._n_chunks}", of_chunk, left=left)
+
+    def _drop_layers_that_do_not_pay(self, n_chunks: int) -> None:
+        """Go on with the head alone where it ranked the chunks since the layers were first trained, two or more before
+        the last one, as well as the trained layers."""
+        progress = self.progress
+        is_judged = n_chunks - progress.layers_from >= JUDGED_CHUNKS or n_chunks == self._n_before_evaluation
+        if self._trains_layers_later and is_judged and progress.layers_gain <= 0:
+            self._layers_trainer, progress.layers_enabled = None, False
+            logger.info(
+                "encoder: trained layers did not rank later impressions better than the head alone; they stay frozen"
+            )
 
     def _count_seconds(self) -> float:
         """Count the time since the last call for the present stage; its seconds so far."""

@@ -1,0 +1,66 @@
+"""The choice of what is registered: by paired intervals on valid, from the richest contender to the simplest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from features.arrays import Float64
+from recsys.errors import TrainingError
+from recsys.training.model_choice import CONTENDERS, ModelChoice, choose_model
+
+LISTS = 400
+USERS = np.repeat(np.arange(100, dtype=np.int32), LISTS // 100)
+
+
+def ndcg(seed: int, shift: float = 0.0) -> Float64:
+    """nDCG@10 of each list: noise that all contenders share, and their own."""
+    shared = np.random.default_rng(0).uniform(0.3, 0.6, LISTS)
+    return shared + np.random.default_rng(seed).normal(0, 0.05, LISTS) + shift
+
+
+def choice(values: dict[str, Float64], registered: str = "auto") -> ModelChoice:
+    return choose_model(values, USERS, registered=registered, resamples=500, seed=0)
+
+
+def test_the_richest_contender_is_kept_where_no_simpler_one_is_better() -> None:
+    found = choice({"popularity": ndcg(1, -0.1), "behaviour": ndcg(2, -0.001), "ranker": ndcg(3)})
+    assert (found.method, len(found.steps)) == ("ranker", 2)
+    assert "no simpler model is better on 400 validation lists of 100 users" in found.reason
+
+
+def test_a_simpler_contender_that_is_better_is_taken_with_its_interval() -> None:
+    found = choice({"popularity": ndcg(1, -0.1), "behaviour_lexical": ndcg(2, 0.03), "ranker": ndcg(3)})
+    assert found.method == "behaviour_lexical"
+    taken = next(step for step in found.steps if step.accepted)
+    assert (taken.method, taken.over) == ("behaviour_lexical", "ranker")
+    assert 0 < taken.difference.low < 0.03 < taken.difference.high
+    assert "better than ranker by +.0" in found.reason
+    assert found.as_dict()["steps"][0]["chosen"] is True
+
+
+def test_each_is_compared_with_the_choice_so_far() -> None:
+    found = choice({"popularity": ndcg(1, 0.06), "behaviour": ndcg(2, 0.03), "ranker": ndcg(3)})
+    assert [(step.method, step.over, step.accepted) for step in found.steps] == [
+        ("behaviour", "ranker", True),
+        ("popularity", "behaviour", True),
+    ]
+    assert found.method == "popularity"
+
+
+def test_lists_of_one_user_show_nothing() -> None:
+    values = {"popularity": ndcg(1, 0.2), "ranker": ndcg(3)}
+    found = choose_model(values, np.zeros(LISTS, np.int32), resamples=500, seed=0)
+    assert found.method == "ranker"
+
+
+def test_the_configuration_names_the_method_without_a_comparison() -> None:
+    found = choice({"popularity": ndcg(1), "ranker": ndcg(3, 0.2)}, registered="popularity")
+    assert (found.method, found.steps) == ("popularity", ())
+    with pytest.raises(TrainingError, match=r"registered='text': this training has \['popularity', 'ranker'\] only"):
+        choice({"popularity": ndcg(1), "ranker": ndcg(3)}, registered="text")
+
+
+def test_contenders_run_from_the_simplest_to_the_richest() -> None:
+    assert CONTENDERS[0] == "popularity"
+    assert CONTENDERS[-1] == "ranker"

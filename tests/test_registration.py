@@ -1,0 +1,131 @@
+"""What a training registers: the model that was chosen, its alias, its encoder if it reads one, and the verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from trained_site import TrainedSite
+
+from features.offline.reader import LogIndex
+from features.tables.load import load_log
+from pipelines.data_options import read_options
+from pipelines.evaluate import evaluate
+from pipelines.train import TrainReport, train
+from recsys.config import Config
+from recsys.metrics.ranking import list_metrics
+from recsys.online.open_state import open_state
+from recsys.ranker.offline_matrix import OfflineScorer
+from recsys.registry import versions
+from recsys.serving.schemas import RankRequest
+from recsys.serving.service import RankService
+
+WITHOUT_TORCH = """
+import sys
+from recsys.registry import tracking, versions
+tracking.connect()
+loaded = versions.load(sys.argv[1])
+print(loaded.encoder, len(loaded.ranking_model.settings.columns))
+loaded_modules = {"torch", "transformers"} & set(sys.modules)
+assert not loaded_modules, loaded_modules
+"""
+
+
+_REPORTS: dict[str, TrainReport] = {}
+
+
+def trained_as(trained: TrainedSite, method: str, name: str) -> TrainReport:
+    """A training of the shared site that registers a method, once for all tests."""
+    if name not in _REPORTS:
+        config: Config = trained.config.model_copy(update={"registered": method})
+        _REPORTS[name] = train(trained.data, config, name=name)
+    return _REPORTS[name]
+
+
+@pytest.fixture
+def behaviour(trained: TrainedSite) -> TrainReport:
+    return trained_as(trained, "behaviour", "plain")
+
+
+@pytest.fixture
+def popularity(trained: TrainedSite) -> TrainReport:
+    return trained_as(trained, "popularity", "popular")
+
+
+def test_a_version_without_text_columns_has_no_encoder_and_loads_no_torch(behaviour: TrainReport) -> None:
+    assert behaviour.models.encoder is None
+    assert behaviour.as_dict()["models"] == {"encoder": None, "ranker": "models:/plain-ranker/1"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "models:/plain-ranker/1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "None"
+
+
+@pytest.mark.parametrize("uri", ["models:/plain-ranker/1", "models:/popular-ranker/1"])
+def test_a_version_without_an_encoder_ranks_the_same_online_and_in_batch(
+    trained: TrainedSite, behaviour: TrainReport, popularity: TrainReport, tmp_path: Path, uri: str
+) -> None:
+    model = versions.load(uri).ranking_model
+    log, _ = load_log(trained.data, read_options(trained.config))
+    index = LogIndex(log)
+    last = log.impressions.take(np.array([len(log.impressions) - 1]))
+    scores = OfflineScorer(model, index, model.texts(log.catalog), threads=1).scores(last.requests)
+    assert len(np.unique(scores)) > 1
+    with open_state(str(tmp_path / "store"), model.settings, create=True) as state:
+        service = RankService(model, state, ranker="plain-ranker/1", encoder=None)
+        answer = service.rank(RankRequest.model_validate({"candidates": ["a", "b"], "explain": True}))
+    assert answer["model"] == {"ranker": "plain-ranker/1", "encoder": None}
+    assert [item["rank"] for item in answer["items"]] == [1, 2]
+
+
+def test_popularity_is_registered_as_what_it_is(trained: TrainedSite, popularity: TrainReport) -> None:
+    model = versions.load(popularity.models.ranker.uri).ranking_model
+    assert (model.ranker.n_trees, model.settings.columns) == (0, ("item_clicks_all_zscore",))
+    assert [feature.name for feature in model.features] == ["item_clicks_all"]
+    assert model.settings.collaborative is None
+    metrics = popularity.evaluation.metrics
+    np.testing.assert_allclose(metrics["registered"].ndcg_at_10, metrics["popularity"].ndcg_at_10, atol=1e-12)
+    assert popularity.as_dict()["registered"]["method"] == "popularity"
+    again = evaluate(trained.data, popularity.models.ranker.uri, trained.config)
+    assert again.evaluation.test.methods["ranker"] == again.evaluation.test.methods["popularity"]
+    assert "tfidf" in again.evaluation.test.methods
+
+
+def test_the_verdict_stands_in_report_description_and_console(trained: TrainedSite) -> None:
+    registered = trained.report.as_dict()["registered"]
+    assert (registered["method"], registered["alias"]) == ("ranker", "champion")
+    assert registered["reason"] == "the configuration names it"
+    description = mlflow.MlflowClient().get_model_version("tiny-ranker", "1").description
+    lines = trained.report.lines()
+    for sentence in registered["verdict"]:
+        assert sentence in description
+        assert sentence in lines
+    assert lines[-1] == "next: recsys serve --model models:/tiny-ranker@champion"
+    assert any(trained.report.usage.run_id in line for line in lines)
+
+
+def test_a_first_version_that_loses_to_a_baseline_is_no_champion(
+    trained: TrainedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.registry.registration.better_baselines", lambda lifts: ("popularity",))
+    report = trained_as(trained, "ranker", "worse")
+    registered = report.as_dict()["registered"]
+    assert registered["alias"] is None
+    assert "it is significantly worse than popularity on test" in registered["reason"]
+    assert mlflow.MlflowClient().get_registered_model("worse-ranker").aliases == {}
+    assert report.lines()[-1] == "next: recsys promote models:/worse-ranker/1"
+
+
+def test_scores_of_the_registered_method_are_those_of_the_version(trained: TrainedSite, behaviour: TrainReport) -> None:
+    model = versions.load(behaviour.models.ranker.uri).ranking_model
+    log, _ = load_log(trained.data, read_options(trained.config))
+    times = log.impressions.requests.time
+    test = log.impressions.take(np.flatnonzero((times > model.settings.trained_until) & log.impressions.has_both()))
+    scores = OfflineScorer(model, LogIndex(log), model.texts(log.catalog), threads=1).scores(test.requests)
+    ndcg = list_metrics(scores, test.label, test.requests.offsets).ndcg_at_10
+    np.testing.assert_array_equal(ndcg, behaviour.evaluation.metrics["registered"].ndcg_at_10)
