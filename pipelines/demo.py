@@ -41,23 +41,24 @@ def demo() -> None:
     _say("2. Training: text encoder, re-ranker, evaluation on the newest 15% of the lists")
     report = train(site, load_config(), name=NAME)
     print("\n".join(report.lines()))
+    model = MODEL if report.models.verdict.registered.alias else report.models.ranker.uri
     _say(f"3. A batch: the newest {SCORED} lists of the site, ranked")
     candidates = FOLDER / "candidates.parquet"
     _newest_lists(site / "impressions.parquet", candidates)
-    print("\n".join(score(site, candidates, out, model=MODEL).lines()))
+    print("\n".join(score(site, candidates, out, model=model).lines()))
     _say("4. One request, ranked from the online store")
     for loaded in (
-        load_items(site / "items.parquet", str(store), MODEL),
-        load_events(site / "events.parquet", str(store), MODEL),
-        load_events(site / "impressions.parquet", str(store), MODEL),
+        load_items(site / "items.parquet", str(store), model),
+        load_events(site / "events.parquet", str(store), model),
+        load_events(site / "impressions.parquet", str(store), model),
     ):
         print("\n".join(loaded.lines()))
-    _rank_one(site, store)
+    _rank_one(site, store, model)
     _say("What next")
     programs = _programs()
     print(
         f"  {programs}/mlflow ui --backend-store-uri sqlite:///mlruns/mlflow.db   runs, plots and both models\n"
-        f"  {programs}/recsys serve --model {MODEL} --store {store}   the API and its playground\n"
+        f"  {programs}/recsys serve --model {model} --store {store}   the API and its playground\n"
         f"  {programs}/recsys train DIR   the same on your own click logs; the README says what DIR holds"
     )
 
@@ -79,13 +80,13 @@ def _newest_lists(impressions: Path, out: Path) -> None:
     pq.write_table(table.filter(pc.is_in(table["impression_id"], value_set=newest)), out)
 
 
-def _rank_one(site: Path, store: Path) -> None:
+def _rank_one(site: Path, store: Path, model: str) -> None:
     """A user's list as the API answers it, with titles."""
     table = ds.dataset(site / "impressions.parquet").to_table(columns=["impression_id", "user_id", "item_id"])
     rows = table.filter(pc.equal(table["impression_id"], table["impression_id"][-1])).to_pylist()
     items = ds.dataset(site / "items.parquet").to_table(columns=["item_id", "title"]).to_pylist()
     titles = {row["item_id"]: row["title"] for row in items}
-    loaded = load(MODEL)
+    loaded = load(model)
     with open_state(str(store), loaded.ranking_model.settings, create=False) as state:
         service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=loaded.encoder_name)
         answer = service.rank(

@@ -47,6 +47,7 @@ def training_html(
         calibration=calibrate(scores, ranked.test, resamples=settings.resamples, seed=seed),
         calibrated=ranked.choice.method,
         examples=_examples(context, ranked, comparison) if comparison else None,
+        verdict=tuple(report["registered"]["verdict"]),
         notes=() if trained.trained else (f"The encoder was not trained: {trained.reason}.",),
     )
     return report_page(content)

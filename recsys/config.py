@@ -216,7 +216,7 @@ class RankerConfig(ConfigSection):
     early_stopping_rounds: int = Field(60, ge=1)
     small_data_lists: int = Field(2000, ge=0)
     """With fewer training lists than this the trees are small and few, whatever the settings above, and no list
-    decides on their number; docs/ranker.md gives the rule."""
+    decides on their number; docs/choosing.md gives the rule."""
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
     list_weights: LabelWeights = {}

@@ -53,7 +53,8 @@ class ReportData:
 
     summary: names and values of the data and the models. evaluation: methods on the test lists. comparison: the two
     methods that slices and examples compare. slices: their ndcg_at_10 and its difference, three columns. calibration:
-    of the method `calibrated`. notes: why something that a reader would look for is missing.
+    of the method `calibrated`. notes: why something that a reader would look for is missing. verdict: sentences that
+    head the report.
     """
 
     title: str
@@ -69,6 +70,7 @@ class ReportData:
     calibrated: str = ""
     examples: ListExamples | None = None
     notes: tuple[str, ...] = ()
+    verdict: tuple[str, ...] = ()
 
 
 def primary_comparison(evaluation: Evaluation) -> MethodComparison | None:
