@@ -112,7 +112,7 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     over_time = RepresentationSchedule(
         (ScheduledEncoder(BEGINNING, None, first), ScheduledEncoder(middle, None, second)), texts, terms, collaborative
     )
-    names = [column.name for column in ranker_columns(site.ranking_model.features, collaborative=True)]
+    names = [column.name for column in ranker_columns(site.ranking_model.features, over_time.collaborative_columns)]
     found = build_matrix_by_encoder(site.ranking_model.features, over_time, index, lists)
     later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
     for model, rows in ((first, ~later), (second, later)):
@@ -127,4 +127,4 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     other = build_matrix(site.ranking_model.features, first, index, lists, over_time.of(0), over_time.tables(0, index))
     differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}
     assert differing <= set(ENCODER_COLUMNS)
-    assert {"text_score", "text_similarity_best", "audience_similarity"} <= differing
+    assert {"text_score", "text_similarity_best", "audience_similarity", "aligned_similarity"} <= differing

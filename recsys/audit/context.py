@@ -62,7 +62,7 @@ class AuditContext:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the columns."""
-        columns = ranker_columns(self.features, collaborative=self.texts.collaborative is not None)
+        columns = ranker_columns(self.features, self.texts.collaborative_columns)
         return tuple(column.name for column in columns)
 
     @cached_property

@@ -15,7 +15,7 @@ def scores_on_test(context: AuditContext, *, without: frozenset[str]) -> Float64
 
     without: features of which it reads no column. Raises TrainingError where it gives every list of valid one score.
     """
-    columns = ranker_columns(context.features, collaborative=context.texts.collaborative is not None)
+    columns = ranker_columns(context.features, context.texts.collaborative_columns)
     chosen = [column for column in columns if context.feature_of(column.name) not in without]
     names = [column.name for column in chosen]
     train, valid, test = (

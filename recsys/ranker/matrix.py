@@ -15,8 +15,8 @@ from features.definitions.event_measures import Feature
 from features.log import Catalog, Requests
 from features.matrix.columns import feature_matrix
 from features.matrix.within_list import percentile_and_zscore
-from recsys.collaborative.column_names import AUDIENCE_COLUMN
 from recsys.collaborative.columns import TableSource, collaborative_matrix
+from recsys.collaborative.snapshot import collaborative_columns
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import HeadWeights, text_features
 from recsys.encoder.snapshots import TextModel
@@ -60,7 +60,7 @@ def candidate_matrix(
     their models are not run. None for all.
     """
     names, behaviour = feature_matrix(features, reader)
-    fitted = model_columns(collaborative=tables is not None)
+    fitted = model_columns(collaborative_columns(None if tables is None else tables.settings))
     if read is not None:
         fitted = tuple(name for name in fitted if name in read)
     requests, histories = reader.requests, reader.histories
@@ -72,10 +72,8 @@ def candidate_matrix(
         text = text_features(head, texts.vectors, requests, histories, queries)
         blocks += [text, *_within_list(text[:, 0], requests)]
     if tables is not None:
-        with_audience = AUDIENCE_COLUMN in fitted
-        vectors = texts.vectors if with_audience else None
-        block = collaborative_matrix(tables, reader, vectors)
-        blocks.append(block if with_audience else block[:, :-1])
+        columns = [name for name in tables.settings.columns if name in fitted]
+        blocks.append(collaborative_matrix(tables, reader, texts.vectors, columns))
     return (*names, *fitted), np.column_stack(blocks)
 
 
@@ -85,14 +83,15 @@ def _within_list(scores: Float32, requests: Requests) -> tuple[Float32, Float32]
     return percentile[0], z_score[0]
 
 
-def ranker_columns(features: Sequence[Feature], *, collaborative: bool) -> tuple[MatrixColumn, ...]:
-    """The columns of `candidate_matrix` in order, as the ranker's training reads them."""
+def ranker_columns(features: Sequence[Feature], collaborative: Sequence[str]) -> tuple[MatrixColumn, ...]:
+    """The columns of `candidate_matrix` in order, as the ranker's training reads them. collaborative: names of those
+    that read tables."""
     declared = {name: feature for feature in features for name in column_names((feature,))}
     behaviour = [
         MatrixColumn(name, declared[name].measure.categorical, declared[name].monotone)
         for name in column_names(features)
     ]
-    return (*behaviour, *(MatrixColumn(name) for name in model_columns(collaborative=collaborative)))
+    return (*behaviour, *(MatrixColumn(name) for name in model_columns(collaborative)))
 
 
 def encode_queries(encoder: TextModel, queries: np.ndarray | None) -> Float32 | None:

@@ -16,6 +16,7 @@ from features.log import Requests
 from features.offline.reader import CHUNK_ROWS, LogIndex, OfflineReader, OfflineSettings
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import OfflineSnapshots
+from recsys.collaborative.snapshot import collaborative_columns
 from recsys.encoder.snapshots import TextModel, group_by_encoder
 from recsys.ranker.matrix import ItemRepresentations, candidate_matrix, encode_queries, ranker_columns
 from recsys.ranker.model import RankingModel
@@ -40,7 +41,8 @@ def build_matrix(
     if not len(requests):
         raise ValueError("expected at least one request to make a matrix of, got none")
     queries = encode_queries(model, requests.query)
-    matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative=tables is not None))), np.float32)
+    collaborative = collaborative_columns(None if tables is None else tables.settings)
+    matrix = np.empty((requests.n_rows, len(ranker_columns(features, collaborative))), np.float32)
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
         positions, reader = chunk
@@ -58,7 +60,7 @@ def build_matrix_by_encoder(
     features: Sequence[Feature], texts: RepresentationSchedule, index: LogIndex, requests: Requests
 ) -> Float32:
     """As `build_matrix`, with every request's columns from the encoder that scores its time."""
-    n_columns = len(ranker_columns(features, collaborative=texts.collaborative is not None))
+    n_columns = len(ranker_columns(features, texts.collaborative_columns))
     matrix = np.empty((requests.n_rows, n_columns), np.float32)
     for number, positions in group_by_encoder(texts.states, requests.time):
         model, tables = texts.states[number].model, texts.tables(number, index)

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
-from recsys.collaborative.snapshot import TableSettings
+from recsys.collaborative.snapshot import TableSettings, collaborative_columns
 from recsys.encoder.snapshots import ScheduledEncoder, TextModel
 from recsys.ranker.matrix import ItemRepresentations
 
@@ -34,6 +34,11 @@ class RepresentationSchedule:
     _tables: OrderedDict[tuple[int, int], tuple[LogIndex, OfflineSnapshots]] = field(
         default_factory=OrderedDict, compare=False
     )
+
+    @property
+    def collaborative_columns(self) -> tuple[str, ...]:
+        """Names of the columns that the tables give."""
+        return collaborative_columns(self.collaborative)
 
     @property
     def served(self) -> TextModel:

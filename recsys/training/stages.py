@@ -20,7 +20,7 @@ from recsys.encoder.scoring import text_features
 from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS, model_columns
+from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS, RESERVED_COLUMNS
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
 from recsys.ranker.lightgbm_ranker import (
@@ -212,7 +212,7 @@ def _ranker_data(
         )
         for slice_ in impressions
     )
-    columns = ranker_columns(features, collaborative=texts.collaborative is not None)
+    columns = ranker_columns(features, texts.collaborative_columns)
     return _RankerData(context, columns, impressions, (train_data, valid_data, test_data))
 
 
@@ -243,4 +243,4 @@ def resolve_features(
     read = catalogue_categories(catalog, config.categories, custom)
     vocabularies = category_vocabularies(catalog, candidates, most=config.max_category_values)
     vocabularies = {name: values for name, values in vocabularies.items() if name in read}
-    return feature_set(vocabularies, config, custom, reserved=model_columns(collaborative=True)), vocabularies
+    return feature_set(vocabularies, config, custom, reserved=RESERVED_COLUMNS), vocabularies
