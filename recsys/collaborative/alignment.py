@@ -36,8 +36,8 @@ class Alignment:
         missing. history: a row of codes for each request. text_vectors: (n, d), NaN rows without text."""
         n_items, n_history = len(self.vectors), len(history.codes)
         codes = np.concatenate([history.codes, requests.item]).astype(np.int64) % n_items
-        used, position = np.unique(codes, return_inverse=True)
-        position = position.astype(np.int32)
+        used, inverse = np.unique(codes, return_inverse=True)
+        position = inverse.astype(np.int32)
         return history_cosines(
             self._vectors_of(used, text_vectors),
             CsrLists(history.offsets, position[:n_history]),

@@ -138,4 +138,4 @@ def _most_similar(starts: Int32, item: Int32, similarity: Float32, most: int) ->
 
 def _sizes(by_item: csr_matrix) -> Float64:
     """(n_items,) square root of the number of users who clicked each."""
-    return np.sqrt(np.diff(by_item.indptr).astype(np.float64))
+    return np.asarray(np.sqrt(np.diff(by_item.indptr).astype(np.float64)))
