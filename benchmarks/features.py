@@ -149,11 +149,11 @@ def _collaborative(log: Log, size: Size) -> list[Result]:
     )
     source = OfflineSnapshots(index, vectors, settings)
     made = time_of(lambda: source.snapshot(settings.first_build)).wall
-    columns = _best(lambda: collaborative_matrix(source, reader, vectors))
+    columns = _best(lambda: collaborative_matrix(source, reader, vectors, settings.columns))
     rows = size.text_lists * LIST_SIZE
     return [
         Result("tables_seconds", made, f"s for a making, {size.events:,} events of {size.items:,} items"),
-        Result("collaborative_rows_per_second", rows / columns, "rows a second on one thread, five columns"),
+        Result("collaborative_rows_per_second", rows / columns, "rows a second on one thread, seven columns"),
     ]
 
 

@@ -57,11 +57,11 @@ def validate(folder: Path, rejects: Path | None, config: Config) -> Report:
     """Check the tables in DIR and say what is wrong with them."""
     from features.tables.load import load_log
     from pipelines.data_options import read_options
-    from recsys.ranker.column_names import model_columns
+    from recsys.ranker.column_names import RESERVED_COLUMNS
     from recsys.ranker.features import check_features
 
     log, report = load_log(folder, read_options(config), rejects=rejects)
-    check_features(config, log, model_columns(collaborative=True))
+    check_features(config, log, RESERVED_COLUMNS)
     return report
 
 

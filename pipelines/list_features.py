@@ -18,9 +18,10 @@ from features.tables.formats import find_table
 from features.tables.items import CATEGORY, build_catalog, read_items
 from features.tables.load import read_table_rows
 from pipelines.data_options import read_options
+from recsys.collaborative.snapshot import TableSettings
 from recsys.config import Config
 from recsys.ranker.column_docs import ColumnDoc, column_docs
-from recsys.ranker.column_names import model_columns
+from recsys.ranker.column_names import RESERVED_COLUMNS
 from recsys.ranker.features import catalogue_categories, feature_set
 
 
@@ -75,10 +76,10 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
         options = read_options(config)
         items = read_items(read_table_rows(path, "items", options), options.item_columns)
         categories = sorted(catalogue_categories(build_catalog(items, items.ids), config.features.categories, custom))
-    features = feature_set(
-        dict.fromkeys(categories, ()), config.features, custom, reserved=model_columns(collaborative=True)
-    )
-    docs = column_docs(features, collaborative=config.collaborative.tables > 0)
+    features = feature_set(dict.fromkeys(categories, ()), config.features, custom, reserved=RESERVED_COLUMNS)
+    tables = config.collaborative
+    settings = TableSettings(first_build=0, build_interval=1, **tables.model_dump(exclude={"tables"}))
+    docs = column_docs(features, settings.columns if tables.tables else ())
     return FeatureList(docs, "a table with a column category" if folder is None else str(folder))
 
 

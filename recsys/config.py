@@ -194,6 +194,11 @@ class CollaborativeConfig(ConfigSection):
     """Added to the denominator of a co-click similarity: how much a few common users are distrusted."""
     factors: int = Field(48, ge=1)
     """Width of the truncated SVD of the clicks."""
+    sequence_window: int = Field(10, ge=0, le=1000)
+    """Clicked items of a user between two of them that count as near, plus one; 0 leaves `sequence_similarity` out."""
+    alignment_clicks: float = Field(10.0, ge=0)
+    """Clicks at which an item's own factors count as much as those predicted from its text; 0 leaves
+    `aligned_similarity` out."""
 
 
 class LexicalConfig(ConfigSection):

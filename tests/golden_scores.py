@@ -26,9 +26,10 @@ from features.tables.data_settings import settings_to_json
 from features.tables.load import load_log
 from pipelines.data_options import read_options, read_options_of_model
 from pipelines.simulate import simulate
+from recsys.collaborative.neighbours import Neighbours
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import RequestTables
-from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours
+from recsys.collaborative.snapshot import CollaborativeSnapshot, collaborative_columns
 from recsys.config import Config, load_config
 from recsys.encoder.scoring import HeadWeights
 from recsys.encoder.text import item_texts
@@ -49,6 +50,8 @@ SETTINGS = (
     "ranker.num_leaves=15",
     "collaborative.factors=8",
     "collaborative.neighbours=10",
+    "collaborative.sequence_window=0",
+    "collaborative.alignment_clicks=0",
     "threads=1",
 )
 
@@ -86,6 +89,7 @@ def read_golden() -> Golden:
     """Everything that the golden scores are computed from, out of the files."""
     settings = read_settings(FOLDER)
     log, _ = load_log(FOLDER / "data", read_options_of_model(settings))
+    assert settings.collaborative is not None
     arrays = load_file(FOLDER / "arrays.safetensors")
     head = HeadWeights(**{name[5:]: value for name, value in arrays.items() if name.startswith("head.")})
     neighbours = Neighbours(arrays["neighbours.offsets"], arrays["neighbours.item"], arrays["neighbours.similarity"])
@@ -97,7 +101,7 @@ def read_golden() -> Golden:
         latest(log.impressions.requests),
         ItemRepresentations(arrays["vectors"], terms),
         head,
-        RequestTables(int(arrays["edge"][0]), tables),
+        RequestTables(int(arrays["edge"][0]), tables, settings.collaborative),
     )
 
 
@@ -168,7 +172,7 @@ def write_golden() -> None:
         requests,
         ItemRepresentations(vectors, lexical.transform(item_texts(log.catalog, settings.template))),
         random_head(2),
-        RequestTables(as_of, snapshot),
+        RequestTables(as_of, snapshot, periods),
     )
     lexical.save(FOLDER / "lexical.json")
     (FOLDER / SETTINGS_FILE).write_text(settings_to_json(settings), encoding="utf-8")
@@ -181,7 +185,7 @@ def write_golden() -> None:
 def _settings(chain: TrainingContext, fingerprint: str, as_of: int) -> Settings:
     config = chain.config
     features, vocabularies = resolve_features(chain, chain.usable(chain.sliced.ranker).requests.item)
-    columns = ranker_columns(features, model_columns(collaborative=True))
+    columns = ranker_columns(features, model_columns(collaborative_columns(collaborative_settings(chain))))
     return Settings(
         columns=tuple(column.name for column in columns),
         categories=dict(vocabularies),
@@ -214,7 +218,7 @@ def _write_arrays(golden: Golden) -> None:
 
 def _train(chain: TrainingContext, golden: Golden, config: Config) -> None:
     """A ranker of 30 trees on the ranker slice."""
-    columns = ranker_columns(golden.settings.features(), model_columns(collaborative=True))
+    columns = ranker_columns(golden.settings.features(), model_columns(golden.source.settings.columns))
     usable = chain.usable(chain.sliced.ranker)
     lists = RankingDataset(golden.matrix_of(usable.requests), usable.label, usable.requests.offsets)
     retrain_ranker([lists], columns, config.ranker, trees=30, seed=0, threads=1).save(FOLDER / "ranker.txt")

@@ -12,6 +12,7 @@ from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requ
 from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME, Float32
+from features.exact import GRID_STEP, to_grid
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import Log, Requests
 from features.offline.reader import LogIndex, OfflineSettings
@@ -21,7 +22,15 @@ from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
 from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
-from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
+from recsys.collaborative.alignment import Alignment, align
+from recsys.collaborative.column_names import (
+    ALIGNED_COLUMN,
+    AUDIENCE_COLUMN,
+    CO_CLICK_COLUMNS,
+    COLLABORATIVE_COLUMNS,
+    FACTOR_COLUMN,
+    SEQUENCE_COLUMN,
+)
 from recsys.collaborative.columns import collaborative_matrix
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
@@ -33,7 +42,14 @@ from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
 SETTINGS = TableSettings(
-    first_build=0, build_interval=10 * MINUTE, user_items=50, neighbours=10, shrinkage=0.0, factors=2
+    first_build=0,
+    build_interval=10 * MINUTE,
+    user_items=50,
+    neighbours=10,
+    shrinkage=0.0,
+    factors=2,
+    sequence_window=2,
+    alignment_clicks=1.0,
 )
 TEXTS = np.array([[1, 0], [0, 1], [0, 1], [np.nan, np.nan]], np.float32)
 
@@ -86,6 +102,7 @@ class Fixed:
 
     def __init__(self, tables: CollaborativeSnapshot) -> None:
         self._tables = tables
+        self.settings = SETTINGS
 
     def build_times(self, times: np.ndarray) -> np.ndarray:
         return np.zeros(len(times), np.int64)
@@ -101,7 +118,7 @@ def columns(tables: CollaborativeSnapshot, history: list[list[int]], shown: list
     spread = tables.to_global_codes(np.arange(4, dtype=np.int32), 5)
     reader = LogIndex(make_log([], [])).reader(requests)
     reader.histories = Histories(past, np.zeros(len(past.codes), np.int64))
-    return collaborative_matrix(Fixed(spread), reader, vectors)
+    return collaborative_matrix(Fixed(spread), reader, vectors, SETTINGS.columns)
 
 
 def test_co_click_columns_are_mean_best_and_last_over_the_history() -> None:
@@ -111,7 +128,96 @@ def test_co_click_columns_are_mean_best_and_last_over_the_history() -> None:
     assert found[0, :3] == pytest.approx([(one + two) / 2, one, two])
     assert found[1, :3].tolist() == found[2, :3].tolist() == [0, 0, 0]
     assert np.isnan(found[3]).all()
-    assert np.isnan(found[2, 3:]).all()
+    assert np.isnan(
+        found[2, [name.endswith("similarity") and name != SEQUENCE_COLUMN for name in SETTINGS.columns]]
+    ).all()
+
+
+def test_clicks_in_a_row_are_more_similar_than_distant_ones() -> None:
+    # users 0 and 1 clicked 1 between 0 and 2; the window of two positions leaves 3 out of the pairs of 0
+    near = tables_of([[0, 1, 2, 3], [2, 1, 0], [3]]).sequence
+    assert near is not None
+    pairs = [(0, 1), (0, 2), (1, 0), (0, 3), (2, 3), (0, 0)]
+    found = near.of_pairs(*np.array(pairs).T)
+    assert found == pytest.approx([2 / 2, (1 / 2 + 1 / 2) / 2, 2 / 2, 0, 1 / 2, 0], abs=GRID_STEP)
+    assert (found / GRID_STEP % 1 == 0).all()
+
+
+def test_sequence_neighbours_are_the_same_whatever_pairs_are_counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [np.random.default_rng(user).permutation(4).tolist() for user in range(20)]
+    whole = tables_of(rows).sequence
+    monkeypatch.setattr("recsys.collaborative.neighbours._PAIRS", 1)
+    assert whole is not None
+    for field in ("offsets", "item", "similarity"):
+        assert getattr(whole, field).tobytes() == getattr(tables_of(rows).sequence, field).tobytes()
+
+
+def test_the_sequence_column_counts_the_latest_click_most() -> None:
+    tables = tables_of([[0, 1], [2, 1], [3]])
+    found = columns(tables, [[0, 3, 2], [2, 3, 0]], [[1], [1]])[:, SETTINGS.columns.index(SEQUENCE_COLUMN)]
+    one = 1 / np.sqrt(2)
+    assert found == pytest.approx([one + one / 3, one + one / 3], abs=2 * GRID_STEP)
+    only = columns(tables_of([[0, 1], [2], [3]]), [[0, 3, 2], [2, 3, 0]], [[1], [1]])
+    assert only[:, SETTINGS.columns.index(SEQUENCE_COLUMN)] == pytest.approx([1 / 3, 1], abs=2 * GRID_STEP)
+
+
+def test_an_item_without_clicks_has_the_factors_that_its_text_predicts() -> None:
+    text = np.array([[1, 0], [0, 1]], np.float32)
+    aligned = align(np.array([[2, 0], [0, 3]], np.float32), np.array([1, 3]), text, half_clicks=1.0)
+    # gram = diag(1, 3), ridge = 0.1 * 4 / 2
+    assert aligned.weights == pytest.approx(np.diag([1 / 1.2, 3 / 3.2]), abs=GRID_STEP)
+    assert aligned.vectors == pytest.approx(np.diag([(1 + 1 / 1.2) / 2, (3 + 3 / 3.2) / 4]), abs=2 * GRID_STEP)
+    with_new = Alignment(np.vstack([aligned.vectors, np.full((3, 2), np.nan, np.float32)]), aligned.weights)
+    vectors = np.vstack([text, [[0.6, 0.8], [np.nan, np.nan], [np.nan, np.nan]]]).astype(np.float32)
+    requests = make_requests([Shown(0, 5, (2, 3, -1))])
+    found = with_new.similarity(requests, ragged([[1]]), vectors)
+    predicted = np.array([0.6 / 1.2, 0.8 * 3 / 3.2])
+    assert found[0] == pytest.approx(predicted[1] / np.linalg.norm(predicted), abs=1e-5)
+    assert np.isnan(found[1:]).all()
+
+
+def test_without_any_text_the_alignment_is_the_items_own_factors() -> None:
+    factors, clicks = np.array([[2, 0], [0, 3]], np.float32), np.array([1, 3])
+    aligned = align(factors, clicks, np.full((2, 2), np.nan, np.float32), half_clicks=1.0)
+    assert aligned.vectors.tolist() == [[1, 0], [0, 1]]
+    assert not aligned.weights.any()
+
+
+@pytest.mark.kernels
+def test_predicted_factors_have_the_same_bits_in_any_order() -> None:
+    generator = np.random.default_rng(0)
+    text = to_grid(generator.normal(size=(50, 96)) / np.sqrt(96))
+    weights = to_grid(generator.normal(size=(96, 8)) * 5)
+    order = generator.permutation(96)
+    missing = Alignment(np.full((51, 8), np.nan, np.float32), weights)
+    turned = Alignment(missing.vectors, np.ascontiguousarray(weights[order]))
+    requests = make_requests([Shown(0, 5, tuple(range(25, 50)))])
+    history = ragged([list(range(25))])
+    text = np.vstack([text, np.full((1, 96), np.nan)]).astype(np.float32)
+    first, second = (
+        one.similarity(requests, history, vectors) for one, vectors in ((missing, text), (turned, text[:, order]))
+    )
+    assert first.tobytes() == second.tobytes()
+    assert not np.isnan(first).any()
+
+
+@pytest.mark.parametrize("column", [SEQUENCE_COLUMN, ALIGNED_COLUMN])
+def test_a_snapshot_that_reads_later_clicks_is_seen_in_each_new_column(
+    column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = [Happening(user, item, 1 + item) for user in (0, 1) for item in (user, 2, 3)]
+    shown = [Shown(user, 15, (0, 1, 2, 3, 4, 5)) for user in (0, 1)]
+    later = [Happening(2, item, 12 + position) for position, item in enumerate((4, 2, 5, 0))]
+    requests, position = make_requests(shown), SETTINGS.columns.index(column)
+
+    def changed() -> bool:
+        first, second = (matrix_of(make_log(clicks, shown), requests)[:, position] for clicks in (past, past + later))
+        return first.tobytes() != second.tobytes()
+
+    assert not changed()
+    before = LogIndex.clicked_before
+    monkeypatch.setattr(LogIndex, "clicked_before", lambda self, time, *, length: before(self, 2 * time, length=length))
+    assert changed()
 
 
 @pytest.mark.kernels
@@ -130,7 +236,8 @@ def text_vectors(log: Log) -> Float32:
 
 def matrix_of(log: Log, requests: Requests, delay: int = 0) -> Float32:
     index, vectors = LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))), text_vectors(log)
-    return collaborative_matrix(OfflineSnapshots(index, vectors, SETTINGS), index.reader(requests), vectors)
+    snapshots = OfflineSnapshots(index, vectors, SETTINGS)
+    return collaborative_matrix(snapshots, index.reader(requests), vectors, SETTINGS.columns)
 
 
 @pytest.mark.kernels
@@ -292,12 +399,24 @@ def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) 
     stored.save(30, names.tolist(), early)
     with state.store.read() as snapshot:
         assert stored.build_times(snapshot) == (20, 30)
-        assert len(list(snapshot.scan(b"n", b"n\xff"))) == 1 + 2 * 2 * len(names)
+        assert len(list(snapshot.scan(b"n", b"n\xff"))) == 1 + 2 * (3 * len(names) + 1)
 
 
 def test_settings_of_older_versions_name_the_same_snapshots() -> None:
-    older = {"origin": 5, "period": 10, "user_items": 50, "neighbours": 10, "shrinkage": 0.0, "factors": 2}
+    older: dict[str, object] = {
+        "origin": 5,
+        "period": 10,
+        "user_items": 50,
+        "neighbours": 10,
+        "shrinkage": 0.0,
+        "factors": 2,
+    }
     read = TableSettings.model_validate(older)
     assert (read.first_build, read.build_interval) == (5, 10)
     assert read.model_dump(by_alias=True) == older
     assert TableSettings.model_validate(read.model_dump()) == read
+    assert read.columns == (*CO_CLICK_COLUMNS, FACTOR_COLUMN, AUDIENCE_COLUMN)
+    newer = read.model_copy(update={"sequence_window": 10, "alignment_clicks": 2.5})
+    assert newer.model_dump(by_alias=True) == older | {"sequence_window": 10, "alignment_clicks": 2.5}
+    assert TableSettings.model_validate(newer.model_dump()) == newer
+    assert newer.columns == COLLABORATIVE_COLUMNS

@@ -21,7 +21,7 @@ from recsys.encoder.text import item_texts
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.encoder.vector_table import empty_table
-from recsys.ranker.column_names import ENCODER_COLUMNS, model_columns
+from recsys.ranker.column_names import ENCODER_COLUMNS
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import build_matrix, build_matrix_by_encoder
 from recsys.ranker.text_snapshots import RepresentationSchedule
@@ -112,7 +112,7 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     over_time = RepresentationSchedule(
         (ScheduledEncoder(BEGINNING, None, first), ScheduledEncoder(middle, None, second)), texts, terms, collaborative
     )
-    names = [column.name for column in ranker_columns(site.ranking_model.features, model_columns(collaborative=True))]
+    names = [column.name for column in ranker_columns(site.ranking_model.features, site.ranked.texts.columns)]
     found = build_matrix_by_encoder(site.ranking_model.features, over_time, index, lists)
     later = lists.request_of_row() >= np.searchsorted(lists.time, middle)
     for model, rows in ((first, ~later), (second, later)):
@@ -127,4 +127,4 @@ def test_all_columns_of_a_list_come_from_the_state_of_its_time() -> None:
     other = build_matrix(site.ranking_model.features, first, index, lists, over_time.of(0), over_time.tables(0, index))
     differing = {name for i, name in enumerate(names) if not np.array_equal(found[later, i], other[later, i], True)}
     assert differing <= set(ENCODER_COLUMNS)
-    assert {"text_score", "text_similarity_best", "audience_similarity"} <= differing
+    assert {"text_score", "text_similarity_best", "audience_similarity", "aligned_similarity"} <= differing

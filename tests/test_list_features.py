@@ -11,9 +11,10 @@ from small_ranking_model import small_site
 from features.definitions.builtin import catalogue
 from features.errors import InputError
 from pipelines.list_features import list_features
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.config import load_config
 from recsys.ranker.column_docs import column_docs
-from recsys.ranker.column_names import model_columns
+from recsys.ranker.column_names import RESERVED_COLUMNS
 from recsys.ranker.matrix import ranker_columns
 
 OWN = Path(__file__).with_name("custom_features_file.py")
@@ -21,9 +22,9 @@ OWN = Path(__file__).with_name("custom_features_file.py")
 
 def test_every_column_of_the_ranker_is_in_the_list() -> None:
     features = catalogue(categories={"category": ("news",)}, numbers=("price",), vectors=("image",))
-    docs = column_docs(features, collaborative=True)
+    docs = column_docs(features, COLLABORATIVE_COLUMNS)
     named = {name for doc in docs for name in (doc.name, *doc.places)}
-    assert named == {column.name for column in ranker_columns(features, model_columns(collaborative=True))}
+    assert named == {column.name for column in ranker_columns(features, RESERVED_COLUMNS)}
     for doc in docs:
         assert doc.meaning.endswith("."), doc.name
         assert all((doc.unit, doc.range, doc.known, doc.missing)), doc.name

@@ -136,7 +136,7 @@ def test_the_declared_constraints_and_categories_reach_the_model() -> None:
 
 def test_places_are_bound_as_their_feature_is() -> None:
     likes = Feature("item_likes", "Likes.", CountOf(Count("like", ITEM)), within_list=True, monotone=1)
-    found = {column.name: column.monotone for column in ranker_columns((likes,), model_columns(collaborative=False))}
+    found = {column.name: column.monotone for column in ranker_columns((likes,), model_columns(()))}
     assert [found[name] for name in column_names((likes,))] == [1, 1, 1]
     assert found["text_score"] == 0
 

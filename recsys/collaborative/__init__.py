@@ -1,1 +1,1 @@
-"""Collaborative filtering: co-click similarity, factors and audiences of items, from tables of earlier clicks."""
+"""Collaborative filtering: similarity by clicks, factors and audiences of items, from tables of earlier clicks."""

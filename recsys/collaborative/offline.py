@@ -20,13 +20,13 @@ class OfflineSnapshots:
     """
 
     def __init__(self, index: LogIndex, text_vectors: Float32, settings: TableSettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._build = lru_cache(maxsize=_CACHED)(partial(_build_snapshot, index, text_vectors, settings))
         self._building = Lock()
 
     def build_times(self, times: Int64) -> Int64:
         """When the snapshot of each time was built, (n,)."""
-        return self._settings.build_times(times)
+        return self.settings.build_times(times)
 
     def snapshot(self, as_of: int) -> CollaborativeSnapshot:
         """The snapshot of the clicks strictly before a build time, by the log's item codes."""

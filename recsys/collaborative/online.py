@@ -1,4 +1,5 @@
-"""Collaborative snapshots in the online store: of each item one record of its neighbours and one of its vectors.
+"""Collaborative snapshots in the online store: of each item a record of its vectors and one for each list of similar
+items.
 
 Stored by what they depend on (encoder and settings) and by build time; `features.online.item_tables` keeps the newest
 two. A request reads the records of its history and candidates alone.
@@ -11,14 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from features.arrays import NO_TIME, Float32, Int32, Int64, Strings
+from features.arrays import NO_TIME, Float32, Int32, Int64, Strings, offsets_of
 from features.online.id_hash import hash_id
 from features.online.item_tables import ItemTables, RecordName
 from features.stores.base import KeyValueStore, StoreSnapshot
-from recsys.collaborative.snapshot import CollaborativeSnapshot, Neighbours, TableSettings
+from recsys.collaborative.alignment import Alignment
+from recsys.collaborative.neighbours import Neighbours
+from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings
 
-_NEIGHBOURS, _VECTORS = b"n", b"v"
+_NEIGHBOURS, _SEQUENCE, _VECTORS, _WEIGHTS = b"n", b"s", b"v", b"w"
 _hash = lru_cache(maxsize=2**17)(hash_id)
 
 
@@ -28,6 +32,7 @@ class RequestTables:
 
     as_of: int
     built: CollaborativeSnapshot
+    settings: TableSettings
 
     def build_times(self, times: Int64) -> Int64:
         """The same for every time, (n,)."""
@@ -55,17 +60,24 @@ class OnlineSnapshots:
 
         history: codes of the items whose neighbours are wanted; a code may repeat.
         """
-        names = ids.tolist()
-        rows = np.unique(history).tolist()
+        settings, names = self.settings, ids.tolist()
+        rows = np.unique(history)
         build_time = max((time for time in self.build_times(snapshot) if time <= as_of), default=NO_TIME)
         records = [RecordName(_VECTORS, name) for name in names]
-        records += [RecordName(_NEIGHBOURS, names[row]) for row in rows]
-        none: list[bytes | None] = [None] * len(records)
-        values = none if build_time == NO_TIME else self._tables.read(snapshot, build_time, records)
-        vectors = self._vectors(values[: len(names)])
-        neighbours = _neighbours(names, rows, values[len(names) :])
-        split = self.settings.factors
-        return RequestTables(build_time, CollaborativeSnapshot(neighbours, vectors[:, :split], vectors[:, split:]))
+        clicked = [names[row] for row in rows.tolist()]
+        lists = (_NEIGHBOURS, _SEQUENCE) if settings.sequence_window else (_NEIGHBOURS,)
+        records += [RecordName(table, name) for table in lists for name in clicked]
+        values = self._read(snapshot, build_time, records)
+        vectors, stored = self._vectors(values[: len(names)]), values[len(names) :]
+        find = _CodesByHash(names)
+        neighbours = _neighbours(find, rows, stored[: len(rows)])
+        sequence = _neighbours(find, rows, stored[len(rows) :]) if settings.sequence_window else None
+        factors, audience, aligned = np.split(vectors, [settings.factors, settings.factors + self._dim], axis=1)
+        alignment = None
+        if settings.alignment_clicks:
+            alignment = Alignment(aligned, self._weights(snapshot, build_time, is_read=None in values[: len(names)]))
+        built = CollaborativeSnapshot(neighbours, factors, audience, sequence, alignment)
+        return RequestTables(build_time, built, settings)
 
     def save(self, build_time: int, ids: Sequence[str], snapshot: CollaborativeSnapshot) -> None:
         """Store a snapshot, whole or not at all, and remove all but the newest two.
@@ -74,42 +86,71 @@ class OnlineSnapshots:
         """
         self._tables.write(build_time, _records(ids, snapshot))
 
+    def _read(self, snapshot: StoreSnapshot, build_time: int, records: Sequence[RecordName]) -> Sequence[bytes | None]:
+        """Records of a snapshot; None for all where none was built."""
+        return [None] * len(records) if build_time == NO_TIME else self._tables.read(snapshot, build_time, records)
+
     def _vectors(self, values: Sequence[bytes | None]) -> Float32:
-        """(n + 1, factors + dim) rows of the values, NaN for None and for the last one."""
-        width = self.settings.factors + self._dim
+        """(n + 1, width) rows of the values, NaN for None and for the last one: factors, audience, aligned vectors."""
+        factors = self.settings.factors
+        width = factors + self._dim + (factors if self.settings.alignment_clicks else 0)
         missing = np.full(width, np.nan, "<f4").tobytes()
         joined = b"".join([missing if value is None else value for value in (*values, None)])
         return np.frombuffer(joined, "<f4").reshape(-1, width)
 
+    def _weights(self, snapshot: StoreSnapshot, build_time: int, *, is_read: bool) -> Float32:
+        """(dim, factors) weights of the alignment, which only items without a record need; NaN where there are none."""
+        value = self._read(snapshot, build_time, [RecordName(_WEIGHTS, "")])[0] if is_read else None
+        if value is None:
+            return np.full((self._dim, self.settings.factors), np.nan, np.float32)
+        return np.frombuffer(value, "<f4").reshape(self._dim, -1)
+
 
 def _records(ids: Sequence[str], snapshot: CollaborativeSnapshot) -> Iterator[tuple[RecordName, bytes]]:
-    """Names and values of all items' records."""
+    """Names and values of all items' records, and that of the alignment's weights."""
     hashes = np.array([hash_id(item) for item in ids], "<u8")
-    neighbours = snapshot.neighbours
-    vectors = np.column_stack([snapshot.factors, snapshot.audience]).astype("<f4")
+    alignment = snapshot.alignment
+    aligned = () if alignment is None else (alignment.vectors,)
+    vectors = np.column_stack([snapshot.factors, snapshot.audience, *aligned]).astype("<f4")
     for code, item in enumerate(ids):
-        row = slice(neighbours.offsets[code], neighbours.offsets[code + 1])
-        similar = hashes[neighbours.item[row]].tobytes() + neighbours.similarity[row].astype("<f4").tobytes()
-        yield RecordName(_NEIGHBOURS, item), similar
+        for table, neighbours in ((_NEIGHBOURS, snapshot.neighbours), (_SEQUENCE, snapshot.sequence)):
+            if neighbours is not None:
+                row = slice(neighbours.offsets[code], neighbours.offsets[code + 1])
+                similar = hashes[neighbours.item[row]].tobytes() + neighbours.similarity[row].astype("<f4").tobytes()
+                yield RecordName(table, item), similar
         yield RecordName(_VECTORS, item), vectors[code].tobytes()
+    if alignment is not None:
+        yield RecordName(_WEIGHTS, ""), alignment.weights.astype("<f4").tobytes()
 
 
-def _neighbours(names: Sequence[str], rows: Sequence[int], values: Sequence[bytes | None]) -> Neighbours:
-    """Similarities between items of a catalog: of some rows to any, from the rows' records."""
-    hashes = np.array([_hash(name) for name in names], np.uint64)
-    order = np.argsort(hashes)
-    lengths = np.zeros(len(names) + 2, np.int64)
-    items, similarities = [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
-    for row, value in zip(rows, values, strict=True):
-        n = len(value or b"") // 12
-        if value is None or not n:
-            continue
-        similar = np.frombuffer(value, "<u8", n)
-        position = np.searchsorted(hashes, similar, sorter=order)
-        position[position == len(names)] = 0
-        item = order[position]
-        inside = np.flatnonzero(hashes[item] == similar)
-        items.append(item[inside].astype(np.int32))
-        similarities.append(np.frombuffer(value, "<f4", n, 8 * n)[inside])
-        lengths[row + 1] = len(inside)
-    return Neighbours(np.cumsum(lengths), np.concatenate(items), np.concatenate(similarities))
+class _CodesByHash:
+    """Codes of a catalog's items by the hashes of their ids."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        hashes = np.array([_hash(name) for name in names], np.uint64)
+        self.n_items = len(names)
+        self._order = np.argsort(hashes)
+        self._sorted = hashes[self._order]
+        self._has_low_bits = np.zeros(2**16, bool)
+        self._has_low_bits[hashes & np.uint64(0xFFFF)] = True
+
+    def __call__(self, hashes: npt.NDArray[np.uint64]) -> tuple[Int64, Int64]:
+        """Positions of the hashes that are an item's, and the codes of these."""
+        likely = np.flatnonzero(self._has_low_bits[hashes & np.uint64(0xFFFF)])  # few are in the catalog
+        place = np.searchsorted(self._sorted, hashes[likely])
+        place[place == self.n_items] = 0
+        found = self._sorted[place] == hashes[likely]
+        return likely[found], self._order[place[found]]
+
+
+def _neighbours(find: _CodesByHash, rows: Int32, values: Sequence[bytes | None]) -> Neighbours:
+    """Similarities between items of a catalog and of the unknown one: of some rows, ascending, to any, from the rows'
+    records."""
+    lengths = [len(value or b"") // 12 for value in values]
+    known = [(value, n) for value, n in zip(values, lengths, strict=True) if value]
+    hashes = np.frombuffer(b"".join([value[: 8 * n] for value, n in known]), "<u8")
+    similarity = np.frombuffer(b"".join([value[8 * n :] for value, n in known]), "<f4")
+    position, item = find(hashes)
+    row = np.repeat(rows, lengths)[position]
+    offsets = offsets_of(np.bincount(row, minlength=find.n_items + 1))
+    return Neighbours(offsets, item.astype(np.int32), similarity[position])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, isinf
 from typing import Any
 
 from features.definitions.column_names import within_list_names
 from features.definitions.event_measures import REQUEST_TIME, Feature
-from recsys.collaborative.column_names import AUDIENCE_COLUMN, CO_CLICK_COLUMNS, FACTOR_COLUMN
+from recsys.collaborative.column_names import (
+    ALIGNED_COLUMN,
+    AUDIENCE_COLUMN,
+    CO_CLICK_COLUMNS,
+    FACTOR_COLUMN,
+    SEQUENCE_COLUMN,
+)
 from recsys.encoder.scoring import TEXT_COLUMNS
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 
@@ -100,18 +106,33 @@ COLLABORATIVE_DOCS = (
         "Cosine of the item's factors with the mean of the history's, in a truncated SVD of past clicks.",
         "the item, or every item of the history, is not in the tables",
     ),
+    ColumnDoc(
+        SEQUENCE_COLUMN,
+        "Similarity to the history's items by how near to each other users clicked both, added up, the latest first.",
+        "similarity",
+        0.0,
+        inf,
+        REQUEST_TIME,
+        "the history is empty",
+    ),
     _cosine(
         AUDIENCE_COLUMN,
         "Cosine of the history's mean text vector with the mean text vector of the item's past clickers.",
         "the item has no audience yet, or no item of the history has a text",
     ),
+    _cosine(
+        ALIGNED_COLUMN,
+        "Cosine of the item's factors with the mean of the history's, predicted from text as far as clicks are few.",
+        "the item, or every item of the history, has neither clicks nor a text",
+    ),
 )
 """The collaborative columns, in the order of the matrix."""
 
 
-def column_docs(features: Sequence[Feature], *, collaborative: bool) -> tuple[ColumnDoc, ...]:
-    """Every feature, then every text column, then the collaborative ones."""
-    return (*(_of_feature(feature) for feature in features), *TEXT_DOCS, *(COLLABORATIVE_DOCS if collaborative else ()))
+def column_docs(features: Sequence[Feature], collaborative: Collection[str]) -> tuple[ColumnDoc, ...]:
+    """Every feature, then every text column, then the collaborative ones of these names."""
+    tables = (doc for doc in COLLABORATIVE_DOCS if doc.name in collaborative)
+    return (*(_of_feature(feature) for feature in features), *TEXT_DOCS, *tables)
 
 
 def _of_feature(feature: Feature) -> ColumnDoc:

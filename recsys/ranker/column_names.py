@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from features.definitions.column_names import within_list_names
-from recsys.collaborative.column_names import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS, TEXT_READING_COLUMNS
 from recsys.encoder.scoring import TEXT_COLUMNS
 
 LEXICAL_COLUMN = "lexical_similarity"
@@ -13,16 +13,20 @@ LEXICAL_COLUMNS = (LEXICAL_COLUMN, *within_list_names(LEXICAL_COLUMN))
 TEXT_SCORE = TEXT_COLUMNS[0]
 TEXT_Z_SCORE = within_list_names(TEXT_SCORE)[1]
 _TEXT_FAMILY = (*TEXT_COLUMNS, *within_list_names(TEXT_SCORE))
-_CLICK_FAMILY = tuple(name for name in COLLABORATIVE_COLUMNS if name != AUDIENCE_COLUMN)
 
-ENCODER_COLUMNS = (*_TEXT_FAMILY, AUDIENCE_COLUMN)
+ENCODER_COLUMNS = (*_TEXT_FAMILY, *TEXT_READING_COLUMNS)
 """Columns that no ranker without the encoder reads."""
 
 
-def model_columns(*, collaborative: bool, read: Collection[str] | None = None) -> tuple[str, ...]:
-    """All of them, in the order of the matrix. collaborative: with the collaborative ones.
+def model_columns(collaborative: Sequence[str], read: Collection[str] | None = None) -> tuple[str, ...]:
+    """All of them, in the order of the matrix. collaborative: the names of the collaborative ones.
 
-    read: names that a ranker reads; a fitted model of which it reads nothing is left out. None for all.
+    read: names that a ranker reads; of text and words all columns are left out, or none, since one model gives them.
+    None for all.
     """
-    families = [LEXICAL_COLUMNS, _TEXT_FAMILY, *((_CLICK_FAMILY, (AUDIENCE_COLUMN,)) if collaborative else ())]
+    families = [LEXICAL_COLUMNS, _TEXT_FAMILY, *((name,) for name in collaborative)]
     return tuple(name for family in families if read is None or not set(read).isdisjoint(family) for name in family)
+
+
+RESERVED_COLUMNS = model_columns(COLLABORATIVE_COLUMNS)
+"""Names that no feature may have."""

@@ -15,8 +15,8 @@ from features.definitions.event_measures import Feature
 from features.log import Catalog, Requests
 from features.matrix.columns import feature_matrix
 from features.matrix.within_list import percentile_and_zscore
-from recsys.collaborative.column_names import AUDIENCE_COLUMN, COLLABORATIVE_COLUMNS
 from recsys.collaborative.columns import TableSource, collaborative_matrix
+from recsys.collaborative.snapshot import collaborative_columns
 from recsys.encoder.scoring import HeadWeights, text_features
 from recsys.encoder.text import clean_text, item_texts
 from recsys.encoder.text_model import TextModel
@@ -69,16 +69,14 @@ def candidate_matrix(
         text = text_features(head, texts.vectors, requests, histories, queries)
         blocks += [text, *_within_list(text[:, 0], requests)]
     if tables is not None:
-        with_audience = AUDIENCE_COLUMN in fitted
-        vectors = texts.vectors if with_audience else None
-        block = collaborative_matrix(tables, reader, vectors)
-        blocks.append(block[:, [name in fitted for name in COLLABORATIVE_COLUMNS]])
+        columns = [name for name in tables.settings.columns if name in fitted]
+        blocks.append(collaborative_matrix(tables, reader, texts.vectors, columns))
     return (*names, *fitted), np.column_stack(blocks)
 
 
 def fitted_columns(read: Collection[str] | None, tables: TableSource | None) -> tuple[str, ...]:
     """Names of the columns of fitted models that `candidate_matrix` gives, in order; arguments as there."""
-    return model_columns(collaborative=tables is not None, read=read)
+    return model_columns(collaborative_columns(None if tables is None else tables.settings), read)
 
 
 def _within_list(scores: Float32, requests: Requests) -> tuple[Float32, Float32]:

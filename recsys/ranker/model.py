@@ -23,7 +23,7 @@ from features.definitions.settings import FeatureSettings
 from features.log import Catalog
 from features.tables.data_settings import DataSettings, Format1, settings_from_json, settings_to_json
 from features.tables.items import CatalogColumns
-from recsys.collaborative.snapshot import TableSettings
+from recsys.collaborative.snapshot import TableSettings, collaborative_columns
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
@@ -96,7 +96,7 @@ class Settings(BaseModel):
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
-        reserved = model_columns(collaborative=True)
+        reserved = model_columns(collaborative_columns(self.collaborative))
         features = feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
         return tuple(feature for feature in features if not set(column_names((feature,))).isdisjoint(self.columns))
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
-from recsys.collaborative.snapshot import TableSettings
+from recsys.collaborative.snapshot import TableSettings, collaborative_columns
 from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.encoder.text_model import TextModel
 from recsys.ranker.column_names import model_columns
@@ -41,7 +41,7 @@ class RepresentationSchedule:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the matrix's columns that are made of these, in order."""
-        return model_columns(collaborative=self.collaborative is not None, read=self.read)
+        return model_columns(collaborative_columns(self.collaborative), self.read)
 
     @property
     def served(self) -> TextModel:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.clock import format_time
 from features.tables.report import TableReport
-from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
+from recsys.collaborative.column_names import ALIGNED_COLUMN, COLLABORATIVE_COLUMNS, SEQUENCE_COLUMN
+from recsys.collaborative.snapshot import TableSettings
 from recsys.encoder.model import Encoder
 from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.text_model import NoEncoder
@@ -131,7 +133,6 @@ def _settings(
 ) -> Settings:
     config, times = context.config, context.log.impressions.requests.time
     custom, columns = config.features.custom, ranked.registered.columns
-    reads_clicks = not set(columns).isdisjoint(COLLABORATIVE_COLUMNS)
     is_trained = encoder is not None and encoder is not trained.frozen
     return Settings(
         columns=columns,
@@ -140,7 +141,7 @@ def _settings(
         history_length=config.encoder.history_length,
         template=config.encoder.template,
         data=config.data,
-        collaborative=ranked.texts.collaborative if reads_clicks else None,
+        collaborative=_tables_read(ranked.texts.collaborative, columns),
         encoder=None if encoder_version is None else encoder_version.uri,
         encoder_fingerprint="" if encoder is None else encoder.fingerprint,
         encoder_trained_until=trained.served_trained_until if is_trained else None,
@@ -152,6 +153,14 @@ def _settings(
         custom_features=custom.fingerprint if custom else None,
         custom_source=custom.source if custom else None,
     )
+
+
+def _tables_read(settings: TableSettings | None, columns: Sequence[str]) -> TableSettings | None:
+    """Settings of the collaborative tables that a ranker's columns read, None for none."""
+    if settings is None or set(columns).isdisjoint(COLLABORATIVE_COLUMNS):
+        return None
+    unread = {"sequence_window": SEQUENCE_COLUMN, "alignment_clicks": ALIGNED_COLUMN}
+    return settings.model_copy(update={field: 0 for field, column in unread.items() if column not in columns})
 
 
 def _training_scores(trained: TrainedEncoder) -> str:

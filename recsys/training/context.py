@@ -14,7 +14,7 @@ from features.log import Impressions, Log
 from features.offline.reader import LogIndex, OfflineSettings
 from recsys.config import Config
 from recsys.encoder.text import item_texts
-from recsys.ranker.column_names import model_columns
+from recsys.ranker.column_names import RESERVED_COLUMNS
 from recsys.ranker.features import check_features
 from recsys.training.time_split import TimeSplit, slice_impressions
 
@@ -60,7 +60,7 @@ def open_training_context(config: Config, log: Log) -> TrainingContext:
 
     Raises TrainingError where a slice would have nothing to rank, InputError where a feature cannot be made of the log.
     """
-    check_features(config, log, model_columns(collaborative=True))
+    check_features(config, log, RESERVED_COLUMNS)
     threads = config.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     return make_context(config, log, threads=threads)

@@ -21,7 +21,7 @@ from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.errors import TrainingError
 from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
-from recsys.ranker.column_names import model_columns
+from recsys.ranker.column_names import RESERVED_COLUMNS
 from recsys.ranker.feature_selection import FeatureSelection
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
 from recsys.ranker.lightgbm_ranker import TreeRanker, select_columns
@@ -180,4 +180,4 @@ def resolve_features(
     read = catalogue_categories(catalog, config.categories, custom)
     vocabularies = category_vocabularies(catalog, candidates, most=config.max_category_values)
     vocabularies = {name: values for name, values in vocabularies.items() if name in read}
-    return feature_set(vocabularies, config, custom, reserved=model_columns(collaborative=True)), vocabularies
+    return feature_set(vocabularies, config, custom, reserved=RESERVED_COLUMNS), vocabularies
