@@ -16,21 +16,12 @@ from features.definitions.custom_file import CustomFeatures, read_custom_feature
 from features.definitions.settings import FeatureSettings
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
+from recsys.collaborative.settings import CollaborativeSettings
 from recsys.errors import ConfigError
 
-Registered = Literal[
-    "auto",
-    "popularity",
-    "tfidf",
-    "blend",
-    "behaviour",
-    "behaviour_lexical",
-    "text",
-    "no_collaborative",
-    "frozen_text",
-    "ranker",
-]
-"""Methods of a training that can be registered, the simplest first."""
+_Untrained = Literal["auto", "popularity", "tfidf", "blend", "text"]
+Registered = Literal[_Untrained, "behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ranker"]
+"""Methods of a training that can be registered; `auto` compares them."""
 
 LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
@@ -181,24 +172,11 @@ class FeaturesConfig(FeatureSettings, ConfigSection):
         return None if self.file is None else read_custom_features(Path(self.file))
 
 
-class CollaborativeConfig(ConfigSection):
+class CollaborativeConfig(CollaborativeSettings, ConfigSection):
     """Collaborative tables of items, rebuilt at regular times from earlier clicks only."""
 
     tables: int = Field(10, ge=0, le=1000)
     """Tables made over the time from the ranker's first row to valid's last; 0 leaves these columns out."""
-    user_items: int = Field(200, ge=2)
-    """Most recent distinct clicked items of a user that a table reads."""
-    neighbours: int = Field(200, ge=1)
-    """Most similar items that are kept of each item."""
-    shrinkage: float = Field(1.0, ge=0)
-    """Added to the denominator of a co-click similarity: how much a few common users are distrusted."""
-    factors: int = Field(48, ge=1)
-    """Width of the truncated SVD of the clicks."""
-    sequence_window: int = Field(10, ge=0, le=1000)
-    """Clicked items of a user between two of them that count as near, plus one; 0 leaves `sequence_similarity` out."""
-    alignment_clicks: float = Field(10.0, ge=0)
-    """Clicks at which an item's own factors count as much as those predicted from its text; 0 leaves
-    `aligned_similarity` out."""
 
 
 class LexicalConfig(ConfigSection):

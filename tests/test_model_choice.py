@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from features.arrays import Float64
+from recsys.config import load_config
 from recsys.errors import TrainingError
 from recsys.training.model_choice import CONTENDERS, ModelChoice, choose_model
 
@@ -20,7 +21,7 @@ def ndcg(seed: int, shift: float = 0.0) -> Float64:
 
 
 def choice(values: dict[str, Float64], registered: str = "auto") -> ModelChoice:
-    return choose_model(values, USERS, registered=registered, resamples=500, seed=0)
+    return choose_model(values, USERS, load_config(None, (f"registered={registered}",)))
 
 
 def test_the_richest_contender_is_kept_where_no_simpler_one_is_better() -> None:
@@ -50,7 +51,7 @@ def test_each_is_compared_with_the_choice_so_far() -> None:
 
 def test_lists_of_one_user_show_nothing() -> None:
     values = {"popularity": ndcg(1, 0.2), "ranker": ndcg(3)}
-    found = choose_model(values, np.zeros(LISTS, np.int32), resamples=500, seed=0)
+    found = choose_model(values, np.zeros(LISTS, np.int32), load_config())
     assert found.method == "ranker"
 
 

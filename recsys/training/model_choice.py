@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from features.arrays import Float64, Int32
+from recsys.config import Config
 from recsys.errors import TrainingError
 from recsys.evaluation.report import count, format_interval
 from recsys.metrics.bootstrap import Interval, count_clusters, mean_interval
@@ -85,15 +86,14 @@ class ModelChoice:
         return {"method": self.method, "reason": self.reason, "steps": steps}
 
 
-def choose_model(
-    ndcg: Mapping[str, Float64], users: Int32, *, registered: str = "auto", resamples: int, seed: int
-) -> ModelChoice:
+def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config) -> ModelChoice:
     """The model to register among the contenders that are present: the richest one, unless a simpler one is better by
     an interval above 0; then that one, unless a still simpler one is better than it, and so on.
 
     ndcg: nDCG@10 of each valid list, (n_lists,), by contender. users: (n_lists,) codes, negative for unknown ones.
-    registered: the contender to take, `auto` to compare them. Raises TrainingError for one that is not present.
+    Raises TrainingError where the configuration names one that is not present.
     """
+    registered = config.registered
     present = [method for method in CONTENDERS if method in ndcg]
     n_users = count_clusters(users)
     if registered != "auto":
@@ -102,7 +102,9 @@ def choose_model(
         return ModelChoice(registered, (), len(users), n_users)
     chosen, steps = present[-1], []
     for method in reversed(present[:-1]):
-        difference = mean_interval(ndcg[method] - ndcg[chosen], users, resamples=resamples, seed=seed)
+        difference = mean_interval(
+            ndcg[method] - ndcg[chosen], users, resamples=config.evaluation.resamples, seed=config.seed
+        )
         accepted = difference.low > 0
         steps.append(ChoiceStep(method, chosen, difference, accepted))
         if accepted:

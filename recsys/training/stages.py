@@ -122,11 +122,7 @@ def ranker_stage(
         stopped[RANKER] = selection.ranker
     ndcg = {method: data.valid_ndcg(ranker) for method, ranker in LINEAR_RANKERS.items()}
     ndcg |= {method: datasets[method].valid_ndcg(ranker) for method, ranker in stopped.items()}
-    settings = context.config.evaluation
-    users = data.impressions[1].requests.user
-    choice = choose_model(
-        ndcg, users, registered=context.config.registered, resamples=settings.resamples, seed=context.config.seed
-    )
+    choice = choose_model(ndcg, data.impressions[1].requests.user, context.config)
     log.info("ranker: %s is registered: %s", choice.method, choice.reason)
     final = None
     if context.config.final_training and choice.method in stopped:
