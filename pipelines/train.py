@@ -94,7 +94,7 @@ class TrainReport:
         return [
             models.verdict.table(),
             "",
-            *models.verdict.sentences(),
+            *models.verdict.sentences,
             "",
             f"registered {encoder}{models.ranker} in {self.usage}",
             f"report: report.html of run {self.usage.run_id}, or a file of its own with --report FILE",
@@ -216,7 +216,8 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
 
 def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
     ranked = ranker_stage(context, trained.states, lexical, frozen=trained.frozen if trained.trained else None)
-    ranker = ranked.registered
+    ranker, choice = ranked.registered, ranked.choice
+    log.info("ranker: %s is registered: %s", choice.method, choice.reason)
     run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})
     mlflow.log_metric("trees", ranker.n_trees)
     if ranked.selection is not None:

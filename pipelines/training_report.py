@@ -36,7 +36,7 @@ def training_html(
     scores = ranked.scores(ranked.choice.method, threads=context.threads)
     content = ReportData(
         title=f"{name}: training report",
-        subtitle=f"Run {report['run_id']}, {report['models']['encoder']} and {report['models']['ranker']}.",
+        subtitle=f"Run {report['run_id']}, {' and '.join(uri for uri in report['models'].values() if uri)}.",
         summary=_summary(report),
         evaluation=evaluation,
         comparison=comparison,

@@ -19,8 +19,8 @@ from features.tables.encodings import FileOptions, check_encoding
 from recsys.collaborative.settings import CollaborativeSettings
 from recsys.errors import ConfigError
 
-_Untrained = Literal["auto", "popularity", "tfidf", "blend", "text"]
-Registered = Literal[_Untrained, "behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ranker"]
+_WithoutTrees = Literal["auto", "popularity", "tfidf", "blend", "text"]
+Registered = Literal[_WithoutTrees, "behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ranker"]
 """Methods of a training that can be registered; `auto` compares them."""
 
 LabelWeights = dict[PositiveInt, PositiveFloat]

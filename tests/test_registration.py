@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
 from trained_site import TrainedSite
 
+from features.clock import format_time
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
 from pipelines.data_options import read_options
 from pipelines.evaluate import evaluate
+from pipelines.load import load_events, load_items
+from pipelines.promote import promote
 from pipelines.train import TrainReport, train
-from recsys.config import Config
+from recsys.config import Config, load_config
+from recsys.metrics.bootstrap import Interval
 from recsys.metrics.ranking import list_metrics
 from recsys.online.open_state import open_state
 from recsys.ranker.offline_matrix import OfflineScorer
@@ -48,39 +54,48 @@ def trained_as(trained: TrainedSite, method: str, name: str) -> TrainReport:
 
 @pytest.fixture
 def behaviour(trained: TrainedSite) -> TrainReport:
-    return trained_as(trained, "behaviour", "plain")
+    return trained_as(trained, "behaviour", "behaviour")
 
 
 @pytest.fixture
 def popularity(trained: TrainedSite) -> TrainReport:
-    return trained_as(trained, "popularity", "popular")
+    return trained_as(trained, "popularity", "popularity")
 
 
 def test_a_version_without_text_columns_has_no_encoder_and_loads_no_torch(behaviour: TrainReport) -> None:
     assert behaviour.models.encoder is None
-    assert behaviour.as_dict()["models"] == {"encoder": None, "ranker": "models:/plain-ranker/1"}
+    assert behaviour.as_dict()["models"] == {"encoder": None, "ranker": "models:/behaviour-ranker/1"}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "models:/plain-ranker/1"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT_TORCH, "models:/behaviour-ranker/1"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == "None"
 
 
-@pytest.mark.parametrize("uri", ["models:/plain-ranker/1", "models:/popular-ranker/1"])
-def test_a_version_without_an_encoder_ranks_the_same_online_and_in_batch(
-    trained: TrainedSite, behaviour: TrainReport, popularity: TrainReport, tmp_path: Path, uri: str
-) -> None:
-    model = versions.load(uri).ranking_model
+@pytest.mark.parametrize("method", ["popularity", "blend", "behaviour", "text", "no_collaborative", "frozen_text"])
+def test_a_version_ranks_the_same_online_and_in_batch(trained: TrainedSite, tmp_path: Path, method: str) -> None:
+    uri = trained_as(trained, method, method.replace("_", "-")).models.ranker.uri
+    store = str(tmp_path / "store")
+    for load, table in ((load_items, "items"), (load_events, "events"), (load_events, "impressions")):
+        load(trained.data / f"{table}.parquet", store, uri)
+    loaded = versions.load(uri)
+    model = loaded.ranking_model
     log, _ = load_log(trained.data, read_options(trained.config))
-    index = LogIndex(log)
-    last = log.impressions.take(np.array([len(log.impressions) - 1]))
-    scores = OfflineScorer(model, index, model.texts(log.catalog), threads=1).scores(last.requests)
-    assert len(np.unique(scores)) > 1
-    with open_state(str(tmp_path / "store"), model.settings, create=True) as state:
-        service = RankService(model, state, ranker="plain-ranker/1", encoder=None)
-        answer = service.rank(RankRequest.model_validate({"candidates": ["a", "b"], "explain": True}))
-    assert answer["model"] == {"ranker": "plain-ranker/1", "encoder": None}
-    assert [item["rank"] for item in answer["items"]] == [1, 2]
+    last = log.impressions.take(np.array([len(log.impressions) - 1])).requests
+    moment = int(max(log.events.time.max(), last.time.max())) + 3_600_000_000
+    requests = replace(last, time=np.array([moment]))
+    expected = OfflineScorer(model, LogIndex(log), model.texts(log.catalog), threads=1).scores(requests)
+    assert len(np.unique(expected)) > 1
+    items = log.catalog.ids[requests.item].tolist()
+    with open_state(store, model.settings, create=False) as state:
+        service = RankService(model, state, ranker=str(loaded.ranker), encoder=loaded.encoder_name)
+        service.online.refresh(moment)
+        user = None if last.user[0] < 0 else str(log.users[last.user[0]])
+        request = {"user_id": user, "candidates": items, "timestamp": format_time(moment), "explain": True}
+        answer = service.rank(RankRequest.model_validate(request))
+    assert answer["model"] == {"ranker": str(loaded.ranker), "encoder": loaded.encoder_name}
+    found = {item["item_id"]: item["score"] for item in answer["items"]}
+    assert [found[item] for item in items] == expected.tolist()
 
 
 def test_popularity_is_registered_as_what_it_is(trained: TrainedSite, popularity: TrainReport) -> None:
@@ -121,11 +136,41 @@ def test_a_first_version_that_loses_to_a_baseline_is_no_champion(
     assert report.lines()[-1] == "next: recsys promote models:/worse-ranker/1"
 
 
-def test_scores_of_the_registered_method_are_those_of_the_version(trained: TrainedSite, behaviour: TrainReport) -> None:
-    model = versions.load(behaviour.models.ranker.uri).ranking_model
+def test_promote_without_a_champion_compares_with_the_baselines(
+    trained: TrainedSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("recsys.registry.registration.better_baselines", lambda lifts: ("popularity",))
+        report = trained_as(trained, "ranker", "first")
+    few = load_config(None, ("promotion.min_lists=10", "promotion.min_users=5", "evaluation.resamples=200"))
+    sound = SimpleNamespace(passed=True, lines=lambda: [])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.promote.lifts_of", lambda *_: {"popularity": Interval(-0.2, -0.3, -0.1)})
+        refused = promote("1", few, name="first", audit=lambda *_: sound)
+    assert (refused.outcome, refused.evidence.champion) == ("refused", None)
+    assert refused.reasons == ("it is worse than popularity: -.200 [-.300, -.100] ndcg_at_10",)
+    assert "refused: there is still no champion, because" in refused.lines()
+    promoted = promote("1", few, name="first", audit=lambda *_: sound)
+    assert promoted.outcome == "promoted"
+    assert set(promoted.as_dict()["baselines"]) == {"random", "popularity", "item_knn", "tfidf"}
+    assert promoted.evidence.baselines["random"].low > 0
+    client = mlflow.MlflowClient()
+    assert str(client.get_model_version_by_alias("first-ranker", "champion").version) == report.models.ranker.number
+
+
+def test_what_was_registered_is_not_compared_with_itself(behaviour: TrainReport) -> None:
+    verdict = behaviour.models.verdict
+    assert not {"behaviour", "registered"} & set(verdict.lifts)
+    assert "behaviour alone" not in verdict.sentences[0]
+
+
+@pytest.mark.parametrize("method", ["behaviour", "frozen_text", "text"])
+def test_the_reported_figures_are_those_of_the_version(trained: TrainedSite, method: str) -> None:
+    report = trained_as(trained, method, method.replace("_", "-"))
+    model = versions.load(report.models.ranker.uri).ranking_model
     log, _ = load_log(trained.data, read_options(trained.config))
     times = log.impressions.requests.time
     test = log.impressions.take(np.flatnonzero((times > model.settings.trained_until) & log.impressions.has_both()))
     scores = OfflineScorer(model, LogIndex(log), model.texts(log.catalog), threads=1).scores(test.requests)
     ndcg = list_metrics(scores, test.label, test.requests.offsets).ndcg_at_10
-    np.testing.assert_array_equal(ndcg, behaviour.evaluation.metrics["registered"].ndcg_at_10)
+    np.testing.assert_array_equal(ndcg, report.evaluation.metrics["registered"].ndcg_at_10)

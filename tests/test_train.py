@@ -21,28 +21,17 @@ from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
 from recsys.errors import EncoderMismatch, ModelError, ModelNotFound, TrainingError
+from recsys.evaluation import evaluate
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
 from recsys.training.context import make_context
-from recsys.training.ranker_data import RANKERS
 from recsys.training.stages import ranker_stage
 from recsys.training.text_models import check_no_label_leak, encoder_schedule
 from recsys.training.time_split import slice_impressions
 
-METHODS = {
-    "random",
-    "popularity",
-    "item_knn",
-    "tfidf",
-    "text_frozen",
-    "text_head",
-    "text",
-    "blend",
-    "frozen_text",
-    *RANKERS,
-}
+METHODS = set(evaluate.METHODS) - {"registered"}
 
 
 def test_the_report_has_every_part_of_the_contract(trained: TrainedSite) -> None:

@@ -18,6 +18,7 @@ from recsys.ablation.report import AblationReport, VariantCost, VariantResult
 from recsys.config import Config, EncoderConfig
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
+from recsys.errors import TrainingError
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.latency import Rank, latency_requests, median_milliseconds
 from recsys.evaluation.model_evaluation import evaluate_methods
@@ -145,6 +146,11 @@ def _train(
     ranked = ranker_stage(context, built.states, lexical, methods=[variant.ranker for variant in variants])
     trained = {}
     for variant in variants:
+        if variant.ranker not in ranked.rankers:
+            raise TrainingError(
+                f"variant {variant.name!r}: its ranker gives all validation rows one score; give more impressions, or "
+                f"lower ranker.min_data_in_leaf (it is {context.config.ranker.min_data_in_leaf})"
+            )
         ranker = ranked.rankers[variant.ranker]
         reads_encoder = TEXT_SCORE in ranker.columns
         seconds = lexical_seconds * (LEXICAL_COLUMN in ranker.columns) + encoder_seconds * reads_encoder

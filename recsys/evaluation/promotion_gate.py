@@ -15,6 +15,7 @@ import numpy as np
 from recsys.config import PromotionConfig as Settings
 from recsys.evaluation.comparison import Comparison
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval
+from recsys.evaluation.verdict import better_baselines
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.jsonable import jsonable
 
@@ -195,10 +196,10 @@ def _no_gain(evidence: Evidence, settings: Settings) -> list[str]:
 
 
 def _worse_than_baseline(evidence: Evidence) -> list[str]:
+    lifts = evidence.baselines
     return [
-        f"it is worse than {name} by {format_interval(lift, signed=True)} {LIFT_METRIC}"
-        for name, lift in evidence.baselines.items()
-        if lift.high < 0
+        f"it is worse than {name}: {format_interval(lifts[name], signed=True)} {LIFT_METRIC}"
+        for name in better_baselines(lifts)
     ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """registered: the version and what it is. lifts: its nDCG@10 on test less that of each other method, paired."""
+    """registered: what `version` is. lifts: its nDCG@10 on test less that of each other method, paired."""
 
     version: str
     registered: Registered
@@ -81,13 +82,14 @@ class Verdict:
         head = f"Test lists: {self._size()} with a click and an unclicked item. Mean [95% over users]"
         return f"{head}\n\n{text_table(rows)}"
 
+    @cached_property
     def sentences(self) -> tuple[str, str, str]:
         """Is it better, what are its columns worth, what is doubtful."""
         return self._better(), self._worth(), self._doubtful()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self.registered), "verdict": list(self.sentences())}
+        return {**asdict(self.registered), "verdict": list(self.sentences)}
 
     def _size(self) -> str:
         test = self.evaluation.test
@@ -142,10 +144,12 @@ class Verdict:
         return [doubt for doubt, holds in found.items() if holds]
 
 
-def lifts_of(evaluation: Evaluation, method: str, settings: EvaluationConfig, seed: int) -> dict[str, Interval]:
-    """nDCG@10 of a method on test less that of every other one, list by list."""
+def lifts_of(
+    evaluation: Evaluation, method: str, settings: EvaluationConfig, seed: int, *, same: str = ""
+) -> dict[str, Interval]:
+    """nDCG@10 of a method on test less that of every other one, list by list. same: another name of the method."""
     ndcg = {name: values.ndcg_at_10 for name, values in evaluation.metrics.items()}
-    others = [name for name in ndcg if name != method]
+    others = [name for name in ndcg if name not in (method, same)]
     columns = np.column_stack([ndcg[method] - ndcg[name] for name in others])
     users = evaluation.impressions.requests.user
     return dict(zip(others, mean_intervals(columns, users, resamples=settings.resamples, seed=seed), strict=True))

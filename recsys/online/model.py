@@ -27,10 +27,11 @@ from recsys.collaborative.snapshot import TableSettings, build_tables
 from recsys.encoder.text import clean_text
 from recsys.encoder.text_model import NoEncoder
 from recsys.online.item_texts import ItemTextReader
+from recsys.ranker.column_names import LEXICAL_COLUMNS
 from recsys.ranker.lightgbm_ranker import select_columns
 from recsys.ranker.matrix import candidate_matrix
 from recsys.ranker.model import RankingModel
-from recsys.ranker.tfidf import Lexical
+from recsys.ranker.tfidf import NO_LEXICAL, Lexical
 
 if TYPE_CHECKING:
     from recsys.encoder.model import Encoder
@@ -92,7 +93,8 @@ class OnlineModel:
             self.snapshots = OnlineSnapshots(state.store, collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
         self._state = state
         self._features = features
-        self._texts = ItemTextReader(self.encoder, lexical, template, cached_texts)
+        reads_words = read is None or not set(read).isdisjoint(LEXICAL_COLUMNS)
+        self._texts = ItemTextReader(self.encoder, lexical if reads_words else NO_LEXICAL, template, cached_texts)
         self._read = read
 
     @classmethod

@@ -132,6 +132,10 @@ def fit_lexical(texts: Sequence[str], config: LexicalConfig) -> Lexical:
     return Lexical(tuple(chosen), idf)
 
 
+NO_LEXICAL = Lexical((), np.zeros(0))
+"""Without terms: for a ranker that reads no words."""
+
+
 def load_lexical(path: Path) -> Lexical:
     """The model that `Lexical.save` wrote. Raises ModelError where the file is not one."""
     try:

@@ -58,24 +58,22 @@ def register(
 
     name: of the models. tables: that the training read.
     """
-    ranker = ranked.registered
-    encoder = _served_encoder(ranked.choice.method, ranker, trained)
-    encoder_version = None if encoder is None else _log_encoder(context, name, encoder)
-    settings = _settings(context, encoder_version, encoder, trained, ranked, tables)
-    model = RankingModel(settings, ranker, encoder or NoEncoder(settings.history_length), lexical)
-    rows = ranked.matrix_for(ranked.choice.method)[:GOLDEN_REQUESTS]
-    method = REGISTERED if ranked.choice.method != RANKER else RANKER
-    lifts = lifts_of(evaluation, method, context.config.evaluation, context.config.seed)
+    ranker, method, config = ranked.registered, ranked.choice.method, context.config
+    evaluated = method if method == RANKER else REGISTERED
+    lifts = lifts_of(evaluation, evaluated, config.evaluation, config.seed, same=method)
     better = better_baselines(lifts)
     facts = _facts(context, trained, ranked, evaluation)
+    rows = ranked.matrix_for(method)[:GOLDEN_REQUESTS]
+    encoder = _served_encoder(method, ranker, trained)
+    encoder_version = None if encoder is None else _log_encoder(context, name, encoder)
     with delete_version_on_failure(encoder_version):
+        settings = _settings(context, encoder_version, encoder, trained, ranked, tables)
+        model = RankingModel(settings, ranker, encoder or NoEncoder(settings.history_length), lexical)
         version = log_ranker(model, name, golden_rows(ranker, rows), rows, may_be_champion=not better)
         with delete_version_on_failure(version):
             registered = _registered(ranked.choice, version, aliases.champion_of(version.name), better)
-            verdict = Verdict(
-                str(version), registered, lifts, evaluation, facts, context.config.evaluation, context.config.seed
-            )
-            aliases.describe(version, "\n\n".join(verdict.sentences()))
+            verdict = Verdict(str(version), registered, lifts, evaluation, facts, config.evaluation, config.seed)
+            aliases.describe(version, "\n\n".join(verdict.sentences))
     return RegisteredModels(version, encoder_version, verdict)
 
 

@@ -18,6 +18,7 @@ from recsys.metrics.bootstrap import Interval, count_clusters, mean_interval
 from recsys.metrics.jsonable import jsonable
 from recsys.ranker.column_names import LEXICAL_COLUMNS, TEXT_Z_SCORE
 from recsys.ranker.linear_ranker import LinearRanker
+from recsys.ranker.ranker import Ranker
 
 POPULARITY, TFIDF, BLEND, TEXT = "popularity", "tfidf", "blend", "text"
 BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = "behaviour", "behaviour_lexical", "ranker"
@@ -36,7 +37,7 @@ CONTENDERS = (
 """The models of a training that may go live, the simplest first."""
 
 _CLICKS, _WORDS = "item_clicks_all_zscore", LEXICAL_COLUMNS[2]
-LINEAR_RANKERS: Mapping[str, LinearRanker] = {
+LINEAR_RANKERS: dict[str, Ranker] = {
     POPULARITY: LinearRanker({_CLICKS: 1.0}),
     TFIDF: LinearRanker({_WORDS: 1.0}),
     BLEND: LinearRanker({_CLICKS: 1.0, _WORDS: 1.0}),

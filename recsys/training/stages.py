@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from features.arrays import Float32, Float64, Int32
 from features.definitions.event_measures import Feature
 from features.log import Impressions
+from recsys.config import Config
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
 from recsys.encoder.snapshots import ScheduledEncoder
@@ -43,18 +45,20 @@ REGISTERED = "registered"
 class RankerResult:
     """The result of the ranker stage.
 
-    rankers: the contenders, those with trees trained on train and valid. choice: which of them goes live, by what they
-    were before they learnt valid. matrix, columns: of the test lists, (n_rows, n_columns). frozen_matrix: with the text
-    columns of the base model, None where no other has been trained. valid_ndcg: of the full ranker's training, one
+    rankers: the contenders, those with trees trained on train and valid. contender_ndcg: nDCG@10 of each valid list by
+    contender, before it learnt valid. matrix, columns: of the test lists, (n_rows, n_columns). frozen_matrix: with the
+    text columns of the base model, None where no other has been trained. valid_ndcg: of the full ranker's training, one
     value a tree. train, valid, test: impressions of the slices. selection: what the full ranker does without, where
     that is configured. final: the choice retrained on test too, where that is configured; no score here is its.
     """
+
+    config: Config
 
     features: tuple[Feature, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
     texts: RepresentationSchedule
     rankers: Mapping[str, Ranker]
-    choice: ModelChoice
+    contender_ndcg: Mapping[str, Float64]
     valid_ndcg: tuple[float, ...]
     train: Impressions
     valid: Impressions
@@ -79,6 +83,11 @@ class RankerResult:
         matrix = self.frozen_matrix if method == FROZEN_TEXT and self.frozen_matrix is not None else self.matrix
         return select_columns(matrix, self.columns, self.rankers[method].columns)
 
+    @cached_property
+    def choice(self) -> ModelChoice:
+        """Which contender goes live. Raises TrainingError where the configuration names one that is absent."""
+        return choose_model(self.contender_ndcg, self.valid.requests.user, self.config)
+
     @property
     def registered(self) -> Ranker:
         """The ranker that goes live."""
@@ -93,7 +102,7 @@ def ranker_stage(
     methods: Collection[str] = RANKERS,
     frozen: Encoder | None = None,
 ) -> RankerResult:
-    """The matrices of the later slices with the text models' scores, the rankers on them, and the choice among them.
+    """The matrices of the later slices with the text models' scores, and the rankers on them.
 
     encoders: each scores the lists of its time. Raises TrainingError where one learnt what it scores. methods: which of
     `RANKERS` to train; one that gives all rows one score is left out. frozen: the base model of a trained encoder; None
@@ -122,18 +131,13 @@ def ranker_stage(
         stopped[RANKER] = selection.ranker
     ndcg = {method: data.valid_ndcg(ranker) for method, ranker in LINEAR_RANKERS.items()}
     ndcg |= {method: datasets[method].valid_ndcg(ranker) for method, ranker in stopped.items()}
-    choice = choose_model(ndcg, data.impressions[1].requests.user, context.config)
-    log.info("ranker: %s is registered: %s", choice.method, choice.reason)
-    final = None
-    if context.config.final_training and choice.method in stopped:
-        final = datasets[choice.method].retrain(stopped[choice.method], with_test=True)
-    retrained = {method: datasets[method].retrain(ranker) for method, ranker in stopped.items()}
-    return RankerResult(
+    result = RankerResult(
+        config=context.config,
         features=features,
         vocabularies=vocabularies,
         texts=texts,
-        rankers={**LINEAR_RANKERS, **retrained},
-        choice=choice,
+        rankers=LINEAR_RANKERS | {method: datasets[method].retrain(ranker) for method, ranker in stopped.items()},
+        contender_ndcg=ndcg,
         valid_ndcg=curve,
         train=train,
         valid=data.impressions[1],
@@ -142,8 +146,10 @@ def ranker_stage(
         columns=data.names,
         frozen_matrix=datasets[FROZEN_TEXT].matrices[2].matrix if frozen is not None else None,
         selection=selection,
-        final=final,
     )
+    if not context.config.final_training or (method := result.choice.method) not in stopped:
+        return result
+    return replace(result, final=datasets[method].retrain(stopped[method], with_test=True))
 
 
 def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
@@ -158,7 +164,7 @@ def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: M
         if method in ranked.rankers:
             scores[method] = ranked.scores(method, threads=context.threads)
     if ranked.choice.method != RANKER:
-        scores[REGISTERED] = scores.get(ranked.choice.method, ranked.scores(ranked.choice.method, threads=1))
+        scores[REGISTERED] = ranked.scores(ranked.choice.method, threads=context.threads)
     return evaluate_methods(scores, reader, ranked.test, context.config, vectors=ranked.texts.latest.vectors)
 
 
