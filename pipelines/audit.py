@@ -108,7 +108,7 @@ def open_context(folder: Path, config: Config, *, model: str | None = None, full
     if model is None:
         return training_context(folder, config, full=full)
     tracking.connect()
-    return model_context(folder, versions.load(model).ranking_model, config, full=full)
+    return model_context(folder, versions.load(model, evaluated=True).ranking_model, config, full=full)
 
 
 def training_context(folder: Path, config: Config, *, full: bool = False) -> AuditContext:

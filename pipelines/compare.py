@@ -37,7 +37,7 @@ def _scored(names: tuple[str, ...], folder: Path, config: Config) -> tuple[Compa
     from pipelines.unseen_data import load_unseen, trained_until
     from recsys.registry.versions import load
 
-    versions = [load(name if is_version(name) else ranker_of_run(name)) for name in names]
+    versions = [load(name if is_version(name) else ranker_of_run(name), evaluated=True) for name in names]
     opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
     frames = (data.evaluate(config).per_impression_frame() for data in opened)
     return tuple(map(ComparedRun, names, frames))

@@ -31,6 +31,7 @@ SEEN = (
     "warning: these lists include labels that the version learnt from (--all): the figures are too good, "
     "and no measure of what it would do on new lists"
 )
+BEFORE_FINAL = " as its training evaluated it"
 STAGES = {
     "read": "reads the version and the tables",
     "evaluation": "evaluates the version on the later impressions",
@@ -41,12 +42,14 @@ SHOWN = ("popularity", "text", "ranker")
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """What a version was evaluated on, and how it did. seen: whether its own labels were among the lists."""
+    """What a version was evaluated on, and how it did. seen: whether its own labels were among the lists. before_final:
+    as in `LoadedModel`."""
 
     tables: TableReport
     versions: Mapping[str, str | None]
     trained_until: int
     seen: bool
+    before_final: bool
     evaluation: Evaluation
     slices: tuple[SliceResult, ...]
     usage: RunUsage
@@ -72,7 +75,8 @@ class EvaluateReport:
             "",
             self._slices_text(),
             "",
-            f"{self.versions['ranker']}, which learnt from labels up to {format_time(self.trained_until)}; "
+            f"{self.versions['ranker']}{BEFORE_FINAL if self.before_final else ''}, which learnt from labels up to "
+            f"{format_time(self.trained_until)}; "
             f"run {self.usage.run_id}",
             *warning[:1],
         ]
@@ -101,7 +105,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
     timer = Stopwatch(STAGES)
     experiment = tracking.connect()
     with timer.stage("read"):
-        loaded = load(model)
+        loaded = load(model, evaluated=True)
         until = trained_until([loaded])
         (opened,) = load_unseen([loaded], folder, after=None if all_lists else until, files=config.data.files)
     with timer.stage("evaluation"):
@@ -113,6 +117,7 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
             versions=loaded.uris(),
             trained_until=until,
             seen=all_lists,
+            before_final=loaded.before_final,
             evaluation=evaluation,
             slices=slices,
             usage=timer.usage(run.info.run_id),

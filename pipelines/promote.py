@@ -60,7 +60,7 @@ def promote(
     if champion == challenger:
         raise PromotionError(f"{challenger} is the champion already")
     folder = folder or _trained_on(challenger)
-    versions = [load(version.uri) for version in (challenger, champion) if version is not None]
+    versions = [load(version.uri, evaluated=True) for version in (challenger, champion) if version is not None]
     opened = load_unseen(versions, folder, after=trained_until(versions), files=config.data.files)
     evidence = _evidence(opened, folder, config, audit)
     with tracking.run(experiment, f"promote {challenger}", parent=True) as run:

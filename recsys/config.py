@@ -290,9 +290,9 @@ class Config(ConfigSection):
     registered: Registered = "auto"
     """The method that is registered; auto is the ranker with every column, unless valid shows that a part of it or a
     baseline is better."""
-    final_training: bool = False
-    """Let encoder and ranker learn valid and test too, after they were evaluated, for the version that is registered.
-    No reported figure changes, and the version says so."""
+    final_training: bool = True
+    """Let encoder and ranker learn test too, after they were evaluated, for the version that is served. No reported
+    figure changes; the version keeps what was evaluated, for later evaluations, comparisons, promotions and audits."""
     data: DataConfig = DataConfig()
     slices: SlicesConfig = SlicesConfig()
     encoder: EncoderConfig = EncoderConfig()

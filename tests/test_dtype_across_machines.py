@@ -22,7 +22,6 @@ from recsys.encoder.text import Template, item_texts, text_hash
 from recsys.online.open_state import open_state
 from recsys.ranker.model import RankingModel
 from recsys.registry import tracking, versions
-from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
 
@@ -55,13 +54,13 @@ def site(trained: TrainedSite, machine: Machine) -> SmallSite:
     settings = replace(plain.settings, dtype="bfloat16")
     encoder = Encoder(settings, plain.tower.with_dtype("bfloat16"), plain.head).with_table(texts[::2])
     with tracking.run(tracking.connect(), NAME, parent=True):
-        version = versions.log_encoder(encoder, NAME, golden_texts(encoder, [([texts[0]], "a new text")]))
+        version = versions.log_encoder(encoder, NAME, [([texts[0]], "a new text")])
         unit_settings = site.ranking_model.settings.model_copy(
             update={"encoder": version.uri, "encoder_fingerprint": encoder.fingerprint}
         )
         ranking_model = RankingModel(unit_settings, site.ranking_model.ranker, encoder, site.ranking_model.lexical)
         rows = site.ranked.matrix_for("ranker")[:5]
-        versions.log_ranker(ranking_model, NAME, golden_rows(ranking_model.ranker, rows), rows)
+        versions.log_ranker(ranking_model, NAME, rows)
     return site
 
 

@@ -25,7 +25,6 @@ from recsys.config import Config, load_config
 from recsys.errors import ModelNotFound, PromotionError
 from recsys.evaluation.promotion_gate import Decision
 from recsys.registry import aliases, run_logging, tracking, versions
-from recsys.registry.golden_requests import golden_rows
 from recsys.registry.versions import CHALLENGER, CHAMPION, LoadedModel, Version
 
 NAME = "gate"
@@ -90,7 +89,7 @@ def register_again(uri: str, data: Path) -> None:
     rows = np.zeros((2, len(ranking_model.settings.columns)), np.float32)
     with tracking.run(tracking.connect(), "again", parent=True):
         run_logging.log_dataset(data, ranking_model.settings.data_fingerprint, "training")
-        versions.log_ranker(ranking_model, NAME, golden_rows(ranking_model.ranker, rows), rows)
+        versions.log_ranker(ranking_model, NAME, rows)
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ class Settings(BaseModel):
     """Smallest, median and largest list of the training rows."""
     data_fingerprint: str
     final_training: bool = False
-    """True where encoder and ranker learnt valid and test too after the evaluation; its figures are of both before."""
+    """True where encoder and ranker learnt test too after the evaluation; the figures are of both before."""
     trained_until: int
     """Time of the newest label that training, early stopping or a choice used; microseconds since the epoch."""
     custom_features: str | None = None

@@ -7,6 +7,7 @@ Texts are encoded in float32, whatever the version's dtype, since every machine 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ def golden_rows(ranker: Ranker, matrix: Float32) -> GoldenRequests:
     return GoldenRequests(rows, ranker.scores(matrix, threads=1).tolist())
 
 
-def golden_texts(encoder: Encoder, requests: list[tuple[list[str], str]]) -> GoldenRequests:
+def golden_texts(encoder: Encoder, requests: Sequence[tuple[list[str], str]]) -> GoldenRequests:
     """Golden requests of an encoder: pairs of the history's texts, oldest first, and the candidate's text."""
     rows: list[dict[str, Any]] = [{"history": history, "text": text} for history, text in requests]
     return GoldenRequests(rows, _text_scores(encoder, rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from recsys.ranker.model import RankingModel, Settings
 from recsys.ranker.ranker import Ranker
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import aliases
-from recsys.registry.golden_requests import golden_rows, golden_texts
 from recsys.registry.names import CHAMPION, Version
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
 from recsys.training.context import TrainingContext
@@ -58,18 +57,31 @@ def register(
 
     name: of the models. tables: that the training read.
     """
-    ranker, method, config = ranked.registered, ranked.choice.method, context.config
-    evaluated = method if method == RANKER else REGISTERED
-    lifts = lifts_of(evaluation, evaluated, config.evaluation, config.seed, same=method)
+    method, config = ranked.choice.method, context.config
+    reported = method if method == RANKER else REGISTERED
+    lifts = lifts_of(evaluation, reported, config.evaluation, config.seed, same=method)
     better = better_baselines(lifts)
     facts = _facts(context, trained, ranked, evaluation)
-    rows = ranked.matrix_for(method)[:GOLDEN_REQUESTS]
-    encoder = _served_encoder(method, ranker, trained)
-    encoder_version = None if encoder is None else _log_encoder(context, name, encoder)
+    evaluated = _evaluated(context, trained, ranked)
+    served = _served(context, trained, ranked) if config.final_training else evaluated
+    encoder_version = _log_encoder(context, name, served, evaluated)
     with delete_version_on_failure(encoder_version):
-        settings = _settings(context, encoder_version, encoder, trained, ranked, tables)
-        model = RankingModel(settings, ranker, encoder or NoEncoder(settings.history_length), lexical)
-        version = log_ranker(model, name, golden_rows(ranker, rows), rows, may_be_champion=not better)
+        model, before = (
+            RankingModel(
+                _settings(context, encoder_version, stage, trained, ranked, tables),
+                stage.ranker,
+                stage.encoder or NoEncoder(config.encoder.history_length),
+                lexical,
+            )
+            for stage in (served, evaluated)
+        )
+        version = log_ranker(
+            model,
+            name,
+            ranked.matrix_for(method)[:GOLDEN_REQUESTS],
+            evaluated=before if served.final else None,
+            may_be_champion=not better,
+        )
         with delete_version_on_failure(version):
             registered = _registered(ranked.choice, version, aliases.champion_of(version.name), better)
             verdict = Verdict(str(version), registered, lifts, evaluation, facts, config.evaluation, config.seed)
@@ -77,19 +89,52 @@ def register(
     return RegisteredModels(version, encoder_version, verdict)
 
 
-def _served_encoder(method: str, ranker: Ranker, trained: TrainedEncoder) -> Encoder | None:
-    """The encoder whose columns a ranker reads; None where it reads none."""
+@dataclass(frozen=True)
+class _Trained:
+    """A ranker with the encoder whose columns it reads, None where it reads none. trained_until: time of the newest
+    label that either, early stopping or a choice used; encoder_trained_until: that the encoder learnt, None for none;
+    microseconds. final: whether both learnt test."""
+
+    ranker: Ranker
+    encoder: Encoder | None
+    trained_until: int
+    encoder_trained_until: int | None
+    final: bool = False
+
+
+def _evaluated(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Trained:
+    """What the reported figures are of."""
+    method, times = ranked.choice.method, context.log.impressions.requests.time
+    ranker, until = ranked.rankers[method], int(times[context.sliced.valid].max())
+    return _with_encoder(method, ranker, trained, trained.full, until, trained.states[-1].trained_until)
+
+
+def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Trained:
+    """The same after it learnt test."""
+    method, until = ranked.choice.method, int(context.log.impressions.requests.time.max())
+    final = _with_encoder(method, ranked.registered, trained, trained.served, until, trained.served_trained_until)
+    return replace(final, final=True)
+
+
+def _with_encoder(
+    method: str, ranker: Ranker, trained: TrainedEncoder, encoder: Encoder, until: int, encoder_until: int | None
+) -> _Trained:
     if set(ranker.columns).isdisjoint(ENCODER_COLUMNS):
+        return _Trained(ranker, None, until, None)
+    if method == FROZEN_TEXT or not trained.trained:
+        return _Trained(ranker, trained.frozen, until, None)
+    return _Trained(ranker, encoder, until, encoder_until)
+
+
+def _log_encoder(context: TrainingContext, name: str, served: _Trained, evaluated: _Trained) -> Version | None:
+    if served.encoder is None:
         return None
-    return trained.frozen if method == FROZEN_TEXT else trained.served
-
-
-def _log_encoder(context: TrainingContext, name: str, encoder: Encoder) -> Version:
     texts = [text for text in context.item_texts if text]
-    samples: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
+    requests: list[tuple[list[str], str]] = [([], f"golden {text}") for text in texts[:2]] + [
         (texts[:3], f"golden {text}") for text in texts[3:6]
     ]
-    return log_encoder(encoder, name, golden_texts(encoder, samples))
+    before = None if evaluated.encoder is served.encoder else evaluated.encoder
+    return log_encoder(served.encoder, name, requests, evaluated=before)
 
 
 def _registered(choice: ModelChoice, version: Version, champion: Version | None, better: tuple[str, ...]) -> Registered:
@@ -124,14 +169,13 @@ def _facts(
 def _settings(
     context: TrainingContext,
     encoder_version: Version | None,
-    encoder: Encoder | None,
+    stage: _Trained,
     trained: TrainedEncoder,
     ranked: RankerResult,
     tables: TableReport,
 ) -> Settings:
-    config, times = context.config, context.log.impressions.requests.time
-    custom, columns = config.features.custom, ranked.registered.columns
-    is_trained = encoder is not None and encoder is not trained.frozen
+    config, columns = context.config, stage.ranker.columns
+    custom, encoder = config.features.custom, stage.encoder
     return Settings(
         columns=columns,
         categories=dict(ranked.vocabularies),
@@ -142,12 +186,12 @@ def _settings(
         collaborative=_tables_read(ranked.texts.collaborative, columns),
         encoder=None if encoder_version is None else encoder_version.uri,
         encoder_fingerprint="" if encoder is None else encoder.fingerprint,
-        encoder_trained_until=trained.served_trained_until if is_trained else None,
-        training_scores=_training_scores(trained) if is_trained else "no trained encoder",
+        encoder_trained_until=stage.encoder_trained_until,
+        training_scores="no trained encoder" if stage.encoder_trained_until is None else _training_scores(trained),
         list_sizes=ranked.list_sizes(),
         data_fingerprint=tables.fingerprint,
-        final_training=config.final_training,
-        trained_until=int(times.max() if config.final_training else times[context.sliced.valid].max()),
+        final_training=stage.final,
+        trained_until=stage.trained_until,
         custom_features=custom.fingerprint if custom else None,
         custom_source=custom.source if custom else None,
     )

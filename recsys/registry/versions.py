@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -27,7 +27,7 @@ from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import ModelNotFound
 from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
-from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker
+from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
 from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
@@ -35,18 +35,22 @@ from recsys.registry.pyfuncs import ENCODER_ARTIFACT, RANKER_ARTIFACT
 if TYPE_CHECKING:
     from recsys.encoder.model import Encoder
 
-FINAL_TRAINING = "learnt valid and test too, after the evaluation: the reported figures are of the models before that"
+FINAL_TRAINING = "learnt test too, after the evaluation: the reported figures are of the model before that"
+EVALUATED = "evaluated"
+"""Folder within a version's own: the model as it was evaluated, before it learnt test."""
 _REQUIREMENTS = ("mlflow", "lightgbm", "numpy", "pandas", "scipy", "tokenizers")
 _ENCODER_REQUIREMENTS = ("torch", "transformers", "safetensors")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A ranking model and the versions that it was loaded from."""
+    """A ranking model and the versions that it was loaded from. before_final: whether it is as it was evaluated, and
+    what the versions serve has learnt later lists too."""
 
     ranking_model: RankingModel
     ranker: Version
     encoder: Version | None
+    before_final: bool = False
 
     @property
     def encoder_name(self) -> str | None:
@@ -58,8 +62,13 @@ class LoadedModel:
         return {"ranker": self.ranker.uri, "encoder": None if self.encoder is None else self.encoder.uri}
 
 
-def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
-    """Log the encoder to the open run and register it as a version of NAME-encoder."""
+def log_encoder(
+    encoder: Encoder, name: str, requests: Sequence[tuple[list[str], str]], *, evaluated: Encoder | None = None
+) -> Version:
+    """Log the encoder to the open run and register it as a version of NAME-encoder.
+
+    requests: whose scores are its golden ones. evaluated: the encoder as it was evaluated, where that is another.
+    """
     columns = Template.parse(encoder.settings.template).columns
     inputs = [
         ColSpec(Array(DataType.string), "history", required=False),
@@ -68,24 +77,32 @@ def log_encoder(encoder: Encoder, name: str, golden: GoldenRequests) -> Version:
     values = {column: [f"One {column}", f"Another {column}"] for column in columns}
     example = pd.DataFrame({"history": [["A clicked title"], []], **values})
     signature = ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, "score")]))
-    return _log(encoder, golden, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
+    models = [(model, golden_texts(model, requests)) for model in (encoder, evaluated) if model is not None]
+    return _log(models, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
 def log_ranker(
-    ranking_model: RankingModel, name: str, golden: GoldenRequests, example: Float32, *, may_be_champion: bool = True
+    ranking_model: RankingModel,
+    name: str,
+    rows: Float32,
+    *,
+    evaluated: RankingModel | None = None,
+    may_be_champion: bool = True,
 ) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
-    example: a few rows of its matrix, (n_rows, n_columns). Where a name has no champion, the version becomes it, unless
-    it may not be; where it has one, the version is its challenger.
+    rows: a few of its matrix, (n_rows, n_columns), whose scores are its golden ones. evaluated: the ranking model as it
+    was evaluated, where that is another. Where a name has no champion, the version becomes it, unless it may not be;
+    where it has one, the version is its challenger.
     """
     inputs = [ColSpec(DataType.double, column, required=True) for column in ranking_model.settings.columns]
     inputs.append(ColSpec(DataType.string, "impression_id", required=False))
     outputs = Schema([ColSpec(DataType.double, "score"), ColSpec(DataType.long, "rank")])
-    rows = pd.DataFrame(example.astype("float64"), columns=list(ranking_model.settings.columns))
-    rows["impression_id"] = "example"
+    example = pd.DataFrame(rows.astype("float64"), columns=list(ranking_model.settings.columns))
+    example["impression_id"] = "example"
     signature = ModelSignature(Schema(inputs), outputs)
-    version = _log(ranking_model, golden, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, rows)
+    models = [(model, golden_rows(model.ranker, rows)) for model in (ranking_model, evaluated) if model is not None]
+    version = _log(models, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, example)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
         client.set_model_version_tag(version.name, version.number, "encoder", ranking_model.settings.encoder or "none")
@@ -111,14 +128,15 @@ def delete_version_on_failure(version: Version | None) -> Iterator[None]:
         raise
 
 
-def load(uri: str) -> LoadedModel:
+def load(uri: str, *, evaluated: bool = False) -> LoadedModel:
     """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests. One
     without an encoder is loaded without torch.
 
-    Raises ModelNotFound, EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
+    evaluated: both as they were evaluated, before they learnt test, where the version holds that. Raises ModelNotFound,
+    EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
     """
     ranker = resolve(uri)
-    folder = _artifact(ranker, RANKER_ARTIFACT)
+    folder = _artifact(ranker, RANKER_ARTIFACT, evaluated=evaluated)
     settings = read_settings(folder)
     encoder_version = None if settings.encoder is None else resolve(settings.encoder)
     if encoder_version is None:
@@ -126,22 +144,24 @@ def load(uri: str) -> LoadedModel:
     else:
         from recsys.encoder.model import load_encoder
 
-        encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT)
+        encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT, evaluated=evaluated)
         encoder = load_encoder(encoder_folder)
         ranking_model = load_ranking_model(folder, encoder)
         check_encoder(encoder, encoder_folder)
     check_ranker(ranking_model.ranker, folder)
-    return LoadedModel(ranking_model, ranker, encoder_version)
+    return LoadedModel(ranking_model, ranker, encoder_version, before_final=folder.name == EVALUATED)
 
 
 def artifact_bytes(version: Version) -> int:
-    """Size of everything that a version's loading reads; its input example is not counted."""
-    artifact = RANKER_ARTIFACT if version.is_ranker else ENCODER_ARTIFACT
-    return sum(path.stat().st_size for path in _artifact(version, artifact).rglob("*") if path.is_file())
+    """Size of everything that serving a version reads; its input example is not counted."""
+    folder = _artifact(version, RANKER_ARTIFACT if version.is_ranker else ENCODER_ARTIFACT)
+    files = (path for path in folder.rglob("*") if path.is_file() and folder / EVALUATED not in path.parents)
+    return sum(path.stat().st_size for path in files)
 
 
-def _artifact(version: Version, artifact: str) -> Path:
-    """Local folder of a version's artifact, downloaded where the store is not on this machine."""
+def _artifact(version: Version, artifact: str, *, evaluated: bool = False) -> Path:
+    """Local folder of a version's artifact, downloaded where the store is not on this machine. evaluated: as in
+    `load`."""
     try:
         folder = Path(mlflow.artifacts.download_artifacts(version.uri))
     except (MlflowException, OSError) as error:
@@ -149,27 +169,32 @@ def _artifact(version: Version, artifact: str) -> Path:
     folder = folder / "artifacts" / artifact
     if not folder.is_dir():
         raise ModelNotFound(f"{version} holds no {artifact!r}; expected a model that `recsys train` registered")
-    return folder
+    as_evaluated = folder / EVALUATED
+    return as_evaluated if evaluated and as_evaluated.is_dir() else folder
 
 
 def _log(
-    model: Encoder | RankingModel,
-    golden: GoldenRequests,
+    models: Sequence[tuple[Encoder | RankingModel, GoldenRequests]],
     artifact: str,
     role: str,
     registered_name: str,
     signature: ModelSignature,
     example: pd.DataFrame,
 ) -> Version:
-    """Log a model and its golden requests to the open run as `artifact`; register it under a name."""
+    """Log a model with its golden requests to the open run as `artifact`; register it under a name.
+
+    models: the one to serve and, where that is another, the one that was evaluated.
+    """
+    model = models[0][0]
     encoder = model.encoder if isinstance(model, RankingModel) else model
     packages = list(_REQUIREMENTS)
     if not isinstance(encoder, NoEncoder):
         packages += [*_ENCODER_REQUIREMENTS, *(["openvino"] if encoder.settings.dtype.startswith("int8") else [])]
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / artifact
-        model.save(folder)
-        golden.save(folder)
+        for (one, golden), target in zip(models, (folder, folder / EVALUATED), strict=False):
+            one.save(target)
+            golden.save(target)
         info = mlflow.pyfunc.log_model(
             name=role,
             python_model=str(Path(__file__).parent / f"served_{role}.py"),
