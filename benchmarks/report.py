@@ -40,7 +40,7 @@ def command(measure: Callable[[bool], list[Result]]) -> None:
     @_QUICK
     @_JSON
     def run(quick: bool, json_path: Path | None) -> None:
-        _report(lambda: measure(quick), json_path)
+        report(lambda: measure(quick), json_path)
 
     run()
 
@@ -60,12 +60,12 @@ def command_on_data(measure: Callable[[bool, Path], list[Result]], default: Path
                 f"data directory {str(data)!r}: expected a folder with items, events and impressions, found none; "
                 "name one by --data DIR"
             )
-        _report(lambda: measure(quick, data), json_path)
+        report(lambda: measure(quick, data), json_path)
 
     return run
 
 
-def _report(measure: Callable[[], list[Result]], json_path: Path | None) -> None:
+def report(measure: Callable[[], list[Result]], json_path: Path | None) -> None:
     """Measure, print, write."""
     started = time.perf_counter()
     results = measure()

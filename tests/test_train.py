@@ -169,20 +169,30 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
     assert texts[0] == texts[1]
 
 
-def test_final_training_changes_the_version_and_no_figure(trained: TrainedSite) -> None:
-    config = trained.config.model_copy(update={"final_training": True})
-    report = train(trained.data, config, name="final")
-    assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
-    plain, final = versions.load(MODEL).ranking_model, versions.load("models:/final-ranker@champion").ranking_model
-    times = load_log(trained.data, read_options(config))[0].impressions.requests.time
-    assert final.encoder.fingerprint != plain.encoder.fingerprint
-    assert final.ranker.booster.model_to_string() != plain.ranker.booster.model_to_string()
-    assert final.ranker.booster.num_trees() == plain.ranker.booster.num_trees()
-    assert plain.settings.encoder_trained_until == plain.settings.trained_until < times.max()
+def test_what_is_served_learns_test_and_the_version_keeps_what_was_evaluated(trained: TrainedSite) -> None:
+    served, evaluated = versions.load(MODEL), versions.load(MODEL, evaluated=True)
+    final, before = served.ranking_model, evaluated.ranking_model
+    times = load_log(trained.data, read_options(trained.config))[0].impressions.requests.time
+    assert final.encoder.fingerprint != before.encoder.fingerprint
+    assert final.ranker.booster.model_to_string() != before.ranker.booster.model_to_string()
+    assert final.ranker.booster.num_trees() == before.ranker.booster.num_trees()
+    assert before.settings.encoder_trained_until == before.settings.trained_until < times.max()
     assert final.settings.encoder_trained_until == final.settings.trained_until == times.max()
-    version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
-    assert "figures are of the models before" in version.tags["final_training"]
-    assert final.settings.final_training
+    assert (final.settings.final_training, before.settings.final_training) == (True, False)
+    assert (served.before_final, evaluated.before_final) == (False, True)
+    version = mlflow.MlflowClient().get_model_version_by_alias("tiny-ranker", "champion")
+    assert "figures are of the model before" in version.tags["final_training"]
+
+
+def test_without_final_training_what_was_evaluated_is_served_and_no_figure_differs(trained: TrainedSite) -> None:
+    report = train(trained.data, trained.config.model_copy(update={"final_training": False}), name="plain")
+    assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
+    plain, evaluated = (versions.load(uri, evaluated=True) for uri in ("models:/plain-ranker@champion", MODEL))
+    assert not plain.before_final
+    assert plain.ranking_model.encoder.fingerprint == evaluated.ranking_model.encoder.fingerprint
+    assert plain.ranking_model.ranker.booster.model_to_string() == (
+        evaluated.ranking_model.ranker.booster.model_to_string()
+    )
 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
