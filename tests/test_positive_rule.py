@@ -157,7 +157,7 @@ def test_a_column_that_is_not_there_or_holds_text_is_an_error_that_names_what_is
 
 
 def test_where_no_event_meets_the_rule_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="at least one click, found none.* and meets 'value >= 9'"):
+    with pytest.raises(InputError, match=r"at least one click, found none.* and meets 'value >= 9'"):
         load_log(write_tables(tmp_path, [rated(5)]), options("value >= 9"))
 
 
@@ -182,8 +182,8 @@ def ratings_warned_of(folder: Path, values: list[float | None], rule: str | None
 def test_ratings_that_all_count_as_clicks_are_asked_about(tmp_path: Path) -> None:
     (warning,) = ratings_warned_of(tmp_path, [1, 2, 3.5, 5, None])
     assert warning == (
-        "events.value holds 1, 2, 3.5, 5, which look like ratings, but every event counts as a click whatever its value; "
-        "if they are ratings, say which are clicks: --set 'data.positive=value >= 5'"
+        "events.value holds 1, 2, 3.5, 5, which look like ratings, but every event counts as a click whatever its "
+        "value; if they are ratings, say which are clicks: --set 'data.positive=value >= 5'"
     )
     assert not ratings_warned_of(tmp_path, [1, 2, 3.5, 5, None], FIVE_STARS)
 
@@ -290,7 +290,7 @@ def test_two_values_of_one_moment_are_one_click_in_whatever_order_they_come(tmp_
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("value", "=>", "4"), 2, "'=>' is not one of"),
+        (("value", "=>", "4"), 2, "expected COLUMN OP NUMBER"),
         (("value", ">=", "nan"), 2, "expected a finite number"),
         (("value", ">=", "__import__('os').system('true')"), 2, "expected a finite number"),
         (("user_id", ">=", "4"), 2, "another column of events that holds numbers"),

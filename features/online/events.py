@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from features.clock import format_time
 from features.definitions.aggregates import CLICK, IMPRESSION
+from features.log import HISTORY_TYPE
 from features.online.click_ledger import CLICKED_ROW, EVENT, SHOWN
 from features.online.keys import MAX_ID_BYTES
-from features.log import HISTORY_TYPE
 from features.tables.event_types import RULE_NOT_MET, canonical_type
 from features.tables.positive_rule import PositiveRule
 

@@ -26,7 +26,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_RULE = re.compile(rf"(?P<column>.*?)\s*(?P<operator>{'|'.join(OPERATORS)})\s*(?P<number>[^\s<>=!]*)", re.DOTALL)
+_RULE = re.compile(rf"(?P<column>[^<>=!]*?)\s*(?P<operator>{'|'.join(OPERATORS)})\s*(?P<number>[^\s<>=!]*)", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _OTHER_COLUMNS = ("user_id", "item_id", "timestamp", "event_type", "impression_id", "event_id")
 
