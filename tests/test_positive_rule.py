@@ -31,6 +31,7 @@ from features.tables.data_settings import DataSettings, settings_from_json, sett
 from features.tables.load import ReadOptions, load_log
 from features.tables.positive_rule import PositiveRule, parse_rule
 from pipelines import cli
+from pipelines.load import events_into
 from pipelines.replay_feed import arriving
 from recsys.config import load_config
 from recsys.errors import ConfigError
@@ -305,3 +306,17 @@ def test_a_rule_that_cannot_be_used_ends_the_command_with_one_line(
     assert cli.run(lambda: cli.cli(arguments, standalone_mode=False)) == code
     assert said in capsys.readouterr().err
     assert not (tmp_path / "impressions.parquet").exists()
+
+
+def test_a_table_loaded_into_a_store_is_read_by_the_rule_of_the_store(tmp_path: Path) -> None:
+    write_tables(tmp_path, [rated(5, stars=2), rated(1, "b", stars=5), rated(1, "b", stars=4, minute=1)])
+    wanted = StoreSettings(reads=(Count(CLICK, ITEM),), data=DataSettings(positive="stars >= 4"))
+    with closing(LmdbStore(tmp_path / "store")) as store:
+        state = OnlineState.open(store, wanted)
+        assert events_into(state, tmp_path / "events.parquet").accepted == 3
+        with state.snapshot() as view:
+            reader = OnlineReader(view, "u", None, ["a", "b"], now=(START + 120) * 1_000_000)
+            assert reader.count(wanted.reads[0]).tolist() == [0, 2]
+        write_tables(tmp_path, [rated(5)])
+        with pytest.raises(InputError, match="expected a column 'stars' in events"):
+            events_into(state, tmp_path / "events.parquet")

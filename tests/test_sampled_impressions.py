@@ -220,8 +220,8 @@ def test_on_real_events_as_many_unclicked_as_clicked_items_were_never_seen(share
     assert report.never_seen_unclicked == pytest.approx(report.never_seen_clicked, abs=0.005)
 
 
-def habits(n: int, n_users: int, n_items: int, seed: int) -> Events:
-    """Clicks an hour apart of users who return, half of the time, to one of the items that they clicked before."""
+def habits(n: int, n_users: int, n_items: int, seed: int, *, pause: int = 60) -> Events:
+    """Clicks `pause` minutes apart of users who return, half of the time, to an item that they clicked before."""
     rng = np.random.default_rng(seed)
     clicked: list[list[int]] = [[] for _ in range(n_users)]
     users, items = rng.integers(0, n_users, n).tolist(), []
@@ -229,7 +229,7 @@ def habits(n: int, n_users: int, n_items: int, seed: int) -> Events:
         back = clicked[user] and rng.random() < 0.5
         items.append(int(rng.choice(clicked[user])) if back else int(rng.integers(0, n_items)))
         clicked[user].append(items[-1])
-    return make_events(users, items, list(range(0, n * 60 * MINUTE, 60 * MINUTE)))
+    return make_events(users, items, list(range(0, n * pause * MINUTE, pause * MINUTE)))
 
 
 @pytest.fixture(scope="module")
@@ -274,14 +274,11 @@ def test_a_repeat_whose_user_has_touched_nothing_else_makes_no_list() -> None:
 
 
 def test_no_negative_is_an_item_that_its_user_acts_on_within_half_an_hour() -> None:
-    events = habits(3_000, 20, 200, seed=9)
-    # every click comes twice, the second time 20 minutes later, which is the same visit
-    later = events.time + 20 * MINUTE
-    twice = make_events([*events.user, *events.user], [*events.item, *events.item], [*events.time, *later])
-    slates = make_slates(twice, make_catalog(200), repeats=True)
+    events = habits(3_000, 4, 200, seed=9, pause=5)  # each user clicks every 20 minutes
+    slates = make_slates(events, make_catalog(200), repeats=True)
     requests = slates.requests
     near: dict[tuple[int, int], list[int]] = {}
-    for user, item, time in zip(twice.user.tolist(), twice.item.tolist(), twice.time.tolist(), strict=True):
+    for user, item, time in zip(events.user.tolist(), events.item.tolist(), events.time.tolist(), strict=True):
         near.setdefault((user, item), []).append(time)
     touched = 0
     for user, item, time, label in zip(

@@ -88,7 +88,6 @@ def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches)
     added = Events(clicked.user[rows], clicked.item[rows], clicked.time[rows], click, events.types, every, every)
     both = replace(events, time=time).with_added(added)
     no_id = np.full(len(both), -1, np.int32)
-    type_of_click = np.where(both.positive, both.type, -1).astype(np.int8)
-    is_first = deduplicate(both.user, both.item, type_of_click, both.time, no_id, preferred=both.positive)
+    is_first = deduplicate(both.user, both.item, both.type, both.time, no_id, preferred=both.positive)
     is_first[: len(events)] = True
     return both.take(np.flatnonzero(is_first)).sorted(), int(is_first[len(events) :].sum())

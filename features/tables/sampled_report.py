@@ -64,7 +64,7 @@ class SlateReport:
 
     def _left_out(self) -> list[str]:
         lines = [
-            f"no list for {self.skipped_touched_before:,} clicks on items touched before, "
+            f"no list for {self.skipped_touched_before:,} first clicks long after another event on the item, "
             f"{self.skipped_unknown_user:,} of unknown users, {self.skipped_nothing_else:,} with nothing else to show"
         ]
         if self.skipped_repeats:
