@@ -33,7 +33,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +57,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_SIZE = 20
 DEFAULT_WINDOW = 1_000
 DEFAULT_EVEN_SHARE = 0.5
-Negatives = Literal["popularity", "uniform", "mixed"]
 _TOGETHER = 20_000
 
 
