@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from features.tables.encodings import FileOptions
-from pipelines.cli_options import Report, file_options, json_option, rejects_option, table_options
-from pipelines.cli_types import FOLDER, OUT_FOLDER, CheckedGroup
+from pipelines.cli_options import (
+    Report,
+    file_options,
+    json_option,
+    positive_option,
+    rejects_option,
+    table_options,
+)
+from pipelines.cli_types import FOLDER, OUT_FOLDER, CheckedGroup, agreeing
 
 if TYPE_CHECKING:
     from recsys.config import Config
@@ -65,19 +72,46 @@ def validate(folder: Path, rejects: Path | None, config: Config) -> Report:
     return report
 
 
+_EVEN_SHARES = {"popularity": 0.0, "mixed": 0.5, "uniform": 1.0}
+
+
+def _check_share(context: click.Context) -> None:
+    if context.params["uniform_share"] is not None and context.params["negatives"] != "mixed":
+        raise click.UsageError("--uniform-share is for --negatives mixed; leave one of the two out")
+
+
 @data.command()
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--repeats", is_flag=True, help="Lists for clicks on items that the user has touched before, too.")
+@click.option(
+    "--negatives",
+    default="mixed",
+    show_default=True,
+    type=click.Choice(list(_EVEN_SHARES)),
+    help="How negatives are drawn: as often as users click them, evenly, or some each way.",
+)
+@click.option(
+    "--uniform-share",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="Share of the mixed negatives that is drawn evenly. Default: 0.5.",
+)
+@positive_option
 @table_options
 @json_option
-def slates(folder: Path, size: int, seed: int, config: Config) -> Report:
+@agreeing(_check_share)
+def slates(
+    folder: Path, size: int, seed: int, repeats: bool, negatives: str, uniform_share: float | None, config: Config
+) -> Report:
     """Make lists with sampled negatives from the events in DIR, where none were logged."""
     from features.tables.load import ReadOptions
     from features.tables.sampled_impressions import write_slates
 
     options = ReadOptions(config.data, files=config.data.files)
-    return write_slates(folder, size=size, seed=seed, options=options)
+    even_share = _EVEN_SHARES[negatives] if uniform_share is None else uniform_share
+    return write_slates(folder, size=size, seed=seed, even_share=even_share, repeats=repeats, options=options)
 
 
 @click.group(cls=CheckedGroup)

@@ -100,6 +100,33 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _config_option(_setting_option(_encoding_option(_max_rejects_option(with_settings))))
 
 
+def positive_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--positive`, one more setting of a command with `table_options`."""
+
+    @wraps(command)
+    def with_rule(*args: Any, settings: tuple[str, ...], positive: str | None, **rest: Any) -> Any:
+        more = () if positive is None else (f"data.positive={json.dumps(positive, ensure_ascii=False)}",)
+        return command(*args, settings=(*settings, *more), **rest)
+
+    option = click.option(
+        "--positive",
+        metavar="COLUMN OP NUMBER",
+        nargs=3,
+        callback=_rule,
+        help="Which events are clicks, such as: value '>=' 4. The same as --set 'data.positive=value >= 4'.",
+    )
+    return option(with_rule)
+
+
+def _rule(context: click.Context, option: click.Parameter, words: tuple[str, str, str] | None) -> str | None:
+    from features.tables.positive_rule import canonical_rule
+
+    try:
+        return None if words is None else canonical_rule(" ".join(words))
+    except ValueError as error:
+        raise click.BadParameter(str(error), context, option) from error
+
+
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--encoding` and `--max-rejects` of a command without configuration, which gets them as `files`."""
 

@@ -44,10 +44,10 @@ def read_events(checked: CheckedBatch) -> list[IncomingEvent]:
     data = checked.data
     time = data.column("timestamp").cast("int64").to_pylist()
     event_type = data.column("event_type").fill_null(CLICK).to_pylist()
-    user, item, list_id, event_id = (
-        data.column(name).to_pylist() for name in ("user_id", "item_id", "impression_id", "event_id")
+    user, item, list_id, event_id, value = (
+        data.column(name).to_pylist() for name in ("user_id", "item_id", "impression_id", "event_id", "value")
     )
-    return list(map(IncomingEvent, user, item, time, event_type, list_id, event_id))
+    return list(map(IncomingEvent, user, item, time, event_type, list_id, event_id, value))
 
 
 def read_impressions(table: ImpressionTable, start: int, end: int) -> Iterator[Impression]:

@@ -81,12 +81,14 @@ def _with_columns(folder: Path) -> pd.DataFrame:
 
 
 def _with_event_types(folder: Path, items: pd.DataFrame) -> None:
-    """Add a few purchases beside the views, clicks and likes of the simulated site."""
+    """Add a few purchases beside the views, clicks and likes of the simulated site, and ratings of them all."""
     events = pd.read_parquet(folder / "events.parquet")
     bought = events.sample(20, random_state=0).assign(event_type="purchase", item_id=items["item_id"].iloc[0])
     if "event_id" in bought:
         bought["event_id"] = [f"purchase-{number}" for number in range(len(bought))]
-    pd.concat([events, bought], ignore_index=True).to_parquet(folder / "events.parquet")
+    events = pd.concat([events, bought], ignore_index=True)
+    events["value"] = np.random.default_rng(0).integers(1, 6, len(events))
+    events.to_parquet(folder / "events.parquet")
 
 
 def _write_files(home: Path, folder: Path) -> None:

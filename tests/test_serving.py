@@ -25,6 +25,7 @@ from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
+from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
 from recsys.config import ServingConfig
 from recsys.online.lru import Lru
@@ -373,6 +374,21 @@ def test_events_are_read_as_in_the_tables_and_what_is_odd_is_said(client: TestCl
     reader = read(service, RankRequest.model_validate({"candidates": ["a"]}))
     assert reader.count(Count(CLICK, ITEM)).tolist() == [2]
     assert reader.count(Count(IMPRESSION, ITEM)).tolist() == [1]
+
+
+def test_posted_ratings_are_clicks_by_the_rule_of_the_model(site: SmallSite, state: OnlineState) -> None:
+    rule = DataSettings(positive="value >= 4")
+    state.settings = state.settings.model_copy(update={"data": rule})
+    service = RankService(site.ranking_model, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
+    ratings = [click("u1", "a", value=value, timestamp=time.time() - 60 - value) for value in (3, 4, 5)]
+    missing = [click("u2", "a"), click("u3", "a", event_type="History")]
+    answer = post(TestClient(create_app(service)), "/v1/events", {"events": [*ratings, *missing]})
+    assert (answer["accepted"], answer["rejected"]) == (5, [])
+    assert answer["warnings"] == [
+        "1 x is no number, so that data.positive takes the event for no click; the first is events.3.value: None"
+    ]
+    reader = read(service, RankRequest.model_validate({"candidates": ["a"]}))
+    assert reader.count(Count(CLICK, ITEM)).tolist() == [3]
 
 
 def test_a_request_of_the_future_is_answered_and_that_is_said(client: TestClient) -> None:

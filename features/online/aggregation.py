@@ -34,6 +34,7 @@ from features.online.items import StoredItem, read_items
 from features.online.keys import counter_parts, counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
 from features.online.settings import StoreSettings
 from features.stores.base import StoreSnapshot, Transaction, scan_prefix
+from features.tables.event_types import RULE_NOT_MET
 
 ANONYMOUS_PREFIX = "\0"
 """Begins the user part of the ledgers of anonymous users."""
@@ -80,7 +81,13 @@ class CounterAggregation:
     def matching(self) -> ClickMatching:
         """How the entries of a ledger become counted events."""
         can_match = [self.is_click(number) and bool(self.timed[number]) for number in range(len(self.event_types))]
-        return ClickMatching(can_match, self.settings.data.click_window)
+        numbers = {name: number for number, name in enumerate(self.event_types)}
+        rule_met = {
+            number: numbers.get(name.removesuffix(RULE_NOT_MET))
+            for number, name in enumerate(self.event_types)
+            if name.endswith(RULE_NOT_MET)
+        }
+        return ClickMatching(can_match, self.settings.data.click_window, rule_met)
 
     @cached_property
     def needs_impression_ledger(self) -> bool:
@@ -270,6 +277,8 @@ class CounterAggregation:
             return frozenset((IMPRESSION,))
         if number == ROW_TYPE:
             return frozenset((CLICK,))
+        if name.endswith(RULE_NOT_MET):
+            return frozenset({name.removesuffix(RULE_NOT_MET)} - {CLICK})
         types = frozenset({name} - {CLICK, IMPRESSION})
         return types | {CLICK} if self.settings.is_positive(name) else types
 

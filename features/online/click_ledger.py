@@ -7,8 +7,8 @@ whichever of the two arrives first. Stored as bytes, 20 for each entry.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
@@ -40,15 +40,17 @@ class CountedEvent(NamedTuple):
 @dataclass(frozen=True)
 class ClickMatching:
     """How the entries of a ledger become counted events. can_match: for each event type whether it can be the click of
-    an impression. click_window: microseconds from the impression to its click.
+    an impression. click_window: microseconds from the impression to its click. rule_met: for each event type of events
+    that do not meet the rule of the settings the type of those that do, None where there is none yet.
     """
 
     can_match: Sequence[bool]
     click_window: int
+    rule_met: Mapping[int, int | None] = field(default_factory=dict)
 
     def resolve(self, entries: Sequence[LedgerEntry]) -> Counter[CountedEvent]:
         """The events that the entries of one user and item count as, whatever their order."""
-        events = sorted(entry for entry in entries if entry.source == EVENT)
+        events = self._without_repeats(sorted(entry for entry in entries if entry.source == EVENT))
         rows = sorted(entry for entry in entries if entry.source == CLICKED_ROW)
         counted = Counter(CountedEvent(entry.time, SHOWN_TYPE) for entry in entries if entry.source == SHOWN)
         times = [event.time for event in events]
@@ -57,6 +59,18 @@ class ClickMatching:
         for time in {row.time for row in unmatched}:
             counted[CountedEvent(time, ROW_TYPE)] = 1
         return counted
+
+    def _without_repeats(self, events: list[LedgerEntry]) -> list[LedgerEntry]:
+        """The events but those that do not meet the rule and are of the type and time of one that does: these repeat
+        it, however they came."""
+        if not any(event.event_type in self.rule_met for event in events):
+            return events
+        met = {(event.time, event.event_type) for event in events if not event.has_event_id}
+        return [
+            event
+            for event in events
+            if event.has_event_id or (event.time, self.rule_met.get(event.event_type)) not in met
+        ]
 
     def _match(self, events: list[LedgerEntry], rows: list[LedgerEntry], times: list[int]) -> list[LedgerEntry]:
         """The rows that no event matches. An event stamped before its impression gets the impression's time."""

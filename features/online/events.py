@@ -8,9 +8,11 @@ from typing import NamedTuple
 
 from features.clock import format_time
 from features.definitions.aggregates import CLICK, IMPRESSION
+from features.log import HISTORY_TYPE
 from features.online.click_ledger import CLICKED_ROW, EVENT, SHOWN
 from features.online.keys import MAX_ID_BYTES
-from features.tables.event_types import canonical_type
+from features.tables.event_types import RULE_NOT_MET, canonical_type
+from features.tables.positive_rule import PositiveRule
 
 LARGEST_TIME = 253_402_000_000_000_000
 """Microseconds from 1970 to the end of the year 9999, about; the calendar goes no further."""
@@ -20,7 +22,8 @@ CLICKED_ROW_TYPE = ""
 
 @dataclass(frozen=True, slots=True)
 class IncomingEvent:
-    """One row of the events table. user_id None: anonymous. time: microseconds since the epoch."""
+    """One row of the events table. user_id None: anonymous. time: microseconds since the epoch. value: the number that
+    decides whether it is a click, where the settings have such a rule."""
 
     user_id: str | None
     item_id: str
@@ -28,6 +31,7 @@ class IncomingEvent:
     event_type: str = CLICK
     impression_id: str | None = None
     event_id: str | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,9 @@ class RejectedEvent:
 
 
 class EventRecord(NamedTuple):
-    """One event of one item. event_type: its name. impression: the id of the impression that it belongs to. once: equal
-    for records that count once, all records of one `group` together; None where the ledger finds repeats.
+    """One event of one item. event_type: its name, as `counted_type` says. impression: the id of the impression that it
+    belongs to. once: equal for records that count once, all records of one `group` together; None where the ledger
+    finds repeats.
     """
 
     user: str | None
@@ -69,9 +74,9 @@ class EventRecord(NamedTuple):
 
 
 def parse_events(
-    events: Sequence[IncomingEvent], *, latest: int | None
+    events: Sequence[IncomingEvent], *, latest: int | None, rule: PositiveRule | None
 ) -> tuple[list[EventRecord], list[RejectedEvent]]:
-    """The records of events, and those that are not usable."""
+    """The records of events, and those that are not usable. rule: which of them can be clicks; None is all."""
     records, rejected = [], []
     for index, event in enumerate(events):
         name = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
@@ -80,8 +85,9 @@ def parse_events(
             rejected.append(RejectedEvent(index, *problem))
             continue
         once = None if event.event_id is None else f"event\0{event.event_id}"
+        counted = counted_type(name, event.value, rule)
         records.append(
-            EventRecord(event.user_id, event.item_id, event.time, name, EVENT, event.impression_id, once, index)
+            EventRecord(event.user_id, event.item_id, event.time, counted, EVENT, event.impression_id, once, index)
         )
     return records, rejected
 
@@ -99,6 +105,13 @@ def parse_impressions(
             continue
         records += _records(impression, index)
     return records, rejected
+
+
+def counted_type(name: str, value: float | None, rule: PositiveRule | None) -> str:
+    """The type under which an event of a canonical type is counted: one of its own where it does not meet the rule."""
+    if rule is None or name == HISTORY_TYPE or rule.is_met(value):
+        return name
+    return name + RULE_NOT_MET
 
 
 def id_problem(field: str, value: object) -> tuple[str, str] | None:

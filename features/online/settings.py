@@ -72,6 +72,7 @@ class StoreSettings(BaseModel):
         positive = self.data.positive_event_types
         return {
             "positive_event_types": None if positive is None else tuple(sorted({*map(canonical_type, positive)})),
+            "positive": self.data.positive,
             "event_delay": self.data.event_delay,
             "click_window": self.data.click_window,
             "history_length": self.history_length,

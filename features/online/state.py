@@ -164,7 +164,8 @@ class OnlineState:
 
         latest: microseconds; an event of a later time is rejected, since no read before its time would be possible.
         """
-        return self._add(events, partial(parse_events, latest=latest), _EVENTS_AT_ONCE)
+        rule = self.settings.data.positive_rule
+        return self._add(events, partial(parse_events, latest=latest, rule=rule), _EVENTS_AT_ONCE)
 
     def add_impressions(self, impressions: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count impressions, each once, and the clicks that come with them; rejected as for `add_events`."""
@@ -185,7 +186,7 @@ class OnlineState:
 
     def add_batch(self, events: Sequence[IncomingEvent], impressions: Sequence[Impression]) -> list[RejectedEvent]:
         """Count events and impressions in one transaction, for a few of each; rejected as for either, events first."""
-        records, rejected = parse_events(events, latest=None)
+        records, rejected = parse_events(events, latest=None, rule=self.settings.data.positive_rule)
         of_impressions, rejected_impressions = parse_impressions(impressions, latest=None)
         self.store.update(partial(self._ingest, records=[*records, *of_impressions]))
         return rejected + rejected_impressions

@@ -78,7 +78,8 @@ def _first_within(
 
 def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches) -> tuple[Events, int]:
     """The events and the clicked rows without an event, sorted by (time, item id), and how many of these rows were
-    added. An event stamped before its impression counts from the impression's time."""
+    added: all but those of a user, item and time that a click event has. An event stamped before its impression counts
+    from the impression's time."""
     time = events.time.copy()
     matched = matches.event >= 0
     np.maximum.at(time, matches.event[matched], clicked.time[matched])
@@ -86,6 +87,7 @@ def add_unmatched_clicks(events: Events, clicked: ClickedRows, matches: Matches)
     click, every = np.full(len(rows), events.types.index(CLICK), np.int8), np.ones(len(rows), np.bool_)
     added = Events(clicked.user[rows], clicked.item[rows], clicked.time[rows], click, events.types, every, every)
     both = replace(events, time=time).with_added(added)
-    is_first = deduplicate(both.user, both.item, both.type, both.time, np.full(len(both), -1, np.int32))
+    no_id = np.full(len(both), -1, np.int32)
+    is_first = deduplicate(both.user, both.item, both.type, both.time, no_id, preferred=both.positive)
     is_first[: len(events)] = True
     return both.take(np.flatnonzero(is_first)).sorted(), int(is_first[len(events) :].sum())

@@ -7,11 +7,12 @@ microseconds; it is still read.
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from features.clock import SECOND
+from features.tables.positive_rule import PositiveRule, canonical_rule, parse_rule
 
 FORMAT = 2
 """The current format of stored settings that hold `DataSettings`."""
@@ -30,10 +31,18 @@ class DataSettings(BaseModel):
     """Zone of times without one, and of hour and weekday; an IANA name. docs/columns.md: times when clocks change."""
     positive_event_types: tuple[str, ...] | None = None
     """Event types that count as a click, compared without case and blanks; None is all but view and impression."""
+    positive: Annotated[str, AfterValidator(canonical_rule)] | None = None
+    """Which events of these types are clicks, by a number: COLUMN OP NUMBER, such as `value >= 4` for ratings. None is
+    all of them. Type history always counts. docs/slates.md."""
     click_window_minutes: float = Field(30.0, gt=0)
     """How long after an impression an event can be the click of its item."""
     event_delay_seconds: float = Field(0.0, ge=0)
     """How old events are when they become known; every read at t counts events before t minus this."""
+
+    @property
+    def positive_rule(self) -> PositiveRule | None:
+        """What `positive` says."""
+        return None if self.positive is None else parse_rule(self.positive)
 
     @property
     def click_window(self) -> int:

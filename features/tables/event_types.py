@@ -50,6 +50,11 @@ def canonical_types(array: pa.Array) -> pa.Array:
     return pa.array(names, pa.large_string()).take(coded.indices)
 
 
+RULE_NOT_MET = " RULE NOT MET"
+"""Ends the type under which the online store counts an event that does not meet `data.positive`: in capitals, which no
+canonical type has."""
+
+
 def is_click(event_type: str, positive: Collection[str] | None) -> bool:
     """Whether events of a type count as a click. positive: the types configured so, None for all but view and
     impression. Type `history` always counts: it has no other use."""

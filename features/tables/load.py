@@ -20,10 +20,11 @@ from features.log import HISTORY_TYPE, Events, Impressions, Log, Requests
 from features.tables.click_matching import ClickedRows, Matches, add_unmatched_clicks, match_clicks
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions
-from features.tables.events import EventRows, event_types, read_events, types_found
+from features.tables.events import EventRows, event_schema, event_types, read_events, types_found
 from features.tables.formats import find_table
 from features.tables.impressions import ImpressionTable, empty_impression_table, read_impression_table
 from features.tables.items import CatalogColumns, ItemsTable, build_catalog, item_schema, read_items, strings
+from features.tables.ratings import rating_warnings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Rejects
 from features.tables.report import (
@@ -109,6 +110,7 @@ def load_log(
             raise InputError(
                 f"data directory {str(folder)!r}: expected at least one click, found none: no impression has clicked "
                 f"above 0 and no event is of a positive type (found {list(log.events.types)})"
+                + (f" and meets {options.data.positive!r}" if options.data.positive else "")
             )
         return log, _report(tables, log, joined.matches, added, options, rejected)
 
@@ -128,6 +130,8 @@ def read_table_rows(
     schema = TABLES[table]
     if table == "items":
         schema = item_schema(path, options.files.encoding, options.item_columns)
+    elif table == "events":
+        schema = event_schema(options.data.positive_rule)
     zone = options.data.timezone
     return TableReader(path, schema, timezone=zone, rejects=rejects, files=options.files, now=options.now)
 
@@ -152,7 +156,7 @@ def read_tables(
     users, user_repeats = read_users(readers["users"]) if "users" in readers else (None, 0)
     tables = InputTables(
         read_items(readers["items"], options.item_columns),
-        read_events(readers.get("events", ())),
+        read_events(readers.get("events", ()), options.data.positive_rule),
         read_impression_table(readers["impressions"], rejects)
         if "impressions" in readers
         else empty_impression_table(),
@@ -204,7 +208,9 @@ def _events(rows: EventRows, item_ids: pa.Array, user_ids: pa.Array, options: Re
     event_type = np.array([types.index(name) for name in names], np.int8)[rows.type.codes]
     dated = np.array([name != HISTORY_TYPE for name in types], np.bool_)
     user, item = rows.user.recode(user_ids), rows.item.recode(item_ids)
-    return Events(user, item, rows.time, event_type, types, positive[event_type], dated[event_type])
+    is_dated = dated[event_type]
+    is_positive = positive[event_type] & (rows.meets_rule | ~is_dated)
+    return Events(user, item, rows.time, event_type, types, is_positive, is_dated)
 
 
 def _impression_of_event(events: EventRows, impressions: ImpressionTable) -> Int32:
@@ -271,6 +277,7 @@ def _warnings(tables: InputTables, log: Log, matches: Matches, added: int, optio
         *item_warnings(log, np.append(described, False)),
         *repeat_warnings(_repeats(tables)),
         *type_warnings(types_found(tables.events, log.events), options.data.positive_event_types),
+        *([] if options.data.positive else rating_warnings(tables.events.values)),
         *impression_warnings(log, tables.impressions.repeats),
         *click_warnings(
             log,

@@ -99,6 +99,9 @@ class Writer:
         if isinstance(read, arrivals.IncomingEvent):
             click = self._state.settings.is_positive(event.event_type)
             warnings.check_type(event.event_type, click=click)
+            name, rule = canonical_type(event.event_type), self._state.settings.data.positive_rule
+            if click and event.value is None and arrivals.counted_type(name, None, rule) != name:
+                warnings.add("is no number, so that data.positive takes the event for no click", "value", None)
 
     def _read_item(self, row: Any, warnings: RequestWarnings) -> StoredItem:
         _check_object(row)
@@ -127,7 +130,7 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | 
     if event.item_id is None:
         raise BadRequest("expected the id of one item, found none; a shown list has event_type 'impression'", "item_id")
     return arrivals.IncomingEvent(
-        event.user_id, event.item_id, timestamp, event.event_type, event.impression_id, event.event_id
+        event.user_id, event.item_id, timestamp, event.event_type, event.impression_id, event.event_id, event.value
     )
 
 

@@ -118,7 +118,9 @@ class Event(Body):
     items: list[Id] | None = None
     timestamp: Time
     event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "click"
-    value: float | None = Field(None, description="As in the events table; no built-in feature reads it.")
+    value: float | None = Field(
+        None, description="The number by which the model's setting data.positive tells clicks; no feature reads it."
+    )
     impression_id: Id | None = None
     event_id: Id | None = None
 
