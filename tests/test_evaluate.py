@@ -79,13 +79,13 @@ def test_the_run_names_version_and_data_and_holds_every_list(trained: TrainedSit
 
 
 def test_only_lists_later_than_every_label_are_evaluated(trained: TrainedSite) -> None:
-    learnt = load(MODEL).ranking_model.settings.trained_until
+    learnt = load(MODEL, evaluated=True).ranking_model.settings.trained_until
     report = evaluate(trained.data, MODEL, CONFIG)
     assert report.evaluation.impressions.requests.time.min() > learnt
 
 
 def test_data_without_later_lists_is_refused_and_says_so(trained: TrainedSite, tmp_path: Path) -> None:
-    learnt = load(MODEL).ranking_model.settings.trained_until
+    learnt = load(MODEL, evaluated=True).ranking_model.settings.trained_until
     older = tables_until(trained.data, tmp_path / "older", learnt)
     with pytest.raises(InputError, match=rf"later than every label.*{format_time(learnt)}.*0 lists later.*give newer"):
         evaluate(older, MODEL, CONFIG)

@@ -85,11 +85,11 @@ def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) ->
 
 def register_again(uri: str, data: Path) -> None:
     """The same unit as a further version."""
-    ranking_model = versions.load(uri).ranking_model
+    ranking_model, evaluated = (versions.load(uri, evaluated=one).ranking_model for one in (False, True))
     rows = np.zeros((2, len(ranking_model.settings.columns)), np.float32)
     with tracking.run(tracking.connect(), "again", parent=True):
         run_logging.log_dataset(data, ranking_model.settings.data_fingerprint, "training")
-        versions.log_ranker(ranking_model, NAME, rows)
+        versions.log_ranker(ranking_model, NAME, rows, evaluated=evaluated)
 
 
 @pytest.fixture
@@ -145,7 +145,10 @@ def test_only_lists_after_what_either_version_learnt_from_decide(data: Path) -> 
     decision = decided(STRONG)
     comparison = decision.evidence.comparison
     assert comparison is not None
-    until = max(versions.load(f"models:/{MODEL}/{one}").ranking_model.settings.trained_until for one in (WEAK, STRONG))
+    until = max(
+        versions.load(f"models:/{MODEL}/{one}", evaluated=True).ranking_model.settings.trained_until
+        for one in (WEAK, STRONG)
+    )
     times = comparison.a.runs[0].frame["time"]
     assert times.min() > pd.Timestamp(until, unit="us", tz="UTC")
     assert len(times) == decision.evidence.n_lists
@@ -191,7 +194,7 @@ def test_without_an_audit_nothing_is_promoted(data: Path) -> None:
 
 
 def test_data_that_overlaps_with_what_was_learnt_from_is_refused_with_the_reason(data: Path, tmp_path: Path) -> None:
-    until = versions.load(f"models:/{MODEL}/{STRONG}").ranking_model.settings.trained_until
+    until = versions.load(f"models:/{MODEL}/{STRONG}", evaluated=True).ranking_model.settings.trained_until
     decision = decided(STRONG, folder=tables_until(data, tmp_path / "older", until))
     assert decision.evidence.n_lists == 0
     assert len(decision.reasons) == 1

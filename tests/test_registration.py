@@ -167,7 +167,7 @@ def test_what_was_registered_is_not_compared_with_itself(behaviour: TrainReport)
 @pytest.mark.parametrize("method", ["behaviour", "frozen_text", "text"])
 def test_the_reported_figures_are_those_of_the_version(trained: TrainedSite, method: str) -> None:
     report = trained_as(trained, method, method.replace("_", "-"))
-    model = versions.load(report.models.ranker.uri).ranking_model
+    model = versions.load(report.models.ranker.uri, evaluated=True).ranking_model
     log, _ = load_log(trained.data, read_options(trained.config))
     times = log.impressions.requests.time
     test = log.impressions.take(np.flatnonzero((times > model.settings.trained_until) & log.impressions.has_both()))

@@ -196,7 +196,7 @@ def test_without_final_training_what_was_evaluated_is_served_and_no_figure_diffe
 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
-    ranking_model = versions.load(MODEL).ranking_model
+    ranking_model = versions.load(MODEL, evaluated=True).ranking_model
     learnt = ranking_model.settings.encoder_trained_until
     assert learnt is not None
     chain = model_context(trained.data, ranking_model, trained.config).training
