@@ -215,7 +215,8 @@ def _encoder_report(trained: TrainedEncoder) -> dict[str, Any]:
 
 
 def _ranker_run(context: TrainingContext, trained: TrainedEncoder, lexical: Lexical) -> RankerResult:
-    ranked = ranker_stage(context, trained.states, lexical, frozen=trained.frozen if trained.trained else None)
+    frozen = trained.frozen if trained.trained else None
+    ranked = ranker_stage(context, trained.states, lexical, frozen=frozen, reads_text=trained.counts.reads_text)
     ranker, choice = ranked.registered, ranked.choice
     log.info("ranker: %s is registered: %s", choice.method, choice.reason)
     run_logging.log_steps({"valid_ndcg_at_10": ranked.valid_ndcg})

@@ -55,6 +55,18 @@ def test_lists_of_one_user_show_nothing() -> None:
     assert found.method == "ranker"
 
 
+def test_an_encoder_that_does_not_read_the_texts_has_to_show_a_gain() -> None:
+    values = {"behaviour": ndcg(1, -0.02), "behaviour_lexical": ndcg(2), "text": ndcg(3, -0.1), "ranker": ndcg(4)}
+    unread = choose_model(values, USERS, load_config(), reads_text=False)
+    assert unread.method == "behaviour_lexical"
+    assert [step.method for step in unread.steps] == ["ranker", "text", "behaviour"]
+    assert "the base model does not read the texts, and no other model is better on 400" in unread.reason
+    assert choose_model(values, USERS, load_config()).method == "ranker"
+    gained = choose_model(values | {"ranker": ndcg(4, 0.05)}, USERS, load_config(), reads_text=False)
+    assert gained.method == "ranker"
+    assert "better than behaviour_lexical by +.0" in gained.reason
+
+
 def test_the_configuration_names_the_method_without_a_comparison() -> None:
     found = choice({"popularity": ndcg(1), "ranker": ndcg(3, 0.2)}, registered="popularity")
     assert (found.method, found.steps) == ("popularity", ())

@@ -15,7 +15,7 @@ from recsys.evaluation.verdict import DataFacts, Registered, Verdict, better_bas
 
 LISTS, SIZE = 600, 10
 SETTINGS = EvaluationConfig(resamples=200)
-SOUND = DataFacts(0.0, 0.1, 0.0, 0.0, 90, "", 700)
+SOUND = DataFacts(0.0, 0.1, 0.0, 0.0, True, 90, "", 700)
 
 
 def verdict(quality: dict[str, float], method: str = "ranker", alias: str | None = "champion") -> Verdict:
@@ -83,7 +83,7 @@ def test_the_second_sentence_gives_what_columns_are_worth() -> None:
     ("changes", "said"),
     [
         ({"sampled": 1.0}, "100% of the test lists are sampled"),
-        ({"unknown_tokens": 0.4}, "seems not to read the language"),
+        ({"unknown_tokens": 0.4, "reads_text": False}, "seems not to read the language"),
         ({"cold": 0.9}, "90% of the test lists have only cold clicked items"),
         ({"trees": 1}, "it has 1 tree only"),
         ({"tied": 0.2}, "20% of the test lists get one score for all candidates"),

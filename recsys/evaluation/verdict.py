@@ -27,7 +27,7 @@ _WORTH = {
     "collaborative columns": ("ranker", "no_collaborative"),
 }
 _FEW_LISTS, _FEW_USERS, _FEW_TREES = 500, 50, 5
-_MANY_UNKNOWN, _MOST, _MANY_TIES = 0.2, 0.5, 0.05
+_MOST, _MANY_TIES = 0.5, 0.05
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,15 @@ class DataFacts:
 
     sampled, cold, tied: shares of the test lists, 0 to 1: lists that nobody saw, lists whose every clicked item is
     cold, lists to whose candidates the registered model gives one score. unknown_tokens: share of the texts' tokens
-    that the base model does not know. trees: of the registered model, None for one without. encoder_problem: why the
-    encoder was not trained, "" where it was. n_valid: validation lists.
+    that the base model does not know; reads_text: whether these are few. trees: of the registered model, None for one
+    without. encoder_problem: why the encoder was not trained, "" where it was. n_valid: validation lists.
     """
 
     sampled: float
     cold: float
     tied: float
     unknown_tokens: float
+    reads_text: bool
     trees: int | None
     encoder_problem: str
     n_valid: int
@@ -135,7 +136,7 @@ class Verdict:
                 facts.sampled > 0
             ),
             f"{facts.unknown_tokens:.0%} of the texts' tokens are unknown to the base model, which seems not to read "
-            "the language": facts.unknown_tokens > _MANY_UNKNOWN,
+            "the language": not facts.reads_text,
             f"the encoder was not trained: {facts.encoder_problem}": bool(facts.encoder_problem),
             f"{facts.cold:.0%} of the test lists have only cold clicked items": facts.cold > _MOST,
             f"it has {count(facts.trees or 0, 'tree')} only": facts.trees is not None and facts.trees < _FEW_TREES,

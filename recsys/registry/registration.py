@@ -160,6 +160,7 @@ def _facts(
         cold=float(evaluation.cold_item.mean()),
         tied=float(tied.mean()),
         unknown_tokens=counts.tokens_unknown / max(1, counts.tokens),
+        reads_text=counts.reads_text,
         trees=ranked.registered.n_trees or None,
         encoder_problem=trained.reason,
         n_valid=len(ranked.valid),

@@ -1,4 +1,4 @@
-"""Which model of a training is registered: the richest one, unless valid shows that a simpler one is better.
+"""Which model of a training is registered: the richest one, unless valid shows that another one is better.
 
 The contenders are nested in what they read: popularity, words, a fixed blend, then rankers that are trained on more and
 more columns. They are compared on valid, impression by impression, with intervals over users; test is not looked at.
@@ -60,12 +60,13 @@ class ChoiceStep:
 @dataclass(frozen=True)
 class ModelChoice:
     """The model to register. steps: the comparisons that led to it, none where it was given. n_lists, n_users: of
-    valid."""
+    valid. reads_text: as in `choose_model`."""
 
     method: str
     steps: tuple[ChoiceStep, ...]
     n_lists: int
     n_users: int
+    reads_text: bool = True
 
     @property
     def reason(self) -> str:
@@ -74,6 +75,8 @@ class ModelChoice:
             return "the configuration names it"
         on = f"on {count(self.n_lists, 'validation list')} of {count(self.n_users, 'user')}"
         taken = next((step for step in reversed(self.steps) if step.accepted), None)
+        if taken is None and not self.reads_text:
+            return f"the base model does not read the texts, and no other model is better {on}"
         if taken is None:
             return f"no simpler model is better {on}"
         return f"it is better than {taken.over} by {format_interval(taken.difference, signed=True)} nDCG@10 {on}"
@@ -87,12 +90,13 @@ class ModelChoice:
         return {"method": self.method, "reason": self.reason, "steps": steps}
 
 
-def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config) -> ModelChoice:
-    """The model to register among the contenders that are present: the richest one, unless a simpler one is better by
-    an interval above 0; then that one, unless a still simpler one is better than it, and so on.
+def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, reads_text: bool = True) -> ModelChoice:
+    """The model to register among the contenders that are present: the richest one, unless another one is better by an
+    interval above 0; then that one, unless a still simpler one is better than it, and so on.
 
     ndcg: nDCG@10 of each valid list, (n_lists,), by contender. users: (n_lists,) codes, negative for unknown ones.
-    Raises TrainingError where the configuration names one that is not present.
+    reads_text: whether the base model knows the words of the texts; where it does not, the choice begins with the
+    richest one that needs no encoder. Raises TrainingError where the configuration names one that is not present.
     """
     registered = config.registered
     present = [method for method in CONTENDERS if method in ndcg]
@@ -102,7 +106,9 @@ def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config) -> M
             raise TrainingError(f"registered={registered!r}: this training has {present} only; name one of these")
         return ModelChoice(registered, (), len(users), n_users)
     chosen, steps = present[-1], []
-    for method in reversed(present[:-1]):
+    if not reads_text and BEHAVIOUR_LEXICAL in present:
+        chosen = BEHAVIOUR_LEXICAL
+    for method in [other for other in reversed(present) if other != chosen]:
         difference = mean_interval(
             ndcg[method] - ndcg[chosen], users, resamples=config.evaluation.resamples, seed=config.seed
         )
@@ -110,4 +116,4 @@ def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config) -> M
         steps.append(ChoiceStep(method, chosen, difference, accepted))
         if accepted:
             chosen = method
-    return ModelChoice(chosen, tuple(steps), len(users), n_users)
+    return ModelChoice(chosen, tuple(steps), len(users), n_users, reads_text)

@@ -49,7 +49,8 @@ class RankerResult:
     contender, before it learnt valid. matrix, columns: of the test lists, (n_rows, n_columns). frozen_matrix: with the
     text columns of the base model, None where no other has been trained. valid_ndcg: of the full ranker's training, one
     value a tree. train, valid, test: impressions of the slices. selection: what the full ranker does without, where
-    that is configured. final: the choice retrained on test too, where that is configured; no score here is its.
+    that is configured. reads_text: whether the base model knows the words. final: the choice retrained on test too,
+    where that is configured; no score here is its.
     """
 
     config: Config
@@ -67,6 +68,7 @@ class RankerResult:
     columns: tuple[str, ...]
     frozen_matrix: Float32 | None = None
     selection: FeatureSelection | None = None
+    reads_text: bool = True
     final: Ranker | None = None
 
     def list_sizes(self) -> dict[str, int]:
@@ -86,7 +88,8 @@ class RankerResult:
     @cached_property
     def choice(self) -> ModelChoice:
         """Which contender goes live. Raises TrainingError where the configuration names one that is absent."""
-        return choose_model(self.contender_ndcg, self.valid.requests.user, self.config)
+        users = self.valid.requests.user
+        return choose_model(self.contender_ndcg, users, self.config, reads_text=self.reads_text)
 
     @property
     def registered(self) -> Ranker:
@@ -101,12 +104,13 @@ def ranker_stage(
     *,
     methods: Collection[str] = RANKERS,
     frozen: Encoder | None = None,
+    reads_text: bool = True,
 ) -> RankerResult:
     """The matrices of the later slices with the text models' scores, and the rankers on them.
 
     encoders: each scores the lists of its time. Raises TrainingError where one learnt what it scores. methods: which of
     `RANKERS` to train; one that gives all rows one score is left out. frozen: the base model of a trained encoder; None
-    trains no ranker on its columns.
+    trains no ranker on its columns. reads_text: as in `RankerResult`.
     """
     train = context.usable(context.sliced.ranker)
     check_no_label_leak(encoders, int(train.requests.time[0]))
@@ -146,6 +150,7 @@ def ranker_stage(
         columns=data.names,
         frozen_matrix=datasets[FROZEN_TEXT].matrices[2].matrix if frozen is not None else None,
         selection=selection,
+        reads_text=reads_text,
     )
     if not context.config.final_training or (method := result.choice.method) not in stopped:
         return result

@@ -59,6 +59,11 @@ class TrainingCounts:
     tokens_unknown: int
     items_without_text: int
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the base model knows most of the words; where it does not, it seems not to read the language."""
+        return self.tokens_unknown <= MANY_UNKNOWN * self.tokens
+
     def summary(self) -> str:
         """The counts that matter most, in one line."""
         return (
