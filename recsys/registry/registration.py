@@ -90,7 +90,7 @@ def register(
 
 
 @dataclass(frozen=True)
-class _Trained:
+class _Fitted:
     """A ranker with the encoder whose columns it reads, None where it reads none. trained_until: time of the newest
     label that either, early stopping or a choice used; encoder_trained_until: that the encoder learnt, None for none;
     microseconds. final: whether both learnt test."""
@@ -102,14 +102,14 @@ class _Trained:
     final: bool = False
 
 
-def _evaluated(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Trained:
+def _evaluated(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
     """What the reported figures are of."""
     method, times = ranked.choice.method, context.log.impressions.requests.time
     ranker, until = ranked.rankers[method], int(times[context.sliced.valid].max())
     return _with_encoder(method, ranker, trained, trained.full, until, trained.states[-1].trained_until)
 
 
-def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Trained:
+def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
     """The same after it learnt test."""
     method, until = ranked.choice.method, int(context.log.impressions.requests.time.max())
     final = _with_encoder(method, ranked.registered, trained, trained.served, until, trained.served_trained_until)
@@ -118,15 +118,15 @@ def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerRes
 
 def _with_encoder(
     method: str, ranker: Ranker, trained: TrainedEncoder, encoder: Encoder, until: int, encoder_until: int | None
-) -> _Trained:
+) -> _Fitted:
     if set(ranker.columns).isdisjoint(ENCODER_COLUMNS):
-        return _Trained(ranker, None, until, None)
+        return _Fitted(ranker, None, until, None)
     if method == FROZEN_TEXT or not trained.trained:
-        return _Trained(ranker, trained.frozen, until, None)
-    return _Trained(ranker, encoder, until, encoder_until)
+        return _Fitted(ranker, trained.frozen, until, None)
+    return _Fitted(ranker, encoder, until, encoder_until)
 
 
-def _log_encoder(context: TrainingContext, name: str, served: _Trained, evaluated: _Trained) -> Version | None:
+def _log_encoder(context: TrainingContext, name: str, served: _Fitted, evaluated: _Fitted) -> Version | None:
     if served.encoder is None:
         return None
     texts = [text for text in context.item_texts if text]
@@ -170,7 +170,7 @@ def _facts(
 def _settings(
     context: TrainingContext,
     encoder_version: Version | None,
-    stage: _Trained,
+    stage: _Fitted,
     trained: TrainedEncoder,
     ranked: RankerResult,
     tables: TableReport,
