@@ -127,7 +127,7 @@ def write_small_set(source: Path, folder: Path, size: int, draw: int) -> int:
     chosen = lists[lists["user_id"].isin(users)][: size + TESTED]
     tables["impressions"] = rows[rows["impression_id"].isin(chosen["impression_id"])]
     events = tables["events"]
-    before = events["timestamp"] <= chosen["timestamp"].max()
+    before = pd.to_datetime(events["timestamp"], utc=True) <= pd.to_datetime(chosen["timestamp"], utc=True).max()
     tables["events"] = events[events["user_id"].isin(users) & before]
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)

@@ -20,7 +20,8 @@ from recsys.collaborative.settings import CollaborativeSettings
 from recsys.errors import ConfigError
 
 _WithoutTrees = Literal["auto", "popularity", "tfidf", "blend", "text"]
-Registered = Literal[_WithoutTrees, "behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ranker"]
+_WithTrees = Literal["behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ensemble", "ranker"]
+Registered = Literal[_WithoutTrees, _WithTrees]
 """Methods of a training that can be registered; `auto` compares them."""
 
 LabelWeights = dict[PositiveInt, PositiveFloat]
@@ -288,8 +289,8 @@ class Config(ConfigSection):
     threads: int = Field(0, ge=0)
     """Threads of torch and LightGBM; 0 is one for each core."""
     registered: Registered = "auto"
-    """The method that is registered; auto is the ranker with every column, unless valid shows that a part of it or a
-    baseline is better."""
+    """The method that is registered; auto is the ranker with every column, or with few impressions the ensemble, unless
+    valid shows that another one is better."""
     final_training: bool = True
     """Let encoder and ranker learn test too, after they were evaluated, for the version that is served. No reported
     figure changes; the version keeps what was evaluated, for later evaluations, comparisons, promotions and audits."""

@@ -221,7 +221,7 @@ def _train(chain: TrainingContext, golden: Golden, config: Config) -> None:
     columns = ranker_columns(golden.settings.features(), model_columns(golden.source.settings.columns))
     usable = chain.usable(chain.sliced.ranker)
     lists = RankingDataset(golden.matrix_of(usable.requests), usable.label, usable.requests.offsets)
-    retrain_ranker([lists], columns, config.ranker, trees=30, seed=0, threads=1).save(FOLDER / "ranker.txt")
+    retrain_ranker([lists], columns, config.ranker, trees=30, seed=0, threads=1).save(FOLDER)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from recsys.collaborative.column_names import (
     SEQUENCE_COLUMN,
 )
 from recsys.collaborative.columns import collaborative_matrix
+from recsys.collaborative.neighbours import Neighbours, similarity_of
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
@@ -59,7 +60,11 @@ def tables_of(rows: list[list[int]], **changes: float) -> CollaborativeSnapshot:
 
 
 def similarity(tables: CollaborativeSnapshot, row: int, item: int) -> float:
-    return float(tables.neighbours.of_pairs(np.array([row]), np.array([item]))[0])
+    return of_pair(tables.neighbours, row, item)
+
+
+def of_pair(near: Neighbours, row: int, item: int) -> float:
+    return similarity_of((near.offsets, near.item, near.similarity), row, item)
 
 
 def test_two_items_are_as_similar_as_the_users_they_share() -> None:
@@ -138,7 +143,7 @@ def test_clicks_in_a_row_are_more_similar_than_distant_ones() -> None:
     near = tables_of([[0, 1, 2, 3], [2, 1, 0], [3]]).sequence
     assert near is not None
     pairs = [(0, 1), (0, 2), (1, 0), (0, 3), (2, 3), (0, 0)]
-    found = near.of_pairs(*np.array(pairs).T)
+    found = np.array([of_pair(near, *pair) for pair in pairs])
     assert found == pytest.approx([2 / 2, (1 / 2 + 1 / 2) / 2, 2 / 2, 0, 1 / 2, 0], abs=GRID_STEP)
     assert (found / GRID_STEP % 1 == 0).all()
 

@@ -29,14 +29,14 @@ def test_an_explanation_has_the_columns_with_an_effect() -> None:
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
-    RANKER.save(tmp_path / "weights.json")
+    RANKER.save(tmp_path)
     assert load_linear_ranker(tmp_path / "weights.json", RANKER.columns) == RANKER
 
 
 def test_other_columns_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"reads 2 columns, got a matrix of shape \(3, 1\)"):
         RANKER.scores(MATRIX[:, :1])
-    RANKER.save(tmp_path / "weights.json")
+    RANKER.save(tmp_path)
     with pytest.raises(ModelError, match=r"reads the columns \('clicks', 'words'\), expected \('words',\)"):
         load_linear_ranker(tmp_path / "weights.json", ("words",))
     (tmp_path / "weights.json").write_text('{"weights": {"clicks": "many"}}')

@@ -57,14 +57,24 @@ def test_lists_of_one_user_show_nothing() -> None:
 
 def test_an_encoder_that_does_not_read_the_texts_has_to_show_a_gain() -> None:
     values = {"behaviour": ndcg(1, -0.02), "behaviour_lexical": ndcg(2), "text": ndcg(3, -0.1), "ranker": ndcg(4)}
-    unread = choose_model(values, USERS, load_config(), reads_text=False)
+    unread = choose_model(values, USERS, load_config(), first="behaviour_lexical")
     assert unread.method == "behaviour_lexical"
     assert [step.method for step in unread.steps] == ["ranker", "text", "behaviour"]
     assert "the base model does not read the texts, and no other model is better on 400" in unread.reason
     assert choose_model(values, USERS, load_config()).method == "ranker"
-    gained = choose_model(values | {"ranker": ndcg(4, 0.05)}, USERS, load_config(), reads_text=False)
+    gained = choose_model(values | {"ranker": ndcg(4, 0.05)}, USERS, load_config(), first="behaviour_lexical")
     assert gained.method == "ranker"
     assert "better than behaviour_lexical by +.0" in gained.reason
+
+
+def test_with_few_impressions_the_choice_begins_with_the_ensemble() -> None:
+    values = {"behaviour_lexical": ndcg(1), "ensemble": ndcg(2), "ranker": ndcg(3, 0.001)}
+    few = choose_model(values, USERS, load_config(), first="ensemble")
+    assert few.method == "ensemble"
+    assert [step.method for step in few.steps] == ["ranker", "behaviour_lexical"]
+    assert "with few impressions trees are averaged with simple methods, and no other model is better" in few.reason
+    assert choose_model(values, USERS, load_config()).method == "ranker"
+    assert choose_model({"tfidf": ndcg(1)}, USERS, load_config(), first="ensemble").method == "tfidf"
 
 
 def test_the_configuration_names_the_method_without_a_comparison() -> None:

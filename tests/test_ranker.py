@@ -89,7 +89,7 @@ def test_a_rows_score_does_not_depend_on_the_other_rows(ranker: TreeRanker) -> N
 
 
 def test_a_saved_ranker_gives_the_same_bits(ranker: TreeRanker, tmp_path: Path) -> None:
-    ranker.save(tmp_path / "ranker.txt")
+    ranker.save(tmp_path)
     loaded = load_tree_ranker(tmp_path / "ranker.txt", ranker.columns)
     matrix = lists(20, 4).matrix
     assert np.array_equal(loaded.scores(matrix), ranker.scores(matrix))

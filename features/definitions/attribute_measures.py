@@ -12,7 +12,7 @@ from features.arrays import Float64
 from features.clock import DAY, MINUTE
 from features.definitions.aggregates import FeatureReader
 from features.definitions.event_measures import PUBLICATION, FeatureFunction, microseconds_since
-from features.history_cosine import history_cosines
+from features.kernels.history_cosine import history_cosines
 from features.tables.time_zones import local_of_utc
 
 __all__ = ["Age", "HistoryLength", "Hour", "ItemCategory", "ItemNumber", "VectorSimilarity", "Weekday"]

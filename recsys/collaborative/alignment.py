@@ -14,7 +14,7 @@ import numpy as np
 
 from features.arrays import CsrLists, Float32, Float64, Int64
 from features.exact import to_grid
-from features.history_cosine import history_cosines
+from features.kernels.history_cosine import history_cosines
 from features.log import Requests
 
 _RIDGE = 0.1

@@ -10,12 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
-from features.arrays import Float32, Float64, Int64, offsets_of
+from features.arrays import Float32, Float64, Int32, Int64
 from features.definitions.aggregates import FeatureReader
 from features.exact import to_grid
 from features.history import Histories
-from features.history_cosine import history_cosines
-from features.log import Requests, chunk_bounds, slice_requests
+from features.kernels.compiled import compiled
+from features.kernels.history_cosine import history_cosines
+from features.log import Requests, slice_requests
 from recsys.collaborative.column_names import (
     ALIGNED_COLUMN,
     AUDIENCE_COLUMN,
@@ -23,10 +24,8 @@ from recsys.collaborative.column_names import (
     FACTOR_COLUMN,
     SEQUENCE_COLUMN,
 )
-from recsys.collaborative.neighbours import Neighbours
+from recsys.collaborative.neighbours import Neighbours, similarity_of
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings
-
-_PAIRS = 1 << 20
 
 
 class TableSource(Protocol):
@@ -93,39 +92,49 @@ def _values(
 
 def _of_pairs(neighbours: Neighbours, sequence: Neighbours | None, requests: Requests, histories: Histories) -> Float64:
     """Mean, best and last co-click similarity of each candidate to the history, and its sequence similarity,
-    (n_rows, 4), some requests at a time."""
-    pairs = offsets_of(histories.items.lengths() * requests.lengths())
-    similarities = np.empty((requests.n_rows, 4))
-    for first, end in chunk_bounds(pairs, _PAIRS):
-        rows = slice(requests.offsets[first], requests.offsets[end])
-        chunk, past = slice_requests(requests, first, end), histories.take_range(first, end)
-        similarities[rows] = _pair_similarities(neighbours, sequence, chunk, past)
-    return similarities
-
-
-def _pair_similarities(
-    neighbours: Neighbours, sequence: Neighbours | None, requests: Requests, histories: Histories
-) -> Float64:
-    """`_of_pairs` with all pairs of a candidate and a history item at once, (n_rows, 4)."""
-    n_items, history_items = len(neighbours.offsets) - 1, histories.items
-    request = requests.request_of_row()
-    lengths = history_items.lengths()[request]
-    row = np.repeat(np.arange(requests.n_rows), lengths)
-    starts = np.cumsum(lengths) - lengths
-    entry = np.arange(len(row)) - starts[row] + history_items.offsets[request[row]]
-    clicked, candidate = history_items.codes[entry].astype(np.int64), requests.item[row].astype(np.int64)
-    clicked %= n_items
-    candidate %= n_items
-    similarity = neighbours.of_pairs(clicked, candidate)
+    (n_rows, 4)."""
+    history = histories.items
     columns = np.full((requests.n_rows, 4), np.nan)
-    with_history = np.flatnonzero(lengths > 0)
-    if len(with_history):
-        starts, lengths = starts[with_history], lengths[with_history]
-        columns[with_history, 0] = np.add.reduceat(similarity, starts) / lengths
-        columns[with_history, 1] = np.maximum.reduceat(similarity, starts)
-        columns[with_history, 2] = similarity[starts + lengths - 1]
-        if sequence is not None:
-            place = history_items.offsets[1:][request[row]] - entry
-            near = sequence.of_pairs(clicked, candidate) * to_grid(1.0 / place)  # on the grid: exact in any order
-            columns[with_history, 3] = np.add.reduceat(near, starts)
+    by_place = to_grid(1.0 / np.arange(1, history.lengths().max(initial=0) + 1))  # on the grid: exact in any order
+    near = neighbours if sequence is None else sequence
+    _fill_pair_columns(
+        (neighbours.offsets, neighbours.item, neighbours.similarity),
+        (near.offsets, near.item, near.similarity),
+        (history.offsets, history.codes),
+        (requests.offsets, requests.item),
+        by_place,
+        columns if sequence is not None else columns[:, :3],
+    )
     return columns
+
+
+@compiled
+def _fill_pair_columns(
+    neighbours: tuple[Int64, Int32, Float32],
+    sequence: tuple[Int64, Int32, Float32],
+    history: tuple[Int64, Int32],
+    candidates: tuple[Int64, Int32],
+    by_place: Float32,
+    columns: Float64,
+) -> None:
+    """`_of_pairs`, added up oldest first. Tables as in `Neighbours`, history and candidates as offsets and codes, which
+    may be negative for the last item. by_place: weight of a history item by its place from the latest. columns: where
+    there are three, the fourth is left out."""
+    n_items = len(neighbours[0]) - 1
+    for request in range(len(candidates[0]) - 1):
+        first, end = history[0][request], history[0][request + 1]
+        if first == end:
+            continue
+        for row in range(candidates[0][request], candidates[0][request + 1]):
+            item = candidates[1][row] % n_items
+            total, best, last, near = 0.0, 0.0, 0.0, 0.0
+            for entry in range(first, end):
+                clicked = history[1][entry] % n_items
+                last = similarity_of(neighbours, clicked, item)
+                total += last
+                best = max(best, last)
+                if columns.shape[1] == 4:
+                    near += similarity_of(sequence, clicked, item) * np.float64(by_place[end - entry - 1])
+            columns[row, 0], columns[row, 1], columns[row, 2] = total / (end - first), best, last
+            if columns.shape[1] == 4:
+                columns[row, 3] = near

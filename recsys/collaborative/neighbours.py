@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from features.arrays import Float32, Float64, Int32, Int64, offsets_of
 from features.exact import to_grid
+from features.kernels.compiled import compiled
 from features.log import chunk_bounds
 
 _BLOCK = 2048
@@ -35,27 +35,27 @@ class Neighbours:
     item: Int32
     similarity: Float32
 
-    @cached_property
-    def _keys(self) -> Int64:
-        """(m,) row * n + item of each entry, ascending."""
-        n = len(self.offsets) - 1
-        return np.repeat(np.arange(n), np.diff(self.offsets)) * n + self.item
-
-    def of_pairs(self, row: Int64, item: Int64) -> Float64:
-        """Similarity of pairs of items, (m,); 0 where `item` is none of the row's. Codes from 0 to n - 1."""
-        keys = row * (len(self.offsets) - 1) + item
-        index = np.searchsorted(self._keys, keys)
-        present = index < len(self._keys)
-        present[present] = self._keys[index[present]] == keys[present]
-        similarity = np.zeros(len(keys))
-        similarity[present] = self.similarity[index[present]]
-        return similarity
-
     def to_global_codes(self, items: Int32, n: int) -> Neighbours:
         """The same for items whose codes are 0 to n - 1. items: the new code of each, ascending."""
         lengths = np.zeros(n, np.int64)
         lengths[items] = np.diff(self.offsets)
         return Neighbours(offsets_of(lengths), items[self.item], self.similarity)
+
+
+@compiled
+def similarity_of(table: tuple[Int64, Int32, Float32], row: int, item: int) -> float:
+    """Similarity of two items, 0 where `item` is none of the row's. table: offsets, items and similarities of
+    `Neighbours`."""
+    offsets, items, similarity = table
+    low, high = offsets[row], offsets[row + 1]
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if items[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return np.float64(similarity[low]) if low < end and items[low] == item else 0.0
 
 
 def co_click_neighbours(by_user: csr_matrix, by_item: csr_matrix, *, shrinkage: float, most: int) -> Neighbours:

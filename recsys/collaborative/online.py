@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import NO_TIME, Float32, Int32, Int64, Strings, offsets_of
+from features.kernels.compiled import compiled
 from features.online.id_hash import hash_id
 from features.online.item_tables import ItemTables, RecordName
 from features.stores.base import KeyValueStore, StoreSnapshot
@@ -127,20 +128,45 @@ class _CodesByHash:
     """Codes of a catalog's items by the hashes of their ids."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        hashes = np.array([_hash(name) for name in names], np.uint64)
         self.n_items = len(names)
-        self._order = np.argsort(hashes)
-        self._sorted = hashes[self._order]
-        self._has_low_bits = np.zeros(2**16, bool)
-        self._has_low_bits[hashes & np.uint64(0xFFFF)] = True
+        self._hashes = np.array([_hash(name) for name in names], np.uint64)
+        self._slots = np.full(1 << (4 * self.n_items).bit_length(), -1, np.int32)
+        _fill_slots(self._slots, self._hashes)
 
-    def __call__(self, hashes: npt.NDArray[np.uint64]) -> tuple[Int64, Int64]:
+    def __call__(self, hashes: npt.NDArray[np.uint64]) -> tuple[Int64, Int32]:
         """Positions of the hashes that are an item's, and the codes of these."""
-        likely = np.flatnonzero(self._has_low_bits[hashes & np.uint64(0xFFFF)])  # few are in the catalog
-        place = np.searchsorted(self._sorted, hashes[likely])
-        place[place == self.n_items] = 0
-        found = self._sorted[place] == hashes[likely]
-        return likely[found], self._order[place[found]]
+        position, code = np.empty(len(hashes), np.int64), np.empty(len(hashes), np.int32)
+        n = _find(self._slots, self._hashes, hashes, position, code)
+        return position[:n], code[:n]
+
+
+@compiled
+def _fill_slots(slots: Int32, hashes: npt.NDArray[np.uint64]) -> None:
+    """A hash table with linear probing. slots: a power of two of them, -1 where free. Of equal hashes the first counts."""
+    mask = np.uint64(len(slots) - 1)
+    for code in range(len(hashes)):
+        slot = hashes[code] & mask
+        while slots[slot] >= 0:
+            slot = (slot + np.uint64(1)) & mask
+        slots[slot] = code
+
+
+@compiled
+def _find(
+    slots: Int32, known: npt.NDArray[np.uint64], hashes: npt.NDArray[np.uint64], position: Int64, code: Int32
+) -> int:
+    """Fill positions and codes of the hashes that are known; how many are."""
+    mask = np.uint64(len(slots) - 1)
+    n = 0
+    for place in range(len(hashes)):
+        slot = hashes[place] & mask
+        while slots[slot] >= 0:
+            if known[slots[slot]] == hashes[place]:
+                position[n], code[n] = place, slots[slot]
+                n += 1
+                break
+            slot = (slot + np.uint64(1)) & mask
+    return n
 
 
 def _neighbours(find: _CodesByHash, rows: Int32, values: Sequence[bytes | None]) -> Neighbours:
@@ -153,4 +179,4 @@ def _neighbours(find: _CodesByHash, rows: Int32, values: Sequence[bytes | None])
     position, item = find(hashes)
     row = np.repeat(rows, lengths)[position]
     offsets = offsets_of(np.bincount(row, minlength=find.n_items + 1))
-    return Neighbours(offsets, item.astype(np.int32), similarity[position])
+    return Neighbours(offsets, item, similarity[position])

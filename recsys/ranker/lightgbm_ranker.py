@@ -19,6 +19,7 @@ from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
 from recsys.ranker.ranker import check_columns
 
+RANKER_FILE = "ranker.txt"
 EVALUATED_AT = 10
 SMALL_TREES, SMALL_LEAVES, SMALL_LEAF_SHARE, SMALL_LAMBDA = 60, 7, 0.02, 20.0
 _SAME_NAMES = {"learning_rate", "num_leaves", "min_data_in_leaf", "feature_fraction", "bagging_fraction", "lambda_l2"}
@@ -135,20 +136,25 @@ class TreeRanker:
         gains = self.booster.feature_importance("gain")
         return dict(sorted(zip(self.columns, gains.tolist(), strict=True), key=lambda pair: -pair[1]))
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write the booster as LightGBM's text."""
-        path.write_text(self.booster.model_to_string(), encoding="utf-8")
+        (folder / RANKER_FILE).write_text(self.booster.model_to_string(), encoding="utf-8")
 
 
 def load_tree_ranker(path: Path, columns: Sequence[str]) -> TreeRanker:
     """Read a ranker that `TreeRanker.save` wrote. Raises ModelError where the text or its columns do not fit."""
-    try:
-        booster = lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
-        raise ModelError(f"{str(path)!r} is not a LightGBM model in text form: {error}") from error
+    booster = read_booster(path)
     if booster.num_feature() != len(columns):
         raise ModelError(f"{str(path)!r} reads {booster.num_feature()} columns, expected {len(columns)}")
     return TreeRanker(booster, tuple(columns))
+
+
+def read_booster(path: Path) -> lightgbm.Booster:
+    """A booster from its text. Raises ModelError where it is not one."""
+    try:
+        return lightgbm.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(f"{str(path)!r} is not a LightGBM model in text form: {error}") from error
 
 
 def is_small(settings: RankerConfig, n_lists: int) -> bool:

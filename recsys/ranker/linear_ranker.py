@@ -17,6 +17,8 @@ from features.arrays import Float32, Float64
 from recsys.errors import ModelError
 from recsys.ranker.ranker import check_columns
 
+WEIGHTS_FILE = "weights.json"
+
 
 @dataclass(frozen=True)
 class LinearRanker:
@@ -57,17 +59,24 @@ class LinearRanker:
         sizes = {name: abs(weight) for name, weight in self.weights.items()}
         return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write the weights as JSON."""
-        path.write_text(json.dumps({"weights": dict(self.weights)}, indent=1) + "\n", encoding="utf-8")
+        (folder / WEIGHTS_FILE).write_text(
+            json.dumps({"weights": dict(self.weights)}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 def load_linear_ranker(path: Path, columns: Sequence[str]) -> LinearRanker:
     """Read a ranker that `LinearRanker.save` wrote. Raises ModelError where its columns do not fit."""
-    try:
-        weights = {str(name): float(weight) for name, weight in json.loads(path.read_text("utf-8"))["weights"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{str(path)!r} holds no weights of columns: {error!r}; train the version again") from error
+    weights = read_weights(path)
     if tuple(weights) != tuple(columns):
         raise ModelError(f"{str(path)!r} reads the columns {tuple(weights)}, expected {tuple(columns)}")
     return LinearRanker(weights)
+
+
+def read_weights(path: Path) -> dict[str, float]:
+    """`weights` of a JSON file. Raises ModelError where it has none."""
+    try:
+        return {str(name): float(weight) for name, weight in json.loads(path.read_text("utf-8"))["weights"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{str(path)!r} holds no weights of columns: {error!r}; train the version again") from error

@@ -1,8 +1,9 @@
 """The ranking model: a ranker, the encoder and the lexical model whose scores it was trained on, and its settings.
 
-A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM) or `weights.json`
-(a weighted sum), `lexical.json` and, where the user has custom features, the source of their file as `features.py`. The
-encoder, where it reads one, is a version of its own that the settings name and whose fingerprint must match.
+A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM), `weights.json` (a
+weighted sum) or both `ranker.txt` and `ensemble.json`, `lexical.json` and, where the user has custom features, the
+source of their file as `features.py`. The encoder, where it reads one, is a version of its own that the settings name
+and whose fingerprint must match.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from recsys.collaborative.snapshot import TableSettings, collaborative_columns
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import EncoderMismatch, ModelError
 from recsys.ranker.column_names import model_columns
+from recsys.ranker.ensemble_ranker import ENSEMBLE_FILE, load_ensemble_ranker
 from recsys.ranker.features import catalog_columns, feature_set
-from recsys.ranker.lightgbm_ranker import load_tree_ranker
-from recsys.ranker.linear_ranker import load_linear_ranker
+from recsys.ranker.lightgbm_ranker import RANKER_FILE, load_tree_ranker
+from recsys.ranker.linear_ranker import WEIGHTS_FILE, load_linear_ranker
 from recsys.ranker.matrix import ItemRepresentations, encode_items
 from recsys.ranker.ranker import Ranker
 from recsys.ranker.tfidf import Lexical, load_lexical
@@ -37,7 +39,7 @@ from recsys.ranker.tfidf import Lexical, load_lexical
 if TYPE_CHECKING:
     from recsys.encoder.model import Encoder
 
-SETTINGS_FILE, RANKER_FILE, WEIGHTS_FILE, LEXICAL_FILE = "unit.json", "ranker.txt", "weights.json", "lexical.json"
+SETTINGS_FILE, LEXICAL_FILE = "unit.json", "lexical.json"
 FEATURES_FILE = "features.py"
 _RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_trained_until"}
 
@@ -133,7 +135,7 @@ class RankingModel:
         """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
-        self.ranker.save(folder / (RANKER_FILE if self.ranker.n_trees else WEIGHTS_FILE))
+        self.ranker.save(folder)
         self.lexical.save(folder / LEXICAL_FILE)
         if self.settings.custom_source is not None:
             (folder / FEATURES_FILE).write_text(self.settings.custom_source, encoding="utf-8")
@@ -176,6 +178,8 @@ def load_ranking_model(folder: Path, encoder: Encoder | NoEncoder) -> RankingMod
 
 def load_ranker(folder: Path, columns: Sequence[str]) -> Ranker:
     """The ranker in a model's folder. Raises ModelError where it is damaged or does not read the columns."""
+    if (folder / ENSEMBLE_FILE).exists():
+        return load_ensemble_ranker(folder, tuple(columns))
     if (folder / WEIGHTS_FILE).exists():
         return load_linear_ranker(folder / WEIGHTS_FILE, columns)
     return load_tree_ranker(folder / RANKER_FILE, columns)

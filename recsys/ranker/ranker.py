@@ -37,8 +37,8 @@ class Ranker(Protocol):
     def gains(self) -> dict[str, float]:
         """How much each column adds to the ranking, largest first; in a unit of the ranker's own."""
 
-    def save(self, path: Path) -> None:
-        """Write the ranker to a file."""
+    def save(self, folder: Path) -> None:
+        """Write the ranker's files."""
 
 
 def check_columns(matrix: Float32, columns: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ from recsys.ranker.ranker import Ranker
 
 POPULARITY, TFIDF, BLEND, TEXT = "popularity", "tfidf", "blend", "text"
 BEHAVIOUR, BEHAVIOUR_LEXICAL, RANKER = "behaviour", "behaviour_lexical", "ranker"
-NO_COLLABORATIVE, FROZEN_TEXT = "no_collaborative", "frozen_text"
+NO_COLLABORATIVE, FROZEN_TEXT, ENSEMBLE = "no_collaborative", "frozen_text", "ensemble"
 CONTENDERS = (
     POPULARITY,
     TFIDF,
@@ -32,6 +32,7 @@ CONTENDERS = (
     TEXT,
     NO_COLLABORATIVE,
     FROZEN_TEXT,
+    ENSEMBLE,
     RANKER,
 )
 """The models of a training that may go live, the simplest first."""
@@ -44,6 +45,18 @@ LINEAR_RANKERS: dict[str, Ranker] = {
     TEXT: LinearRanker({TEXT_Z_SCORE: 1.0}),
 }
 """The contenders that nothing is trained for but what their columns are made of."""
+
+_SIMPLE_WEIGHT = 0.5
+"""Of each simple method in the ensemble, beside the trees' 1."""
+SIMPLE_PART = LinearRanker(dict.fromkeys((_CLICKS, _WORDS, TEXT_Z_SCORE), _SIMPLE_WEIGHT))
+"""What the ensemble adds to the ranker's score: popularity, TF-IDF and the text score."""
+
+FIRST = {
+    RANKER: "",
+    ENSEMBLE: "with few impressions trees are averaged with simple methods, and ",
+    BEHAVIOUR_LEXICAL: "the base model does not read the texts, and ",
+}
+"""The contenders that a choice may begin with, and why it does, in words."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +73,13 @@ class ChoiceStep:
 @dataclass(frozen=True)
 class ModelChoice:
     """The model to register. steps: the comparisons that led to it, none where it was given. n_lists, n_users: of
-    valid. reads_text: as in `choose_model`."""
+    valid. first: the contender that it began with."""
 
     method: str
     steps: tuple[ChoiceStep, ...]
     n_lists: int
     n_users: int
-    reads_text: bool = True
+    first: str = RANKER
 
     @property
     def reason(self) -> str:
@@ -75,10 +88,8 @@ class ModelChoice:
             return "the configuration names it"
         on = f"on {count(self.n_lists, 'validation list')} of {count(self.n_users, 'user')}"
         taken = next((step for step in reversed(self.steps) if step.accepted), None)
-        if taken is None and not self.reads_text:
-            return f"the base model does not read the texts, and no other model is better {on}"
         if taken is None:
-            return f"no simpler model is better {on}"
+            return f"{FIRST[self.first]}no {'simpler' if self.first == RANKER else 'other'} model is better {on}"
         return f"it is better than {taken.over} by {format_interval(taken.difference, signed=True)} nDCG@10 {on}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,13 +101,13 @@ class ModelChoice:
         return {"method": self.method, "reason": self.reason, "steps": steps}
 
 
-def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, reads_text: bool = True) -> ModelChoice:
-    """The model to register among the contenders that are present: the richest one, unless another one is better by an
-    interval above 0; then that one, unless a still simpler one is better than it, and so on.
+def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, first: str = RANKER) -> ModelChoice:
+    """The model to register among the contenders that are present: the first one, unless another one is better by an
+    interval above 0; then that one, unless one that comes after it is better, from the richest to the simplest.
 
     ndcg: nDCG@10 of each valid list, (n_lists,), by contender. users: (n_lists,) codes, negative for unknown ones.
-    reads_text: whether the base model knows the words of the texts; where it does not, the choice begins with the
-    richest one that needs no encoder. Raises TrainingError where the configuration names one that is not present.
+    first: one of `FIRST`; where it is not present, the richest one. Raises TrainingError where the configuration names
+    one that is not present.
     """
     registered = config.registered
     present = [method for method in CONTENDERS if method in ndcg]
@@ -105,9 +116,7 @@ def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, r
         if registered not in present:
             raise TrainingError(f"registered={registered!r}: this training has {present} only; name one of these")
         return ModelChoice(registered, (), len(users), n_users)
-    chosen, steps = present[-1], []
-    if not reads_text and BEHAVIOUR_LEXICAL in present:
-        chosen = BEHAVIOUR_LEXICAL
+    chosen, steps = first if first in present else present[-1], []
     for method in [other for other in reversed(present) if other != chosen]:
         difference = mean_interval(
             ndcg[method] - ndcg[chosen], users, resamples=config.evaluation.resamples, seed=config.seed
@@ -116,4 +125,4 @@ def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, r
         steps.append(ChoiceStep(method, chosen, difference, accepted))
         if accepted:
             chosen = method
-    return ModelChoice(chosen, tuple(steps), len(users), n_users, reads_text)
+    return ModelChoice(chosen, tuple(steps), len(users), n_users, first if first in present else RANKER)

@@ -14,6 +14,7 @@ from recsys.encoder.model import Encoder
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
 from recsys.metrics.ranking import list_metrics
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
+from recsys.ranker.ensemble_ranker import EnsembleRanker
 from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, retrain_ranker, train_ranker
 from recsys.ranker.matrix import ranker_columns
@@ -21,7 +22,14 @@ from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.ranker import Ranker
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.training.context import TrainingContext
-from recsys.training.model_choice import BEHAVIOUR, BEHAVIOUR_LEXICAL, FROZEN_TEXT, NO_COLLABORATIVE, RANKER
+from recsys.training.model_choice import (
+    BEHAVIOUR,
+    BEHAVIOUR_LEXICAL,
+    FROZEN_TEXT,
+    NO_COLLABORATIVE,
+    RANKER,
+    SIMPLE_PART,
+)
 from recsys.training.progress import TreeProgress
 
 log = logging.getLogger(__name__)
@@ -108,6 +116,10 @@ class RankerData:
             seed=self.context.config.seed,
             threads=self.context.threads,
         )
+
+    def ensemble(self, trees: TreeRanker) -> EnsembleRanker:
+        """A ranker and the simple methods, at the scale that its scores have on valid."""
+        return EnsembleRanker.of(trees, SIMPLE_PART, self.matrices[1], self.names, threads=self.context.threads)
 
     def retrain(self, ranker: TreeRanker, *, with_test: bool = False) -> TreeRanker:
         """A ranker trained again on train and valid, or on test too, with as many trees.

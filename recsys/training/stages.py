@@ -26,13 +26,22 @@ from recsys.evaluation.report import Evaluation
 from recsys.ranker.column_names import RESERVED_COLUMNS
 from recsys.ranker.feature_selection import FeatureSelection
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
-from recsys.ranker.lightgbm_ranker import TreeRanker, select_columns
+from recsys.ranker.lightgbm_ranker import TreeRanker, is_small, select_columns
 from recsys.ranker.ranker import Ranker
 from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
-from recsys.training.model_choice import BLEND, FROZEN_TEXT, LINEAR_RANKERS, RANKER, ModelChoice, choose_model
-from recsys.training.ranker_data import RANKERS, make_ranker_data
+from recsys.training.model_choice import (
+    BEHAVIOUR_LEXICAL,
+    BLEND,
+    ENSEMBLE,
+    FROZEN_TEXT,
+    LINEAR_RANKERS,
+    RANKER,
+    ModelChoice,
+    choose_model,
+)
+from recsys.training.ranker_data import RANKERS, RankerData, make_ranker_data
 from recsys.training.text_models import check_no_label_leak, collaborative_settings, represent_items
 
 log = logging.getLogger(__name__)
@@ -88,8 +97,9 @@ class RankerResult:
     @cached_property
     def choice(self) -> ModelChoice:
         """Which contender goes live. Raises TrainingError where the configuration names one that is absent."""
-        users = self.valid.requests.user
-        return choose_model(self.contender_ndcg, users, self.config, reads_text=self.reads_text)
+        few = is_small(self.config.ranker, len(self.train))
+        first = BEHAVIOUR_LEXICAL if not self.reads_text else ENSEMBLE if few else RANKER
+        return choose_model(self.contender_ndcg, self.valid.requests.user, self.config, first=first)
 
     @property
     def registered(self) -> Ranker:
@@ -118,29 +128,27 @@ def ranker_stage(
     texts = represent_items(context, encoders, lexical, collaborative_settings(context))
     data = make_ranker_data(context, features, texts, train)
     datasets = dict.fromkeys(methods, data)
-    curve: tuple[float, ...] = ()
     if frozen is not None:
         datasets[FROZEN_TEXT] = data.with_frozen_text(frozen, texts)
-    stopped: dict[str, TreeRanker] = {}
-    for method, dataset in datasets.items():
-        try:
-            stopped[method], valid_ndcg = dataset.train(method)
-        except TrainingError as error:
-            log.warning("ranker %r is left out: %s", method, error)
-            continue
-        curve = valid_ndcg if method == RANKER else curve
-    selection = None
+    stopped, curve = _train_rankers(datasets)
+    selection, ensemble = None, None
     if context.config.ranker.select_features and RANKER in stopped:
         selection = data.without_weak_features(stopped[RANKER], features)
         stopped[RANKER] = selection.ranker
     ndcg = {method: data.valid_ndcg(ranker) for method, ranker in LINEAR_RANKERS.items()}
     ndcg |= {method: datasets[method].valid_ndcg(ranker) for method, ranker in stopped.items()}
+    retrained = {method: datasets[method].retrain(ranker) for method, ranker in stopped.items()}
+    rankers: dict[str, Ranker] = {**LINEAR_RANKERS, **retrained}
+    if RANKER in stopped:
+        ensemble = data.ensemble(stopped[RANKER])
+        ndcg[ENSEMBLE] = data.valid_ndcg(ensemble)
+        rankers[ENSEMBLE] = ensemble.with_trees(retrained[RANKER])
     result = RankerResult(
         config=context.config,
         features=features,
         vocabularies=vocabularies,
         texts=texts,
-        rankers=LINEAR_RANKERS | {method: datasets[method].retrain(ranker) for method, ranker in stopped.items()},
+        rankers=rankers,
         contender_ndcg=ndcg,
         valid_ndcg=curve,
         train=train,
@@ -152,9 +160,26 @@ def ranker_stage(
         selection=selection,
         reads_text=reads_text,
     )
-    if not context.config.final_training or (method := result.choice.method) not in stopped:
+    method = result.choice.method
+    if not context.config.final_training or method not in {*stopped, ENSEMBLE}:
         return result
-    return replace(result, final=datasets[method].retrain(stopped[method], with_test=True))
+    trees = RANKER if method == ENSEMBLE else method
+    final = datasets[trees].retrain(stopped[trees], with_test=True)
+    return replace(result, final=ensemble.with_trees(final) if ensemble and method == ENSEMBLE else final)
+
+
+def _train_rankers(datasets: Mapping[str, RankerData]) -> tuple[dict[str, TreeRanker], tuple[float, ...]]:
+    """The rankers that can be trained, by method, and nDCG@10 on valid after each tree of the full one."""
+    rankers: dict[str, TreeRanker] = {}
+    curve: tuple[float, ...] = ()
+    for method, data in datasets.items():
+        try:
+            rankers[method], valid_ndcg = data.train(method)
+        except TrainingError as error:
+            log.warning("ranker %r is left out: %s", method, error)
+            continue
+        curve = valid_ndcg if method == RANKER else curve
+    return rankers, curve
 
 
 def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: Mapping[str, Encoder]) -> Evaluation:
@@ -165,7 +190,7 @@ def evaluation_stage(context: TrainingContext, ranked: RankerResult, encoders: M
     for method, encoder in encoders.items():
         vectors = encoder.encode_texts(context.item_texts)
         scores[method] = text_features(encoder.weights, vectors, reader.requests, reader.histories)[:, 0]
-    for method in (*RANKERS, BLEND, FROZEN_TEXT):
+    for method in (*RANKERS, BLEND, FROZEN_TEXT, ENSEMBLE):
         if method in ranked.rankers:
             scores[method] = ranked.scores(method, threads=context.threads)
     if ranked.choice.method != RANKER:
