@@ -84,7 +84,12 @@ def _check_share(context: click.Context) -> None:
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @click.option("--size", default=20, show_default=True, type=click.IntRange(min=2), help="Candidates of a list.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--repeats", is_flag=True, help="Lists for clicks on items that the user has touched before, too.")
+@click.option(
+    "--repeats/--no-repeats",
+    default=True,
+    show_default=True,
+    help="Lists for clicks on items that the user has touched before, too.",
+)
 @click.option(
     "--negatives",
     default="mixed",

@@ -30,7 +30,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def files_of(package: str) -> set[str]:
     folder = ROOT / package
-    return {str(path.relative_to(ROOT)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    return {
+        str(path.relative_to(ROOT))
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -179,7 +179,7 @@ def test_events_of_unknown_users_alone_make_no_lists(folder: Path) -> None:
 def test_the_written_table_is_read_back_as_sampled_impressions(folder: Path) -> None:
     report = write_slates(folder, size=6)
     log, _ = load_log(folder)
-    expected = make_slates(log.events, log.catalog, size=6)
+    expected = make_slates(log.events, log.catalog, size=6, repeats=True)
     assert np.array_equal(log.impressions.requests.item, expected.requests.item)
     assert np.array_equal(log.impressions.label, expected.label)
     assert log.impressions.sampled.all()
@@ -354,13 +354,13 @@ def test_an_auc_counts_ties_and_what_has_no_score_half_and_ignores_what_is_not_t
     assert list_auc(score, there, np.array([0, 0, 0])).tolist() == [0.75, 0.5, 0.5]
 
 
-def test_repeats_without_a_list_are_counted_and_the_option_for_them_is_named(folder: Path) -> None:
-    report = write_slates(folder, size=6)
+def test_repeats_without_a_list_are_counted_and_the_option_that_leaves_them_out_is_named(folder: Path) -> None:
+    report = write_slates(folder, size=6, repeats=False)
     clicks = pd.read_parquet(folder / "events.parquet")
     n_repeats = int(clicks.duplicated(["user_id", "item_id"]).sum())
     assert (report.repeats, report.skipped_repeats, report.skipped_touched_before) == (0, n_repeats, 0)
     assert (
-        f"no list for {n_repeats:,} repeat clicks of a user on an item: --repeats makes lists for up to"
+        f"no list for {n_repeats:,} repeat clicks of a user on an item, since --no-repeats is given, for up to"
         in "\n".join(report.lines())
     )
 
@@ -372,11 +372,16 @@ def test_lists_that_give_the_clicked_item_away_are_warned_of(folder: Path) -> No
     assert any("gives the clicked item away" in line for line in given_away.lines())
 
 
+def test_repeats_make_lists_by_default(folder: Path) -> None:
+    assert write_slates(folder, size=6).repeats > 0
+
+
 def test_lists_of_ratings_have_only_clicks_as_clicked_items_and_training_is_told_the_rule(folder: Path) -> None:
     events = pd.read_parquet(folder / "events.parquet")
     stars = np.random.default_rng(0).integers(1, 6, len(events))
     events.assign(value=stars).to_parquet(folder / "events.parquet")
-    report = write_slates(folder, size=6, options=ReadOptions(DataSettings(positive="value >= 4")))
+    options = ReadOptions(DataSettings(positive="value >= 4"))
+    report = write_slates(folder, size=6, repeats=False, options=options)
     assert "--set 'data.positive=value >= 4'" in report.lines()[-1]
     lists = pd.read_parquet(folder / "impressions.parquet")
     clicked = lists[lists["clicked"] == 1].merge(events.assign(value=stars), on=["user_id", "item_id"])
@@ -387,10 +392,12 @@ def test_lists_of_ratings_have_only_clicks_as_clicked_items_and_training_is_told
     assert not touched & set(zip(others["user_id"], others["item_id"], strict=True))
 
 
-def test_the_default_lists_of_real_purchases_are_those_of_version_0_1_0(shared_data: Path, tmp_path: Path) -> None:
+def test_without_repeats_the_lists_of_real_purchases_are_those_of_version_0_1_0(
+    shared_data: Path, tmp_path: Path
+) -> None:
     for name in ("items", "events", "users"):
         (tmp_path / f"{name}.parquet").symlink_to(shared_data / "online-retail" / f"{name}.parquet")
-    report = write_slates(tmp_path)
+    report = write_slates(tmp_path, repeats=False)
     made, kept = (folder / "impressions.parquet" for folder in (tmp_path, shared_data / "online-retail"))
     assert pd.read_parquet(made).equals(pd.read_parquet(kept))
     assert (report.skipped_repeats, report.repeats_possible) == (31_773, 31_288)

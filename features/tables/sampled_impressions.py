@@ -67,7 +67,7 @@ def write_slates(
     seed: int = 0,
     window: int = DEFAULT_WINDOW,
     even_share: float = DEFAULT_EVEN_SHARE,
-    repeats: bool = False,
+    repeats: bool = True,
     options: ReadOptions | None = None,
 ) -> SlateReport:
     """Samples impressions from the events in `folder` and writes them there as impressions.parquet, in batches.

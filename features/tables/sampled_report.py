@@ -68,7 +68,11 @@ class SlateReport:
             f"{self.skipped_unknown_user:,} of unknown users, {self.skipped_nothing_else:,} with nothing else to show"
         ]
         if self.skipped_repeats:
-            more = f": --repeats makes lists for up to {self.repeats_possible:,}" if self.repeats_possible else ""
+            more = (
+                f", since --no-repeats is given, for up to {self.repeats_possible:,} of them"
+                if self.repeats_possible
+                else ""
+            )
             if self.repeats:
                 more = f", {self.repeats_not_hidden:,} of them with too few other items that the user touched before"
             lines.append(f"no list for {self.skipped_repeats:,} repeat clicks of a user on an item{more}")

@@ -142,7 +142,7 @@ class _CodesByHash:
 
 @compiled
 def _fill_slots(slots: Int32, hashes: npt.NDArray[np.uint64]) -> None:
-    """A hash table with linear probing. slots: a power of two of them, -1 where free. Of equal hashes the first counts."""
+    """A hash table with linear probing; of equal hashes the first counts. slots: a power of two, -1 where free."""
     mask = np.uint64(len(slots) - 1)
     for code in range(len(hashes)):
         slot = hashes[code] & mask
