@@ -8,7 +8,7 @@ import pytest
 from features.arrays import Float64
 from recsys.config import load_config
 from recsys.errors import TrainingError
-from recsys.training.model_choice import CONTENDERS, ModelChoice, choose_model
+from recsys.training.model_choice import CONTENDERS, ModelChoice, choose_model, simple_part
 
 LISTS = 400
 USERS = np.repeat(np.arange(100, dtype=np.int32), LISTS // 100)
@@ -65,6 +65,12 @@ def test_an_encoder_that_does_not_read_the_texts_has_to_show_a_gain() -> None:
     gained = choose_model(values | {"ranker": ndcg(4, 0.05)}, USERS, load_config(), first="behaviour_lexical")
     assert gained.method == "ranker"
     assert "better than behaviour_lexical by +.0" in gained.reason
+
+
+def test_simple_methods_weigh_less_the_more_lists_train_the_trees() -> None:
+    weights = [set(simple_part(n).weights.values()) for n in (0, 100, 200, 1000)]
+    assert weights == [{0.5}, {0.5}, {0.5}, {0.1}]
+    assert simple_part(1).columns == ("item_clicks_all_zscore", "lexical_similarity_zscore", "text_score_zscore")
 
 
 def test_with_few_impressions_the_choice_begins_with_the_ensemble() -> None:

@@ -46,10 +46,7 @@ LINEAR_RANKERS: dict[str, Ranker] = {
 }
 """The contenders that nothing is trained for but what their columns are made of."""
 
-_SIMPLE_WEIGHT = 0.5
-"""Of each simple method in the ensemble, beside the trees' 1."""
-SIMPLE_PART = LinearRanker(dict.fromkeys((_CLICKS, _WORDS, TEXT_Z_SCORE), _SIMPLE_WEIGHT))
-"""What the ensemble adds to the ranker's score: popularity, TF-IDF and the text score."""
+_SIMPLE_LISTS, _MOST_WEIGHT = 100, 0.5
 
 FIRST = {
     RANKER: "",
@@ -57,6 +54,13 @@ FIRST = {
     BEHAVIOUR_LEXICAL: "the base model does not read the texts, and ",
 }
 """The contenders that a choice may begin with, and why it does, in words."""
+
+
+def simple_part(n_lists: int) -> LinearRanker:
+    """What the ensemble adds to the ranker's score: popularity, TF-IDF and the text score. Each weighs 100 / n_lists of
+    what the trees weigh, half at most. n_lists: that trained the trees."""
+    weight = min(_MOST_WEIGHT, _SIMPLE_LISTS / max(1, n_lists))
+    return LinearRanker(dict.fromkeys((_CLICKS, _WORDS, TEXT_Z_SCORE), weight))
 
 
 @dataclass(frozen=True)

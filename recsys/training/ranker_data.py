@@ -28,7 +28,7 @@ from recsys.training.model_choice import (
     FROZEN_TEXT,
     NO_COLLABORATIVE,
     RANKER,
-    SIMPLE_PART,
+    simple_part,
 )
 from recsys.training.progress import TreeProgress
 
@@ -119,7 +119,8 @@ class RankerData:
 
     def ensemble(self, trees: TreeRanker) -> EnsembleRanker:
         """A ranker and the simple methods, at the scale that its scores have on valid."""
-        return EnsembleRanker.of(trees, SIMPLE_PART, self.matrices[1], self.names, threads=self.context.threads)
+        simple = simple_part(len(self.impressions[0]))
+        return EnsembleRanker.of(trees, simple, self.matrices[1], self.names, threads=self.context.threads)
 
     def retrain(self, ranker: TreeRanker, *, with_test: bool = False) -> TreeRanker:
         """A ranker trained again on train and valid, or on test too, with as many trees.
