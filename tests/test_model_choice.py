@@ -49,10 +49,13 @@ def test_each_is_compared_with_the_choice_so_far() -> None:
     assert found.method == "popularity"
 
 
-def test_lists_of_one_user_show_nothing() -> None:
+@pytest.mark.parametrize("n_users", [1, 49])
+def test_lists_of_few_users_show_nothing(n_users: int) -> None:
     values = {"popularity": ndcg(1, 0.2), "ranker": ndcg(3)}
-    found = choose_model(values, np.zeros(LISTS, np.int32), load_config())
+    found = choose_model(values, np.arange(LISTS, dtype=np.int32) % n_users, load_config())
     assert found.method == "ranker"
+    assert "no other model can be shown to be better on 400 validation lists of" in found.reason
+    assert choose_model(values, np.arange(LISTS, dtype=np.int32) % 50, load_config()).method == "popularity"
 
 
 def test_an_encoder_that_does_not_read_the_texts_has_to_show_a_gain() -> None:

@@ -47,6 +47,8 @@ LINEAR_RANKERS: dict[str, Ranker] = {
 """The contenders that nothing is trained for but what their columns are made of."""
 
 _SIMPLE_LISTS, _MOST_WEIGHT = 100, 0.5
+FEWEST_USERS = 50
+"""Of valid, for a choice to leave the contender that it begins with: intervals over fewer users are too narrow."""
 
 FIRST = {
     RANKER: "",
@@ -93,6 +95,8 @@ class ModelChoice:
         on = f"on {count(self.n_lists, 'validation list')} of {count(self.n_users, 'user')}"
         taken = next((step for step in reversed(self.steps) if step.accepted), None)
         if taken is None:
+            if self.n_users < FEWEST_USERS:
+                return f"{FIRST[self.first]}no other model can be shown to be better {on}"
             return f"{FIRST[self.first]}no {'simpler' if self.first == RANKER else 'other'} model is better {on}"
         return f"it is better than {taken.over} by {format_interval(taken.difference, signed=True)} nDCG@10 {on}"
 
@@ -107,7 +111,8 @@ class ModelChoice:
 
 def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, first: str = RANKER) -> ModelChoice:
     """The model to register among the contenders that are present: the first one, unless another one is better by an
-    interval above 0; then that one, unless one that comes after it is better, from the richest to the simplest.
+    interval above 0; then that one, unless one that comes after it is better, from the richest to the simplest. With
+    fewer than 50 users no interval is trusted.
 
     ndcg: nDCG@10 of each valid list, (n_lists,), by contender. users: (n_lists,) codes, negative for unknown ones.
     first: one of `FIRST`; where it is not present, the richest one. Raises TrainingError where the configuration names
@@ -125,7 +130,7 @@ def choose_model(ndcg: Mapping[str, Float64], users: Int32, config: Config, *, f
         difference = mean_interval(
             ndcg[method] - ndcg[chosen], users, resamples=config.evaluation.resamples, seed=config.seed
         )
-        accepted = difference.low > 0
+        accepted = difference.low > 0 and n_users >= FEWEST_USERS
         steps.append(ChoiceStep(method, chosen, difference, accepted))
         if accepted:
             chosen = method
