@@ -265,7 +265,8 @@ def test_columns_of_a_ranker_without_text_ask_no_text_model(site: SmallSite) -> 
 
 def test_only_the_asked_rankers_are_trained_and_as_ever(site: SmallSite) -> None:
     alone = ranker_stage(site.chain, site.ranked.texts.states, site.ranking_model.lexical, methods=("ranker",))
-    assert [method for method, ranker in alone.rankers.items() if ranker.n_trees] == ["ranker"]
+    of_trees = [method for method, ranker in alone.rankers.items() if ranker.n_trees]
+    assert of_trees == ["ranker", "ensemble"], "the ensemble's trees are the ranker's"
     np.testing.assert_array_equal(alone.scores("ranker", threads=1), site.ranked.scores("ranker", threads=1))
 
 

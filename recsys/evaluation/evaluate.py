@@ -39,6 +39,7 @@ METHODS = (
     "behaviour_lexical",
     "no_collaborative",
     "frozen_text",
+    "ensemble",
     "ranker",
     "registered",
 )
