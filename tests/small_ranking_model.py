@@ -50,6 +50,7 @@ def tiny_settings(base: Path) -> tuple[str, ...]:
         "encoder.fine_tune_epochs=1",
         "encoder.fine_tune_every=1",
         "evaluation.resamples=100",
+        "final_training=false",
     )
 
 

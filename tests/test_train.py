@@ -17,6 +17,7 @@ from features.errors import InputError
 from features.tables.load import load_log
 from pipelines.audit import model_context
 from pipelines.data_options import read_options
+from pipelines.evaluate import evaluate as evaluate_version
 from pipelines.train import train
 from recsys.encoder.text import item_texts
 from recsys.encoder.training.train import train_encoder
@@ -170,33 +171,32 @@ def test_test_labels_change_no_model(trained: TrainedSite) -> None:
 
 
 def test_what_is_served_learns_test_and_the_version_keeps_what_was_evaluated(trained: TrainedSite) -> None:
-    served, evaluated = versions.load(MODEL), versions.load(MODEL, evaluated=True)
+    report = train(trained.data, trained.config.model_copy(update={"final_training": True}), name="final")
+    assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
+    uri = "models:/final-ranker@champion"
+    served, evaluated, plain = versions.load(uri), versions.load(uri, evaluated=True), versions.load(MODEL)
     final, before = served.ranking_model, evaluated.ranking_model
     times = load_log(trained.data, read_options(trained.config))[0].impressions.requests.time
-    assert final.encoder.fingerprint != before.encoder.fingerprint
-    assert final.ranker.booster.model_to_string() != before.ranker.booster.model_to_string()
-    assert final.ranker.booster.num_trees() == before.ranker.booster.num_trees()
+    assert final.encoder.fingerprint != before.encoder.fingerprint == plain.ranking_model.encoder.fingerprint
+    texts = [loaded.ranking_model.ranker.booster.model_to_string() for loaded in (served, evaluated, plain)]
+    assert texts[0] != texts[1] == texts[2]
+    assert final.ranker.n_trees == before.ranker.n_trees
     assert before.settings.encoder_trained_until == before.settings.trained_until < times.max()
     assert final.settings.encoder_trained_until == final.settings.trained_until == times.max()
     assert (final.settings.final_training, before.settings.final_training) == (True, False)
-    assert (served.before_final, evaluated.before_final) == (False, True)
-    version = mlflow.MlflowClient().get_model_version_by_alias("tiny-ranker", "champion")
+    assert [loaded.before_final for loaded in (served, evaluated, plain)] == [False, True, False]
+    version = mlflow.MlflowClient().get_model_version_by_alias("final-ranker", "champion")
     assert "figures are of the model before" in version.tags["final_training"]
-
-
-def test_without_final_training_what_was_evaluated_is_served_and_no_figure_differs(trained: TrainedSite) -> None:
-    report = train(trained.data, trained.config.model_copy(update={"final_training": False}), name="plain")
-    assert report.evaluation.as_dict() == trained.report.evaluation.as_dict()
-    plain, evaluated = (versions.load(uri, evaluated=True) for uri in ("models:/plain-ranker@champion", MODEL))
-    assert not plain.before_final
-    assert plain.ranking_model.encoder.fingerprint == evaluated.ranking_model.encoder.fingerprint
-    assert plain.ranking_model.ranker.booster.model_to_string() == (
-        evaluated.ranking_model.ranker.booster.model_to_string()
-    )
+    again = evaluate_version(trained.data, uri, trained.config)
+    assert again.before_final
+    assert "models:/final-ranker/1 as its training evaluated it" in "\n".join(again.lines())
+    for method in ("ranker", "text"):
+        found, expected = (one.evaluation.test.methods[method]["ndcg_at_10"].mean for one in (again, report))
+        assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_an_audit_of_a_version_looks_at_lists_that_its_encoder_has_not_learnt(trained: TrainedSite) -> None:
-    ranking_model = versions.load(MODEL, evaluated=True).ranking_model
+    ranking_model = versions.load(MODEL).ranking_model
     learnt = ranking_model.settings.encoder_trained_until
     assert learnt is not None
     chain = model_context(trained.data, ranking_model, trained.config).training
