@@ -105,7 +105,8 @@ def train_small_set(source: Path, name: str, size: int, draw: int, home: Path) -
     settings = [f"slices.{slice_}={share!r}" for slice_, share in slices.items()]
     with chdir(home):
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
-        evaluation = (trained := train(folder, load_config(None, (*settings, "final_training=false")))).evaluation
+        trained = train(folder, load_config(None, (*settings, "final_training=false")))
+    evaluation = trained.evaluation
     tested = evaluation.metrics[RANKER].ndcg_at_10
     measured = np.isfinite(tested)
     ndcg = {

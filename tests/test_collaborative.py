@@ -31,8 +31,8 @@ from recsys.collaborative.column_names import (
     FACTOR_COLUMN,
     SEQUENCE_COLUMN,
 )
-from recsys.collaborative.columns import collaborative_matrix
-from recsys.collaborative.neighbours import Neighbours, similarity_of
+from recsys.collaborative.columns import collaborative_matrix, similarity_of
+from recsys.collaborative.neighbours import Neighbours
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables

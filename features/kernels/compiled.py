@@ -1,7 +1,8 @@
 """Loops over candidates that are compiled by numba: in-order float64 arithmetic, the same bits on every CPU.
 
 Compiled code is kept on disk beside the module, or in the user's cache folder (`NUMBA_CACHE_DIR` names another); where
-neither can be written, every process compiles again, which takes some seconds.
+neither can be written, every process compiles again, which takes some seconds. The cache notices changes of a
+function's own file alone: a compiled function calls none of another file.
 """
 
 from __future__ import annotations

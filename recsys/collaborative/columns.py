@@ -24,7 +24,7 @@ from recsys.collaborative.column_names import (
     FACTOR_COLUMN,
     SEQUENCE_COLUMN,
 )
-from recsys.collaborative.neighbours import Neighbours, similarity_of
+from recsys.collaborative.neighbours import Neighbours
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings
 
 
@@ -106,6 +106,22 @@ def _of_pairs(neighbours: Neighbours, sequence: Neighbours | None, requests: Req
         columns if sequence is not None else columns[:, :3],
     )
     return columns
+
+
+@compiled
+def similarity_of(table: tuple[Int64, Int32, Float32], row: int, item: int) -> float:
+    """Similarity of two items, 0 where `item` is none of the row's. table: offsets, items and similarities of
+    `Neighbours`."""
+    offsets, items, similarity = table
+    low, high = offsets[row], offsets[row + 1]
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if items[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return np.float64(similarity[low]) if low < end and items[low] == item else 0.0
 
 
 @compiled

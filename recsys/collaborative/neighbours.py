@@ -17,7 +17,6 @@ from scipy.sparse import csr_matrix
 
 from features.arrays import Float32, Float64, Int32, Int64, offsets_of
 from features.exact import to_grid
-from features.kernels.compiled import compiled
 from features.log import chunk_bounds
 
 _BLOCK = 2048
@@ -40,22 +39,6 @@ class Neighbours:
         lengths = np.zeros(n, np.int64)
         lengths[items] = np.diff(self.offsets)
         return Neighbours(offsets_of(lengths), items[self.item], self.similarity)
-
-
-@compiled
-def similarity_of(table: tuple[Int64, Int32, Float32], row: int, item: int) -> float:
-    """Similarity of two items, 0 where `item` is none of the row's. table: offsets, items and similarities of
-    `Neighbours`."""
-    offsets, items, similarity = table
-    low, high = offsets[row], offsets[row + 1]
-    end = high
-    while low < high:
-        middle = (low + high) // 2
-        if items[middle] < item:
-            low = middle + 1
-        else:
-            high = middle
-    return np.float64(similarity[low]) if low < end and items[low] == item else 0.0
 
 
 def co_click_neighbours(by_user: csr_matrix, by_item: csr_matrix, *, shrinkage: float, most: int) -> Neighbours:
