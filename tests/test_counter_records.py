@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.arrays import NO_TIME
-from features.definitions.aggregates import CLICK, ITEM, Count, Last, hours
-from features.online.counter_deltas import CounterDelta, delta_arrays
+from features.definitions.aggregates import CLICK, ITEM, Count, First, Last, hours
+from features.online.counter_answers import CounterAnswers
+from features.online.counter_deltas import NO_DELTAS, CounterDelta, DeltaArrays, delta_arrays
 from features.online.counter_records import NEVER_FIRST, CounterLayout, Records, counter_layouts
 
 CELL = hours(1) // 24
@@ -16,13 +17,28 @@ TIMED = np.array([True, True, False, False])
 """Event types: clicks and others, then the same without a time."""
 
 
+READ = CounterAnswers(LAYOUT, COUNTED, TIMED)
+READS = (Count(CLICK, ITEM), Count(CLICK, ITEM, hours(1)), First(CLICK, ITEM), Last(CLICK, ITEM))
+
+
+def deltas_of(events: list[tuple[int, int, bool]]) -> DeltaArrays:
+    """Deltas of one record, of (event type, time, whether the time is known)."""
+    rows = [(0, CounterDelta(time, kind if timed else kind + 2, None, "a"), 1) for kind, time, timed in events]
+    return delta_arrays(rows)
+
+
+def answers(records: Records, moment: int, deltas: DeltaArrays = NO_DELTAS) -> list[int]:
+    """The answers to `READS` from one record and what is not in it yet."""
+    of_keys = READ.of_keys(LAYOUT.encode(records), deltas, moment)
+    return [int(of_keys[READ.row(read), 0]) for read in READS]
+
+
 def records_of(batches: list[list[tuple[int, int, bool]]], layout: CounterLayout = LAYOUT) -> Records:
     """One record after batches of (event type, time, whether the time is known)."""
     records = layout.decode([None])
     for batch in batches:
         records = layout.decode(layout.encode(records))
-        rows = [(0, CounterDelta(time, kind if timed else kind + 2, None, "a"), 1) for kind, time, timed in batch]
-        layout.add(records, delta_arrays(rows), COUNTED, TIMED)
+        layout.add(records, deltas_of(batch), COUNTED, TIMED)
     return records
 
 
@@ -30,8 +46,7 @@ def test_an_event_25_cells_late_does_not_count_as_one_of_the_newest_cell() -> No
     old, new = (0, 0, True), (0, 25 * CELL, True)
     for batches in ([[old], [new]], [[new], [old]], [[new, old]]):
         records = records_of(batches)
-        assert LAYOUT.window_counts(records, 25 * CELL + 1).tolist() == [[1]]
-        assert LAYOUT.total(records, CLICK).tolist() == [2]
+        assert answers(records, 25 * CELL + 1)[:2] == [2, 1]
 
 
 arrivals = st.lists(st.tuples(st.integers(0, 1), st.integers(-60 * CELL, 60 * CELL), st.booleans()), max_size=30)
@@ -48,11 +63,11 @@ def test_a_record_equals_a_plain_loop_in_any_order(
     inside = [time for time, timed in clicks if timed and time // CELL >= moment // CELL - 24]
     random.shuffle(events)  # type: ignore[attr-defined]
     for records in (records_of(batches), records_of([[event] for event in events])):
-        assert LAYOUT.window_counts(records, moment).tolist() == [[len(inside)]]
-        assert LAYOUT.total(records, CLICK).tolist() == [len(clicks)]
         timed_times = [time for time, timed in clicks if timed]
-        assert records["last"][:, 0].tolist() == [max(timed_times, default=NO_TIME)]
-        assert records["first"][:, 0].tolist() == [min(timed_times, default=NEVER_FIRST)]
+        times = [min(timed_times, default=NEVER_FIRST), max(timed_times, default=NO_TIME)]
+        assert answers(records, moment) == [len(clicks), len(inside), *times]
+    part = len(events) // 2
+    assert answers(records_of([events[:part]]), moment, deltas_of(events[part:])) == [len(clicks), len(inside), *times]
 
 
 @settings(deadline=None)

@@ -11,7 +11,8 @@ import numpy as np
 from features.arrays import Float64
 from features.clock import DAY, MINUTE
 from features.definitions.aggregates import FeatureReader
-from features.definitions.event_measures import PUBLICATION, FeatureFunction, microseconds_since
+from features.definitions.event_measures import PUBLICATION, FeatureFunction
+from features.definitions.formulas import elapsed
 from features.kernels.history_cosine import history_cosines
 from features.tables.time_zones import local_of_utc
 
@@ -31,7 +32,7 @@ class Age(FeatureFunction):
     def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
         published = reader.catalog.published_at[reader.requests.item]
-        return np.maximum(microseconds_since(reader.requests.row_time(), published), 0.0) / DAY
+        return np.maximum(elapsed(reader.requests.row_time(), published, float(DAY)), 0.0)
 
 
 @dataclass(frozen=True)

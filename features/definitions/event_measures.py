@@ -1,9 +1,10 @@
 """The vocabulary of features: what a column measures, from which reads, in which unit, and what missing means.
 
 A feature is declared once and computed by either reader (`features.definitions.aggregates.FeatureReader`): the
-arithmetic here is the same pure NumPy function of the same integers offline and online, so that values agree to the
-last bit. No value depends on what else is in the batch. Where a candidate has several values of a category, counts by
-it are means over them. Measures that count nothing are in `features.definitions.attribute_measures`.
+arithmetic (`features.definitions.formulas`) is the same function of the same integers offline and online, so that
+values agree to the last bit. No value depends on what else is in the batch. Where a candidate has several values of a
+category, counts by it are means over them. Measures that count nothing are in
+`features.definitions.attribute_measures`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64, Int64
+from features.arrays import Float64, Int64
 from features.clock import SECOND
 from features.definitions.aggregates import (
     CLICK,
@@ -34,6 +36,7 @@ from features.definitions.aggregates import (
     of_category,
     user_of_category,
 )
+from features.definitions.formulas import elapsed, ratio, smoothed_lift, smoothed_rate
 
 __all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "WeightedCount"]
 REQUEST_TIME = "request time"
@@ -158,14 +161,17 @@ class Rate(FeatureFunction):
 
     def reads(self) -> tuple[Count, ...]:
         """Both counts by their key and over the catalogue."""
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> tuple[Count, ...]:
         counts = (self.clicks, self.impressions)
         return (*counts, *(replace(count, key=GLOBAL) for count in counts))
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         clicks, impressions, all_clicks, all_impressions = (reader.count(read) for read in self.reads())
-        prior = ratio(all_clicks, all_impressions)
-        return (clicks + self.weight * prior) / (impressions + self.weight)
+        return smoothed_rate(clicks, impressions, all_clicks, all_impressions, self.weight)
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,10 @@ class Share(FeatureFunction):
 
     def reads(self) -> tuple[Count, ...]:
         """The user's events with the category value, and all of them."""
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> tuple[Count, ...]:
         return tuple(Count(self.event_type, key, self.window) for key in (user_of_category(self.column), USER))
 
     def compute(self, reader: FeatureReader) -> Float64:
@@ -206,15 +216,19 @@ class Lift(FeatureFunction):
 
     def reads(self) -> tuple[Count, ...]:
         """The events with the category value and all of them, of the user and of the catalogue."""
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> tuple[Count, ...]:
         keys = (user_of_category(self.column), USER, of_category(self.column), GLOBAL)
         return tuple(Count(self.event_type, key, self.window) for key in keys)
 
     def compute(self, reader: FeatureReader) -> Float64:
         """Ratio, (n_rows,)."""
         user_in_category, of_user, in_category, of_all = self.reads()
-        category_events, user_events = _mean_count(reader, user_in_category), reader.count(of_user)
-        overall_share = ratio(_mean_count(reader, in_category), reader.count(of_all))
-        return ratio((category_events + self.weight * overall_share) / (user_events + self.weight), overall_share)
+        of_category_by_user, by_user = _mean_count(reader, user_in_category), reader.count(of_user)
+        of_category_by_all, by_all = _mean_count(reader, in_category), reader.count(of_all)
+        return smoothed_lift(of_category_by_user, by_user, of_category_by_all, by_all, self.weight)
 
 
 @dataclass(frozen=True)
@@ -232,7 +246,7 @@ class Recency(FeatureFunction):
     def compute(self, reader: FeatureReader) -> Float64:
         """Seconds, (n_rows,)."""
         time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
-        return microseconds_since(reader.requests.row_time(), time) / SECOND
+        return elapsed(reader.requests.row_time(), time, float(SECOND))
 
 
 @dataclass(frozen=True)
@@ -279,18 +293,6 @@ def missing_when(key: Key) -> str:
 
 def _plural(event_type: str) -> str:
     return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(event_type, f"{event_type} events")
-
-
-def ratio(numerator: Float64 | Int64, denominator: Float64 | Int64) -> Float64:
-    """Quotient, NaN where the denominator is 0 or either is NaN."""
-    quotient = np.full(numerator.shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
-    return quotient
-
-
-def microseconds_since(now: Int64, since: Int64) -> Float64:
-    """Microseconds from `since` to `now`, NaN where `since` is NO_TIME."""
-    return np.where(since == NO_TIME, np.nan, (now - np.where(since == NO_TIME, now, since)).astype(np.float64))
 
 
 def _mean_count(reader: FeatureReader, read: Count) -> Float64:

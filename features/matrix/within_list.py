@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import Bool, Float32, Float64, Int64
-
-_INDEX_BITS = np.int64(2**29 - 1)
-_BLOCK = 32_768
+from features.arrays import Float32, Int32, Int64
+from features.kernels.compiled import compiled
 
 
 def percentile_and_zscore(columns: Float32, offsets: Int64) -> tuple[Float32, Float32]:
@@ -21,93 +19,47 @@ def percentile_and_zscore(columns: Float32, offsets: Int64) -> tuple[Float32, Fl
     share of equal ones, itself included: 0 to 1. z-score: distance to the mean in standard deviations of the segment.
     A list of one and a constant list have 0.5 and 0. A NaN stays NaN and is not counted. Values must be finite or NaN.
     """
-    values = np.ascontiguousarray(columns).ravel()
+    values = np.ascontiguousarray(columns, np.float32) + np.float32(0)  # no negative zero: it sorts below the other
     percentile, z_score = np.full(values.shape, np.nan, np.float32), np.full(values.shape, np.nan, np.float32)
-    starts = (np.arange(len(columns))[:, None] * columns.shape[1] + offsets[:-1]).ravel()
-    lengths = np.tile(np.diff(offsets), len(columns))
-    widths = _rounded_up(lengths)
-    for width in np.unique(widths[lengths > 0]).tolist():
-        segments = np.flatnonzero(widths == width)
-        step = max(1, _BLOCK // width)
-        for first in range(0, len(segments), step):
-            chunk = segments[first : first + step]
-            _fill_block(values, starts[chunk], lengths[chunk], width, percentile, z_score)
-    return percentile.reshape(columns.shape), z_score.reshape(columns.shape)
+    _fill(values, values.view(np.int32), offsets, percentile, z_score)
+    return percentile, z_score
 
 
-def _rounded_up(lengths: Int64) -> Int64:
-    """Lengths rounded up so that few distinct ones are left, by a quarter at most.
-
-    The width of a row sets the order in which its values are added up, so it comes from whole numbers alone.
-    """
-    bits = np.frexp(np.maximum(lengths, 1) - 1.0)[1].astype(np.int64)  # ceil(log2(length)), exactly
-    step = 1 << np.maximum(bits - 3, 0)
-    return np.asarray(-(-lengths // step) * step)
-
-
-def _fill_block(
-    values: Float32, starts: Int64, lengths: Int64, width: int, percentile: Float32, z_score: Float32
-) -> None:
-    """Fill both outputs for segments that are at most `width` long, side by side in a padded matrix."""
-    block = values.take(starts[:, None] + np.arange(width), mode="clip")
-    missing: Bool = np.isnan(block)
-    if (lengths < width).any():
-        missing |= np.arange(width) >= lengths[:, None]
-    ordered, index = _sort(block, missing)
-    index += starts[:, None]
-    n_missing = np.count_nonzero(missing, axis=1)
-    n = width - n_missing
-    if not n_missing.any():
-        percentile[index] = _percentiles(ordered, n)
-        z_score[index] = _z_scores(ordered, None, n)
-        return
-    valid = np.arange(width) < n[:, None]
-    ordered[~valid] = 0.0
-    index = index[valid]
-    percentile[index] = _percentiles(ordered, n)[valid]
-    z_score[index] = _z_scores(ordered, valid, n)[valid]
-
-
-def _sort(block: Float32, missing: Bool) -> tuple[Float64, Int64]:
-    """Each row's values in ascending order, missing ones last, and the index in its row of each.
-
-    A float32 leaves 29 bits of a double unused. They hold the index, so that one sort of doubles gives both. Adding 0
-    turns the negative zero into the positive one.
-    """
-    doubles = block.astype(np.float64)
-    doubles += 0.0
-    doubles[missing] = np.nan
-    bits = doubles.view(np.int64)
-    bits |= np.arange(block.shape[1])
-    doubles.sort(axis=1)
-    index = bits & _INDEX_BITS
-    bits &= ~_INDEX_BITS
-    return doubles, index
-
-
-def _percentiles(ordered: Float64, n: Int64) -> Float64:
-    """Mid percentile of sorted rows whose first n[i] values count; a run of ties shares its middle."""
-    width = ordered.shape[1]
-    new = np.ones(ordered.shape, bool)
-    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=new[:, 1:])
-    short = n < width
-    new[short, n[short]] = True
-    runs = np.flatnonzero(new)
-    sizes = np.diff(runs, append=new.size)
-    row = runs // width
-    middles = (2 * (runs - row * width) + sizes) / (2.0 * np.maximum(n, 1))[row]
-    return np.repeat(middles, sizes).reshape(ordered.shape)
-
-
-def _z_scores(ordered: Float64, valid: Bool | None, n: Int64) -> Float64:
-    """z-scores of sorted rows, of which those that are `valid` count, or all; sums run in ascending order."""
-    count = np.maximum(n, 1)[:, None]
-    centred: Float64 = ordered - np.sum(ordered, axis=1, keepdims=True) / count
-    if valid is not None:
-        centred[~valid] = 0.0
-    deviation = np.sqrt(np.sum(centred * centred, axis=1, keepdims=True) / count)
-    flat = (ordered[:, :1] == np.take_along_axis(ordered, count - 1, axis=1)) | (deviation == 0)
-    deviation[flat] = 1.0
-    centred /= deviation
-    centred[flat[:, 0]] = 0.0
-    return centred
+@compiled
+def _fill(values: Float32, bits: Int32, offsets: Int64, percentile: Float32, z_score: Float32) -> None:
+    """Fill both outputs. bits: the values as whole numbers; with the lower bits of negative ones turned they sort as
+    the values do. A sort key holds them above a row's position, so that one sort gives both."""
+    longest = 0
+    for segment in range(len(offsets) - 1):
+        longest = max(longest, offsets[segment + 1] - offsets[segment])
+    keys, ordered = np.empty(longest, np.int64), np.empty(longest)
+    for column in range(len(values)):
+        for segment in range(len(offsets) - 1):
+            first, n = offsets[segment], 0
+            for row in range(first, offsets[segment + 1]):
+                if not np.isnan(values[column, row]):
+                    whole = np.int64(bits[column, row])
+                    keys[n] = ((whole ^ ((whole >> 31) & 0x7FFFFFFF)) << 32) | (row - first)
+                    n += 1
+            keys[:n].sort()
+            total = 0.0
+            for place in range(n):
+                ordered[place] = values[column, first + (keys[place] & 0xFFFFFFFF)]
+                total += ordered[place]
+            if n == 0:
+                continue
+            mean, squares = total / n, 0.0
+            for place in range(n):
+                squares += (ordered[place] - mean) * (ordered[place] - mean)
+            deviation = np.sqrt(squares / n)
+            is_flat = ordered[0] == ordered[n - 1] or deviation == 0.0
+            start = 0
+            while start < n:
+                end = start + 1
+                while end < n and ordered[end] == ordered[start]:
+                    end += 1
+                for place in range(start, end):
+                    row = first + (keys[place] & 0xFFFFFFFF)
+                    percentile[column, row] = (start + end) / (2.0 * n)
+                    z_score[column, row] = 0.0 if is_flat else (ordered[place] - mean) / deviation
+                start = end

@@ -21,15 +21,15 @@ from features.definitions.aggregates import (
     USER,
     USER_ITEM,
     Key,
-    event_table_of,
     of_category,
     user_of_category,
 )
 from features.log import HISTORY_TYPE
 from features.online.change_batches import delta_batch
 from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, unpack
+from features.online.counter_answers import CounterAnswers
 from features.online.counter_deltas import CountedDelta, CounterDelta, DeltaArrays, delta_arrays
-from features.online.counter_records import CounterLayout, Records, counter_layouts
+from features.online.counter_records import CounterLayout, Records, counter_layouts, layout_of
 from features.online.items import StoredItem, read_items
 from features.online.keys import counter_parts, counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
 from features.online.settings import StoreSettings
@@ -59,8 +59,7 @@ class CounterAggregation:
     @cached_property
     def user_item_layout(self) -> CounterLayout:
         """The layout of counts by user and item, which are read from ledgers, not from records."""
-        event_types = {event_table_of(read.event_type) for read in self.settings.reads if read.key == USER_ITEM}
-        return CounterLayout(USER_ITEM, tuple(sorted(event_types)))
+        return layout_of(USER_ITEM, [read for read in self.settings.reads if read.key == USER_ITEM])
 
     @cached_property
     def counts_as(self) -> tuple[frozenset[str], ...]:
@@ -71,6 +70,12 @@ class CounterAggregation:
     def counted(self) -> dict[Key, Bool]:
         """For each key (n_types, n_layout_types), which event types each of its layout's event types counts."""
         return {layout.key: layout.counted(self.counts_as) for layout in (*self.layouts, self.user_item_layout)}
+
+    @cached_property
+    def answers(self) -> dict[Key, CounterAnswers]:
+        """How the counters of each key are read."""
+        layouts = (*self.layouts, self.user_item_layout)
+        return {layout.key: CounterAnswers(layout, self.counted[layout.key], self.timed) for layout in layouts}
 
     @cached_property
     def timed(self) -> Bool:

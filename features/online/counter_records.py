@@ -18,7 +18,6 @@ import numpy.typing as npt
 from features.arrays import NO_TIME, Bool, Int64
 from features.definitions.aggregates import (
     CELLS_PER_WINDOW,
-    DATED_CLICK,
     ITEM,
     USER_ITEM,
     Aggregate,
@@ -27,16 +26,12 @@ from features.definitions.aggregates import (
     category_of,
     cell_width,
     event_table_of,
-    window_edge,
 )
 from features.online.counter_deltas import DeltaArrays
 
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
-_AGES = ((np.arange(RING)[:, None] - np.arange(RING)) % RING).astype(np.int8)
-"""The age in buckets of each cell, by the cell of the newest bucket."""
-
 Records = npt.NDArray[Any]
 
 
@@ -73,7 +68,11 @@ class CounterLayout:
 
     def decode(self, values: Sequence[bytes | None]) -> Records:
         """Records, (n,); an empty one for None."""
-        return np.frombuffer(b"".join([value or self.empty for value in values]), self.dtype).copy()
+        return self.read(values).copy()
+
+    def read(self, values: Sequence[bytes | None]) -> Records:
+        """As `decode`, not to be written to."""
+        return np.frombuffer(b"".join([value or self.empty for value in values]), self.dtype)
 
     def encode(self, records: Records) -> list[bytes]:
         """The bytes of each record."""
@@ -120,22 +119,9 @@ class CounterLayout:
             result["cells"][0, ring] = np.where(same, records["cells"][:, ring], 0).sum(axis=0)
         return result
 
-    def total(self, records: Records, event_type: str) -> Int64:
-        """The count of all time of each record, (n,)."""
-        return np.asarray(records["timed" if event_type == DATED_CLICK else "total"][:, self.index(event_type)])
-
     def ring(self, event_type: str, window: int) -> int:
         """The index in `rings` of a window of an event type."""
         return self.rings.index((self.index(event_type), window))
-
-    def window_counts(self, records: Records, as_of: int) -> Int64:
-        """The count in the window of each ring as of a time after every event in the records, (n_rings, n)."""
-        if not self.rings:
-            return np.zeros((0, len(records)), np.int64)
-        first_buckets = [as_of // cell_width(window) - CELLS_PER_WINDOW for _, window in self.rings]
-        youngest = np.clip(records["stamp"] - np.array(first_buckets, np.int64), -1, RING).astype(np.int8)
-        inside = _AGES[records["stamp"] % RING] <= youngest[..., None]
-        return np.asarray(np.sum(records["cells"] * inside, axis=2, dtype=np.int64).T)
 
     def counted(self, counts_as: Sequence[frozenset[str]]) -> Bool:
         """(n_types, n_layout_types) which of the layout's event types each type counts as. counts_as: of each type."""
@@ -153,39 +139,25 @@ def counter_layouts(reads: Sequence[Aggregate]) -> tuple[CounterLayout, ...]:
     an item's counts can be moved to another category. Counts by user and item have no records: see
     `features.online.click_ledger`.
     """
-    reads_by_key: dict[Key, set[tuple[str, int | None]]] = {}
+    reads_by_key: dict[Key, list[Aggregate]] = {}
     for read in reads:
         if read.key == USER_ITEM:
             continue
         keys = [read.key] if category_of(read.key) is None or "user" in read.key else [read.key, ITEM]
         for key in keys:
-            window = read.window if isinstance(read, Count) else None
-            reads_by_key.setdefault(key, set()).add((event_table_of(read.event_type), window))
-    layouts = []
-    for key in sorted(reads_by_key):
-        event_types = tuple(sorted({event_type for event_type, _ in reads_by_key[key]}))
-        rings = sorted(
-            (event_types.index(event_type), window) for event_type, window in reads_by_key[key] if window is not None
-        )
-        layouts.append(CounterLayout(key, event_types, tuple(rings)))
-    return tuple(layouts)
+            reads_by_key.setdefault(key, []).append(read)
+    return tuple(layout_of(key, reads_by_key[key]) for key in sorted(reads_by_key))
 
 
-def count_deltas(deltas: DeltaArrays, read: Count, counted: Bool, timed: Bool, as_of: int, n: int) -> Int64:
-    """The counts, (n,), that deltas not yet in a record add to n keys; all are before `as_of`.
-
-    counted, timed: (n_event_types,) which event types the read counts, and of which the time is known.
-    """
-    if not len(deltas.row):
-        return np.zeros(n, np.int64)
-    matches = counted[deltas.event_type]
-    if read.event_type == DATED_CLICK or read.window is not None:
-        matches = matches & timed[deltas.event_type]
-    if read.window is not None:
-        matches = matches & (deltas.time >= window_edge(np.array(as_of), read.window))
-    counts = np.zeros(n, np.int64)
-    np.add.at(counts, deltas.row[matches], deltas.count[matches])
-    return counts
+def layout_of(key: Key, reads: Sequence[Aggregate]) -> CounterLayout:
+    """The layout of one key that answers `reads`."""
+    event_types = tuple(sorted({event_table_of(read.event_type) for read in reads}))
+    windows = {
+        (event_types.index(event_table_of(read.event_type)), read.window)
+        for read in reads
+        if isinstance(read, Count) and read.window is not None
+    }
+    return CounterLayout(key, event_types, tuple(sorted(windows)))
 
 
 def _add_to_ring(records: Records, ring: int, deltas: DeltaArrays, window: int) -> None:

@@ -6,48 +6,34 @@ reader is made, the keys of all candidates at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
 
-from features.arrays import (
-    NO_TIME,
-    CsrLists,
-    Float64,
-    Int32,
-    Int64,
-    segment_first,
-    segment_latest,
-    segment_sums,
+from features.arrays import NO_TIME, CsrLists, Float64, Int32, Int64
+from features.definitions.aggregates import (
+    GLOBAL,
+    ITEM,
+    USER,
+    USER_ITEM,
+    Aggregate,
+    Count,
+    First,
+    Key,
+    Last,
+    category_of,
 )
-from features.definitions.aggregates import GLOBAL, ITEM, USER, USER_ITEM, Count, First, Key, Last, category_of
 from features.history import Histories
 from features.log import UNKNOWN, Catalog, Requests
 from features.online.aggregation import latest, unpack_history
-from features.online.counter_deltas import NO_DELTAS, DeltaArrays, delta_arrays
-from features.online.counter_records import NEVER_FIRST, CounterLayout, Records, count_deltas
+from features.online.counter_deltas import NO_DELTAS, delta_arrays
+from features.online.counter_records import NEVER_FIRST
 from features.online.delayed_changes import PendingCounters
 from features.online.items import StoredItem, local_catalog
 from features.online.keys import counter_parts, counters_keys, history_key, ledger_key
 from features.online.state import StateSnapshot
 from features.stores.base import StoreSnapshot
-
-
-@dataclass(frozen=True)
-class _Counters:
-    """The counters of n keys of a layout.
-
-    records: None where none are stored. windows: (n_rings, n) their counts in each window. deltas: not yet in the
-    records.
-    """
-
-    layout: CounterLayout
-    n: int
-    deltas: DeltaArrays
-    records: Records | None
-    windows: Int64
 
 
 class OnlineReader:
@@ -78,7 +64,6 @@ class OnlineReader:
         self.delay = view.settings.data.event_delay
         self._as_of = self.time - self.delay
         self._counting = view.counting
-        self._counts: dict[Count, Int64] = {}
         pending = view.pending(self._as_of)
         if history is None:
             clicks = _history(view, pending, user_id, self._as_of)
@@ -99,7 +84,7 @@ class OnlineReader:
         self.requests = _requests(user_id, self.time, rows, query)
         self._values = {column: values.codes.take(rows) for column, values in self.catalog.categories.items()}
         self._has_events = np.zeros(len(candidates), np.bool_)
-        self._counters = self._fetch(view.values, pending, user_id, candidates)
+        self._answers = self._fetch(view.values, pending, user_id, candidates)
         self.unknown = tuple(
             item
             for item, has_events in zip(candidates, self._has_events, strict=True)
@@ -112,60 +97,26 @@ class OnlineReader:
         return self._values[column].lengths().astype(np.float64)
 
     def count(self, read: Count) -> Int64:
-        """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
-        if read not in self._counts:
-            self._counts[read] = self._count(read)
-        return self._counts[read]
-
-    def _count(self, read: Count) -> Int64:
-        counters = self._counters[read.key]
-        counted = self._counting.counted[read.key][:, counters.layout.index(read.event_type)]
-        counts = count_deltas(counters.deltas, read, counted, self._counting.timed, self._as_of, counters.n)
-        if counters.records is not None:
-            stored = (
-                counters.layout.total(counters.records, read.event_type)
-                if read.window is None
-                else counters.windows[counters.layout.ring(read.event_type, read.window)]
-            )
-            counts = counts + stored if len(counters.deltas.row) else stored
-        return self._to_rows(counts, read.key, segment_sums)
+        """Events counted for each candidate row, (n_rows,); not to be written to."""
+        return self._answer(read)
 
     def last(self, read: Last) -> Int64:
         """Microseconds of the latest timed event for each candidate row, (n_rows,); NO_TIME for none."""
-        return self._to_rows(self._times(read, "last", NO_TIME, np.maximum), read.key, segment_latest)
+        return self._answer(read)
 
     def first(self, read: First) -> Int64:
         """Microseconds of the first timed event for each candidate row, (n_rows,); NO_TIME for none."""
-        times = self._times(read, "first", NEVER_FIRST, np.minimum)
-        times[times == NEVER_FIRST] = NO_TIME
-        return self._to_rows(times, read.key, segment_first)
+        times = self._answer(read)
+        return np.where(times == NEVER_FIRST, NO_TIME, times)
 
-    def _times(self, read: Last | First, name: str, none: int, extreme: np.ufunc) -> Int64:
-        """The extreme of a record's field and the pending deltas, (n,) one for each key. none: without an event."""
-        counters = self._counters[read.key]
-        index, deltas = counters.layout.index(read.event_type), counters.deltas
-        times = np.full(counters.n, none, np.int64)
-        if counters.records is not None:
-            times[:] = counters.records[name][:, index]
-        counted = self._counting.counted[read.key][:, index] & self._counting.timed
-        deltas = deltas.take(counted[deltas.event_type] & (deltas.count > 0))
-        extreme.at(times, deltas.row, deltas.time)
-        return times
-
-    def _to_rows(self, answers: Int64, key: Key, combine: Callable[[Int64, Int64], Int64]) -> Int64:
-        """One answer for each candidate row, from one for each key. combine: of the answers of a row's category values,
-        as `segment_sums`.
-        """
-        column = category_of(key)
-        if column is not None:
-            values = self._values[column]
-            return combine(answers[values.codes], values.offsets)
-        return np.repeat(answers, self.requests.n_rows) if key in (GLOBAL, USER) else answers
+    def _answer(self, read: Aggregate) -> Int64:
+        answer: Int64 = self._answers[read.key][self._counting.answers[read.key].row(read)]
+        return answer
 
     def _fetch(
         self, snapshot: StoreSnapshot, pending: PendingCounters, user: str | None, candidates: Sequence[str]
-    ) -> dict[Key, _Counters]:
-        """The counters of a request under the keys of every layout, all of them fetched at once."""
+    ) -> dict[Key, Int64]:
+        """The answers of every key for each candidate row, (n_answers, n_rows). All counters are fetched at once."""
         counting = self._counting
         keys = [_keys(layout.key, user, candidates, self.catalog) for layout in counting.layouts]
         names = [counters_keys(number, layout_keys or ()) for number, layout_keys in enumerate(keys)]
@@ -173,10 +124,11 @@ class OnlineReader:
         if user is not None and counting.user_item_layout.event_types:
             ledger_keys = [ledger_key(item, user) for item in candidates]
         *values, ledgers = _in_groups(snapshot, [*names, ledger_keys])
-        counters = {USER_ITEM: self._of_ledgers(ledgers, user, candidates)}
+        answers = {USER_ITEM: self._of_ledgers(ledgers, user, candidates)}
         for number, (layout_keys, layout_values) in enumerate(zip(keys, values, strict=True)):
-            counters[counting.layouts[number].key] = self._of_layout(pending, number, layout_keys, layout_values)
-        return counters
+            key = counting.layouts[number].key
+            answers[key] = self._of_layout(pending, number, layout_keys, layout_values)
+        return answers
 
     def _of_layout(
         self,
@@ -184,21 +136,24 @@ class OnlineReader:
         number: int,
         keys: Sequence[tuple[str, ...]] | None,
         values: Sequence[bytes | None],
-    ) -> _Counters:
-        """The counters of some keys of a layout. keys: None for an anonymous user."""
-        layout = self._counting.layouts[number]
+    ) -> Int64:
+        """The answers of a layout's keys for each candidate row. keys: None for an anonymous user."""
+        key = self._counting.layouts[number].key
+        column, answers = category_of(key), self._counting.answers[key]
         if keys is None:
-            column = category_of(layout.key)
-            n = 1 if column is None else len(self.catalog.categories[column].values)
-            return _Counters(layout, n, NO_DELTAS, None, np.zeros((len(layout.rings), n), np.int64))
-        records = layout.decode(values)
-        deltas = pending.deltas(number, keys, self._as_of)
-        if layout.key == ITEM:
+            values = [None] * (1 if column is None else len(self.catalog.categories[column].values))
+            deltas = NO_DELTAS
+        else:
+            deltas = pending.deltas(number, keys, self._as_of)
+        of_keys = answers.of_keys(values, deltas, self._as_of)
+        if key == ITEM:
             self._has_events |= np.array([value is not None for value in values], np.bool_)
             self._has_events[deltas.row] = True
-        return _Counters(layout, len(keys), deltas, records, layout.window_counts(records, self._as_of))
+        if column is not None:
+            return answers.of_values(of_keys, self._values[column])
+        return np.repeat(of_keys, self.requests.n_rows, axis=1) if key in (GLOBAL, USER) else of_keys
 
-    def _of_ledgers(self, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]) -> _Counters:
+    def _of_ledgers(self, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]) -> Int64:
         """The user's events on each candidate, from their ledgers; none where no feature reads them."""
         rows = [
             (row, delta, count)
@@ -207,8 +162,8 @@ class OnlineReader:
             for delta, count in self._counting.ledger_deltas(ledger, user, candidates[row])
             if delta.time < self._as_of
         ]
-        layout = self._counting.user_item_layout
-        return _Counters(layout, len(candidates), delta_arrays(rows), None, np.zeros((0, 0), np.int64))
+        deltas = delta_arrays(rows) if rows else NO_DELTAS
+        return self._counting.answers[USER_ITEM].of_keys([None] * len(candidates), deltas, self._as_of)
 
 
 def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:

@@ -20,6 +20,8 @@ EARLIEST = -62_135_596_800_000_000
 LATEST = 253_402_300_799_999_999
 """Microseconds from 1970 to the first and the last time of the years 1 to 9999."""
 _START = datetime(1970, 1, 1)
+_FEW = 4
+"""So many times are looked up one by one: days are of no use yet."""
 _OffsetAt = Callable[[timedelta], timedelta | None]
 """How far the local clock is ahead of UTC, at a time since 1970."""
 
@@ -38,6 +40,8 @@ def utc_of_local(local: Int64, timezone: str) -> Int64:
 
 def local_of_utc(utc: Int64, timezone: str) -> Int64:
     """Microseconds since 1970 on the local clock of microseconds since 1970 UTC, (n,). timezone: an IANA name."""
+    if timezone == "UTC":
+        return utc
     zone, start = ZoneInfo(timezone), _START.replace(tzinfo=UTC)
     return utc + _offsets(utc, lambda since: (start + since).astimezone(zone).utcoffset())
 
@@ -47,6 +51,8 @@ def _offsets(times: Int64, offset_at: _OffsetAt) -> Int64:
 
     Each distinct day is looked up once, and each distinct time of a day on which the clocks change.
     """
+    if len(times) <= _FEW:
+        return _each_offset(times, offset_at)
     days, day = np.unique(times // DAY, return_inverse=True)
     starts, ends = (_each_offset((days + later) * DAY, offset_at) for later in (0, 1))
     offsets = starts[day]
