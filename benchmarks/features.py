@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix, random_array
+from scipy.sparse import random_array
 
 from benchmarks.bare_lookups import lookups_of, time_of_merges
 from benchmarks.report import Result, command
@@ -33,7 +33,7 @@ from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings
 from recsys.config import CollaborativeConfig
 from recsys.encoder.scoring import text_features, untrained_head
-from recsys.ranker.tfidf import lexical_column
+from recsys.ranker.tfidf import TermRows, lexical_column
 
 SEED = 1
 ENOUGH = 250_000
@@ -123,7 +123,9 @@ def _text(log: Log, size: Size) -> list[Result]:
     vectors = rng.normal(size=(size.items + 1, _DIM)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors[-1] = np.nan
-    terms = csr_matrix(random_array((size.items + 1, _TERMS), density=_TERMS_A_TEXT / _TERMS, format="csr", rng=rng))
+    drawn = random_array((size.items + 1, _TERMS), density=_TERMS_A_TEXT / _TERMS, format="csr", rng=rng)
+    bounds = drawn.indptr.astype(np.int64)
+    terms = TermRows(bounds[:-1], bounds[1:], drawn.indices.astype(np.int32), drawn.data, _TERMS)
     n = len(log.impressions)
     requests = slice_requests(log.impressions.requests, n - size.text_lists, n)
     histories = LogIndex(log).histories(requests)

@@ -41,7 +41,8 @@ class CsrLists:
 
     def take(self, rows: npt.NDArray[np.integer]) -> CsrLists:
         """The lists of `rows`, in that order; a row may repeat, and -1 is the last one."""
-        starts, lengths = self.offsets[:-1][rows], self.lengths()[rows]
+        starts = self.offsets[:-1][rows]
+        lengths = self.offsets[1:][rows] - starts
         offsets = offsets_of(lengths)
         index = np.repeat(starts - offsets[:-1], lengths)
         index += np.arange(offsets[-1], dtype=np.int64)

@@ -28,6 +28,7 @@ from features.stores.lmdb_store import LmdbStore
 from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
 from recsys.config import ServingConfig
+from recsys.encoder.text import item_texts
 from recsys.online.lru import Lru
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import required_store_settings
@@ -238,9 +239,7 @@ def reader_of(service: RankService, candidates: list[Any], history: list[Any] | 
 
 def texts_of(service: RankService, candidates: list[Any], history: list[Any]) -> list[str]:
     """The texts of a request's items, by code."""
-    with service.state.snapshot() as view:
-        request = RankRequest.model_validate({"candidates": candidates, "history": history})
-        return service.online.matrix(view, service.read(view, request, RequestWarnings())).texts
+    return item_texts(reader_of(service, candidates, history).catalog, service.ranking_model.settings.template)
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:

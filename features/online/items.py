@@ -16,7 +16,8 @@ from features.online.keys import item_key
 from features.stores.base import StoreSnapshot
 
 _LENGTH = Struct("<I")
-_CACHED_ITEMS = 200_000
+CACHED_ITEMS = 200_000
+"""Items that stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class ItemCache:
         fresh = read_items(snapshot, [item for item in item_ids if item not in cached])
         with self._lock:
             if self._version == version:
-                if len(self._items) > _CACHED_ITEMS:
+                if len(self._items) > CACHED_ITEMS:
                     self._items = {}
                 self._items.update(fresh)
         return {item: stored for item in item_ids if (stored := fresh.get(item) or cached.get(item)) is not None}

@@ -6,7 +6,7 @@ reader is made, the keys of all candidates at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -30,6 +30,7 @@ from features.online.aggregation import latest, unpack_history
 from features.online.counter_deltas import NO_DELTAS, delta_arrays
 from features.online.counter_records import NEVER_FIRST
 from features.online.delayed_changes import PendingCounters
+from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
 from features.online.keys import counter_parts, counters_keys, history_key, ledger_key
 from features.online.state import StateSnapshot
@@ -70,14 +71,7 @@ class OnlineReader:
         else:
             clicks = [(item, NO_TIME) for item in history]
         ids = sorted({*candidates, *(item for item, _ in clicks)})
-        items = {**view.items(ids), **(inline or {})}
-        self.catalog = local_catalog(
-            ids,
-            items,
-            categories=view.settings.categories,
-            numbers=view.settings.numbers,
-            vectors=dict(view.settings.vectors),
-        )
+        self.catalog, self.places, stored = _catalog(view, ids, inline or {})
         codes = {item: code for code, item in enumerate(ids)}
         rows = np.array([codes[item] for item in candidates], np.int32)
         self.histories = _histories(clicks, codes)
@@ -88,7 +82,7 @@ class OnlineReader:
         self.unknown = tuple(
             item
             for item, has_events in zip(candidates, self._has_events, strict=True)
-            if not has_events and item not in items
+            if not has_events and item not in stored
         )
         """Candidates that are neither stored, nor came with the request, nor are in any event."""
 
@@ -164,6 +158,20 @@ class OnlineReader:
         ]
         deltas = delta_arrays(rows) if rows else NO_DELTAS
         return self._counting.answers[USER_ITEM].of_keys([None] * len(candidates), deltas, self._as_of)
+
+
+def _catalog(
+    view: StateSnapshot, ids: Sequence[str], inline: Mapping[str, StoredItem]
+) -> tuple[Catalog, ItemPlaces | None, Container[str]]:
+    """The catalog of a request's items, their places in memory where none came with it, and which have columns."""
+    settings = view.settings
+    found = None if inline else view.catalog(ids)
+    if found is not None:
+        catalog, places = found
+        return catalog, places, {item for item, place in zip(ids, places.place.tolist(), strict=False) if place}
+    items = {**view.items(ids), **inline}
+    columns, vectors = (settings.categories, settings.numbers), dict(settings.vectors)
+    return local_catalog(ids, items, categories=columns[0], numbers=columns[1], vectors=vectors), None, items
 
 
 def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:

@@ -33,6 +33,7 @@ from features.arrays import NO_TIME
 from features.clock import format_time
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
+from features.log import Catalog
 from features.online.aggregation import CounterAggregation, unpack_history
 from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
 from features.online.events import (
@@ -46,6 +47,7 @@ from features.online.events import (
     parse_impressions,
 )
 from features.online.ingest import write_to_ledgers
+from features.online.item_arrays import ItemArrays, ItemPlaces
 from features.online.items import ItemCache, StoredItem, unpack_item
 from features.online.keys import (
     EVENT_TYPES,
@@ -92,6 +94,10 @@ class StateSnapshot:
         """The items of those ids that are stored; kept in memory between calls."""
         return self._state.item_cache.read(self.values, self.meta.items, ids)
 
+    def catalog(self, ids: Sequence[str]) -> tuple[Catalog, ItemPlaces] | None:
+        """As `ItemArrays.catalog`."""
+        return self._state.item_arrays.catalog(self.values, self.meta.items, ids)
+
     def pending(self, as_of: int) -> PendingCounters:
         """The pending deltas, at least those before `as_of`, a time minus the event delay."""
         return self._state.pending(self, as_of)
@@ -133,7 +139,7 @@ class OnlineState:
     def __init__(self, store: KeyValueStore, settings: StoreSettings) -> None:
         self.store = store
         self.settings = settings
-        self.item_cache = ItemCache()
+        self.item_cache, self.item_arrays = ItemCache(), ItemArrays(settings)
         self._counting = CounterAggregation(settings, _FIRST_EVENT_TYPES)
         self._pending = PendingCounters(-1)
         self._pending_lock = Lock()
@@ -200,6 +206,7 @@ class OnlineState:
         for start in range(0, len(items), _ITEMS_AT_ONCE):
             ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
             self.item_cache.forget(ids, version)
+            self.item_arrays.forget(ids, version)
             changed += ids
         return changed
 

@@ -7,17 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int32, offsets_of
+from features.arrays import Bool, Float32, Float64, Int32, offsets_of
 from features.log import Catalog
+from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
 from features.stores.base import StoreSnapshot
 from recsys.encoder.text import Template, column_rows
 from recsys.encoder.text_model import NoEncoder
 from recsys.online.lru import Lru
+from recsys.online.text_arrays import StoredTexts, TextArrays
 from recsys.ranker.matrix import ItemRepresentations
-from recsys.ranker.tfidf import Lexical
+from recsys.ranker.tfidf import Lexical, TermRows
 
 if TYPE_CHECKING:
     from recsys.online.cached_encoder import CachedEncoder
@@ -41,11 +42,25 @@ class ItemTextReader:
         self._template = Template.parse(template)
         self._template_text = template
         self._columns = self._template.columns
+        self._arrays = TextArrays(encoder.dim, len(lexical.terms))
 
-    def read(self, snapshot: StoreSnapshot, catalog: Catalog) -> tuple[list[str], ItemRepresentations]:
-        """The text of every item of the catalog and the unknown one, "" for none, with its vector and TF-IDF row."""
+    def read(
+        self, snapshot: StoreSnapshot, catalog: Catalog, places: ItemPlaces | None
+    ) -> tuple[Bool, ItemRepresentations]:
+        """Which items of the catalog and the unknown one have a text, (n_items + 1,), and the representations of all.
+
+        places: of the items where all of them are as they are stored."""
+        if places is None:
+            found = self._represent(snapshot, catalog, remember=True)
+        else:
+            found = self._arrays.get(places, lambda: self._represent(snapshot, catalog, remember=False))
+        return found.has_text, found.representations
+
+    def _represent(self, snapshot: StoreSnapshot, catalog: Catalog, *, remember: bool) -> StoredTexts:
         texts = self.texts(catalog)
-        return texts, ItemRepresentations(self._encoder.encode_from(snapshot, texts), self._terms(texts))
+        has_text = np.array([bool(text) for text in texts], np.bool_)
+        vectors = self._encoder.encode_from(snapshot, texts, remember=remember)
+        return StoredTexts(has_text, ItemRepresentations(vectors, self._terms(texts)))
 
     def vectors(self, catalog: Catalog) -> Float32:
         """The vectors of the items' texts, (n_items + 1, d), NaN rows for none. Missing ones are encoded a few at a
@@ -74,15 +89,14 @@ class ItemTextReader:
             numbers = sorted({name for item in items.values() for name in item.numbers})
             self.vectors(local_catalog(sorted(items), items, categories=categories, numbers=numbers, vectors={}))
 
-    def _terms(self, texts: Sequence[str]) -> csr_matrix:
-        """TF-IDF rows, (n, n_terms)."""
+    def _terms(self, texts: Sequence[str]) -> TermRows:
         rows = self._rows.get_or_compute(texts, lambda missing: _split(self._lexical.transform(missing)))
         offsets = offsets_of([len(positions) for positions, _ in rows])
         positions = np.concatenate([positions for positions, _ in rows])
         values = np.concatenate([values for _, values in rows])
-        return csr_matrix((values, positions, offsets), shape=(len(texts), len(self._lexical.terms)))
+        return TermRows(offsets[:-1], offsets[1:], positions, values, len(self._lexical.terms))
 
 
-def _split(rows: csr_matrix) -> list[Row]:
-    bounds = zip(rows.indptr[:-1], rows.indptr[1:], strict=True)
-    return [(rows.indices[start:end].copy(), rows.data[start:end].copy()) for start, end in bounds]
+def _split(rows: TermRows) -> list[Row]:
+    bounds = zip(rows.starts.tolist(), rows.ends.tolist(), strict=True)
+    return [(rows.terms[start:end].copy(), rows.values[start:end].copy()) for start, end in bounds]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.arrays import Float32
+from features.arrays import Bool, Float32
 from features.definitions.event_measures import Feature
 from features.online.items import StoredItem, local_catalog
 from features.online.reader import OnlineReader
@@ -43,13 +43,13 @@ CACHED_TEXTS = 20_000
 
 @dataclass(frozen=True)
 class OnlineMatrix:
-    """The columns of one request. names, values: (n_candidates, n_columns), of the whole matrix. texts: of the items of
-    the reader's catalog and of the unknown one. tables: None for a model without collaborative columns.
+    """The columns of one request. names, values: (n_candidates, n_columns), of the whole matrix. has_text: whether the
+    items of the reader's catalog and the unknown one have a text. tables: None without collaborative columns.
     """
 
     names: tuple[str, ...]
     values: Float32
-    texts: list[str]
+    has_text: Bool
     tables: RequestTables | None
 
     def select(self, columns: Sequence[str]) -> Float32:
@@ -125,13 +125,13 @@ class OnlineModel:
         if self.snapshots is not None:
             as_of = reader.time - reader.delay
             tables = self.snapshots.read(view.values, reader.catalog.ids, reader.histories.items.codes, as_of)
-        texts, items = self._texts.read(view.values, reader.catalog)
+        has_text, items = self._texts.read(view.values, reader.catalog, reader.places)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
         queries = self.encoder.encode_from(view.values, [query]) if query else None
         names, values = candidate_matrix(
             self._features, self.encoder.weights, reader, items, queries, tables, read=self._read
         )
-        return OnlineMatrix(names, values, texts, tables)
+        return OnlineMatrix(names, values, has_text, tables)
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, and store the vectors."""

@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from features.arrays import Float32
 from features.definitions.aggregates import FeatureReader
@@ -22,19 +21,18 @@ from recsys.encoder.text import clean_text, item_texts
 from recsys.encoder.text_model import TextModel
 from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE, model_columns
 from recsys.ranker.lightgbm_ranker import MatrixColumn
-from recsys.ranker.tfidf import Lexical, lexical_column
+from recsys.ranker.tfidf import Lexical, TermRows, lexical_column
 
 
 @dataclass(frozen=True)
 class ItemRepresentations:
     """What the text models read of a catalog's items, by item code; the last row is the unknown item.
 
-    vectors: (n_items + 1, d) float32, NaN rows without text. terms: (n_items + 1, n_terms) TF-IDF rows, empty ones
-    without text.
+    vectors: (n_items + 1, d) float32, NaN rows without text. terms: of n_items + 1 texts.
     """
 
     vectors: Float32
-    terms: csr_matrix
+    terms: TermRows
 
 
 def encode_items(encoder: TextModel, lexical: Lexical, catalog: Catalog, template: str) -> ItemRepresentations:

@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scipy.sparse import csr_matrix
-
 from features.offline.reader import LogIndex
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.snapshot import TableSettings, collaborative_columns
@@ -16,6 +14,7 @@ from recsys.encoder.snapshots import ScheduledEncoder
 from recsys.encoder.text_model import TextModel
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.matrix import ItemRepresentations
+from recsys.ranker.tfidf import TermRows
 
 _CACHED_BYTES = 512 * 2**20
 _CACHED_TABLES = 2
@@ -30,7 +29,7 @@ class RepresentationSchedule:
 
     states: tuple[ScheduledEncoder, ...]
     item_text: Sequence[str]
-    terms: csr_matrix
+    terms: TermRows
     collaborative: TableSettings | None
     read: Collection[str] | None = None
     _texts: OrderedDict[int, ItemRepresentations] = field(default_factory=OrderedDict, compare=False)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
-from features.arrays import Float32, Float64, Int64
+from features.arrays import Float32, Float64, Int32, Int64
 from features.exact import log
 from features.history import Histories
+from features.kernels.compiled import compiled
 from features.log import Requests
 from recsys.config import LexicalConfig
 from recsys.errors import ModelError
@@ -87,6 +87,21 @@ def tokenize(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class TermRows:
+    """TF-IDF rows of n texts: text i has the entries from starts[i] to ends[i], of length 1 together, or none.
+
+    starts, ends: (n,). terms: positions in the model's terms, ascending within a text. values: above 0. n_terms: of the
+    model.
+    """
+
+    starts: Int64
+    ends: Int64
+    terms: Int32
+    values: Float64
+    n_terms: int
+
+
+@dataclass(frozen=True)
 class Lexical:
     """A fitted TF-IDF model. terms: sorted. idf: (n_terms,) inverse document frequency, at least 1."""
 
@@ -97,8 +112,8 @@ class Lexical:
     def _position(self) -> dict[str, int]:
         return {term: i for i, term in enumerate(self.terms)}
 
-    def transform(self, texts: Sequence[str]) -> csr_matrix:
-        """TF-IDF rows of the texts, (n, n_terms) float64, length 1; empty where a text has no known term."""
+    def transform(self, texts: Sequence[str]) -> TermRows:
+        """TF-IDF rows of the texts; without entries where a text has no known term."""
         offsets, positions, values = [0], [], []
         for text in texts:
             counts = Counter(self._position[term] for term in tokenize(text) if term in self._position)
@@ -108,8 +123,14 @@ class Lexical:
             positions.append(row)
             values.append(weights / length if length else weights)
             offsets.append(offsets[-1] + len(row))
-        data = (np.concatenate(values or [np.zeros(0)]), np.concatenate(positions or [np.zeros(0, np.int32)]))
-        return csr_matrix((*data, np.array(offsets)), shape=(len(texts), len(self.terms)))
+        bounds = np.array(offsets, np.int64)
+        return TermRows(
+            bounds[:-1],
+            bounds[1:],
+            np.concatenate(positions or [np.zeros(0, np.int32)]),
+            np.concatenate(values or [np.zeros(0)]),
+            len(self.terms),
+        )
 
     def save(self, path: Path) -> None:
         """Write terms and idf as JSON; what is read back transforms to the same bits."""
@@ -150,37 +171,54 @@ def load_lexical(path: Path) -> Lexical:
     return model
 
 
-def lexical_column(rows: csr_matrix, requests: Requests, histories: Histories) -> Float32:
+def lexical_column(rows: TermRows, requests: Requests, histories: Histories) -> Float32:
     """Cosine of each candidate's text with the mean of the history's texts, (n_rows,), 0 to 1.
 
-    rows: (n_items + 1, n_terms), as `Lexical.transform` gives them; code -1 reaches the last row. NaN where the
-    history or the candidate has no known term. A value depends on its own request and candidate alone, and has the same
-    bits on every CPU: every sum is taken in the order of terms.
+    rows: of n_items + 1 texts; code -1 reaches the last one. NaN where the history or the candidate has no known term.
+    A value depends on its own request and candidate alone, and has the same bits on every CPU: every sum is taken in
+    the order of the history and of the terms.
     """
-    offsets, terms, values = rows.indptr.astype(np.int64), rows.indices, rows.data
     cosines = np.full(requests.n_rows, np.nan, np.float32)
-    mean = np.zeros(rows.shape[1])
-    for i in range(len(requests)):
-        entry, _ = _entries(offsets, histories.items.row(i).astype(np.int64))
-        if not len(entry):
-            continue
-        np.add.at(mean, terms[entry], values[entry])
-        in_history = np.unique(terms[entry])
-        length = math.sqrt(math.fsum(mean[in_history] ** 2))
-        rows = slice(requests.offsets[i], requests.offsets[i + 1])
-        entry, owner = _entries(offsets, requests.item[rows].astype(np.int64))
-        n = rows.stop - rows.start
-        dots = np.bincount(owner, weights=values[entry] * mean[terms[entry]], minlength=n)
-        has_terms = np.bincount(owner, minlength=n) > 0
-        cosines[rows] = np.where(has_terms, dots / length, np.nan)
-        mean[in_history] = 0.0
+    history = (histories.items.offsets, histories.items.codes)
+    entries = (rows.starts, rows.ends, rows.terms, rows.values)
+    _fill_cosines(entries, rows.n_terms, history, (requests.offsets, requests.item), cosines)
     return cosines
 
 
-def _entries(offsets: Int64, codes: Int64) -> tuple[Int64, Int64]:
-    """Positions of the entries of some rows, in order, and which of `codes` each belongs to."""
-    codes = np.where(codes < 0, len(offsets) - 2, codes)
-    lengths = offsets[codes + 1] - offsets[codes]
-    owner = np.repeat(np.arange(len(codes)), lengths)
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(len(owner)) - starts[owner] + offsets[codes][owner], owner
+@compiled
+def _fill_cosines(
+    entries: tuple[Int64, Int64, Int32, Float64],
+    n_terms: int,
+    history: tuple[Int64, Int32],
+    candidates: tuple[Int64, Int32],
+    cosines: Float32,
+) -> None:
+    """`lexical_column`. entries: arrays of `TermRows`. history, candidates: offsets and codes of each request's."""
+    starts, ends, terms, values = entries
+    total, seen = np.zeros(n_terms), np.empty(n_terms, np.int32)
+    for request in range(len(candidates[0]) - 1):
+        n_seen = 0
+        for position in range(history[0][request], history[0][request + 1]):
+            code = history[1][position]
+            for entry in range(starts[code], ends[code]):
+                term = terms[entry]
+                if total[term] == 0.0:
+                    seen[n_seen] = term
+                    n_seen += 1
+                total[term] += values[entry]
+        if n_seen == 0:
+            continue
+        squares = 0.0
+        for place in range(n_seen):
+            squares += total[seen[place]] * total[seen[place]]
+        length = np.sqrt(squares)
+        for row in range(candidates[0][request], candidates[0][request + 1]):
+            code = candidates[1][row]
+            if starts[code] == ends[code]:
+                continue
+            product = 0.0
+            for entry in range(starts[code], ends[code]):
+                product += values[entry] * total[terms[entry]]
+            cosines[row] = product / length
+        for place in range(n_seen):
+            total[seen[place]] = 0.0

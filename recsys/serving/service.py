@@ -175,7 +175,7 @@ class RankService:
         self.telemetry.ranks.labels(FULL).inc()
         self.telemetry.rank_seconds.observe(seconds)
         self.telemetry.candidates.observe(reader.requests.n_rows)
-        self.telemetry.items_without_text.inc(sum(not matrix.texts[code] for code in reader.requests.item))
+        self.telemetry.items_without_text.inc(int(np.count_nonzero(~matrix.has_text[reader.requests.item])))
         self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
         if matrix.tables is not None:
             built, as_of = matrix.tables.as_of, reader.time - reader.delay

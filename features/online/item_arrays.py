@@ -1,0 +1,173 @@
+"""The columns of stored items in arrays that stay in memory, so that the catalog of a request is a few look-ups.
+
+Each item that a request names gets a place, where its columns stand until the items change or there are too many.
+Place 0 is an item without columns. What else is kept by place, such as the vectors of its text, says of which
+generation the places are: a new one begins whenever places are given anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.arrays import NO_TIME, CsrLists, Int64, Strings
+from features.log import Catalog, Categorical
+from features.online.items import CACHED_ITEMS, StoredItem, read_items
+from features.online.settings import StoreSettings
+from features.stores.base import StoreSnapshot
+
+_FIRST_CAPACITY = 1024
+
+
+@dataclass(frozen=True)
+class ItemPlaces:
+    """The places of a catalog's items and of the unknown one, (n_items + 1,). generation: of the places."""
+
+    generation: int
+    place: Int64
+
+
+class GrowingArray:
+    """An array whose first axis grows; what is added stays where it is. fill: of places that nothing was written to."""
+
+    def __init__(self, dtype: npt.DTypeLike, width: tuple[int, ...] = (), *, fill: object = 0) -> None:
+        self._fill = fill
+        self.values = np.full((_FIRST_CAPACITY, *width), fill, dtype)
+
+    def reserve(self, n: int) -> None:
+        """Make room for n places. Arrays that were read before keep what they held."""
+        values = self.values
+        if n > len(values):
+            grown = np.full((max(n, 2 * len(values)), *values.shape[1:]), self._fill, values.dtype)
+            grown[: len(values)] = values
+            self.values = grown
+
+
+@dataclass(eq=False)
+class _Values:
+    """A categorical column. names: its values, by code. offsets: where the codes of each place begin, and end."""
+
+    names: list[str] = field(default_factory=list)
+    code: dict[str, int] = field(default_factory=dict)
+    codes: GrowingArray = field(default_factory=lambda: GrowingArray(np.int32))
+    offsets: GrowingArray = field(default_factory=lambda: GrowingArray(np.int64))
+
+    def add(self, place: int, values: Sequence[str]) -> None:
+        """Append the values of the next place, counted from 1."""
+        self.offsets.reserve(place + 2)
+        start = int(self.offsets.values[place])
+        end = start + len(values)
+        self.codes.reserve(end)
+        for position, value in enumerate(values, start):
+            if value not in self.code:
+                self.code[value] = len(self.names)
+                self.names.append(value)
+            self.codes.values[position] = self.code[value]
+        self.offsets.values[place + 1] = end
+
+    def of(self, place: Int64) -> Categorical:
+        """The column for some places, with the values that occur in them."""
+        lists = CsrLists(self.offsets.values, self.codes.values).take(place)
+        codes, local = np.unique(lists.codes, return_inverse=True)
+        names = self.names
+        return Categorical(tuple([names[code] for code in codes]), replace(lists, codes=local.astype(np.int32)))
+
+
+class ItemArrays:
+    """The items of an online state by place. Safe for threads."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._settings = settings
+        self._lock = Lock()
+        self._version = -1
+        self._generation = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        settings = self._settings
+        self._generation += 1
+        self._place: dict[str, int] = {}
+        self._n = 1
+        self._title, self._description = GrowingArray(object, fill=""), GrowingArray(object, fill="")
+        self._published_at = GrowingArray(np.int64, fill=NO_TIME)
+        self._values = {column: _Values() for column in settings.categories}
+        self._numbers = {column: GrowingArray(np.float64, fill=np.nan) for column in settings.numbers}
+        self._vectors = {column: GrowingArray(np.float32, (width,), fill=np.nan) for column, width in settings.vectors}
+        self._texts: dict[str, GrowingArray] = {}
+
+    def catalog(self, snapshot: StoreSnapshot, version: int, ids: Sequence[str]) -> tuple[Catalog, ItemPlaces] | None:
+        """The catalog of some items, which are stored or not; None where the items have changed since the snapshot.
+
+        version: of the items in the snapshot. ids: sorted and distinct.
+        """
+        with self._lock:
+            if self._version < version:
+                self._clear()
+                self._version = version
+            missing = [item for item in ids if item not in self._place]
+        fresh = read_items(snapshot, missing) if missing else {}
+        with self._lock:
+            if self._version != version:
+                return None
+            if self._n + len(fresh) > CACHED_ITEMS:
+                self._clear()
+                fresh = read_items(snapshot, ids)
+            for item, stored in fresh.items():
+                if item not in self._place:
+                    self._place[item] = 0 if stored is None else self._add(stored)
+            places = self._place
+            place = np.array([*[places[item] for item in ids], 0], np.int64)
+            return self._catalog(ids, place), ItemPlaces(self._generation, place)
+
+    def forget(self, ids: Sequence[str], version: int) -> None:
+        """Drop items that changed. version: after the change; where it is the next one, the other items stay."""
+        with self._lock:
+            for item in ids:
+                self._place.pop(item, None)
+            if self._version == version - 1:
+                self._version = version
+
+    def _add(self, item: StoredItem) -> int:
+        """The place that an item's columns are written to."""
+        place = self._n
+        self._n += 1
+        cells: list[tuple[GrowingArray, object]] = [
+            (self._title, item.title),
+            (self._description, item.description),
+            (self._published_at, item.published_at),
+        ]
+        cells += [(column, item.numbers[name]) for name, column in self._numbers.items() if name in item.numbers]
+        for name, column in self._vectors.items():
+            if name in item.vectors and len(item.vectors[name]) == column.values.shape[1]:
+                cells.append((column, item.vectors[name]))
+        for name, text in item.texts.items():
+            cells.append((self._texts.setdefault(name, GrowingArray(object, fill="")), text))
+        for column, cell in cells:
+            column.reserve(place + 1)
+            column.values[place] = cell
+        for name, values in self._values.items():
+            values.add(place, item.values(name))
+        return place
+
+    def _catalog(self, ids: Sequence[str], place: Int64) -> Catalog:
+        strings: Strings = np.empty(len(ids), object)
+        strings[:] = ids
+        return Catalog(
+            strings,
+            self._taken(self._title, place),
+            self._taken(self._description, place),
+            self._taken(self._published_at, place),
+            {name: values.of(place) for name, values in self._values.items()},
+            {name: self._taken(column, place) for name, column in self._numbers.items()},
+            {name: self._taken(column, place) for name, column in self._vectors.items()},
+            {name: self._taken(column, place) for name, column in self._texts.items()},
+        )
+
+    def _taken(self, column: GrowingArray, place: Int64) -> Any:
+        column.reserve(self._n)
+        return column.values[place]

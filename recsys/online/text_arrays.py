@@ -1,0 +1,79 @@
+"""Vectors and TF-IDF rows of the texts of stored items, in arrays by the items' places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from features.arrays import Bool
+from features.online.item_arrays import GrowingArray, ItemPlaces
+from recsys.ranker.matrix import ItemRepresentations
+from recsys.ranker.tfidf import TermRows
+
+
+@dataclass(frozen=True)
+class StoredTexts:
+    """The texts of a catalog's items and of the unknown one. has_text: (n_items + 1,) whether each has one."""
+
+    has_text: Bool
+    representations: ItemRepresentations
+
+
+class TextArrays:
+    """The representations of items, filled as they are asked for. dim: width of the vectors. Safe for threads."""
+
+    def __init__(self, dim: int, n_terms: int) -> None:
+        self._dim = dim
+        self._n_terms = n_terms
+        self._lock = Lock()
+        self._clear(0)
+
+    def _clear(self, generation: int) -> None:
+        self._generation = generation
+        self._filled, self._has_text = GrowingArray(np.bool_), GrowingArray(np.bool_)
+        self._vectors = GrowingArray(np.float32, (self._dim,))
+        self._starts, self._ends = GrowingArray(np.int64), GrowingArray(np.int64)
+        self._terms, self._values = GrowingArray(np.int32), GrowingArray(np.float64)
+        self._n_entries = 0
+
+    def get(self, places: ItemPlaces, represent: Callable[[], StoredTexts]) -> StoredTexts:
+        """The texts of a catalog's items. represent: computes them, where some are not here."""
+        with self._lock:
+            if places.generation > self._generation:
+                self._clear(places.generation)
+            self._reserve(int(places.place.max()) + 1)
+            if places.generation == self._generation and self._filled.values[places.place].all():
+                return self._of(places)
+        computed = represent()
+        with self._lock:
+            if places.generation == self._generation:
+                self._fill(places, computed)
+        return computed
+
+    def _reserve(self, n: int) -> None:
+        for array in (self._filled, self._has_text, self._vectors, self._starts, self._ends):
+            array.reserve(n)
+
+    def _of(self, places: ItemPlaces) -> StoredTexts:
+        place = places.place
+        starts, ends = self._starts.values[place], self._ends.values[place]
+        terms = TermRows(starts, ends, self._terms.values, self._values.values, self._n_terms)
+        return StoredTexts(self._has_text.values[place], ItemRepresentations(self._vectors.values[place], terms))
+
+    def _fill(self, places: ItemPlaces, computed: StoredTexts) -> None:
+        """Write the representations of those items that have none."""
+        vectors, rows = computed.representations.vectors, computed.representations.terms
+        for code in np.flatnonzero(~self._filled.values[places.place]).tolist():
+            place, first = int(places.place[code]), self._n_entries
+            entries = slice(rows.starts[code], rows.ends[code])
+            self._n_entries += int(entries.stop - entries.start)
+            for array, values in ((self._terms, rows.terms), (self._values, rows.values)):
+                array.reserve(self._n_entries)
+                array.values[first : self._n_entries] = values[entries]
+            self._starts.values[place], self._ends.values[place] = first, self._n_entries
+            self._vectors.values[place] = vectors[code]
+            self._has_text.values[place] = computed.has_text[code]
+            self._filled.values[place] = True
