@@ -17,6 +17,7 @@ from features.history import Histories, clicked_before, clicks_by_user, historie
 from features.log import Log, Requests
 from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import IncomingEvent
+from features.online.item_arrays import ItemPlaces
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.online.user_clicks import clicked_before as clicked_online
@@ -405,6 +406,22 @@ def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) 
     with state.store.read() as snapshot:
         assert stored.build_times(snapshot) == (20, 30)
         assert len(list(snapshot.scan(b"n", b"n\xff"))) == 1 + 2 * (3 * len(names) + 1)
+
+
+def test_tables_built_again_for_the_same_moment_are_read_anew(state: OnlineState) -> None:
+    stored = OnlineSnapshots(state.store, SETTINGS, encoder="e", dim=2)
+    names, history = np.array(["a", "b", "c", "d"], object), np.array([0], np.int32)
+    places = ItemPlaces(1, np.array([3, 1, 2, 0, 0]))  # d is none of the stored items
+    for tables in (tables_of([[0, 1], [2], [3]]), tables_of([[0, 2], [1, 3], [3]])):
+        stored.save(10, names.tolist(), tables)
+        for _ in range(2):
+            with state.store.read() as snapshot:
+                found = stored.read(snapshot, names, history, 10, places).built
+                alone = stored.read(snapshot, names, history, 10).built
+            assert found.factors[:-1].tolist() == tables.factors.tolist()
+            assert np.isnan(found.factors[-1]).all()
+            for name in ("factors", "audience"):
+                assert getattr(found, name).tobytes() == getattr(alone, name).tobytes()
 
 
 def test_settings_of_older_versions_name_the_same_snapshots() -> None:

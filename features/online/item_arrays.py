@@ -7,7 +7,7 @@ generation the places are: a new one begins whenever places are given anew.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import NO_TIME, CsrLists, Int64, Strings
+from features.arrays import NO_TIME, CsrLists, Float32, Int64, Strings
 from features.log import Catalog, Categorical
 from features.online.items import CACHED_ITEMS, StoredItem, read_items
 from features.online.settings import StoreSettings
@@ -46,6 +46,43 @@ class GrowingArray:
             grown = np.full((max(n, 2 * len(values)), *values.shape[1:]), self._fill, values.dtype)
             grown[: len(values)] = values
             self.values = grown
+
+
+class RowsByPlace:
+    """Rows of numbers by place, filled as they are asked for, of one state of what they are computed from. Safe for
+    threads."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._lock = Lock()
+        self._state: tuple[int, ...] = ()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._filled, self._rows = GrowingArray(np.bool_), GrowingArray(np.float32, (self._width,))
+
+    def get(self, state: tuple[int, ...], place: Int64, compute: Callable[[Int64], Float32]) -> Float32:
+        """The rows of some places, (n, width). state: the generation of the places first; those of an older state
+        than the last are not kept. compute: the rows at some positions in `place`."""
+        with self._lock:
+            if state > self._state:
+                self._state = state
+                self._clear()
+            if state == self._state:
+                for array in (self._filled, self._rows):
+                    array.reserve(int(place.max()) + 1)
+                missing = np.flatnonzero(~self._filled.values[place])
+                if not len(missing):
+                    return np.asarray(self._rows.values[place])
+        if state != self._state:
+            return compute(np.arange(len(place)))
+        rows = compute(missing)
+        with self._lock:
+            if state == self._state:
+                self._rows.values[place[missing]] = rows
+                self._filled.values[place[missing]] = True
+                return np.asarray(self._rows.values[place])
+        return compute(np.arange(len(place)))
 
 
 @dataclass(eq=False)

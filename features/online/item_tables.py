@@ -1,7 +1,7 @@
 """Tables of item records in the online store, in versions: a version is written whole, and the newest two stay.
 
 A version is a number that grows, such as the time that its records were computed as of. A pointer names the versions
-that are complete.
+that are complete, and their editions: a version that is written again gets another edition.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from struct import Struct
 from typing import NamedTuple
 
 from features.online.keys import ITEM_TABLES
-from features.stores.base import KeyValueStore, StoreSnapshot
+from features.stores.base import KeyValueStore, StoreSnapshot, Transaction
 
-_VERSION = Struct(">Q")
+_VERSION, _EDITION = Struct(">Q"), Struct(">QQ")
 _OFFSET = 2**63
-_POINTER, _RECORDS = b"e", b"n"
+_POINTER, _RECORDS = b"p", b"n"
 _N_VERSIONS = 2
 _BATCH = 2_000
 
@@ -36,10 +36,10 @@ class ItemTables:
         self._store = store
         self._prefix = ITEM_TABLES + blake2b(owner.encode(), digest_size=8).digest()
 
-    def versions(self, snapshot: StoreSnapshot) -> tuple[int, ...]:
-        """The complete versions, ascending, at most two."""
+    def editions(self, snapshot: StoreSnapshot) -> dict[int, int]:
+        """The complete versions, ascending, at most two, with the edition of each."""
         value = snapshot.get_many([self._prefix + _POINTER])[0] or b""
-        return tuple(version - _OFFSET for (version,) in _VERSION.iter_unpack(value))
+        return {version - _OFFSET: edition for version, edition in _EDITION.iter_unpack(value)}
 
     def read(self, snapshot: StoreSnapshot, version: int, names: Iterable[RecordName]) -> list[bytes | None]:
         """Records of a version, None where it has none of that name."""
@@ -52,15 +52,21 @@ class ItemTables:
         rows = ((head + table + item.encode(), value) for (table, item), value in records)
         while batch := list(islice(rows, _BATCH)):
             self._store.update(lambda transaction, batch=batch: transaction.put_many(batch))  # type: ignore[misc]
+        oldest = self._store.update(lambda transaction: self._complete(transaction, version))
         with self._store.read() as snapshot:
-            newest = sorted({*self.versions(snapshot), version})[-_N_VERSIONS:]
-        pointer = b"".join(_VERSION.pack(number + _OFFSET) for number in newest)
-        self._store.update(lambda transaction: transaction.put_many([(self._prefix + _POINTER, pointer)]))
-        with self._store.read() as snapshot:
-            old = [key for key, _ in snapshot.scan(self._prefix + _RECORDS, self._head(newest[0]))]
+            old = [key for key, _ in snapshot.scan(self._prefix + _RECORDS, self._head(oldest))]
         for start in range(0, len(old), _BATCH):
             keys: Sequence[bytes] = old[start : start + _BATCH]
             self._store.update(lambda transaction, keys=keys: transaction.delete_many(keys))  # type: ignore[misc]
+
+    def _complete(self, transaction: Transaction, version: int) -> int:
+        """Point to a version that is written, in a new edition; the oldest one that stays."""
+        editions = self.editions(transaction)
+        editions[version] = max(editions.values(), default=0) + 1
+        newest = sorted(editions)[-_N_VERSIONS:]
+        pointer = b"".join(_EDITION.pack(number + _OFFSET, editions[number]) for number in newest)
+        transaction.put_many([(self._prefix + _POINTER, pointer)])
+        return newest[0]
 
     def _head(self, version: int) -> bytes:
         """Begins the keys of a version; those of older versions come before it."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from features.arrays import NO_TIME, Float32, Int32, Int64, Strings, offsets_of
 from features.kernels.compiled import compiled
 from features.online.id_hash import hash_id
+from features.online.item_arrays import ItemPlaces, RowsByPlace
 from features.online.item_tables import ItemTables, RecordName
 from features.stores.base import KeyValueStore, StoreSnapshot
 from recsys.collaborative.alignment import Alignment
@@ -50,33 +51,39 @@ class OnlineSnapshots:
     def __init__(self, store: KeyValueStore, settings: TableSettings, *, encoder: str, dim: int) -> None:
         self.settings = settings
         self._dim = dim
+        self._width = settings.factors + dim + (settings.factors if settings.alignment_clicks else 0)
+        self._arrays = RowsByPlace(self._width)
         self._tables = ItemTables(store, f"{encoder} {settings.model_dump_json(by_alias=True)}")
 
     def build_times(self, snapshot: StoreSnapshot) -> tuple[int, ...]:
         """When the snapshots in the store were built, ascending, at most two."""
-        return self._tables.versions(snapshot)
+        return tuple(self._tables.editions(snapshot))
 
-    def read(self, snapshot: StoreSnapshot, ids: Strings, history: Int32, as_of: int) -> RequestTables:
+    def read(
+        self, snapshot: StoreSnapshot, ids: Strings, history: Int32, as_of: int, places: ItemPlaces | None = None
+    ) -> RequestTables:
         """The newest snapshot built at or before a time, for a catalog of these ids and its unknown item.
 
-        history: codes of the items whose neighbours are wanted; a code may repeat.
+        history: codes of the items whose neighbours are wanted; a code may repeat. places: of the items, where what is
+        read of them may stay in memory.
         """
         settings, names = self.settings, ids.tolist()
         rows = np.unique(history)
-        build_time = max((time for time in self.build_times(snapshot) if time <= as_of), default=NO_TIME)
-        records = [RecordName(_VECTORS, name) for name in names]
+        editions = self._tables.editions(snapshot)
+        build_time = max((time for time in editions if time <= as_of), default=NO_TIME)
         clicked = [names[row] for row in rows.tolist()]
         lists = (_NEIGHBOURS, _SEQUENCE) if settings.sequence_window else (_NEIGHBOURS,)
-        records += [RecordName(table, name) for table in lists for name in clicked]
-        values = self._read(snapshot, build_time, records)
-        vectors, stored = self._vectors(values[: len(names)]), values[len(names) :]
+        stored = self._read(snapshot, build_time, [RecordName(table, name) for table in lists for name in clicked])
+        edition = editions.get(build_time, 0)
+        vectors = self._vectors(snapshot, build_time, names, places, edition)
         find = _CodesByHash(names)
         neighbours = _neighbours(find, rows, stored[: len(rows)])
         sequence = _neighbours(find, rows, stored[len(rows) :]) if settings.sequence_window else None
         factors, audience, aligned = np.split(vectors, [settings.factors, settings.factors + self._dim], axis=1)
         alignment = None
         if settings.alignment_clicks:
-            alignment = Alignment(aligned, self._weights(snapshot, build_time, is_read=None in values[: len(names)]))
+            is_read = bool(np.isnan(aligned[:-1, 0]).any())
+            alignment = Alignment(aligned, self._weights(snapshot, build_time, is_read=is_read))
         built = CollaborativeSnapshot(neighbours, factors, audience, sequence, alignment)
         return RequestTables(build_time, built, settings)
 
@@ -91,13 +98,31 @@ class OnlineSnapshots:
         """Records of a snapshot; None for all where none was built."""
         return [None] * len(records) if build_time == NO_TIME else self._tables.read(snapshot, build_time, records)
 
-    def _vectors(self, values: Sequence[bytes | None]) -> Float32:
-        """(n + 1, width) rows of the values, NaN for None and for the last one: factors, audience, aligned vectors."""
-        factors = self.settings.factors
-        width = factors + self._dim + (factors if self.settings.alignment_clicks else 0)
-        missing = np.full(width, np.nan, "<f4").tobytes()
-        joined = b"".join([missing if value is None else value for value in (*values, None)])
-        return np.frombuffer(joined, "<f4").reshape(-1, width)
+    def _vectors(
+        self, snapshot: StoreSnapshot, build_time: int, names: Sequence[str], places: ItemPlaces | None, edition: int
+    ) -> Float32:
+        """Factors, audience and aligned vector of each item and of the unknown one, (n + 1, width), NaN where the
+        snapshot has none; read from the store where they are not in memory."""
+        if places is None:
+            return self._stored_vectors(snapshot, build_time, [*names, None])
+        placed = [name if place else None for name, place in zip([*names, None], places.place.tolist(), strict=True)]
+        vectors = self._arrays.get(
+            (places.generation, build_time, edition),
+            places.place,
+            lambda codes: self._stored_vectors(snapshot, build_time, [placed[code] for code in codes.tolist()]),
+        )
+        unplaced = np.flatnonzero(places.place[:-1] == 0).tolist()  # not stored as items, but clicked perhaps
+        if unplaced:
+            vectors[unplaced] = self._stored_vectors(snapshot, build_time, [names[code] for code in unplaced])
+        return vectors
+
+    def _stored_vectors(self, snapshot: StoreSnapshot, build_time: int, names: Sequence[str | None]) -> Float32:
+        """The vectors of items, (n, width), NaN for those without a record and for None."""
+        records = [RecordName(_VECTORS, name) for name in names if name is not None]
+        found = iter(self._read(snapshot, build_time, records))
+        missing = np.full(self._width, np.nan, "<f4").tobytes()
+        joined = b"".join([missing if name is None else next(found) or missing for name in names])
+        return np.frombuffer(joined, "<f4").reshape(-1, self._width)
 
     def _weights(self, snapshot: StoreSnapshot, build_time: int, *, is_read: bool) -> Float32:
         """(dim, factors) weights of the alignment, which only items without a record need; NaN where there are none."""

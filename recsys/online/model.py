@@ -124,7 +124,8 @@ class OnlineModel:
         tables = None
         if self.snapshots is not None:
             as_of = reader.time - reader.delay
-            tables = self.snapshots.read(view.values, reader.catalog.ids, reader.histories.items.codes, as_of)
+            history = reader.histories.items.codes
+            tables = self.snapshots.read(view.values, reader.catalog.ids, history, as_of, reader.places)
         has_text, items = self._texts.read(view.values, reader.catalog, reader.places)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
         queries = self.encoder.encode_from(view.values, [query]) if query else None

@@ -1,0 +1,133 @@
+"""Items in memory: the catalog of any request equals the one made of its items, whatever was asked for before."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.arrays import NO_TIME, Float32, Int64
+from features.log import Catalog
+from features.online import item_arrays
+from features.online.item_arrays import RowsByPlace
+from features.online.items import StoredItem, local_catalog
+from features.online.settings import StoreSettings
+from features.online.state import OnlineState
+from features.stores.lmdb_store import LmdbStore
+
+SETTINGS = StoreSettings(reads=(), categories=("brand", "tag"), numbers=("price",), vectors=(("image", 2),))
+IDS = [f"i{n}" for n in range(8)]
+
+
+@st.composite
+def stored_items(draw: st.DrawFn) -> StoredItem:
+    values = st.lists(st.sampled_from(["a", "b", "c"]), max_size=3).map(tuple)
+    return StoredItem(
+        draw(st.sampled_from(IDS)),
+        draw(st.sampled_from(["", "title", "标题"])),
+        draw(st.sampled_from(["", "words"])),
+        draw(st.sampled_from([NO_TIME, 0, 5])),
+        draw(st.dictionaries(st.sampled_from(["brand", "tag"]), values)),
+        draw(st.dictionaries(st.just("price"), st.sampled_from([0.0, 2.5]))),
+        draw(st.dictionaries(st.just("image"), st.sampled_from([np.float32([1, 2]), np.float32([0, 1])]))),
+        draw(st.dictionaries(st.sampled_from(["maker", "note"]), st.sampled_from(["x", "y"]))),
+    )
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[OnlineState]:
+    store = LmdbStore(tmp_path / "store", durable=False)
+    yield OnlineState.open(store, SETTINGS)
+    store.close()
+
+
+def catalog_of(state: OnlineState, ids: list[str]) -> Catalog:
+    with state.snapshot() as view:
+        found = view.catalog(ids)
+        assert found is not None
+        catalog, places = found
+        assert (places.place[:-1] > 0).tolist() == [item in view.items(ids) for item in ids]
+        return catalog
+
+
+def expected_catalog(state: OnlineState, ids: list[str]) -> Catalog:
+    with state.snapshot() as view:
+        return local_catalog(
+            ids, view.items(ids), categories=SETTINGS.categories, numbers=SETTINGS.numbers, vectors={"image": 2}
+        )
+
+
+def as_lists(catalog: Catalog) -> dict[str, list[object]]:
+    """The cells of a catalog, the values of a category as words, without text columns that no item has."""
+    cells: dict[str, list[object]] = {
+        "id": [*catalog.ids.tolist(), None],
+        "title": catalog.title.tolist(),
+        "description": catalog.description.tolist(),
+        "published_at": catalog.published_at.tolist(),
+    }
+    for name, column in catalog.categories.items():
+        cells[name] = [[column.values[code] for code in column.codes.row(i)] for i in range(len(column.codes))]
+    for name, numbers in (*catalog.numbers.items(), *catalog.vectors.items()):
+        cells[name] = [str(value) for value in numbers.tolist()]
+    return cells | {name: texts.tolist() for name, texts in catalog.texts.items() if any(texts.tolist())}
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_a_catalog_is_that_of_the_items_as_they_are_stored(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = LmdbStore(tmp_path_factory.mktemp("store"), durable=False)
+    state, other = OnlineState.open(store, SETTINGS), OnlineState.open(store, SETTINGS)
+    for _ in range(data.draw(st.integers(1, 5))):
+        writer = data.draw(st.sampled_from([state, other]))
+        writer.add_items(data.draw(st.lists(stored_items(), max_size=4)))
+        ids = sorted(data.draw(st.sets(st.sampled_from([*IDS, "unknown"]))))
+        assert as_lists(catalog_of(state, ids)) == as_lists(expected_catalog(state, ids))
+    store.close()
+
+
+def test_a_snapshot_from_before_a_change_gets_no_catalog_of_after_it(state: OnlineState) -> None:
+    state.add_items([StoredItem("i1", "old")])
+    assert catalog_of(state, ["i1"]).title.tolist() == ["old", ""]
+    with state.snapshot() as before:
+        state.add_items([StoredItem("i1", "new")])
+        assert before.catalog(["i1"]) is None
+    assert catalog_of(state, ["i1"]).title.tolist() == ["new", ""]
+
+
+def test_more_items_than_fit_in_memory_begin_anew(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_arrays, "CACHED_ITEMS", 4)
+    state.add_items([StoredItem(item, f"title {item}") for item in IDS])
+    generations = []
+    for ids in (IDS[:2], IDS[:3], IDS[3:6], IDS[:2]):
+        with state.snapshot() as view:
+            found = view.catalog(ids)
+        assert found is not None
+        catalog, places = found
+        assert catalog.title.tolist() == [*[f"title {item}" for item in ids], ""]
+        generations.append(places.generation)
+    assert generations[0] == generations[1] < generations[2] < generations[3]
+
+
+def test_rows_stay_until_what_they_are_computed_from_changes() -> None:
+    rows = RowsByPlace(1)
+    computed: list[list[int]] = []
+
+    def ask(state: tuple[int, ...], place: list[int], value: float) -> list[float]:
+        wanted: Int64 = np.array(place)
+
+        def compute(positions: Int64) -> Float32:
+            computed.append(wanted[positions].tolist())
+            return (value + wanted[positions][:, None]).astype(np.float32)
+
+        return rows.get(state, wanted, compute)[:, 0].tolist()
+
+    assert ask((1, 5), [3, 1], 10) == [13, 11]
+    assert ask((1, 5), [1, 2, 3], 20) == [11, 22, 13]
+    assert ask((1, 4), [1], 30) == [31]
+    assert ask((1, 5), [1, 1], 40) == [11, 11]
+    assert ask((1, 6), [1], 50) == [51]
+    assert computed == [[3, 1], [2], [1], [1]]
