@@ -20,17 +20,20 @@ OLDEST = {
     "ATEN_CPU_CAPABILITY": "default",
 }
 SETTINGS: dict[str, dict[str, str]] = {
-    "openblas-prescott": {"OPENBLAS_CORETYPE": "Prescott"},
-    "openblas-sandybridge": {"OPENBLAS_CORETYPE": "Sandybridge"},
-    "openblas-haswell": {"OPENBLAS_CORETYPE": "Haswell"},
+    "openblas-prescott, numpy-without-avx2": {
+        "OPENBLAS_CORETYPE": "Prescott",
+        "NPY_DISABLE_CPU_FEATURES": f"X86_V3 {NEWER}",
+    },
+    "openblas-sandybridge, glibc-without-fma": {
+        "OPENBLAS_CORETYPE": "Sandybridge",
+        "GLIBC_TUNABLES": WITHOUT_FMA,
+    },
+    "openblas-haswell, torch-default": {"OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "default"},
     "openblas-skylakex": {"OPENBLAS_CORETYPE": "SkylakeX"},
     "numpy-without-avx512": {"NPY_DISABLE_CPU_FEATURES": NEWER},
-    "numpy-without-avx2": {"NPY_DISABLE_CPU_FEATURES": f"X86_V3 {NEWER}"},
-    "glibc-without-fma": {"GLIBC_TUNABLES": WITHOUT_FMA},
-    "torch-default": {"ATEN_CPU_CAPABILITY": "default"},
     "all-the-oldest": OLDEST,
 }
-"""Each alone, then the oldest of all together. Numbers of BLAS threads vary within the tests."""
+"""Every setting once, then the oldest of all together. Numbers of BLAS threads vary within the tests."""
 NEEDS_AVX512 = {"openblas-skylakex", "numpy-without-avx512"}
 
 
@@ -41,7 +44,8 @@ def test_exactness_parity_audit_and_golden_tests_hold_under(name: str) -> None:
         pytest.skip("no AVX-512")
     known = {variable for setting in SETTINGS.values() for variable in setting}
     environment = {key: value for key, value in os.environ.items() if key not in known}
-    paths = [str(TESTS / "kernel_setting.py"), str(TESTS)]
+    marked = [path for path in sorted(TESTS.glob("test_*.py")) if "mark.kernels" in path.read_text(encoding="utf-8")]
+    paths = [str(path) for path in (TESTS / "kernel_setting.py", *marked)]
     options = ["-q", "-m", "kernels", "-p", "no:cacheprovider", "-x", "--durations=0", "--durations-min=5"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *paths],
