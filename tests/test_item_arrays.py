@@ -1,6 +1,7 @@
 """Items in memory: the catalog of any request equals the one made of its items, whatever was asked for before."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,24 @@ def test_more_items_than_fit_in_memory_begin_anew(state: OnlineState, monkeypatc
         assert catalog.title.tolist() == [*[f"title {item}" for item in ids], ""]
         generations.append(places.generation)
     assert generations[0] == generations[1] < generations[2] < generations[3]
+
+
+def test_threads_that_empty_the_memory_for_each_other_get_their_own_items(
+    state: OnlineState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(item_arrays, "CACHED_ITEMS", 5)
+    state.add_items([StoredItem(item, f"title {item}") for item in IDS])
+
+    def ask(seed: int) -> None:
+        generator = np.random.default_rng(seed)
+        for _ in range(200):
+            ids = sorted(generator.choice([*IDS, "unknown", "another"], 3, replace=False).tolist())
+            titles = [f"title {item}" if item in IDS else "" for item in ids]
+            assert catalog_of(state, ids).title.tolist() == [*titles, ""]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    assert len(state.item_arrays._place) <= 5 + 3
 
 
 def test_rows_stay_until_what_they_are_computed_from_changes() -> None:

@@ -151,9 +151,11 @@ class ItemArrays:
         with self._lock:
             if self._version != version:
                 return None
-            if self._n + len(fresh) > CACHED_ITEMS:
+            if max(self._n, len(self._place)) + len(fresh) > CACHED_ITEMS:
                 self._clear()
-                fresh = read_items(snapshot, ids)
+            dropped = [item for item in ids if item not in self._place and item not in fresh]
+            if dropped:  # just now, here or by another thread
+                fresh |= read_items(snapshot, dropped)
             for item, stored in fresh.items():
                 if item not in self._place:
                     self._place[item] = 0 if stored is None else self._add(stored)
