@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,11 +38,15 @@ from recsys.collaborative.neighbours import Neighbours
 from recsys.collaborative.offline import OfflineSnapshots
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, build_tables
+from recsys.config import Config
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
+from recsys.training.context import TrainingContext
+from recsys.training.text_models import collaborative_settings
+from recsys.training.time_split import slice_impressions
 
 SETTINGS = TableSettings(
     first_build=0,
@@ -422,6 +427,18 @@ def test_tables_built_again_for_the_same_moment_are_read_anew(state: OnlineState
             assert np.isnan(found.factors[-1]).all()
             for name in ("factors", "audience"):
                 assert getattr(found, name).tobytes() == getattr(alone, name).tobytes()
+
+
+def test_tables_of_a_log_of_minutes_are_not_due_thousands_of_times_in_the_days_after_it() -> None:
+    config = Config()
+    for step, interval in ((1, 10 * MINUTE), (60, 60 * 60 * MINUTE // 10)):
+        minutes = [step * number for number in range(85)] + [step * 85 + 1440 * day for day in range(15)]
+        log = make_log([], [Shown(0, minute, (0, 1), False) for minute in minutes])
+        clicked = replace(log.impressions, label=np.tile([1, 0], len(minutes)).astype(np.int8))
+        sliced = slice_impressions(clicked, config.slices)
+        built = collaborative_settings(TrainingContext(config, log, sliced, LogIndex(log), 1))
+        assert built is not None
+        assert built.build_interval == pytest.approx(interval, rel=0.02)
 
 
 def test_settings_of_older_versions_name_the_same_snapshots() -> None:

@@ -296,7 +296,7 @@ def test_a_repeat_begins_with_its_visit_and_clicks_within_it_are_one() -> None:
     # a click, ten minutes later another; then a view and 20 minutes after it a click; then a view, and a click too late
     minutes, positive = [0, 10, 100, 120, 200, 225, 250], [True, True, False, True, False, False, True]
     events = make_events([0] * 7, [3] * 7, [minute * MINUTE for minute in minutes], positive)
-    first, all_visits = list_clicks(events), list_clicks(events, repeats=True)
+    first, all_visits = list_clicks(events, repeats=False), list_clicks(events, repeats=True)
     assert (first.time // MINUTE).tolist() == [0]
     assert (first.first_left_out, first.repeats_left_out, first.not_asked_for) == (0, 3, 1)
     assert (all_visits.time // MINUTE).tolist() == [0, 100]

@@ -62,7 +62,7 @@ class ListClicks:
         )
 
 
-def list_clicks(events: Events, *, repeats: bool = False) -> ListClicks:
+def list_clicks(events: Events, *, repeats: bool) -> ListClicks:
     """The clicks of known users that make an impression. repeats: in later visits too, not in the first one alone.
 
     A visit that begins with an event without a time makes none.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.clock import format_time
+from features.clock import MINUTE, format_time
 from features.log import Impressions
 from features.seen_items import items_before
 from recsys.collaborative.snapshot import TableSettings
@@ -21,6 +21,9 @@ from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical, fit_lexical
 from recsys.training.context import TrainingContext
 from recsys.training.time_split import TimeSplit, chunk_starts
+
+SHORTEST_INTERVAL = 10 * MINUTE
+"""Between two collaborative tables: those of a log of minutes would be due thousands of times in the days after it."""
 
 
 def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config) -> TrainingSchedule:
@@ -60,8 +63,8 @@ def represent_items(
 
 
 def collaborative_settings(context: TrainingContext) -> TableSettings | None:
-    """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, and with
-    the same period before and after."""
+    """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, but no
+    more often than every `SHORTEST_INTERVAL`, and with the same period before and after."""
     settings = context.config.collaborative
     if settings.tables == 0:
         return None
@@ -69,7 +72,7 @@ def collaborative_settings(context: TrainingContext) -> TableSettings | None:
     start, end = int(time[context.sliced.ranker[0]]), int(time[context.sliced.valid[-1]])
     return TableSettings(
         first_build=start - context.delay,
-        build_interval=max(1, -(-(end + 1 - start) // settings.tables)),
+        build_interval=max(SHORTEST_INTERVAL, -(-(end + 1 - start) // settings.tables)),
         **settings.model_dump(exclude={"tables"}),
     )
 
