@@ -198,6 +198,8 @@ class RankerConfig(ConfigSection):
     lambda_l2: float = Field(5.0, ge=0)
     max_trees: int = Field(300, ge=1)
     early_stopping_rounds: int = Field(60, ge=1)
+    min_trees: int = Field(60, ge=1)
+    """Fewest trees, as far as so many are trained: on few valid lists an early best number of trees is luck."""
     small_data_lists: int = Field(2000, ge=0)
     """With fewer training lists than this the trees are small and few, whatever the settings above, and no list
     decides on their number; docs/choosing.md gives the rule."""

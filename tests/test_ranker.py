@@ -191,6 +191,17 @@ def test_few_lists_get_few_small_trees_and_valid_does_not_stop_them() -> None:
     assert max(tree["num_leaves"] for tree in large.booster.dump_model()["tree_info"]) > 7
 
 
+def test_few_valid_lists_that_disagree_leave_the_fewest_trees() -> None:
+    train, valid = lists(300, 0), lists(30, 1)
+    valid = RankingDataset(valid.matrix, np.random.default_rng(2).permutation(valid.label), valid.offsets)
+    settings = Settings(small_data_lists=0, min_data_in_leaf=5, early_stopping_rounds=40, max_trees=100)
+    by_luck = train_ranker(train, valid, COLUMNS, settings.model_copy(update={"min_trees": 1}), seed=0, threads=1)
+    assert by_luck.n_trees < 30
+    for fewest, kept in ((30, 30), (90, by_luck.n_trees + 40)):
+        floored = settings.model_copy(update={"min_trees": fewest})
+        assert train_ranker(train, valid, COLUMNS, floored, seed=0, threads=1).n_trees == kept
+
+
 def _leaves(ranker: TreeRanker) -> list[dict[str, float]]:
     """The leaves of all trees."""
     found, nodes = [], [tree["tree_structure"] for tree in ranker.booster.dump_model()["tree_info"]]

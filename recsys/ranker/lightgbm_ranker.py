@@ -184,7 +184,8 @@ def train_ranker(
     threads: int = 0,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> TreeRanker:
-    """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees.
+    """Train on `train`, stop when nDCG@10 on `valid` has not risen for a while, keep the best number of trees, but no
+    fewer than `RankerConfig.min_trees`.
 
     With few training lists (`RankerConfig.small_data_lists`) valid does not decide on the number of trees. Every
     impression has a clicked and an unclicked item; long ones are shortened. on_iteration: called with the
@@ -207,8 +208,10 @@ def train_ranker(
         valid_sets=[_lightgbm_data(valid, columns, reference=data)],
         valid_names=["valid"],
         callbacks=callbacks,
+        keep_training_booster=True,  # with the trees after the best one
     )
-    kept = booster.best_iteration if stops else booster.num_trees()
+    trained = booster.current_iteration()
+    kept = min(max(booster.best_iteration, settings.min_trees), trained) if stops else trained
     best = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=kept))
     ranker = TreeRanker(best, tuple(column.name for column in columns))
     scores = ranker.scores(valid.matrix, threads=threads)
