@@ -39,7 +39,7 @@ from recsys.config import load_config
 from recsys.ranker.lightgbm_ranker import TreeRanker
 from recsys.registry import versions
 
-SEED, NAME, STORE = 7, "served", "store"
+SEED, NAME = 7, "served"
 CLIENTS, EVENTS_AT_ONCE = 16, 100
 READY_SECONDS = 120
 _SETTINGS = ("encoder.fine_tune_epochs=0", "final_training=false", "registered=ranker")
@@ -101,26 +101,32 @@ def measure(quick: bool) -> list[Result]:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         simulate(Path("site"), seed=SEED, users=users, items=items, impressions=impressions)
         uri = train(Path("site"), load_config(None, _SETTINGS), name=NAME).models.ranker.uri
-        load_items(Path("site/items.parquet"), STORE, uri)
-        load_events(Path("site/events.parquet"), STORE, uri)
-        site = Site(uri, _ids("user_id"), _ids("item_id"))
-        with serving(uri) as port:
-            rounds = 5 if quick else 15
-            return [*_latencies(site, port, rounds), *_rates(site, port, rounds)]
+        return measure_served(Path("site"), uri, Path("store"), (100, 500), rounds=5 if quick else 15)
 
 
-def _ids(column: str) -> list[str]:
-    ids: list[str] = pq.read_table("site/events.parquet", columns=[column])[column].drop_null().unique().to_pylist()
+def measure_served(data: Path, uri: str, store: Path, sizes: Sequence[int], *, rounds: int) -> list[Result]:
+    """`measure` of a version on the tables that it was trained on. sizes: candidates of a request. The working folder
+    is that of the training."""
+    load_items(data / "items.parquet", str(store), uri)
+    load_events(data / "events.parquet", str(store), uri)
+    site = Site(uri, _ids(data, "user_id"), _ids(data, "item_id"))
+    with serving(uri, store) as port:
+        return [*_latencies(site, port, sizes, rounds), *_rates(site, port, sizes[0], rounds)]
+
+
+def _ids(data: Path, column: str) -> list[str]:
+    table = pq.read_table(data / "events.parquet", columns=[column])
+    ids: list[str] = table[column].drop_null().unique().to_pylist()
     return ids
 
 
 @contextmanager
-def serving(uri: str) -> Iterator[int]:
+def serving(uri: str, store: Path) -> Iterator[int]:
     """The port of a server of a version, which runs as long as the context."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command_line = [sys.executable, "-m", "pipelines.cli", "serve", "--model", uri, "--store", STORE]
+    command_line = [sys.executable, "-m", "pipelines.cli", "serve", "--model", uri, "--store", str(store)]
     server = subprocess.Popen([*command_line, "--port", str(port)], stdout=subprocess.DEVNULL)
     try:
         _wait_until_ready(server, port)
@@ -146,12 +152,12 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError(f"expected a server that is ready within {READY_SECONDS} s, got none")
 
 
-def _latencies(site: Site, port: int, rounds: int) -> Iterator[Result]:
+def _latencies(site: Site, port: int, sizes: Sequence[int], rounds: int) -> Iterator[Result]:
     """Median over rounds of the median and the 99th percentile of requests, each beside `predict` in the same round."""
     ranker = versions.load(site.uri).ranking_model.ranker
     assert isinstance(ranker, TreeRanker)
     client, trees = Client(port), ranker.booster
-    for candidates in (100, 500):
+    for candidates in sizes:
         rows = np.random.default_rng(SEED).random((candidates, len(ranker.columns)))
         _milliseconds(lambda n=candidates: client.post("/v1/rank", site.ranking(n)), 30)  # type: ignore[misc]
         figures = []
@@ -165,9 +171,9 @@ def _latencies(site: Site, port: int, rounds: int) -> Iterator[Result]:
         yield Result(f"rank_{candidates}_p99", slow, f"ms {beside}", predict, slow / predict)
 
 
-def _rates(site: Site, port: int, rounds: int) -> Iterator[Result]:
+def _rates(site: Site, port: int, candidates: int, rounds: int) -> Iterator[Result]:
     """Requests of several clients a second, and events that are acknowledged a second."""
-    bodies = [site.ranking(100) for _ in range(40 * rounds)]
+    bodies = [site.ranking(candidates) for _ in range(40 * rounds)]
     batches = [site.events() for _ in range(10 * rounds)]
     for name, path, requests, each in (
         (f"rankings_per_second_of_{CLIENTS}_clients", "/v1/rank", bodies, 1),
