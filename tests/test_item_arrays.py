@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from features.arrays import NO_TIME, Float32, Int64
 from features.log import Catalog
 from features.online import item_arrays
-from features.online.item_arrays import RowsByPlace
+from features.online.item_arrays import ItemPlaces, RowsByPlace
 from features.online.items import StoredItem, local_catalog
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
+from recsys.online.text_arrays import StoredTexts, TextArrays
+from recsys.ranker.matrix import ItemRepresentations
+from recsys.ranker.tfidf import TermRows
 
 SETTINGS = StoreSettings(reads=(), categories=("brand", "tag"), numbers=("price",), vectors=(("image", 2),))
 IDS = [f"i{n}" for n in range(8)]
@@ -150,3 +153,30 @@ def test_rows_stay_until_what_they_are_computed_from_changes() -> None:
     assert ask((1, 5), [1, 1], 40) == [11, 11]
     assert ask((1, 6), [1], 50) == [51]
     assert computed == [[3, 1], [2], [1], [1]]
+
+
+def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation() -> None:
+    arrays = TextArrays(1, 3)
+    asked = []
+
+    def ask(generation: int, place: list[int], first: float) -> list[tuple[bool, float, list[int]]]:
+        def represent() -> StoredTexts:
+            asked.append(place)
+            n = len(place)  # text i has i terms
+            offsets = np.concatenate([[0], np.cumsum(np.arange(n))])
+            terms = np.concatenate([np.arange(i) for i in range(n)]).astype(np.int32)
+            rows = TermRows(offsets[:-1], offsets[1:], terms, np.ones(len(terms)), 3)
+            vectors = first + np.arange(n, dtype=np.float32)[:, None]
+            return StoredTexts(np.arange(n) > 0, ItemRepresentations(vectors, rows))
+
+        found = arrays.get(ItemPlaces(generation, np.array(place)), represent)
+        rows, vectors = found.representations.terms, found.representations.vectors
+        entries = [rows.terms[start:end].tolist() for start, end in zip(rows.starts, rows.ends, strict=True)]
+        return list(zip(found.has_text.tolist(), vectors[:, 0].tolist(), entries, strict=True))
+
+    assert ask(2, [5, 1, 0], 10) == [(False, 10, []), (True, 11, [0]), (True, 12, [0, 1])]
+    assert ask(2, [1, 5], 20) == [(True, 11, [0]), (False, 10, [])]
+    assert ask(1, [5], 30) == [(False, 30, [])], "of an older generation: another item's place"
+    assert ask(2, [5, 0], 40) == [(False, 10, []), (True, 12, [0, 1])]
+    assert ask(3, [0, 5], 50) == [(False, 50, []), (True, 51, [0])]
+    assert asked == [[5, 1, 0], [5], [0, 5]]
