@@ -427,6 +427,11 @@ def test_tables_built_again_for_the_same_moment_are_read_anew(state: OnlineState
             assert np.isnan(found.factors[-1]).all()
             for name in ("factors", "audience"):
                 assert getattr(found, name).tobytes() == getattr(alone, name).tobytes()
+    stored.save(20, names.tolist(), tables_of([[0, 3], [1], [2]]))
+    for moment in (10, 20, 10):  # the older one once more
+        with state.store.read() as snapshot:
+            found = stored.read(snapshot, names, history, moment, places).built
+            assert found.factors.tobytes() == stored.read(snapshot, names, history, moment).built.factors.tobytes()
 
 
 def test_tables_of_a_log_of_minutes_are_not_due_thousands_of_times_in_the_days_after_it() -> None:

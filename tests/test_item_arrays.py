@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.arrays import NO_TIME, Float32, Int64
+from features.arrays import NO_TIME, Int64
 from features.log import Catalog
 from features.online import item_arrays
 from features.online.item_arrays import ItemPlaces, RowsByPlace
@@ -64,7 +64,7 @@ def expected_catalog(state: OnlineState, ids: list[str]) -> Catalog:
 
 
 def as_lists(catalog: Catalog) -> dict[str, list[object]]:
-    """The cells of a catalog, the values of a category as words, without text columns that no item has."""
+    """The cells of a catalog, without text columns that no item has."""
     cells: dict[str, list[object]] = {
         "id": [*catalog.ids.tolist(), None],
         "title": catalog.title.tolist(),
@@ -72,7 +72,7 @@ def as_lists(catalog: Catalog) -> dict[str, list[object]]:
         "published_at": catalog.published_at.tolist(),
     }
     for name, column in catalog.categories.items():
-        cells[name] = [[column.values[code] for code in column.codes.row(i)] for i in range(len(column.codes))]
+        cells[name] = [list(column.values), *(column.codes.row(i).tolist() for i in range(len(column.codes)))]
     for name, numbers in (*catalog.numbers.items(), *catalog.vectors.items()):
         cells[name] = [str(value) for value in numbers.tolist()]
     return cells | {name: texts.tolist() for name, texts in catalog.texts.items() if any(texts.tolist())}
@@ -134,25 +134,37 @@ def test_threads_that_empty_the_memory_for_each_other_get_their_own_items(
     assert len(state.item_arrays._place) <= 5 + 3
 
 
+def test_an_item_that_is_sent_again_hides_no_change_of_another_process(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path / "store", durable=False)
+    state, other = OnlineState.open(store, SETTINGS), OnlineState.open(store, SETTINGS)
+    state.add_items([StoredItem("i1", "old"), StoredItem("i2", "same")])
+    assert catalog_of(state, ["i1"]).title.tolist() == ["old", ""]
+    other.add_items([StoredItem("i1", "new")])
+    assert state.add_items([StoredItem("i2", "same")]) == []
+    assert catalog_of(state, ["i1"]).title.tolist() == ["new", ""]
+    with state.snapshot() as view:
+        assert view.items(["i1"])["i1"].title == "new"
+    store.close()
+
+
 def test_rows_stay_until_what_they_are_computed_from_changes() -> None:
     rows = RowsByPlace(1)
-    computed: list[list[int]] = []
 
-    def ask(state: tuple[int, ...], place: list[int], value: float) -> list[float]:
-        wanted: Int64 = np.array(place)
+    def ask(state: tuple[int, ...], place: list[int], value: float) -> tuple[list[float], list[int]]:
+        """All rows after those that were missing are computed, and where these were."""
+        wanted = np.array(place)
+        found, missing = rows.get(state, wanted)
+        assert np.isnan(found[missing]).all()
+        found[missing] = value + wanted[missing][:, None]
+        rows.put(state, wanted[missing], found[missing])
+        return found[:, 0].tolist(), missing.tolist()
 
-        def compute(positions: Int64) -> Float32:
-            computed.append(wanted[positions].tolist())
-            return (value + wanted[positions][:, None]).astype(np.float32)
-
-        return rows.get(state, wanted, compute)[:, 0].tolist()
-
-    assert ask((1, 5), [3, 1], 10) == [13, 11]
-    assert ask((1, 5), [1, 2, 3], 20) == [11, 22, 13]
-    assert ask((1, 4), [1], 30) == [31]
-    assert ask((1, 5), [1, 1], 40) == [11, 11]
-    assert ask((1, 6), [1], 50) == [51]
-    assert computed == [[3, 1], [2], [1], [1]]
+    assert ask((1, 5), [3, 1], 10) == ([13, 11], [0, 1])
+    assert ask((1, 5), [1, 2, 3], 20) == ([11, 22, 13], [1])
+    assert ask((1, 4), [1], 30) == ([31], [0]), "an older state"
+    assert ask((1, 5), [1, 1, 0], 40) == ([11, 11, 40], [2]), "place 0 is kept for none"
+    assert ask((1, 5), [0], 50) == ([50], [0])
+    assert ask((1, 6), [1], 60) == ([61], [0])
 
 
 def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation() -> None:
@@ -160,14 +172,12 @@ def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation()
     asked = []
 
     def ask(generation: int, place: list[int], first: float) -> list[tuple[bool, float, list[int]]]:
-        def represent() -> StoredTexts:
-            asked.append(place)
-            n = len(place)  # text i has i terms
-            offsets = np.concatenate([[0], np.cumsum(np.arange(n))])
-            terms = np.concatenate([np.arange(i) for i in range(n)]).astype(np.int32)
+        def represent(codes: Int64) -> StoredTexts:
+            asked.append([place[code] for code in codes])
+            offsets = np.concatenate([[0], np.cumsum(codes)])  # text i has i terms
+            terms = np.concatenate([np.arange(code) for code in codes]).astype(np.int32)
             rows = TermRows(offsets[:-1], offsets[1:], terms, np.ones(len(terms)), 3)
-            vectors = first + np.arange(n, dtype=np.float32)[:, None]
-            return StoredTexts(np.arange(n) > 0, ItemRepresentations(vectors, rows))
+            return StoredTexts(codes > 0, ItemRepresentations(first + codes.astype(np.float32)[:, None], rows))
 
         found = arrays.get(ItemPlaces(generation, np.array(place)), represent)
         rows, vectors = found.representations.terms, found.representations.vectors
@@ -175,8 +185,8 @@ def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation()
         return list(zip(found.has_text.tolist(), vectors[:, 0].tolist(), entries, strict=True))
 
     assert ask(2, [5, 1, 0], 10) == [(False, 10, []), (True, 11, [0]), (True, 12, [0, 1])]
-    assert ask(2, [1, 5], 20) == [(True, 11, [0]), (False, 10, [])]
+    assert ask(2, [1, 3, 5], 20) == [(True, 11, [0]), (True, 21, [0]), (False, 10, [])]
     assert ask(1, [5], 30) == [(False, 30, [])], "of an older generation: another item's place"
     assert ask(2, [5, 0], 40) == [(False, 10, []), (True, 12, [0, 1])]
     assert ask(3, [0, 5], 50) == [(False, 50, []), (True, 51, [0])]
-    assert asked == [[5, 1, 0], [5], [0, 5]]
+    assert asked == [[5, 1, 0], [3], [5], [0, 5]]

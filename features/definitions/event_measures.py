@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from features.arrays import Float64, Int64
+from features.arrays import NO_TIME, Float64, Int64
 from features.clock import SECOND
 from features.definitions.aggregates import (
     CLICK,
@@ -246,7 +246,7 @@ class Recency(FeatureFunction):
     def compute(self, reader: FeatureReader) -> Float64:
         """Seconds, (n_rows,)."""
         time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
-        return elapsed(reader.requests.row_time(), time, float(SECOND))
+        return elapsed(reader.requests.row_time(), time, NO_TIME, float(SECOND))
 
 
 @dataclass(frozen=True)

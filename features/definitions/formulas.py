@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64, Int64
+from features.arrays import Float64, Int64
 from features.kernels.compiled import compiled
 
 
@@ -48,10 +48,10 @@ def smoothed_lift(
 
 
 @compiled
-def elapsed(now: Int64, since: Int64, unit: float) -> Float64:
-    """Time from `since` to `now`, both in microseconds, (n,), in a unit of so many; NaN where `since` is NO_TIME."""
+def elapsed(now: Int64, since: Int64, never: int, unit: float) -> Float64:
+    """Time from `since` to `now`, both in microseconds, (n,), in a unit of so many; NaN where `since` is `never`."""
     passed = np.full(len(since), np.nan)
     for row in range(len(since)):
-        if since[row] != NO_TIME:
+        if since[row] != never:
             passed[row] = np.float64(now[row] - since[row]) / unit
     return passed

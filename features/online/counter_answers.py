@@ -16,7 +16,7 @@ from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64
 from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, cell_width
 from features.kernels.compiled import compiled
 from features.online.counter_deltas import DeltaArrays
-from features.online.counter_records import NEVER_FIRST, RING, CounterLayout
+from features.online.counter_records import FIELDS, NEVER_FIRST, CounterLayout
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,25 @@ class CounterAnswers:
         n_types, n_rings = len(layout.event_types), len(layout.rings)
         answers = np.empty((4 * n_types + n_rings, len(values)), np.int64)
         records = layout.read(values)
+        total, timed, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
         first_buckets = as_of // self._widths - CELLS_PER_WINDOW
-        _fill_answers(
-            (records["total"], records["timed"], records["first"], records["last"]),
-            records["stamp"],
-            records["cells"],
-            first_buckets,
+        _fill_answers((total, timed, first, last), stamp, cells, first_buckets, answers)
+        _add_deltas(
+            (deltas.row, deltas.event_type, deltas.time, deltas.count),
+            self.counted,
+            self.timed,
+            self._ring_types,
+            first_buckets * self._widths,
             answers,
         )
-        if len(deltas.row):
-            _add_deltas(
-                (deltas.row, deltas.event_type, deltas.time, deltas.count),
-                self.counted,
-                self.timed,
-                self._ring_types,
-                first_buckets * self._widths,
-                answers,
-            )
         return answers
 
     def of_values(self, answers: Int64, values: CsrLists) -> Int64:
         """The answers of n candidates from those of category values, (n_answers, n): over each candidate's values sums
         of counts, the earliest first time and the latest last one."""
         combined = np.empty((len(answers), len(values)), np.int64)
-        _combine(answers, values.offsets, values.codes, len(self.layout.event_types), combined)
+        n_types = len(self.layout.event_types)
+        _combine(answers, values.offsets, values.codes, n_types, (NEVER_FIRST, NO_TIME), combined)
         return combined
 
 
@@ -92,7 +87,7 @@ def _fill_answers(
     """`CounterAnswers.of_keys` without deltas. Arrays as in a record, (n, …). first_buckets: of each ring's window."""
     total, timed, first, last = times_and_totals
     n, n_types = total.shape
-    n_rings = stamps.shape[1]
+    n_rings, n_cells = stamps.shape[1], cells.shape[2]
     for key in range(n):
         for index in range(n_types):
             answers[index, key] = total[key, index]
@@ -101,10 +96,10 @@ def _fill_answers(
             answers[3 * n_types + n_rings + index, key] = last[key, index]
         for ring in range(n_rings):
             stamp, count = stamps[key, ring], 0
-            youngest, newest = stamp - first_buckets[ring], stamp % RING
+            youngest, newest = stamp - first_buckets[ring], stamp % n_cells
             if youngest >= 0:
-                for cell in range(RING):
-                    if (newest - cell) % RING <= youngest:
+                for cell in range(n_cells):
+                    if (newest - cell) % n_cells <= youngest:
                         count += cells[key, ring, cell]
             answers[2 * n_types + ring, key] = count
 
@@ -140,12 +135,14 @@ def _add_deltas(
 
 
 @compiled
-def _combine(answers: Int64, offsets: Int64, codes: Int32, n_types: int, combined: Int64) -> None:
-    """`CounterAnswers.of_values`."""
+def _combine(
+    answers: Int64, offsets: Int64, codes: Int32, n_types: int, never: tuple[int, int], combined: Int64
+) -> None:
+    """`CounterAnswers.of_values`. never: the first and the last time of a candidate without values."""
     n_counts = len(answers) - 2 * n_types
     for answer in range(len(answers)):
         for row in range(len(offsets) - 1):
-            value = 0 if answer < n_counts else NEVER_FIRST if answer < n_counts + n_types else NO_TIME
+            value = 0 if answer < n_counts else never[0] if answer < n_counts + n_types else never[1]
             for entry in range(offsets[row], offsets[row + 1]):
                 of_value = answers[answer, codes[entry]]
                 if answer < n_counts:

@@ -32,6 +32,8 @@ from features.online.counter_deltas import DeltaArrays
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
+FIELDS = ("total", "timed", "first", "last", "stamp", "cells")
+"""Of a record, in order."""
 Records = npt.NDArray[Any]
 
 

@@ -7,7 +7,7 @@ generation the places are: a new one begins whenever places are given anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
@@ -59,30 +59,30 @@ class RowsByPlace:
         self._clear()
 
     def _clear(self) -> None:
-        self._filled, self._rows = GrowingArray(np.bool_), GrowingArray(np.float32, (self._width,))
+        self._filled, self._rows = GrowingArray(np.bool_), GrowingArray(np.float32, (self._width,), fill=np.nan)
 
-    def get(self, state: tuple[int, ...], place: Int64, compute: Callable[[Int64], Float32]) -> Float32:
-        """The rows of some places, (n, width). state: the generation of the places first; those of an older state
-        than the last are not kept. compute: the rows at some positions in `place`."""
+    def get(self, state: tuple[int, ...], place: Int64) -> tuple[Float32, Int64]:
+        """The rows of some places, (n, width), and the positions of those that are not here, where they are NaN.
+
+        state: the generation of the places first. Nothing of an older state than the last one is here, nor is place 0.
+        """
         with self._lock:
             if state > self._state:
                 self._state = state
                 self._clear()
-            if state == self._state:
-                for array in (self._filled, self._rows):
-                    array.reserve(int(place.max()) + 1)
-                missing = np.flatnonzero(~self._filled.values[place])
-                if not len(missing):
-                    return np.asarray(self._rows.values[place])
-        if state != self._state:
-            return compute(np.arange(len(place)))
-        rows = compute(missing)
+            if state < self._state:
+                return np.full((len(place), self._width), np.nan, np.float32), np.arange(len(place))
+            for array in (self._filled, self._rows):
+                array.reserve(int(place.max()) + 1)
+            return self._rows.values[place], np.flatnonzero(~self._filled.values[place])
+
+    def put(self, state: tuple[int, ...], place: Int64, rows: Float32) -> None:
+        """Keep the rows of some places, unless a newer state has been asked for."""
+        kept = place > 0
         with self._lock:
             if state == self._state:
-                self._rows.values[place[missing]] = rows
-                self._filled.values[place[missing]] = True
-                return np.asarray(self._rows.values[place])
-        return compute(np.arange(len(place)))
+                self._rows.values[place[kept]] = rows[kept]
+                self._filled.values[place[kept]] = True
 
 
 @dataclass(eq=False)
@@ -111,8 +111,11 @@ class _Values:
         """The column for some places, with the values that occur in them."""
         lists = CsrLists(self.offsets.values, self.codes.values).take(place)
         codes, local = np.unique(lists.codes, return_inverse=True)
-        names = self.names
-        return Categorical(tuple([names[code] for code in codes]), replace(lists, codes=local.astype(np.int32)))
+        names = [self.names[code] for code in codes.tolist()]
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.empty(len(names), np.int32)
+        rank[order] = np.arange(len(names), dtype=np.int32)
+        return Categorical(tuple([names[code] for code in order]), replace(lists, codes=rank[local]))
 
 
 class ItemArrays:

@@ -95,7 +95,8 @@ class OnlineReader:
         return self._answer(read)
 
     def last(self, read: Last) -> Int64:
-        """Microseconds of the latest timed event for each candidate row, (n_rows,); NO_TIME for none."""
+        """Microseconds of the latest timed event for each candidate row, (n_rows,); NO_TIME for none. Not to be
+        written to."""
         return self._answer(read)
 
     def first(self, read: First) -> Int64:

@@ -205,8 +205,9 @@ class OnlineState:
         changed: list[str] = []
         for start in range(0, len(items), _ITEMS_AT_ONCE):
             ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
-            self.item_cache.forget(ids, version)
-            self.item_arrays.forget(ids, version)
+            if ids:  # without a change of its own this process may have missed one of another
+                self.item_cache.forget(ids, version)
+                self.item_arrays.forget(ids, version)
             changed += ids
         return changed
 

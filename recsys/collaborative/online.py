@@ -73,9 +73,16 @@ class OnlineSnapshots:
         build_time = max((time for time in editions if time <= as_of), default=NO_TIME)
         clicked = [names[row] for row in rows.tolist()]
         lists = (_NEIGHBOURS, _SEQUENCE) if settings.sequence_window else (_NEIGHBOURS,)
-        stored = self._read(snapshot, build_time, [RecordName(table, name) for table in lists for name in clicked])
-        edition = editions.get(build_time, 0)
-        vectors = self._vectors(snapshot, build_time, names, places, edition)
+        records = [RecordName(table, name) for table in lists for name in clicked]
+        state = (0 if places is None else places.generation, build_time, editions.get(build_time, 0))
+        place = np.zeros(len(names) + 1, np.int64) if places is None else places.place
+        vectors, missing = self._arrays.get(state, place)
+        missing = missing[missing < len(names)]
+        wanted = [RecordName(_VECTORS, names[code]) for code in missing.tolist()]
+        values = self._read(snapshot, build_time, [*records, *wanted])  # all at once: one round trip, if it takes any
+        stored = values[: len(records)]
+        vectors[missing] = self._vectors(values[len(records) :])
+        self._arrays.put(state, place[missing], vectors[missing])
         find = _CodesByHash(names)
         neighbours = _neighbours(find, rows, stored[: len(rows)])
         sequence = _neighbours(find, rows, stored[len(rows) :]) if settings.sequence_window else None
@@ -98,30 +105,10 @@ class OnlineSnapshots:
         """Records of a snapshot; None for all where none was built."""
         return [None] * len(records) if build_time == NO_TIME else self._tables.read(snapshot, build_time, records)
 
-    def _vectors(
-        self, snapshot: StoreSnapshot, build_time: int, names: Sequence[str], places: ItemPlaces | None, edition: int
-    ) -> Float32:
-        """Factors, audience and aligned vector of each item and of the unknown one, (n + 1, width), NaN where the
-        snapshot has none; read from the store where they are not in memory."""
-        if places is None:
-            return self._stored_vectors(snapshot, build_time, [*names, None])
-        placed = [name if place else None for name, place in zip([*names, None], places.place.tolist(), strict=True)]
-        vectors = self._arrays.get(
-            (places.generation, build_time, edition),
-            places.place,
-            lambda codes: self._stored_vectors(snapshot, build_time, [placed[code] for code in codes.tolist()]),
-        )
-        unplaced = np.flatnonzero(places.place[:-1] == 0).tolist()  # not stored as items, but clicked perhaps
-        if unplaced:
-            vectors[unplaced] = self._stored_vectors(snapshot, build_time, [names[code] for code in unplaced])
-        return vectors
-
-    def _stored_vectors(self, snapshot: StoreSnapshot, build_time: int, names: Sequence[str | None]) -> Float32:
-        """The vectors of items, (n, width), NaN for those without a record and for None."""
-        records = [RecordName(_VECTORS, name) for name in names if name is not None]
-        found = iter(self._read(snapshot, build_time, records))
+    def _vectors(self, values: Sequence[bytes | None]) -> Float32:
+        """(n, width) rows of the values, NaN for None: factors, audience, aligned vectors."""
         missing = np.full(self._width, np.nan, "<f4").tobytes()
-        joined = b"".join([missing if name is None else next(found) or missing for name in names])
+        joined = b"".join([missing if value is None else value for value in values])
         return np.frombuffer(joined, "<f4").reshape(-1, self._width)
 
     def _weights(self, snapshot: StoreSnapshot, build_time: int, *, is_read: bool) -> Float32:

@@ -52,20 +52,19 @@ class CachedEncoder(Encoder):
         with self._store.read() as snapshot:
             return self.encode_from(snapshot, texts)
 
-    def encode_from(self, snapshot: StoreSnapshot, texts: Sequence[str], *, remember: bool = True) -> Float32:
-        """As `encode_texts`, with the stored vectors of a snapshot of the store. remember: keep in memory what had
-        not to be encoded too."""
+    def encode_from(self, snapshot: StoreSnapshot, texts: Sequence[str]) -> Float32:
+        """As `encode_texts`, with the stored vectors of a snapshot of the store."""
         cached = self._cache.get_many(texts)
         missing = dict.fromkeys(text for text, vector in zip(texts, cached, strict=True) if text and vector is None)
         if missing:
-            fetched = self._fetch(snapshot, list(missing), remember=remember)
+            fetched = self._fetch(snapshot, list(missing))
             cached = [
                 fetched.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)
             ]
         nothing = np.full(self.dim, np.nan, np.float32)
         return np.array([nothing if vector is None else vector for vector in cached], np.float32).reshape(-1, self.dim)
 
-    def _fetch(self, snapshot: StoreSnapshot, texts: list[str], *, remember: bool) -> dict[str, Float32]:
+    def _fetch(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:
         """Vectors of distinct texts that were not in memory; the first to ask for a text decides its vector.
 
         The snapshot is read before the wait for other threads, since it may not outlive a long one.
@@ -80,11 +79,8 @@ class CachedEncoder(Encoder):
                 if self._on_encoded is not None:
                     self._on_encoded(len(rest))
                 self._write_back(rest, vectors)
-                encoded = {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
-                self._cache.put_many(encoded.items())
-                vectors_by_text |= encoded
-            if remember:
-                self._cache.put_many(vectors_by_text.items())
+                vectors_by_text |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
+            self._cache.put_many(vectors_by_text.items())
             return vectors_by_text
 
     def _stored(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from features.arrays import Bool, Float32, Float64, Int32, offsets_of
+from features.arrays import Bool, Float32, Float64, Int32, Int64, offsets_of
 from features.log import Catalog
 from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
@@ -50,17 +50,17 @@ class ItemTextReader:
         """Which items of the catalog and the unknown one have a text, (n_items + 1,), and the representations of all.
 
         places: of the items where all of them are as they are stored."""
-        if places is None:
-            found = self._represent(snapshot, catalog, remember=True)
-        else:
-            found = self._arrays.get(places, lambda: self._represent(snapshot, catalog, remember=False))
-        return found.has_text, found.representations
 
-    def _represent(self, snapshot: StoreSnapshot, catalog: Catalog, *, remember: bool) -> StoredTexts:
-        texts = self.texts(catalog)
-        has_text = np.array([bool(text) for text in texts], np.bool_)
-        vectors = self._encoder.encode_from(snapshot, texts, remember=remember)
-        return StoredTexts(has_text, ItemRepresentations(vectors, self._terms(texts)))
+        def represent(codes: Int64) -> StoredTexts:
+            """The texts of some items of the catalog."""
+            every = self.texts(catalog)
+            wanted = [every[code] for code in codes.tolist()]
+            vectors = self._encoder.encode_from(snapshot, wanted)
+            has_text = np.array([bool(text) for text in wanted], np.bool_)
+            return StoredTexts(has_text, ItemRepresentations(vectors, self._terms(wanted)))
+
+        found = represent(np.arange(len(catalog) + 1)) if places is None else self._arrays.get(places, represent)
+        return found.has_text, found.representations
 
     def vectors(self, catalog: Catalog) -> Float32:
         """The vectors of the items' texts, (n_items + 1, d), NaN rows for none. Missing ones are encoded a few at a

@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 
-from features.arrays import Bool
+from features.arrays import Bool, Int64
 from features.online.item_arrays import GrowingArray, ItemPlaces
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.tfidf import TermRows
@@ -39,41 +39,44 @@ class TextArrays:
         self._terms, self._values = GrowingArray(np.int32), GrowingArray(np.float64)
         self._n_entries = 0
 
-    def get(self, places: ItemPlaces, represent: Callable[[], StoredTexts]) -> StoredTexts:
-        """The texts of a catalog's items. represent: computes them, where some are not here."""
+    def get(self, places: ItemPlaces, represent: Callable[[Int64], StoredTexts]) -> StoredTexts:
+        """The texts of a catalog's items. represent: computes those of some codes, which are not here."""
+        place = places.place
         with self._lock:
             if places.generation > self._generation:
                 self._clear(places.generation)
-            self._reserve(int(places.place.max()) + 1)
-            if places.generation == self._generation and self._filled.values[places.place].all():
-                return self._of(places)
-        computed = represent()
+            self._reserve(int(place.max()) + 1)
+            is_newest = places.generation == self._generation
+            missing = np.flatnonzero(~self._filled.values[place]) if is_newest else np.arange(len(place))
+            if not len(missing):
+                return self._of(place)
+        computed = represent(missing)
         with self._lock:
             if places.generation == self._generation:
-                self._fill(places, computed)
-        return computed
+                self._fill(place[missing], computed)
+                return self._of(place)
+        return computed if not is_newest else represent(np.arange(len(place)))
 
     def _reserve(self, n: int) -> None:
         for array in (self._filled, self._has_text, self._vectors, self._starts, self._ends):
             array.reserve(n)
 
-    def _of(self, places: ItemPlaces) -> StoredTexts:
-        place = places.place
+    def _of(self, place: Int64) -> StoredTexts:
         starts, ends = self._starts.values[place], self._ends.values[place]
         terms = TermRows(starts, ends, self._terms.values, self._values.values, self._n_terms)
         return StoredTexts(self._has_text.values[place], ItemRepresentations(self._vectors.values[place], terms))
 
-    def _fill(self, places: ItemPlaces, computed: StoredTexts) -> None:
-        """Write the representations of those items that have none."""
+    def _fill(self, place: Int64, computed: StoredTexts) -> None:
+        """Write the texts of some places, as far as there are none."""
         vectors, rows = computed.representations.vectors, computed.representations.terms
-        for code in np.flatnonzero(~self._filled.values[places.place]).tolist():
-            place, first = int(places.place[code]), self._n_entries
-            entries = slice(rows.starts[code], rows.ends[code])
+        for position in np.flatnonzero(~self._filled.values[place]).tolist():
+            target, first = int(place[position]), self._n_entries
+            entries = slice(rows.starts[position], rows.ends[position])
             self._n_entries += int(entries.stop - entries.start)
             for array, values in ((self._terms, rows.terms), (self._values, rows.values)):
                 array.reserve(self._n_entries)
                 array.values[first : self._n_entries] = values[entries]
-            self._starts.values[place], self._ends.values[place] = first, self._n_entries
-            self._vectors.values[place] = vectors[code]
-            self._has_text.values[place] = computed.has_text[code]
-            self._filled.values[place] = True
+            self._starts.values[target], self._ends.values[target] = first, self._n_entries
+            self._vectors.values[target] = vectors[position]
+            self._has_text.values[target] = computed.has_text[position]
+            self._filled.values[target] = True

@@ -123,8 +123,12 @@ class RankService:
     def warm_up(self) -> None:
         """Rank some stored items once, so that the first caller does not wait for what is prepared on first use."""
         self.online.encoder.prepare(threads=self.settings.threads)
-        ids = [item["item_id"] for item in self.examples()["items"]]
-        self.rank(schemas.RankRequest(candidates=[schemas.Item(item_id=item_id) for item_id in (*ids, "warm-up")]))
+        examples = self.examples()
+        user, items = next(iter(examples["users"]), None), examples["items"]
+        ids = [item["item_id"] for item in items]
+        for candidates in (ids, [*items[:1], *ids[1:]]):  # items that come described go through other code
+            body = {"user_id": user, "candidates": [*candidates, "warm-up"]}
+            self.rank(schemas.RankRequest.model_validate(body))
 
     def read(self, view: StateSnapshot, request: schemas.RankRequest, warnings: RequestWarnings) -> OnlineReader:
         """The reader of a request's past. warnings: collects doubtful values."""
