@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.arrays import NO_TIME, Float64
 from features.clock import DAY, MINUTE
 from features.definitions.aggregates import FeatureReader
 from features.definitions.event_measures import PUBLICATION, FeatureFunction
-from features.definitions.formulas import elapsed
+from features.definitions.formulas import elapsed, smallest_of_values
 from features.kernels.history_cosine import history_cosines
 from features.tables.time_zones import local_of_utc
 
@@ -102,15 +102,16 @@ class ItemCategory(FeatureFunction):
     column: str
     vocabulary: tuple[str, ...]
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {value: position for position, value in enumerate(self.vocabulary)}
+
     def compute(self, reader: FeatureReader) -> Float64:
         """Position, (n_rows,)."""
-        positions = _positions(self.vocabulary)
+        positions = self._positions
         column = reader.catalog.categories[self.column]
         position_of_value = np.array([positions.get(value, np.inf) for value in column.values] or [np.inf])
-        values = column.codes.take(reader.requests.item)
-        padded = np.append(position_of_value[values.codes], np.inf)
-        first = np.minimum.reduceat(padded, values.offsets[:-1]) if len(values) else padded[:0]
-        return np.where((values.lengths() > 0) & np.isfinite(first), first, np.nan)
+        return smallest_of_values(column.codes.offsets, column.codes.codes, reader.requests.item, position_of_value)
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,3 @@ class VectorSimilarity(FeatureFunction):
 
 def _to_rows(reader: FeatureReader, values: Float64) -> Float64:
     return np.repeat(values, reader.requests.lengths())
-
-
-@lru_cache(maxsize=64)
-def _positions(vocabulary: tuple[str, ...]) -> dict[str, int]:
-    return {value: position for position, value in enumerate(vocabulary)}

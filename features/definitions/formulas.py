@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import Float64, Int64
+from features.arrays import Float64, Int32, Int64
 from features.kernels.compiled import compiled
 
 
@@ -55,3 +55,19 @@ def elapsed(now: Int64, since: Int64, never: int, unit: float) -> Float64:
         if since[row] != never:
             passed[row] = np.float64(now[row] - since[row]) / unit
     return passed
+
+
+@compiled
+def smallest_of_values(offsets: Int64, codes: Int32, item: Int32, of_value: Float64) -> Float64:
+    """The smallest number among the category values of each candidate's item, (n,), NaN where it has none or all are
+    infinite. offsets, codes: the values of each item, -1 being the last one. of_value: the number of each value."""
+    smallest = np.full(len(item), np.nan)
+    n_items = len(offsets) - 1
+    for row in range(len(item)):
+        code = item[row] % n_items
+        least = np.inf
+        for entry in range(offsets[code], offsets[code + 1]):
+            least = min(least, of_value[codes[entry]])
+        if least < np.inf:
+            smallest[row] = least
+    return smallest
