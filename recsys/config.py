@@ -273,8 +273,7 @@ class ServingConfig(ConfigSection):
     threads: int = Field(1, ge=1)
     """Threads of torch and LightGBM within one request; BLAS has one in every command."""
     cached_texts: int = Field(100_000, ge=1)
-    """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line; what
-    is read of stored items stays beside them (docs/online-store.md)."""
+    """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
     future_seconds: float = Field(300.0, ge=0)
     """How far ahead of this machine's clock an event may be; later ones are rejected."""
     clock_skew: float = Field(300.0, ge=0)
