@@ -77,3 +77,8 @@ def test_summed_records_are_those_of_all_their_events(
 ) -> None:
     together = LAYOUT.sum_records(np.concatenate([records_of([left]), records_of([right])]))
     assert together.tobytes() == records_of([left + right]).tobytes()
+
+
+def test_a_layout_that_counts_nothing_has_no_answers() -> None:
+    nothing = CounterAnswers(CounterLayout(ITEM, ()), np.zeros((4, 0), bool), TIMED)
+    assert nothing.of_keys([None, None], NO_DELTAS, 5).shape == (0, 2)

@@ -53,6 +53,8 @@ class CounterAnswers:
         layout = self.layout
         n_types, n_rings = len(layout.event_types), len(layout.rings)
         answers = np.empty((4 * n_types + n_rings, len(values)), np.int64)
+        if not n_types:
+            return answers
         records = layout.read(values)
         total, timed, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
         first_buckets = as_of // self._widths - CELLS_PER_WINDOW
