@@ -85,6 +85,7 @@ def _nearby_clicks(order: Int32, by_user: csr_matrix, by_item: csr_matrix, windo
             weights.append(np.full(len(rows[-1]), _ADJACENT // abs(gap), np.float64))
         entries = (np.concatenate(weights), (np.concatenate(rows), np.concatenate(others)))
         together = csr_matrix(entries, shape=(end - first, n_items))
+        together.sum_duplicates()  # which older versions of SciPy leave to the caller
         together.data /= _ADJACENT
         yield together
 
