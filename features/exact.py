@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Float32, Float64
+from features.arrays import Float32, Float64, Int64
+from features.compiled import compiled
 
 GRID_STEP = 2.0**-20
 """Distance between neighbouring values of the grid."""
@@ -45,17 +46,31 @@ def exp(x: npt.ArrayLike) -> Float64:
     Source: range reduction by Cody and Waite, Software Manual for the Elementary Functions, 1980; Taylor series.
     """
     exponent = np.asarray(x, np.float64)
-    clipped = np.clip(exponent, _SMALLEST, _LARGEST)
-    shifted = clipped * _LOG2_E + _ROUNDING
-    power = shifted - _ROUNDING
-    rest = clipped - power * _LN2_HIGH
-    rest -= power * _LN2_LOW
-    result = np.full_like(rest, _EXP_SERIES[0])
-    for coefficient in (*_EXP_SERIES[1:], 1.0, 1.0):
-        result *= rest
-        result += coefficient
-    result *= ((shifted.view(np.int64) + 1023) << 52).view(np.float64)
-    return np.asarray(np.where(exponent < _SMALLEST, 0.0, result))
+    result, power = np.empty(exponent.size), np.empty(exponent.size)
+    _fill_exp(exponent.ravel(), power, power.view(np.int64), result)
+    return result.reshape(exponent.shape)
+
+
+@compiled
+def _fill_exp(exponent: Float64, power: Float64, bits: Int64, result: Float64) -> None:
+    """`exp`. power: room for as many numbers. bits: the same as whole numbers."""
+    for place in range(len(exponent)):
+        clipped = exponent[place]
+        if clipped < _SMALLEST:
+            clipped = _SMALLEST
+        elif clipped > _LARGEST:
+            clipped = _LARGEST
+        power[place] = clipped * _LOG2_E + _ROUNDING
+        whole = power[place] - _ROUNDING
+        rest = clipped - whole * _LN2_HIGH
+        rest -= whole * _LN2_LOW
+        value = _EXP_SERIES[0]
+        for coefficient in _EXP_SERIES[1:]:
+            value = value * rest + coefficient
+        result[place] = (value * rest + 1.0) * rest + 1.0
+    for place in range(len(exponent)):
+        bits[place] = (bits[place] + 1023) << 52
+        result[place] = 0.0 if exponent[place] < _SMALLEST else result[place] * power[place]
 
 
 def tanh(x: npt.ArrayLike) -> Float64:

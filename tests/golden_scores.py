@@ -21,6 +21,7 @@ from safetensors.numpy import load_file, save_file
 from features.arrays import Float32, Float64
 from features.exact import to_grid
 from features.log import Requests
+from features.matrix.columns import FeaturePlan
 from features.offline.reader import LogIndex, OfflineSettings
 from features.tables.data_settings import settings_to_json
 from features.tables.load import load_log
@@ -76,7 +77,9 @@ class Golden:
         """The ranker's columns of some requests."""
         settings = self.settings
         reader = self.index.reader(requests)
-        names, matrix = candidate_matrix(settings.features(), self.head, reader, self.texts, None, self.source)
+        names, matrix = candidate_matrix(
+            FeaturePlan(settings.features()), self.head, reader, self.texts, None, self.source
+        )
         assert names == settings.columns
         return matrix
 

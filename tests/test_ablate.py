@@ -15,6 +15,7 @@ from tiny_encoder import PLAIN, SECOND, TOPICS, catalog_of, save_tiny_bert, tiny
 from trained_site import TrainedSite
 
 from features.log import Events, Impressions, Log, Requests
+from features.matrix.columns import FeaturePlan
 from features.offline.reader import LogIndex
 from pipelines import cli
 from pipelines.ablate import CHOICE, AblateReport, ablate
@@ -259,7 +260,7 @@ def test_columns_of_a_ranker_without_text_ask_no_text_model(site: SmallSite) -> 
     read = ranked.rankers[BEHAVIOUR].columns
     reader = context.index.reader(ranked.test.requests)
     no_text = ItemRepresentations(vectors=None, terms=None)  # type: ignore[arg-type]
-    names, matrix = candidate_matrix(ranked.features, None, reader, no_text, None, None, read=read)  # type: ignore[arg-type]
+    names, matrix = candidate_matrix(FeaturePlan(ranked.features), None, reader, no_text, None, None, read=read)  # type: ignore[arg-type]
     assert matrix.shape[1] == len(names) < len(read)  # without the collaborative columns
 
 

@@ -105,7 +105,7 @@ def test_every_read_equals_a_plain_loop(
 ) -> None:
     log = make_log(events + old, shown)
     reader = reader_of(log, asked, delay)
-    answer = {Count: reader.count, Last: reader.last, First: reader.first}[type(read)](read)  # type: ignore[operator]
+    answer = reader.answers((read,), slice(None))[0]
     users, times = reader.requests.row_user(), reader.requests.row_time()
     expected = [
         by_loop(log, read, int(user), int(item), int(time) - delay)
@@ -125,7 +125,7 @@ def test_an_unknown_item_and_an_unknown_user_count_nothing() -> None:
     reader = reader_of(make_log([Happening(UNKNOWN, 0, 1), Happening(0, 0, 1)], []), [Shown(UNKNOWN, 5, (0, UNKNOWN))])
     assert reader.count(Count(CLICK, ITEM)).tolist() == [2, 0]
     assert reader.count(Count(CLICK, USER)).tolist() == [0, 0]
-    assert reader.last(Last(CLICK, ITEM)).tolist() == [MINUTE, NO_TIME]
+    assert reader.answers((Last(CLICK, ITEM),), slice(None))[0].tolist() == [MINUTE, NO_TIME]
     assert reader.count(Count(CLICK, ("brand",))).tolist() == [2, 0]
 
 

@@ -7,6 +7,7 @@ integers, since window edges move in cells of window / CELLS_PER_WINDOW, the res
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -175,11 +176,8 @@ class FeatureReader(Protocol):
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
 
+    def answers(self, reads: Sequence[Aggregate], rows: slice) -> Int64:
+        """Counts and times of some candidate rows, (n_reads, n); NO_TIME for no event."""
+
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,)."""
-
-    def last(self, read: Last) -> Int64:
-        """Microseconds for each candidate row, (n_rows,); NO_TIME for no event."""
-
-    def first(self, read: First) -> Int64:
-        """Microseconds for each candidate row, (n_rows,); NO_TIME for no event."""

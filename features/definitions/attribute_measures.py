@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64
+from features.arrays import Float64
 from features.clock import DAY, MINUTE
 from features.definitions.aggregates import FeatureReader
 from features.definitions.event_measures import PUBLICATION, FeatureFunction
@@ -32,7 +32,7 @@ class Age(FeatureFunction):
     def compute(self, reader: FeatureReader) -> Float64:
         """Days, (n_rows,)."""
         published = reader.catalog.published_at[reader.requests.item]
-        return np.maximum(elapsed(reader.requests.row_time(), published, NO_TIME, float(DAY)), 0.0)
+        return np.maximum(elapsed(reader.requests.row_time(), published, float(DAY)), 0.0)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64, Int64
+from features.arrays import Float64, Int64
 from features.clock import SECOND
 from features.definitions.aggregates import (
     CLICK,
@@ -36,7 +36,7 @@ from features.definitions.aggregates import (
     of_category,
     user_of_category,
 )
-from features.definitions.formulas import elapsed, ratio, smoothed_lift, smoothed_rate
+from features.definitions.formulas import COUNT, LIFT, RATE, SHARE, SINCE, Formula, Formulas, ratio
 
 __all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "WeightedCount"]
 REQUEST_TIME = "request time"
@@ -79,6 +79,26 @@ class FeatureFunction(ABC):
 
 
 @dataclass(frozen=True)
+class FormulaMeasure(FeatureFunction):
+    """What is a `Formula`: `features.matrix.columns` computes all of a catalogue together."""
+
+    @property
+    @abstractmethod
+    def formula(self) -> Formula:
+        """The formula of the values."""
+
+    def reads(self) -> tuple[Aggregate, ...]:
+        """Those of the formula."""
+        return self.formula.reads
+
+    def compute(self, reader: FeatureReader) -> Float64:
+        """The value of each candidate row, (n_rows,)."""
+        values: Float64 = np.empty(reader.requests.n_rows)
+        Formulas([self.formula]).fill(reader, reader.requests.row_time(), slice(None), values[None])
+        return values
+
+
+@dataclass(frozen=True)
 class Feature:
     """A named column. within_list: its percentile and z-score among the candidates of its list become columns too.
     monotone: 1 where more is never worse for the rank, -1 where less is not, 0 free; it binds those columns alike. doc:
@@ -107,7 +127,7 @@ class Feature:
 
 
 @dataclass(frozen=True)
-class CountOf(FeatureFunction):
+class CountOf(FormulaMeasure):
     """A count as it is, or its mean over the candidate's values where the key is a category."""
 
     read: Count
@@ -122,17 +142,14 @@ class CountOf(FeatureFunction):
         """Only where a mean is over nothing."""
         return missing_when(self.read.key)
 
-    def reads(self) -> tuple[Count, ...]:
+    @property
+    def formula(self) -> Formula:
         """The count."""
-        return (self.read,)
-
-    def compute(self, reader: FeatureReader) -> Float64:
-        """Events, (n_rows,)."""
-        return _mean_count(reader, self.read)
+        return Formula(COUNT, (self.read,))
 
 
 @dataclass(frozen=True)
-class Rate(FeatureFunction):
+class Rate(FormulaMeasure):
     """Clicks per impression, smoothed towards the catalogue's rate: (clicks + weight * prior) / (impressions + weight).
 
     The prior is the catalogue's clicks per impression before the request, in the same window, from the same counters.
@@ -159,23 +176,15 @@ class Rate(FeatureFunction):
         sampled_only = ", or only sampled lists exist" if self.impressions.event_type == IMPRESSION else ""
         return f"the catalogue has no {self.impressions.event_type} in the window{sampled_only}"
 
-    def reads(self) -> tuple[Count, ...]:
-        """Both counts by their key and over the catalogue."""
-        return self._reads
-
     @cached_property
-    def _reads(self) -> tuple[Count, ...]:
+    def formula(self) -> Formula:
+        """Of both counts by their key and over the catalogue."""
         counts = (self.clicks, self.impressions)
-        return (*counts, *(replace(count, key=GLOBAL) for count in counts))
-
-    def compute(self, reader: FeatureReader) -> Float64:
-        """Ratio, (n_rows,)."""
-        clicks, impressions, all_clicks, all_impressions = (reader.count(read) for read in self.reads())
-        return smoothed_rate(clicks, impressions, all_clicks, all_impressions, self.weight)
+        return Formula(RATE, (*counts, *(replace(count, key=GLOBAL) for count in counts)), self.weight)
 
 
 @dataclass(frozen=True)
-class Share(FeatureFunction):
+class Share(FormulaMeasure):
     """The share of the user's events that went to items with the candidate's category value."""
 
     unit: ClassVar[str] = "ratio"
@@ -185,22 +194,15 @@ class Share(FeatureFunction):
     column: str
     window: int | None = None
 
-    def reads(self) -> tuple[Count, ...]:
-        """The user's events with the category value, and all of them."""
-        return self._reads
-
     @cached_property
-    def _reads(self) -> tuple[Count, ...]:
-        return tuple(Count(self.event_type, key, self.window) for key in (user_of_category(self.column), USER))
-
-    def compute(self, reader: FeatureReader) -> Float64:
-        """Ratio, (n_rows,)."""
-        in_category, of_user = self.reads()
-        return ratio(_mean_count(reader, in_category), reader.count(of_user))
+    def formula(self) -> Formula:
+        """Of the user's events with the category value, and all of them."""
+        keys = (user_of_category(self.column), USER)
+        return Formula(SHARE, tuple(Count(self.event_type, key, self.window) for key in keys))
 
 
 @dataclass(frozen=True)
-class Lift(FeatureFunction):
+class Lift(FormulaMeasure):
     """The user's share of events on the candidate's category value, relative to the share over all users.
 
     ((category_events + weight * overall_share) / (user_events + weight)) / overall_share, where overall_share is the
@@ -214,39 +216,25 @@ class Lift(FeatureFunction):
     weight: float
     window: int | None = None
 
-    def reads(self) -> tuple[Count, ...]:
-        """The events with the category value and all of them, of the user and of the catalogue."""
-        return self._reads
-
     @cached_property
-    def _reads(self) -> tuple[Count, ...]:
+    def formula(self) -> Formula:
+        """Of the events with the category value and all of them, of the user and of the catalogue."""
         keys = (user_of_category(self.column), USER, of_category(self.column), GLOBAL)
-        return tuple(Count(self.event_type, key, self.window) for key in keys)
-
-    def compute(self, reader: FeatureReader) -> Float64:
-        """Ratio, (n_rows,)."""
-        user_in_category, of_user, in_category, of_all = self.reads()
-        of_category_by_user, by_user = _mean_count(reader, user_in_category), reader.count(of_user)
-        of_category_by_all, by_all = _mean_count(reader, in_category), reader.count(of_all)
-        return smoothed_lift(of_category_by_user, by_user, of_category_by_all, by_all, self.weight)
+        return Formula(LIFT, tuple(Count(self.event_type, key, self.window) for key in keys), self.weight)
 
 
 @dataclass(frozen=True)
-class Recency(FeatureFunction):
+class Recency(FormulaMeasure):
     """Time since the latest event, or since the first one, at the request."""
 
     unit: ClassVar[str] = "seconds"
     missing: ClassVar[str] = "there is no such event with a date"
     read: Last | First
 
-    def reads(self) -> tuple[Aggregate, ...]:
-        """The time of the event."""
-        return (self.read,)
-
-    def compute(self, reader: FeatureReader) -> Float64:
-        """Seconds, (n_rows,)."""
-        time = reader.last(self.read) if isinstance(self.read, Last) else reader.first(self.read)
-        return elapsed(reader.requests.row_time(), time, NO_TIME, float(SECOND))
+    @property
+    def formula(self) -> Formula:
+        """The time since the event."""
+        return Formula(SINCE, (self.read,), float(SECOND))
 
 
 @dataclass(frozen=True)
@@ -293,10 +281,6 @@ def missing_when(key: Key) -> str:
 
 def _plural(event_type: str) -> str:
     return {CLICK: "clicks", DATED_CLICK: "clicks", IMPRESSION: "impressions"}.get(event_type, f"{event_type} events")
-
-
-def _mean_count(reader: FeatureReader, read: Count) -> Float64:
-    return mean_over_categories(reader, reader.count(read), read.key)
 
 
 def mean_over_categories(reader: FeatureReader, counts: Int64, key: Key) -> Float64:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.arrays import CsrLists, Float32, Float64, Int32, Int64
-from features.kernels.compiled import compiled
+from features.compiled import compiled
 from features.log import Requests
 
 

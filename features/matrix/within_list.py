@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from features.arrays import Float32, Int32, Int64
-from features.kernels.compiled import compiled
+from features.compiled import compiled
 
 
 def percentile_and_zscore(columns: Float32, offsets: Int64) -> tuple[Float32, Float32]:

@@ -19,7 +19,6 @@ from features.definitions.aggregates import (
     USER,
     Aggregate,
     Count,
-    First,
     Key,
     Last,
     category_of,
@@ -150,7 +149,7 @@ class OfflineReader:
     _positions: dict[tuple[str, int | None, bool], Int64] = field(default_factory=dict)
     _ends: dict[tuple[str, Key, bool], tuple[Lookups, Int64]] = field(default_factory=dict)
     _n_values: dict[str, Float64] = field(default_factory=dict)
-    _counts: dict[Count, Int64] = field(default_factory=dict)
+    _answers: dict[Aggregate, Int64] = field(default_factory=dict)
 
     @property
     def catalog(self) -> Catalog:
@@ -179,14 +178,28 @@ class OfflineReader:
             self._n_values[column] = lengths[self.requests.item].astype(np.float64)
         return self._n_values[column]
 
+    def answers(self, reads: Sequence[Aggregate], rows: slice) -> Int64:
+        """Counts and times of some candidate rows, (n_reads, n); looked up once for all rows."""
+        answers = [self._answer(read)[rows] for read in reads]
+        return np.stack(answers) if answers else np.empty((0, 0), np.int64)
+
     def count(self, read: Count) -> Int64:
         """Events counted for each candidate row, (n_rows,); looked up once, not to be written to."""
-        if read not in self._counts:
-            counts = self._count(read, dated=True)
-            if read.window is None and self.index.has_untimed_events(read.event_type):
-                counts = counts + self._count(read, dated=False)
-            self._counts[read] = counts
-        return self._counts[read]
+        return self._answer(read)
+
+    def _answer(self, read: Aggregate) -> Int64:
+        if read not in self._answers:
+            if isinstance(read, Count):
+                self._answers[read] = self._counts(read)
+            else:
+                self._answers[read] = self._times(read.event_type, read.key, latest=isinstance(read, Last))
+        return self._answers[read]
+
+    def _counts(self, read: Count) -> Int64:
+        counts = self._count(read, dated=True)
+        if read.window is None and self.index.has_untimed_events(read.event_type):
+            counts = counts + self._count(read, dated=False)
+        return counts
 
     def _count(self, read: Count, *, dated: bool) -> Int64:
         lookups, events, end = self._find(read.event_type, read.key, dated=dated)
@@ -196,14 +209,6 @@ class OfflineReader:
             opens = self._position(read.event_type, read.window, dated=dated)
             answers = events.count_in_window(lookups.key, opens[lookups.request], end)
         return self._to_rows(read.key, lookups.in_row_order(answers), lookups.offsets, segment_sums)
-
-    def last(self, read: Last) -> Int64:
-        """Microseconds of the latest dated event for each candidate row, (n_rows,)."""
-        return self._times(read.event_type, read.key, latest=True)
-
-    def first(self, read: First) -> Int64:
-        """Microseconds of the first dated event for each candidate row, (n_rows,)."""
-        return self._times(read.event_type, read.key, latest=False)
 
     def _times(self, event_type: str, key: Key, *, latest: bool) -> Int64:
         lookups, events, end = self._find(event_type, key, dated=True)

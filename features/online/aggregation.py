@@ -27,7 +27,7 @@ from features.definitions.aggregates import (
 from features.log import HISTORY_TYPE
 from features.online.change_batches import delta_batch
 from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, unpack
-from features.online.counter_answers import CounterAnswers
+from features.online.counter_answers import AnswerRows, CounterAnswers
 from features.online.counter_deltas import CountedDelta, CounterDelta, DeltaArrays, delta_arrays
 from features.online.counter_records import CounterLayout, Records, counter_layouts, layout_of
 from features.online.items import StoredItem, read_items
@@ -76,6 +76,11 @@ class CounterAggregation:
         """How the counters of each key are read."""
         layouts = (*self.layouts, self.user_item_layout)
         return {layout.key: CounterAnswers(layout, self.counted[layout.key], self.timed) for layout in layouts}
+
+    @cached_property
+    def answer_rows(self) -> AnswerRows:
+        """Where the answers of each key stand in the matrix of all."""
+        return AnswerRows(self.answers)
 
     @cached_property
     def timed(self) -> Bool:

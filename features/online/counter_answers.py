@@ -1,22 +1,22 @@
 """What a request reads of counter records: every count, first and last time of some keys, computed in one pass.
 
 The answers of a layout are a matrix with a row for each of: total of each event type, dated total of each, count in the
-window of each ring, first and last time of each event type.
+window of each ring, first and last time of each event type. Those of all layouts stand one above the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64
-from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, cell_width
-from features.kernels.compiled import compiled
+from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, Key, cell_width
+from features.compiled import compiled
 from features.online.counter_deltas import DeltaArrays
-from features.online.counter_records import FIELDS, NEVER_FIRST, CounterLayout
+from features.online.counter_records import NEVER_FIRST, CounterLayout
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class CounterAnswers:
     def _ring_types(self) -> Int64:
         return np.array([index for index, _ in self.layout.rings], np.int64)
 
+    @property
+    def n_answers(self) -> int:
+        """How many rows the answers have."""
+        return 4 * len(self.layout.event_types) + len(self.layout.rings)
+
     def row(self, read: Aggregate) -> int:
         """Which row of the answers a read has."""
         layout = self.layout
@@ -52,57 +57,88 @@ class CounterAnswers:
         not in the records yet, by position of the key."""
         layout = self.layout
         n_types, n_rings = len(layout.event_types), len(layout.rings)
-        answers = np.empty((4 * n_types + n_rings, len(values)), np.int64)
+        answers = np.empty((self.n_answers, len(values)), np.int64)
         if not n_types:
             return answers
-        records = layout.read(values)
-        total, timed, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
         first_buckets = as_of // self._widths - CELLS_PER_WINDOW
-        _fill_answers((total, timed, first, last), stamp, cells, first_buckets, answers)
-        _add_deltas(
-            (deltas.row, deltas.event_type, deltas.time, deltas.count),
-            self.counted,
-            self.timed,
-            self._ring_types,
-            first_buckets * self._widths,
-            answers,
-        )
+        words = np.frombuffer(b"".join([value or layout.empty for value in values]), np.int32)
+        _fill_answers(words.reshape(len(values), -1), n_types, n_rings, first_buckets, answers)
+        if len(deltas.row):
+            _add_deltas(
+                (deltas.row, deltas.event_type, deltas.time, deltas.count),
+                self.counted,
+                self.timed,
+                self._ring_types,
+                first_buckets * self._widths,
+                answers,
+            )
         return answers
 
-    def of_values(self, answers: Int64, values: CsrLists) -> Int64:
-        """The answers of n candidates from those of category values, (n_answers, n): over each candidate's values sums
-        of counts, the earliest first time and the latest last one."""
-        combined = np.empty((len(answers), len(values)), np.int64)
+    def combine(self, answers: Int64, values: CsrLists, combined: Int64) -> None:
+        """Fill the answers of n candidates from those of category values, (n_answers, n): over each candidate's values
+        sums of counts, the earliest first time and the latest last one."""
         n_types = len(self.layout.event_types)
         _combine(answers, values.offsets, values.codes, n_types, (NEVER_FIRST, NO_TIME), combined)
-        return combined
+
+
+class AnswerRows:
+    """Where the answers of each key stand in one matrix. n_rows: of the matrix."""
+
+    def __init__(self, answers: Mapping[Key, CounterAnswers]) -> None:
+        ends = np.cumsum([of_key.n_answers for of_key in answers.values()]).tolist()
+        self.n_rows = ends[-1]
+        self._answers = answers
+        self._starts = dict(zip(answers, [0, *ends[:-1]], strict=True))
+        self._last: tuple[Sequence[Aggregate], Int64, Bool] = ((), np.empty(0, np.int64), np.empty(0, np.bool_))
+
+    def of(self, key: Key) -> slice:
+        """The rows of a key."""
+        start = self._starts[key]
+        return slice(start, start + self._answers[key].n_answers)
+
+    def take(self, answers: Int64, reads: Sequence[Aggregate]) -> Int64:
+        """The answers of some reads, (n_reads, n); NO_TIME for no event. Where the same tuple of reads comes again, its
+        rows are known."""
+        known, rows, is_first = self._last
+        if known is not reads:
+            rows = np.array([self._starts[read.key] + self._answers[read.key].row(read) for read in reads], np.int64)
+            is_first = np.array([isinstance(read, First) for read in reads], np.bool_)
+            self._last = reads, rows, is_first
+        taken = np.empty((len(reads), answers.shape[1]), np.int64)
+        _take(answers, rows, is_first, (NEVER_FIRST, NO_TIME), taken)
+        return taken
 
 
 @compiled
-def _fill_answers(
-    times_and_totals: tuple[Int64, Int64, Int64, Int64],
-    stamps: Int64,
-    cells: Int32,
-    first_buckets: Int64,
-    answers: Int64,
-) -> None:
-    """`CounterAnswers.of_keys` without deltas. Arrays as in a record, (n, …). first_buckets: of each ring's window."""
-    total, timed, first, last = times_and_totals
-    n, n_types = total.shape
-    n_rings, n_cells = stamps.shape[1], cells.shape[2]
-    for key in range(n):
-        for index in range(n_types):
-            answers[index, key] = total[key, index]
-            answers[n_types + index, key] = timed[key, index]
-            answers[2 * n_types + n_rings + index, key] = first[key, index]
-            answers[3 * n_types + n_rings + index, key] = last[key, index]
+def _take(answers: Int64, rows: Int64, is_first: Bool, never: tuple[int, int], taken: Int64) -> None:
+    """`AnswerRows.take`. never: the first time of a record without events, and what stands for it."""
+    for read in range(len(rows)):
+        for column in range(answers.shape[1]):
+            answer = answers[rows[read], column]
+            taken[read, column] = never[1] if is_first[read] and answer == never[0] else answer
+
+
+@compiled
+def _fill_answers(words: Int32, n_types: int, n_rings: int, first_buckets: Int64, answers: Int64) -> None:
+    """`CounterAnswers.of_keys` without deltas. words: (n, n_words) the records, in the order of their dtype,
+    as 32-bit words, of which a time or a total has two, the lower one first.
+    first_buckets: of each ring's window."""
+    stamps, cells = 8 * n_types, 8 * n_types + 2 * n_rings
+    n_cells = 0 if n_rings == 0 else (words.shape[1] - cells) // n_rings
+    for key in range(len(words)):
+        record = words[key]
+        for index in range(4 * n_types):
+            answer = index if index < 2 * n_types else index + n_rings
+            answers[answer, key] = (np.int64(record[2 * index + 1]) << 32) | np.int64(np.uint32(record[2 * index]))
         for ring in range(n_rings):
-            stamp, count = stamps[key, ring], 0
+            place, first = stamps + 2 * ring, cells + n_cells * ring
+            stamp = (np.int64(record[place + 1]) << 32) | np.int64(np.uint32(record[place]))
+            count = np.int64(0)
             youngest, newest = stamp - first_buckets[ring], stamp % n_cells
             if youngest >= 0:
                 for cell in range(n_cells):
                     if (newest - cell) % n_cells <= youngest:
-                        count += cells[key, ring, cell]
+                        count += record[first + cell]
             answers[2 * n_types + ring, key] = count
 
 
@@ -140,7 +176,7 @@ def _add_deltas(
 def _combine(
     answers: Int64, offsets: Int64, codes: Int32, n_types: int, never: tuple[int, int], combined: Int64
 ) -> None:
-    """`CounterAnswers.of_values`. never: the first and the last time of a candidate without values."""
+    """`CounterAnswers.combine`. never: the first and the last time of a candidate without values."""
     n_counts = len(answers) - 2 * n_types
     for answer in range(len(answers)):
         for row in range(len(offsets) - 1):

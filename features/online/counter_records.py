@@ -32,8 +32,6 @@ from features.online.counter_deltas import DeltaArrays
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
-FIELDS = ("total", "timed", "first", "last", "stamp", "cells")
-"""Of a record, in order."""
 Records = npt.NDArray[Any]
 
 
@@ -70,11 +68,7 @@ class CounterLayout:
 
     def decode(self, values: Sequence[bytes | None]) -> Records:
         """Records, (n,); an empty one for None."""
-        return self.read(values).copy()
-
-    def read(self, values: Sequence[bytes | None]) -> Records:
-        """As `decode`, not to be written to."""
-        return np.frombuffer(b"".join([value or self.empty for value in values]), self.dtype)
+        return np.frombuffer(b"".join([value or self.empty for value in values]), self.dtype).copy()
 
     def encode(self, records: Records) -> list[bytes]:
         """The bytes of each record."""

@@ -87,6 +87,12 @@ def ledger_key(item: str, user: str) -> bytes:
     return LEDGERS + _part(item) + _part(user)
 
 
+def ledger_keys(items: Sequence[str], user: str) -> list[bytes]:
+    """`ledger_key` of a user and many items."""
+    tail = _part(user)
+    return [LEDGERS + _part(item) + tail for item in items]
+
+
 def ledger_parts(key: bytes) -> tuple[str, str]:
     """Item and user of a `ledger_key`."""
     start = len(LEDGERS) + _LENGTH.size

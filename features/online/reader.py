@@ -13,26 +13,21 @@ import numpy as np
 
 from features.arrays import NO_TIME, CsrLists, Float64, Int32, Int64
 from features.definitions.aggregates import (
-    GLOBAL,
     ITEM,
-    USER,
     USER_ITEM,
     Aggregate,
     Count,
-    First,
     Key,
-    Last,
     category_of,
 )
 from features.history import Histories
 from features.log import UNKNOWN, Catalog, Requests
 from features.online.aggregation import latest, unpack_history
-from features.online.counter_deltas import NO_DELTAS, delta_arrays
-from features.online.counter_records import NEVER_FIRST
+from features.online.counter_deltas import NO_DELTAS, DeltaArrays, delta_arrays
 from features.online.delayed_changes import PendingCounters
 from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
-from features.online.keys import counter_parts, counters_keys, history_key, ledger_key
+from features.online.keys import counter_parts, counters_keys, history_key, ledger_keys
 from features.online.state import StateSnapshot
 from features.stores.base import StoreSnapshot
 
@@ -79,77 +74,59 @@ class OnlineReader:
         self._values = {column: values.codes.take(rows) for column, values in self.catalog.categories.items()}
         self._has_events = np.zeros(len(candidates), np.bool_)
         self._answers = self._fetch(view.values, pending, user_id, candidates)
-        self.unknown = tuple(
-            item
-            for item, has_events in zip(candidates, self._has_events, strict=True)
-            if not has_events and item not in stored
-        )
+        without_events = [candidates[row] for row in np.flatnonzero(~self._has_events).tolist()]
+        self.unknown = tuple([item for item in without_events if item not in stored])
         """Candidates that are neither stored, nor came with the request, nor are in any event."""
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
         return self._values[column].lengths().astype(np.float64)
 
+    def answers(self, reads: Sequence[Aggregate], rows: slice) -> Int64:
+        """Counts and times of some candidate rows, (n_reads, n); NO_TIME for no event."""
+        return self._counting.answer_rows.take(self._answers[:, rows], reads)
+
     def count(self, read: Count) -> Int64:
-        """Events counted for each candidate row, (n_rows,); not to be written to."""
-        return self._answer(read)
-
-    def last(self, read: Last) -> Int64:
-        """Microseconds of the latest timed event for each candidate row, (n_rows,); NO_TIME for none. Not to be
-        written to."""
-        return self._answer(read)
-
-    def first(self, read: First) -> Int64:
-        """Microseconds of the first timed event for each candidate row, (n_rows,); NO_TIME for none."""
-        times = self._answer(read)
-        return np.where(times == NEVER_FIRST, NO_TIME, times)
-
-    def _answer(self, read: Aggregate) -> Int64:
-        answer: Int64 = self._answers[read.key][self._counting.answers[read.key].row(read)]
+        """Events counted for each candidate row, (n_rows,)."""
+        answer: Int64 = self.answers((read,), slice(None))[0]
         return answer
 
     def _fetch(
         self, snapshot: StoreSnapshot, pending: PendingCounters, user: str | None, candidates: Sequence[str]
-    ) -> dict[Key, Int64]:
+    ) -> Int64:
         """The answers of every key for each candidate row, (n_answers, n_rows). All counters are fetched at once."""
         counting = self._counting
         keys = [_keys(layout.key, user, candidates, self.catalog) for layout in counting.layouts]
         names = [counters_keys(number, layout_keys or ()) for number, layout_keys in enumerate(keys)]
-        ledger_keys = []
-        if user is not None and counting.user_item_layout.event_types:
-            ledger_keys = [ledger_key(item, user) for item in candidates]
-        *values, ledgers = _in_groups(snapshot, [*names, ledger_keys])
-        answers = {USER_ITEM: self._of_ledgers(ledgers, user, candidates)}
+        reads_ledgers = user is not None and counting.user_item_layout.event_types
+        names.append(ledger_keys(candidates, str(user)) if reads_ledgers else [])
+        *values, ledgers = _in_groups(snapshot, names)
+        answers = np.empty((counting.answer_rows.n_rows, len(candidates)), np.int64)
+        self._fill_ledgers(answers[counting.answer_rows.of(USER_ITEM)], ledgers, user, candidates)
         for number, (layout_keys, layout_values) in enumerate(zip(keys, values, strict=True)):
             key = counting.layouts[number].key
-            answers[key] = self._of_layout(pending, number, layout_keys, layout_values)
+            deltas = NO_DELTAS if layout_keys is None else pending.deltas(number, layout_keys, self._as_of)
+            if key == ITEM:
+                self._has_events = np.array([value is not None for value in layout_values], np.bool_)
+                self._has_events[deltas.row] = True
+            self._fill_layout(answers[counting.answer_rows.of(key)], key, layout_values, deltas)
         return answers
 
-    def _of_layout(
-        self,
-        pending: PendingCounters,
-        number: int,
-        keys: Sequence[tuple[str, ...]] | None,
-        values: Sequence[bytes | None],
-    ) -> Int64:
-        """The answers of a layout's keys for each candidate row. keys: None for an anonymous user."""
-        key = self._counting.layouts[number].key
-        column, answers = category_of(key), self._counting.answers[key]
-        if keys is None:
+    def _fill_layout(self, answers: Int64, key: Key, values: Sequence[bytes | None], deltas: DeltaArrays) -> None:
+        """Fill the answers of a key for each candidate row. values: none for an anonymous user."""
+        column, layout = category_of(key), self._counting.answers[key]
+        if not values:
             values = [None] * (1 if column is None else len(self.catalog.categories[column].values))
-            deltas = NO_DELTAS
+        of_keys = layout.of_keys(values, deltas, self._as_of)
+        if column is None:
+            answers[:] = of_keys
         else:
-            deltas = pending.deltas(number, keys, self._as_of)
-        of_keys = answers.of_keys(values, deltas, self._as_of)
-        if key == ITEM:
-            self._has_events |= np.array([value is not None for value in values], np.bool_)
-            self._has_events[deltas.row] = True
-        if column is not None:
-            return answers.of_values(of_keys, self._values[column])
-        return np.repeat(of_keys, self.requests.n_rows, axis=1) if key in (GLOBAL, USER) else of_keys
+            layout.combine(of_keys, self._values[column], answers)
 
-    def _of_ledgers(self, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]) -> Int64:
-        """The user's events on each candidate, from their ledgers; none where no feature reads them."""
+    def _fill_ledgers(
+        self, answers: Int64, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]
+    ) -> None:
+        """Fill the user's events on each candidate, from their ledgers; none where no feature reads them."""
         rows = [
             (row, delta, count)
             for row, ledger in enumerate(ledgers)
@@ -157,8 +134,9 @@ class OnlineReader:
             for delta, count in self._counting.ledger_deltas(ledger, user, candidates[row])
             if delta.time < self._as_of
         ]
+        n_keys = len(candidates) if rows else 1
         deltas = delta_arrays(rows) if rows else NO_DELTAS
-        return self._counting.answers[USER_ITEM].of_keys([None] * len(candidates), deltas, self._as_of)
+        answers[:] = self._counting.answers[USER_ITEM].of_keys([None] * n_keys, deltas, self._as_of)
 
 
 def _catalog(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from features.arrays import Float32, Float64
 from features.log import Requests
+from features.matrix.columns import FeaturePlan
 from recsys.ablation.report import AblationReport, VariantCost, VariantResult
 from recsys.config import Config, EncoderConfig
 from recsys.encoder.snapshots import BEGINNING, ScheduledEncoder
@@ -177,14 +178,14 @@ def served_matrix(context: TrainingContext, ranked: RankerResult, method: str) -
     Vectors and collaborative tables are at hand. The values are those of the training's matrix to the bit.
     """
     read = ranked.rankers[method].columns
-    features = tuple(feature for feature in ranked.features if feature.name in read)
+    plan = FeaturePlan([feature for feature in ranked.features if feature.name in read])
     model, texts = ranked.texts.served, ranked.texts.latest
     tables = ranked.texts.tables(len(ranked.texts.states) - 1, context.index)
 
     def matrix(requests: Requests) -> Float32:
         reader = context.index.reader(requests)
         queries = encode_queries(model, requests.query) if TEXT_SCORE in read else None
-        return candidate_matrix(features, model.weights, reader, texts, queries, tables, read=read)[1]
+        return candidate_matrix(plan, model.weights, reader, texts, queries, tables, read=read)[1]
 
     return matrix
 

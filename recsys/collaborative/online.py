@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import NO_TIME, Float32, Int32, Int64, Strings, offsets_of
-from features.kernels.compiled import compiled
+from features.compiled import compiled
 from features.online.id_hash import hash_id
 from features.online.item_arrays import ItemPlaces, RowsByPlace
 from features.online.item_tables import ItemTables, RecordName

@@ -18,6 +18,7 @@ import numpy as np
 
 from features.arrays import Bool, Float32
 from features.definitions.event_measures import Feature
+from features.matrix.columns import FeaturePlan
 from features.online.items import StoredItem, local_catalog
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
@@ -92,7 +93,7 @@ class OnlineModel:
         if collaborative is not None:
             self.snapshots = OnlineSnapshots(state.store, collaborative, encoder=encoder.fingerprint, dim=encoder.dim)
         self._state = state
-        self._features = features
+        self._features = FeaturePlan(features)
         reads_words = read is None or not set(read).isdisjoint(LEXICAL_COLUMNS)
         self._texts = ItemTextReader(self.encoder, lexical if reads_words else NO_LEXICAL, template, cached_texts)
         self._read = read

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import lightgbm
@@ -18,6 +19,7 @@ from features.tables.impressions import LONGEST_LIST
 from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
 from recsys.ranker.ranker import check_columns
+from recsys.ranker.tree_engine import TreeEngine
 
 RANKER_FILE = "ranker.txt"
 EVALUATED_AT = 10
@@ -113,13 +115,17 @@ class TreeRanker:
         """Of the booster."""
         return int(self.booster.num_trees())
 
+    @cached_property
+    def engine(self) -> TreeEngine:
+        """What evaluates the trees."""
+        return TreeEngine(self.booster)
+
     def scores(self, matrix: Float32, *, threads: int = 0) -> Float64:
         """As `Ranker.scores`."""
         check_columns(matrix, self.columns)
         if not len(matrix):
             return np.zeros(0)
-        scores: Float64 = self.booster.predict(matrix, num_threads=threads)
-        return scores
+        return self.engine.scores(matrix, threads=threads)
 
     def contributions(self, matrix: Float32, *, threads: int = 0) -> Float64:
         """As `Ranker.contributions`: TreeSHAP values, LightGBM's `pred_contrib`."""

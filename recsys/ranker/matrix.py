@@ -12,7 +12,7 @@ from features.definitions.aggregates import FeatureReader
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Catalog, Requests
-from features.matrix.columns import feature_matrix
+from features.matrix.columns import FeaturePlan
 from features.matrix.within_list import percentile_and_zscore
 from recsys.collaborative.columns import TableSource, collaborative_matrix
 from recsys.collaborative.snapshot import collaborative_columns
@@ -42,7 +42,7 @@ def encode_items(encoder: TextModel, lexical: Lexical, catalog: Catalog, templat
 
 
 def candidate_matrix(
-    features: Sequence[Feature],
+    features: FeaturePlan,
     head: HeadWeights,
     reader: FeatureReader,
     texts: ItemRepresentations,
@@ -56,10 +56,9 @@ def candidate_matrix(
     read: names of the columns that a ranker reads; fitted models of which it reads none are left out, and not run.
     None for all.
     """
-    names, behaviour = feature_matrix(features, reader)
     fitted = fitted_columns(read, tables)
     requests, histories = reader.requests, reader.histories
-    blocks = [behaviour]
+    blocks = [features.matrix(reader)]
     if LEXICAL_COLUMN in fitted:
         lexical = lexical_column(texts.terms, requests, histories)
         blocks += [lexical, *_within_list(lexical, requests)]
@@ -69,7 +68,7 @@ def candidate_matrix(
     if tables is not None:
         columns = [name for name in tables.settings.columns if name in fitted]
         blocks.append(collaborative_matrix(tables, reader, texts.vectors, columns))
-    return (*names, *fitted), np.column_stack(blocks)
+    return (*features.names, *fitted), np.column_stack(blocks)
 
 
 def fitted_columns(read: Collection[str] | None, tables: TableSource | None) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from features.definitions.builtin import required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Requests
+from features.matrix.columns import FeaturePlan
 from features.offline.reader import CHUNK_ROWS, LogIndex, OfflineReader, OfflineSettings
 from recsys.collaborative.columns import TableSource
 from recsys.collaborative.offline import OfflineSnapshots
@@ -46,13 +47,14 @@ def build_matrix(
         raise ValueError("expected at least one request to make a matrix of, got none")
     fitted = fitted_columns(read, tables)
     queries = encode_queries(model, requests.query) if TEXT_SCORE in fitted else None
-    matrix = np.empty((requests.n_rows, len(column_names(features)) + len(fitted)), np.float32)
+    plan = FeaturePlan(features)
+    matrix = np.empty((requests.n_rows, len(plan.names) + len(fitted)), np.float32)
 
     def fill(chunk: tuple[slice, OfflineReader]) -> None:
         positions, reader = chunk
         rows = slice(requests.offsets[positions.start], requests.offsets[positions.stop])
         chunk_queries = None if queries is None else queries[positions]
-        matrix[rows] = candidate_matrix(features, model.weights, reader, texts, chunk_queries, tables, read=read)[1]
+        matrix[rows] = candidate_matrix(plan, model.weights, reader, texts, chunk_queries, tables, read=read)[1]
 
     chunks = index.chunks(requests, required_aggregates(features), chunk_rows=chunk_rows)
     with ThreadPoolExecutor(index.settings.threads) as pool:
