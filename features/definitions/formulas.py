@@ -12,8 +12,8 @@ from functools import cached_property
 import numpy as np
 
 from features.arrays import NO_TIME, Float32, Float64, Int32, Int64
-from features.definitions.aggregates import Aggregate, FeatureReader, category_of
 from features.compiled import compiled
+from features.definitions.aggregates import Aggregate, FeatureReader, category_of
 
 COUNT, RATE, SHARE, LIFT, SINCE = range(5)
 _MOST_READS = 4

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64
-from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, Key, cell_width
 from features.compiled import compiled
+from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, Key, cell_width
 from features.online.counter_deltas import DeltaArrays
 from features.online.counter_records import NEVER_FIRST, CounterLayout
 

@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from features.arrays import Float32, Float64, Int32, Int64
+from features.compiled import compiled
 from features.definitions.aggregates import FeatureReader
 from features.exact import to_grid
 from features.history import Histories
-from features.compiled import compiled
 from features.kernels.history_cosine import history_cosines
 from features.log import Requests, slice_requests
 from recsys.collaborative.column_names import (

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from features.arrays import Float32, Float64, Int32, Int64
+from features.compiled import compiled
 from features.exact import log
 from features.history import Histories
-from features.compiled import compiled
 from features.log import Requests
 from recsys.config import LexicalConfig
 from recsys.errors import ModelError
