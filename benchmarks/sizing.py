@@ -191,9 +191,10 @@ def _write_items(source: Path, target: Path, n: int) -> list[str]:
 
 def _save_untrained_encoder(folder: Path, data: Path) -> None:
     """One layer that knows the words of the site's titles; its vectors have WIDTH numbers."""
-    titles = pq.read_table(data / "items.parquet", columns=["title"])["title"].to_pylist()
+    table = pq.read_table(data / "items.parquet", columns=["title", "description"])
+    texts = [text for column in table.columns for text in column.drop_null().to_pylist()]
     special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-    words = dict.fromkeys((*special, *(word.lower() for title in titles for word in title.split())))
+    words = dict.fromkeys((*special, *(word.lower() for text in texts for word in text.split())))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -35,7 +35,7 @@ from recsys.client import (
     InvalidRequest,
     Item,
     NoAnswer,
-    NotFound,
+    NotFoundError,
     PermissionDenied,
     RetryBudget,
     ServerFailed,
@@ -143,7 +143,7 @@ def test_an_error_of_a_server_carries_code_field_and_the_id_of_its_request(ask: 
     error = caught.value
     assert (error.status, error.code, error.field) == (422, "invalid_request", "candidates")
     assert len(error.request_id) == 32
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         ask(f"{url}/elsewhere", "ready")
 
 
@@ -153,7 +153,7 @@ def test_an_error_of_a_server_carries_code_field_and_the_id_of_its_request(ask: 
         (400, "malformed_json", InvalidRequest),
         (401, "unauthorized", AuthenticationError),
         (403, "forbidden", PermissionDenied),
-        (404, "not_found", NotFound),
+        (404, "not_found", NotFoundError),
         (413, "body_too_large", InvalidRequest),
         (422, "timestamp_too_old", InvalidRequest),
         (429, "too_many_requests", ServerOverloaded),

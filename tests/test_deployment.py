@@ -18,7 +18,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from documents import ROOT, read
+from documents import ROOT, all_blocks, commands, read
 from stub_server import Says, problem, stub_server
 
 from pipelines import cli
@@ -302,6 +302,18 @@ def test_the_dashboard_shows_every_metric_and_no_panel_lies_over_another() -> No
     assert {name for name in families if name not in shown} == set()
     places = [tuple(panel["gridPos"][axis] for axis in "xy") for panel in dashboard["panels"]]
     assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
+
+
+def test_the_files_of_deploy_that_commands_of_the_pages_name_exist() -> None:
+    words = {
+        word
+        for block in all_blocks(ROOT / "docs" / "deployment.md")
+        for command in commands(block)
+        for word in shlex.split(command, comments=True)
+    }
+    named = {word for word in words if word.startswith("deploy/")}
+    assert {name for name in named if not (ROOT / name).exists()} <= {"deploy/compose.env"}
+    assert len(named) > 5
 
 
 def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
         "recsys.client: expected the package httpx, found none; install it with pip install 'recsys[client]'"
     ) from error
 
-from recsys.client.answers import DeletedItem, ForgottenUser, Ready
+from recsys.client.answers import Ready
 from recsys.client.asynchronous import AsyncClient
 from recsys.client.errors import (
     AuthenticationError,
@@ -25,7 +25,7 @@ from recsys.client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NoAnswer,
-    NotFound,
+    NotFoundError,
     PermissionDenied,
     ServerFailed,
     ServerOverloaded,
@@ -36,7 +36,9 @@ from recsys.client.synchronous import Client
 from recsys.serving.schemas import (
     BatchAnswer,
     Contribution,
+    DeletedItem,
     Event,
+    ForgottenUser,
     Item,
     ModelVersions,
     RankAnswer,
@@ -59,7 +61,7 @@ __all__ = [
     "Item",
     "ModelVersions",
     "NoAnswer",
-    "NotFound",
+    "NotFoundError",
     "PermissionDenied",
     "RankAnswer",
     "RankedItem",

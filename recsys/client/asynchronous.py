@@ -12,11 +12,11 @@ import anyio
 import httpx
 
 from recsys.client import calls
-from recsys.client.answers import DeletedItem, ForgottenUser, Ready
+from recsys.client.answers import Ready
 from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import OVER, ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
-from recsys.serving.schemas import BatchAnswer, Event, Item, RankAnswer
+from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
 
 
 class AsyncClient:

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from recsys.client.answers import DeletedItem, ForgottenUser, Ready
+from recsys.client.answers import Ready
 from recsys.client.retries import counts_once
-from recsys.serving.schemas import BatchAnswer, Event, Item, RankAnswer
+from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
 
 Content = TypeVar("Content", bound=BaseModel)
 Id = str | int

@@ -4,7 +4,7 @@ ClientError
 ├── InvalidRequest        400, 413, 422  the request is at fault; `field` names the part
 ├── AuthenticationError   401            no key, or one that the server does not know
 ├── PermissionDenied      403            the key lacks the scope
-├── NotFound              404            no such item, or no such route: is the server older than the client?
+├── NotFoundError         404            no such item, or no such route: is the server older than the client?
 ├── ServerOverloaded      429, 503       refused at once; `retry_after` says for how long, where the server does
 ├── ServerUnavailable     502, 503, 504  not ready, without its store, or no server behind the proxy
 ├── ServerFailed          any other      an answer that is none of the contract; the server's log has the request's id
@@ -69,7 +69,7 @@ class PermissionDenied(ClientError):
     """The key may not do this."""
 
 
-class NotFound(ClientError):
+class NotFoundError(ClientError):
     """There is no such item, user or route."""
 
 
@@ -97,7 +97,7 @@ _BY_STATUS: Mapping[int, type[ClientError]] = {
     HTTPStatus.BAD_REQUEST: InvalidRequest,
     HTTPStatus.UNAUTHORIZED: AuthenticationError,
     HTTPStatus.FORBIDDEN: PermissionDenied,
-    HTTPStatus.NOT_FOUND: NotFound,
+    HTTPStatus.NOT_FOUND: NotFoundError,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: InvalidRequest,
     HTTPStatus.UNPROCESSABLE_ENTITY: InvalidRequest,
     HTTPStatus.TOO_MANY_REQUESTS: ServerOverloaded,

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 
 from recsys.client import calls
-from recsys.client.answers import DeletedItem, ForgottenUser, Ready
+from recsys.client.answers import Ready
 from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
-from recsys.serving.schemas import BatchAnswer, Event, Item, RankAnswer
+from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
 
 
 class Client:
@@ -78,11 +78,11 @@ class Client:
         return self._run(calls.add_users(users), timeout)
 
     def get_item(self, item_id: Id, *, timeout: float | None = None) -> Item:
-        """The stored columns of an item. Raises NotFound where there is none."""
+        """The stored columns of an item. Raises NotFoundError where there is none."""
         return self._run(calls.get_item(item_id), timeout)
 
     def delete_item(self, item_id: Id, *, timeout: float | None = None) -> DeletedItem:
-        """Remove an item. A call that was sent again may find that its first attempt removed it."""
+        """Remove an item. `deleted` is false too where the call was sent again and its first attempt removed it."""
         return self._run(calls.delete_item(item_id), timeout)
 
     def forget_user(self, user_id: Id, *, timeout: float | None = None) -> ForgottenUser:

@@ -160,6 +160,21 @@ class BatchAnswer(Answer):
     warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 
+class DeletedItem(Answer):
+    """An item that is not stored any more."""
+
+    item_id: str
+    deleted: bool = Field(description="Whether it was stored.")
+
+
+class ForgottenUser(Answer):
+    """A user of whom nothing is held any more."""
+
+    user_id: str
+    forgotten: bool = Field(description="Whether anything was held.")
+    removed: dict[str, int] = Field(default_factory=dict, description="How many records, by kind.")
+
+
 class Problem(Answer):
     """What was wrong."""
 
