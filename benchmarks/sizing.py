@@ -49,6 +49,7 @@ _SETTINGS = (
     "encoder.head_epochs=1",
     "encoder.fine_tune_epochs=0",
     "encoder.dtype=float32",
+    "encoder.max_tokens=24",
     "encoder.min_impressions=200",
     "evaluation.resamples=100",
     "final_training=false",
@@ -76,14 +77,18 @@ def measure(quick: bool) -> list[Result]:
         _save_untrained_encoder(Path("base"), Path("site"))
         config = load_config(None, (*_SETTINGS, "encoder.base_model=base"))
         uri = train(Path("site"), config, name=NAME).models.ranker.uri
-        return measure_sizes(Path("site"), uri, Amounts(10_000, 2_000) if quick else Amounts(100_000, 20_000))
+        return measure_sizes(
+            Path("site"), uri, Path("sized"), Amounts(3_000, 600) if quick else Amounts(50_000, 10_000)
+        )
 
 
-def measure_sizes(data: Path, uri: str, amounts: Amounts) -> list[Result]:
-    """`measure` of a version on tables made from those in `data`; the working folder is that of the training."""
-    store = Path("store")
-    ids = _write_items(data / "items.parquet", Path("items.parquet"), amounts.items)
-    load_items(Path("items.parquet"), str(store), uri)
+def measure_sizes(data: Path, uri: str, folder: Path, amounts: Amounts) -> list[Result]:
+    """`measure` of a version on tables made from those in `data`. folder: new, for tables and store. The working folder
+    is that of the training."""
+    folder.mkdir()
+    store, items = folder / "store", folder / "items.parquet"
+    ids = _write_items(data / "items.parquet", items, amounts.items)
+    load_items(items, str(store), uri)
     return [*_disk(store, uri, ids, amounts), *_memory(store, uri, ids)]
 
 
@@ -102,8 +107,9 @@ def _disk(store: Path, uri: str, ids: Sequence[str], amounts: Amounts) -> Iterat
             clicks.table(MORE_EVENTS, with_ids=True),
             clicks.lists(SHOWN),
         ):
-            pq.write_table(events, "events.parquet")
-            events_into(state, Path("events.parquet"))
+            path = store.with_name("events.parquet")
+            pq.write_table(events, path)
+            events_into(state, path)
             before, size = size, _bytes(store)
             grown.append((size - before) / events.num_rows)
         refresh_in(state, ranking_model)
