@@ -22,6 +22,7 @@ from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -42,7 +43,7 @@ from recsys.registry import versions
 SEED, NAME = 7, "sized"
 WIDTH = 384
 """Numbers of a text's vector, as many as the built-in encoder's."""
-FIRST_EVENTS, MORE_EVENTS, SHOWN = 10, 40, 10
+FIRST_EVENTS, MORE_EVENTS, SHOWN = 10, 40, 40
 """Clicks of a user at first, clicks that follow, and items of a list that is shown to each."""
 READY_SECONDS, AT_ONCE = 300, 1000
 _SETTINGS = (
@@ -99,19 +100,22 @@ def _disk(store: Path, uri: str, ids: Sequence[str], amounts: Amounts) -> Iterat
     )
     ranking_model = versions.load(uri).ranking_model
     clicks = _Clicks(ids, amounts.users)
+    grown = []
+    for events in (
+        clicks.table(FIRST_EVENTS),
+        clicks.table(MORE_EVENTS),
+        clicks.table(MORE_EVENTS, with_ids=True),
+        clicks.lists(SHOWN),
+    ):
+        path = store.with_name("events.parquet")
+        pq.write_table(events, path)
+        with open_state(str(store), ranking_model.settings, create=False) as state:
+            report = events_into(state, path)
+        if report.accepted != events.num_rows:
+            raise RuntimeError(f"expected {events.num_rows:,} rows in the store, got {report.accepted:,}")
+        before, size = size, _bytes(store)
+        grown.append((size - before) / events.num_rows)
     with open_state(str(store), ranking_model.settings, create=False) as state:
-        grown = []
-        for events in (
-            clicks.table(FIRST_EVENTS),
-            clicks.table(MORE_EVENTS),
-            clicks.table(MORE_EVENTS, with_ids=True),
-            clicks.lists(SHOWN),
-        ):
-            path = store.with_name("events.parquet")
-            pq.write_table(events, path)
-            events_into(state, path)
-            before, size = size, _bytes(store)
-            grown.append((size - before) / events.num_rows)
         refresh_in(state, ranking_model)
     first, more, with_ids, shown = grown
     user = (first - more) * FIRST_EVENTS
@@ -123,6 +127,10 @@ def _disk(store: Path, uri: str, ids: Sequence[str], amounts: Amounts) -> Iterat
     yield Result("store_bytes_per_shown_item", shown, f"bytes, lists of {SHOWN} items")
     tables = (_bytes(store) - size) / len(ids)
     yield Result("store_bytes_of_tables_per_item", tables, "bytes, one collaborative snapshot")
+    used, file = _bytes(store), (store / "data.mdb").stat().st_blocks * 512
+    yield Result(
+        "store_file_megabytes", file / 1e6, "MB on the disk, against the pages in use", used / 1e6, file / used
+    )
 
 
 def _memory(store: Path, uri: str, ids: Sequence[str]) -> Iterator[Result]:
@@ -219,8 +227,10 @@ def _save_untrained_encoder(folder: Path, data: Path) -> None:
 
 
 def _bytes(store: Path) -> int:
-    """What the store takes on the disk."""
-    return (store / "data.mdb").stat().st_blocks * 512
+    """The pages that hold something. The file is larger: pages that a change has left are used again by later ones."""
+    with lmdb.open(str(store), readonly=True) as environment:
+        pages = environment.stat()
+    return int(pages["psize"] * sum(pages[f"{kind}_pages"] for kind in ("branch", "leaf", "overflow")))
 
 
 def _private_bytes(process: subprocess.Popen[bytes]) -> int:

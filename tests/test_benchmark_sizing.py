@@ -24,6 +24,7 @@ def test_it_measures_the_store_and_a_server(
         "store_bytes_per_event_with_id",
         "store_bytes_per_shown_item",
         "store_bytes_of_tables_per_item",
+        "store_file_megabytes",
         "server_megabytes_at_start",
         "server_bytes_per_item",
     ]
