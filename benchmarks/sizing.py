@@ -230,7 +230,7 @@ def _bytes(store: Path) -> int:
     """The pages that hold something. The file is larger: pages that a change has left are used again by later ones."""
     with lmdb.open(str(store), readonly=True) as environment:
         pages = environment.stat()
-    return int(pages["psize"] * sum(pages[f"{kind}_pages"] for kind in ("branch", "leaf", "overflow")))
+    return pages["psize"] * (pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"])
 
 
 def _private_bytes(process: subprocess.Popen[bytes]) -> int:
