@@ -119,7 +119,7 @@ def test_every_setting_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 def test_every_file_of_the_project_that_a_page_names_exists(page: Path) -> None:
-    roots = "features|recsys|pipelines|tests|benchmarks|docs"
+    roots = "features|recsys|pipelines|tests|benchmarks|docs|deploy"
     for code in inline_code(page):
         path = re.search(rf"(?<![\w/.])(?:{roots})/[\w/.]*\w", code)
         if path is not None and "NAME" not in code and "*" not in code:

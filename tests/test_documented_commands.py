@@ -1,6 +1,7 @@
 """Every command and Python snippet of README and docs runs, on a small simulated site.
 
-Commands get the settings of a tiny training beside their own. Servers run on a free port until the end of their block.
+Commands get the settings of a tiny training beside their own. Servers run on a free port until the end of their block;
+a snippet that asks a server has one with an empty store.
 """
 
 from __future__ import annotations
@@ -33,9 +34,20 @@ NOT_RUN = {
     "recsys train DIR --resume RUN": "tests/test_resume.py kills trainings and continues them",
     "pip wheel --no-deps --wheel-dir dist .": "tests/test_packaging.py builds the wheel",
     "pip install torch==2.13.0 dist/recsys-0.1.0-py3-none-any.whl": "an installation takes minutes",
+    "pip install --no-deps dist/recsys-0.1.0-py3-none-any.whl": "there is no wheel, and the project is installed",
+    "pip install httpx pydantic": "they are installed",
+    "python3 -m venv /opt/recsys": "it writes outside of the test's folder",
+    "/opt/recsys/bin/pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": "an installation",
+    "/opt/recsys/bin/pip install -c constraints.txt .": "an installation",
+    "cp deploy/compose.env.example deploy/compose.env": "tests/test_deployment.py reads the example",
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
 }
 """Commands that are not run, each with the reason."""
+
+PROGRAMS_NOT_RUN = ("docker", "install", "kubectl", "systemctl", "useradd")
+"""Programs that change the machine or need an engine; tests/test_deployment.py checks the files that they are given."""
+
+SERVER = "127.0.0.1:8000"
 
 STAND_INS = {
     "demo/store": "store",
@@ -72,7 +84,15 @@ def test_every_command_and_snippet_of_a_page_runs(
     for number, block in enumerate(blocks):
         expected = blocks[number + 1] if number + 1 < len(blocks) and blocks[number + 1].language == "json" else None
         if block.language == "python":
-            exec(compile(block.text, block.place, "exec"), {})
+            with ExitStack() as servers:
+                text = block.text
+                if SERVER in text:
+                    session = Session(site, block, servers, None, capsys)
+                    session.run(
+                        f"recsys serve --create --store empty-{next(_FRESH)} --model models:/{NAME}-ranker@champion"
+                    )
+                    text = session.with_stand_ins(text)
+                exec(compile(text, block.place, "exec"), {})
         elif block.language == "sh":
             with ExitStack() as servers:
                 session = Session(site, block, servers, expected, capsys)
@@ -96,13 +116,15 @@ class Session:
 
     def run(self, command: str) -> None:
         """Run one command as a person would; raises AssertionError where it fails."""
-        words = shlex.split(self._with_stand_ins(command), comments=True)
+        words = shlex.split(self.with_stand_ins(command), comments=True)
         if " ".join(words) in NOT_RUN or " ".join(shlex.split(command, comments=True)) in NOT_RUN:
             return
         environment = {}
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             environment[name] = value
+        if words[0] in PROGRAMS_NOT_RUN:
+            return
         programs = {
             "recsys": self._recsys,
             "make": self._make,
@@ -113,7 +135,8 @@ class Session:
         assert words[0] in programs, f"{self._block.place}: no way to run {command!r}"
         programs[words[0]](words[1:])
 
-    def _with_stand_ins(self, command: str) -> str:
+    def with_stand_ins(self, command: str) -> str:
+        """A text with the names and ports of this test in place of those that the page shows."""
         for words, stand_in in STAND_INS.items():
             command = command.replace(words, stand_in)
         for model in HUB_MODELS:

@@ -73,7 +73,14 @@ class RankRequest(Body):
     explain: bool = Field(False, description="Add what each column gave to the score.")
 
 
-class Contribution(BaseModel):
+class Answer(BaseModel):
+    """Part of an answer. `recsys.client` reads answers with these models, so that this module imports pydantic alone;
+    keys that a newer server adds are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Contribution(Answer):
     """What one column of the ranker gave to a score, beside its value; null is missing."""
 
     column: str
@@ -81,7 +88,7 @@ class Contribution(BaseModel):
     contribution: float
 
 
-class RankedItem(BaseModel):
+class RankedItem(Answer):
     """One item of the answer; rank 1 is the top."""
 
     item_id: str
@@ -90,14 +97,14 @@ class RankedItem(BaseModel):
     explanation: list[Contribution] | None = None
 
 
-class ModelVersions(BaseModel):
+class ModelVersions(Answer):
     """The registered versions that answered, as NAME/VERSION."""
 
     ranker: str
     encoder: str | None
 
 
-class RankAnswer(BaseModel):
+class RankAnswer(Answer):
     """Items by descending score; equal scores by item id."""
 
     request_id: str
@@ -137,7 +144,7 @@ class ItemsRequest(Body):
     items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Item"}})
 
 
-class Rejection(BaseModel):
+class Rejection(Answer):
     """A row that was not taken."""
 
     index: int
@@ -145,7 +152,7 @@ class Rejection(BaseModel):
     message: str
 
 
-class BatchAnswer(BaseModel):
+class BatchAnswer(Answer):
     """How many rows are on disk now, and which are not."""
 
     accepted: int
@@ -153,7 +160,22 @@ class BatchAnswer(BaseModel):
     warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 
-class Problem(BaseModel):
+class DeletedItem(Answer):
+    """An item that is not stored any more."""
+
+    item_id: str
+    deleted: bool = Field(description="Whether it was stored.")
+
+
+class ForgottenUser(Answer):
+    """A user of whom nothing is held any more."""
+
+    user_id: str
+    forgotten: bool = Field(description="Whether anything was held.")
+    removed: dict[str, int] = Field(default_factory=dict, description="How many records, by kind.")
+
+
+class Problem(Answer):
     """What was wrong."""
 
     code: str
@@ -161,7 +183,7 @@ class Problem(BaseModel):
     field: str | None = None
 
 
-class ProblemAnswer(BaseModel):
+class ProblemAnswer(Answer):
     """Every answer that is no success."""
 
     error: Problem

@@ -1,0 +1,16 @@
+"""What `/health/ready` answers: the server makes it of what it holds, so that it has no model of its own there."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+
+from recsys.serving.schemas import Answer, ModelVersions
+
+
+class Ready(Answer):
+    """A server that can answer; further fields are attributes too."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: str
+    model: ModelVersions
