@@ -59,7 +59,7 @@ class DeltaBatch:
             code = code * len(names) + codes
         _, first, row = np.unique(code, return_index=True, return_inverse=True)
         columns = [list(map(parts[part][0].__getitem__, parts[part][1][first].tolist())) for part in key]
-        keys = list(zip(*columns, strict=True)) if columns else [()] * len(first)
+        keys: list[tuple[str, ...]] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
         return keys, replace(self.deltas.take(index), row=row)
 
 
