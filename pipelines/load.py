@@ -25,7 +25,7 @@ from features.tables.load import ReadOptions, read_table_rows
 from features.tables.report import type_warnings
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import read_options_of_model
-from pipelines.loading import AT_ONCE, Load, LoadReport
+from pipelines.loading import AT_ONCE, EVENTS_AT_ONCE, Load, LoadReport
 from pipelines.online_rows import read_events, read_impressions, read_items
 from pipelines.refresh_collaborative import refresh_in
 from recsys.config import ServingConfig
@@ -108,7 +108,7 @@ def events_into(
         return _lists_into(state, path, rejects, files)
     types: Counter[str] = Counter()
     with Load("events", path, ReadOptions(state.settings.data, files=files), rejects) as loading:
-        for checked in loading.batches():
+        for checked in loading.batches(EVENTS_AT_ONCE):
             counts = pc.value_counts(checked.data.column("event_type").fill_null(CLICK)).to_pylist()
             types.update({count["values"]: count["counts"] for count in counts})
             rejected = state.add_events(read_events(checked), latest=_latest())

@@ -19,8 +19,8 @@ from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
 from features.tables.table_reader import CheckedBatch, TableReader
 
-AT_ONCE = 5_000
-"""Rows, or lists, that go into the store together."""
+AT_ONCE, EVENTS_AT_ONCE = 5_000, 20_000
+"""Rows, or lists, and events that go into the store together: each record that they touch is written once."""
 
 
 @dataclass
@@ -92,7 +92,7 @@ class Load:
         """A reader of the table."""
         return read_table_rows(self._path, self.report.table, self._options, rejects=rejects)
 
-    def batches(self) -> Iterator[CheckedBatch]:
+    def batches(self, at_once: int = AT_ONCE) -> Iterator[CheckedBatch]:
         """The batches of the table, cut to a size that a transaction takes well.
 
         The table is read through once before the first batch: an unusable table leaves the store unchanged.
@@ -102,9 +102,9 @@ class Load:
                 pass
         reader = self.reader(self.rejects)
         for checked in reader:
-            for start in range(0, len(checked.rows), AT_ONCE):
-                rows = slice(start, start + AT_ONCE)
-                yield CheckedBatch(checked.file, checked.rows[rows], checked.data.slice(start, AT_ONCE))
+            for start in range(0, len(checked.rows), at_once):
+                rows = slice(start, start + at_once)
+                yield CheckedBatch(checked.file, checked.rows[rows], checked.data.slice(start, at_once))
         self.check(reader)
 
     def check(self, reader: TableReader) -> None:

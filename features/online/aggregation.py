@@ -6,10 +6,11 @@ changes, its counts are moved: the counters are always those of the items table 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from struct import Struct
+from itertools import islice
+from types import MappingProxyType
 
 import numpy as np
 
@@ -25,12 +26,13 @@ from features.definitions.aggregates import (
     user_of_category,
 )
 from features.log import HISTORY_TYPE
-from features.online.change_batches import delta_batch
+from features.online.change_batches import CounterChanges, delta_batch
 from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, unpack
 from features.online.counter_answers import AnswerRows, CounterAnswers
-from features.online.counter_deltas import CountedDelta, CounterDelta, DeltaArrays, delta_arrays
+from features.online.counter_deltas import CountedDelta, CounterDelta, delta_arrays
 from features.online.counter_records import CounterLayout, Records, counter_layouts, layout_of
-from features.online.items import StoredItem, read_items
+from features.online.history_records import extended, pack_click
+from features.online.items import StoredItem
 from features.online.keys import counter_parts, counters_key, history_key, items_with, last_part, ledger_key, ledgers_of
 from features.online.settings import StoreSettings
 from features.stores.base import StoreSnapshot, Transaction, scan_prefix
@@ -38,8 +40,6 @@ from features.tables.event_types import RULE_NOT_MET
 
 ANONYMOUS_PREFIX = "\0"
 """Begins the user part of the ledgers of anonymous users."""
-
-_CLICK_TIME = Struct("<qH")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class CounterAggregation:
 
     settings: StoreSettings
     event_types: tuple[str, ...]
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of each event type."""
+        return {name: number for number, name in enumerate(self.event_types)}
 
     @cached_property
     def layouts(self) -> tuple[CounterLayout, ...]:
@@ -91,9 +96,8 @@ class CounterAggregation:
     def matching(self) -> ClickMatching:
         """How the entries of a ledger become counted events."""
         can_match = [self.is_click(number) and bool(self.timed[number]) for number in range(len(self.event_types))]
-        numbers = {name: number for number, name in enumerate(self.event_types)}
         rule_met = {
-            number: numbers.get(name.removesuffix(RULE_NOT_MET))
+            number: self.numbers.get(name.removesuffix(RULE_NOT_MET))
             for number, name in enumerate(self.event_types)
             if name.endswith(RULE_NOT_MET)
         }
@@ -146,35 +150,42 @@ class CounterAggregation:
         counted = self.matching.resolve(unpack(ledger)).items()
         return [(CounterDelta(event.time, event.event_type, user, item), count) for event, count in counted]
 
-    def apply_deltas(self, transaction: Transaction, deltas: Sequence[CountedDelta], horizon: int) -> None:
+    def apply_deltas(
+        self, transaction: Transaction, deltas: Sequence[CountedDelta], horizon: int, items: Mapping[str, StoredItem]
+    ) -> None:
         """Add deltas, and how often each, to the counters and histories. horizon: all deltas before it are applied, and
-        these are all before it; ledgers hold them already.
+        these are all before it; ledgers hold them already. items: the stored ones among those of the deltas.
         """
         batch = delta_batch(deltas)
-        items = {item: stored for item, stored in read_items(transaction, batch.items).items() if stored is not None}
+        changes = []
         for number, layout in enumerate(self.layouts):
-            keys, key_deltas = batch.group_by_key(layout.key, np.asarray(self.counted[layout.key].any(axis=1)), items)
-            self._add(transaction, number, keys, key_deltas, horizon)
-        self._extend_histories(transaction, [delta for delta, count in deltas if count > 0])
+            counted = np.asarray(self.counted[layout.key].any(axis=1))
+            changes.append(CounterChanges(number, *batch.group_by_key(layout.key, counted, items)))
+        self._add(transaction, changes, horizon, self._clicks([delta for delta, count in deltas if count > 0]))
 
     def _add(
         self,
         transaction: Transaction,
-        number: int,
-        keys: Sequence[tuple[str, ...]],
-        deltas: DeltaArrays,
+        changes: Sequence[CounterChanges],
         horizon: int,
+        clicks: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
-        layout = self.layouts[number]
-        if not len(deltas.row):
-            return
-        names = [counters_key(number, key) for key in keys]
-        records = layout.decode(transaction.get_many(names))
-        layout.add(records, deltas, self.counted[layout.key], self.timed)
-        if layout.key == ITEM:
-            for row in sorted(set(deltas.row[deltas.count < 0].tolist())):
-                self._set_extremes(transaction, layout, records[row : row + 1], keys[row][0], horizon)
-        transaction.put_many(zip(names, layout.encode(records), strict=True))
+        """Change counters, and histories by the packed clicks of their users: one read and one write of each."""
+        changes = [change for change in changes if len(change.deltas.row)]
+        names = [change.names() for change in changes]
+        keys = [history_key(user) for user in clicks]
+        values = iter(transaction.get_many([name for of_layout in (keys, *names) for name in of_layout]))
+        histories = list(islice(values, len(keys)))
+        written = list(zip(keys, extended(histories, list(clicks.values()), self.settings.history_length), strict=True))
+        for change, of_layout in zip(changes, names, strict=True):
+            layout = self.layouts[change.number]
+            records = layout.decode(list(islice(values, len(of_layout))))
+            layout.add(records, change.deltas, self.counted[layout.key], self.timed)
+            if layout.key == ITEM:
+                for row in sorted(set(change.deltas.row[change.deltas.count < 0].tolist())):
+                    self._set_extremes(transaction, layout, records[row : row + 1], change.keys[row][0], horizon)
+            written += zip(of_layout, layout.encode(records), strict=True)
+        transaction.put_many(written)
 
     def _record_of(self, layout: CounterLayout, deltas: Iterable[CountedDelta]) -> Records:
         """One record, (1,), of these deltas alone."""
@@ -206,7 +217,7 @@ class CounterAggregation:
         rows = {user: row for row, user in enumerate(dict.fromkeys(str(delta.user) for delta, _ in deltas))}
         arrays = delta_arrays([(rows[str(delta.user)], delta, count) for delta, count in deltas])
         for value in new:
-            self._add(transaction, number, [(user, value) for user in rows], arrays, horizon)
+            self._add(transaction, [CounterChanges(number, [(user, value) for user in rows], arrays)], horizon)
         for value in gone:
             self._recount_users(transaction, number, column, value, rows, horizon)
 
@@ -269,18 +280,14 @@ class CounterAggregation:
             deltas += [pair for pair in self.ledger_deltas(ledger, owner, item) if pair[0].time < horizon]
         return deltas
 
-    def _extend_histories(self, transaction: Transaction, deltas: Sequence[CounterDelta]) -> None:
-        clicks: dict[str, list[tuple[str, int]]] = {}
+    def _clicks(self, deltas: Sequence[CounterDelta]) -> dict[str, bytes]:
+        """The clicks among deltas of each user, packed as in a history."""
+        clicks: dict[str, list[bytes]] = {}
+        are_clicks = [self.is_click(number) for number in range(len(self.event_types))]
         for delta in deltas:
-            if delta.user is not None and self.is_click(delta.event_type):
-                clicks.setdefault(delta.user, []).append((delta.item, delta.time))
-        keys = [history_key(user) for user in clicks]
-        histories = [unpack_history(value) for value in transaction.get_many(keys)]
-        extended = [
-            pack_history(latest(old, new, self.settings.history_length))
-            for old, new in zip(histories, clicks.values(), strict=True)
-        ]
-        transaction.put_many(zip(keys, extended, strict=True))
+            if delta.user is not None and are_clicks[delta.event_type]:
+                clicks.setdefault(delta.user, []).append(pack_click(delta.item, delta.time))
+        return {user: b"".join(parts) for user, parts in clicks.items()}
 
     def _read_types(self, number: int, name: str) -> frozenset[str]:
         if number == SHOWN_TYPE:
@@ -291,31 +298,3 @@ class CounterAggregation:
             return frozenset({name.removesuffix(RULE_NOT_MET)} - {CLICK})
         types = frozenset({name} - {CLICK, IMPRESSION})
         return types | {CLICK} if self.settings.is_positive(name) else types
-
-
-def latest(history: Iterable[tuple[str, int]], clicks: Iterable[tuple[str, int]], length: int) -> list[tuple[str, int]]:
-    """The `length` latest of two histories together: (item, time), each item once, in order of (time, item)."""
-    times = dict(history)
-    for item, time in clicks:
-        times[item] = max(time, times.get(item, time))
-    return sorted(times.items(), key=lambda entry: (entry[1], entry[0]))[-length:]
-
-
-def pack_history(history: Iterable[tuple[str, int]]) -> bytes:
-    """The bytes of (item, time) pairs."""
-    parts = []
-    for item, time in history:
-        data = item.encode()
-        parts += [_CLICK_TIME.pack(time, len(data)), data]
-    return b"".join(parts)
-
-
-def unpack_history(value: bytes | None) -> list[tuple[str, int]]:
-    """The (item, time) pairs of a stored history; none for None."""
-    history, start = [], 0
-    while value is not None and start < len(value):
-        time, length = _CLICK_TIME.unpack_from(value, start)
-        start += _CLICK_TIME.size
-        history.append((value[start : start + length].decode(), time))
-        start += length
-    return history

@@ -11,6 +11,21 @@ from features.arrays import Bool, Int32
 from features.definitions.aggregates import Key, category_of
 from features.online.counter_deltas import CountedDelta, DeltaArrays, delta_arrays
 from features.online.items import StoredItem, categorical
+from features.online.keys import counters_key
+
+
+@dataclass(frozen=True)
+class CounterChanges:
+    """Deltas of the records of one layout. number: of the layout. keys: of the records; `deltas.row` are places in
+    them."""
+
+    number: int
+    keys: Sequence[tuple[str, ...]]
+    deltas: DeltaArrays
+
+    def names(self) -> list[bytes]:
+        """The records' keys in the store."""
+        return [counters_key(self.number, key) for key in self.keys]
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,8 @@ class DeltaBatch:
         for names, codes in (parts[part] for part in key):
             code = code * len(names) + codes
         _, first, row = np.unique(code, return_index=True, return_inverse=True)
-        keys = [tuple(parts[part][0][parts[part][1][position]] for part in key) for position in first.tolist()]
+        columns = [list(map(parts[part][0].__getitem__, parts[part][1][first].tolist())) for part in key]
+        keys: list[tuple[str, ...]] = list(zip(*columns, strict=True)) if columns else [()] * len(first)
         return keys, replace(self.deltas.take(index), row=row)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import NO_TIME, Bool, Int64
+from features.arrays import NO_TIME, Bool, Int32, Int64
+from features.compiled import compiled
 from features.definitions.aggregates import (
     CELLS_PER_WINDOW,
     ITEM,
@@ -79,17 +80,19 @@ class CounterLayout:
         """Add deltas to records in place. counted: (n_types, n_layout_types) which event types each of the layout's
         event_types counts. timed: (n_types,) of which the time is known.
         """
-        for index in range(len(self.event_types)):
-            selected = deltas.take(counted[deltas.event_type, index])
-            np.add.at(records["total"][:, index], selected.row, selected.count)
-            selected = selected.take(timed[selected.event_type])
-            np.add.at(records["timed"][:, index], selected.row, selected.count)
-            new = selected.take(selected.count > 0)
-            np.minimum.at(records["first"][:, index], new.row, new.time)
-            np.maximum.at(records["last"][:, index], new.row, new.time)
-            for ring, (type_index, window) in enumerate(self.rings):
-                if type_index == index:
-                    _add_to_ring(records, ring, selected, window)
+        total, timed_total, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
+        _add_deltas(
+            (total, timed_total, first, last),
+            stamp,
+            cells,
+            (deltas.row, deltas.event_type, deltas.time, deltas.count),
+            counted,
+            timed,
+            np.array(self.rings, np.int64).reshape(-1, 2),
+            np.array([cell_width(window) for _, window in self.rings], np.int64),
+        )
+        for name, values in zip(FIELDS, (total, timed_total, first, last, stamp, cells), strict=True):
+            records[name] = values
 
     def convert(self, source: CounterLayout, records: Records) -> Records:
         """Records of a layout that counts at least as much in this layout, (n,)."""
@@ -156,18 +159,48 @@ def layout_of(key: Key, reads: Sequence[Aggregate]) -> CounterLayout:
     return CounterLayout(key, event_types, tuple(sorted(windows)))
 
 
-def _add_to_ring(records: Records, ring: int, deltas: DeltaArrays, window: int) -> None:
-    bucket = deltas.time // cell_width(window)
-    old = records["stamp"][:, ring].copy()
-    new = old.copy()
-    added = deltas.count > 0
-    np.maximum.at(new, deltas.row[added], bucket[added])
-    changed = np.flatnonzero(new != old)
-    stale = _buckets(old[changed]) != _buckets(new[changed])
-    records["cells"][changed, ring] = np.where(stale, 0, records["cells"][changed, ring])
-    records["stamp"][:, ring] = new
-    inside = bucket > new[deltas.row] - RING
-    np.add.at(records["cells"][:, ring], (deltas.row[inside], bucket[inside] % RING), deltas.count[inside])
+@compiled
+def _add_deltas(
+    times_and_totals: tuple[Int64, Int64, Int64, Int64],
+    stamps: Int64,
+    cells: Int32,
+    deltas: tuple[Int64, Int64, Int64, Int64],
+    counted: Bool,
+    timed: Bool,
+    rings: Int64,
+    widths: Int64,
+) -> None:
+    """`CounterLayout.add`. Arrays as in a record, (n, …), changed in place. deltas: record, event type, time and count
+    of each. rings: (n_rings, 2) layout type and window. widths: microseconds of a cell of each ring."""
+    total, timed_total, first, last = times_and_totals
+    rows, types, times, counts = deltas
+    n_cells = cells.shape[2]
+    for delta in range(len(rows)):  # rings move to their newest bucket before anything is added to them
+        row, time = rows[delta], times[delta]
+        if counts[delta] <= 0 or not timed[types[delta]]:
+            continue
+        for ring in range(len(rings)):
+            if counted[types[delta], rings[ring, 0]]:
+                bucket, stamp = time // widths[ring], stamps[row, ring]
+                for stale in range(max(stamp + 1, bucket - n_cells + 1), bucket + 1):
+                    cells[row, ring, stale % n_cells] = 0
+                stamps[row, ring] = max(stamp, bucket)
+    for delta in range(len(rows)):
+        row, time, count = rows[delta], times[delta], counts[delta]
+        for index in range(counted.shape[1]):
+            if not counted[types[delta], index]:
+                continue
+            total[row, index] += count
+            if not timed[types[delta]]:
+                continue
+            timed_total[row, index] += count
+            if count > 0:
+                first[row, index] = min(first[row, index], time)
+                last[row, index] = max(last[row, index], time)
+            for ring in range(len(rings)):
+                bucket = time // widths[ring]
+                if rings[ring, 0] == index and bucket > stamps[row, ring] - n_cells:
+                    cells[row, ring, bucket % n_cells] += count
 
 
 def _buckets(stamps: Int64) -> Int64:

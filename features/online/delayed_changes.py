@@ -25,18 +25,23 @@ def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> lis
 
 def pop_visible(transaction: Transaction, horizon: int) -> list[CountedDelta]:
     """Remove the deltas before the horizon from the queue and return them."""
-    visible = read_pending(transaction, start=None, end=horizon)
-    transaction.delete_many([pending_key(delta) for delta, _ in visible])
-    return visible
+    visible = list(transaction.scan(PENDING, pending_before(horizon)))
+    transaction.delete_many([key for key, _ in visible])
+    return [(pending_delta(key), _COUNT.unpack(value)[0]) for key, value in visible]
 
 
-def add_pending(transaction: Transaction, deltas: Sequence[CountedDelta]) -> None:
-    """Add deltas to the queue; those whose counts add up to 0 leave it."""
+def add_pending(transaction: Transaction, deltas: Sequence[CountedDelta], *, newest: int) -> None:
+    """Add deltas to the queue; those whose counts add up to 0 leave it. newest: none in it is of a later time."""
     keys = [pending_key(delta) for delta, _ in deltas]
-    before = [_COUNT.unpack(value)[0] if value else 0 for value in transaction.get_many(keys)]
-    counts = [old + count for old, (_, count) in zip(before, deltas, strict=True)]
+    queued = [key for key, (delta, _) in zip(keys, deltas, strict=True) if delta.time <= newest]
+    before = {
+        key: _COUNT.unpack(value)[0]
+        for key, value in zip(queued, transaction.get_many(queued), strict=True)
+        if value is not None
+    }
+    counts = [before.get(key, 0) + count for key, (_, count) in zip(keys, deltas, strict=True)]
     transaction.put_many((key, _COUNT.pack(count)) for key, count in zip(keys, counts, strict=True) if count)
-    transaction.delete_many(key for key, count in zip(keys, counts, strict=True) if not count)
+    transaction.delete_many([key for key, count in zip(keys, counts, strict=True) if not count])
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import NamedTuple
 
 from features.clock import format_time
@@ -18,6 +20,8 @@ LARGEST_TIME = 253_402_000_000_000_000
 """Microseconds from 1970 to the end of the year 9999, about; the calendar goes no further."""
 _MAX_TYPE_LENGTH = 64
 CLICKED_ROW_TYPE = ""
+_groups = count()
+_canonical_type = lru_cache(maxsize=1024)(canonical_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class RejectedEvent:
 class EventRecord(NamedTuple):
     """One event of one item. event_type: its name, as `counted_type` says. impression: the id of the impression that it
     belongs to. once: equal for records that count once, all records of one `group` together; None where the ledger
-    finds repeats.
+    finds repeats. group: a number that no other arrival in this process has.
     """
 
     user: str | None
@@ -73,38 +77,34 @@ class EventRecord(NamedTuple):
     group: int
 
 
-def parse_events(
-    events: Sequence[IncomingEvent], *, latest: int | None, rule: PositiveRule | None
-) -> tuple[list[EventRecord], list[RejectedEvent]]:
-    """The records of events, and those that are not usable. rule: which of them can be clicks; None is all."""
-    records, rejected = [], []
-    for index, event in enumerate(events):
-        name = canonical_type(event.event_type) if isinstance(event.event_type, str) else event.event_type
-        problem = _event_problem(event, name) or _time_problem(event.time, latest)
-        if problem is not None:
-            rejected.append(RejectedEvent(index, *problem))
-            continue
-        once = None if event.event_id is None else f"event\0{event.event_id}"
-        counted = counted_type(name, event.value, rule)
+def split(
+    arrival: IncomingEvent | Impression, records: list[EventRecord], *, latest: int | None, rule: PositiveRule | None
+) -> tuple[str, str] | None:
+    """Add the records of one arrival to `records`, or say what is wrong with it: a code and a message.
+
+    latest: microseconds, the latest time it may have. rule: which events can be clicks; None is all.
+    """
+    if isinstance(arrival, Impression):
+        problem = _impression_problem(arrival) or _time_problem(arrival.time, latest)
+        if problem is None:
+            records += _records(arrival)
+        return problem
+    name = _canonical_type(arrival.event_type) if isinstance(arrival.event_type, str) else arrival.event_type
+    problem = _event_problem(arrival, name) or _time_problem(arrival.time, latest)
+    if problem is None:
         records.append(
-            EventRecord(event.user_id, event.item_id, event.time, counted, EVENT, event.impression_id, once, index)
+            EventRecord(
+                arrival.user_id,
+                arrival.item_id,
+                arrival.time,
+                counted_type(name, arrival.value, rule),
+                EVENT,
+                arrival.impression_id,
+                None if arrival.event_id is None else f"event\0{arrival.event_id}",
+                next(_groups),
+            )
         )
-    return records, rejected
-
-
-def parse_impressions(
-    impressions: Sequence[Impression], *, latest: int | None
-) -> tuple[list[EventRecord], list[RejectedEvent]]:
-    """The records of impressions, and those that are not usable."""
-    records: list[EventRecord] = []
-    rejected = []
-    for index, impression in enumerate(impressions):
-        problem = _impression_problem(impression) or _time_problem(impression.time, latest)
-        if problem is not None:
-            rejected.append(RejectedEvent(index, *problem))
-            continue
-        records += _records(impression, index)
-    return records, rejected
+    return problem
 
 
 def counted_type(name: str, value: float | None, rule: PositiveRule | None) -> str:
@@ -116,6 +116,8 @@ def counted_type(name: str, value: float | None, rule: PositiveRule | None) -> s
 
 def id_problem(field: str, value: object) -> tuple[str, str] | None:
     """Code and message of what is wrong with an id, None if it can be stored."""
+    if isinstance(value, str) and value.isascii() and 0 < len(value) <= MAX_ID_BYTES and value[0] != "\0":
+        return None
     if not isinstance(value, str) or not value or value.startswith("\0"):
         return f"bad_{field}", f"{field}: expected a text that is not empty, got {value!r}"
     try:
@@ -127,9 +129,9 @@ def id_problem(field: str, value: object) -> tuple[str, str] | None:
     return None
 
 
-def _records(impression: Impression, group: int) -> Iterator[EventRecord]:
+def _records(impression: Impression) -> Iterator[EventRecord]:
     """The records of an impression: its items once each, and its clicks."""
-    items = tuple(dict.fromkeys(impression.items))
+    group, items = next(_groups), tuple(dict.fromkeys(impression.items))
     name = impression.impression_id
     if name is None:
         name = "\0".join(("", impression.user_id or "", str(impression.time), *items))

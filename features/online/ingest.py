@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
@@ -16,16 +15,18 @@ from features.stores.base import Transaction
 
 def write_to_ledgers(
     transaction: Transaction, counting: CounterAggregation, records: Sequence[EventRecord]
-) -> Counter[CounterDelta]:
+) -> dict[CounterDelta, int]:
     """Write records into the ledgers, repeats left out; the deltas to be counted, negative for those taken away."""
-    deltas: Counter[CounterDelta] = Counter()
+    deltas: dict[CounterDelta, int] = {}
     entries: dict[tuple[str, str], list[LedgerEntry]] = {}
-    numbers = {name: number for number, name in enumerate(counting.event_types)}
+    numbers, counted = counting.numbers, counting.counted_event_types
     for record in drop_duplicates(transaction, records):
         event_type = numbers[record.event_type]
         if record.source == SHOWN and not counting.needs_impression_ledger:
-            deltas[CounterDelta(record.time, event_type, record.user, record.item)] += 1
-        elif event_type in counting.counted_event_types:
+            if event_type in counted:
+                delta = CounterDelta(record.time, event_type, record.user, record.item)
+                deltas[delta] = deltas.get(delta, 0) + 1
+        elif event_type in counted:
             has_id = record.user is None or record.once is not None
             entry = LedgerEntry(record.time, hash_id(record.impression), event_type, record.source, int(has_id))
             entries.setdefault((record.item, _ledger_user(record)), []).append(entry)
@@ -37,7 +38,7 @@ def _append(
     transaction: Transaction,
     counting: CounterAggregation,
     entries: Mapping[tuple[str, str], list[LedgerEntry]],
-    deltas: Counter[CounterDelta],
+    deltas: dict[CounterDelta, int],
 ) -> None:
     """Append entries to the ledgers of their (item, user), and add to `deltas` what they change."""
     keys = [ledger_key(item, user) for item, user in entries]
@@ -46,7 +47,8 @@ def _append(
         owner = None if user.startswith(ANONYMOUS_PREFIX) else user
         if value is None and len(arrived) == 1 and arrived[0].source == EVENT:
             written.append((key, pack(arrived)))
-            deltas[CounterDelta(arrived[0].time, arrived[0].event_type, owner, item)] += 1
+            delta = CounterDelta(arrived[0].time, arrived[0].event_type, owner, item)
+            deltas[delta] = deltas.get(delta, 0) + 1
             continue
         before = unpack(value)
         seen = {dedup_key(entry) for entry in before}
@@ -62,24 +64,27 @@ def _append(
         counted = counting.matching.resolve((*before, *fresh))
         counted.subtract(counting.matching.resolve(before))
         for event, count in counted.items():
-            deltas[CounterDelta(event.time, event.event_type, owner, item)] += count
+            delta = CounterDelta(event.time, event.event_type, owner, item)
+            deltas[delta] = deltas.get(delta, 0) + count
     transaction.put_many(written)
 
 
-def drop_duplicates(transaction: Transaction, records: Sequence[EventRecord]) -> list[EventRecord]:
+def drop_duplicates(transaction: Transaction, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
     """The records but those whose event or impression came before; marks the new ones as seen."""
-    marks = [None if record.once is None else seen_key(record.once) for record in records]
-    groups: dict[bytes, int] = {}
-    for mark, record in zip(marks, records, strict=True):
-        if mark is not None:
-            groups.setdefault(mark, record.group)
-    names = list(groups)
-    seen = {mark for mark, value in zip(names, transaction.get_many(names), strict=True) if value is not None}
-    transaction.put_many((mark, b"1") for mark in names if mark not in seen)
+    groups: dict[str, int] = {}
+    for record in records:
+        if record.once is not None:
+            groups.setdefault(record.once, record.group)
+    if not groups:
+        return records
+    names = [seen_key(once) for once in groups]
+    values = transaction.get_many(names)
+    transaction.put_many((name, b"1") for name, value in zip(names, values, strict=True) if value is None)
+    fresh = {once for once, value in zip(groups, values, strict=True) if value is None}
     return [
         record
-        for mark, record in zip(marks, records, strict=True)
-        if mark is None or (mark not in seen and groups[mark] == record.group)
+        for record in records
+        if record.once is None or (record.once in fresh and groups[record.once] == record.group)
     ]
 
 

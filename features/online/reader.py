@@ -22,9 +22,9 @@ from features.definitions.aggregates import (
 )
 from features.history import Histories
 from features.log import UNKNOWN, Catalog, Requests
-from features.online.aggregation import latest, unpack_history
 from features.online.counter_deltas import NO_DELTAS, DeltaArrays, delta_arrays
 from features.online.delayed_changes import PendingCounters
+from features.online.history_records import latest, unpack_history
 from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
 from features.online.keys import counter_parts, counters_keys, history_key, ledger_keys

@@ -17,15 +17,13 @@ event delay a last click and the history too, until the event itself is visible:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from struct import Struct
 from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import orjson
 
@@ -34,7 +32,8 @@ from features.clock import format_time
 from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
 from features.log import Catalog
-from features.online.aggregation import CounterAggregation, unpack_history
+from features.online.aggregation import CounterAggregation
+from features.online.counter_deltas import NO_DELTAS
 from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
 from features.online.events import (
     CLICKED_ROW_TYPE,
@@ -43,9 +42,10 @@ from features.online.events import (
     Impression,
     IncomingEvent,
     RejectedEvent,
-    parse_events,
-    parse_impressions,
+    split,
 )
+from features.online.group_commit import GroupCommit
+from features.online.history_records import extended, unpack_history
 from features.online.ingest import write_to_ledgers
 from features.online.item_arrays import ItemArrays, ItemPlaces
 from features.online.items import ItemCache, StoredItem, unpack_item
@@ -64,9 +64,8 @@ from features.online.settings import StoreSettings, settings_from
 from features.stores.base import KeyValueStore, StoreSnapshot, Transaction, scan_prefix
 
 _META = Struct("<qQQ")
-_EVENTS_AT_ONCE, _IMPRESSIONS_AT_ONCE, _ITEMS_AT_ONCE = 20_000, 2_000, 20_000
+_ITEMS_AT_ONCE = 20_000
 _FIRST_EVENT_TYPES = (IMPRESSION, CLICKED_ROW_TYPE)
-_Incoming = TypeVar("_Incoming", IncomingEvent, Impression)
 
 
 class StateMeta(NamedTuple):
@@ -143,6 +142,7 @@ class OnlineState:
         self._counting = CounterAggregation(settings, _FIRST_EVENT_TYPES)
         self._pending = PendingCounters(-1)
         self._pending_lock = Lock()
+        self._commits = GroupCommit(self._commit, most=store.rows_together)
 
     @classmethod
     def open(cls, store: KeyValueStore, settings: StoreSettings | None = None) -> OnlineState:
@@ -165,37 +165,44 @@ class OnlineState:
         store.update(lambda transaction: transaction.put_many([(SETTINGS, data)]))
         return cls(store, settings)
 
-    def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
-        """Count events, each once; those that cannot be counted come back with their index, a code and a message.
+    def add(self, arrivals: Sequence[IncomingEvent | Impression], *, latest: int | None = None) -> list[RejectedEvent]:
+        """Count events and impressions, each once, and the clicks that come with impressions. Those that cannot be
+        counted come back with their index, a code and a message.
 
         latest: microseconds; an event of a later time is rejected, since no read before its time would be possible.
+        Arrivals that several threads add at the same time are written together, each thread's in their order.
         """
         rule = self.settings.data.positive_rule
-        return self._add(events, partial(parse_events, latest=latest, rule=rule), _EVENTS_AT_ONCE)
-
-    def add_impressions(self, impressions: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
-        """Count impressions, each once, and the clicks that come with them; rejected as for `add_events`."""
-        return self._add(impressions, partial(parse_impressions, latest=latest), _IMPRESSIONS_AT_ONCE)
-
-    def _add(
-        self,
-        rows: Sequence[_Incoming],
-        parse: Callable[[Sequence[_Incoming]], tuple[list[EventRecord], list[RejectedEvent]]],
-        at_once: int,
-    ) -> list[RejectedEvent]:
+        records: list[EventRecord] = []
         rejected: list[RejectedEvent] = []
-        for start in range(0, len(rows), at_once):
-            records, wrong = parse(rows[start : start + at_once])
-            self.store.update(partial(self._ingest, records=records))
-            rejected += [replace(reject, index=reject.index + start) for reject in wrong]
+        for index, arrival in enumerate(arrivals):
+            problem = split(arrival, records, latest=latest, rule=rule)
+            if problem is not None:
+                rejected.append(RejectedEvent(index, *problem))
+            if len(records) >= self.store.rows_together:
+                self._commits.add(records, size=len(records))
+                records = []
+        if records:
+            self._commits.add(records, size=len(records))
         return rejected
 
+    def prepare(self) -> None:
+        """Compile, or load from disk, what writing events needs, so that the first event does not wait for it."""
+        extended([None], [b""], self.settings.history_length)
+        for layout in self._counting.layouts:
+            layout.add(layout.decode([None]), NO_DELTAS, self._counting.counted[layout.key], self._counting.timed)
+
+    def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
+        """As `add`."""
+        return self.add(events, latest=latest)
+
+    def add_impressions(self, impressions: Sequence[Impression], *, latest: int | None = None) -> list[RejectedEvent]:
+        """As `add`."""
+        return self.add(impressions, latest=latest)
+
     def add_batch(self, events: Sequence[IncomingEvent], impressions: Sequence[Impression]) -> list[RejectedEvent]:
-        """Count events and impressions in one transaction, for a few of each; rejected as for either, events first."""
-        records, rejected = parse_events(events, latest=None, rule=self.settings.data.positive_rule)
-        of_impressions, rejected_impressions = parse_impressions(impressions, latest=None)
-        self.store.update(partial(self._ingest, records=[*records, *of_impressions]))
-        return rejected + rejected_impressions
+        """As `add`, events first."""
+        return self.add([*events, *impressions])
 
     def add_items(self, items: Sequence[StoredItem]) -> list[str]:
         """Store items, or replace stored ones; the ids of those that changed. Counts by category move with an item
@@ -246,22 +253,27 @@ class OnlineState:
                 self._pending = pending
             return pending
 
+    def _commit(self, changes: Sequence[Sequence[EventRecord]]) -> None:
+        records = changes[0] if len(changes) == 1 else [record for change in changes for record in change]
+        self.store.update(partial(self._ingest, records=records))
+
     def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> None:
         """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait."""
         meta = _read_meta(transaction)
-        counting = self._counting_with(transaction, meta, {record.event_type for record in records})
-        deltas = write_to_ledgers(transaction, counting, records)
+        counting = self._counting_with(transaction, meta, [record.event_type for record in records])
+        total = write_to_ledgers(transaction, counting, records)
         latest = max((record.time for record in records), default=NO_TIME)
         latest = max(latest, meta.latest_event_time)
         if latest == NO_TIME:
             return
         horizon = latest - self.settings.data.event_delay
-        total = Counter({d: count for d, count in deltas.items() if d.event_type in counting.counted_event_types})
         for delta, count in pop_visible(transaction, horizon):
-            total[delta] += count
+            total[delta] = total.get(delta, 0) + count
         visible = [(delta, count) for delta, count in total.items() if count and delta.time < horizon]
-        counting.apply_deltas(transaction, visible, horizon)
-        add_pending(transaction, [(d, count) for d, count in total.items() if count and d.time >= horizon])
+        items = self.item_cache.read(transaction, meta.items, {delta.item for delta, _ in visible})
+        counting.apply_deltas(transaction, visible, horizon, items)
+        waiting = [(delta, count) for delta, count in total.items() if count and delta.time >= horizon]
+        add_pending(transaction, waiting, newest=meta.latest_event_time)
         _put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
 
     def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
@@ -295,7 +307,7 @@ class OnlineState:
 
     def _counting_with(self, transaction: Transaction, meta: StateMeta, names: Iterable[str]) -> CounterAggregation:
         """How events are counted, with event types of these names; new ones get the next numbers."""
-        new = sorted(set(names) - set(meta.event_types))
+        new = [name for name in dict.fromkeys(names) if name not in meta.event_types]
         if new:
             transaction.put_many([(EVENT_TYPES, orjson.dumps((*meta.event_types, *new)))])
         return self.counting((*meta.event_types, *new))

@@ -39,9 +39,11 @@ class Transaction(StoreSnapshot, Protocol):
 
 
 class KeyValueStore(Protocol):
-    """A store of the online state. name: where it is, for messages."""
+    """A store of the online state. name: where it is, for messages. rows_together: about how many events one change
+    should write: more cost less each, and hold up others for longer."""
 
     name: str
+    rows_together: int
 
     def read(self) -> AbstractContextManager[StoreSnapshot]:
         """A snapshot, for as long as the context lasts."""

@@ -53,6 +53,8 @@ class LmdbStore:
     `update` had returned from.
     """
 
+    rows_together = 20_000
+
     def __init__(self, path: Path, *, create: bool = True, durable: bool = True) -> None:
         """create: make it where there is none. durable: write every change to disk before `update` returns; without it
         a store is faster and lost with the machine, as suits a temporary one."""

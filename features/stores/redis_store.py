@@ -145,6 +145,8 @@ class RedisTransaction(RedisSnapshot):
 class RedisStore:
     """A store on a Redis server: any number of readers, one writer at a time, over all processes that share it."""
 
+    rows_together = 5_000
+
     def __init__(
         self,
         url: str,

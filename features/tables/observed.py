@@ -24,6 +24,7 @@ YEAR_1980 = 315_532_800_000_000
 YEAR_1000 = -30_610_224_000_000_000
 """Microseconds from 1970 to the beginning of each year."""
 _NOTHING = ("nan", "null", "none", "na", "n/a", "<na>", "nil", "nat", "undefined", "unknown", "-", "--", "\\n", "#n/a")
+_WORDS = frozenset(("", *_NOTHING))
 _SHOWN = 4
 _USER = "user_id"
 
@@ -35,7 +36,7 @@ def clock() -> int:
 
 def is_nothing(text: str) -> bool:
     """Whether an id is a null word ("nan", "NULL", "-") or blank."""
-    return text.strip().lower() in ("", *_NOTHING)
+    return text.strip().lower() in _WORDS
 
 
 def doubt_of_time(micros: int, now: int) -> str | None:

@@ -56,6 +56,8 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/items": ItemsRequest,
 }
 _MIB = 2**20
+_WRITTEN_TOGETHER = 16
+"""Requests with events that are checked at the same time, and written together where the store allows it."""
 _CONTENT_TYPE = b"content-type"
 
 
@@ -108,6 +110,8 @@ def _add_work(app: FastAPI, service: RankService) -> None:
     """The routes that rank and write."""
     settings = service.settings
     ranking, writing = AdmissionLimiter(settings.workers, settings.queue), AdmissionLimiter(1, settings.queue)
+    together = min(_WRITTEN_TOGETHER, 1 + settings.queue)
+    counting = AdmissionLimiter(together, 1 + settings.queue - together)
 
     @app.post("/v1/rank", responses={200: {"model": RankAnswer}, **_FAILURES}, summary="Put candidates in order")
     async def rank(body: RankRequest, request: Request) -> Response:
@@ -115,7 +119,7 @@ def _add_work(app: FastAPI, service: RankService) -> None:
 
     @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
     async def events(body: EventsRequest) -> Response:
-        return _json(await writing.run(partial(service.writer.add_events, body.events)))
+        return _json(await counting.run(partial(service.writer.add_events, body.events)))
 
     @app.post("/v1/items", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change items")
     async def items(body: ItemsRequest) -> Response:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,13 +14,14 @@ from features.definitions.aggregates import IMPRESSION
 from features.online import events as arrivals
 from features.online.items import StoredItem
 from features.online.state import OnlineState
-from features.tables.event_types import canonical_type
+from features.tables.event_types import canonical_type, doubt_of
 from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
 from recsys.online.model import OnlineModel
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, describe_error, field_path, most_telling
 from recsys.serving.item_parsing import RequestItemColumns
+from recsys.serving.plain_events import plain_event
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.request_warnings import RequestWarnings
 
@@ -43,30 +45,50 @@ class Writer:
         self._columns = columns
         self._online = online
         self._telemetry = telemetry
+        self._is_doubtful_type = lru_cache(maxsize=1024)(
+            lambda event_type: state.settings.is_positive(event_type) and doubt_of(event_type) is not None
+        )
 
     def add_events(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Count events and impressions, each once. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "events")
         rejected: Rejected = {}
         warnings = RequestWarnings()
-        events: list[tuple[int, arrivals.IncomingEvent]] = []
-        impressions: list[tuple[int, arrivals.Impression]] = []
+        read: list[arrivals.IncomingEvent | arrivals.Impression] = []
+        places: list[int] = []
         for index, row in enumerate(rows):
             try:
-                _check_object(row)
-                event = schemas.Event.model_validate(row)
-                read = read_event(event, self._columns.timezone)
+                read.append(self._read_event(row, index, warnings))
+                places.append(index)
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Event.model_fields)
-                continue
-            self._warn(event, read, warnings.within(f"events.{index}."))
-            (impressions if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
-        rejected |= _keep(self._state.add_events, events, latest)
-        rejected |= _keep(self._state.add_impressions, impressions, latest)
+        for reject in self._state.add(read, latest=latest):
+            rejected[places[reject.index]] = (reject.code, reject.message)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
         return warnings.add_to(_answer(len(rows), rejected))
+
+    def _read_event(
+        self, row: Any, index: int, warnings: RequestWarnings
+    ) -> arrivals.IncomingEvent | arrivals.Impression:
+        """A row as the online state takes it. Raises ValidationError or BadRequest for one that cannot be used."""
+        event = plain_event(row, self._columns.timezone)
+        if event is not None and not self._is_doubtful(event, warnings):
+            return event
+        _check_object(row)
+        posted = schemas.Event.model_validate(row)
+        read = read_event(posted, self._columns.timezone)
+        self._warn(posted, read, warnings.within(f"events.{index}."))
+        return read
+
+    def _is_doubtful(self, event: arrivals.IncomingEvent, warnings: RequestWarnings) -> bool:
+        """Whether `_warn` may have something to say about an event."""
+        return (
+            warnings.is_doubtful(event.time, event.user_id, event.item_id, event.impression_id, event.event_id)
+            or (event.value is None and self._state.settings.data.positive is not None)
+            or self._is_doubtful_type(event.event_type)
+        )
 
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Store items: a row replaces the stored item, the last of several rows counts. Their texts are encoded before
@@ -137,14 +159,6 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | 
 def _check_object(row: Any) -> None:
     if not isinstance(row, dict):
         raise BadRequest(f"expected an object, got {type(row).__name__}")
-
-
-def _keep(add: Callable[..., list[arrivals.RejectedEvent]], rows: Sequence[tuple[int, Any]], latest: int) -> Rejected:
-    """Hand the rows to the state; what it rejects, by their index in the batch."""
-    if not rows:
-        return {}
-    rejected = add([row for _, row in rows], latest=latest)
-    return {rows[reject.index][0]: (reject.code, reject.message) for reject in rejected}
 
 
 def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:

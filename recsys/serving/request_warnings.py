@@ -38,6 +38,10 @@ class RequestWarnings:
         if doubt := doubt_of_time(micros, self._now):
             self.add(doubt.partition(" ")[2] + ", is its unit meant", where, value)
 
+    def is_doubtful(self, micros: int, *ids: str | None) -> bool:
+        """Whether `check_time` or `check_id` would warn of a time, or of one of some ids."""
+        return doubt_of_time(micros, self._now) is not None or any(map(is_nothing, filter(None, ids)))
+
     def check_date(self, micros: int, where: str, value: object) -> None:
         """Of a publication."""
         if doubt := doubt_of_date(micros, value, self._now):

@@ -14,6 +14,8 @@ MAX_ID = 512
 """Longest id, in bytes of UTF-8."""
 MAX_TEXT = 100_000
 """Longest title, description, query or other value, in characters."""
+MAX_TIME, MAX_TYPE = 64, 200
+"""Longest time and event type, in characters."""
 
 
 def _id(value: object) -> object:
@@ -32,7 +34,7 @@ def _item(value: object) -> object:
 
 Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_id, json_schema_input_type=str | int)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
-Time = Annotated[str, StringConstraints(max_length=64)] | int | float
+Time = Annotated[str, StringConstraints(max_length=MAX_TIME)] | int | float
 
 
 class Body(BaseModel):
@@ -124,7 +126,7 @@ class Event(Body):
     item_id: Id | None = None
     items: list[Id] | None = None
     timestamp: Time
-    event_type: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "click"
+    event_type: Annotated[str, StringConstraints(min_length=1, max_length=MAX_TYPE)] = "click"
     value: float | None = Field(
         None, description="The number by which the model's setting data.positive tells clicks; no feature reads it."
     )

@@ -123,6 +123,7 @@ class RankService:
     def warm_up(self) -> None:
         """Rank some stored items once, so that the first caller does not wait for what is prepared on first use."""
         self.online.encoder.prepare(threads=self.settings.threads)
+        self.state.prepare()
         examples = self.examples()
         user, items = next(iter(examples["users"]), None), examples["items"]
         ids = [item["item_id"] for item in items]
