@@ -133,13 +133,8 @@ class KeyFile:
             with self._path.open("rb") as file:
                 self._require_private(os.fstat(file.fileno()).st_mode)
                 content = file.read()
-        except FileNotFoundError as error:
-            raise InputError(
-                f"API keys {self.name!r}: expected a file, found none; make one with "
-                f"`recsys keys add NAME --scope read --keys {shlex.quote(self.name)}`"
-            ) from error
         except OSError as error:
-            raise InputError(f"API keys {self.name!r} cannot be read: {error.strerror}") from error
+            raise self._unreadable(error) from error
         return _keys_in(_json_object(content, self.name), self.name)
 
     def stamp(self) -> object:
@@ -147,7 +142,7 @@ class KeyFile:
         try:
             now = self._path.stat()
         except OSError as error:
-            raise InputError(f"API keys {self.name!r} cannot be read: {error.strerror}") from error
+            raise self._unreadable(error) from error
         return now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size
 
     def add(self, name: str, key: ApiKey) -> bool:
@@ -172,6 +167,14 @@ class KeyFile:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+    def _unreadable(self, error: OSError) -> InputError:
+        if isinstance(error, FileNotFoundError):
+            return InputError(
+                f"API keys {self.name!r}: expected a file, found none; make one with "
+                f"`recsys keys add NAME --scope read --keys {shlex.quote(self.name)}`"
+            )
+        return InputError(f"API keys {self.name!r} cannot be read: {error.strerror}")
 
     def _require_private(self, mode: int) -> None:
         if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
