@@ -7,6 +7,7 @@ BASE := .venv/installed-base
 DEV := .venv/installed-dev
 EXTRAS := dev,redis,int8,bench
 LOWEST := .venv-lowest
+AUDIT := .venv-audit
 BENCHMARKS := features quality encoder serving
 TEST_PROCESSES ?= 2
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -14,7 +15,7 @@ PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 TORCH_VERSION := $(BIN)/python -c "from importlib.metadata import version; print(version('torch'))"
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test test-lowest check bench clean
+.PHONY: setup demo test test-lowest check audit-dependencies bench clean
 
 setup: $(DEV)
 
@@ -61,11 +62,21 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python tests/class_names.py
 	$(BIN)/python tests/layout_limits.py
+	$(BIN)/python tests/licences.py > .venv/licences.txt || { cat .venv/licences.txt; exit 1; }
 	$(PYTEST)
+
+# Known vulnerabilities of what is installed in .venv, by pip-audit in an environment of its own. Not part of `make check`:
+# it needs the advisories at pypi.org, and an advisory of today is no fault of a change.
+audit-dependencies: $(BASE)
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -q pip-audit; }
+	@$(PYTHON) -c "from urllib.request import urlopen; urlopen('https://pypi.org/pypi/pip/json', timeout=20)" 2>/dev/null \
+		|| { echo "expected the advisories at pypi.org; they cannot be reached, so nothing was audited" >&2; exit 1; }
+	$(AUDIT)/bin/pip-audit --skip-editable --progress-spinner off \
+		--path $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 bench: setup
 	for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
-	rm -rf .venv $(LOWEST) build dist *.egg-info demo
+	rm -rf .venv $(LOWEST) $(AUDIT) build dist *.egg-info demo

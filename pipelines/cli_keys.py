@@ -32,7 +32,7 @@ def keys() -> None:
     "--scope",
     type=click.Choice(SCOPES),
     required=True,
-    help="read: rank and look up; write: also post events, items and users; admin: also delete, and read metrics.",
+    help="read: rank, look up, metrics; write: also post events, items and users; admin: also delete.",
 )
 @_keys_option
 @json_file_option

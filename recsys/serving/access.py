@@ -20,7 +20,7 @@ OPEN = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"
 """Paths without data: pages, their description of the API, and health."""
 _OPEN_BELOW = ("/docs/",)
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
-_RANK, _METRICS = "/v1/rank", "/metrics"
+_RANK = "/v1/rank"
 _CHALLENGE = 'Bearer realm="recsys"'
 _HOW = "send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'; `recsys keys add` makes one"
 _OTHER_SITES = frozenset((b"cross-site", b"same-site"))
@@ -31,10 +31,13 @@ _SCHEMES = {
 
 
 def required_scope(method: str, path: str) -> api_keys.Scope | None:
-    """The scope that a request needs; None for an open one. Routes that are added later have it by their method."""
+    """The scope that a request needs; None for an open one. Routes that are added later have it by their method.
+
+    /metrics needs read: it holds counts alone, and a scraper whose key may delete users would be worse.
+    """
     if method in _READING and (path in OPEN or path.startswith(_OPEN_BELOW)):
         return None
-    if method == "DELETE" or path == _METRICS:
+    if method == "DELETE":
         return "admin"
     return "read" if method in _READING or path == _RANK else "write"
 
