@@ -7,6 +7,9 @@ BASE := .venv/installed-base
 DEV := .venv/installed-dev
 EXTRAS := dev,client,redis,int8,bench
 LOWEST := .venv-lowest
+AUDIT := .venv-audit
+KNOWN_ADVISORY := import json; from urllib.request import urlopen as get; \
+	assert json.load(get('https://pypi.org/pypi/pip/19.0/json', timeout=20))['vulnerabilities']
 BENCHMARKS := features quality encoder serving sizing
 TEST_PROCESSES ?= 2
 PYTEST := $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
@@ -14,7 +17,7 @@ PIP_INSTALL := $(BIN)/pip install -q --disable-pip-version-check
 TORCH_VERSION := $(BIN)/python -c "from importlib.metadata import version; print(version('torch'))"
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test test-lowest check bench clean
+.PHONY: setup demo test test-lowest check audit-dependencies bench clean
 
 setup: $(DEV)
 
@@ -61,11 +64,21 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python tests/class_names.py
 	$(BIN)/python tests/layout_limits.py
+	$(BIN)/python tests/licences.py > .venv/licences.txt || { cat .venv/licences.txt; exit 1; }
 	$(PYTEST)
+
+# Known vulnerabilities of what is installed in .venv, by pip-audit in an environment of its own. Not part of `make check`:
+# it needs the advisories at pypi.org, not a mirror without them, and an advisory of today is no fault of a change.
+audit-dependencies: $(BASE)
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install -q pip-audit; }
+	@$(PYTHON) -c "$(KNOWN_ADVISORY)" 2>/dev/null \
+		|| { echo "expected the advisories of pip 19.0 at pypi.org, got none; nothing was audited" >&2; exit 1; }
+	$(AUDIT)/bin/pip-audit --skip-editable --progress-spinner off \
+		--path $$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
 
 bench: setup
 	for name in $(BENCHMARKS); do \
 		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
 
 clean:
-	rm -rf .venv $(LOWEST) build dist *.egg-info demo
+	rm -rf .venv $(LOWEST) $(AUDIT) build dist *.egg-info demo

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from features.tables.encodings import FileOptions
-from pipelines import cli_data, cli_versions
+from pipelines import cli_data, cli_keys, cli_versions
 from pipelines.cli_options import (
     Report,
     config_options,
@@ -29,6 +29,7 @@ from pipelines.cli_options import (
 from pipelines.cli_types import (
     FOLDER,
     INPUT,
+    KEYS,
     MODEL,
     MOMENT,
     NEW_NAME,
@@ -57,6 +58,7 @@ def cli(debug: bool) -> None:
 
 cli.add_command(cli_data.data)
 cli.add_command(cli_data.features)
+cli.add_command(cli_keys.keys)
 for _command in cli_versions.COMMANDS:
     cli.add_command(_command)
 
@@ -173,18 +175,47 @@ def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report
     return run_ablation(folder, config, name=name, plot=plot)
 
 
+def _keys_or_none(context: click.Context) -> None:
+    if context.params["keys"] is not None and context.params["no_keys"]:
+        raise click.UsageError("--no-keys goes without --keys; leave out one of them")
+
+
 @cli.command()
 @model_option
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @store_option
 @click.option("--create", is_flag=True, help="Create an empty store if there is none.")
+@click.option("--keys", type=KEYS, help="Ask for API keys: file or redis:// URL where `recsys keys` keeps them.")
+@click.option("--no-keys", is_flag=True, help="Answer everybody, also beyond this machine, without a key.")
+@click.option("--no-custom-code", is_flag=True, help="Refuse a version that carries a file of custom features.")
 @config_options
-def serve(model: str, host: str, port: int, store: str, create: bool, config: Config) -> None:
+@agreeing(_keys_or_none)
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    store: str,
+    create: bool,
+    keys: str | None,
+    no_keys: bool,
+    no_custom_code: bool,
+    config: Config,
+) -> None:
     """Answer ranking requests over HTTP."""
     from pipelines.serve import serve as run_server
 
-    run_server(model, host, port, store, config, create=create)
+    run_server(
+        model,
+        host,
+        port,
+        store,
+        config,
+        create=create,
+        keys=keys,
+        for_everybody=no_keys,
+        custom_code=not no_custom_code,
+    )
 
 
 @cli.command("load-items")

@@ -146,9 +146,12 @@ def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return store_option(rejects_option(file_options(command)))
 
 
-def print_report(report: Report, json_path: Path | None) -> None:
-    """Write a report as JSON, where a file is named, and print it."""
+def print_report(report: Report, json_path: Path | None, *, private: bool = False) -> None:
+    """Write a report as JSON, where a file is named, and print it. private: its owner alone may read the file."""
     if json_path is not None:
         with replaced_file(json_path) as partial:
+            if private:
+                partial.unlink(missing_ok=True)
+                partial.touch(mode=0o600, exist_ok=False)
             partial.write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     click.echo("\n".join(report.lines()))

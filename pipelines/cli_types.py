@@ -99,6 +99,16 @@ def _require_no_file(store: str) -> None:
         raise StoreError(f"online store {store!r}: expected a folder or a redis:// URL, found a file")
 
 
+def _key_name(text: str) -> str:
+    from recsys.serving.api_keys import check_key_name
+
+    return check_key_name(text)
+
+
+def _key_place(text: str) -> str:
+    return text if "://" in text else str(_file_path(text))
+
+
 def _model_name(text: str) -> str:
     if problem := name_problem(text):
         raise ValueError(problem)
@@ -172,6 +182,10 @@ OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolv
 """A folder that is written into."""
 STORE = Argument("store", str, _require_no_file)
 """An online store: a folder or a URL."""
+KEYS = Argument("keys", _key_place)
+"""Where API keys are kept: a file or a URL."""
+KEY_NAME = Argument("name", _key_name)
+"""The name of an API key."""
 NEW_NAME = Argument("name", _model_name)
 """The NAME of models that are registered as NAME-encoder and NAME-ranker."""
 RUN_NAME = Argument("name", _run_name)

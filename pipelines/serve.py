@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from threading import Event, Thread
 
 import uvicorn
+from fastapi import FastAPI
 
 from features.errors import StoreError, StoreMissing
 from recsys.config import Config, ServingConfig
@@ -24,29 +25,54 @@ from recsys.online.open_state import open_existing_state, open_state
 from recsys.ranker.model import RankingModel
 from recsys.registry import tracking
 from recsys.registry.versions import load
+from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
+from recsys.serving.exposure import require_keys_beyond_loopback
+from recsys.serving.key_ring import KeyRing
 from recsys.serving.service import RankService
 
 log = logging.getLogger(__name__)
 
 
 def serve(
-    model_uri: str, host: str, port: int, store: str, config: Config | None = None, *, create: bool = False
+    model_uri: str,
+    host: str,
+    port: int,
+    store: str,
+    config: Config | None = None,
+    *,
+    create: bool = False,
+    keys: str | None = None,
+    for_everybody: bool = False,
+    custom_code: bool = True,
 ) -> None:
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
-    store: folder or `redis://` URL of the online store. create: begin with an empty one where there is none. Raises
-    ServerError where the port cannot be had, ModelNotFound or ModelError for the model, StoreError for the store.
+    store: folder or `redis://` URL of the online store. create: begin with an empty one where there is none. keys: file
+    or URL of the API keys that requests have to bring, None for none. for_everybody: listen beyond loopback without
+    keys. custom_code: execute a version's file of custom features; otherwise such a version is refused. Raises
+    ServerError where the port cannot be had or keys are missing, InputError or StoreError for the keys, ModelNotFound
+    or ModelError for the model, StoreError for the store.
     """
     settings = (config or Config()).serving
-    with closing(listen(host, port)) as listener:
+    with closing(listen(host, port)) as listener, key_ring(keys) as ring:
+        require_keys_beyond_loopback(listener.getsockname()[0], has_keys=ring is not None or for_everybody)
         if not create:
             require_filled(store)
         tracking.connect()
-        loaded = load(model_uri)
-        serve_model(
-            loaded.ranking_model, store, listener, settings, ranker=str(loaded.ranker), encoder=loaded.encoder_name
-        )
+        loaded = load(model_uri, custom_code=custom_code)
+        ranker, encoder = str(loaded.ranker), loaded.encoder_name
+        serve_model(loaded.ranking_model, store, listener, settings, ranker=ranker, encoder=encoder, keys=ring)
+
+
+@contextmanager
+def key_ring(place: str | None) -> Iterator[KeyRing | None]:
+    """The API keys at a place, None for none."""
+    if place is None:
+        yield None
+        return
+    with open_keys(place) as source:
+        yield KeyRing(source)
 
 
 def require_filled(store: str) -> None:
@@ -66,8 +92,10 @@ def serve_model(
     *,
     ranker: str,
     encoder: str | None,
+    keys: KeyRing | None = None,
 ) -> None:
-    """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
+    """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION. keys: that
+    requests have to bring, None for none."""
     with open_state(store, ranking_model.settings, create=True) as state:
         service = RankService(ranking_model, state, settings, ranker=ranker, encoder=encoder)
         service.online.refresh()
@@ -75,7 +103,7 @@ def serve_model(
         host, port = listener.getsockname()[:2]
         log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
         with _refreshing(service.online, settings.rebuild_seconds):
-            _run(service, listener, round(settings.shutdown_seconds))
+            _run(create_app(service, keys), listener, round(settings.shutdown_seconds))
 
 
 @contextmanager
@@ -123,10 +151,10 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(service: RankService, listener: socket.socket, shutdown_seconds: int) -> None:
+def _run(app: FastAPI, listener: socket.socket, shutdown_seconds: int) -> None:
     """Serve until a signal, then let open requests end."""
     options = uvicorn.Config(
-        create_app(service),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,

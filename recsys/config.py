@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from features.definitions.custom_file import CustomFeatures, read_custom_features
 from features.definitions.settings import FeatureSettings
@@ -18,6 +18,8 @@ from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
 from recsys.collaborative.settings import CollaborativeSettings
 from recsys.errors import ConfigError
+from recsys.settings.section import ConfigSection as ConfigSection
+from recsys.settings.serving import ServingConfig as ServingConfig
 
 _WithoutTrees = Literal["auto", "popularity", "tfidf", "blend", "text"]
 _WithTrees = Literal["behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ensemble", "ranker"]
@@ -26,10 +28,6 @@ Registered = Literal[_WithoutTrees, _WithTrees]
 
 LabelWeights = dict[PositiveInt, PositiveFloat]
 """Weights by label, such as {3: 5} for a purchase; 1 where a label is not named."""
-
-
-class ConfigSection(BaseModel, frozen=True, extra="forbid"):
-    """A part of the configuration: frozen, and strict about the names of its keys."""
 
 
 class DataConfig(DataSettings, ConfigSection):
@@ -105,7 +103,7 @@ class EncoderConfig(ConfigSection):
     loss: Literal["listwise", "binary"] = "listwise"
     negatives: int = Field(20, ge=1)
     """Unclicked items sampled for each clicked one, from the same list; drawn again each epoch."""
-    click_weights: LabelWeights = {}
+    click_weights: LabelWeights = Field(default_factory=dict)
     """Weight of a clicked item in training, by its label."""
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
@@ -205,7 +203,7 @@ class RankerConfig(ConfigSection):
     decides on their number; docs/choosing.md gives the rule."""
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
-    list_weights: LabelWeights = {}
+    list_weights: LabelWeights = Field(default_factory=dict)
     """Weight of a list in training, by its largest label. The metrics on valid and test weigh all lists alike."""
     select_features: bool = False
     """Drop features whose removal makes no significant difference on valid; takes a few more trainings."""
@@ -255,33 +253,6 @@ class AuditConfig(ConfigSection):
     """A single-column AUC above this, at the interval's low end, is too good to be known beforehand."""
     column_correlation: float = Field(0.1, gt=0, lt=1)
     """How well an undeclared numeric column may rank later events, given the earlier ones; a partial correlation."""
-
-
-class ServingConfig(ConfigSection):
-    """The online server."""
-
-    max_candidates: int = Field(1000, ge=1)
-    """Most candidates of one request."""
-    max_rows: int = Field(10_000, ge=1)
-    """Most events or items of one request."""
-    max_body_mb: float = Field(16.0, gt=0)
-    """Largest body of a request, in MiB."""
-    workers: int = Field(2, ge=1, le=64)
-    """Requests worked on at the same time."""
-    queue: int = Field(64, ge=0)
-    """Requests that may wait for a worker; more are answered 503."""
-    threads: int = Field(1, ge=1)
-    """Threads of torch and LightGBM within one request; BLAS has one in every command."""
-    cached_texts: int = Field(100_000, ge=1)
-    """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
-    future_seconds: float = Field(300.0, ge=0)
-    """How far ahead of this machine's clock an event may be; later ones are rejected."""
-    clock_skew: float = Field(300.0, ge=0)
-    """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
-    rebuild_seconds: float = Field(60.0, ge=0)
-    """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
-    shutdown_seconds: float = Field(10.0, ge=0)
-    """How long open requests may take to end when the server stops."""
 
 
 class Config(ConfigSection):

@@ -9,7 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
-LINKED = (*PAGES, ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "RESULTS.md", ROOT / "mlruns" / "README.md")
+LINKED = (
+    *PAGES,
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    ROOT / "benchmarks" / "RESULTS.md",
+    ROOT / "mlruns" / "README.md",
+)
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^(?: {4}.*)?\n)+", re.MULTILINE)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")

@@ -22,6 +22,7 @@ COMMANDS = frozenset(
         "compare",
         "demo",
         "evaluate",
+        "keys",
         "list_features",
         "load",
         "load_users",

@@ -78,6 +78,7 @@ def home(tmp_path: Path) -> Path:
         (("load-users", "data/users.csv", "--store", "none"), 1),
         (("train", "data", "--name", "a:b"), 2),
         (("score", "data", "--candidates", "none", "--out", "out"), 1),
+        (("keys", "list"), 1),
         (("serve", "--set", "serving.worker=1"), 1),
     ],
 )

@@ -30,7 +30,7 @@ def port() -> Iterator[int]:
     async def read(request: Request) -> int:
         return len(await request.body())
 
-    app.add_middleware(RequestMiddleware, telemetry=Telemetry(), max_body=MIB)
+    app.add_middleware(RequestMiddleware, telemetry=Telemetry(), max_body=MIB, max_headers=16 * 1024)
     with closing(listen("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

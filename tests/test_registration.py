@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import numpy as np
 import pytest
-from trained_site import TrainedSite
+from trained_site import MODEL, TrainedSite
 
 from features.clock import format_time
 from features.offline.reader import LogIndex
 from features.tables.load import load_log
+from pipelines import cli
 from pipelines.data_options import read_options
 from pipelines.evaluate import evaluate
 from pipelines.load import load_events, load_items
@@ -40,6 +44,13 @@ loaded_modules = {"torch", "transformers"} & set(sys.modules)
 assert not loaded_modules, loaded_modules
 """
 
+
+CUSTOM = """
+from pathlib import Path
+from features.definitions.custom import ITEM, Count, CountOf, Feature
+Path("executed").touch()
+FEATURES = (Feature("mine", "Clicks.", CountOf(Count("click", ITEM))),)
+"""
 
 _REPORTS: dict[str, TrainReport] = {}
 
@@ -96,6 +107,34 @@ def test_a_version_ranks_the_same_online_and_in_batch(trained: TrainedSite, tmp_
     assert answer["model"] == {"ranker": str(loaded.ranker), "encoder": loaded.encoder_name}
     found = {item["item_id"]: item["score"] for item in answer["items"]}
     assert [found[item] for item in items] == expected.tolist()
+
+
+def test_a_version_with_custom_code_is_refused_before_any_of_it_runs_where_that_is_not_allowed(
+    trained: TrainedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloaded = mlflow.artifacts.download_artifacts
+
+    def with_custom_code(uri: str) -> str:
+        copy = tmp_path / uri.replace("/", "-").replace(":", "-")
+        shutil.copytree(downloaded(uri), copy, dirs_exist_ok=True)
+        settings = copy / "artifacts" / "unit" / "unit.json"
+        if settings.exists():
+            digest = sha256(CUSTOM.encode()).hexdigest()
+            settings.write_text(json.dumps(json.loads(settings.read_text()) | {"custom_features": digest}))
+            settings.with_name("features.py").write_text(CUSTOM)
+        return str(copy)
+
+    assert versions.load(MODEL, custom_code=False).ranking_model.settings.custom is None
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", with_custom_code)
+    serve = ["serve", "--model", MODEL, "--no-custom-code", "--create", "--store", str(tmp_path / "store"), "--port=0"]
+    assert cli.run(lambda: cli.cli(serve, standalone_mode=False)) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "carries a file of custom features" in line and "--no-custom-code" in line
+    assert not Path("executed").exists()
+    loaded = versions.load(MODEL)
+    assert loaded.ranking_model.settings.custom is not None
+    assert Path("executed").exists()
+    Path("executed").unlink()
 
 
 def test_popularity_is_registered_as_what_it_is(trained: TrainedSite, popularity: TrainReport) -> None:

@@ -80,7 +80,9 @@ class CounterLayout:
         """Add deltas to records in place. counted: (n_types, n_layout_types) which event types each of the layout's
         event_types counts. timed: (n_types,) of which the time is known.
         """
-        total, timed_total, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
+        total, timed_total, first, last, stamp, cells = (
+            np.ascontiguousarray(records[name]) for name in self.dtype.names
+        )
         _add_deltas(
             (total, timed_total, first, last),
             stamp,
@@ -91,7 +93,7 @@ class CounterLayout:
             np.array(self.rings, np.int64).reshape(-1, 2),
             np.array([cell_width(window) for _, window in self.rings], np.int64),
         )
-        for name, values in zip(FIELDS, (total, timed_total, first, last, stamp, cells), strict=True):
+        for name, values in zip(self.dtype.names, (total, timed_total, first, last, stamp, cells), strict=True):
             records[name] = values
 
     def convert(self, source: CounterLayout, records: Records) -> Records:

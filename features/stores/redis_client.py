@@ -59,15 +59,20 @@ class UnreachableError(StoreError):
 
 @dataclass(frozen=True)
 class Address:
-    """url: as redis-py takes it. prefix: of the store's keys. name: for messages, without a password."""
+    """url: as redis-py takes it. prefix: of the keys. name: for messages, without a password. holds: what is kept
+    there, in words."""
 
     url: str
     prefix: str
     name: str
+    holds: str = "online store"
 
 
-def address_of(url: str) -> Address:
-    """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for what is not usable."""
+def address_of(url: str, holds: str = "online store") -> Address:
+    """The address in a `redis://`, `rediss://` or `unix://` URL. Raises StoreError for what is not usable.
+
+    holds: what is kept there, in words, for messages.
+    """
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     public_options = {key: value for key, value in options.items() if key in _OPTIONS}
@@ -75,33 +80,31 @@ def address_of(url: str) -> Address:
     name = f"{parts.scheme}://{host}{parts.path}" + (f"?{urlencode(public_options)}" if public_options else "")
     if parts.scheme not in SCHEMES:
         raise StoreError(
-            f"online store {name!r}: expected a folder or a URL that begins with redis://, rediss:// or unix://"
+            f"{holds} {name!r}: expected a folder or a URL that begins with redis://, rediss:// or unix://"
         )
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
-        raise StoreError(f"online store {name!r}: expected options {sorted(_OPTIONS)}, got {unknown}")
+        raise StoreError(f"{holds} {name!r}: expected options {sorted(_OPTIONS)}, got {unknown}")
     prefix = options.pop("prefix", PREFIX)
     if not _USABLE_PREFIX.fullmatch(prefix):
-        raise StoreError(f"online store {name!r}: expected a prefix of 1 to 64 of A-Z a-z 0-9 _ . : -, got {prefix!r}")
+        raise StoreError(f"{holds} {name!r}: expected a prefix of 1 to 64 of A-Z a-z 0-9 _ . : -, got {prefix!r}")
     database = options.get("db", "" if parts.scheme == "unix" else parts.path.strip("/"))
     try:
         number = int(database or 0)
         port = parts.port
     except ValueError as error:
-        raise StoreError(
-            f"online store {name!r}: expected a database number and a port, got others: {error}"
-        ) from error
+        raise StoreError(f"{holds} {name!r}: expected a database number and a port, got others: {error}") from error
     if number < 0 or (port is None and host.endswith(":")):
-        raise StoreError(f"online store {name!r}: expected a database number of 0 or more and a port")
+        raise StoreError(f"{holds} {name!r}: expected a database number of 0 or more and a port")
     query = f"?{urlencode(options)}" if options else ""
-    return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", prefix, name)
+    return Address(f"{parts.scheme}://{parts.netloc}{parts.path}{query}", prefix, name, holds)
 
 
 class RedisClient:
     """Connections to one server, for any number of threads."""
 
     def __init__(self, address: Address) -> None:
-        self.name = address.name
+        self.name, self._holds = address.name, address.holds
         try:
             # a call may be sent twice: redis-py reconnects where the server has closed the connection; each call of
             # this class has the same effect when it is repeated
@@ -109,7 +112,7 @@ class RedisClient:
                 address.url, **_SECONDS, retry=Retry(NoBackoff(), 1), client_name="recsys", decode_responses=False
             )
         except (ValueError, TypeError, redis.RedisError) as error:
-            raise StoreError(f"online store {self.name!r}: expected a usable URL: {error}") from error
+            raise StoreError(f"{self._holds} {self.name!r}: expected a usable URL: {error}") from error
 
     def call(self, *commands: Command) -> list[Any]:
         """The answers to commands in one round trip, on one connection. Raises StoreError for the first error."""
@@ -147,13 +150,13 @@ class RedisClient:
         text = " ".join(f"{code or ''} {error}".split())
         for beginning, (problem, advice) in _ANSWERS.items():
             if text.startswith(beginning) or f"-{beginning}" in text:
-                return StoreError(f"online store {self.name!r}: {problem}; {advice}")
+                return StoreError(f"{self._holds} {self.name!r}: {problem}; {advice}")
         if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
             return UnreachableError(
-                f"online store {self.name!r}: expected a Redis server that answers, got: {text.rstrip('.')}; "
+                f"{self._holds} {self.name!r}: expected a Redis server that answers, got: {text.rstrip('.')}; "
                 "start it, or check the address"
             )
-        return StoreError(f"online store {self.name!r}: expected a Redis server that does what is asked, got: {text}")
+        return StoreError(f"{self._holds} {self.name!r}: expected a Redis server that does what is asked, got: {text}")
 
     def close(self) -> None:
         """Close all connections."""

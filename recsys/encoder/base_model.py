@@ -59,10 +59,17 @@ def load_base_model(name: str) -> BaseModel:
         raise ModelError(f"base model {name!r}: expected a folder with config.json and model.safetensors, found none")
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(folder)
-            tokenizer = AutoTokenizer.from_pretrained(folder, config=config, truncation_side="right")
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, config=config, truncation_side="right", trust_remote_code=False
+            )
             transformer, loading = AutoModel.from_pretrained(
-                folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                folder,
+                config=config,
+                use_safetensors=True,
+                trust_remote_code=False,  # left out, transformers asks on a terminal whether to run the model's code
+                dtype=torch.float32,
+                output_loading_info=True,
             )
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]

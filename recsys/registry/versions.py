@@ -25,7 +25,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from features.arrays import Float32
 from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
-from recsys.errors import ModelNotFound
+from recsys.errors import ModelError, ModelNotFound
 from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
@@ -128,16 +128,22 @@ def delete_version_on_failure(version: Version | None) -> Iterator[None]:
         raise
 
 
-def load(uri: str, *, evaluated: bool = False) -> LoadedModel:
+def load(uri: str, *, evaluated: bool = False, custom_code: bool = True) -> LoadedModel:
     """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests. One
     without an encoder is loaded without torch.
 
-    evaluated: both as they were evaluated, before they learnt test, where the version holds that. Raises ModelNotFound,
-    EncoderMismatch, or ModelError where an artifact is damaged or scores differ.
+    evaluated: both as they were evaluated, before they learnt test, where the version holds that. custom_code: allow a
+    file of custom features, which is executed when the model is used. Raises ModelNotFound, EncoderMismatch, or
+    ModelError where an artifact is damaged, scores differ, or there is such a file and it is not allowed.
     """
     ranker = resolve(uri)
     folder = _artifact(ranker, RANKER_ARTIFACT, evaluated=evaluated)
     settings = read_settings(folder)
+    if settings.custom_source is not None and not custom_code:
+        raise ModelError(
+            f"{ranker} carries a file of custom features, which would be executed; expected a version without one: "
+            "train one without features.file, or leave out --no-custom-code"
+        )
     encoder_version = None if settings.encoder is None else resolve(settings.encoder)
     if encoder_version is None:
         ranking_model = load_ranking_model(folder, NoEncoder(settings.history_length))

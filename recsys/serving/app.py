@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
+from recsys.serving.access import AccessMiddleware, describe_access
 from recsys.serving.admission import AdmissionLimiter
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (
@@ -33,6 +34,7 @@ from recsys.serving.errors import (
     field_path,
     most_telling,
 )
+from recsys.serving.key_ring import KeyRing
 from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.schemas import (
     BatchAnswer,
@@ -44,6 +46,7 @@ from recsys.serving.schemas import (
     RankAnswer,
     RankRequest,
 )
+from recsys.serving.security_headers import SecurityHeadersMiddleware, page_response
 from recsys.serving.service import RankService
 
 PLAYGROUND = Path(__file__).with_name("playground.html")
@@ -55,7 +58,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/events": EventsRequest,
     "/v1/items": ItemsRequest,
 }
-_MIB = 2**20
+_KIB, _MIB = 2**10, 2**20
 _WRITTEN_TOGETHER = 16
 """Requests with events that are checked at the same time, and written together where the store allows it."""
 _CONTENT_TYPE = b"content-type"
@@ -85,8 +88,8 @@ class _Route(APIRoute):
         return handle
 
 
-def create_app(service: RankService) -> FastAPI:
-    """The application that serves `service`; nothing is opened or started here."""
+def create_app(service: RankService, keys: KeyRing | None = None) -> FastAPI:
+    """The application that serves `service`; nothing is opened or started here. keys: None asks for none."""
     app = FastAPI(
         title="recsys",
         description="Rank candidate items for a user by text and behaviour.",
@@ -97,12 +100,19 @@ def create_app(service: RankService) -> FastAPI:
     )
     app.router.route_class = _Route
     settings = service.settings
-    app.add_middleware(RequestMiddleware, telemetry=service.telemetry, max_body=int(settings.max_body_mb * _MIB))
+    app.add_middleware(AccessMiddleware, keys=keys, telemetry=service.telemetry)
+    app.add_middleware(
+        RequestMiddleware,
+        telemetry=service.telemetry,
+        max_body=int(settings.max_body_mb * _MIB),
+        max_headers=int(settings.max_header_kb * _KIB),
+    )
+    app.add_middleware(SecurityHeadersMiddleware, cacheable="/docs/")
     _add_failures(app)
     _add_work(app, service)
     _add_pages(app, service)
     add_api_page(app)
-    app.openapi = partial(_openapi, app, app.openapi)  # type: ignore[method-assign]
+    app.openapi = partial(_openapi, app.openapi, has_keys=keys is not None)  # type: ignore[method-assign]
     return app
 
 
@@ -147,7 +157,7 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
     @app.get("/", include_in_schema=False)
     async def playground() -> HTMLResponse:
-        return HTMLResponse(PLAYGROUND.read_text(encoding="utf-8"))
+        return page_response(PLAYGROUND.read_text(encoding="utf-8"))
 
 
 def _add_failures(app: FastAPI) -> None:
@@ -187,13 +197,15 @@ def _route(request: Request) -> str:
     return str(getattr(request.scope.get("route"), "path", ""))
 
 
-def _openapi(app: FastAPI, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _openapi(make: Callable[[], dict[str, Any]], *, has_keys: bool) -> dict[str, Any]:
     """The OpenAPI document with the rows of batches, which are validated one by one and so are in no signature."""
     document = make()
     schemas = document["components"]["schemas"]
     for model in (Event, Item):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.setdefault(model.__name__, schema)
+    if has_keys:
+        describe_access(document)
     return document
 
 

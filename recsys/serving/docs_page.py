@@ -11,6 +11,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
+from recsys.serving.security_headers import page_response
+
 _NO_ICON = "data:,"
 _SETTINGS = {"validatorUrl": None, "tryItOutEnabled": True}
 """Without a validator: the usual one sends the API's address to a site on the web."""
@@ -29,6 +31,6 @@ def add_api_page(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return page
+        return page_response(bytes(page.body).decode(), files=True)
 
     app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))

@@ -16,16 +16,20 @@ from features.errors import RecsysError
 
 CODES: Mapping[int, str] = {
     400: "malformed_json",
+    401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
     422: "invalid_request",
+    431: "headers_too_large",
     500: "internal_error",
     503: "unavailable",
 }
 """Error code of each status without an error of ours."""
 
 INVALID, TOO_OLD, STORE = "invalid_request", "timestamp_too_old", "store_unavailable"
+CROSS_SITE = "cross_site_request"
 
 
 _UNKNOWN_KEY = "extra_forbidden"

@@ -21,6 +21,7 @@ from recsys.online.model import OnlineModel
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, describe_error, field_path, most_telling
 from recsys.serving.item_parsing import RequestItemColumns
+from recsys.serving.limits import check_posted_items, check_text
 from recsys.serving.plain_events import plain_event
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.request_warnings import RequestWarnings
@@ -94,6 +95,7 @@ class Writer:
         """Store items: a row replaces the stored item, the last of several rows counts. Their texts are encoded before
         this returns. Raises BadRequest for too many, StoreError where none is kept."""
         self._check_size(rows, "items")
+        check_posted_items(rows, self._settings.max_characters)
         rejected: Rejected = {}
         warnings = RequestWarnings()
         items: dict[str, StoredItem] = {}
@@ -134,6 +136,8 @@ class Writer:
         if problem is not None:
             raise BadRequest(problem[1].partition(": ")[2], "item_id")
         warnings.check_id(read.item_id, "item_id")
+        for name, value in read.columns().items():
+            check_text(value, name)
         return self._columns.merge(None, read, warnings=warnings)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:

@@ -9,11 +9,12 @@ import logging
 import re
 import time
 import uuid
-from typing import Any
+from collections.abc import Mapping
 
 import anyio
 import orjson
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.serving.errors import CODES, error_body
@@ -28,13 +29,22 @@ REST_SECONDS = 20.0
 _USABLE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class RequestMiddleware:
-    """ASGI middleware. max_body: bytes of a request body."""
+def error_response(
+    status: int, text: str, code: str | None = None, *, headers: Mapping[str, str] | None = None
+) -> Response:
+    """An error answer. code: that of the status where none is given."""
+    body = orjson.dumps(error_body(code or CODES[status], text))
+    return Response(body, status, headers=headers, media_type="application/json")
 
-    def __init__(self, app: ASGIApp, *, telemetry: Telemetry, max_body: int) -> None:
+
+class RequestMiddleware:
+    """ASGI middleware. max_body: bytes of a request body. max_headers: of its address and headers together."""
+
+    def __init__(self, app: ASGIApp, *, telemetry: Telemetry, max_body: int, max_headers: int) -> None:
         self._app = app
         self._telemetry = telemetry
         self._max_body = max_body
+        self._max_headers = max_headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection; all but HTTP passes through."""
@@ -51,6 +61,11 @@ class RequestMiddleware:
             self._telemetry.seconds.labels(endpoint).observe(time.perf_counter() - started)
 
     async def _run(self, exchange: _RequestResponse, scope: Scope) -> None:
+        header_bytes = _header_bytes(scope)
+        if header_bytes > self._max_headers:
+            text = f"expected at most {self._max_headers:,} bytes of address and headers together, got {header_bytes:,}"
+            await exchange.fail(431, text)
+            return
         if exchange.announced > self._max_body:
             await exchange.fail(413, _too_large(self._max_body))
             return
@@ -80,6 +95,7 @@ class _RequestResponse:
         self._receive, self._send, self._max_body, self._received = receive, send, max_body, 0
         self._unread = self.announced > 0 or b"transfer-encoding" in headers
         self._waits_for_continue = headers.get(b"expect", "").lower() == "100-continue"
+        self._scope = scope
         scope.setdefault("state", {})["request_id"] = self.request_id
 
     async def receive(self) -> Message:
@@ -101,10 +117,7 @@ class _RequestResponse:
 
     async def fail(self, status: int, text: str) -> None:
         """A whole error answer."""
-        body = orjson.dumps(error_body(CODES[status], text))
-        headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        await error_response(status, text)(self._scope, self.receive, self.send)
 
     async def _next(self) -> Message:
         message = await self._receive()
@@ -120,6 +133,11 @@ class _RequestResponse:
         with anyio.move_on_after(REST_SECONDS):
             while self._unread and self._received < self._max_body + REST_BYTES:
                 await self._next()
+
+
+def _header_bytes(scope: Scope) -> int:
+    address = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+    return address + sum(len(name) + len(value) for name, value in scope["headers"])
 
 
 def _too_large(limit: int) -> str:

@@ -16,6 +16,12 @@ class Telemetry:
         self.requests = Counter(
             "recsys_requests", "Answers by endpoint and status.", ("endpoint", "status"), registry=self.registry
         )
+        self.refused = Counter(
+            "recsys_refused_requests",
+            "Requests refused for their API key: no_key, unknown_key, small_scope; or for their origin: cross_site.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.seconds = Histogram(
             "recsys_request_seconds",
             "Time from the request's arrival to its answer.",

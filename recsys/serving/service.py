@@ -32,6 +32,7 @@ from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, NotReady
 from recsys.serving.event_writer import Writer
 from recsys.serving.item_parsing import item_columns
+from recsys.serving.limits import check_described_items, check_lengths
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.request_warnings import RequestWarnings
 
@@ -133,9 +134,7 @@ class RankService:
 
     def read(self, view: StateSnapshot, request: schemas.RankRequest, warnings: RequestWarnings) -> OnlineReader:
         """The reader of a request's past. warnings: collects doubtful values."""
-        limit = self.settings.max_candidates
-        if len(request.candidates) > limit:
-            raise BadRequest(f"expected at most {limit:,} candidates, got {len(request.candidates):,}", "candidates")
+        check_lengths(request, self.settings)
         rows = _distinct(request.candidates, "candidates")
         for index, row in enumerate(request.candidates):
             if rows[row.item_id][1] is not row:
@@ -159,6 +158,7 @@ class RankService:
     ) -> dict[str, StoredItem]:
         """The items that came with columns of their own: these win over the stored ones."""
         described = {item_id: row for item_id, row in rows.items() if len(row[1].model_fields_set) > 1}
+        check_described_items(described, self.settings.max_characters)
         stored = view.items(described) if described else {}
         return {
             item_id: self._columns.merge(stored.get(item_id), row, field, warnings)

@@ -1,0 +1,40 @@
+"""Settings of the online server."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from recsys.settings.section import ConfigSection
+
+
+class ServingConfig(ConfigSection):
+    """The online server."""
+
+    max_candidates: int = Field(1000, ge=1)
+    """Most candidates of one request."""
+    max_rows: int = Field(10_000, ge=1)
+    """Most events or items of one request."""
+    max_body_mb: float = Field(16.0, gt=0)
+    """Largest body of a request, in MiB."""
+    max_header_kb: float = Field(16.0, gt=0, le=48)
+    """Largest address and headers of a request together, in KiB; the parser before it takes 64."""
+    max_history: int = Field(1000, ge=0)
+    """Most items in the `history` of one request."""
+    max_characters: int = Field(4_000_000, ge=1)
+    """Most characters in the texts of all items that come with one request together."""
+    workers: int = Field(2, ge=1, le=64)
+    """Requests worked on at the same time."""
+    queue: int = Field(64, ge=0)
+    """Requests that may wait for a worker; more are answered 503."""
+    threads: int = Field(1, ge=1)
+    """Threads of torch and LightGBM within one request; BLAS has one in every command."""
+    cached_texts: int = Field(100_000, ge=1)
+    """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
+    future_seconds: float = Field(300.0, ge=0)
+    """How far ahead of this machine's clock an event may be; later ones are rejected."""
+    clock_skew: float = Field(300.0, ge=0)
+    """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
+    rebuild_seconds: float = Field(60.0, ge=0)
+    """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
+    shutdown_seconds: float = Field(10.0, ge=0)
+    """How long open requests may take to end when the server stops."""
