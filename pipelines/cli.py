@@ -16,6 +16,7 @@ from features.tables.encodings import FileOptions
 from pipelines import cli_data, cli_versions
 from pipelines.cli_options import (
     Report,
+    cache_option,
     config_options,
     file_options,
     json_file_option,
@@ -179,6 +180,7 @@ def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @store_option
 @click.option("--create", is_flag=True, help="Create an empty store if there is none.")
+@cache_option
 @config_options
 def serve(model: str, host: str, port: int, store: str, create: bool, config: Config) -> None:
     """Answer ranking requests over HTTP."""

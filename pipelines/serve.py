@@ -1,6 +1,7 @@
 """`recsys serve`: the HTTP server over a registered ranker and an online store.
 
-Reads the model registry and the store; writes events and items to the store as they are posted. Stops on Ctrl-C or
+Reads the model registry and the store; writes events and items to the store as they are posted, and copies of the last
+good versions beside it. Follows the alias that names its model; SIGHUP makes it look at once. Stops on Ctrl-C or
 SIGTERM once open requests have ended.
 """
 
@@ -11,7 +12,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from threading import Event, Thread
 
 import uvicorn
@@ -19,11 +20,11 @@ import uvicorn
 from features.errors import StoreError, StoreMissing
 from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError
-from recsys.online.model import OnlineModel
-from recsys.online.open_state import open_existing_state, open_state
-from recsys.ranker.model import RankingModel
-from recsys.registry import tracking
-from recsys.registry.versions import load
+from recsys.online.open_state import open_existing_state
+from recsys.registry.versions import LoadedModel
+from recsys.rollout.source import ModelSource, cache_of
+from recsys.rollout.start import opened_service, ready_service
+from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.app import create_app
 from recsys.serving.service import RankService
 
@@ -36,17 +37,17 @@ def serve(
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
     store: folder or `redis://` URL of the online store. create: begin with an empty one where there is none. Raises
-    ServerError where the port cannot be had, ModelNotFound or ModelError for the model, StoreError for the store.
+    ServerError where the port cannot be had, ModelNotFound or ModelError for the model, RegistryUnreachable for MLflow,
+    StoreError for the store.
     """
     settings = (config or Config()).serving
     with closing(listen(host, port)) as listener:
         if not create:
             require_filled(store)
-        tracking.connect()
-        loaded = load(model_uri)
-        serve_model(
-            loaded.ranking_model, store, listener, settings, ranker=str(loaded.ranker), encoder=loaded.encoder_name
-        )
+        source = ModelSource(model_uri, cache_of(store, settings.model_cache))
+        with opened_service(source, store, settings) as service:
+            watcher = ModelWatcher(service, source, seconds=settings.watch_seconds) if source.follows_alias else None
+            _answer(service, listener, watcher)
 
 
 def require_filled(store: str) -> None:
@@ -58,35 +59,45 @@ def require_filled(store: str) -> None:
         raise StoreMissing(f"{error}; `recsys serve --create` begins with an empty one") from error
 
 
-def serve_model(
-    ranking_model: RankingModel,
-    store: str,
-    listener: socket.socket,
-    settings: ServingConfig,
-    *,
-    ranker: str,
-    encoder: str | None,
-) -> None:
-    """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION."""
-    with open_state(store, ranking_model.settings, create=True) as state:
-        service = RankService(ranking_model, state, settings, ranker=ranker, encoder=encoder)
-        service.online.refresh()
-        service.warm_up()
-        host, port = listener.getsockname()[:2]
-        log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
-        with _refreshing(service.online, settings.rebuild_seconds):
-            _run(service, listener, round(settings.shutdown_seconds))
+def serve_model(loaded: LoadedModel, store: str, listener: socket.socket, settings: ServingConfig) -> None:
+    """`serve` with the model loaded and the port had."""
+    with ready_service(loaded, store, settings) as service:
+        _answer(service, listener, None)
+
+
+def _answer(service: RankService, listener: socket.socket, watcher: ModelWatcher | None) -> None:
+    """Serve until interrupted. watcher: of another version, None for a model that is named by its number."""
+    host, port = listener.getsockname()[:2]
+    log.info("%s answers at http://%s:%d (playground at /, API at /docs)", service.served.ranker, host, port)
+    watching = nullcontext() if watcher is None else watcher.running()
+    with _refreshing(service), watching, _looking_on_hangup(watcher):
+        _run(service, listener, round(service.settings.shutdown_seconds))
 
 
 @contextmanager
-def _refreshing(online: OnlineModel, seconds: float) -> Iterator[None]:
-    """Build collaborative snapshots when they are due, checked every so many seconds; 0 never checks."""
+def _looking_on_hangup(watcher: ModelWatcher | None) -> Iterator[None]:
+    """Let SIGHUP make the watcher look, where the system has that signal."""
+    if watcher is None or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: watcher.look_soon())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _refreshing(service: RankService) -> Iterator[None]:
+    """Build the collaborative snapshots of the version that answers when they are due, checked every so many seconds; 0
+    never checks."""
+    seconds = service.settings.rebuild_seconds
     stopped = Event()
 
     def refresh() -> None:
         while not stopped.wait(seconds):
             try:
-                built = online.refresh()
+                built = service.served.online.refresh()
             except StoreError as error:
                 log.warning("collaborative snapshots are not refreshed: %s", error)
                 continue
