@@ -137,11 +137,11 @@ class ModelWatcher:
         final = _is_final(error)
         self._retry_at = math.inf if final else time.monotonic() + self._retry_after
         self._retry_after = min(2 * self._retry_after, LAST_RETRY)
-        refused = RefusedVersion(str(version), _reason(version, error))
-        if refused != self._service.refused:
-            self._service.refuse(refused)
-        elif not said:
+        known = self._service.refused
+        if known is not None and known.version == str(version) and not said:
             return
+        refused = RefusedVersion(str(version), _reason(version, error))
+        self._service.refuse(refused)
         logger.error(
             "%s is refused, %s goes on: %s (%s)",
             version,
