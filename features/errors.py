@@ -4,6 +4,7 @@
     ├── InputError              a file, table or field is not what it has to be
     ├── StoreError              the online store cannot be read or written
     │   ├── StoreMissing        there is no store, or an empty one
+    │   ├── StoreMismatch       the store was made for something else
     │   └── TimeOrderError      a read at a time before the newest event of the store
     └── (recsys.errors)         models, versions, training
 
@@ -27,6 +28,10 @@ class StoreError(RecsysError):
 
 class StoreMissing(StoreError):
     """There is no online store where one was expected, or an empty one."""
+
+
+class StoreMismatch(StoreError):
+    """The online store was made with other settings, or keeps less than is wanted."""
 
 
 class TimeOrderError(StoreError):

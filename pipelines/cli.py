@@ -16,6 +16,7 @@ from features.tables.encodings import FileOptions
 from pipelines import cli_data, cli_keys, cli_versions
 from pipelines.cli_options import (
     Report,
+    cache_option,
     config_options,
     file_options,
     json_file_option,
@@ -189,6 +190,7 @@ def _keys_or_none(context: click.Context) -> None:
 @click.option("--keys", type=KEYS, help="Ask for API keys: file or redis:// URL where `recsys keys` keeps them.")
 @click.option("--no-keys", is_flag=True, help="Answer everybody, also beyond this machine, without a key.")
 @click.option("--no-custom-code", is_flag=True, help="Refuse a version that carries a file of custom features.")
+@cache_option
 @config_options
 @agreeing(_keys_or_none)
 def serve(

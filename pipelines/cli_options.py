@@ -100,6 +100,22 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _config_option(_setting_option(_encoding_option(_max_rejects_option(with_settings))))
 
 
+def cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--cache`, one more setting of a command with `config_options`."""
+
+    @wraps(command)
+    def with_cache(*args: Any, settings: tuple[str, ...], cache: Path | None, **rest: Any) -> Any:
+        more = () if cache is None else (f"serving.model_cache={json.dumps(str(cache), ensure_ascii=False)}",)
+        return command(*args, settings=(*settings, *more), **rest)
+
+    option = click.option(
+        "--cache",
+        type=OUT_FOLDER,
+        help="Folder for copies of the last good versions. Default: STORE.models beside a store that is a folder.",
+    )
+    return option(with_cache)
+
+
 def positive_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--positive`, one more setting of a command with `table_options`."""
 

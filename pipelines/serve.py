@@ -1,6 +1,7 @@
 """`recsys serve`: the HTTP server over a registered ranker and an online store.
 
-Reads the model registry and the store; writes events and items to the store as they are posted. Stops on Ctrl-C or
+Reads the model registry and the store; writes events and items to the store as they are posted, and copies of the last
+good versions beside it. Follows the alias that names its model; SIGHUP makes it look at once. Stops on Ctrl-C or
 SIGTERM once open requests have ended.
 """
 
@@ -11,7 +12,7 @@ import logging
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from threading import Event, Thread
 
 import uvicorn
@@ -20,11 +21,11 @@ from fastapi import FastAPI
 from features.errors import StoreError, StoreMissing
 from recsys.config import Config, ServingConfig
 from recsys.errors import ServerError
-from recsys.online.model import OnlineModel
-from recsys.online.open_state import open_existing_state, open_state
-from recsys.ranker.model import RankingModel
-from recsys.registry import tracking
-from recsys.registry.versions import load
+from recsys.online.open_state import open_existing_state
+from recsys.registry.versions import LoadedModel
+from recsys.rollout.source import ModelSource, cache_of
+from recsys.rollout.start import opened_service, ready_service
+from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
 from recsys.serving.exposure import require_keys_beyond_loopback
@@ -52,17 +53,17 @@ def serve(
     or URL of the API keys that requests have to bring, None for none. for_everybody: listen beyond loopback without
     keys. custom_code: execute a version's file of custom features; otherwise such a version is refused. Raises
     ServerError where the port cannot be had or keys are missing, InputError or StoreError for the keys, ModelNotFound
-    or ModelError for the model, StoreError for the store.
+    or ModelError for the model, RegistryUnreachable for MLflow, StoreError for the store.
     """
     settings = (config or Config()).serving
     with closing(listen(host, port)) as listener, key_ring(keys) as ring:
         require_keys_beyond_loopback(listener.getsockname()[0], has_keys=ring is not None or for_everybody)
         if not create:
             require_filled(store)
-        tracking.connect()
-        loaded = load(model_uri, custom_code=custom_code)
-        ranker, encoder = str(loaded.ranker), loaded.encoder_name
-        serve_model(loaded.ranking_model, store, listener, settings, ranker=ranker, encoder=encoder, keys=ring)
+        source = ModelSource(model_uri, cache_of(store, settings.model_cache), custom_code=custom_code)
+        with opened_service(source, store, settings) as service:
+            watcher = ModelWatcher(service, source, seconds=settings.watch_seconds) if source.follows_alias else None
+            _answer(service, listener, watcher, ring)
 
 
 @contextmanager
@@ -84,37 +85,46 @@ def require_filled(store: str) -> None:
         raise StoreMissing(f"{error}; `recsys serve --create` begins with an empty one") from error
 
 
-def serve_model(
-    ranking_model: RankingModel,
-    store: str,
-    listener: socket.socket,
-    settings: ServingConfig,
-    *,
-    ranker: str,
-    encoder: str | None,
-    keys: KeyRing | None = None,
-) -> None:
-    """`serve` with the model loaded and the port had. ranker, encoder: the versions' names, as NAME/VERSION. keys: that
+def serve_model(loaded: LoadedModel, store: str, listener: socket.socket, settings: ServingConfig) -> None:
+    """`serve` with the model loaded and the port had."""
+    with ready_service(loaded, store, settings) as service:
+        _answer(service, listener, None, None)
+
+
+def _answer(service: RankService, listener: socket.socket, watcher: ModelWatcher | None, keys: KeyRing | None) -> None:
+    """Serve until interrupted. watcher: of another version, None for a model that is named by its number. keys: that
     requests have to bring, None for none."""
-    with open_state(store, ranking_model.settings, create=True) as state:
-        service = RankService(ranking_model, state, settings, ranker=ranker, encoder=encoder)
-        service.online.refresh()
-        service.warm_up()
-        host, port = listener.getsockname()[:2]
-        log.info("%s answers at http://%s:%d (playground at /, API at /docs)", ranker, host, port)
-        with _refreshing(service.online, settings.rebuild_seconds):
-            _run(create_app(service, keys), listener, round(settings.shutdown_seconds))
+    host, port = listener.getsockname()[:2]
+    log.info("%s answers at http://%s:%d (playground at /, API at /docs)", service.served.ranker, host, port)
+    watching = nullcontext() if watcher is None else watcher.running()
+    with _refreshing(service), watching, _looking_on_hangup(watcher):
+        _run(create_app(service, keys), listener, round(service.settings.shutdown_seconds))
 
 
 @contextmanager
-def _refreshing(online: OnlineModel, seconds: float) -> Iterator[None]:
-    """Build collaborative snapshots when they are due, checked every so many seconds; 0 never checks."""
+def _looking_on_hangup(watcher: ModelWatcher | None) -> Iterator[None]:
+    """Let SIGHUP make the watcher look, where the system has that signal."""
+    if watcher is None or not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, lambda *_: watcher.look_soon())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextmanager
+def _refreshing(service: RankService) -> Iterator[None]:
+    """Build the collaborative snapshots of the version that answers when they are due, checked every so many seconds; 0
+    never checks."""
+    seconds = service.settings.rebuild_seconds
     stopped = Event()
 
     def refresh() -> None:
         while not stopped.wait(seconds):
             try:
-                built = online.refresh()
+                built = service.served.online.refresh()
             except StoreError as error:
                 log.warning("collaborative snapshots are not refreshed: %s", error)
                 continue

@@ -108,11 +108,9 @@ class EncoderConfig(ConfigSection):
     validation_share: float = Field(0.10, gt=0, lt=0.5)
     """Newest share of the encoder slice that validates and stops the training on the rest, and is learnt from then."""
     min_impressions: int = Field(1000, ge=1)
-    """Impressions with a clicked and an unclicked text that it takes to train the encoder. With fewer the frozen base
-    model is used, which ranks better then."""
+    """Impressions with a clicked and an unclicked text that train the encoder; from fewer a frozen one is better."""
     progressive_chunks: int = Field(8, ge=0)
-    """Chunks of the ranker slice in time order, each scored before it is trained on, as is valid after them; 0: only
-    the encoder slice is trained on."""
+    """Chunks of the ranker slice in time order, each scored before it trains, then valid; 0: only the encoder slice."""
     rehearsal_ratio: float = Field(1.0, ge=0)
     """Older examples that are learnt again beside a chunk's own, as a share of those; drawn again each epoch."""
     chunk_epochs: int = Field(4, ge=0)
@@ -199,8 +197,7 @@ class RankerConfig(ConfigSection):
     min_trees: int = Field(60, ge=1)
     """Fewest trees, as far as so many are trained: on few valid lists an early best number of trees is luck."""
     small_data_lists: int = Field(2000, ge=0)
-    """With fewer training lists than this the trees are small and few, whatever the settings above, and no list
-    decides on their number; docs/choosing.md gives the rule."""
+    """With fewer training lists the trees are small and few, whatever the settings above: docs/choosing.md."""
     truncation_level: int = Field(20, ge=1)
     """Lambdarank's list depth: pairs with neither item above it give no gradient."""
     list_weights: LabelWeights = Field(default_factory=dict)
@@ -245,8 +242,7 @@ class AuditConfig(ConfigSection):
     moments: int = Field(3, ge=1)
     """Times at which those lists are requested."""
     auc_gap: float = Field(0.05, gt=0, lt=1)
-    """How much better a feature's single-column AUC may be on one slice than on another, at the interval's end nearest
-    to 0."""
+    """How much better a column's own AUC may be on one slice than on another, at the interval's end nearest to 0."""
     text_auc_gap: float = Field(0.02, gt=0, lt=1)
     """The same for the text score between the ranker slice and valid."""
     auc_most: float = Field(0.95, gt=0.5, le=1)

@@ -8,8 +8,10 @@ RecsysError
 ├── ServerError                     the server cannot start
 ├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
+├── RegistryUnreachable             MLflow does not answer, whatever it would say
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
+    │   └── ArtifactsUnavailable    the files of a registered version cannot be fetched
     ├── RunNotFound                 no such run, or it lacks the requested data
     └── EncoderMismatch             a ranker and an encoder that do not belong together
 """
@@ -43,12 +45,20 @@ class PromotionError(RecsysError):
     """A version is not promoted, or there is nothing to roll back to."""
 
 
+class RegistryUnreachable(RecsysError):
+    """MLflow does not answer: its server or database cannot be reached."""
+
+
 class ModelError(RecsysError):
     """A model cannot be found, loaded or used."""
 
 
 class ModelNotFound(ModelError):
     """No registered model, version or alias of that name."""
+
+
+class ArtifactsUnavailable(ModelNotFound):
+    """The files of a registered version cannot be fetched now; another time they may be."""
 
 
 class RunNotFound(ModelError):

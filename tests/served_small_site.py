@@ -10,19 +10,15 @@ from pipelines.serve import listen, serve_model
 from recsys.config import ServingConfig
 from recsys.encoder.model import load_encoder
 from recsys.ranker.model import load_ranking_model
+from recsys.registry.names import Version
+from recsys.registry.versions import LoadedModel
 
 
 def main(folder: Path, store: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ranking_model = load_ranking_model(folder, load_encoder(folder / "encoder"))
-    serve_model(
-        ranking_model,
-        store,
-        listen("127.0.0.1", port),
-        ServingConfig(),
-        ranker="small-ranker/1",
-        encoder="small-encoder/1",
-    )
+    loaded = LoadedModel(ranking_model, Version("small-ranker", "1"), Version("small-encoder", "1"))
+    serve_model(loaded, store, listen("127.0.0.1", port), ServingConfig())
 
 
 if __name__ == "__main__":

@@ -363,7 +363,7 @@ def test_a_store_without_tables_answers_and_counts_it(site: SmallSite, state: On
     service = RankService(site.ranking_model, state, ranker="r/1", encoder="e/1")
     service.rank(RankRequest.model_validate({"user_id": "u", "candidates": ["a", "b"], "history": ["a"]}))
     assert b"recsys_without_tables_total 1.0" in service.telemetry.exposition()
-    stored = service.online.snapshots
+    stored = service.served.online.snapshots
     assert stored is not None
     with state.snapshot() as view:
         assert stored.read(view.values, np.array(["a"], object), np.zeros(1, np.int32), 10**15).as_of == NO_TIME

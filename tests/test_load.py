@@ -60,7 +60,7 @@ def test_a_loaded_store_ranks_as_the_evaluation_does(site: SmallSite, state: Onl
     log, users = site.log, np.arange(-1, 20, dtype=np.int32)
     with state.snapshot() as view:
         moment = view.meta.latest_event_time + HOUR
-    service.online.refresh(moment)
+    service.served.online.refresh(moment)
     candidates = np.arange(0, len(log.catalog), 2, dtype=np.int32)
     offsets = np.arange(len(users) + 1, dtype=np.int64) * len(candidates)
     requests = Requests(users, np.full(len(users), moment, np.int64), offsets, np.tile(candidates, len(users)))

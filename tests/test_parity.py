@@ -120,7 +120,7 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
             due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))
             apply_events(client, log, applied, due)
             applied = max(applied, due)
-            service.online.refresh(int(requests.time[i]))
+            service.served.online.refresh(int(requests.time[i]))
             worst = max(worst, difference(client, office, i))
     assert worst < TOLERANCE
 

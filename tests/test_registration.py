@@ -100,7 +100,7 @@ def test_a_version_ranks_the_same_online_and_in_batch(trained: TrainedSite, tmp_
     items = log.catalog.ids[requests.item].tolist()
     with open_state(store, model.settings, create=False) as state:
         service = RankService(model, state, ranker=str(loaded.ranker), encoder=loaded.encoder_name)
-        service.online.refresh(moment)
+        service.served.online.refresh(moment)
         user = None if last.user[0] < 0 else str(log.users[last.user[0]])
         request = {"user_id": user, "candidates": items, "timestamp": format_time(moment), "explain": True}
         answer = service.rank(RankRequest.model_validate(request))

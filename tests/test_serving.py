@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -106,7 +107,7 @@ def test_a_ranking_reads_one_snapshot_of_the_store(
     service: RankService, state: OnlineState, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.writer.add_events([click("u1", ids[3])])
-    service.online.refresh()
+    service.served.online.refresh()
     opened = []
     open_snapshot = state.store.read
 
@@ -239,7 +240,7 @@ def reader_of(service: RankService, candidates: list[Any], history: list[Any] | 
 
 def texts_of(service: RankService, candidates: list[Any], history: list[Any]) -> list[str]:
     """The texts of a request's items, by code."""
-    return item_texts(reader_of(service, candidates, history).catalog, service.ranking_model.settings.template)
+    return item_texts(reader_of(service, candidates, history).catalog, service.served.ranking_model.settings.template)
 
 
 def test_a_history_in_the_request_stands_in_for_the_stored_one(service: RankService, ids: list[str]) -> None:
@@ -378,7 +379,9 @@ def test_events_are_read_as_in_the_tables_and_what_is_odd_is_said(client: TestCl
 def test_posted_ratings_are_clicks_by_the_rule_of_the_model(site: SmallSite, state: OnlineState) -> None:
     rule = DataSettings(positive="value >= 4")
     state.settings = state.settings.model_copy(update={"data": rule})
-    service = RankService(site.ranking_model, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
+    settings = site.ranking_model.settings.model_copy(update={"data": rule})
+    model = replace(site.ranking_model, settings=settings)
+    service = RankService(model, state, LIMITS, ranker="small-ranker/1", encoder="small-encoder/1")
     ratings = [click("u1", "a", value=value, timestamp=time.time() - 60 - value) for value in (3, 4, 5)]
     missing = [click("u2", "a"), click("u3", "a", event_type="History")]
     answer = post(TestClient(create_app(service)), "/v1/events", {"events": [*ratings, *missing]})
@@ -439,7 +442,7 @@ def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids:
     answer = service.rank(RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True}))
     explained = answer["items"][0]["explanation"]
     assert 0 < len(explained) <= 8
-    assert {one["column"] for one in explained} <= set(service.ranking_model.settings.columns)
+    assert {one["column"] for one in explained} <= set(service.served.ranking_model.settings.columns)
     sizes = [abs(one["contribution"]) for one in explained]
     assert sizes == sorted(sizes, reverse=True)
 

@@ -33,6 +33,8 @@ from features.online.counter_deltas import DeltaArrays
 RING = CELLS_PER_WINDOW + 1
 NEVER_FIRST = int(np.iinfo(np.int64).max)
 _NO_STAMP = -(2**62)
+FIELDS = ("total", "timed", "first", "last", "stamp", "cells")
+"""Of a record, in order."""
 Records = npt.NDArray[Any]
 
 
@@ -81,7 +83,7 @@ class CounterLayout:
         event_types counts. timed: (n_types,) of which the time is known.
         """
         total, timed_total, first, last, stamp, cells = (
-            np.ascontiguousarray(records[name]) for name in self.dtype.names
+            np.ascontiguousarray(records[name]) for name in FIELDS
         )
         _add_deltas(
             (total, timed_total, first, last),
@@ -93,7 +95,7 @@ class CounterLayout:
             np.array(self.rings, np.int64).reshape(-1, 2),
             np.array([cell_width(window) for _, window in self.rings], np.int64),
         )
-        for name, values in zip(self.dtype.names, (total, timed_total, first, last, stamp, cells), strict=True):
+        for name, values in zip(FIELDS, (total, timed_total, first, last, stamp, cells), strict=True):
             records[name] = values
 
     def convert(self, source: CounterLayout, records: Records) -> Records:

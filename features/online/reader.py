@@ -46,12 +46,14 @@ class OnlineReader:
         skew: int = 0,
         inline: Mapping[str, StoredItem] | None = None,
         history: Sequence[str] | None = None,
+        history_length: int | None = None,
         query: str | None = None,
     ) -> None:
         """time: microseconds; None is `now`, or just after the latest event where that is later. skew: as for
         `StateSnapshot.resolve_request_time`. candidates: distinct item ids. inline: items that came with the request;
         they win over the stored ones.
         history: distinct item ids, oldest first, in place of the stored history; counts stay as stored.
+        history_length: items that are read of the stored one, None for all that the store keeps.
 
         Raises TimeOrderError for a time before the latest event, StoreError where the store cannot be read.
         """
@@ -62,7 +64,8 @@ class OnlineReader:
         self._counting = view.counting
         pending = view.pending(self._as_of)
         if history is None:
-            clicks = _history(view, pending, user_id, self._as_of)
+            length = view.settings.history_length if history_length is None else history_length
+            clicks = _history(view, pending, user_id, self._as_of, length)
         else:
             clicks = [(item, NO_TIME) for item in history]
         ids = sorted({*candidates, *(item for item, _ in clicks)})
@@ -167,11 +170,13 @@ def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalo
     return counter_parts(key, (str(user),), candidates, lambda column: catalog.categories[column].values)
 
 
-def _history(view: StateSnapshot, pending: PendingCounters, user: str | None, as_of: int) -> list[tuple[str, int]]:
+def _history(
+    view: StateSnapshot, pending: PendingCounters, user: str | None, as_of: int, length: int
+) -> list[tuple[str, int]]:
     if user is None:
         return []
     stored = unpack_history(view.values.get_many([history_key(user)])[0])
-    return latest(stored, pending.clicks_of(user, as_of), view.settings.history_length)
+    return latest(stored, pending.clicks_of(user, as_of), length)
 
 
 def _histories(clicks: Sequence[tuple[str, int]], codes: Mapping[str, int]) -> Histories:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from features.definitions.aggregates import Aggregate, Count, First, Last
-from features.errors import StoreError
+from features.errors import StoreError, StoreMismatch
 from features.tables.data_settings import DataSettings, settings_from_json, settings_to_json
 from features.tables.event_types import canonical_type, is_click
 
+_REBUILD = "load items and events into a new store with `recsys load-items` and `recsys load-events`"
+_SHOWN = 5
 _AGGREGATES: dict[str, type[Aggregate]] = {"count": Count, "last": Last, "first": First}
 
 
@@ -30,7 +33,8 @@ def _from_list(value: Aggregate | list[Any]) -> Aggregate:
 class StoreSettings(BaseModel):
     """How events are counted. reads: every aggregate that the store answers. data: how its events are understood.
     history_length: items that a history holds. categories, numbers: item columns that features read. vectors: vector
-    columns and their widths.
+    columns and their widths. texts: columns of an item's text beside title and description; None for a store that was
+    made before this was written down.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +45,7 @@ class StoreSettings(BaseModel):
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     vectors: tuple[tuple[str, int], ...] = ()
+    texts: tuple[str, ...] | None = None
 
     def is_positive(self, event_type: str) -> bool:
         """Whether events of a type count as clicks; `history` always does."""
@@ -51,20 +56,25 @@ class StoreSettings(BaseModel):
         return settings_to_json(self).encode()
 
     def check_serves(self, required: StoreSettings) -> None:
-        """Raise StoreError unless a store of these settings answers all reads of one of `required`."""
+        """Raise StoreMismatch unless a store of these settings answers all reads of one of `required`: it may count
+        more, keep more columns and have longer histories."""
         for (name, stored), expected in zip(self._to_equal().items(), required._to_equal().values(), strict=True):
             if stored != expected:
-                raise StoreError(
-                    f"the online store was made with {name} {stored!r}, but {expected!r} is wanted; "
-                    "load items and events into a new store"
+                raise StoreMismatch(
+                    f"the online store was made with {name} {stored!r}, but {expected!r} is wanted; {_REBUILD}"
                 )
-        for name in ("categories", "numbers", "vectors", "reads"):
-            missing = [value for value in getattr(required, name) if value not in getattr(self, name)]
+        if self.history_length < required.history_length:
+            raise StoreMismatch(
+                f"the online store was made with history_length {self.history_length}, but {required.history_length} "
+                f"is wanted; {_REBUILD}"
+            )
+        for name in ("categories", "numbers", "vectors", "texts", "reads"):
+            kept, wanted = getattr(self, name), getattr(required, name)
+            missing = [] if kept is None else [value for value in wanted or () if value not in kept]
             if missing:
-                raise StoreError(
-                    f"the online store was made for {name} {list(getattr(self, name))!r}, "
-                    f"but {missing!r} is wanted too; "
-                    "load items and events into a new store"
+                raise StoreMismatch(
+                    f"the online store was made for {name} {_short(kept)}, but {_short(missing)} is wanted too; "
+                    f"{_REBUILD}"
                 )
 
     def _to_equal(self) -> dict[str, Any]:
@@ -75,7 +85,6 @@ class StoreSettings(BaseModel):
             "positive": self.data.positive,
             "event_delay": self.data.event_delay,
             "click_window": self.data.click_window,
-            "history_length": self.history_length,
             "timezone": self.data.timezone,
         }
 
@@ -88,3 +97,9 @@ def settings_from(data: bytes) -> StoreSettings:
         raise StoreError(
             f"settings of the online store: {error}; fill a new store with `recsys load-items` and `recsys load-events`"
         ) from error
+
+
+def _short(values: Sequence[object]) -> str:
+    """Some values, the first few of many: there are more than a hundred reads."""
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return f"{list(values[:_SHOWN])!r}{more}"

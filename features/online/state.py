@@ -61,7 +61,7 @@ from features.online.keys import (
     value_key,
 )
 from features.online.settings import StoreSettings, settings_from
-from features.stores.base import KeyValueStore, StoreSnapshot, Transaction, scan_prefix
+from features.stores.base import KeyValueStore, StoreSnapshot, Transaction, scan_after, scan_prefix
 
 _META = Struct("<qQQ")
 _ITEMS_AT_ONCE = 20_000
@@ -120,16 +120,15 @@ class StateSnapshot:
             )
         return time
 
-    def first_items(self, n: int) -> list[StoredItem]:
-        """The first n stored items."""
-        return [unpack_item(item, value) for item, value in self._first(ITEMS, n)]
+    def first_items(self, n: int, *, after: str | None = None) -> list[StoredItem]:
+        """The first n stored items, or the first n after one; the order is the store's."""
+        keys = scan_prefix(self.values, ITEMS) if after is None else scan_after(self.values, ITEMS, item_key(after))
+        return [unpack_item(last_part(key, ITEMS), value) for key, value in islice(keys, n)]
 
     def first_histories(self, n: int) -> dict[str, list[tuple[str, int]]]:
         """(item, time) clicks of the first n users who have a history."""
-        return {user: unpack_history(value) for user, value in self._first(HISTORIES, n)}
-
-    def _first(self, prefix: bytes, n: int) -> list[tuple[str, bytes]]:
-        return [(last_part(key, prefix), value) for key, value in islice(scan_prefix(self.values, prefix), n)]
+        keys = islice(scan_prefix(self.values, HISTORIES), n)
+        return {last_part(key, HISTORIES): unpack_history(value) for key, value in keys}
 
 
 class OnlineState:
@@ -145,10 +144,13 @@ class OnlineState:
         self._commits = GroupCommit(self._commit, most=store.rows_together)
 
     @classmethod
-    def open(cls, store: KeyValueStore, settings: StoreSettings | None = None) -> OnlineState:
-        """The state in a store. settings: what it has to count; written into an empty store, compared with a used one.
+    def open(
+        cls, store: KeyValueStore, settings: StoreSettings | None = None, *, new: StoreSettings | None = None
+    ) -> OnlineState:
+        """The state in a store. settings: what it has to count at least, compared with a used store. new: what an
+        empty one is made to count, None for the same.
 
-        Raises StoreError for a store of other settings, naming both, and for an empty one without settings.
+        Raises StoreMismatch for a store of other settings, naming both, StoreMissing for an empty one without settings.
         """
         with store.read() as snapshot:
             stored = snapshot.get_many([SETTINGS])[0]
@@ -161,9 +163,11 @@ class OnlineState:
             raise StoreMissing(
                 f"online store {store.name!r}: expected one filled by `recsys load-items`, found an empty one"
             )
-        data = settings.to_bytes()
+        made = new or settings
+        made.check_serves(settings)
+        data = made.to_bytes()
         store.update(lambda transaction: transaction.put_many([(SETTINGS, data)]))
-        return cls(store, settings)
+        return cls(store, made)
 
     def add(self, arrivals: Sequence[IncomingEvent | Impression], *, latest: int | None = None) -> list[RejectedEvent]:
         """Count events and impressions, each once, and the clicks that come with impressions. Those that cannot be

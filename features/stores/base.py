@@ -61,4 +61,13 @@ class KeyValueStore(Protocol):
 
 def scan_prefix(snapshot: StoreSnapshot, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys that start with `prefix`, and their values, ascending."""
-    return snapshot.scan(prefix, prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix)))
+    return snapshot.scan(prefix, _end_of(prefix))
+
+
+def scan_after(snapshot: StoreSnapshot, prefix: bytes, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """As `scan_prefix`, only the keys after `key`, which starts with `prefix` too."""
+    return snapshot.scan(key + b"\0", _end_of(prefix))
+
+
+def _end_of(prefix: bytes) -> bytes:
+    return prefix + b"\xff" * (MAX_KEY_BYTES - len(prefix))

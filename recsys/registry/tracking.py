@@ -16,11 +16,21 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run
-from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+    MLFLOW_HTTP_REQUEST_TIMEOUT,
+)
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from features.atomic_files import locked_output
+from recsys.errors import RegistryUnreachable
 
 EXPERIMENT = "recsys"
+_SQLITE = "sqlite:///"
+_SHOWN = 300
+"""Characters of MLflow's message that an error repeats."""
 
 
 def connect() -> str:
@@ -41,13 +51,46 @@ def connect() -> str:
     return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
 
 
+@contextmanager
+def answering() -> Iterator[None]:
+    """A block that asks MLflow. Raises RegistryUnreachable where it does not answer, and before the block where its
+    database is a file that does not exist: to ask would make it. That there is no such model is an answer."""
+    _require_database(_tracking_uri())
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(error).split())[:_SHOWN]
+        raise RegistryUnreachable(f"MLflow at {_tracking_uri()} does not answer: {reason}") from error
+
+
+def fail_fast() -> None:
+    """Let a request to MLflow's server fail within seconds, unless the environment says otherwise: by default it is
+    repeated for minutes."""
+    for variable, value in ((MLFLOW_HTTP_REQUEST_MAX_RETRIES, 1), (MLFLOW_HTTP_REQUEST_TIMEOUT, 20)):
+        if not variable.is_set():
+            variable.set(value)
+
+
+def _tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path('mlruns').resolve() / 'mlflow.db'}"
+
+
+def _require_database(uri: str) -> None:
+    path = Path(uri.removeprefix(_SQLITE))
+    if uri.startswith(_SQLITE) and not path.is_file():
+        raise RegistryUnreachable(
+            f"MLflow's database {str(path)!r}: expected a file, found none; train with `recsys train`, or set "
+            "MLFLOW_TRACKING_URI"
+        )
+
+
 def _database(path: Path) -> str:
     """The URI of the embedded database, made whole or not at all: MLflow cannot go on with one that is half made."""
     if not path.exists():
         with locked_output(path):
             if not path.exists():
                 _make_database(path)
-    return f"sqlite:///{path}"
+    return f"{_SQLITE}{path}"
 
 
 def _make_database(path: Path) -> None:

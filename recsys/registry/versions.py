@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 from features.arrays import Float32
 from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
-from recsys.errors import ModelError, ModelNotFound
+from recsys.errors import ArtifactsUnavailable, ModelError
 from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
@@ -45,12 +45,13 @@ _ENCODER_REQUIREMENTS = ("torch", "transformers", "safetensors")
 @dataclass(frozen=True)
 class LoadedModel:
     """A ranking model and the versions that it was loaded from. before_final: whether it is as it was evaluated, and
-    what the versions serve has learnt later lists too."""
+    what the versions serve has learnt later lists too. folders: with the files of both, by artifact."""
 
     ranking_model: RankingModel
     ranker: Version
     encoder: Version | None
     before_final: bool = False
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def encoder_name(self) -> str | None:
@@ -128,34 +129,45 @@ def delete_version_on_failure(version: Version | None) -> Iterator[None]:
         raise
 
 
-def load(uri: str, *, evaluated: bool = False, custom_code: bool = True) -> LoadedModel:
+def load(uri: str, *, evaluated: bool = False, custom_code: bool = True, into: Path | None = None) -> LoadedModel:
     """The ranker that `uri` names with the encoder that its settings name, both checked by their golden requests. One
     without an encoder is loaded without torch.
 
     evaluated: both as they were evaluated, before they learnt test, where the version holds that. custom_code: allow a
-    file of custom features, which is executed when the model is used. Raises ModelNotFound, EncoderMismatch, or
+    file of custom features, which is executed when the model is used. into: an empty folder that their files are copied
+    to first; None reads them where they are, if that is on this machine. Raises ModelNotFound, EncoderMismatch, or
     ModelError where an artifact is damaged, scores differ, or there is such a file and it is not allowed.
     """
     ranker = resolve(uri)
-    folder = _artifact(ranker, RANKER_ARTIFACT, evaluated=evaluated)
+    folders = {RANKER_ARTIFACT: _artifact(ranker, RANKER_ARTIFACT, evaluated=evaluated, into=into)}
+    named = read_settings(folders[RANKER_ARTIFACT]).encoder
+    encoder = None if named is None else resolve(named)
+    if encoder is not None:
+        folders[ENCODER_ARTIFACT] = _artifact(encoder, ENCODER_ARTIFACT, evaluated=evaluated, into=into)
+    return load_folders(folders, ranker, encoder, custom_code=custom_code)
+
+
+def load_folders(
+    folders: Mapping[str, Path], ranker: Version, encoder: Version | None, *, custom_code: bool = True
+) -> LoadedModel:
+    """`load` of versions whose files are on this machine. folders: with the files of each, by artifact."""
+    folder = folders[RANKER_ARTIFACT]
     settings = read_settings(folder)
     if settings.custom_source is not None and not custom_code:
         raise ModelError(
             f"{ranker} carries a file of custom features, which would be executed; expected a version without one: "
             "train one without features.file, or leave out --no-custom-code"
         )
-    encoder_version = None if settings.encoder is None else resolve(settings.encoder)
-    if encoder_version is None:
+    if encoder is None:
         ranking_model = load_ranking_model(folder, NoEncoder(settings.history_length))
     else:
         from recsys.encoder.model import load_encoder
 
-        encoder_folder = _artifact(encoder_version, ENCODER_ARTIFACT, evaluated=evaluated)
-        encoder = load_encoder(encoder_folder)
-        ranking_model = load_ranking_model(folder, encoder)
-        check_encoder(encoder, encoder_folder)
+        loaded = load_encoder(folders[ENCODER_ARTIFACT])
+        ranking_model = load_ranking_model(folder, loaded)
+        check_encoder(loaded, folders[ENCODER_ARTIFACT])
     check_ranker(ranking_model.ranker, folder)
-    return LoadedModel(ranking_model, ranker, encoder_version, before_final=folder.name == EVALUATED)
+    return LoadedModel(ranking_model, ranker, encoder, before_final=folder.name == EVALUATED, folders=folders)
 
 
 def artifact_bytes(version: Version) -> int:
@@ -165,16 +177,17 @@ def artifact_bytes(version: Version) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _artifact(version: Version, artifact: str, *, evaluated: bool = False) -> Path:
-    """Local folder of a version's artifact, downloaded where the store is not on this machine. evaluated: as in
+def _artifact(version: Version, artifact: str, *, evaluated: bool = False, into: Path | None = None) -> Path:
+    """Local folder of a version's artifact, downloaded where the store is not on this machine. evaluated, into: as in
     `load`."""
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(version.uri))
+        copied = None if into is None else str(into / artifact)
+        folder = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=copied))
     except (MlflowException, OSError) as error:
-        raise ModelNotFound(f"the artifacts of {version} cannot be fetched: {error}") from error
+        raise ArtifactsUnavailable(f"the artifacts of {version} cannot be fetched: {error}") from error
     folder = folder / "artifacts" / artifact
     if not folder.is_dir():
-        raise ModelNotFound(f"{version} holds no {artifact!r}; expected a model that `recsys train` registered")
+        raise ArtifactsUnavailable(f"{version} holds no {artifact!r}; expected a model that `recsys train` registered")
     as_evaluated = folder / EVALUATED
     return as_evaluated if evaluated and as_evaluated.is_dir() else folder
 

@@ -145,7 +145,7 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
     @app.get("/health/ready", responses={503: _FAILURES[503]}, summary="Model and store can answer")
     async def ready() -> Response:
-        return _json({"status": "ready", "model": service.ready()})
+        return _json({"status": "ready", **service.ready()})
 
     @app.get("/metrics", response_class=Response, summary="Prometheus' text format")
     async def metrics() -> Response:

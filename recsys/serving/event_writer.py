@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,6 @@ from features.online.state import OnlineState
 from features.tables.event_types import canonical_type, doubt_of
 from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
-from recsys.online.model import OnlineModel
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, describe_error, field_path, most_telling
 from recsys.serving.item_parsing import RequestItemColumns
@@ -25,26 +24,21 @@ from recsys.serving.limits import check_posted_items, check_text
 from recsys.serving.plain_events import plain_event
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.request_warnings import RequestWarnings
+from recsys.serving.served_model import ServedModel
 
 Rejected = dict[int, tuple[str, str]]
 """Code and message by the row's index in the batch."""
 
 
 class Writer:
-    """Writes to the online state."""
+    """Writes to the online state. served: gives the version that answers now."""
 
     def __init__(
-        self,
-        state: OnlineState,
-        settings: ServingConfig,
-        columns: RequestItemColumns,
-        online: OnlineModel,
-        telemetry: Telemetry,
+        self, state: OnlineState, settings: ServingConfig, served: Callable[[], ServedModel], telemetry: Telemetry
     ) -> None:
         self._state = state
         self._settings = settings
-        self._columns = columns
-        self._online = online
+        self._served = served
         self._telemetry = telemetry
         self._is_doubtful_type = lru_cache(maxsize=1024)(
             lambda event_type: state.settings.is_positive(event_type) and doubt_of(event_type) is not None
@@ -57,9 +51,10 @@ class Writer:
         warnings = RequestWarnings()
         read: list[arrivals.IncomingEvent | arrivals.Impression] = []
         places: list[int] = []
+        timezone = self._served().columns.timezone
         for index, row in enumerate(rows):
             try:
-                read.append(self._read_event(row, index, warnings))
+                read.append(self._read_event(row, timezone, warnings.within(f"events.{index}.")))
                 places.append(index)
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Event.model_fields)
@@ -71,16 +66,16 @@ class Writer:
         return warnings.add_to(_answer(len(rows), rejected))
 
     def _read_event(
-        self, row: Any, index: int, warnings: RequestWarnings
+        self, row: Any, timezone: str, warnings: RequestWarnings
     ) -> arrivals.IncomingEvent | arrivals.Impression:
         """A row as the online state takes it. Raises ValidationError or BadRequest for one that cannot be used."""
-        event = plain_event(row, self._columns.timezone)
+        event = plain_event(row, timezone)
         if event is not None and not self._is_doubtful(event, warnings):
             return event
         _check_object(row)
         posted = schemas.Event.model_validate(row)
-        read = read_event(posted, self._columns.timezone)
-        self._warn(posted, read, warnings.within(f"events.{index}."))
+        read = read_event(posted, timezone)
+        self._warn(posted, read, warnings)
         return read
 
     def _is_doubtful(self, event: arrivals.IncomingEvent, warnings: RequestWarnings) -> bool:
@@ -99,9 +94,10 @@ class Writer:
         rejected: Rejected = {}
         warnings = RequestWarnings()
         items: dict[str, StoredItem] = {}
+        served = self._served()
         for index, row in enumerate(rows):
             try:
-                item = self._read_item(row, warnings.within(f"items.{index}."))
+                item = _read_item(row, served.columns, warnings.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
                 rejected[index] = _reason(error, schemas.Item.model_fields)
                 continue
@@ -109,7 +105,7 @@ class Writer:
                 warnings.add("is repeated, the last row of an item counts", f"items.{index}.item_id", item.item_id)
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
-        self._online.encode(items)
+        served.online.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
         return warnings.add_to(_answer(len(rows), rejected))
@@ -126,19 +122,6 @@ class Writer:
             name, rule = canonical_type(event.event_type), self._state.settings.data.positive_rule
             if click and event.value is None and arrivals.counted_type(name, None, rule) != name:
                 warnings.add("is no number, so that data.positive takes the event for no click", "value", None)
-
-    def _read_item(self, row: Any, warnings: RequestWarnings) -> StoredItem:
-        _check_object(row)
-        read = schemas.Item.model_validate(row)
-        if "title" not in read.model_fields_set:
-            raise BadRequest("expected a title, found none; null is an item without one", "title")
-        problem = arrivals.id_problem("item_id", read.item_id)
-        if problem is not None:
-            raise BadRequest(problem[1].partition(": ")[2], "item_id")
-        warnings.check_id(read.item_id, "item_id")
-        for name, value in read.columns().items():
-            check_text(value, name)
-        return self._columns.merge(None, read, warnings=warnings)
 
     def _check_size(self, rows: Sequence[Any], field: str) -> None:
         if len(rows) > self._settings.max_rows:
@@ -158,6 +141,20 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | 
     return arrivals.IncomingEvent(
         event.user_id, event.item_id, timestamp, event.event_type, event.impression_id, event.event_id, event.value
     )
+
+
+def _read_item(row: Any, columns: RequestItemColumns, warnings: RequestWarnings) -> StoredItem:
+    _check_object(row)
+    read = schemas.Item.model_validate(row)
+    if "title" not in read.model_fields_set:
+        raise BadRequest("expected a title, found none; null is an item without one", "title")
+    problem = arrivals.id_problem("item_id", read.item_id)
+    if problem is not None:
+        raise BadRequest(problem[1].partition(": ")[2], "item_id")
+    warnings.check_id(read.item_id, "item_id")
+    for name, value in read.columns().items():
+        check_text(value, name)
+    return columns.merge(None, read, warnings=warnings)
 
 
 def _check_object(row: Any) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from features.arrays import NO_TIME, Float32
 from features.online.items import StoredItem, split_values
+from features.online.settings import StoreSettings
 from features.tables.timestamps import EXPECTED, parse_time
 from recsys.ranker.model import Settings
 from recsys.serving import schemas
@@ -23,7 +24,7 @@ _SEPARATOR = "|"
 
 @dataclass(frozen=True)
 class RequestItemColumns:
-    """The item columns that a model reads. vectors: column to its width. texts: beside title and description."""
+    """The item columns that are read. vectors: column to its width. texts: beside title and description."""
 
     categories: frozenset[str]
     numbers: frozenset[str]
@@ -37,7 +38,7 @@ class RequestItemColumns:
         """The stored item with the columns that came along. field: path of the row, for errors and warnings.
 
         A text or number in published_at that is no date counts as missing, as in the items table. Raises BadRequest
-        where a column that the model reads has a wrong type; other columns are not checked.
+        where a column that is read has a wrong type; other columns are not checked.
         """
         item = stored or StoredItem(row.item_id)
         columns = row.columns()
@@ -63,14 +64,15 @@ class RequestItemColumns:
         return replace(item, **changes) if changes else item
 
 
-def item_columns(settings: Settings, vectors: Mapping[str, int]) -> RequestItemColumns:
-    """The columns that a ranking model of these settings reads. vectors: the width of each vector column."""
+def item_columns(settings: Settings, store: StoreSettings) -> RequestItemColumns:
+    """The columns that a ranking model of these settings reads and those that its store keeps: an item that is posted
+    while one version serves has what the next one reads too."""
     columns = settings.item_columns
     return RequestItemColumns(
-        frozenset(columns.named_categories),
-        frozenset(columns.numbers),
-        vectors,
-        frozenset(columns.texts),
+        frozenset((*columns.named_categories, *store.categories)),
+        frozenset((*columns.numbers, *store.numbers)),
+        dict(store.vectors),
+        frozenset((*columns.texts, *(store.texts or ()))),
         settings.data.timezone,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from recsys.serving.model_metrics import ModelMetrics
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
 
@@ -13,6 +15,7 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.models = ModelMetrics(self.registry)
         self.requests = Counter(
             "recsys_requests", "Answers by endpoint and status.", ("endpoint", "status"), registry=self.registry
         )

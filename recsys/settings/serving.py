@@ -36,5 +36,9 @@ class ServingConfig(ConfigSection):
     """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
     rebuild_seconds: float = Field(60.0, ge=0)
     """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
+    watch_seconds: float = Field(5.0, ge=0)
+    """How often the server asks the registry what the alias of its model names; 0 asks only on SIGHUP."""
+    model_cache: str | None = None
+    """Folder for copies of the last good versions, "" for none; None is STORE.models where the store is a folder."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""

@@ -1,0 +1,89 @@
+"""Makes a version ready beside the one that answers: vectors of the stored items, collaborative tables, a ranking.
+
+The long work has a thread of its own with a low priority, and comes in small batches: rankings go first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread, get_native_id
+from typing import TypeVar
+
+from recsys.encoder.text_model import NoEncoder
+from recsys.serving.served_model import ServedModel
+from recsys.serving.service import RankService
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+NICENESS = 10
+_AT_ONCE = 256
+_LOG_SECONDS = 10.0
+
+
+class WarmUpStopped(Exception):
+    """The server ends, so that nothing is warmed any more."""
+
+
+def warm_up(service: RankService, served: ServedModel, stopping: Callable[[], bool]) -> int:
+    """Make a version ready to answer as fast as one that has answered for long.
+
+    stopping: whether to give up; then WarmUpStopped is raised. Returns how often the stored items had changed when
+    their vectors were complete.
+    """
+    # The first ranking comes before the thread of low priority: threads that libraries start in it would inherit that.
+    service.warm_up(served)
+    items = at_low_priority(lambda: encode_catalogue(service, served, stopping))
+    if stopping():
+        raise WarmUpStopped
+    built = at_low_priority(served.online.refresh)
+    if built is not None:
+        logger.info("%s: collaborative snapshot of %d items built in %.1f s", served.ranker, built.items, built.seconds)
+    service.warm_up(served)
+    return items
+
+
+def encode_catalogue(service: RankService, served: ServedModel, stopping: Callable[[], bool]) -> int:
+    """Give every stored item a vector of the version's encoder, where it has none yet; as `warm_up`."""
+    started = logged = time.monotonic()
+    last, n_items = None, 0
+    with service.state.snapshot() as view:
+        version = view.meta.items
+    if isinstance(served.online.encoder, NoEncoder):
+        return version
+    while True:
+        with service.state.snapshot() as view:  # one for each batch: one that is open for long keeps a store from reuse
+            batch = view.first_items(_AT_ONCE, after=last)
+        if not batch:
+            break
+        if stopping():
+            raise WarmUpStopped
+        served.online.encode({item.item_id: item for item in batch})
+        last, n_items = batch[-1].item_id, n_items + len(batch)
+        if time.monotonic() - logged >= _LOG_SECONDS:
+            logged = time.monotonic()
+            logger.info("%s: vectors of %d stored items are ready", served.ranker, n_items)
+    logger.info(
+        "%s: vectors of all %d stored items are ready after %.1f s", served.ranker, n_items, time.monotonic() - started
+    )
+    return version
+
+
+def at_low_priority(work: Callable[[], Result]) -> Result:
+    """What `work` returns or raises in a thread that other threads go before, where the system has such threads."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="warm-up", daemon=True).start()
+    return future.result()
