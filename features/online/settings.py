@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from features.definitions.aggregates import Aggregate, Count, First, Last
@@ -78,6 +79,11 @@ class StoreSettings(BaseModel):
             "history_length": self.history_length,
             "timezone": self.data.timezone,
         }
+
+
+def stored_format(data: bytes) -> int:
+    """The number of the format that settings are stored in."""
+    return int(orjson.loads(data).get("format", 1))
 
 
 def settings_from(data: bytes) -> StoreSettings:

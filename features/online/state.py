@@ -35,7 +35,9 @@ from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
 from features.log import Catalog
 from features.online.aggregation import CounterAggregation, unpack_history
+from features.online.click_ledger import EVENT
 from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
+from features.online.erasure import Erasure, erase, put_attributes, rejections, user_search, without_forgotten
 from features.online.events import (
     CLICKED_ROW_TYPE,
     LARGEST_TIME,
@@ -51,13 +53,13 @@ from features.online.item_arrays import ItemArrays, ItemPlaces
 from features.online.items import ItemCache, StoredItem, unpack_item
 from features.online.keys import (
     EVENT_TYPES,
+    FORGOTTEN,
     HISTORIES,
     ITEMS,
     META,
     SETTINGS,
     item_key,
     last_part,
-    user_key,
     value_key,
 )
 from features.online.settings import StoreSettings, settings_from
@@ -71,13 +73,14 @@ _Incoming = TypeVar("_Incoming", IncomingEvent, Impression)
 
 class StateMeta(NamedTuple):
     """latest_event_time: of the accepted events, microseconds; NO_TIME for none. sequence, items: how often either
-    changed. event_types: names of the event types.
+    changed. event_types: names of the event types. salt: of the marks of forgotten users, None before the first.
     """
 
     latest_event_time: int
     sequence: int
     items: int
     event_types: tuple[str, ...]
+    salt: bytes | None
 
 
 class StateSnapshot:
@@ -186,7 +189,7 @@ class OnlineState:
         rejected: list[RejectedEvent] = []
         for start in range(0, len(rows), at_once):
             records, wrong = parse(rows[start : start + at_once])
-            self.store.update(partial(self._ingest, records=records))
+            wrong += rejections(self.store.update(partial(self._ingest, records=records)))
             rejected += [replace(reject, index=reject.index + start) for reject in wrong]
         return rejected
 
@@ -194,8 +197,9 @@ class OnlineState:
         """Count events and impressions in one transaction, for a few of each; rejected as for either, events first."""
         records, rejected = parse_events(events, latest=None, rule=self.settings.data.positive_rule)
         of_impressions, rejected_impressions = parse_impressions(impressions, latest=None)
-        self.store.update(partial(self._ingest, records=[*records, *of_impressions]))
-        return rejected + rejected_impressions
+        refused = self.store.update(partial(self._ingest, records=[*records, *of_impressions]))
+        rejected += rejections(record for record in refused if record.source == EVENT)
+        return rejected + rejected_impressions + rejections(record for record in refused if record.source != EVENT)
 
     def add_items(self, items: Sequence[StoredItem]) -> list[str]:
         """Store items, or replace stored ones; the ids of those that changed. Counts by category move with an item
@@ -205,15 +209,41 @@ class OnlineState:
         changed: list[str] = []
         for start in range(0, len(items), _ITEMS_AT_ONCE):
             ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
-            if ids:  # without a change of its own this process may have missed one of another
-                self.item_cache.forget(ids, version)
-                self.item_arrays.forget(ids, version)
+            self._items_changed(ids, version)
             changed += ids
         return changed
 
-    def add_users(self, users: Sequence[tuple[str, bytes]]) -> None:
-        """Store attributes of users, as bytes that the caller reads."""
-        self.store.update(lambda transaction: transaction.put_many((user_key(user), data) for user, data in users))
+    def _items_changed(self, ids: Sequence[str], version: int) -> None:
+        if ids:  # without a change of its own this process may have missed one of another
+            self.item_cache.forget(ids, version)
+            self.item_arrays.forget(ids, version)
+
+    def remove_item(self, item_id: str) -> bool:
+        """Remove a stored item, whose counts by category go with it; whether it was stored. What users did with it, and
+        its own counts, stay: they count again when it is stored again."""
+        ids, version = self.store.update(partial(self._put_items, items=[StoredItem(item_id)], remove=True))
+        self._items_changed(ids, version)
+        return bool(ids)
+
+    def add_users(self, users: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Store attributes of users, as bytes that the caller reads; the positions of forgotten users, of whom none
+        are kept."""
+        return self.store.update(partial(put_attributes, users=users))
+
+    def forget_users(self, users: Sequence[str], *, now: int) -> Erasure:
+        """Remove everything that is held under users' ids, in one transaction, and keep their earlier events out from
+        now on. now: microseconds; where an event is newer, its time.
+
+        Looks through the store: collect users for one call. Raises InputError for what is no user's id.
+        """
+        search = user_search(users, self._counting.layouts)
+
+        def forget(transaction: Transaction, keys: list[bytes]) -> Erasure:
+            meta = _read_meta(transaction)
+            _put_meta(transaction, meta._replace(sequence=meta.sequence + 1))
+            return erase(transaction, meta.salt, search, keys, max(now, meta.latest_event_time))
+
+        return self.store.update_matching(search, forget)
 
     @contextmanager
     def snapshot(self) -> Iterator[StateSnapshot]:
@@ -246,15 +276,17 @@ class OnlineState:
                 self._pending = pending
             return pending
 
-    def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> None:
-        """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait."""
+    def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> list[EventRecord]:
+        """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait. Those
+        of forgotten users are refused, and come back."""
         meta = _read_meta(transaction)
+        records, refused = without_forgotten(transaction, meta.salt, records)
         counting = self._counting_with(transaction, meta, {record.event_type for record in records})
         deltas = write_to_ledgers(transaction, counting, records)
         latest = max((record.time for record in records), default=NO_TIME)
         latest = max(latest, meta.latest_event_time)
         if latest == NO_TIME:
-            return
+            return refused
         horizon = latest - self.settings.data.event_delay
         total = Counter({d: count for d, count in deltas.items() if d.event_type in counting.counted_event_types})
         for delta, count in pop_visible(transaction, horizon):
@@ -263,9 +295,12 @@ class OnlineState:
         counting.apply_deltas(transaction, visible, horizon)
         add_pending(transaction, [(d, count) for d, count in total.items() if count and d.time >= horizon])
         _put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
+        return refused
 
-    def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
-        """The ids of items that changed, and how often items have changed."""
+    def _put_items(
+        self, transaction: Transaction, items: Sequence[StoredItem], *, remove: bool = False
+    ) -> tuple[list[str], int]:
+        """The ids of items that changed, and how often items have changed. remove: take them out; without columns."""
         meta = _read_meta(transaction)
         counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
@@ -274,12 +309,15 @@ class OnlineState:
         horizon = latest if latest == NO_TIME else latest - self.settings.data.event_delay
         changed = []
         for key, item in zip(keys, items, strict=True):
-            before, after = stored[key], item.pack()
+            before, after = stored[key], None if remove else item.pack()
             if before == after:
                 continue
             changed.append(item.item_id)
             stored[key] = after
-            transaction.put_many([(key, after)])
+            if after is None:
+                transaction.delete_many([key])
+            else:
+                transaction.put_many([(key, after)])
             old = StoredItem(item.item_id) if before is None else unpack_item(item.item_id, before)
             for number, column in enumerate(self.settings.categories):
                 gone = [value for value in old.values(column) if value not in item.values(column)]
@@ -302,10 +340,10 @@ class OnlineState:
 
 
 def _read_meta(snapshot: StoreSnapshot) -> StateMeta:
-    meta, event_types = snapshot.get_many([META, EVENT_TYPES])
+    meta, event_types, salt = snapshot.get_many([META, EVENT_TYPES, FORGOTTEN])
     latest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
     types = _FIRST_EVENT_TYPES if event_types is None else tuple(orjson.loads(event_types))
-    return StateMeta(latest, sequence, items, types)
+    return StateMeta(latest, sequence, items, types, salt)
 
 
 def _put_meta(transaction: Transaction, meta: StateMeta) -> None:
