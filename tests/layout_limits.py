@@ -31,6 +31,7 @@ COMMANDS = frozenset(
         "score",
         "serve",
         "simulate",
+        "store",
         "train",
     )
 )

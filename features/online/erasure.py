@@ -22,9 +22,8 @@ from features.online.events import EventRecord, RejectedEvent
 from features.online.keys import COUNTERS, FORGOTTEN, HISTORIES, LEDGERS, PENDING, USERS, forgotten_key, user_key
 from features.online.user_keys import UserKeys
 from features.stores.base import StoreSnapshot, Transaction
+from features.tables.rejects import FORGOTTEN_USER
 
-FORGOTTEN_USER = "forgotten_user"
-"""Code of a row that is refused since its user was forgotten."""
 KINDS: Mapping[bytes, str] = {
     HISTORIES: "histories",
     COUNTERS: "counters",
@@ -93,7 +92,8 @@ def without_forgotten(
     times = forgotten_times(snapshot, salt, (record.user for record in records if record.user is not None))
     if not times:
         return records, []
-    kept, refused = [], []
+    kept: list[EventRecord] = []
+    refused: list[EventRecord] = []
     for record in records:
         time = None if record.user is None else times.get(record.user)
         (kept if time is None or record.time > time else refused).append(record)

@@ -31,7 +31,7 @@ from features.online.keys import (
 from features.online.settings import stored_format
 from features.online.state import OnlineState
 from features.online.text_vectors import encoding_of
-from features.stores.base import KeyValueStore, StoreUsage
+from features.stores.base import StoreUsage
 
 _SETTINGS = "settings"
 _NAMES: Mapping[bytes, str] = {
@@ -53,15 +53,15 @@ _NAMES: Mapping[bytes, str] = {
 
 @dataclass
 class KindCount:
-    """Keys of one kind, and the bytes of these and their values."""
+    """Keys of one kind. size: bytes of these and their values."""
 
     keys: int = 0
-    bytes: int = 0
+    size: int = 0
 
     def add(self, key: bytes, value: bytes) -> None:
         """Count one."""
         self.keys += 1
-        self.bytes += len(key) + len(value)
+        self.size += len(key) + len(value)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class StoreStatistics:
         return {
             "store": self.name,
             "kind": self.usage.kind,
-            "bytes": self.usage.bytes,
-            "free_bytes": self.usage.free_bytes,
+            "bytes": self.usage.size,
+            "free_bytes": self.usage.free,
             "format": self.format,
             "settings_fingerprint": self.fingerprint,
             "newest_event": None if latest is None else format_time(latest),
@@ -118,22 +118,22 @@ class StoreStatistics:
                 {"owner": tables.owner, "built": [format_time(time) for time in tables.built]}
                 for tables in self.collaborative
             ],
-            "kinds": {name: {"keys": kind.keys, "bytes": kind.bytes} for name, kind in self._sorted()},
+            "kinds": {name: {"keys": kind.keys, "bytes": kind.size} for name, kind in self._sorted()},
         }
 
     def lines(self) -> list[str]:
         """For a person."""
         usage, latest = self.usage, self.latest_event_time
-        place = "memory of the server" if usage.free_bytes is None else f"file, {_size(usage.free_bytes)} of it unused"
+        place = "memory of the server" if usage.free is None else f"file, {_size(usage.free)} of it unused"
         lines = [
-            f"{self.name}: {_size(usage.bytes)} {place}",
+            f"{self.name}: {_size(usage.size)} {place}",
             f"format {self.format}, settings {self.fingerprint}, "
             f"newest event {'none' if latest is None else format_time(latest)}",
             "",
             f"{'':<42}{'keys':>14}{'size':>12}",
         ]
         for name, kind in self._sorted():
-            lines.append(f"{name:<42}{kind.keys:>14,}{_size(kind.bytes):>12}")
+            lines.append(f"{name:<42}{kind.keys:>14,}{_size(kind.size):>12}")
         lines += ["", f"{self.ledger_entries:,} entries in ledgers, {self.forgotten:,} forgotten users"]
         for tables in self.collaborative:
             times = ", ".join(format_time(time) for time in tables.built)
@@ -141,7 +141,7 @@ class StoreStatistics:
         return lines
 
     def _sorted(self) -> list[tuple[str, KindCount]]:
-        return sorted(self.kinds.items(), key=lambda entry: (-entry[1].bytes, entry[0]))
+        return sorted(self.kinds.items(), key=lambda entry: (-entry[1].size, entry[0]))
 
 
 def store_statistics(state: OnlineState) -> StoreStatistics:

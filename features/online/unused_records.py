@@ -21,7 +21,7 @@ _KINDS = {TEXT_VECTORS: "vectors", ITEM_TABLES: "collaborative records"}
 
 @dataclass(frozen=True)
 class ModelsInUse:
-    """encoders: fingerprints of their encoders. owners: of their collaborative snapshots, as `ItemTables` takes them."""
+    """encoders: fingerprints of their encoders. owners: of their collaborative snapshots, see `ItemTables`."""
 
     encoders: Collection[str]
     owners: Collection[str]

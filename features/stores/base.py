@@ -50,13 +50,13 @@ class KeySearch(Protocol):
 
 @dataclass(frozen=True)
 class StoreUsage:
-    """What a store takes. kind: lmdb or redis. bytes: of the file, or of the server's memory. free_bytes: of the file's
-    pages that nothing uses, which later changes fill; None for memory.
+    """What a store takes. kind: lmdb or redis. size: bytes of the file, or of the server's memory. free: bytes of the
+    file's pages that nothing uses, which later changes fill; None for memory.
     """
 
     kind: str
-    bytes: int
-    free_bytes: int | None
+    size: int
+    free: int | None
 
 
 class KeyValueStore(Protocol):

@@ -54,8 +54,8 @@ def compact_folder(folder: Path) -> Compaction:
         return Compaction(before, after)
     except (OSError, lmdb.Error) as error:
         raise StoreError(
-            f"online store {str(folder)!r} cannot be compacted: {error}; it is as it was, free some disk space or check "
-            "the folder's rights"
+            f"online store {str(folder)!r} cannot be compacted: {error}; it is as it was, free some disk space or "
+            "check the folder's rights"
         ) from error
     finally:
         _clear(copy)

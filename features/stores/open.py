@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from features.atomic_files import atomic_folder
 from features.errors import StoreError
 from features.stores.base import KeyValueStore
+from features.stores.lmdb_compaction import Compaction, compact_folder
 from features.stores.lmdb_store import LmdbStore
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def open_store(store: str, *, create: bool) -> KeyValueStore:
 def is_folder(store: str) -> bool:
     """Whether a store is a folder of this machine."""
     return "://" not in store
+
+
+def compact_store(store: str) -> Compaction | None:
+    """Shrink the file of a store in a folder, which nobody may have open; None for a store on a server."""
+    return compact_folder(Path(store)) if is_folder(store) else None
 
 
 @contextmanager

@@ -53,11 +53,11 @@ class Writer:
         impressions: list[tuple[int, arrivals.Impression]] = []
         for index, row in enumerate(rows):
             try:
-                _check_object(row)
+                check_object(row)
                 event = schemas.Event.model_validate(row)
                 read = read_event(event, self._columns.timezone)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Event.model_fields)
+                rejected[index] = reason(error, schemas.Event.model_fields)
                 continue
             self._warn(event, read, warnings.within(f"events.{index}."))
             (impressions if isinstance(read, arrivals.Impression) else events).append((index, read))  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ class Writer:
         rejected |= _keep(self._state.add_impressions, impressions, latest)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
-        return warnings.add_to(_answer(len(rows), rejected))
+        return warnings.add_to(batch_answer(len(rows), rejected))
 
     def add_items(self, rows: Sequence[Any]) -> dict[str, Any]:
         """Store items: a row replaces the stored item, the last of several rows counts. Their texts are encoded before
@@ -79,7 +79,7 @@ class Writer:
             try:
                 item = self._read_item(row, warnings.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Item.model_fields)
+                rejected[index] = reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
                 warnings.add("is repeated, the last row of an item counts", f"items.{index}.item_id", item.item_id)
@@ -88,7 +88,7 @@ class Writer:
         self._online.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
-        return warnings.add_to(_answer(len(rows), rejected))
+        return warnings.add_to(batch_answer(len(rows), rejected))
 
     def _warn(
         self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
@@ -104,7 +104,7 @@ class Writer:
                 warnings.add("is no number, so that data.positive takes the event for no click", "value", None)
 
     def _read_item(self, row: Any, warnings: RequestWarnings) -> StoredItem:
-        _check_object(row)
+        check_object(row)
         read = schemas.Item.model_validate(row)
         if "title" not in read.model_fields_set:
             raise BadRequest("expected a title, found none; null is an item without one", "title")
@@ -134,7 +134,8 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | 
     )
 
 
-def _check_object(row: Any) -> None:
+def check_object(row: Any) -> None:
+    """Raise BadRequest where a row is no object."""
     if not isinstance(row, dict):
         raise BadRequest(f"expected an object, got {type(row).__name__}")
 
@@ -147,7 +148,7 @@ def _keep(add: Callable[..., list[arrivals.RejectedEvent]], rows: Sequence[tuple
     return {rows[reject.index][0]: (reject.code, reject.message) for reject in rejected}
 
 
-def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:
+def reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:
     """Code and message of a rejected row. keys: those that it may have."""
     if isinstance(error, BadRequest):
         return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
@@ -156,6 +157,7 @@ def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[s
     return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {message}" if field else message
 
 
-def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+def batch_answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+    """The contract's answer to a batch."""
     rows = [{"index": index, "code": code, "message": message} for index, (code, message) in sorted(rejected.items())]
     return {"accepted": n_rows - len(rows), "rejected": rows}

@@ -137,6 +137,35 @@ class ItemsRequest(Body):
     items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Item"}})
 
 
+class User(BaseModel):
+    """A row of the users table: an id, and attributes that are text, numbers, booleans, or lists of these."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    user_id: Id
+
+
+class UsersRequest(Body):
+    """Rows of the users table, upserted by id; each is judged alone."""
+
+    users: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/User"}})
+
+
+class DeletedItem(BaseModel):
+    """An item that is not stored any more."""
+
+    item_id: str
+    deleted: bool = Field(description="Whether it was stored.")
+
+
+class ForgottenUser(BaseModel):
+    """A user of whom nothing is held any more."""
+
+    user_id: str
+    forgotten: bool = Field(description="Whether anything was held; earlier events stay out in either case.")
+    removed: dict[str, int] = Field(description="How many records, by kind.")
+
+
 class Rejection(BaseModel):
     """A row that was not taken."""
 
