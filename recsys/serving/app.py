@@ -34,7 +34,7 @@ from recsys.serving.errors import (
     most_telling,
 )
 from recsys.serving.middleware import RequestMiddleware
-from recsys.serving.path_ids import require_utf8
+from recsys.serving.path_ids import path_id
 from recsys.serving.schemas import (
     BatchAnswer,
     DeletedItem,
@@ -143,12 +143,12 @@ def _add_stored(app: FastAPI, service: RankService, reading: AdmissionLimiter, w
         "/v1/items/{item_id:id}", responses={**_NOT_STORED, **_FAILURES}, response_model=Item, summary="A stored item"
     )
     async def item(item_id: str, request: Request) -> Response:
-        name = require_utf8(request, item_id, "item_id")
+        name = path_id(request, "/v1/items/", "item_id")
         return _json(await reading.run(partial(read_item, service.state, name)))
 
     @app.delete("/v1/items/{item_id:id}", responses=_FAILURES, response_model=DeletedItem, summary="Remove an item")
     async def delete_item(item_id: str, request: Request) -> Response:
-        name = require_utf8(request, item_id, "item_id")
+        name = path_id(request, "/v1/items/", "item_id")
         return _json(await writing.run(partial(remove_item, service.state, name)))
 
     @app.post("/v1/users", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change users")
@@ -157,7 +157,7 @@ def _add_stored(app: FastAPI, service: RankService, reading: AdmissionLimiter, w
 
     @app.delete("/v1/users/{user_id:id}", responses=_FAILURES, response_model=ForgottenUser, summary="Forget a user")
     async def forget(user_id: str, request: Request) -> Response:
-        return _json(await writing.run(partial(users.forget, require_utf8(request, user_id, "user_id"))))
+        return _json(await writing.run(partial(users.forget, path_id(request, "/v1/users/", "user_id"))))
 
 
 def _add_pages(app: FastAPI, service: RankService) -> None:

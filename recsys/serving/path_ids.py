@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote_to_bytes
+
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from recsys.serving.errors import BadRequest
-
-_REPLACED, _REPLACED_IN_URL = "\ufffd", b"%EF%BF%BD"
 
 
 class IdInPath(Convertor[str]):
@@ -27,10 +27,13 @@ class IdInPath(Convertor[str]):
 register_url_convertor("id", IdInPath())
 
 
-def require_utf8(request: Request, value: str, field: str) -> str:
-    """An id of a path. Raises BadRequest where its bytes are not UTF-8: the server has put another text in their
-    place."""
+def path_id(request: Request, prefix: str, name: str) -> str:
+    """The id after `prefix` in a request's path, which its route has as parameter `name`, from the bytes that were
+    sent: servers replace what is no UTF-8. Raises BadRequest where it is none.
+    """
     raw: bytes = request.scope.get("raw_path") or b""
-    if _REPLACED in value and _REPLACED_IN_URL not in raw.upper():
-        raise BadRequest("expected percent-encoded UTF-8, got other bytes", field)
-    return value
+    sent = raw.partition(prefix.encode())[2]
+    try:
+        return unquote_to_bytes(sent).decode() or str(request.path_params[name])
+    except UnicodeDecodeError as error:
+        raise BadRequest("expected percent-encoded UTF-8, got other bytes", name) from error
