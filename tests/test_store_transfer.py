@@ -178,7 +178,7 @@ def test_a_matching_update_sees_all_keys_that_its_search_wants(store: KeyValueSt
 def test_a_matching_update_finds_what_others_write_while_it_looks(redis_server: object) -> None:
     place = redis_server.place()  # type: ignore[attr-defined]
     with closing(open_store(place, create=True)) as store, closing(open_store(place, create=True)) as other:
-        store.update(lambda change: change.put_many((b"c%05d" % number, b"x") for number in range(5_000)))
+        store.update(lambda change: change.put_many((b"c%05d" % number, b"x") for number in range(3)))
         written = []
 
         class Meanwhile(StartsWith):

@@ -30,7 +30,7 @@ from features.online.keys import (
 )
 from features.online.settings import stored_format
 from features.online.state import OnlineState
-from features.online.text_vectors import encoding_of
+from features.online.text_vectors import encoding_of, without_text
 from features.stores.base import StoreUsage
 
 _SETTINGS = "settings"
@@ -57,11 +57,6 @@ class KindCount:
 
     keys: int = 0
     size: int = 0
-
-    def add(self, key: bytes, value: bytes) -> None:
-        """Count one."""
-        self.keys += 1
-        self.size += len(key) + len(value)
 
 
 @dataclass(frozen=True)
@@ -151,9 +146,16 @@ def store_statistics(state: OnlineState) -> StoreStatistics:
         latest = view.meta.latest_event_time
     statistics = StoreStatistics(store.name, store.usage(), None if latest == NO_TIME else latest)
     layouts = counter_layouts(state.settings.reads)
+    kinds: dict[bytes, KindCount] = {}
     for key, value in store.everything():
-        statistics.kinds.setdefault(_kind_of(key, layouts), KindCount()).add(key, value)
         first = key[:1]
+        head = key[:2] if first == COUNTERS else without_text(key) if first == TEXT_VECTORS else first
+        kind = kinds.get(head)
+        if kind is None:
+            name = _kind_of(key, layouts)
+            kind = kinds[head] = statistics.kinds.setdefault(name, KindCount())
+        kind.keys += 1
+        kind.size += len(key) + len(value)
         if first == LEDGERS:
             statistics.ledger_entries += len(value) // ENTRY_BYTES
         elif first == SETTINGS:

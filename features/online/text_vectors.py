@@ -34,6 +34,11 @@ def write_vectors(store: KeyValueStore, encoder: str, dtype: str, hashes: Sequen
     store.update(lambda transaction: transaction.put_many(zip(keys, values, strict=True)))
 
 
+def without_text(key: bytes) -> bytes:
+    """What the keys of one encoder and dtype have in common."""
+    return key[:-_HASH_BYTES]
+
+
 def encoding_of(key: bytes) -> tuple[str, str]:
     """The encoder's fingerprint and the dtype in the key of a vector."""
     dtype, name = key[-_HASH_BYTES - 1 : -_HASH_BYTES], key[len(TEXT_VECTORS) : -_HASH_BYTES - 1]
