@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from features.tables.encodings import FileOptions
-from pipelines import cli_data, cli_keys, cli_versions
+from pipelines import cli_data, cli_keys, cli_store, cli_versions
 from pipelines.cli_options import (
     Report,
     cache_option,
@@ -60,6 +60,7 @@ def cli(debug: bool) -> None:
 cli.add_command(cli_data.data)
 cli.add_command(cli_data.features)
 cli.add_command(cli_keys.keys)
+cli.add_command(cli_store.store)
 for _command in cli_versions.COMMANDS:
     cli.add_command(_command)
 

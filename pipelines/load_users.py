@@ -9,6 +9,7 @@ import orjson
 from features.online.state import OnlineState
 from features.tables.encodings import FileOptions
 from features.tables.load import ReadOptions
+from features.tables.rejects import FORGOTTEN_USER
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.loading import Load, LoadReport
 from recsys.online.open_state import open_existing_state
@@ -35,6 +36,9 @@ def users_into(
             users = [row.pop("user_id") for row in rows]
             load.report.repeats += len(users) - len(set(users) - seen)
             seen.update(users)
-            state.add_users([(user, orjson.dumps(row, default=str)) for user, row in zip(users, rows, strict=True)])
-            load.done(len(rows), len(rows))
+            pairs = zip(users, rows, strict=True)
+            refused = state.add_users([(user, orjson.dumps(row, default=str)) for user, row in pairs])
+            for row_number in refused:  # without the id, which must not stay anywhere
+                load.reject(checked, row_number, FORGOTTEN_USER, "user_id", "a user who was forgotten")
+            load.done(len(rows), len(rows) - len(refused))
     return load.report

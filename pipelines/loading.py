@@ -16,7 +16,7 @@ from features.errors import InputError
 from features.online.events import Impression, RejectedEvent
 from features.tables.load import ReadOptions, read_table_rows
 from features.tables.reading_warnings import reading_warnings
-from features.tables.rejects import Reject, Rejects
+from features.tables.rejects import FORGOTTEN_USER, Reject, Rejects
 from features.tables.table_reader import CheckedBatch, TableReader
 
 AT_ONCE, EVENTS_AT_ONCE = 5_000, 20_000
@@ -57,8 +57,8 @@ class LoadReport:
         return lines + [f"warning: {warning}" for warning in self.warnings]
 
     def require_any(self, path: Path) -> None:
-        """Raise InputError where no row of the table at `path` was taken."""
-        if not self.accepted:
+        """Raise InputError where no row of the table at `path` was taken, but where all are of forgotten users."""
+        if not self.accepted and set(self.rejected) != {FORGOTTEN_USER}:
             reasons = ", ".join(f"{count:,} x {reason}" for reason, count in self.rejected.items())
             raise InputError(f"{self.table} table {str(path)!r}: none of its {self.rows:,} rows was taken: {reasons}")
 
@@ -127,7 +127,8 @@ class Load:
 
     def reject_list(self, impression: Impression, rejection: RejectedEvent) -> None:
         """Count and write down a list; its rows are found by its id."""
-        self._refused += len(impression.items) - 1
+        if rejection.code != FORGOTTEN_USER:
+            self._refused += len(impression.items) - 1
         reject = Reject(
             str(self._path), 0, rejection.code, "impression_id", f"{impression.impression_id}: {rejection.message}"
         )

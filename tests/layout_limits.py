@@ -32,6 +32,7 @@ COMMANDS = frozenset(
         "score",
         "serve",
         "simulate",
+        "store",
         "train",
     )
 )

@@ -22,7 +22,7 @@ from features.errors import InputError, StoreError
 from features.log import Requests
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex
-from features.online.events import Impression, IncomingEvent
+from features.online.events import IncomingEvent
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -263,9 +263,7 @@ def test_a_store_that_was_told_of_everything_answers_as_the_tables_do(
     with closing(LmdbStore(folder / "store")) as store:
         state = OnlineState.open(store, wanted)
         for one in arrivals:
-            state.add_batch(
-                [one] if isinstance(one, IncomingEvent) else [], [one] if isinstance(one, Impression) else []
-            )
+            state.add([one])
         with state.snapshot() as view:
             readers = [
                 OnlineReader(view, None if user < 0 else str(log.users[user]), now, list("abc"), now=now)

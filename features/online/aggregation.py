@@ -29,7 +29,7 @@ from features.log import HISTORY_TYPE
 from features.online.change_batches import CounterChanges, delta_batch
 from features.online.click_ledger import ROW_TYPE, SHOWN_TYPE, ClickMatching, unpack
 from features.online.counter_answers import AnswerRows, CounterAnswers
-from features.online.counter_deltas import CountedDelta, CounterDelta, delta_arrays
+from features.online.counter_deltas import NO_DELTAS, CountedDelta, CounterDelta, delta_arrays
 from features.online.counter_records import CounterLayout, Records, counter_layouts, layout_of
 from features.online.history_records import extended, pack_click
 from features.online.items import StoredItem
@@ -149,6 +149,12 @@ class CounterAggregation:
         """The deltas that the ledger of a user and an item counts, and how often."""
         counted = self.matching.resolve(unpack(ledger)).items()
         return [(CounterDelta(event.time, event.event_type, user, item), count) for event, count in counted]
+
+    def prepare(self) -> None:
+        """Compile, or load from disk, what `apply_deltas` needs."""
+        extended([None], [b""], self.settings.history_length)
+        for layout in self.layouts:
+            layout.add(layout.decode([None]), NO_DELTAS, self.counted[layout.key], self.timed)
 
     def apply_deltas(
         self, transaction: Transaction, deltas: Sequence[CountedDelta], horizon: int, items: Mapping[str, StoredItem]

@@ -16,6 +16,7 @@ EVENT, CLICKED_ROW, SHOWN = 0, 1, 2
 SHOWN_TYPE, ROW_TYPE = 0, 1
 """Numbers of the event types of an impression, and of a clicked row that no event matches."""
 _ENTRY = Struct("<qQHBB")
+ENTRY_BYTES = _ENTRY.size
 
 
 class LedgerEntry(NamedTuple):

@@ -82,9 +82,7 @@ class CounterLayout:
         """Add deltas to records in place. counted: (n_types, n_layout_types) which event types each of the layout's
         event_types counts. timed: (n_types,) of which the time is known.
         """
-        total, timed_total, first, last, stamp, cells = (
-            np.ascontiguousarray(records[name]) for name in FIELDS
-        )
+        total, timed_total, first, last, stamp, cells = (np.ascontiguousarray(records[name]) for name in FIELDS)
         _add_deltas(
             (total, timed_total, first, last),
             stamp,

@@ -6,6 +6,7 @@ them in order of time; a read counts those before its own time.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
@@ -42,6 +43,16 @@ def add_pending(transaction: Transaction, deltas: Sequence[CountedDelta], *, new
     counts = [before.get(key, 0) + count for key, (_, count) in zip(keys, deltas, strict=True)]
     transaction.put_many((key, _COUNT.pack(count)) for key, count in zip(keys, counts, strict=True) if count)
     transaction.delete_many([key for key, count in zip(keys, counts, strict=True) if not count])
+
+
+def make_anonymous(transaction: Transaction, keys: Sequence[bytes]) -> None:
+    """Take the user out of pending deltas of these keys, all of which are there; they count for their items alone."""
+    counts: Counter[CounterDelta] = Counter()
+    for key, value in zip(keys, transaction.get_many(keys), strict=True):
+        if value is not None:
+            counts[pending_delta(key)._replace(user=None)] += _COUNT.unpack(value)[0]
+    transaction.delete_many(keys)
+    add_pending(transaction, list(counts.items()), newest=max((delta.time for delta in counts), default=0))
 
 
 @dataclass

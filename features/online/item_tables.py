@@ -19,6 +19,7 @@ _VERSION, _EDITION = Struct(">Q"), Struct(">QQ")
 _OFFSET = 2**63
 _POINTER, _RECORDS = b"p", b"n"
 _N_VERSIONS = 2
+_OWNER_BYTES = 8
 _BATCH = 2_000
 
 
@@ -34,7 +35,7 @@ class ItemTables:
 
     def __init__(self, store: KeyValueStore, owner: str) -> None:
         self._store = store
-        self._prefix = ITEM_TABLES + blake2b(owner.encode(), digest_size=8).digest()
+        self._prefix = ITEM_TABLES + bytes.fromhex(owner_hash(owner))
 
     def editions(self, snapshot: StoreSnapshot) -> dict[int, int]:
         """The complete versions, ascending, at most two, with the edition of each."""
@@ -71,3 +72,20 @@ class ItemTables:
     def _head(self, version: int) -> bytes:
         """Begins the keys of a version; those of older versions come before it."""
         return self._prefix + _RECORDS + _VERSION.pack(version + _OFFSET)
+
+
+def owner_hash(owner: str) -> str:
+    """What stands for an owner in keys, hexadecimal."""
+    return blake2b(owner.encode(), digest_size=_OWNER_BYTES).hexdigest()
+
+
+def owner_of(key: bytes) -> str:
+    """The `owner_hash` in a key."""
+    return key[len(ITEM_TABLES) : len(ITEM_TABLES) + _OWNER_BYTES].hex()
+
+
+def completed_versions(key: bytes, value: bytes) -> tuple[int, ...]:
+    """The complete versions that a pointer names, ascending; none where the key is not a pointer's."""
+    if key[:1] != ITEM_TABLES or key[len(ITEM_TABLES) + _OWNER_BYTES :] != _POINTER:
+        return ()
+    return tuple(version - _OFFSET for version, _ in _EDITION.iter_unpack(value))

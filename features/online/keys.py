@@ -13,6 +13,8 @@ u user              attributes of a user
 v COLUMN value item items of a category value
 n TABLES …          tables of item records, see `features.online.item_tables`
 t ENCODER HASH      vectors of texts, see `features.online.text_vectors`
+f                   salt of the marks of forgotten users
+f MARK              when a user was forgotten, see `features.online.erasure`
 
 Only this package makes keys: everything outside reads and writes by the methods of its modules.
 """
@@ -31,6 +33,7 @@ from features.online.counter_deltas import CounterDelta
 META, SETTINGS, EVENT_TYPES = b"m", b"s", b"k"
 HISTORIES, ITEMS, LEDGERS, PENDING = b"h", b"i", b"l", b"q"
 ITEM_TABLES, TEXT_VECTORS = b"n", b"t"
+COUNTERS, SEEN, USERS, VALUES, FORGOTTEN = b"c", b"e", b"u", b"v", b"f"
 MAX_ID_BYTES = 200
 
 _LENGTH = Struct(">H")
@@ -42,7 +45,7 @@ _LENGTHS = [_LENGTH.pack(length) for length in range(MAX_ID_BYTES + 1)]
 
 def counters_key(layout: int, parts: tuple[str, ...]) -> bytes:
     """Key of the record of one counter key. layout: its number."""
-    head = b"c" + _LAYOUTS[layout]
+    head = COUNTERS + _LAYOUTS[layout]
     return head + _part(parts[0]) if len(parts) == 1 else head + b"".join([_part(part) for part in parts])
 
 
@@ -69,7 +72,7 @@ def counters_keys(layout: int, keys: Sequence[tuple[str, ...]]) -> list[bytes]:
 
 def seen_key(text: str) -> bytes:
     """Key of something that counts once."""
-    return b"e" + blake2b(text.encode(), digest_size=16).digest()
+    return SEEN + blake2b(text.encode(), digest_size=16).digest()
 
 
 def history_key(user: str) -> bytes:
@@ -107,7 +110,7 @@ def ledgers_of(item: str) -> bytes:
 
 def user_key(user: str) -> bytes:
     """Key of a user's attributes."""
-    return b"u" + _part(user)
+    return USERS + _part(user)
 
 
 def value_key(column: int, value: str, item: str) -> bytes:
@@ -117,7 +120,20 @@ def value_key(column: int, value: str, item: str) -> bytes:
 
 def items_with(column: int, value: str) -> bytes:
     """Prefix of the items with a category value."""
-    return b"v" + bytes((column,)) + _part(value)
+    return VALUES + bytes((column,)) + _part(value)
+
+
+def first_part(key: bytes, prefix: bytes) -> bytes | None:
+    """The first part after a prefix, with its length before it; None where the key ends before."""
+    start = len(prefix)
+    if len(key) < start + _LENGTH.size:
+        return None
+    return key[start : start + _LENGTH.size + _LENGTH.unpack_from(key, start)[0]]
+
+
+def user_part(user: str) -> bytes:
+    """A user within a key, with its length before it."""
+    return _part(user)
 
 
 def last_part(key: bytes, prefix: bytes) -> str:
@@ -143,6 +159,11 @@ def pending_delta(key: bytes) -> CounterDelta:
     end = start + _LENGTH.unpack_from(key, _PENDING.size)[0]
     user = key[start:end].decode() if has_user else None
     return CounterDelta(time - _TIME_OFFSET, event_type, user, key[end + _LENGTH.size :].decode())
+
+
+def forgotten_key(mark: bytes) -> bytes:
+    """Key of a forgotten user. mark: a keyed hash of the id."""
+    return FORGOTTEN + mark
 
 
 @lru_cache(maxsize=2**17)

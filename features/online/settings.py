@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 from features.definitions.aggregates import Aggregate, Count, First, Last
@@ -87,6 +88,11 @@ class StoreSettings(BaseModel):
             "click_window": self.data.click_window,
             "timezone": self.data.timezone,
         }
+
+
+def stored_format(data: bytes) -> int:
+    """The number of the format that settings are stored in."""
+    return int(orjson.loads(data).get("format", 1))
 
 
 def settings_from(data: bytes) -> StoreSettings:

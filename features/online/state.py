@@ -17,26 +17,23 @@ event delay a last click and the history too, until the event itself is visible:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from struct import Struct
 from threading import Lock
-from typing import NamedTuple
 
 import orjson
 
 from features.arrays import NO_TIME
 from features.clock import format_time
-from features.definitions.aggregates import IMPRESSION
 from features.errors import InputError, StoreMissing, TimeOrderError
 from features.log import Catalog
 from features.online.aggregation import CounterAggregation
-from features.online.counter_deltas import NO_DELTAS
 from features.online.delayed_changes import PendingCounters, add_pending, pop_visible, read_pending
+from features.online.erasure import Erasure, erase, put_attributes, rejections, user_search, without_forgotten
 from features.online.events import (
-    CLICKED_ROW_TYPE,
     LARGEST_TIME,
     EventRecord,
     Impression,
@@ -45,7 +42,7 @@ from features.online.events import (
     split,
 )
 from features.online.group_commit import GroupCommit
-from features.online.history_records import extended, unpack_history
+from features.online.history_records import unpack_history
 from features.online.ingest import write_to_ledgers
 from features.online.item_arrays import ItemArrays, ItemPlaces
 from features.online.items import ItemCache, StoredItem, unpack_item
@@ -53,30 +50,24 @@ from features.online.keys import (
     EVENT_TYPES,
     HISTORIES,
     ITEMS,
-    META,
     SETTINGS,
     item_key,
     last_part,
-    user_key,
     value_key,
 )
 from features.online.settings import StoreSettings, settings_from
+from features.online.state_meta import FIRST_EVENT_TYPES, StateMeta, put_meta, read_meta
 from features.stores.base import KeyValueStore, StoreSnapshot, Transaction, scan_after, scan_prefix
 
-_META = Struct("<qQQ")
 _ITEMS_AT_ONCE = 20_000
-_FIRST_EVENT_TYPES = (IMPRESSION, CLICKED_ROW_TYPE)
 
 
-class StateMeta(NamedTuple):
-    """latest_event_time: of the accepted events, microseconds; NO_TIME for none. sequence, items: how often either
-    changed. event_types: names of the event types.
-    """
+@dataclass(eq=False)
+class _Change:
+    """Records that are written together. refused: those of forgotten users, known once it is written."""
 
-    latest_event_time: int
-    sequence: int
-    items: int
-    event_types: tuple[str, ...]
+    records: Sequence[EventRecord]
+    refused: Sequence[EventRecord] = ()
 
 
 class StateSnapshot:
@@ -85,7 +76,7 @@ class StateSnapshot:
     def __init__(self, state: OnlineState, values: StoreSnapshot) -> None:
         self.values = values
         self.settings = state.settings
-        self.meta = _read_meta(values)
+        self.meta = read_meta(values)
         self.counting = state.counting(self.meta.event_types)
         self._state = state
 
@@ -138,7 +129,7 @@ class OnlineState:
         self.store = store
         self.settings = settings
         self.item_cache, self.item_arrays = ItemCache(), ItemArrays(settings)
-        self._counting = CounterAggregation(settings, _FIRST_EVENT_TYPES)
+        self._counting = CounterAggregation(settings, FIRST_EVENT_TYPES)
         self._pending = PendingCounters(-1)
         self._pending_lock = Lock()
         self._commits = GroupCommit(self._commit, most=store.rows_together)
@@ -179,22 +170,25 @@ class OnlineState:
         rule = self.settings.data.positive_rule
         records: list[EventRecord] = []
         rejected: list[RejectedEvent] = []
+        places: dict[int, int] = {}
         for index, arrival in enumerate(arrivals):
+            n_before = len(records)
             problem = split(arrival, records, latest=latest, rule=rule)
             if problem is not None:
                 rejected.append(RejectedEvent(index, *problem))
+            elif len(records) > n_before:
+                places[records[-1].group] = index
             if len(records) >= self.store.rows_together:
-                self._commits.add(records, size=len(records))
+                rejected += self._write(records, places)
                 records = []
         if records:
-            self._commits.add(records, size=len(records))
+            rejected += self._write(records, places)
+        rejected.sort(key=lambda reject: reject.index)
         return rejected
 
     def prepare(self) -> None:
         """Compile, or load from disk, what writing events needs, so that the first event does not wait for it."""
-        extended([None], [b""], self.settings.history_length)
-        for layout in self._counting.layouts:
-            layout.add(layout.decode([None]), NO_DELTAS, self._counting.counted[layout.key], self._counting.timed)
+        self._counting.prepare()
 
     def add_events(self, events: Sequence[IncomingEvent], *, latest: int | None = None) -> list[RejectedEvent]:
         """As `add`."""
@@ -204,10 +198,6 @@ class OnlineState:
         """As `add`."""
         return self.add(impressions, latest=latest)
 
-    def add_batch(self, events: Sequence[IncomingEvent], impressions: Sequence[Impression]) -> list[RejectedEvent]:
-        """As `add`, events first."""
-        return self.add([*events, *impressions])
-
     def add_items(self, items: Sequence[StoredItem]) -> list[str]:
         """Store items, or replace stored ones; the ids of those that changed. Counts by category move with an item
         whose category changes: at once for one that is stored after its events, at the cost of counting the category
@@ -216,15 +206,41 @@ class OnlineState:
         changed: list[str] = []
         for start in range(0, len(items), _ITEMS_AT_ONCE):
             ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
-            if ids:  # without a change of its own this process may have missed one of another
-                self.item_cache.forget(ids, version)
-                self.item_arrays.forget(ids, version)
+            self._items_changed(ids, version)
             changed += ids
         return changed
 
-    def add_users(self, users: Sequence[tuple[str, bytes]]) -> None:
-        """Store attributes of users, as bytes that the caller reads."""
-        self.store.update(lambda transaction: transaction.put_many((user_key(user), data) for user, data in users))
+    def _items_changed(self, ids: Sequence[str], version: int) -> None:
+        if ids:  # without a change of its own this process may have missed one of another
+            self.item_cache.forget(ids, version)
+            self.item_arrays.forget(ids, version)
+
+    def remove_item(self, item_id: str) -> bool:
+        """Remove a stored item, whose counts by category go with it; whether it was stored. What users did with it, and
+        its own counts, stay: they count again when it is stored again."""
+        ids, version = self.store.update(partial(self._put_items, items=[StoredItem(item_id)], remove=True))
+        self._items_changed(ids, version)
+        return bool(ids)
+
+    def add_users(self, users: Sequence[tuple[str, bytes]]) -> list[int]:
+        """Store attributes of users, as bytes that the caller reads; the positions of forgotten users, of whom none
+        are kept."""
+        return self.store.update(partial(put_attributes, users=users))
+
+    def forget_users(self, users: Sequence[str], *, now: int) -> Erasure:
+        """Remove everything that is held under users' ids, in one transaction, and keep their earlier events out from
+        now on. now: microseconds; where an event is newer, its time.
+
+        Looks through the store: collect users for one call. Raises InputError for what is no user's id.
+        """
+        search = user_search(users, self._counting.layouts)
+
+        def forget(transaction: Transaction, keys: list[bytes]) -> Erasure:
+            meta = read_meta(transaction)
+            put_meta(transaction, meta._replace(sequence=meta.sequence + 1))
+            return erase(transaction, meta.salt, search, keys, max(now, meta.latest_event_time))
+
+        return self.store.update_matching(search, forget)
 
     @contextmanager
     def snapshot(self) -> Iterator[StateSnapshot]:
@@ -257,19 +273,30 @@ class OnlineState:
                 self._pending = pending
             return pending
 
-    def _commit(self, changes: Sequence[Sequence[EventRecord]]) -> None:
-        records = changes[0] if len(changes) == 1 else [record for change in changes for record in change]
-        self.store.update(partial(self._ingest, records=records))
+    def _write(self, records: list[EventRecord], places: Mapping[int, int]) -> list[RejectedEvent]:
+        """Write records; the rejections of those of forgotten users. places: the arrival of each group."""
+        change = _Change(records)
+        self._commits.add(change, size=len(records))
+        return [replace(reject, index=places[reject.index]) for reject in rejections(change.refused)]
 
-    def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> None:
-        """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait."""
-        meta = _read_meta(transaction)
+    def _commit(self, changes: Sequence[_Change]) -> None:
+        """Write changes in one transaction."""
+        records = changes[0].records if len(changes) == 1 else [one for change in changes for one in change.records]
+        groups = {record.group for record in self.store.update(partial(self._ingest, records=records))}
+        for change in changes:
+            change.refused = [record for record in change.records if record.group in groups] if groups else ()
+
+    def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> list[EventRecord]:
+        """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait. Those
+        of forgotten users are refused, and come back."""
+        meta = read_meta(transaction)
+        records, refused = without_forgotten(transaction, meta.salt, records)
         counting = self._counting_with(transaction, meta, [record.event_type for record in records])
         total = write_to_ledgers(transaction, counting, records)
         latest = max((record.time for record in records), default=NO_TIME)
         latest = max(latest, meta.latest_event_time)
         if latest == NO_TIME:
-            return
+            return refused
         horizon = latest - self.settings.data.event_delay
         for delta, count in pop_visible(transaction, horizon):
             total[delta] = total.get(delta, 0) + count
@@ -278,11 +305,14 @@ class OnlineState:
         counting.apply_deltas(transaction, visible, horizon, items)
         waiting = [(delta, count) for delta, count in total.items() if count and delta.time >= horizon]
         add_pending(transaction, waiting, newest=meta.latest_event_time)
-        _put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
+        put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
+        return refused
 
-    def _put_items(self, transaction: Transaction, items: Sequence[StoredItem]) -> tuple[list[str], int]:
-        """The ids of items that changed, and how often items have changed."""
-        meta = _read_meta(transaction)
+    def _put_items(
+        self, transaction: Transaction, items: Sequence[StoredItem], *, remove: bool = False
+    ) -> tuple[list[str], int]:
+        """The ids of items that changed, and how often items have changed. remove: take them out; without columns."""
+        meta = read_meta(transaction)
         counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
         stored = dict(zip(keys, transaction.get_many(keys), strict=True))
@@ -290,12 +320,15 @@ class OnlineState:
         horizon = latest if latest == NO_TIME else latest - self.settings.data.event_delay
         changed = []
         for key, item in zip(keys, items, strict=True):
-            before, after = stored[key], item.pack()
+            before, after = stored[key], None if remove else item.pack()
             if before == after:
                 continue
             changed.append(item.item_id)
             stored[key] = after
-            transaction.put_many([(key, after)])
+            if after is None:
+                transaction.delete_many([key])
+            else:
+                transaction.put_many([(key, after)])
             old = StoredItem(item.item_id) if before is None else unpack_item(item.item_id, before)
             for number, column in enumerate(self.settings.categories):
                 gone = [value for value in old.values(column) if value not in item.values(column)]
@@ -306,7 +339,7 @@ class OnlineState:
                     counting.recategorise_item(transaction, item.item_id, column, gone, new, horizon)
         if changed:
             meta = meta._replace(sequence=meta.sequence + 1, items=meta.items + 1)
-            _put_meta(transaction, meta)
+            put_meta(transaction, meta)
         return changed, meta.items
 
     def _counting_with(self, transaction: Transaction, meta: StateMeta, names: Iterable[str]) -> CounterAggregation:
@@ -315,14 +348,3 @@ class OnlineState:
         if new:
             transaction.put_many([(EVENT_TYPES, orjson.dumps((*meta.event_types, *new)))])
         return self.counting((*meta.event_types, *new))
-
-
-def _read_meta(snapshot: StoreSnapshot) -> StateMeta:
-    meta, event_types = snapshot.get_many([META, EVENT_TYPES])
-    latest, sequence, items = (NO_TIME, 0, 0) if meta is None else _META.unpack(meta)
-    types = _FIRST_EVENT_TYPES if event_types is None else tuple(orjson.loads(event_types))
-    return StateMeta(latest, sequence, items, types)
-
-
-def _put_meta(transaction: Transaction, meta: StateMeta) -> None:
-    transaction.put_many([(META, _META.pack(meta.latest_event_time, meta.sequence, meta.items))])

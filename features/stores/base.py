@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 MAX_KEY_BYTES = 511
@@ -38,6 +39,26 @@ class Transaction(StoreSnapshot, Protocol):
         """Remove keys, those that are there."""
 
 
+class KeySearch(Protocol):
+    """Which keys are wanted, so that a store that keeps keys in order passes over the others."""
+
+    def seek(self, key: bytes) -> bytes | None:
+        """The first key not before `key` that may be wanted, None where there is none. A key that is there is wanted
+        where it is its own answer.
+        """
+
+
+@dataclass(frozen=True)
+class StoreUsage:
+    """What a store takes. kind: lmdb or redis. size: bytes of the file, or of the server's memory. free: bytes of the
+    file's pages that nothing uses, which later changes fill; None for memory.
+    """
+
+    kind: str
+    size: int
+    free: int | None
+
+
 class KeyValueStore(Protocol):
     """A store of the online state. name: where it is, for messages. rows_together: about how many events one change
     should write: more cost less each, and hold up others for longer."""
@@ -54,6 +75,20 @@ class KeyValueStore(Protocol):
         One change at a time; others wait. `change` does nothing but read and write its transaction: it may run more
         than once. Raises StoreError where the store cannot keep it.
         """
+
+    def update_matching(self, search: KeySearch, change: Callable[[Transaction, list[bytes]], Result]) -> Result:
+        """As `update`, with all keys that a search wants, in order; some of them may be gone. For work that nobody
+        waits for: it may look at every key.
+        """
+
+    def everything(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values as they are when the first is read, in any order, in little memory; writers do not wait.
+        A key that is removed meanwhile may come twice, with the same value. Raises StoreError where others overwrite
+        more than can be followed.
+        """
+
+    def usage(self) -> StoreUsage:
+        """What the store takes."""
 
     def close(self) -> None:
         """Release connections and files; what was acknowledged is durable already."""

@@ -11,10 +11,12 @@ from typing import cast
 import lmdb
 
 from features.errors import StoreError, StoreMissing
-from features.stores.base import Result, StoreSnapshot, Transaction
+from features.stores.base import KeySearch, Result, StoreSnapshot, StoreUsage, Transaction
+from features.stores.store_in_use import FolderLock
 
 _LARGEST_MAP = 2**38
 _SMALLEST_MAP = 2**30
+_META_PAGES = 2
 
 
 class _LmdbTransaction:
@@ -35,6 +37,19 @@ class _LmdbTransaction:
                 if key >= end:
                     return
                 yield key, value
+
+    def find(self, search: KeySearch) -> list[bytes]:
+        """The keys that a search wants, in order."""
+        found = []
+        with self._transaction.cursor() as cursor:
+            target = search.seek(b"\0")
+            while target is not None and cursor.set_range(target):
+                key = cast(bytes, cursor.key())
+                target = search.seek(key)
+                if target == key:
+                    found.append(key)
+                    target = search.seek(key + b"\0")
+        return found
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         put = self._transaction.put
@@ -66,7 +81,12 @@ class LmdbStore:
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._environment = _open(path, durable=durable)
+            self._lock = FolderLock(path)
+            try:
+                self._environment = _open(path, durable=durable)
+            except BaseException:
+                self._lock.close()
+                raise
         except (OSError, lmdb.Error) as error:
             raise StoreError(
                 f"online store {self.name!r} cannot be opened: {error}; expected a folder that can be written"
@@ -95,9 +115,29 @@ class LmdbStore:
                 "free some disk space or check the folder's rights"
             ) from error
 
+    def update_matching(self, search: KeySearch, change: Callable[[Transaction, list[bytes]], Result]) -> Result:
+        """As `update`; the keys are found within the transaction, by a few steps for each run of unwanted ones."""
+        return self.update(lambda transaction: change(transaction, cast(_LmdbTransaction, transaction).find(search)))
+
+    def everything(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values in order. Pages that are overwritten meanwhile are kept: the file grows."""
+        try:
+            with self._environment.begin(buffers=False) as transaction, transaction.cursor() as cursor:
+                yield from cursor.iternext()
+        except lmdb.Error as error:
+            raise StoreError(f"online store {self.name!r} cannot be read: {error}") from error
+
+    def usage(self) -> StoreUsage:
+        """The file's size, and that of its unused pages."""
+        pages, info = self._environment.stat(), self._environment.info()
+        used = pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"] + _META_PAGES
+        written = info["last_pgno"] + 1
+        return StoreUsage("lmdb", written * pages["psize"], (written - used) * pages["psize"])
+
     def close(self) -> None:
         """Close the files."""
         self._environment.close()
+        self._lock.close()
 
 
 def _open(path: Path, *, durable: bool) -> lmdb.Environment:

@@ -209,3 +209,20 @@ first bytes of the keys that are read in ranges, number of puts, key and value o
 -> 1 when the change is kept, now or by an earlier call of the same; 0 when another writer came between or has the lock,
 and nothing is kept.
 """
+
+TAKE_OVER = Script("""
+if redis.call('GET', KEYS[6]) == ARGV[1] then return 1 end
+for i = 2, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
+end
+for i = 1, #KEYS, 2 do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('RENAME', KEYS[i], KEYS[i + 1])
+    redis.call('PERSIST', KEYS[i + 1])
+  end
+end
+return 1
+""")
+"""KEYS values, index and version of a store, each with its new name. ARGV version of that store -> 0 where one of the
+new names is taken.
+"""

@@ -19,18 +19,28 @@ from contextlib import contextmanager, suppress
 from heapq import merge
 from operator import itemgetter
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 from features.errors import StoreError, StoreMissing
-from features.stores.base import MAX_KEY_BYTES, SCANNED_PREFIXES, Result, StoreSnapshot, Transaction
+from features.stores.base import (
+    MAX_KEY_BYTES,
+    SCANNED_PREFIXES,
+    KeySearch,
+    Result,
+    StoreSnapshot,
+    StoreUsage,
+    Transaction,
+)
 from features.stores.redis_client import Command, RedisClient, UnreachableError, address_of, inspect_server
-from features.stores.redis_scripts import ACQUIRE, COMMIT, READ_PAST, READ_RANGE, RELEASE, RENEW
+from features.stores.redis_pass import RedisPass
+from features.stores.redis_scripts import ACQUIRE, COMMIT, READ_PAST, READ_RANGE, RELEASE, RENEW, TAKE_OVER
 
 logger = logging.getLogger(__name__)
 
 _PAGE = 1000
 _DISK_MS = 5000
 _QUEUE_MS = 500
+_TEMPORARY_MS = 3_600_000
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.02
 
 
@@ -155,24 +165,27 @@ class RedisStore:
         lock_ttl: float = 10.0,
         lock_timeout: float = 60.0,
         snapshot_ttl: float = 10.0,
+        temporary_prefix: str | None = None,
     ) -> None:
         """create: take a store that has nothing in it yet. All in seconds: lock_ttl: after which the lock of a writer
         that died is free again. lock_timeout: that a writer waits for the lock. snapshot_ttl: that a snapshot can be
-        read while others write.
+        read while others write. temporary_prefix: in place of the URL's, for a store that vanishes an hour after its
+        last change.
 
         Raises StoreError where the server does not answer, or has no such store and none is to be made.
         """
         address = address_of(url)
         self.name = address.name
         self._client = RedisClient(address)
-        self._names = _ServerKeys(address.prefix)
+        self._names = _ServerKeys(temporary_prefix or address.prefix)
+        self._expires = temporary_prefix is not None
         self._lock_ttl, self._lock_timeout, self._snapshot_ttl = lock_ttl, lock_timeout, snapshot_ttl
         self._writing = Lock()
         try:
             self.server = inspect_server(self._client)
             for warning in self.server.warnings:
                 logger.warning("online store %r: %s", self.name, warning)
-            if not create and not self._client.call(("EXISTS", self._names.version))[0]:
+            if not create and self.is_empty():
                 raise StoreMissing(
                     f"online store {self.name!r}: expected a database with a store under prefix {address.prefix!r}, "
                     "found none; fill one with `recsys load-items` and `recsys load-events`"
@@ -211,6 +224,53 @@ class RedisStore:
                 if time.monotonic() > deadline:
                     raise self._too_busy()
 
+    def update_matching(self, search: KeySearch, change: Callable[[Transaction, list[bytes]], Result]) -> Result:
+        """As `update`. All keys are looked at before the lock is had; those that others wrote meanwhile, after it."""
+        one_pass = self._pass()
+        found = {key for page in one_pass.pages() for key in page if search.seek(key) == key}
+
+        def change_found(transaction: Transaction) -> Result:
+            one_pass.follow(cast(RedisTransaction, transaction).base)
+            meanwhile = {key for key in one_pass.before if search.seek(key) == key}
+            return change(transaction, sorted(found | meanwhile))
+
+        return self.update(change_found)
+
+    def everything(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values, in the order of the server."""
+        return self._pass().entries()
+
+    def usage(self) -> StoreUsage:
+        """The server's estimate of the memory of the store."""
+        names = (self._names.version, self._names.values, self._names.index)
+        sizes = self._client.call(*(("MEMORY", "USAGE", name) for name in names))
+        return StoreUsage("redis", sum(size or 0 for size in sizes), None)
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever written."""
+        return not self._client.call(("EXISTS", self._names.version))[0]
+
+    def take_over(self, temporary: RedisStore) -> None:
+        """Become what a temporary store of the same server holds, at once; that one is gone then.
+
+        Raises StoreError where this store is not empty.
+        """
+        source, target = temporary._names, self._names
+        pairs = [(source.values, target.values), (source.index, target.index), (source.version, target.version)]
+        (version,) = self._client.call(("GET", source.version))
+        (taken, *_) = self._client.run(TAKE_OVER, [name for pair in pairs for name in pair], (version or b"",))
+        if not taken:
+            raise StoreError(f"online store {self.name!r}: expected an empty one, found one that holds something")
+
+    def discard(self) -> None:
+        """Remove everything of this store."""
+        names = self._names
+        self._client.call(("UNLINK", names.version, names.values, names.index, names.lock, names.next))
+
+    def _pass(self) -> RedisPass:
+        names = self._names
+        return RedisPass(self._client, version_key=names.version, values_key=names.values, past_prefix=names.past)
+
     def close(self) -> None:
         """Close the connections; the store stays."""
         self._client.close()
@@ -241,13 +301,15 @@ class RedisStore:
         names = self._names
         keys = (names.version, names.values, names.past, names.index, names.lock)
         after: list[Command] = [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []
+        if self._expires:
+            after += [("PEXPIRE", name, _TEMPORARY_MS) for name in (names.version, names.values, names.index)]
         try:
-            committed, *on_disk = self._client.run(COMMIT, keys, (*head, *puts, *deletes), *after)
+            committed, *then = self._client.run(COMMIT, keys, (*head, *puts, *deletes), *after)
         except UnreachableError as error:
             raise StoreError(
                 f"{error}; the change was kept whole or not at all: send it again, repeats count once"
             ) from error
-        if committed and on_disk and on_disk[0][0] < 1:
+        if committed and self.server.waits and then[0][0] < 1:
             raise StoreError(
                 f"online store {self.name!r}: expected the change on the server's disk within {_DISK_MS // 1000} s, "
                 "got no word of it; look after the disk and send it again, repeats count once"

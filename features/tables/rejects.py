@@ -21,7 +21,9 @@ from features.errors import InputError
 from features.tables.encodings import FileOptions, encoding_advice, reason_for
 
 _LONGEST = 200
-_NO_DAMAGE = ("duplicate_id", "unlabelled")
+FORGOTTEN_USER = "forgotten_user"
+"""Reason of rows of a user whom the online store has forgotten."""
+_NO_DAMAGE = ("duplicate_id", "unlabelled", FORGOTTEN_USER)
 """Reasons of rows that are left out although they can be read."""
 
 

@@ -173,7 +173,7 @@ class OnlinePath:
             due = self._feed.arrivals[start : min(start + _FED_AT_ONCE, end)]
             impressions = [arrival for arrival in due if isinstance(arrival, Impression)]
             events = [arrival for arrival in due if isinstance(arrival, IncomingEvent)]
-            for rejected in self._state.add_batch(events, impressions):
+            for rejected in self._state.add([*events, *impressions]):
                 self.refused[rejected.code] = self.refused.get(rejected.code, 0) + 1
         self.fed = max(end, self.fed)
 

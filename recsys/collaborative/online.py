@@ -45,6 +45,11 @@ class RequestTables:
         return self.built
 
 
+def snapshots_owner(settings: TableSettings, *, encoder: str) -> str:
+    """What snapshots depend on, as their owner in a store. encoder: its fingerprint."""
+    return f"{encoder} {settings.model_dump_json(by_alias=True)}"
+
+
 class OnlineSnapshots:
     """The snapshots of one ranking model in a store. encoder: its fingerprint. dim: width of its text vectors."""
 
@@ -53,7 +58,7 @@ class OnlineSnapshots:
         self._dim = dim
         self._width = settings.factors + dim + (settings.factors if settings.alignment_clicks else 0)
         self._arrays = RowsByPlace(self._width)
-        self._tables = ItemTables(store, f"{encoder} {settings.model_dump_json(by_alias=True)}")
+        self._tables = ItemTables(store, snapshots_owner(settings, encoder=encoder))
 
     def build_times(self, snapshot: StoreSnapshot) -> tuple[int, ...]:
         """When the snapshots in the store were built, ascending, at most two."""

@@ -36,18 +36,25 @@ from recsys.serving.errors import (
 )
 from recsys.serving.key_ring import KeyRing
 from recsys.serving.middleware import RequestMiddleware
+from recsys.serving.path_ids import path_id
 from recsys.serving.schemas import (
     BatchAnswer,
+    DeletedItem,
     Event,
     EventsRequest,
+    ForgottenUser,
     Item,
     ItemsRequest,
     ProblemAnswer,
     RankAnswer,
     RankRequest,
+    User,
+    UsersRequest,
 )
 from recsys.serving.security_headers import SecurityHeadersMiddleware, page_response
 from recsys.serving.service import RankService
+from recsys.serving.stored_items import read_item, remove_item
+from recsys.serving.user_writer import UserWriter
 
 PLAYGROUND = Path(__file__).with_name("playground.html")
 _FAILURES: dict[int | str, dict[str, Any]] = {
@@ -57,6 +64,10 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/rank": RankRequest,
     "/v1/events": EventsRequest,
     "/v1/items": ItemsRequest,
+    "/v1/users": UsersRequest,
+}
+_NOT_STORED: dict[int | str, dict[str, Any]] = {
+    404: {"model": ProblemAnswer, "description": CODES[404].replace("_", " ")}
 }
 _KIB, _MIB = 2**10, 2**20
 _WRITTEN_TOGETHER = 16
@@ -135,6 +146,33 @@ def _add_work(app: FastAPI, service: RankService) -> None:
     async def items(body: ItemsRequest) -> Response:
         return _json(await writing.run(partial(service.writer.add_items, body.items)))
 
+    _add_stored(app, service, ranking, writing)
+
+
+def _add_stored(app: FastAPI, service: RankService, reading: AdmissionLimiter, writing: AdmissionLimiter) -> None:
+    """The routes of one item or user, and users' attributes. An id in a path may hold anything, slashes too."""
+    users = UserWriter(service.state, service.settings, service.telemetry)
+
+    @app.get(
+        "/v1/items/{item_id:id}", responses={**_NOT_STORED, **_FAILURES}, response_model=Item, summary="A stored item"
+    )
+    async def item(item_id: str, request: Request) -> Response:
+        name = path_id(request, "/v1/items/", "item_id")
+        return _json(await reading.run(partial(read_item, service.state, name)))
+
+    @app.delete("/v1/items/{item_id:id}", responses=_FAILURES, response_model=DeletedItem, summary="Remove an item")
+    async def delete_item(item_id: str, request: Request) -> Response:
+        name = path_id(request, "/v1/items/", "item_id")
+        return _json(await writing.run(partial(remove_item, service.state, name)))
+
+    @app.post("/v1/users", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Add or change users")
+    async def post_users(body: UsersRequest) -> Response:
+        return _json(await writing.run(partial(users.add_users, body.users)))
+
+    @app.delete("/v1/users/{user_id:id}", responses=_FAILURES, response_model=ForgottenUser, summary="Forget a user")
+    async def forget(user_id: str, request: Request) -> Response:
+        return _json(await writing.run(partial(users.forget, path_id(request, "/v1/users/", "user_id"))))
+
 
 def _add_pages(app: FastAPI, service: RankService) -> None:
     """Read-only endpoints."""
@@ -201,7 +239,7 @@ def _openapi(make: Callable[[], dict[str, Any]], *, has_keys: bool) -> dict[str,
     """The OpenAPI document with the rows of batches, which are validated one by one and so are in no signature."""
     document = make()
     schemas = document["components"]["schemas"]
-    for model in (Event, Item):
+    for model in (Event, Item, User):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.setdefault(model.__name__, schema)
     if has_keys:

@@ -2,6 +2,7 @@
 
 ServingError                  status and code of an answer that is no ranking
 ├── BadRequest        422     a field is not what it has to be
+├── NotFound          404     what the path names is not stored
 ├── Overloaded        503     more requests wait than the server may hold
 └── NotReady          503     the server is starting or shutting down
 """
@@ -52,6 +53,13 @@ class BadRequest(ServingError):
 
     status = 422
     code = INVALID
+
+
+class NotFound(ServingError):
+    """What the path names is not stored."""
+
+    status = 404
+    code = CODES[404]
 
 
 class Overloaded(ServingError):

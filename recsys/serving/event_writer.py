@@ -57,13 +57,13 @@ class Writer:
                 read.append(self._read_event(row, timezone, warnings.within(f"events.{index}.")))
                 places.append(index)
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Event.model_fields)
+                rejected[index] = reason(error, schemas.Event.model_fields)
         latest = time.time_ns() // 1000 + round(self._settings.future_seconds * SECOND)
         for reject in self._state.add(read, latest=latest):
             rejected[places[reject.index]] = (reject.code, reject.message)
         self._telemetry.events.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.events.labels("rejected").inc(len(rejected))
-        return warnings.add_to(_answer(len(rows), rejected))
+        return warnings.add_to(batch_answer(len(rows), rejected))
 
     def _read_event(
         self, row: Any, timezone: str, warnings: RequestWarnings
@@ -72,7 +72,7 @@ class Writer:
         event = plain_event(row, timezone)
         if event is not None and not self._is_doubtful(event, warnings):
             return event
-        _check_object(row)
+        check_object(row)
         posted = schemas.Event.model_validate(row)
         read = read_event(posted, timezone)
         self._warn(posted, read, warnings)
@@ -99,7 +99,7 @@ class Writer:
             try:
                 item = _read_item(row, served.columns, warnings.within(f"items.{index}."))
             except (ValidationError, BadRequest) as error:
-                rejected[index] = _reason(error, schemas.Item.model_fields)
+                rejected[index] = reason(error, schemas.Item.model_fields)
                 continue
             if item.item_id in items:
                 warnings.add("is repeated, the last row of an item counts", f"items.{index}.item_id", item.item_id)
@@ -108,7 +108,7 @@ class Writer:
         served.online.encode(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
-        return warnings.add_to(_answer(len(rows), rejected))
+        return warnings.add_to(batch_answer(len(rows), rejected))
 
     def _warn(
         self, event: schemas.Event, read: arrivals.IncomingEvent | arrivals.Impression, warnings: RequestWarnings
@@ -144,7 +144,7 @@ def read_event(event: schemas.Event, timezone: str) -> arrivals.IncomingEvent | 
 
 
 def _read_item(row: Any, columns: RequestItemColumns, warnings: RequestWarnings) -> StoredItem:
-    _check_object(row)
+    check_object(row)
     read = schemas.Item.model_validate(row)
     if "title" not in read.model_fields_set:
         raise BadRequest("expected a title, found none; null is an item without one", "title")
@@ -157,12 +157,13 @@ def _read_item(row: Any, columns: RequestItemColumns, warnings: RequestWarnings)
     return columns.merge(None, read, warnings=warnings)
 
 
-def _check_object(row: Any) -> None:
+def check_object(row: Any) -> None:
+    """Raise BadRequest where a row is no object."""
     if not isinstance(row, dict):
         raise BadRequest(f"expected an object, got {type(row).__name__}")
 
 
-def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:
+def reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[str, str]:
     """Code and message of a rejected row. keys: those that it may have."""
     if isinstance(error, BadRequest):
         return f"bad_{error.field or 'row'}", f"{error.field}: {error}" if error.field else str(error)
@@ -171,6 +172,7 @@ def _reason(error: ValidationError | BadRequest, keys: Iterable[str]) -> tuple[s
     return f"bad_{field.partition('.')[0] or 'row'}", f"{field}: {message}" if field else message
 
 
-def _answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+def batch_answer(n_rows: int, rejected: Rejected) -> dict[str, Any]:
+    """The contract's answer to a batch."""
     rows = [{"index": index, "code": code, "message": message} for index, (code, message) in sorted(rejected.items())]
     return {"accepted": n_rows - len(rows), "rejected": rows}

@@ -60,6 +60,8 @@ class Telemetry:
         )
         self.events = Counter("recsys_events", "Events by outcome.", ("outcome",), registry=self.registry)
         self.items = Counter("recsys_items", "Upserted items by outcome.", ("outcome",), registry=self.registry)
+        self.users = Counter("recsys_users", "Upserted users by outcome.", ("outcome",), registry=self.registry)
+        self.forgotten = Counter("recsys_forgotten_users", "Erasures of users.", registry=self.registry)
 
     def read_tables(self, age: float | None) -> None:
         """Count a ranking that read a collaborative snapshot of this age, seconds; None where there is none."""

@@ -146,6 +146,20 @@ class ItemsRequest(Body):
     items: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/Item"}})
 
 
+class User(BaseModel):
+    """A row of the users table: an id, and attributes that are text, numbers, booleans, or lists of these."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    user_id: Id
+
+
+class UsersRequest(Body):
+    """Rows of the users table, upserted by id; each is judged alone."""
+
+    users: list[Any] = Field(json_schema_extra={"items": {"$ref": "#/components/schemas/User"}})
+
+
 class Rejection(Answer):
     """A row that was not taken."""
 
