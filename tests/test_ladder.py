@@ -74,9 +74,7 @@ def filled(site: SmallSite, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def serve(model: RankingModel, state: OnlineState, **settings: Any) -> RankService:
-    return RankService(
-        model, state, ServingConfig(**settings), ranker="r/1", encoder="e/1", clock=StoppedClock()
-    )
+    return RankService(model, state, ServingConfig(**settings), ranker="r/1", encoder="e/1", clock=StoppedClock())
 
 
 @pytest.fixture
@@ -308,9 +306,7 @@ def test_texts_that_many_ask_for_are_encoded_once() -> None:
     assert batches == [["a"], ["b"]]
 
 
-def test_a_lost_store_is_answered_for_from_memory_and_recovers(
-    site: SmallSite, tmp_path: Path
-) -> None:
+def test_a_lost_store_is_answered_for_from_memory_and_recovers(site: SmallSite, tmp_path: Path) -> None:
     model, ids = with_fallback(site), ids_of(site)
     with redis_running(tmp_path) as redis, open_state(redis.place(), model.settings, create=True) as state:
         load_items_into(state, site.ranking_model, site.data / "items.parquet")

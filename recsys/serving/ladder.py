@@ -121,7 +121,9 @@ class Ladder:
         top_k = parsed.request.top_k
         rows, ranks = ordered(scored.scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
         rows, ranks = rows[:top_k], ranks[:top_k]
-        items = ranked_items(reader.catalog.ids[reader.requests.item[rows]].tolist(), scored.scores[rows], ranks.tolist())
+        items = ranked_items(
+            reader.catalog.ids[reader.requests.item[rows]].tolist(), scored.scores[rows], ranks.tolist()
+        )
         if parsed.request.explain:
             explanations = explain_rows(scored.ranker, scored.values[rows])
             items = [item | {"explanation": one} for item, one in zip(items, explanations, strict=True)]

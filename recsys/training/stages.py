@@ -25,6 +25,7 @@ from recsys.errors import TrainingError
 from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.column_names import RESERVED_COLUMNS
+from recsys.ranker.ensemble_ranker import EnsembleRanker
 from recsys.ranker.feature_selection import FeatureSelection
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
 from recsys.ranker.lightgbm_ranker import TreeRanker, is_small, select_columns
@@ -173,16 +174,25 @@ def ranker_stage(
         selection=selection,
         reads_text=reads_text,
     )
-    method = result.choice.method
-    if not context.config.final_training or method not in {*stopped, ENSEMBLE}:
+    if not context.config.final_training or result.choice.method not in {*stopped, ENSEMBLE}:
         return result
+    return _with_final(result, datasets, stopped, ensemble)
+
+
+def _with_final(
+    result: RankerResult,
+    datasets: Mapping[str, RankerData],
+    stopped: Mapping[str, TreeRanker],
+    ensemble: EnsembleRanker | None,
+) -> RankerResult:
+    """The choice and its fallback trained on test too. stopped: of each method with the trees that valid asked for."""
+    method = result.choice.method
     trees = RANKER if method == ENSEMBLE else method
     final = datasets[trees].retrain(stopped[trees], with_test=True)
-    behaviour = None
-    if result.fallback(final=False) is not None:
-        behaviour = datasets[BEHAVIOUR].retrain(stopped[BEHAVIOUR], with_test=True)
-    final_choice = ensemble.with_trees(final) if ensemble and method == ENSEMBLE else final
-    return replace(result, final=final_choice, final_behaviour=behaviour)
+    result = replace(result, final=ensemble.with_trees(final) if ensemble and method == ENSEMBLE else final)
+    if result.fallback(final=False) is None:
+        return result
+    return replace(result, final_behaviour=datasets[BEHAVIOUR].retrain(stopped[BEHAVIOUR], with_test=True))
 
 
 def _train_rankers(datasets: Mapping[str, RankerData]) -> tuple[dict[str, TreeRanker], tuple[float, ...]]:
