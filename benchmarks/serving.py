@@ -122,12 +122,14 @@ def _ids(data: Path, column: str) -> list[str]:
 
 @contextmanager
 def serving(uri: str, store: Path) -> Iterator[int]:
-    """The port of a server of a version, which runs as long as the context."""
+    """The port of a server of a version, which runs as long as the context and answers on the full rung alone."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command_line = [sys.executable, "-m", "pipelines.cli", "serve", "--model", uri, "--store", str(store)]
-    server = subprocess.Popen([*command_line, "--port", str(port)], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [*command_line, "--port", str(port), "--set", "serving.budget_ms=0"], stdout=subprocess.DEVNULL
+    )
     try:
         _wait_until_ready(server, port)
         yield port

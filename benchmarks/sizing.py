@@ -245,7 +245,7 @@ def _server(store: Path, uri: str) -> Iterator[tuple[subprocess.Popen[bytes], Cl
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
     line = [sys.executable, "-m", "pipelines.cli", "serve", "--model", uri, "--store", str(store), "--port", str(port)]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*line, "--set", "serving.budget_ms=0"], stdout=subprocess.DEVNULL)
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=READY_SECONDS) as client:
             _wait_until_ready(process, client)

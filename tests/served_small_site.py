@@ -18,7 +18,7 @@ def main(folder: Path, store: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ranking_model = load_ranking_model(folder, load_encoder(folder / "encoder"))
     loaded = LoadedModel(ranking_model, Version("small-ranker", "1"), Version("small-encoder", "1"))
-    serve_model(loaded, store, listen("127.0.0.1", port), ServingConfig())
+    serve_model(loaded, store, listen("127.0.0.1", port), ServingConfig(budget_ms=0))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from recsys.serving.exposure import require_keys_beyond_loopback
 from recsys.serving.key_ring import KeyRing
 from recsys.serving.service import RankService
 
-LIMITS = ServingConfig(max_candidates=20, max_history=3, max_characters=150_000, max_header_kb=4)
+LIMITS = ServingConfig(max_candidates=20, max_history=3, max_characters=150_000, max_header_kb=4, budget_ms=0)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--enable-logging=stderr")  # fmt: skip

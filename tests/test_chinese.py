@@ -150,7 +150,7 @@ def test_online_scores_equal_the_evaluations_and_a_mark_of_direction_changes_non
         events_into(state, past / "events.parquet")
         service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
         service.served.online.refresh(moment)
-        client = TestClient(create_app(service))
+        client = TestClient(create_app(service), headers={"X-Budget-Ms": "0"})
         request = {"user_id": user, "candidates": candidates.index.tolist(), "timestamp": moment}
         items = client.post("/v1/rank", json=request).json()["items"]
         found = pd.Series({item["item_id"]: item["score"] for item in items})

@@ -92,7 +92,7 @@ def url(site: SmallSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     store = LmdbStore(tmp_path_factory.mktemp("client") / "store")
     state = OnlineState.open(store, required_store_settings(site.ranking_model.settings, {}))
     load_items_into(state, site.ranking_model, site.data / "items.parquet")
-    limits = ServingConfig(max_candidates=100)
+    limits = ServingConfig(max_candidates=100, budget_ms=0)
     service = RankService(site.ranking_model, state, limits, ranker="small-ranker/1", encoder="small-encoder/1")
     service.warm_up()
     with closing(store), closing(listen("127.0.0.1", 0)) as listener:

@@ -219,7 +219,7 @@ def test_the_pod_is_asked_whether_it_lives_and_is_ready_and_is_given_what_it_nam
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
     assert {name: probe["path"] for name, probe in probes.items()} == {
         "startup": "/health/ready",
-        "readiness": "/health/ready",
+        "readiness": "/health/live",
         "liveness": "/health/live",
     }
     assert {probe["port"] for probe in probes.values()} | {

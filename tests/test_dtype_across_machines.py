@@ -93,7 +93,7 @@ def served(store: Path) -> Iterator[Served]:
     loaded = versions.load(f"models:/{NAME}-ranker@champion")
     with open_state(str(store), loaded.ranking_model.settings, create=True) as state:
         service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
-        yield Served(loaded.ranking_model, state, TestClient(create_app(service)))
+        yield Served(loaded.ranking_model, state, TestClient(create_app(service), headers={"X-Budget-Ms": "0"}))
 
 
 def test_the_same_stored_vectors_give_the_same_scores_without_bfloat16(

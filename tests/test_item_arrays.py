@@ -177,7 +177,9 @@ def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation()
             offsets = np.concatenate([[0], np.cumsum(codes)])  # text i has i terms
             terms = np.concatenate([np.arange(code) for code in codes]).astype(np.int32)
             rows = TermRows(offsets[:-1], offsets[1:], terms, np.ones(len(terms)), 3)
-            return StoredTexts(codes > 0, ItemRepresentations(first + codes.astype(np.float32)[:, None], rows))
+            return StoredTexts(
+                codes > 0, codes >= 0, ItemRepresentations(first + codes.astype(np.float32)[:, None], rows)
+            )
 
         found = arrays.get(ItemPlaces(generation, np.array(place)), represent)
         rows, vectors = found.representations.terms, found.representations.vectors

@@ -114,7 +114,7 @@ def test_online_scores_replayed_in_time_order_equal_the_evaluations(
     with open_state(new_place(), loaded.ranking_model.settings, create=True) as state:
         load_items_into(state, loaded.ranking_model, office.data / "items.parquet")
         service = RankService(loaded.ranking_model, state, ranker=str(loaded.ranker), encoder=str(loaded.encoder))
-        client = TestClient(create_app(service))
+        client = TestClient(create_app(service), headers={"X-Budget-Ms": "0"})
         applied, worst = 0, 0.0
         for i in range(len(requests)):
             due = int(np.searchsorted(log.events.time, requests.time[i], side="left"))

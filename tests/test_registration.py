@@ -26,6 +26,7 @@ from pipelines.load import load_events, load_items
 from pipelines.promote import promote
 from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
+from recsys.errors import ModelError
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.ranking import list_metrics
 from recsys.online.open_state import open_state
@@ -213,3 +214,31 @@ def test_the_reported_figures_are_those_of_the_version(trained: TrainedSite, met
     scores = OfflineScorer(model, LogIndex(log), model.texts(log.catalog), threads=1).scores(test.requests)
     ndcg = list_metrics(scores, test.label, test.requests.offsets).ndcg_at_10
     np.testing.assert_array_equal(ndcg, report.evaluation.metrics["registered"].ndcg_at_10)
+
+
+def test_a_version_that_reads_text_holds_the_behaviour_ranker_of_its_training(
+    trained: TrainedSite, behaviour: TrainReport, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = versions.load(MODEL).ranking_model
+    assert model.fallback is not None
+    assert model.settings.fallback_columns == model.fallback.columns
+    assert set(model.fallback.columns) < set(model.settings.columns)
+    alone = versions.load(behaviour.models.ranker.uri).ranking_model
+    assert alone.fallback is None
+    assert alone.settings.columns == model.fallback.columns
+    rows = np.random.default_rng(0).normal(size=(50, len(alone.settings.columns))).astype(np.float32)
+    np.testing.assert_array_equal(model.fallback.scores(rows), alone.ranker.scores(rows))
+    downloaded = mlflow.artifacts.download_artifacts
+
+    def damaged(uri: str, dst_path: str | None = None) -> str:
+        copy = tmp_path / uri.replace("/", "-").replace(":", "-")
+        shutil.copytree(downloaded(uri), copy, dirs_exist_ok=True)
+        golden = copy / "artifacts" / "unit" / "fallback" / "golden.json"
+        if golden.exists():
+            content = json.loads(golden.read_text())
+            golden.write_text(json.dumps(content | {"scores": [score + 1 for score in content["scores"]]}))
+        return str(copy)
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", damaged)
+    with pytest.raises(ModelError, match="golden requests"):
+        versions.load(MODEL)

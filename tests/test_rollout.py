@@ -35,13 +35,16 @@ from rolled_out_site import (
 from warm_process import Warm
 
 from features.errors import StoreMismatch
+from features.online.reader import OnlineReader
+from features.online.state import StateSnapshot
 from pipelines.load import events_into, load_items_into
 from recsys.errors import ModelError, ModelNotFound, RegistryUnreachable
 from recsys.online.open_state import open_existing_state, open_state
 from recsys.registry.model_cache import MANIFEST
 from recsys.registry.names import Version
 from recsys.rollout.source import BESIDE
-from recsys.serving.request_warnings import RequestWarnings
+from recsys.serving.request_parsing import parse_request
+from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
 __all__ = ["rolled_out", "rolled_out_once"]
@@ -219,6 +222,11 @@ def test_a_store_that_a_small_version_made_answers_a_large_one_to_the_last_bit(
         assert scores(found.rank(request)) == scores(expected.rank(request))
 
 
+def reader_of(service: RankService, view: StateSnapshot, request: RankRequest) -> OnlineReader:
+    """What a service reads of a request's past."""
+    return parse_request(request, service.served, service.settings).reader(view)
+
+
 def test_a_shorter_history_reads_the_newest_part_of_a_longer_one(rolled_out: RolledOutSite) -> None:
     model = rolled_out.site.ranking_model
     short = replace(model, settings=model.settings.model_copy(update={"history_length": 2}))
@@ -229,7 +237,7 @@ def test_a_shorter_history_reads_the_newest_part_of_a_longer_one(rolled_out: Rol
             long = RankService(model, state, ranker="long/1", encoder=None)
             newest = [
                 reader.catalog.ids[reader.histories.items.codes].tolist()
-                for reader in (owner.read(view, request, RequestWarnings()) for owner in (service, long))
+                for reader in (reader_of(owner, view, request) for owner in (service, long))
             ]
     assert len(newest[1]) > 2
     assert newest[0] == newest[1][-2:]

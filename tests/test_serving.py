@@ -34,11 +34,11 @@ from recsys.online.lru import Lru
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import required_store_settings
 from recsys.serving.app import create_app
-from recsys.serving.request_warnings import RequestWarnings
+from recsys.serving.request_parsing import parse_request
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 
-LIMITS = ServingConfig(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4)
+LIMITS = ServingConfig(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4, budget_ms=0)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_of_a_repeated_candidate_the_last_counts_and_that_is_said(service: RankS
 def read(service: RankService, request: RankRequest) -> OnlineReader:
     """What the service reads from the store for a request."""
     with service.state.snapshot() as view:
-        return service.read(view, request, RequestWarnings())
+        return parse_request(request, service.served, service.settings).reader(view)
 
 
 def reader_of(service: RankService, candidates: list[Any], history: list[Any] | None, **further: str) -> OnlineReader:
@@ -574,12 +574,12 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
     held, entered = Event(), Event()
 
     class Slow(RankService):
-        def rank(self, request: RankRequest, *, request_id: str | None = None) -> dict[str, Any]:
+        def answer(self, request: RankRequest, **further: Any) -> dict[str, Any]:
             entered.set()
             held.wait(10)
-            return super().rank(request, request_id=request_id)
+            return super().answer(request, **further)
 
-    narrow = ServingConfig(workers=1, queue=0)
+    narrow = ServingConfig(workers=1, queue=0, budget_ms=0)
     with TestClient(create_app(Slow(site.ranking_model, state, narrow, ranker="r/1", encoder="e/1"))) as client:
         answers: list[int] = []
         first = Thread(target=lambda: answers.append(client.post("/v1/rank", json={"candidates": ids[:2]}).status_code))
@@ -590,6 +590,7 @@ def test_too_many_at_once_are_told_to_come_back(site: SmallSite, state: OnlineSt
         held.set()
         first.join(10)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
     assert answers == [200]
 
 
@@ -610,10 +611,13 @@ def test_a_bounded_memory_forgets_what_was_used_longest_ago() -> None:
     assert (memory.get_many(["a", "b", "c"]), len(memory)) == ([1, None, 3], 2)
 
 
-def test_a_lost_store_is_unavailable_and_not_ready(client: TestClient, state: OnlineState, ids: list[str]) -> None:
+def test_a_server_that_lost_its_store_ranks_but_takes_no_events_and_is_not_ready(
+    client: TestClient, state: OnlineState, ids: list[str]
+) -> None:
     assert client.get("/health/ready").json()["status"] == "ready"
     state.store.close()
-    answer = client.post("/v1/rank", json={"candidates": ids[:2]})
+    assert post(client, "/v1/rank", {"candidates": ids[:2]})["rung"] == "caller_order"
+    answer = client.post("/v1/events", json={"events": [click("u1", ids[0])]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
     answer = client.get("/health/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")

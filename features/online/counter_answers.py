@@ -58,7 +58,7 @@ class CounterAnswers:
         layout = self.layout
         n_types, n_rings = len(layout.event_types), len(layout.rings)
         answers = np.empty((self.n_answers, len(values)), np.int64)
-        if not n_types:
+        if not n_types or not values:
             return answers
         first_buckets = as_of // self._widths - CELLS_PER_WINDOW
         words = np.frombuffer(b"".join([value or layout.empty for value in values]), np.int32)

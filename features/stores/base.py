@@ -61,10 +61,12 @@ class StoreUsage:
 
 class KeyValueStore(Protocol):
     """A store of the online state. name: where it is, for messages. rows_together: about how many events one change
-    should write: more cost less each, and hold up others for longer."""
+    should write: more cost less each, and hold up others for longer. may_hang: whether a read waits for another machine
+    or process, so that it can take very long."""
 
     name: str
     rows_together: int
+    may_hang: bool
 
     def read(self) -> AbstractContextManager[StoreSnapshot]:
         """A snapshot, for as long as the context lasts."""

@@ -69,6 +69,7 @@ class LmdbStore:
     """
 
     rows_together = 20_000
+    may_hang = False
 
     def __init__(self, path: Path, *, create: bool = True, durable: bool = True) -> None:
         """create: make it where there is none. durable: write every change to disk before `update` returns; without it

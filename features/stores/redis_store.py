@@ -156,6 +156,7 @@ class RedisStore:
     """A store on a Redis server: any number of readers, one writer at a time, over all processes that share it."""
 
     rows_together = 5_000
+    may_hang = True
 
     def __init__(
         self,

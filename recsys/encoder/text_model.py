@@ -48,7 +48,7 @@ class NoEncoder:
         """(n, 0)."""
         return np.zeros((len(texts), self.dim), np.float32)
 
-    def encode_from(self, snapshot: object, texts: Sequence[str]) -> Float32:
+    def encode_from(self, snapshot: object, texts: Sequence[str], waiting: object = None) -> Float32:
         """(n, 0); as `recsys.online.cached_encoder.CachedEncoder.encode_from`."""
         return self.encode_texts(texts)
 

@@ -5,6 +5,8 @@ now, for all missing texts of a request in one batch, and written back. The stor
 were computed in. Those in the encoder's own dtype are read first, then those in the dtype that this machine computes:
 machines with and without bfloat16 can share a store. One thread encodes at a time: tokenizers are not safe to share,
 and two batches at once are no faster on the same cores.
+
+A request that may not wait long leaves the encoding to a thread in the background, and the vectors to later requests.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from features.online.text_vectors import read_vectors, write_vectors
 from features.stores.base import KeyValueStore, StoreSnapshot
 from recsys.encoder.model import Encoder
 from recsys.encoder.text import text_hash
+from recsys.online.encoding_queue import EncodingQueue, EncodingWait
 from recsys.online.lru import Lru
 
 logger = logging.getLogger(__name__)
@@ -46,18 +49,26 @@ class CachedEncoder(Encoder):
         self._store = store
         self._cache: Lru[str, Float32] = Lru(capacity)
         self._encoding = Lock()
+        self._queue = EncodingQueue()
 
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts."""
         with self._store.read() as snapshot:
             return self.encode_from(snapshot, texts)
 
-    def encode_from(self, snapshot: StoreSnapshot, texts: Sequence[str]) -> Float32:
-        """As `encode_texts`, with the stored vectors of a snapshot of the store."""
+    def encode_from(
+        self, snapshot: StoreSnapshot, texts: Sequence[str], waiting: EncodingWait | None = None
+    ) -> Float32:
+        """As `encode_texts`, with the stored vectors of a snapshot of the store. waiting: how long to wait for texts
+        without a vector, whose rows are NaN afterwards; None waits for all."""
         cached = self._cache.get_many(texts)
         missing = dict.fromkeys(text for text, vector in zip(texts, cached, strict=True) if text and vector is None)
         if missing:
-            fetched = self._fetch(snapshot, list(missing))
+            fetched = (
+                self._fetch(snapshot, list(missing))
+                if waiting is None
+                else self._fetch_in_time(snapshot, list(missing), waiting)
+            )
             cached = [
                 fetched.get(text) if vector is None else vector for text, vector in zip(texts, cached, strict=True)
             ]
@@ -71,8 +82,7 @@ class CachedEncoder(Encoder):
         """
         stored = self._stored(snapshot, texts)
         with self._encoding:
-            cached = zip(texts, self._cache.get_many(texts), strict=True)
-            vectors_by_text = stored | {text: vector for text, vector in cached if vector is not None}
+            vectors_by_text = stored | self._in_memory(texts)
             rest = [text for text in texts if text not in vectors_by_text]
             if rest:
                 vectors = super().encode_texts(rest)
@@ -82,6 +92,21 @@ class CachedEncoder(Encoder):
                 vectors_by_text |= {text: vector.copy() for text, vector in zip(rest, vectors, strict=True)}
             self._cache.put_many(vectors_by_text.items())
             return vectors_by_text
+
+    def _fetch_in_time(self, snapshot: StoreSnapshot, texts: list[str], waiting: EncodingWait) -> dict[str, Float32]:
+        """As `_fetch`, of the texts that have a vector in time; the others are encoded in the background."""
+        found = self._stored(snapshot, texts) | self._in_memory(texts)
+        self._cache.put_many(found.items())
+        rest = [text for text in texts if text not in found]
+        if rest:
+            waiting.wait(len(rest), self._queue.add(self.encode_texts, rest))
+            found |= self._in_memory(rest)
+            waiting.missed.update(text for text in rest if text not in found)
+        return found
+
+    def _in_memory(self, texts: list[str]) -> dict[str, Float32]:
+        cached = zip(texts, self._cache.get_many(texts), strict=True)
+        return {text: vector for text, vector in cached if vector is not None}
 
     def _stored(self, snapshot: StoreSnapshot, texts: list[str]) -> dict[str, Float32]:
         """The vectors of texts in the encoder's table, and of the others in the store."""

@@ -15,6 +15,7 @@ from features.online.items import StoredItem, local_catalog
 from features.stores.base import StoreSnapshot
 from recsys.encoder.text import Template, column_rows
 from recsys.encoder.text_model import NoEncoder
+from recsys.online.encoding_queue import EncodingWait
 from recsys.online.lru import Lru
 from recsys.online.text_arrays import StoredTexts, TextArrays
 from recsys.ranker.matrix import ItemRepresentations
@@ -45,19 +46,26 @@ class ItemTextReader:
         self._arrays = TextArrays(encoder.dim, len(lexical.terms))
 
     def read(
-        self, snapshot: StoreSnapshot, catalog: Catalog, places: ItemPlaces | None
+        self,
+        snapshot: StoreSnapshot,
+        catalog: Catalog,
+        places: ItemPlaces | None,
+        waiting: EncodingWait | None = None,
     ) -> tuple[Bool, ItemRepresentations]:
         """Which items of the catalog and the unknown one have a text, (n_items + 1,), and the representations of all.
 
-        places: of the items where all of them are as they are stored."""
+        places: of the items where all of them are as they are stored. waiting: how long to wait for vectors, whose rows
+        are NaN afterwards; None waits for all."""
 
         def represent(codes: Int64) -> StoredTexts:
             """The texts of some items of the catalog."""
             every = self.texts(catalog)
             wanted = [every[code] for code in codes.tolist()]
-            vectors = self._encoder.encode_from(snapshot, wanted)
+            vectors = self._encoder.encode_from(snapshot, wanted, waiting)
             has_text = np.array([bool(text) for text in wanted], np.bool_)
-            return StoredTexts(has_text, ItemRepresentations(vectors, self._terms(wanted)))
+            missed = () if waiting is None else waiting.missed
+            is_encoded = np.array([text not in missed for text in wanted], np.bool_)
+            return StoredTexts(has_text, is_encoded, ItemRepresentations(vectors, self._terms(wanted)))
 
         found = represent(np.arange(len(catalog) + 1)) if places is None else self._arrays.get(places, represent)
         return found.has_text, found.representations

@@ -27,6 +27,7 @@ from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.collaborative.snapshot import TableSettings, build_tables
 from recsys.encoder.text import clean_text
 from recsys.encoder.text_model import NoEncoder
+from recsys.online.encoding_queue import EncodingWait
 from recsys.online.item_texts import ItemTextReader
 from recsys.ranker.column_names import LEXICAL_COLUMNS
 from recsys.ranker.lightgbm_ranker import select_columns
@@ -120,16 +121,13 @@ class OnlineModel:
             on_encoded=on_encoded,
         )
 
-    def matrix(self, view: StateSnapshot, reader: OnlineReader) -> OnlineMatrix:
-        """The columns of a reader's request; whatever the store knows of it comes from `view`."""
-        tables = None
-        if self.snapshots is not None:
-            as_of = reader.time - reader.delay
-            history = reader.histories.items.codes
-            tables = self.snapshots.read(view.values, reader.catalog.ids, history, as_of, reader.places)
-        has_text, items = self._texts.read(view.values, reader.catalog, reader.places)
+    def matrix(self, view: StateSnapshot, reader: OnlineReader, waiting: EncodingWait | None = None) -> OnlineMatrix:
+        """The columns of a reader's request; whatever the store knows of it comes from `view`. waiting: how long to
+        wait for texts without a vector, which count as missing afterwards; None waits for all."""
+        tables = read_tables(self.snapshots, view, reader)
+        has_text, items = self._texts.read(view.values, reader.catalog, reader.places, waiting)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
-        queries = self.encoder.encode_from(view.values, [query]) if query else None
+        queries = self.encoder.encode_from(view.values, [query], waiting) if query else None
         names, values = candidate_matrix(
             self._features, self.encoder.weights, reader, items, queries, tables, read=self._read
         )
@@ -162,6 +160,14 @@ class OnlineModel:
         built = build_tables(clicked, self._texts.vectors(catalog)[:-1], snapshots.settings)
         snapshots.save(as_of, ids, built)
         return RefreshedSnapshot(as_of, len(ids), len(clicked), time.perf_counter() - started)
+
+
+def read_tables(snapshots: OnlineSnapshots | None, view: StateSnapshot, reader: OnlineReader) -> RequestTables | None:
+    """The collaborative tables of a reader's request; None where a model reads none."""
+    if snapshots is None:
+        return None
+    as_of, history = reader.time - reader.delay, reader.histories.items.codes
+    return snapshots.read(view.values, reader.catalog.ids, history, as_of, reader.places)
 
 
 def _with_store(

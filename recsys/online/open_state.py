@@ -70,7 +70,7 @@ def required_store_settings(settings: Settings, widths: Mapping[str, int]) -> St
     """What a store has to answer and hold for a ranking model. widths: of its vector columns."""
     columns = settings.item_columns
     return StoreSettings(
-        reads=required_aggregates(settings.features()),
+        reads=required_aggregates(settings.all_features()),
         data=settings.data,
         history_length=settings.history_length,
         categories=columns.named_categories,

@@ -16,9 +16,11 @@ from recsys.ranker.tfidf import TermRows
 
 @dataclass(frozen=True)
 class StoredTexts:
-    """The texts of a catalog's items and of the unknown one. has_text: (n_items + 1,) whether each has one."""
+    """The texts of a catalog's items and of the unknown one, (n_items + 1,). has_text: whether each has one.
+    is_encoded: False where the vector of a text is missing for now."""
 
     has_text: Bool
+    is_encoded: Bool
     representations: ItemRepresentations
 
 
@@ -34,6 +36,7 @@ class TextArrays:
     def _clear(self, generation: int) -> None:
         self._generation = generation
         self._filled, self._has_text = GrowingArray(np.bool_), GrowingArray(np.bool_)
+        self._has_terms = GrowingArray(np.bool_)
         self._vectors = GrowingArray(np.float32, (self._dim,))
         self._starts, self._ends = GrowingArray(np.int64), GrowingArray(np.int64)
         self._terms, self._values = GrowingArray(np.int32), GrowingArray(np.float64)
@@ -58,25 +61,29 @@ class TextArrays:
         return computed if not is_newest else represent(np.arange(len(place)))
 
     def _reserve(self, n: int) -> None:
-        for array in (self._filled, self._has_text, self._vectors, self._starts, self._ends):
+        for array in (self._filled, self._has_terms, self._has_text, self._vectors, self._starts, self._ends):
             array.reserve(n)
 
     def _of(self, place: Int64) -> StoredTexts:
         starts, ends = self._starts.values[place], self._ends.values[place]
         terms = TermRows(starts, ends, self._terms.values, self._values.values, self._n_terms)
-        return StoredTexts(self._has_text.values[place], ItemRepresentations(self._vectors.values[place], terms))
+        representations = ItemRepresentations(self._vectors.values[place], terms)
+        return StoredTexts(self._has_text.values[place], self._filled.values[place], representations)
 
     def _fill(self, place: Int64, computed: StoredTexts) -> None:
-        """Write the texts of some places, as far as there are none."""
+        """Write the texts of some places, as far as there are none; those without a vector are asked for again."""
         vectors, rows = computed.representations.vectors, computed.representations.terms
         for position in np.flatnonzero(~self._filled.values[place]).tolist():
             target, first = int(place[position]), self._n_entries
+            self._vectors.values[target] = vectors[position]
+            self._filled.values[target] = computed.is_encoded[position]
+            if self._has_terms.values[target]:
+                continue
             entries = slice(rows.starts[position], rows.ends[position])
             self._n_entries += int(entries.stop - entries.start)
             for array, values in ((self._terms, rows.terms), (self._values, rows.values)):
                 array.reserve(self._n_entries)
                 array.values[first : self._n_entries] = values[entries]
             self._starts.values[target], self._ends.values[target] = first, self._n_entries
-            self._vectors.values[target] = vectors[position]
             self._has_text.values[target] = computed.has_text[position]
-            self._filled.values[target] = True
+            self._has_terms.values[target] = True

@@ -2,13 +2,14 @@
 
 A registered ranker version is one. Its folder holds `unit.json` (settings), `ranker.txt` (LightGBM), `weights.json` (a
 weighted sum) or both `ranker.txt` and `ensemble.json`, `lexical.json` and, where the user has custom features, the
-source of their file as `features.py`. The encoder, where it reads one, is a version of its own that the settings name
+source of their file as `features.py`. The folder `fallback` holds the trees of the same training that read no text,
+for requests that have no time for it. The encoder, where it reads one, is a version of its own that the settings name
 and whose fingerprint must match.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from recsys.encoder.model import Encoder
 
 SETTINGS_FILE, LEXICAL_FILE = "unit.json", "lexical.json"
-FEATURES_FILE = "features.py"
+FEATURES_FILE, FALLBACK = "features.py", "fallback"
 _RENAMED = {"own_features": "custom_features", "encoder_learnt_until": "encoder_trained_until"}
 
 
@@ -54,6 +55,8 @@ class Settings(BaseModel):
 
     columns: tuple[str, ...]
     """Columns of the ranker's matrix, in order."""
+    fallback_columns: tuple[str, ...] = ()
+    """Those of the ranker without text that is stored beside it; empty for none, as in older versions."""
     categories: dict[str, tuple[str, ...]]
     """Categorical item columns with the vocabulary of their code; other values are missing."""
     inputs: FeatureSettings
@@ -98,9 +101,20 @@ class Settings(BaseModel):
 
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with: those of the training but for what it dropped."""
+        return self._features_of(self.columns)
+
+    def fallback_features(self) -> tuple[Feature, ...]:
+        """The same of the ranker without text."""
+        return self._features_of(self.fallback_columns)
+
+    def all_features(self) -> tuple[Feature, ...]:
+        """Those of both rankers."""
+        return self._features_of((*self.columns, *self.fallback_columns))
+
+    def _features_of(self, columns: Collection[str]) -> tuple[Feature, ...]:
         reserved = model_columns(collaborative_columns(self.collaborative))
         features = feature_set(self.categories, self.inputs, self.custom, reserved=reserved)
-        return tuple(feature for feature in features if not set(column_names((feature,))).isdisjoint(self.columns))
+        return tuple(feature for feature in features if not set(column_names((feature,))).isdisjoint(columns))
 
 
 class _Format1(Format1):
@@ -115,12 +129,14 @@ class _Format1(Format1):
 
 @dataclass(frozen=True)
 class RankingModel:
-    """A ranker with everything that its matrix is made of."""
+    """A ranker with everything that its matrix is made of. fallback: the ranker without text of the same training, with
+    the settings' `fallback_columns`; None where there are none."""
 
     settings: Settings
     ranker: Ranker
     encoder: Encoder | NoEncoder
     lexical: Lexical
+    fallback: Ranker | None = None
 
     @cached_property
     def features(self) -> tuple[Feature, ...]:
@@ -132,10 +148,13 @@ class RankingModel:
         return encode_items(self.encoder, self.lexical, catalog, self.settings.template)
 
     def save(self, folder: Path) -> None:
-        """Write settings, ranker and lexical model; the encoder is saved as a version of its own."""
+        """Write settings, rankers and lexical model; the encoder is saved as a version of its own."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS_FILE).write_text(settings_to_json(self.settings), encoding="utf-8")
         self.ranker.save(folder)
+        if self.fallback is not None:
+            (folder / FALLBACK).mkdir(exist_ok=True)
+            self.fallback.save(folder / FALLBACK)
         self.lexical.save(folder / LEXICAL_FILE)
         if self.settings.custom_source is not None:
             (folder / FEATURES_FILE).write_text(self.settings.custom_source, encoding="utf-8")
@@ -173,7 +192,8 @@ def load_ranking_model(folder: Path, encoder: Encoder | NoEncoder) -> RankingMod
             "or train it again"
         )
     ranker = load_ranker(folder, settings.columns)
-    return RankingModel(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE))
+    fallback = load_ranker(folder / FALLBACK, settings.fallback_columns) if settings.fallback_columns else None
+    return RankingModel(settings, ranker, encoder, load_lexical(folder / LEXICAL_FILE), fallback)
 
 
 def load_ranker(folder: Path, columns: Sequence[str]) -> Ranker:

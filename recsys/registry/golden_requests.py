@@ -36,7 +36,7 @@ class GoldenRequests:
     scores: list[float]
 
     def save(self, folder: Path) -> None:
-        """Write them beside the version's other files."""
+        """Write them beside the other files of what they are of."""
         content = {"requests": self.requests, "scores": self.scores}
         (folder / FILE).write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 

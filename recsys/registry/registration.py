@@ -25,7 +25,7 @@ from recsys.registry import aliases
 from recsys.registry.names import CHAMPION, Version
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
 from recsys.training.context import TrainingContext
-from recsys.training.model_choice import FROZEN_TEXT, RANKER, ModelChoice
+from recsys.training.model_choice import BEHAVIOUR, FROZEN_TEXT, RANKER, ModelChoice
 from recsys.training.stages import REGISTERED, RankerResult
 
 GOLDEN_REQUESTS = 5
@@ -72,6 +72,7 @@ def register(
                 stage.ranker,
                 stage.encoder or NoEncoder(config.encoder.history_length),
                 lexical,
+                stage.fallback,
             )
             for stage in (served, evaluated)
         )
@@ -79,6 +80,7 @@ def register(
             model,
             name,
             ranked.matrix_for(method)[:GOLDEN_REQUESTS],
+            fallback_rows=ranked.matrix_for(BEHAVIOUR)[:GOLDEN_REQUESTS] if served.fallback is not None else None,
             evaluated=before if served.final else None,
             may_be_champion=not better,
         )
@@ -93,27 +95,29 @@ def register(
 class _Fitted:
     """A ranker with the encoder whose columns it reads, None where it reads none. trained_until: time of the newest
     label that either, early stopping or a choice used; encoder_trained_until: that the encoder learnt, None for none;
-    microseconds. final: whether both learnt test."""
+    microseconds. final: whether both learnt test. fallback: the ranker without text beside it, None for none."""
 
     ranker: Ranker
     encoder: Encoder | None
     trained_until: int
     encoder_trained_until: int | None
     final: bool = False
+    fallback: Ranker | None = None
 
 
 def _evaluated(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
     """What the reported figures are of."""
     method, times = ranked.choice.method, context.log.impressions.requests.time
     ranker, until = ranked.rankers[method], int(times[context.sliced.valid].max())
-    return _with_encoder(method, ranker, trained, trained.full, until, trained.states[-1].trained_until)
+    fitted = _with_encoder(method, ranker, trained, trained.full, until, trained.states[-1].trained_until)
+    return replace(fitted, fallback=ranked.fallback(final=False))
 
 
 def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
     """The same after it learnt test."""
     method, until = ranked.choice.method, int(context.log.impressions.requests.time.max())
     final = _with_encoder(method, ranked.registered, trained, trained.served, until, trained.served_trained_until)
-    return replace(final, final=True)
+    return replace(final, final=True, fallback=ranked.fallback(final=ranked.final is not None))
 
 
 def _with_encoder(
@@ -179,6 +183,7 @@ def _settings(
     custom, encoder = config.features.custom, stage.encoder
     return Settings(
         columns=columns,
+        fallback_columns=() if stage.fallback is None else stage.fallback.columns,
         categories=dict(ranked.vocabularies),
         inputs=config.features,
         history_length=config.encoder.history_length,

@@ -26,7 +26,7 @@ from features.arrays import Float32
 from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import ArtifactsUnavailable, ModelError
-from recsys.ranker.model import RankingModel, load_ranking_model, read_settings
+from recsys.ranker.model import FALLBACK, RankingModel, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
@@ -78,7 +78,7 @@ def log_encoder(
     values = {column: [f"One {column}", f"Another {column}"] for column in columns}
     example = pd.DataFrame({"history": [["A clicked title"], []], **values})
     signature = ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, "score")]))
-    models = [(model, golden_texts(model, requests)) for model in (encoder, evaluated) if model is not None]
+    models = [({"": golden_texts(model, requests)}, model) for model in (encoder, evaluated) if model is not None]
     return _log(models, ENCODER_ARTIFACT, "encoder", encoder_name(name), signature, example)
 
 
@@ -87,12 +87,14 @@ def log_ranker(
     name: str,
     rows: Float32,
     *,
+    fallback_rows: Float32 | None = None,
     evaluated: RankingModel | None = None,
     may_be_champion: bool = True,
 ) -> Version:
     """Log the ranker to the open run and register it as a version of NAME-ranker.
 
-    rows: a few of its matrix, (n_rows, n_columns), whose scores are its golden ones. evaluated: the ranking model as it
+    rows: a few of its matrix, (n_rows, n_columns), whose scores are its golden ones. fallback_rows: the same of the
+    ranker without text, where it has one. evaluated: the ranking model as it
     was evaluated, where that is another. Where a name has no champion, the version becomes it, unless it may not be;
     where it has one, the version is its challenger.
     """
@@ -102,7 +104,7 @@ def log_ranker(
     example = pd.DataFrame(rows.astype("float64"), columns=list(ranking_model.settings.columns))
     example["impression_id"] = "example"
     signature = ModelSignature(Schema(inputs), outputs)
-    models = [(model, golden_rows(model.ranker, rows)) for model in (ranking_model, evaluated) if model is not None]
+    models = [(_golden(model, rows, fallback_rows), model) for model in (ranking_model, evaluated) if model is not None]
     version = _log(models, RANKER_ARTIFACT, "ranker", ranker_name(name), signature, example)
     client = mlflow.MlflowClient()
     with delete_version_on_failure(version):
@@ -167,6 +169,8 @@ def load_folders(
         ranking_model = load_ranking_model(folder, loaded)
         check_encoder(loaded, folders[ENCODER_ARTIFACT])
     check_ranker(ranking_model.ranker, folder)
+    if ranking_model.fallback is not None:
+        check_ranker(ranking_model.fallback, folder / FALLBACK)
     return LoadedModel(ranking_model, ranker, encoder, before_final=folder.name == EVALUATED, folders=folders)
 
 
@@ -192,8 +196,18 @@ def _artifact(version: Version, artifact: str, *, evaluated: bool = False, into:
     return as_evaluated if evaluated and as_evaluated.is_dir() else folder
 
 
+def _golden(model: RankingModel, rows: Float32, fallback_rows: Float32 | None) -> dict[str, GoldenRequests]:
+    """The golden requests of a model's rankers, by folder within its own."""
+    golden = {"": golden_rows(model.ranker, rows)}
+    if model.fallback is not None:
+        if fallback_rows is None:
+            raise ValueError("expected golden rows of the ranker without text, got none")
+        golden[FALLBACK] = golden_rows(model.fallback, fallback_rows)
+    return golden
+
+
 def _log(
-    models: Sequence[tuple[Encoder | RankingModel, GoldenRequests]],
+    models: Sequence[tuple[Mapping[str, GoldenRequests], Encoder | RankingModel]],
     artifact: str,
     role: str,
     registered_name: str,
@@ -202,18 +216,20 @@ def _log(
 ) -> Version:
     """Log a model with its golden requests to the open run as `artifact`; register it under a name.
 
-    models: the one to serve and, where that is another, the one that was evaluated.
+    models: the one to serve and, where that is another, the one that was evaluated, each with its golden requests by
+    folder.
     """
-    model = models[0][0]
+    model = models[0][1]
     encoder = model.encoder if isinstance(model, RankingModel) else model
     packages = list(_REQUIREMENTS)
     if not isinstance(encoder, NoEncoder):
         packages += [*_ENCODER_REQUIREMENTS, *(["openvino"] if encoder.settings.dtype.startswith("int8") else [])]
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / artifact
-        for (one, golden), target in zip(models, (folder, folder / EVALUATED), strict=False):
+        for (golden, one), target in zip(models, (folder, folder / EVALUATED), strict=False):
             one.save(target)
-            golden.save(target)
+            for name, requests in golden.items():
+                requests.save(target / name)
         info = mlflow.pyfunc.log_model(
             name=role,
             python_model=str(Path(__file__).parent / f"served_{role}.py"),

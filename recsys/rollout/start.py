@@ -60,4 +60,5 @@ def ready_service(
         del loaded  # as above
         service.served.online.refresh()
         service.warm_up()
-        yield service
+        with service.popularity.kept_fresh(state, settings.popularity_seconds):
+            yield service

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 from recsys.serving.access import AccessMiddleware, describe_access
 from recsys.serving.admission import AdmissionLimiter
+from recsys.serving.budget import BUDGET_HEADER, parse_milliseconds
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (
     CODES,
@@ -73,6 +74,15 @@ _KIB, _MIB = 2**10, 2**20
 _WRITTEN_TOGETHER = 16
 """Requests with events that are checked at the same time, and written together where the store allows it."""
 _CONTENT_TYPE = b"content-type"
+_RETRY_AFTER = {"retry-after": "1"}
+BudgetHeader = Annotated[
+    str | None,
+    Header(
+        alias=BUDGET_HEADER,
+        description="Milliseconds that this ranking may take from its arrival on, else a lower rung answers; 0 for no "
+        "limit, missing: the setting serving.budget_ms.",
+    ),
+]
 
 
 class _StrictJson(Request):
@@ -135,8 +145,11 @@ def _add_work(app: FastAPI, service: RankService) -> None:
     counting = AdmissionLimiter(together, 1 + settings.queue - together)
 
     @app.post("/v1/rank", responses={200: {"model": RankAnswer}, **_FAILURES}, summary="Put candidates in order")
-    async def rank(body: RankRequest, request: Request) -> Response:
-        return _json(await ranking.run(partial(service.rank, body, request_id=request.state.request_id)))
+    async def rank(body: RankRequest, request: Request, budget_ms: BudgetHeader = None) -> Response:
+        milliseconds = None if budget_ms is None else parse_milliseconds(budget_ms)
+        budget = service.budget(milliseconds, request.state.arrived)
+        work = partial(service.answer, body, request_id=request.state.request_id, budget=budget)
+        return _json(await ranking.run(work))
 
     @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
     async def events(body: EventsRequest) -> Response:
@@ -220,11 +233,12 @@ def _add_failures(app: FastAPI) -> None:
     @app.exception_handler(RecsysError)
     async def recsys_error(request: Request, error: RecsysError) -> Response:
         if isinstance(error, ServingError):
-            return _json(error_body(error.code, str(error), error.field), error.status)
+            headers = _RETRY_AFTER if error.status == 503 else None
+            return _json(error_body(error.code, str(error), error.field), error.status, headers)
         if isinstance(error, TimeOrderError):
             return _json(error_body(TOO_OLD, str(error), "timestamp"), 422)
         if isinstance(error, StoreError):
-            return _json(error_body(STORE, str(error)), 503)
+            return _json(error_body(STORE, str(error)), 503, _RETRY_AFTER)
         if isinstance(error, InputError):
             return _json(error_body(INVALID, str(error)), 422)
         raise error

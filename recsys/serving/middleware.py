@@ -51,8 +51,9 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _RequestResponse(scope, receive, send, self._max_body)
         started = time.perf_counter()
+        exchange = _RequestResponse(scope, receive, send, self._max_body)
+        scope["state"]["arrived"] = started
         try:
             await self._run(exchange, scope)
         finally:

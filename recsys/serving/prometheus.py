@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from features.arrays import NO_TIME
+from features.clock import SECOND
 from recsys.serving.model_metrics import ModelMetrics
+from recsys.serving.rungs import Ranking
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
@@ -33,6 +37,12 @@ class Telemetry:
             registry=self.registry,
         )
         self.ranks = Counter("recsys_ranks", "Rankings by rung.", ("rung",), registry=self.registry)
+        self.lower_ranks = Counter(
+            "recsys_lower_ranks",
+            "Rankings below the rung full, by rung and reason: deadline, store, error.",
+            ("rung", "reason"),
+            registry=self.registry,
+        )
         self.rank_seconds = Histogram(
             "recsys_rank_seconds", "Time spent ranking, queueing left out.", buckets=_SECONDS, registry=self.registry
         )
@@ -63,7 +73,24 @@ class Telemetry:
         self.users = Counter("recsys_users", "Upserted users by outcome.", ("outcome",), registry=self.registry)
         self.forgotten = Counter("recsys_forgotten_users", "Erasures of users.", registry=self.registry)
 
-    def read_tables(self, age: float | None) -> None:
+    def ranked(self, ranking: Ranking, n_candidates: int, seconds: float) -> None:
+        """Count a ranking of so many distinct candidates."""
+        self.ranks.labels(ranking.rung).inc()
+        if ranking.reason is not None:
+            self.lower_ranks.labels(ranking.rung, ranking.reason).inc()
+        self.rank_seconds.observe(seconds)
+        self.candidates.observe(n_candidates)
+        reader, matrix = ranking.reader, ranking.matrix
+        if reader is None or matrix is None:
+            return
+        self.users_without_history.inc(len(reader.histories.times) == 0)
+        if ranking.rung != "no_text":
+            self.items_without_text.inc(int(np.count_nonzero(~matrix.has_text[reader.requests.item])))
+        if matrix.tables is not None:
+            built, as_of = matrix.tables.as_of, reader.time - reader.delay
+            self._read_tables(None if built == NO_TIME else (as_of - built) / SECOND)
+
+    def _read_tables(self, age: float | None) -> None:
         """Count a ranking that read a collaborative snapshot of this age, seconds; None where there is none."""
         if age is None:
             self.without_tables.inc()

@@ -28,6 +28,12 @@ class RequestWarnings:
         inner._counts = self._counts
         return inner
 
+    def copy(self) -> RequestWarnings:
+        """The same so far; what is added to one is not in the other."""
+        other = RequestWarnings(self._path)
+        other._counts = dict(self._counts)
+        return other
+
     def add(self, problem: str, where: str, value: object) -> None:
         """Count a doubtful value. problem: what is doubtful. where: path of its field."""
         count, example = self._counts.get(problem, (0, f"{self._path}{where}: {value!r}"[:120]))

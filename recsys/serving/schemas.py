@@ -97,7 +97,7 @@ class RankRequest(Body):
     query: Text | None = None
     timestamp: Time | None = Field(None, description="ISO 8601 or epoch s, ms, us; missing: now.")
     top_k: int | None = Field(None, ge=1, description="Answer only so many items.")
-    explain: bool = Field(False, description="Add what each column gave to the score.")
+    explain: bool = Field(False, description="Add what each column gave to the score, where a model ranked.")
 
 
 class Answer(BaseModel):
@@ -136,7 +136,9 @@ class RankAnswer(Answer):
 
     request_id: str
     model: ModelVersions
-    rung: str
+    rung: str = Field(
+        description="What ranked: full, no_encoding, no_text, popularity or caller_order; see docs/serving.md."
+    )
     items: list[RankedItem]
     unknown: list[str] = Field(
         description="Candidates that nothing is known of, neither a description nor an event: their places say little."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from features.online.state import OnlineState
+from recsys.online.behaviour_model import BehaviourModel
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import check_state
 from recsys.ranker.model import RankingModel
@@ -23,7 +24,8 @@ ServedFrom = Literal["registry", "cache"]
 @dataclass(frozen=True)
 class ServedModel:
     """A version over the online state. names: of its ranker and encoder, as NAME/VERSION, None for no encoder. columns:
-    that items of requests may have.
+    that items of requests may have. behaviour: the ranker without text of the same training, None where the version has
+    none.
     """
 
     ranking_model: RankingModel
@@ -31,6 +33,7 @@ class ServedModel:
     names: Mapping[str, str | None]
     columns: RequestItemColumns
     source: ServedFrom = "registry"
+    behaviour: BehaviourModel | None = None
 
     @classmethod
     def of(
@@ -51,7 +54,9 @@ class ServedModel:
         check_state(state, ranking_model.settings)
         online = OnlineModel.of(ranking_model, state, cached_texts=cached_texts, on_encoded=on_encoded)
         columns = item_columns(ranking_model.settings, state.settings)
-        return cls(ranking_model, online, {"ranker": ranker, "encoder": encoder}, columns, source)
+        fallback = ranking_model.fallback
+        behaviour = None if fallback is None else BehaviourModel(fallback, ranking_model, online.snapshots)
+        return cls(ranking_model, online, {"ranker": ranker, "encoder": encoder}, columns, source, behaviour)
 
     @property
     def ranker(self) -> str:

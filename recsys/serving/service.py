@@ -11,44 +11,35 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
-from features.arrays import NO_TIME
-from features.clock import SECOND
 from features.errors import StoreError
-from features.online.items import StoredItem
-from features.online.reader import OnlineReader
-from features.online.state import OnlineState, StateSnapshot
-from features.tables.timestamps import EXPECTED, parse_time
+from features.online.state import OnlineState
 from recsys.config import ServingConfig
-from recsys.metrics.rank_order import ordered
-from recsys.online.model import OnlineMatrix
 from recsys.ranker.model import RankingModel
-from recsys.ranker.shap import explain_rows
 from recsys.serving import schemas
-from recsys.serving.errors import BadRequest, NotReady
+from recsys.serving.budget import UNLIMITED, Budget, Clock
+from recsys.serving.errors import NotReady
 from recsys.serving.event_writer import Writer
-from recsys.serving.item_parsing import RequestItemColumns
-from recsys.serving.limits import check_described_items, check_lengths
+from recsys.serving.ladder import Ladder
+from recsys.serving.popularity import ItemPopularity
 from recsys.serving.prometheus import Telemetry
-from recsys.serving.request_warnings import RequestWarnings
+from recsys.serving.request_parsing import parse_request
+from recsys.serving.rungs import Ranking
 from recsys.serving.served_model import RefusedVersion, ServedFrom, ServedModel
+from recsys.serving.stage_times import StageTimes
 
-FULL = "full"
-"""The rung of an answer that every part of the model took part in."""
 _SAMPLE_USERS, _SAMPLE_ITEMS, _SAMPLED_FROM = 12, 60, 300
 
 
 class RankService:
     """A served version and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION; None for a
-    model without an encoder. source: where the version came from.
+    model without an encoder. source: where the version came from. clock: by which budgets are counted, seconds.
 
-    served: the version that answers now. writer: takes posted events and items. refused: the version that is named in
+    served: the version that answers now. popularity: clicks in memory, which whoever runs the service keeps fresh.
+    times: of the stages of a ranking. writer: takes posted events and items. refused: the version that is named in
     place of `served` and does not serve, if any.
     """
 
@@ -61,9 +52,14 @@ class RankService:
         ranker: str,
         encoder: str | None,
         source: ServedFrom = "registry",
+        clock: Clock = time.perf_counter,
     ) -> None:
         self.settings = settings or ServingConfig()
+        self._clock = clock
         self.telemetry = Telemetry()
+        self.popularity = ItemPopularity(self.settings.popular_items)
+        self.times = StageTimes()
+        self._ladder = Ladder(state, self.settings, self.times, self.popularity)
         self.version = metadata.version("recsys")
         self.state = state
         self.refused: RefusedVersion | None = None
@@ -99,42 +95,40 @@ class RankService:
         if refused is not None:
             self.telemetry.models.refused.inc()
 
+    def budget(self, milliseconds: float | None = None, arrived: float | None = None) -> Budget:
+        """The time of a request. milliseconds: what it asks for, 0 for no limit, None for the setting. arrived: when,
+        by the service's clock; None for now."""
+        wanted = self.settings.budget_ms if milliseconds is None else milliseconds
+        return Budget.of(wanted, self._clock() if arrived is None else arrived, self._clock)
+
+    def answer(
+        self, request: schemas.RankRequest, *, request_id: str | None = None, budget: Budget | None = None
+    ) -> dict[str, Any]:
+        """The answer to a caller who waits: `rank` as far as the budget and the store allow, else a lower rung of
+        `recsys.serving.rungs`. budget: None is the setting's, from now on.
+
+        Raises BadRequest where a field is not usable, TimeOrderError for a time before the latest event.
+        """
+        started, served = self._clock(), self.served
+        parsed = parse_request(request, served, self.settings)
+        ranking = self._ladder.rank(parsed, served, budget or self.budget())
+        self.telemetry.ranked(ranking, len(parsed.candidates), self._clock() - started)
+        return _answer(ranking, served, request_id)
+
     def rank(
         self, request: schemas.RankRequest, *, request_id: str | None = None, served: ServedModel | None = None
     ) -> dict[str, Any]:
-        """The answer to a request, as the contract's JSON. served: a version other than the one that answers now.
+        """The answer to a request on the full rung, however long that takes, as the contract's JSON. served: a version
+        other than the one that answers now.
 
         Raises BadRequest where a field is not usable, TimeOrderError for a time before the latest event, StoreError
         where the store cannot be read.
         """
-        started = time.perf_counter()
-        served = served or self.served
-        warnings = RequestWarnings()
-        with self.state.snapshot() as view:
-            reader = self.read(view, request, warnings, served)
-            matrix = served.online.matrix(view, reader)
-        ranker = served.ranking_model.ranker
-        values = matrix.select(ranker.columns)
-        scores = ranker.scores(values, threads=self.settings.threads)
-        rows, ranks = ordered(scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
-        rows, ranks = rows[: request.top_k], ranks[: request.top_k]
-        ids = reader.catalog.ids[reader.requests.item[rows]]
-        items = [
-            {"item_id": item_id, "score": score, "rank": rank}
-            for item_id, score, rank in zip(ids, scores[rows].tolist(), ranks.tolist(), strict=True)
-        ]
-        if request.explain:
-            for item, explanation in zip(items, explain_rows(ranker, values[rows]), strict=True):
-                item["explanation"] = explanation
-        self._count(reader, matrix, time.perf_counter() - started)
-        answer: dict[str, object] = {
-            "request_id": request_id or uuid.uuid4().hex,
-            "model": served.names,
-            "rung": FULL,
-            "items": items,
-            "unknown": list(reader.unknown),
-        }
-        return warnings.add_to(answer)
+        started, served = self._clock(), served or self.served
+        parsed = parse_request(request, served, self.settings)
+        ranking = self._ladder.by_model(parsed, served, UNLIMITED)
+        self.telemetry.ranked(ranking, len(parsed.candidates), self._clock() - started)
+        return _answer(ranking, served, request_id)
 
     def examples(self) -> dict[str, Any]:
         """A few ids from the store: users with the longest histories among the first, and items with their titles."""
@@ -167,88 +161,20 @@ class RankService:
         ids = [item["item_id"] for item in items]
         for candidates in (ids, [*items[:1], *ids[1:]]):  # items that come described go through other code
             body = {"user_id": user, "candidates": [*candidates, "warm-up"]}
-            self.rank(schemas.RankRequest.model_validate(body), served=served)
-
-    def read(
-        self,
-        view: StateSnapshot,
-        request: schemas.RankRequest,
-        warnings: RequestWarnings,
-        served: ServedModel | None = None,
-    ) -> OnlineReader:
-        """The reader of a request's past. warnings: collects doubtful values. served: as in `rank`."""
-        served = served or self.served
-        check_lengths(request, self.settings)
-        ids = [row if isinstance(row, str) else row.item_id for row in request.candidates]
-        last = {item_id: index for index, item_id in enumerate(ids)}
-        if len(last) < len(ids):
-            for index, item_id in enumerate(ids):
-                if last[item_id] != index:
-                    field = f"candidates.{index}.item_id"
-                    warnings.add("is repeated, the last row of an item counts", field, item_id)
-        history = _distinct(request.history or (), "history")
-        rows = {item_id: row for item_id, row in history.items() if item_id not in last}
-        rows |= _distinct(request.candidates, "candidates")
-        length = served.ranking_model.settings.history_length
-        return OnlineReader(
-            view,
-            request.user_id,
-            _time(request, served.columns.timezone, warnings),
-            list(last),
-            now=time.time_ns() // 1000,
-            skew=round(self.settings.clock_skew * SECOND),
-            inline=self._request_items(view, rows, served.columns, warnings),
-            history=None if request.history is None else list(history)[:length][::-1],
-            history_length=length,
-            query=request.query or None,
-        )
-
-    def _request_items(
-        self,
-        view: StateSnapshot,
-        rows: Mapping[str, tuple[str, schemas.Item]],
-        columns: RequestItemColumns,
-        warnings: RequestWarnings,
-    ) -> dict[str, StoredItem]:
-        """The items that came with columns of their own: these win over the stored ones."""
-        described = {item_id: row for item_id, row in rows.items() if len(row[1].model_fields_set) > 1}
-        check_described_items(described, self.settings.max_characters)
-        stored = view.items(described) if described else {}
-        return {
-            item_id: columns.merge(stored.get(item_id), row, field, warnings)
-            for item_id, (field, row) in described.items()
-        }
-
-    def _count(self, reader: OnlineReader, matrix: OnlineMatrix, seconds: float) -> None:
-        self.telemetry.ranks.labels(FULL).inc()
-        self.telemetry.rank_seconds.observe(seconds)
-        self.telemetry.candidates.observe(reader.requests.n_rows)
-        self.telemetry.items_without_text.inc(int(np.count_nonzero(~matrix.has_text[reader.requests.item])))
-        self.telemetry.users_without_history.inc(len(reader.histories.times) == 0)
-        if matrix.tables is not None:
-            built, as_of = matrix.tables.as_of, reader.time - reader.delay
-            self.telemetry.read_tables(None if built == NO_TIME else (as_of - built) / SECOND)
+            request = schemas.RankRequest.model_validate(body)
+            self.rank(request, served=served)
+            if served.behaviour is not None:
+                parsed = parse_request(request, served, self.settings)
+                self._ladder.by_model(parsed, served, UNLIMITED, with_text=False)
 
 
-def _time(request: schemas.RankRequest, timezone: str, warnings: RequestWarnings) -> int | None:
-    if request.user_id is not None:
-        warnings.check_id(request.user_id, "user_id")
-    if request.timestamp is None:
-        return None
-    timestamp = parse_time(request.timestamp, timezone)
-    if timestamp is None:
-        raise BadRequest(f"expected {EXPECTED}, got {request.timestamp!r}", "timestamp")
-    warnings.check_time(timestamp, "timestamp", request.timestamp)
-    return timestamp
-
-
-def _distinct(rows: Sequence[schemas.Item | str], name: str) -> dict[str, tuple[str, schemas.Item]]:
-    """Rows by item id, the last of each, from the last to the first, with the path of its fields. Mere ids are no
-    rows."""
-    distinct: dict[str, tuple[str, schemas.Item]] = {}
-    for index in range(len(rows) - 1, -1, -1):
-        row = rows[index]
-        if isinstance(row, str):  # as are all others
-            break
-        distinct.setdefault(row.item_id, (f"{name}.{index}.", row))
-    return distinct
+def _answer(ranking: Ranking, served: ServedModel, request_id: str | None) -> dict[str, Any]:
+    """A ranking as the contract's JSON."""
+    answer: dict[str, object] = {
+        "request_id": request_id or uuid.uuid4().hex,
+        "model": served.names,
+        "rung": ranking.rung,
+        "items": ranking.items,
+        "unknown": list(ranking.unknown),
+    }
+    return ranking.warnings.add_to(answer)

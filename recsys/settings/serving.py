@@ -26,6 +26,12 @@ class ServingConfig(ConfigSection):
     """Requests worked on at the same time."""
     queue: int = Field(64, ge=0)
     """Requests that may wait for a worker; more are answered 503."""
+    budget_ms: float = Field(50.0, ge=0)
+    """Milliseconds that a ranking may take from its request's arrival on, else a lower rung answers; 0 for no limit."""
+    popular_items: int = Field(100_000, ge=0)
+    """Items whose clicks stay in memory for the rung popularity, the most clicked ones, about 150 bytes each."""
+    popularity_seconds: float = Field(300.0, ge=0)
+    """How often those clicks are read from the store; 0 never reads any."""
     threads: int = Field(1, ge=1)
     """Threads of torch and LightGBM within one request; BLAS has one in every command."""
     cached_texts: int = Field(100_000, ge=1)

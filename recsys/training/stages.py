@@ -16,6 +16,7 @@ import numpy as np
 from features.arrays import Float32, Float64, Int32
 from features.definitions.event_measures import Feature
 from features.log import Impressions
+from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
 from recsys.config import Config
 from recsys.encoder.model import Encoder
 from recsys.encoder.scoring import text_features
@@ -24,6 +25,7 @@ from recsys.errors import TrainingError
 from recsys.evaluation.model_evaluation import column_scores, evaluate_methods
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.column_names import RESERVED_COLUMNS
+from recsys.ranker.ensemble_ranker import EnsembleRanker
 from recsys.ranker.feature_selection import FeatureSelection
 from recsys.ranker.features import catalogue_categories, category_vocabularies, feature_set
 from recsys.ranker.lightgbm_ranker import TreeRanker, is_small, select_columns
@@ -32,6 +34,7 @@ from recsys.ranker.text_snapshots import RepresentationSchedule
 from recsys.ranker.tfidf import Lexical
 from recsys.training.context import TrainingContext
 from recsys.training.model_choice import (
+    BEHAVIOUR,
     BEHAVIOUR_LEXICAL,
     BLEND,
     ENSEMBLE,
@@ -41,7 +44,7 @@ from recsys.training.model_choice import (
     ModelChoice,
     choose_model,
 )
-from recsys.training.ranker_data import RANKERS, RankerData, make_ranker_data
+from recsys.training.ranker_data import NOT_READ, RANKERS, RankerData, make_ranker_data
 from recsys.training.text_models import check_no_label_leak, collaborative_settings, represent_items
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ class RankerResult:
     text columns of the base model, None where no other has been trained. valid_ndcg: of the full ranker's training, one
     value a tree. train, valid, test: impressions of the slices. selection: what the full ranker does without, where
     that is configured. reads_text: whether the base model knows the words. final: the choice retrained on test too,
-    where that is configured; no score here is its.
+    where that is configured; no score here is its. final_behaviour: the same of `behaviour`, where it is the choice's
+    fallback.
     """
 
     config: Config
@@ -79,6 +83,7 @@ class RankerResult:
     selection: FeatureSelection | None = None
     reads_text: bool = True
     final: Ranker | None = None
+    final_behaviour: Ranker | None = None
 
     def list_sizes(self) -> dict[str, int]:
         """Smallest, median and largest training list."""
@@ -105,6 +110,15 @@ class RankerResult:
     def registered(self) -> Ranker:
         """The ranker that goes live."""
         return self.final or self.rankers[self.choice.method]
+
+    def fallback(self, *, final: bool) -> Ranker | None:
+        """What is stored beside the choice for requests that have no time for texts: `behaviour`, where the choice
+        reads texts, and the same collaborative columns too. final: as it has learnt test."""
+        behaviour = self.final_behaviour if final else self.rankers.get(BEHAVIOUR)
+        columns = set(self.rankers[self.choice.method].columns)
+        if behaviour is None or columns.isdisjoint(NOT_READ[BEHAVIOUR]):
+            return None
+        return behaviour if columns.issuperset(set(behaviour.columns).intersection(COLLABORATIVE_COLUMNS)) else None
 
 
 def ranker_stage(
@@ -160,12 +174,25 @@ def ranker_stage(
         selection=selection,
         reads_text=reads_text,
     )
-    method = result.choice.method
-    if not context.config.final_training or method not in {*stopped, ENSEMBLE}:
+    if not context.config.final_training or result.choice.method not in {*stopped, ENSEMBLE}:
         return result
+    return _with_final(result, datasets, stopped, ensemble)
+
+
+def _with_final(
+    result: RankerResult,
+    datasets: Mapping[str, RankerData],
+    stopped: Mapping[str, TreeRanker],
+    ensemble: EnsembleRanker | None,
+) -> RankerResult:
+    """The choice and its fallback trained on test too. stopped: of each method with the trees that valid asked for."""
+    method = result.choice.method
     trees = RANKER if method == ENSEMBLE else method
     final = datasets[trees].retrain(stopped[trees], with_test=True)
-    return replace(result, final=ensemble.with_trees(final) if ensemble and method == ENSEMBLE else final)
+    result = replace(result, final=ensemble.with_trees(final) if ensemble and method == ENSEMBLE else final)
+    if result.fallback(final=False) is None:
+        return result
+    return replace(result, final_behaviour=datasets[BEHAVIOUR].retrain(stopped[BEHAVIOUR], with_test=True))
 
 
 def _train_rankers(datasets: Mapping[str, RankerData]) -> tuple[dict[str, TreeRanker], tuple[float, ...]]:
