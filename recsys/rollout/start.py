@@ -58,6 +58,6 @@ def ready_service(
         ranker, encoder = str(loaded.ranker), loaded.encoder_name
         service = RankService(loaded.ranking_model, state, settings, ranker=ranker, encoder=encoder, source=source)
         del loaded  # as above
-        service.served.online.refresh()
+        service.served.online.refresh(wait=False)
         service.warm_up()
         yield service
