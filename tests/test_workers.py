@@ -82,7 +82,6 @@ def workers(home: RolledOutSite) -> Iterator[Workers]:
         server = Workers(parent, f"http://127.0.0.1:{port}")
         server.wait(lambda: TOGETHER.search(parent.stderr()))
         yield server
-        Path("/tmp/wt_workers_stderr.out").write_text(parent.stderr())
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(60) == 0
         assert "Traceback" not in parent.stderr()
