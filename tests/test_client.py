@@ -200,7 +200,7 @@ def test_routes_of_items_and_users_are_asked_as_the_contract_says(ask: Ask) -> N
     with stub_server(Says(200, TAKEN)) as stub:
         assert ask(stub.url, "add_users", [{"user_id": "u1", "country": "NZ"}]).accepted == 1
         assert stub.asked[0].body == {"users": [{"user_id": "u1", "country": "NZ"}]}
-    with stub_server(Says(200, {"user_id": "7", "forgotten": True})) as stub:
+    with stub_server(Says(200, {"user_id": "7", "forgotten": True, "removed": {}})) as stub:
         assert ask(stub.url, "forget_user", 7).forgotten
         assert (stub.asked[0].method, stub.asked[0].path) == ("DELETE", "/v1/users/7")
 

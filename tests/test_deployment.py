@@ -31,8 +31,6 @@ KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 UNITS = sorted(path for path in (DEPLOY / "systemd").iterdir() if path.suffix in (".service", ".timer"))
 METRIC = re.compile(r"\b(recsys_\w+)(?:\{([^}]*)\})?")
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?][^}]*)?\}|\$\((\w+)\)|\$\$(\w+)")
-LATER = {"--keys"}
-"""Options of `recsys serve` that are made on another branch; empty this set when they are there."""
 
 
 def yaml_of(path: Path) -> Any:
@@ -45,7 +43,7 @@ def check_command(words: list[str]) -> None:
     assert isinstance(command, click.Command)
     options = {name for parameter in command.params for name in parameter.opts}
     named = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
-    assert named <= options | LATER, words
+    assert named <= options, words
 
 
 def dockerfile() -> dict[str, list[str]]:
@@ -271,11 +269,12 @@ def exposed() -> dict[str, set[str]]:
         one.labels("worker")
     telemetry.requests.labels("/v1/rank", "200")
     telemetry.seconds.labels("/v1/rank")
-    for counter in (telemetry.ranks, telemetry.events, telemetry.items):
+    for counter in (telemetry.ranks, telemetry.events, telemetry.items, telemetry.users, telemetry.refused):
         counter.labels("any")
-    return {
+    families = [*telemetry.registry.collect(), *processes.collect()]
+    return {family.name: set() for family in families if not family.samples} | {
         sample.name: set(sample.labels)
-        for family in (*telemetry.registry.collect(), *processes.collect())
+        for family in families
         for sample in family.samples
         if not sample.name.endswith("_created")
     }

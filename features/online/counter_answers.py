@@ -62,7 +62,7 @@ class CounterAnswers:
             return answers
         first_buckets = as_of // self._widths - CELLS_PER_WINDOW
         words = np.frombuffer(b"".join([value or layout.empty for value in values]), np.int32)
-        _fill_answers(words.reshape(len(values), -1), n_types, n_rings, first_buckets, answers)
+        _fill_answers(words.reshape(len(values), layout.dtype.itemsize // 4), n_types, n_rings, first_buckets, answers)
         if len(deltas.row):
             _add_deltas(
                 (deltas.row, deltas.event_type, deltas.time, deltas.count),

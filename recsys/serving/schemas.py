@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    StringConstraints,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 MAX_ID = 512
 """Longest id, in bytes of UTF-8."""
@@ -30,6 +39,16 @@ def _id(value: object) -> object:
 
 def _item(value: object) -> object:
     return {"item_id": value} if isinstance(value, (str, int, float)) else value
+
+
+def _plain_ids(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Ids of the usual form as they are, which takes a tenth of the time of a model for each; else what `validate`
+    says."""
+    if type(value) is list and set(map(type, value)) == {str} and all(map(str.isascii, value)):
+        lengths = set(map(len, value))
+        if min(lengths) > 0 and max(lengths) <= MAX_ID:
+            return value
+    return validate(value)
 
 
 Id = Annotated[str, StringConstraints(min_length=1), BeforeValidator(_id, json_schema_input_type=str | int)]
@@ -59,13 +78,19 @@ class Item(BaseModel):
 
 
 ItemOrId = Annotated[Item, BeforeValidator(_item, json_schema_input_type=Item | str | int)]
+Candidates = Annotated[
+    list[Item] | list[str],
+    GetPydanticSchema(lambda _, schema_of: schema_of(list[ItemOrId])),
+    WrapValidator(_plain_ids),
+]
+"""Validated as a list of items, but for ids of the usual form."""
 
 
 class RankRequest(Body):
     """Who is to see the list, and what could be in it."""
 
     user_id: Id | None = Field(None, description="Null for a user without history.")
-    candidates: list[ItemOrId] = Field(min_length=1, description="Item ids, or items with any columns.")
+    candidates: Candidates = Field(min_length=1, description="Item ids, or items with any columns.")
     history: list[ItemOrId] | None = Field(
         None, description="Clicked items, oldest first, in place of the stored history for what reads items' content."
     )
@@ -187,8 +212,8 @@ class ForgottenUser(Answer):
     """A user of whom nothing is held any more."""
 
     user_id: str
-    forgotten: bool = Field(description="Whether anything was held.")
-    removed: dict[str, int] = Field(default_factory=dict, description="How many records, by kind.")
+    forgotten: bool = Field(description="Whether anything was held; earlier events stay out in either case.")
+    removed: dict[str, int] = Field(description="How many records, by kind.")
 
 
 class Problem(Answer):

@@ -179,20 +179,25 @@ class RankService:
         """The reader of a request's past. warnings: collects doubtful values. served: as in `rank`."""
         served = served or self.served
         check_lengths(request, self.settings)
-        rows = _distinct(request.candidates, "candidates")
-        for index, row in enumerate(request.candidates):
-            if rows[row.item_id][1] is not row:
-                warnings.add("is repeated, the last row of an item counts", f"candidates.{index}.item_id", row.item_id)
+        ids = [row if isinstance(row, str) else row.item_id for row in request.candidates]
+        last = {item_id: index for index, item_id in enumerate(ids)}
+        if len(last) < len(ids):
+            for index, item_id in enumerate(ids):
+                if last[item_id] != index:
+                    field = f"candidates.{index}.item_id"
+                    warnings.add("is repeated, the last row of an item counts", field, item_id)
         history = _distinct(request.history or (), "history")
+        rows = {item_id: row for item_id, row in history.items() if item_id not in last}
+        rows |= _distinct(request.candidates, "candidates")
         length = served.ranking_model.settings.history_length
         return OnlineReader(
             view,
             request.user_id,
             _time(request, served.columns.timezone, warnings),
-            list(dict.fromkeys(row.item_id for row in request.candidates)),
+            list(last),
             now=time.time_ns() // 1000,
             skew=round(self.settings.clock_skew * SECOND),
-            inline=self._request_items(view, {**history, **rows}, served.columns, warnings),
+            inline=self._request_items(view, rows, served.columns, warnings),
             history=None if request.history is None else list(history)[:length][::-1],
             history_length=length,
             query=request.query or None,
@@ -237,9 +242,13 @@ def _time(request: schemas.RankRequest, timezone: str, warnings: RequestWarnings
     return timestamp
 
 
-def _distinct(rows: Sequence[schemas.Item], name: str) -> dict[str, tuple[str, schemas.Item]]:
-    """Rows by item id, the last of each, from the last to the first, with the path of its fields."""
+def _distinct(rows: Sequence[schemas.Item | str], name: str) -> dict[str, tuple[str, schemas.Item]]:
+    """Rows by item id, the last of each, from the last to the first, with the path of its fields. Mere ids are no
+    rows."""
     distinct: dict[str, tuple[str, schemas.Item]] = {}
     for index in range(len(rows) - 1, -1, -1):
-        distinct.setdefault(rows[index].item_id, (f"{name}.{index}.", rows[index]))
+        row = rows[index]
+        if isinstance(row, str):  # as are all others
+            break
+        distinct.setdefault(row.item_id, (f"{name}.{index}.", row))
     return distinct
