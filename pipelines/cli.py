@@ -5,7 +5,6 @@ Exit 0 on success, 2 on bad arguments, 1 on anything else, with one line that sa
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +39,7 @@ from pipelines.cli_types import (
     CheckedGroup,
     agreeing,
 )
-from pipelines.process import one_blas_thread, one_line, run
+from pipelines.process import log_to_stderr, one_blas_thread, one_line, run
 
 if TYPE_CHECKING:
     from recsys.config import Config
@@ -52,9 +51,7 @@ __all__ = ["cli", "main", "one_line", "run"]
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """Rank candidate items for users by text and behaviour."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "urllib3", "mlflow", "alembic", "matplotlib"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    log_to_stderr()
 
 
 cli.add_command(cli_data.data)
@@ -187,6 +184,9 @@ def _keys_or_none(context: click.Context) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 @store_option
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that answer, on one socket."
+)
 @click.option("--create", is_flag=True, help="Create an empty store if there is none.")
 @click.option("--keys", type=KEYS, help="Ask for API keys: file or redis:// URL where `recsys keys` keeps them.")
 @click.option("--no-keys", is_flag=True, help="Answer everybody, also beyond this machine, without a key.")
@@ -199,6 +199,7 @@ def serve(
     host: str,
     port: int,
     store: str,
+    workers: int,
     create: bool,
     keys: str | None,
     no_keys: bool,
@@ -214,6 +215,7 @@ def serve(
         port,
         store,
         config,
+        workers=workers,
         create=create,
         keys=keys,
         for_everybody=no_keys,

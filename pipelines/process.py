@@ -10,6 +10,7 @@ of threads from them (`threads`, `serving.threads`).
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -39,6 +40,13 @@ def one_blas_thread() -> None:
 
         libraries = [library for library, variable in _LOADED.items() if variable not in set_by_user]
         ThreadpoolController().select(internal_api=libraries).limit(limits=1)
+
+
+def log_to_stderr(before: str = "") -> None:
+    """Let the log of this process go to standard error. before: what each line begins with."""
+    logging.basicConfig(level=logging.INFO, format=f"{before}%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "urllib3", "mlflow", "alembic", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def run(command: Callable[[], object], *, debug: bool = False) -> int:

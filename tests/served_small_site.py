@@ -6,9 +6,10 @@ import logging
 import sys
 from pathlib import Path
 
-from pipelines.serve import listen, serve_model
+from pipelines.serve import listen
 from recsys.config import ServingConfig
 from recsys.encoder.model import load_encoder
+from recsys.processes.answering import answer_with
 from recsys.ranker.model import load_ranking_model
 from recsys.registry.names import Version
 from recsys.registry.versions import LoadedModel
@@ -18,7 +19,7 @@ def main(folder: Path, store: str, port: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     ranking_model = load_ranking_model(folder, load_encoder(folder / "encoder"))
     loaded = LoadedModel(ranking_model, Version("small-ranker", "1"), Version("small-encoder", "1"))
-    serve_model(loaded, store, listen("127.0.0.1", port), ServingConfig(budget_ms=0))
+    answer_with(loaded, store, listen("127.0.0.1", port), ServingConfig(budget_ms=0))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from pipelines import cli
 from pipelines.load import load_items_into
-from pipelines.serve import key_ring, listen
+from pipelines.serve import listen
 from recsys.config import ServingConfig
 from recsys.errors import ServerError
 from recsys.online.open_state import required_store_settings
+from recsys.processes.answering import key_ring
 from recsys.serving import app as application
 from recsys.serving.access import required_scope
 from recsys.serving.api_keys import SCOPES, KeyFile, create_key, revoke_key

@@ -19,10 +19,12 @@ import click
 import pytest
 import yaml
 from documents import ROOT, all_blocks, commands, read
+from prometheus_client import CollectorRegistry
 from stub_server import Says, problem, stub_server
 
 from pipelines import cli
 from recsys.serving.prometheus import Telemetry
+from recsys.serving.shared_metrics import ProcessMetrics
 
 DEPLOY = ROOT / "deploy"
 KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
@@ -261,12 +263,15 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 def exposed() -> dict[str, set[str]]:
     """Every series of the server, with the names of its labels."""
-    telemetry = Telemetry()
+    telemetry, processes = Telemetry(), CollectorRegistry()
+    metrics = ProcessMetrics(processes)
+    for one in (metrics.running, metrics.restarts):
+        one.labels("worker")
     telemetry.requests.labels("/v1/rank", "200")
     telemetry.seconds.labels("/v1/rank")
     for counter in (telemetry.ranks, telemetry.events, telemetry.items, telemetry.users, telemetry.refused):
         counter.labels("any")
-    families = list(telemetry.registry.collect())
+    families = [*telemetry.registry.collect(), *processes.collect()]
     return {family.name: set() for family in families if not family.samples} | {
         sample.name: set(sample.labels)
         for family in families

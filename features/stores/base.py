@@ -83,6 +83,11 @@ class KeyValueStore(Protocol):
         waits for: it may look at every key.
         """
 
+    def hold(self, name: str) -> AbstractContextManager[bool]:
+        """Have a name to oneself, among all processes that use the store, while the block runs; False, at once, where
+        another has it. It is free again soon after its holder was killed.
+        """
+
     def everything(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values as they are when the first is read, in any order, in little memory; writers do not wait.
         A key that is removed meanwhile may come twice, with the same value. Raises StoreError where others overwrite

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import lmdb
+from filelock import FileLock, Timeout
 
 from features.errors import StoreError, StoreMissing
 from features.stores.base import KeySearch, Result, StoreSnapshot, StoreUsage, Transaction
@@ -85,6 +86,7 @@ class LmdbStore:
             self._lock = FolderLock(path)
             try:
                 self._environment = _open(path, durable=durable)
+                self._environment.reader_check()  # snapshots of killed processes keep old pages from being used again
             except BaseException:
                 self._lock.close()
                 raise
@@ -119,6 +121,24 @@ class LmdbStore:
     def update_matching(self, search: KeySearch, change: Callable[[Transaction, list[bytes]], Result]) -> Result:
         """As `update`; the keys are found within the transaction, by a few steps for each run of unwanted ones."""
         return self.update(lambda transaction: change(transaction, cast(_LmdbTransaction, transaction).find(search)))
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[bool]:
+        """A lock on a file, which the system takes from a process that ends."""
+        lock = FileLock(Path(self.name) / f"{name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        except OSError as error:
+            raise StoreError(
+                f"online store {self.name!r} cannot be locked: {error}; check the folder's rights"
+            ) from error
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def everything(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values in order. Pages that are overwritten meanwhile are kept: the file grows."""

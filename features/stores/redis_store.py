@@ -15,7 +15,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from heapq import merge
 from operator import itemgetter
 from threading import Lock
@@ -32,6 +32,7 @@ from features.stores.base import (
     Transaction,
 )
 from features.stores.redis_client import Command, RedisClient, UnreachableError, address_of, inspect_server
+from features.stores.redis_hold import hold
 from features.stores.redis_pass import RedisPass
 from features.stores.redis_scripts import ACQUIRE, COMMIT, READ_PAST, READ_RANGE, RELEASE, RENEW, TAKE_OVER
 
@@ -52,6 +53,7 @@ class _ServerKeys:
             f"{{{prefix}}}:{name}".encode() for name in ("version", "values", "index", "lock", "next")
         )
         self.past = f"{{{prefix}}}:past:".encode()
+        self.held = f"{{{prefix}}}:held:".encode()
 
 
 class RedisSnapshot:
@@ -236,6 +238,10 @@ class RedisStore:
             return change(transaction, sorted(found | meanwhile))
 
         return self.update(change_found)
+
+    def hold(self, name: str) -> AbstractContextManager[bool]:
+        """As `redis_hold.hold`."""
+        return hold(self._client, self._names.held + name.encode())
 
     def everything(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys and values, in the order of the server."""

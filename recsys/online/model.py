@@ -23,6 +23,7 @@ from features.online.items import StoredItem, local_catalog
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
 from features.online.user_clicks import clicked_before
+from features.stores.one_at_a_time import one_at_a_time
 from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.collaborative.snapshot import TableSettings, build_tables
 from recsys.encoder.text import clean_text
@@ -137,21 +138,46 @@ class OnlineModel:
         """Encode the items' texts that have no vector yet, and store the vectors."""
         self._texts.encode(items)
 
-    def refresh(self, request_time: int | None = None, *, rebuild: bool = False) -> RefreshedSnapshot | None:
+    def refresh(
+        self,
+        request_time: int | None = None,
+        *,
+        rebuild: bool = False,
+        wait: bool = True,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> RefreshedSnapshot | None:
         """Build the collaborative snapshot that a request reads at a time (microseconds, None for now) from the clicks
         in the state; None where the store has it, or the model reads none.
 
-        rebuild: build it again, since clicks from before it was built have come. Raises StoreError where the store
-        cannot be read or written.
+        rebuild: build it again, since clicks from before it was built have come. wait: for another process that builds
+        one just now, to find it built; otherwise an earlier one in the store is good enough. stopping: whether to wait
+        no longer. Raises StoreError where the store cannot be read or written.
         """
-        snapshots, settings = self.snapshots, self._state.settings
+        snapshots, state = self.snapshots, self._state
         if snapshots is None:
             return None
-        started = time.perf_counter()
+        with state.snapshot() as view:
+            built = snapshots.build_times(view.values)
+            if not rebuild and self._build_time(snapshots, view, request_time) in built:
+                return None
+
+        def giving_up() -> bool:
+            return stopping() or (bool(built) and not wait)
+
+        with one_at_a_time(state.store, "collaborative", giving_up=giving_up) as mine:
+            return self._build(snapshots, request_time, rebuild=rebuild) if mine else None
+
+    def _build_time(self, snapshots: OnlineSnapshots, view: StateSnapshot, request_time: int | None) -> int:
+        if request_time is None:
+            request_time = view.resolve_request_time(None, time.time_ns() // 1000)
+        return int(snapshots.settings.build_times(np.array([request_time - self._state.settings.data.event_delay]))[0])
+
+    def _build(
+        self, snapshots: OnlineSnapshots, request_time: int | None, *, rebuild: bool
+    ) -> RefreshedSnapshot | None:
+        started, settings = time.perf_counter(), self._state.settings
         with self._state.snapshot() as view:
-            if request_time is None:
-                request_time = view.resolve_request_time(None, time.time_ns() // 1000)
-            as_of = int(snapshots.settings.build_times(np.array([request_time - settings.data.event_delay]))[0])
+            as_of = self._build_time(snapshots, view, request_time)
             if not rebuild and as_of in snapshots.build_times(view.values):
                 return None
             ids, clicked = clicked_before(view, as_of, length=snapshots.settings.user_items)

@@ -58,7 +58,7 @@ def ready_service(
         ranker, encoder = str(loaded.ranker), loaded.encoder_name
         service = RankService(loaded.ranking_model, state, settings, ranker=ranker, encoder=encoder, source=source)
         del loaded  # as above
-        service.served.online.refresh()
+        service.served.online.refresh(wait=False)
         service.warm_up()
         with service.popularity.kept_fresh(state, settings.popularity_seconds):
             yield service

@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from threading import Thread, get_native_id
 from typing import TypeVar
 
+from features.stores.one_at_a_time import one_at_a_time
 from recsys.encoder.text_model import NoEncoder
 from recsys.serving.served_model import ServedModel
 from recsys.serving.service import RankService
@@ -40,7 +41,7 @@ def warm_up(service: RankService, served: ServedModel, stopping: Callable[[], bo
     items = at_low_priority(lambda: encode_catalogue(service, served, stopping))
     if stopping():
         raise WarmUpStopped
-    built = at_low_priority(served.online.refresh)
+    built = at_low_priority(lambda: served.online.refresh(stopping=stopping))
     if built is not None:
         logger.info("%s: collaborative snapshot of %d items built in %.1f s", served.ranker, built.items, built.seconds)
     service.warm_up(served)
@@ -48,13 +49,21 @@ def warm_up(service: RankService, served: ServedModel, stopping: Callable[[], bo
 
 
 def encode_catalogue(service: RankService, served: ServedModel, stopping: Callable[[], bool]) -> int:
-    """Give every stored item a vector of the version's encoder, where it has none yet; as `warm_up`."""
-    started = logged = time.monotonic()
-    last, n_items = None, 0
+    """Give every stored item a vector of the version's encoder, where it has none yet; as `warm_up`. One process at a
+    time, so that the others find the vectors in the store."""
     with service.state.snapshot() as view:
         version = view.meta.items
-    if isinstance(served.online.encoder, NoEncoder):
-        return version
+    if not isinstance(served.online.encoder, NoEncoder):
+        with one_at_a_time(service.state.store, "catalogue", giving_up=stopping) as mine:
+            if not mine:
+                raise WarmUpStopped
+            _encode_catalogue(service, served, stopping)
+    return version
+
+
+def _encode_catalogue(service: RankService, served: ServedModel, stopping: Callable[[], bool]) -> None:
+    started = logged = time.monotonic()
+    last, n_items = None, 0
     while True:
         with service.state.snapshot() as view:  # one for each batch: one that is open for long keeps a store from reuse
             batch = view.first_items(_AT_ONCE, after=last)
@@ -70,7 +79,6 @@ def encode_catalogue(service: RankService, served: ServedModel, stopping: Callab
     logger.info(
         "%s: vectors of all %d stored items are ready after %.1f s", served.ranker, n_items, time.monotonic() - started
     )
-    return version
 
 
 def at_low_priority(work: Callable[[], Result]) -> Result:

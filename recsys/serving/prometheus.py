@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from features.arrays import NO_TIME
 from features.clock import SECOND
 from recsys.serving.model_metrics import ModelMetrics
 from recsys.serving.rungs import Ranking
+from recsys.serving.shared_metrics import exposition
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
@@ -59,6 +60,7 @@ class Telemetry:
             "recsys_tables_age_seconds",
             "From the build of the collaborative snapshot that the latest ranking read to its time.",
             registry=self.registry,
+            multiprocess_mode="livemostrecent",
         )
         self.without_tables = Counter(
             "recsys_without_tables",
@@ -98,5 +100,5 @@ class Telemetry:
             self.tables_age.set(age)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """All of it in Prometheus' text format; that of all processes where a server has several."""
+        return exposition(self.registry)
