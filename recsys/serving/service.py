@@ -27,9 +27,9 @@ from features.online.state import OnlineState, StateSnapshot
 from features.tables.timestamps import EXPECTED, parse_time
 from recsys.config import ServingConfig
 from recsys.metrics.rank_order import ordered
+from recsys.online.explanations import explain
 from recsys.online.model import OnlineMatrix
 from recsys.ranker.model import RankingModel
-from recsys.ranker.shap import explain_rows
 from recsys.serving import schemas
 from recsys.serving.errors import BadRequest, NotReady
 from recsys.serving.event_writer import Writer
@@ -124,8 +124,10 @@ class RankService:
             for item_id, score, rank in zip(ids, scores[rows].tolist(), ranks.tolist(), strict=True)
         ]
         if request.explain:
-            for item, explanation in zip(items, explain_rows(ranker, values[rows]), strict=True):
-                item["explanation"] = explanation
+            top = rows[: self.settings.explained_items]
+            parts = explain(served.ranking_model, values[top], matrix, reader, reader.requests.item[top])
+            for item, explanation in zip(items, parts, strict=False):
+                item.update(explanation)
         self._count(reader, matrix, time.perf_counter() - started)
         answer: dict[str, object] = {
             "request_id": request_id or uuid.uuid4().hex,
@@ -166,7 +168,7 @@ class RankService:
         user, items = next(iter(examples["users"]), None), examples["items"]
         ids = [item["item_id"] for item in items]
         for candidates in (ids, [*items[:1], *ids[1:]]):  # items that come described go through other code
-            body = {"user_id": user, "candidates": [*candidates, "warm-up"]}
+            body = {"user_id": user, "candidates": [*candidates, "warm-up"], "explain": True}
             self.rank(schemas.RankRequest.model_validate(body), served=served)
 
     def read(
