@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from features.arrays import Float32, Float64, Int32
+from features.arrays import Bool, Float32, Float64, Int32
 from recsys.collaborative.neighbours import Neighbours
 
 NAMED = 3
@@ -36,7 +36,7 @@ def nearest_history(
     """
     latest_first = np.array(list(dict.fromkeys(reversed(history))), np.int64)
     by_text = _cosines(vectors[items], vectors[latest_first])
-    has_text = ~np.isnan(by_text).all(axis=1)
+    has_text: Bool = np.asarray((~np.isnan(by_text)).any(axis=1))
     similarity = np.where(has_text[:, None], by_text, _co_clicks(neighbours, latest_first, items))
     similarity[np.isnan(similarity) | (latest_first[None] == items[:, None])] = 0.0
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :NAMED]

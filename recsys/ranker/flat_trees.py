@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Bool, Float64, Int8, Int32, Int64, offsets_of
 
+Words = npt.NDArray[np.uint32]
 _REFUSED = ("average_output", "is_linear=1")
 """Lines of boosters whose score is no plain sum of leaf values."""
-_PARENT, _COLUMN, _COVER = 1, 3, 8
 _LEAF = (-1, 0.0, 0, (0, 0))
 
 
@@ -42,7 +43,7 @@ class FlatTrees:
     above: Int32
     cover: Float64
     value: Float64
-    bitsets: npt.NDArray[np.uint32]
+    bitsets: Words
 
 
 def read_trees(text: str) -> FlatTrees:
@@ -58,7 +59,7 @@ def read_trees(text: str) -> FlatTrees:
     _n_columns, parent, is_left, column, threshold, decision, words, above, cover, value = entries
     return FlatTrees(
         offsets=offsets_of([len(of_tree) for of_tree in nodes]),
-        distinct=np.array([max(node[0] for node in of_tree) for of_tree in nodes], np.int64),
+        distinct=np.array([max(node.n_columns for node in of_tree) for of_tree in nodes], np.int64),
         parent=np.array(parent, np.int32),
         is_left=np.array(is_left, np.bool_),
         column=np.array(column, np.int32),
@@ -79,8 +80,19 @@ def _fields(block: str) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-_Node = tuple[int, int, bool, int, float, int, tuple[int, int], int, float, float]
-"""The number of distinct columns on the way, then the fields of `FlatTrees` from `parent` on."""
+class _Node(NamedTuple):
+    """The number of distinct columns on the way, then the fields of `FlatTrees`."""
+
+    n_columns: int
+    parent: int
+    is_left: bool
+    column: int
+    threshold: float
+    decision: int
+    words: tuple[int, int]
+    above: int
+    cover: float
+    value: float
 
 
 class _SplitTree:
@@ -103,15 +115,15 @@ class _SplitTree:
             above, cover, n_columns = len(nodes), 1.0, 0
             if parent >= 0:
                 above = _above(nodes, parent)
-                before = 1.0 if above == len(nodes) else nodes[above][_COVER]
+                before = 1.0 if above == len(nodes) else nodes[above].cover
                 cover = before * (self._rows_of(number) / self._rows_of(numbers[parent]))
-                n_columns = nodes[parent][0] + (above == len(nodes))
+                n_columns = nodes[parent].n_columns + (above == len(nodes))
             split = _LEAF if number < 0 else self._split(number, first_word)
             value = self._value[~number] if number < 0 else 0.0
             if number >= 0:
                 waiting += [(self._right[number], len(nodes), False), (self._left[number], len(nodes), True)]
             numbers.append(number)
-            nodes.append((n_columns, parent, is_left, *split, above, cover, value))
+            nodes.append(_Node(n_columns, parent, is_left, *split, above, cover, value))
         return nodes
 
     def _split(self, number: int, first_word: int) -> tuple[int, float, int, tuple[int, int]]:
@@ -129,10 +141,10 @@ class _SplitTree:
 def _above(nodes: Sequence[_Node], parent: int) -> int:
     """`FlatTrees.above` of a node that is about to be added."""
     node = parent
-    while nodes[node][_PARENT] >= 0:
-        if nodes[nodes[node][_PARENT]][_COLUMN] == nodes[parent][_COLUMN]:
+    while nodes[node].parent >= 0:
+        if nodes[nodes[node].parent].column == nodes[parent].column:
             return node
-        node = nodes[node][_PARENT]
+        node = nodes[node].parent
     return len(nodes)
 
 

@@ -2,11 +2,11 @@
 
 The Shapley value of column i is the integral over t from 0 to 1 of the derivative by i of E(t), the expected score
 where every column is known with probability t, independently (Owen, Multilinear extensions of games, Management
-Science 18, 1972). On a tree E(t) is a sum over leaves of products with one factor for each column on the leaf's path: t + (1 - t) c
-where the row takes the path at that column's splits, and (1 - t) c where it does not, with c the share of the training
-rows that does (path-dependent expectations, Lundberg et al., Nature Machine Intelligence 2, 2020). It is a polynomial
-of degree d, the number of columns on the path: Gauss-Legendre quadrature with d / 2 points is exact. One pass down the
-tree and one pass up give the integrals of all columns: O(nodes * d) for each row.
+Science 18, 1972). On a tree E(t) is a sum over leaves of products with one factor for each column on the leaf's path:
+t + (1 - t) c where the row takes the path at that column's splits, and (1 - t) c where it does not, with c the share
+of the training rows that does (path-dependent expectations, Lundberg et al., Nature Machine Intelligence 2, 2020). It
+is a polynomial of degree d, the number of columns on the path: Gauss-Legendre quadrature with d / 2 points is exact.
+One pass down the tree and one pass up give the integrals of all columns: O(nodes * d) for each row.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from functools import lru_cache
 import lightgbm
 import numpy as np
 
-from features.arrays import Float32, Float64, Int8, Int32, Int64
+from features.arrays import Bool, Float32, Float64, Int8, Int32, Int64
 from features.compiled import compiled
-from recsys.ranker.flat_trees import FlatTrees, read_trees
+from recsys.ranker.flat_trees import FlatTrees, Words, read_trees
 from recsys.ranker.tree_engine import rows_at_thresholds
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class TreeShap:
         return tree_shap(self._trees, matrix)
 
 
-def tree_shap(trees: FlatTrees, matrix: Float32) -> Float64:
+def tree_shap(trees: FlatTrees, matrix: Float32 | Float64) -> Float64:
     """The TreeSHAP values, (n_rows, n_columns). matrix: (n_rows, n_columns); NaN is missing."""
     n_rows, n_columns = matrix.shape
     size = min(n_rows, _BLOCK)
@@ -107,8 +107,8 @@ def _pred_contrib(booster: lightgbm.Booster, matrix: Float32 | Float64, threads:
 @compiled
 def _add_all(
     trees: tuple[Int64, Int64],
-    nodes: tuple[Int32, Float64, Int32, Float64, Float64],
-    splits: tuple[Int32, Float64, Int8, Int32, Int64],
+    nodes: tuple[Int32, Bool, Int32, Float64, Float64],
+    splits: tuple[Int32, Float64, Int8, Int32, Words],
     rule: tuple[Float64, Float64],
     values: Float64,
     found: Float64,
@@ -138,7 +138,7 @@ def _add_all(
 def _fill_factors(
     first: int,
     end: int,
-    nodes: tuple[Int32, Float64, Int32, Float64, Float64],
+    nodes: tuple[Int32, Bool, Int32, Float64, Float64],
     points: Float64,
     weights: Float64,
     factors: Float64,
@@ -162,8 +162,8 @@ def _fill_factors(
 def _follow(
     first: int,
     end: int,
-    nodes: tuple[Int32, Float64, Int32, Float64, Float64],
-    splits: tuple[Int32, Float64, Int8, Int32, Int64],
+    nodes: tuple[Int32, Bool, Int32, Float64, Float64],
+    splits: tuple[Int32, Float64, Int8, Int32, Words],
     values: Float64,
     taken: Float64,
 ) -> None:
@@ -201,7 +201,7 @@ def _follow(
 def _descend(
     first: int,
     end: int,
-    nodes: tuple[Int32, Float64, Int32, Float64, Float64],
+    nodes: tuple[Int32, Bool, Int32, Float64, Float64],
     n_points: int,
     factors: Float64,
     taken: Float64,
@@ -230,7 +230,7 @@ def _descend(
 def _ascend(
     first: int,
     end: int,
-    nodes: tuple[Int32, Float64, Int32, Float64, Float64],
+    nodes: tuple[Int32, Bool, Int32, Float64, Float64],
     column: Int32,
     n_points: int,
     factors: Float64,
