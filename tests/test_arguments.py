@@ -9,12 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import uvicorn
 from trained_site import MODEL, TrainedSite
 
-from features.errors import InputError, StoreMissing
+from features.errors import InputError
 from features.stores.lmdb_store import LmdbStore
 from features.tables.data_settings import DataSettings
-from pipelines import audit, cli, refresh_collaborative, serve
+from pipelines import audit, cli, refresh_collaborative
 from pipelines import train as training
 from pipelines.data_options import moment_in
 from pipelines.score import score
@@ -22,7 +23,7 @@ from pipelines.train import train
 from recsys.config import DataConfig, load_config
 from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import ModelNotFound, TrainingError
-from recsys.online.open_state import open_state
+from recsys.online.open_state import open_existing_state
 from recsys.registry import versions
 from recsys.registry.lookup import resolve
 from recsys.registry.names import LONGEST_NAME, name_problem
@@ -207,10 +208,8 @@ def test_a_table_of_which_no_row_is_taken_is_an_error(
 def test_a_server_does_not_make_a_store_unless_it_is_told_to(
     trained: TrainedSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    served: list[str] = []
-    monkeypatch.setattr(
-        serve, "serve_model", lambda ranking_model, store, listener, settings, **names: served.append(store)
-    )
+    served: list[int] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: served.append(len(sockets)))
     LmdbStore(tmp_path / "empty").close()
     for name in ("typo", "empty"):
         arguments = ["serve", "--model", MODEL, "--port", "0", "--store", str(tmp_path / name)]
@@ -221,10 +220,9 @@ def test_a_server_does_not_make_a_store_unless_it_is_told_to(
         assert served == []
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
     assert cli.run(lambda: cli.cli([*arguments, "--create"], standalone_mode=False)) == 0
-    assert served == [str(tmp_path / "empty")]
-    settings = versions.load(MODEL).ranking_model.settings
-    with pytest.raises(StoreMissing, match="empty one"), open_state(str(tmp_path / "empty"), settings, create=False):
-        pass
+    assert served == [1]
+    with open_existing_state(str(tmp_path / "empty")) as state:
+        assert state.settings.reads
 
 
 def test_an_interrupted_training_says_how_to_go_on_where_it_left_a_checkpoint(

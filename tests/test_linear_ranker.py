@@ -9,7 +9,7 @@ import pytest
 
 from recsys.errors import ModelError
 from recsys.ranker.linear_ranker import LinearRanker, load_linear_ranker
-from recsys.ranker.shap import explain_rows
+from recsys.ranker.shap import largest_effects
 
 RANKER = LinearRanker({"clicks": 1.0, "words": -0.5})
 MATRIX = np.array([[1.0, 2.0], [0.5, np.nan], [np.nan, np.nan]], np.float32)
@@ -22,7 +22,7 @@ def test_columns_add_up_by_their_weights_and_a_missing_value_counts_nothing() ->
 
 
 def test_an_explanation_has_the_columns_with_an_effect() -> None:
-    first, second, third = explain_rows(RANKER, MATRIX)
+    first, second, third = largest_effects(RANKER.columns, MATRIX, RANKER.contributions(MATRIX))
     assert {entry["column"]: entry["contribution"] for entry in first} == {"clicks": 1.0, "words": -1.0}
     assert [entry["column"] for entry in second] == ["clicks"]
     assert third == []

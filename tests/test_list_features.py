@@ -42,6 +42,7 @@ def test_without_a_directory_the_list_is_of_a_table_with_a_category() -> None:
         "high": None,
         "known": "request time",
         "missing": "the catalogue has no impression in the window, or only sampled lists exist",
+        "group": "popularity",
         "places": ["item_click_rate_7d_percentile", "item_click_rate_7d_zscore"],
         "categorical": False,
         "monotone": 0,

@@ -447,6 +447,38 @@ def test_an_explanation_adds_up_to_what_lightgbm_says(service: RankService, ids:
     assert sizes == sorted(sizes, reverse=True)
 
 
+def test_the_groups_of_an_item_and_the_expected_score_are_its_score(service: RankService, ids: list[str]) -> None:
+    service.writer.add_events([click("u1", ids[3]), click("u1", ids[5])])
+    request = RankRequest.model_validate({"user_id": "u1", "candidates": ids[:12], "explain": True})
+    rests = [
+        item["score"] - sum(one["contribution"] for one in item["groups"]) for item in service.rank(request)["items"]
+    ]
+    trees = service.served.ranking_model.ranker.booster
+    ((*_, expected),) = trees.predict(np.zeros((1, trees.num_feature())), pred_contrib=True)
+    np.testing.assert_allclose(rests, expected, atol=1e-6)
+
+
+def test_reasons_are_items_of_the_history_and_nobody_has_none(service: RankService, ids: list[str]) -> None:
+    service.writer.add_events([click("u1", ids[3]), click("u1", ids[5])])
+    request = {"candidates": ids[:12], "explain": True}
+    items = service.rank(RankRequest.model_validate({"user_id": "u1", **request}))["items"]
+    reasons = {item["item_id"]: [one["item_id"] for one in item["because"]] for item in items}
+    assert set(reasons[ids[0]]) == {ids[3], ids[5]} and reasons[ids[3]] == [ids[5]]
+    for user in (None, "a stranger"):
+        strange = service.rank(RankRequest.model_validate({"user_id": user, **request}))["items"]
+        assert all(item["because"] == [] and item["groups"] for item in strange)
+
+
+def test_the_first_items_of_an_answer_are_explained_and_no_more(
+    site: SmallSite, state: OnlineState, ids: list[str]
+) -> None:
+    two = RankService(site.ranking_model, state, ServingConfig(explained_items=2), ranker="r/1", encoder="e/1")
+    items = two.rank(RankRequest.model_validate({"candidates": ids[:5], "explain": True}))["items"]
+    assert [set(item) - {"item_id", "score", "rank"} for item in items] == [
+        {"explanation", "groups", "because"}, {"explanation", "groups", "because"}, set(), set(), set()
+    ]  # fmt: skip
+
+
 BODY = {"candidates": ["a"]}
 SOON = {"item_id": "a", "category": 1.5e9, "published_at": ["soon"]}
 REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [

@@ -37,6 +37,9 @@ from features.definitions.column_names import column_names
 from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
 from features.definitions.feature_names import Make, in_words, named_features
 
+POPULARITY, FRESHNESS, AFFINITY = "popularity", "freshness", "affinity"
+USER_GROUP, CONTEXT, ATTRIBUTES = "user", "context", "attributes"
+"""Groups of features."""
 ALL_TIME = "all"
 WINDOWS: dict[str, tuple[int | None, str]] = {
     "1h": (hours(1), "in the last hour"),
@@ -78,21 +81,37 @@ def required_aggregates(features: Sequence[Feature]) -> tuple[Aggregate, ...]:
 
 def _item_features(smoothing: float) -> tuple[Feature, ...]:
     return (
-        *_by_window("item_clicks", "Clicks on the item", lambda window: CountOf(Count(CLICK, ITEM, window))),
         *_by_window(
-            "item_impressions", "Lists that showed the item", lambda window: CountOf(Count(IMPRESSION, ITEM, window))
+            "item_clicks", "Clicks on the item", lambda window: CountOf(Count(CLICK, ITEM, window)), POPULARITY
+        ),
+        *_by_window(
+            "item_impressions",
+            "Lists that showed the item",
+            lambda window: CountOf(Count(IMPRESSION, ITEM, window)),
+            POPULARITY,
         ),
         *_by_window(
             "item_click_rate",
             "Clicks per impression of the item",
             lambda window: Rate(Count(DATED_CLICK, ITEM, window), Count(IMPRESSION, ITEM, window), smoothing),
+            POPULARITY,
             further=", smoothed towards the catalogue's rate",
         ),
-        Feature("item_age", "Time since the item was published.", Age(), within_list=True),
+        Feature("item_age", "Time since the item was published.", Age(), within_list=True, group=FRESHNESS),
         Feature(
-            "item_click_recency", "Time since the item's latest click.", Recency(Last(CLICK, ITEM)), within_list=True
+            "item_click_recency",
+            "Time since the item's latest click.",
+            Recency(Last(CLICK, ITEM)),
+            within_list=True,
+            group=FRESHNESS,
         ),
-        Feature("item_click_age", "Time since the item's first click.", Recency(First(CLICK, ITEM)), within_list=True),
+        Feature(
+            "item_click_age",
+            "Time since the item's first click.",
+            Recency(First(CLICK, ITEM)),
+            within_list=True,
+            group=FRESHNESS,
+        ),
     )
 
 
@@ -102,27 +121,36 @@ def _user_features() -> tuple[Feature, ...]:
             "user_clicks",
             "Clicks of the user",
             lambda window: CountOf(Count(CLICK, USER, window)),
+            USER_GROUP,
             windows=("1d", "7d", "30d", ALL_TIME),
             within_list=False,
         ),
-        Feature("user_click_recency", "Time since the user's latest click.", Recency(Last(CLICK, USER))),
-        Feature("user_history_length", "Distinct items in the user's history.", HistoryLength()),
         Feature(
-            "user_item_clicks", "Clicks of the user on this item.", CountOf(Count(CLICK, USER_ITEM)), within_list=True
+            "user_click_recency", "Time since the user's latest click.", Recency(Last(CLICK, USER)), group=USER_GROUP
         ),
-        Feature("request_hour", "Hour of the day.", Hour()),
-        Feature("request_weekday", "Day of the week.", Weekday()),
+        Feature("user_history_length", "Distinct items in the user's history.", HistoryLength(), group=USER_GROUP),
+        Feature(
+            "user_item_clicks",
+            "Clicks of the user on this item.",
+            CountOf(Count(CLICK, USER_ITEM)),
+            within_list=True,
+            group=AFFINITY,
+        ),
+        Feature("request_hour", "Hour of the day.", Hour(), group=CONTEXT),
+        Feature("request_weekday", "Day of the week.", Weekday(), group=CONTEXT),
     )
 
 
 def _number_features(column: str, name: str) -> tuple[Feature, ...]:
-    return (Feature(f"item_{name}", f"The item's {in_words(column)}.", ItemNumber(column), within_list=True),)
+    doc = f"The item's {in_words(column)}."
+    return (Feature(f"item_{name}", doc, ItemNumber(column), within_list=True, group=ATTRIBUTES),)
 
 
 def _vector_features(column: str, name: str) -> tuple[Feature, ...]:
     label = in_words(column)
     doc = f"Cosine of the item's {label} with the mean {label} of the history."
-    return (Feature(f"item_{name}_similarity", doc, VectorSimilarity(column), within_list=True),)
+    measure = VectorSimilarity(column)
+    return (Feature(f"item_{name}_similarity", doc, measure, within_list=True, group=AFFINITY),)
 
 
 def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> tuple[Feature, ...]:
@@ -138,14 +166,18 @@ def _category_features(column: str, vocabulary: tuple[str, ...], name: str) -> t
         ("recency", f"Time since the user's latest click on the same {label}.", Recency(Last(CLICK, user_key))),
     )
     return (
-        Feature(f"item_{name}", f"The item's {label}.", ItemCategory(column, vocabulary)),
+        Feature(f"item_{name}", f"The item's {label}.", ItemCategory(column, vocabulary), group=ATTRIBUTES),
         *_by_window(
             f"{name}_clicks",
             f"Clicks on items of the same {label}",
             lambda window: CountOf(Count(CLICK, of_category(column), window)),
+            POPULARITY,
             windows=("7d", ALL_TIME),
         ),
-        *(Feature(f"user_{name}_{ending}", doc, measure, within_list=True) for ending, doc, measure in of_user),
+        *(
+            Feature(f"user_{name}_{ending}", doc, measure, within_list=True, group=AFFINITY)
+            for ending, doc, measure in of_user
+        ),
     )
 
 
@@ -153,6 +185,7 @@ def _by_window(
     name: str,
     doc: str,
     measure: Callable[[int | None], FeatureFunction],
+    group: str,
     *,
     windows: Collection[str] = tuple(WINDOWS),
     within_list: bool = True,
@@ -161,4 +194,5 @@ def _by_window(
     """A feature for each window, named after it. doc, further: its sentence before and after the window's phrase."""
     for window in windows:
         length, phrase = WINDOWS[window]
-        yield Feature(f"{name}_{window}", f"{doc}, {phrase}{further}.", measure(length), within_list=within_list)
+        sentence = f"{doc}, {phrase}{further}."
+        yield Feature(f"{name}_{window}", sentence, measure(length), within_list=within_list, group=group)

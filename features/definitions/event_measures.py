@@ -103,7 +103,7 @@ class Feature:
     """A named column. within_list: its percentile and z-score among the candidates of its list become columns too.
     monotone: 1 where more is never worse for the rank, -1 where less is not, 0 free; it binds those columns alike. doc:
     one sentence, which `recsys features list` prints. display_name: the name with the item column as the table spells
-    it, where that differs, else "".
+    it, where that differs, else "". group: what explanations add its contribution to.
     """
 
     name: str
@@ -112,6 +112,7 @@ class Feature:
     within_list: bool = False
     monotone: int = 0
     display_name: str = ""
+    group: str = "custom"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

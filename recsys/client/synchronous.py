@@ -56,7 +56,7 @@ class Client:
     ) -> RankAnswer:
         """The candidates in order for a user, None for one without history. A candidate is an id, or an item with its
         columns. history: clicked items, oldest first, in place of the stored ones. top_k: answer only so many. explain:
-        add what each column gave to a score."""
+        add to the top items what columns gave to the score, and the nearest items of the history."""
         call = calls.rank(
             user_id, candidates, history=history, query=query, timestamp=timestamp, top_k=top_k, explain=explain
         )

@@ -10,6 +10,7 @@ from features.online.state import StateSnapshot
 from recsys.collaborative.online import OnlineSnapshots
 from recsys.encoder.scoring import untrained_head
 from recsys.online.model import OnlineMatrix, read_tables
+from recsys.ranker.column_docs import column_groups
 from recsys.ranker.matrix import ItemRepresentations, candidate_matrix
 from recsys.ranker.model import RankingModel
 from recsys.ranker.ranker import Ranker
@@ -19,10 +20,12 @@ _NO_HEAD = untrained_head(0)
 
 
 class BehaviourModel:
-    """ranker: of the version `ranking_model`, which has one. snapshots: that the version reads. Safe for threads."""
+    """ranker: of the version `ranking_model`, which has one. column_groups: of its columns. snapshots: that the version
+    reads. Safe for threads."""
 
     def __init__(self, ranker: Ranker, ranking_model: RankingModel, snapshots: OnlineSnapshots | None) -> None:
         self.ranker = ranker
+        self.column_groups = column_groups(ranking_model.features, ranker.columns)
         self._features = FeaturePlan(ranking_model.settings.fallback_features())
         reads_tables = snapshots is not None and not set(ranker.columns).isdisjoint(snapshots.settings.columns)
         self._snapshots = snapshots if reads_tables else None
@@ -39,4 +42,4 @@ class BehaviourModel:
         names, values = candidate_matrix(
             self._features, _NO_HEAD, reader, nothing, None, tables, read=self.ranker.columns
         )
-        return OnlineMatrix(names, values, np.zeros(n_items, np.bool_), tables)
+        return OnlineMatrix(names, values, np.zeros(n_items, np.bool_), nothing.vectors, tables)

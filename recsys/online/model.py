@@ -47,12 +47,14 @@ CACHED_TEXTS = 20_000
 @dataclass(frozen=True)
 class OnlineMatrix:
     """The columns of one request. names, values: (n_candidates, n_columns), of the whole matrix. has_text: whether the
-    items of the reader's catalog and the unknown one have a text. tables: None without collaborative columns.
+    items of the reader's catalog and the unknown one have a text. vectors: of these texts, (n_items + 1, d), d is 0
+    without an encoder. tables: None without collaborative columns.
     """
 
     names: tuple[str, ...]
     values: Float32
     has_text: Bool
+    vectors: Float32
     tables: RequestTables | None
 
     def select(self, columns: Sequence[str]) -> Float32:
@@ -132,7 +134,7 @@ class OnlineModel:
         names, values = candidate_matrix(
             self._features, self.encoder.weights, reader, items, queries, tables, read=self._read
         )
-        return OnlineMatrix(names, values, has_text, tables)
+        return OnlineMatrix(names, values, has_text, items.vectors, tables)
 
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, and store the vectors."""

@@ -13,6 +13,7 @@ from recsys.collaborative.column_names import (
     ALIGNED_COLUMN,
     AUDIENCE_COLUMN,
     CO_CLICK_COLUMNS,
+    COLLABORATIVE_COLUMNS,
     FACTOR_COLUMN,
     SEQUENCE_COLUMN,
 )
@@ -24,7 +25,8 @@ from recsys.ranker.column_names import LEXICAL_COLUMN, TEXT_SCORE
 class ColumnDoc:
     """One column. low, high: range of its values. known: since when. missing: when it is NaN. places: the names of its
     percentile and z-score among the candidates, where they are columns too. categorical: values are codes. monotone: 1
-    or -1 where the score may only rise or fall with it. shown: the name that people see, where it is another.
+    or -1 where the score may only rise or fall with it. shown: the name that people see, where it is another. group:
+    what explanations add its contribution to.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ColumnDoc:
     high: float
     known: str
     missing: str
+    group: str
     places: tuple[str, ...] = ()
     categorical: bool = False
     monotone: int = 0
@@ -54,8 +57,14 @@ class ColumnDoc:
         return f"{self.low:g} to {self.high:g}"
 
 
-def _cosine(name: str, meaning: str, missing: str, *, low: float = -1.0, places: tuple[str, ...] = ()) -> ColumnDoc:
-    return ColumnDoc(name, meaning, "cosine", low, 1.0, REQUEST_TIME, missing, places)
+TEXT, WORDS, COLLABORATIVE = "text", "words", "collaborative"
+"""Groups of the columns of fitted models; those of features are in `features.definitions.builtin`."""
+
+
+def _cosine(
+    name: str, meaning: str, missing: str, group: str, *, low: float = -1.0, places: tuple[str, ...] = ()
+) -> ColumnDoc:
+    return ColumnDoc(name, meaning, "cosine", low, 1.0, REQUEST_TIME, missing, group, places)
 
 
 TEXT_DOCS = (
@@ -63,6 +72,7 @@ TEXT_DOCS = (
         LEXICAL_COLUMN,
         "TF-IDF cosine of the item's text with the mean of the history's texts.",
         "the history or the item has no known term",
+        WORDS,
         low=0.0,
         places=within_list_names(LEXICAL_COLUMN),
     ),
@@ -74,6 +84,7 @@ TEXT_DOCS = (
         inf,
         REQUEST_TIME,
         "the item has no text",
+        TEXT,
         within_list_names(TEXT_SCORE),
     ),
     *(
@@ -81,6 +92,7 @@ TEXT_DOCS = (
             name,
             f"Cosine of the item's text vector with {history_vector}.",
             "the item has no text, or no item of the history has",
+            TEXT,
         )
         for name, history_vector in zip(
             TEXT_COLUMNS[1:],
@@ -97,6 +109,7 @@ COLLABORATIVE_DOCS = (
             name,
             f"{statistic} similarity of the item to the history's items, by who clicked both.",
             "the history is empty",
+            COLLABORATIVE,
             low=0.0,
         )
         for name, statistic in zip(CO_CLICK_COLUMNS, ("Mean", "Best", "Latest"), strict=True)
@@ -105,6 +118,7 @@ COLLABORATIVE_DOCS = (
         FACTOR_COLUMN,
         "Cosine of the item's factors with the mean of the history's, in a truncated SVD of past clicks.",
         "the item, or every item of the history, is not in the tables",
+        COLLABORATIVE,
     ),
     ColumnDoc(
         SEQUENCE_COLUMN,
@@ -114,16 +128,19 @@ COLLABORATIVE_DOCS = (
         inf,
         REQUEST_TIME,
         "the history is empty",
+        COLLABORATIVE,
     ),
     _cosine(
         AUDIENCE_COLUMN,
         "Cosine of the history's mean text vector with the mean text vector of the item's past clickers.",
         "the item has no audience yet, or no item of the history has a text",
+        COLLABORATIVE,
     ),
     _cosine(
         ALIGNED_COLUMN,
         "Cosine of the item's factors with the mean of the history's, predicted from text as far as clicks are few.",
         "the item, or every item of the history, has neither clicks nor a text",
+        COLLABORATIVE,
     ),
 )
 """The collaborative columns, in the order of the matrix."""
@@ -133,6 +150,13 @@ def column_docs(features: Sequence[Feature], collaborative: Collection[str]) -> 
     """Every feature, then every text column, then the collaborative ones of these names."""
     tables = (doc for doc in COLLABORATIVE_DOCS if doc.name in collaborative)
     return (*(_of_feature(feature) for feature in features), *TEXT_DOCS, *tables)
+
+
+def column_groups(features: Sequence[Feature], columns: Sequence[str]) -> tuple[str, ...]:
+    """The group of each column of a matrix, (n_columns,): a percentile and a z-score have that of their column."""
+    docs = column_docs(features, COLLABORATIVE_COLUMNS)
+    groups = {name: doc.group for doc in docs for name in (doc.name, *doc.places)}
+    return tuple(groups[name] for name in columns)
 
 
 def _of_feature(feature: Feature) -> ColumnDoc:
@@ -145,6 +169,7 @@ def _of_feature(feature: Feature) -> ColumnDoc:
         measure.high,
         measure.available_from,
         measure.missing,
+        feature.group,
         within_list_names(feature.name) if feature.within_list else (),
         measure.categorical,
         feature.monotone,

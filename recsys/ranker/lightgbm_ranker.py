@@ -20,6 +20,7 @@ from recsys.config import RankerConfig
 from recsys.errors import ModelError, TrainingError
 from recsys.ranker.ranker import check_columns
 from recsys.ranker.tree_engine import TreeEngine
+from recsys.ranker.tree_shap import TreeShap
 
 RANKER_FILE = "ranker.txt"
 EVALUATED_AT = 10
@@ -127,9 +128,15 @@ class TreeRanker:
             return np.zeros(0)
         return self.engine.scores(matrix, threads=threads)
 
+    @cached_property
+    def explainer(self) -> TreeShap:
+        """What computes contributions."""
+        return TreeShap(self.booster)
+
     def contributions(self, matrix: Float32, *, threads: int = 0) -> Float64:
-        """As `Ranker.contributions`: TreeSHAP values, LightGBM's `pred_contrib`."""
-        return np.asarray(self.booster.predict(matrix, pred_contrib=True, num_threads=threads))[:, :-1]
+        """As `Ranker.contributions`: TreeSHAP values, those of LightGBM's `pred_contrib`."""
+        check_columns(matrix, self.columns)
+        return self.explainer.contributions(matrix, threads=threads)
 
     def categorical_splits(self) -> frozenset[int]:
         """Positions of the columns that a categorical split reads; others contribute nothing as categories."""

@@ -28,6 +28,7 @@ from features.tables.items import CatalogColumns
 from recsys.collaborative.snapshot import TableSettings, collaborative_columns
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import EncoderMismatch, ModelError
+from recsys.ranker.column_docs import column_groups
 from recsys.ranker.column_names import model_columns
 from recsys.ranker.ensemble_ranker import ENSEMBLE_FILE, load_ensemble_ranker
 from recsys.ranker.features import catalog_columns, feature_set
@@ -142,6 +143,11 @@ class RankingModel:
     def features(self) -> tuple[Feature, ...]:
         """The features that the matrix begins with."""
         return self.settings.features()
+
+    @cached_property
+    def column_groups(self) -> tuple[str, ...]:
+        """The group of each of the ranker's columns, which explanations add up."""
+        return column_groups(self.features, self.ranker.columns)
 
     def texts(self, catalog: Catalog) -> ItemRepresentations:
         """The representations of a catalog's items."""

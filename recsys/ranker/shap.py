@@ -1,7 +1,7 @@
 """Contributions of the columns to a ranker's scores: TreeSHAP values of single rows and of a sample.
 
 Lundberg et al., From local explanations to global understanding with explainable AI for trees, Nature Machine
-Intelligence 2 (2020), as LightGBM computes them (`pred_contrib`): a row's contributions and the expected score add up
+Intelligence 2 (2020), the values of LightGBM's `pred_contrib`: a row's contributions and the expected score add up
 to its score.
 """
 
@@ -79,16 +79,16 @@ def _direction(values: Float32, contribution: Float64) -> float:
     return float(np.corrcoef(rankdata(values[present]), rankdata(contribution[present]))[0, 1])
 
 
-def explain_rows(ranker: Ranker, matrix: Float32) -> list[list[dict[str, Any]]]:
-    """For each row of the matrix, (n_rows, n_columns), its columns of the largest effect, largest first.
+def largest_effects(columns: tuple[str, ...], matrix: Float32, effects: Float64) -> list[list[dict[str, Any]]]:
+    """For each row of the matrix its columns of the largest effect, largest first. effects: contributions of the
+    columns, (n_rows, n_columns) as the matrix.
 
     A missing value is None; columns without effect are left out.
     """
-    effects = ranker.contributions(matrix, threads=1)
-    return [_largest_effects(ranker.columns, values, effect) for values, effect in zip(matrix, effects, strict=True)]
+    return [_of_row(columns, values, effect) for values, effect in zip(matrix, effects, strict=True)]
 
 
-def _largest_effects(columns: tuple[str, ...], values: Float32, effects: np.ndarray) -> list[dict[str, Any]]:
+def _of_row(columns: tuple[str, ...], values: Float32, effects: np.ndarray) -> list[dict[str, Any]]:
     order = np.argsort(-np.abs(effects), kind="stable")[:SHOWN]
     return [
         {

@@ -20,9 +20,9 @@ from features.online.reader import OnlineReader
 from features.online.state import OnlineState, StateSnapshot
 from recsys.config import ServingConfig
 from recsys.metrics.rank_order import ordered
+from recsys.online.explanations import explain
 from recsys.online.model import OnlineMatrix
 from recsys.ranker.ranker import Ranker
-from recsys.ranker.shap import explain_rows
 from recsys.serving.budget import Budget
 from recsys.serving.detached_work import AllThreadsHang, DetachedWork, LateWork
 from recsys.serving.errors import ServingError
@@ -46,6 +46,7 @@ class Ladder:
     ) -> None:
         self._state = state
         self._threads = settings.threads
+        self._explained = settings.explained_items
         self._times = times
         self._popularity = popularity
         self._detached = DetachedWork(2 * settings.workers) if state.store.may_hang else None
@@ -101,7 +102,8 @@ class Ladder:
         with self._measured("text", n, budget, waiting):
             matrix = served.online.matrix(view, reader, waiting)
             is_whole = waiting is None or not waiting.missed
-            return self._scored(served.ranking_model.ranker, matrix, "full" if is_whole else "no_encoding")
+            model = served.ranking_model
+            return self._scored(model.ranker, model.column_groups, matrix, "full" if is_whole else "no_encoding")
 
     def _without_text(self, view: StateSnapshot, reader: OnlineReader, served: ServedModel, budget: Budget) -> _Scored:
         """Scores of the ranker without text. Raises OutOfTime where there is none, or no time for it."""
@@ -110,11 +112,12 @@ class Ladder:
             raise OutOfTime
         self._require(("no_text",), n, budget)
         with self._measured("no_text", n, budget):
-            return self._scored(served.behaviour.ranker, served.behaviour.matrix(view, reader), "no_text")
+            model = served.behaviour
+            return self._scored(model.ranker, model.column_groups, model.matrix(view, reader), "no_text")
 
-    def _scored(self, ranker: Ranker, matrix: OnlineMatrix, rung: Rung) -> _Scored:
+    def _scored(self, ranker: Ranker, groups: Sequence[str], matrix: OnlineMatrix, rung: Rung) -> _Scored:
         values = matrix.select(ranker.columns)
-        return _Scored(rung, ranker, matrix, values, ranker.scores(values, threads=self._threads))
+        return _Scored(rung, ranker, groups, matrix, values, ranker.scores(values, threads=self._threads))
 
     def _ranking(self, scored: _Scored, parsed: ParsedRequest, reader: OnlineReader) -> Ranking:
         """The candidates in order, with explanations where they are asked for."""
@@ -125,8 +128,11 @@ class Ladder:
             reader.catalog.ids[reader.requests.item[rows]].tolist(), scored.scores[rows], ranks.tolist()
         )
         if parsed.request.explain:
-            explanations = explain_rows(scored.ranker, scored.values[rows])
-            items = [item | {"explanation": one} for item, one in zip(items, explanations, strict=True)]
+            top = rows[: self._explained]
+            codes = reader.requests.item[top]
+            explanations = explain(scored.ranker, scored.groups, scored.values[top], scored.matrix, reader, codes)
+            for item, one in zip(items, explanations, strict=False):
+                item.update(one)
         reason: Reason | None = None if scored.rung == "full" else "deadline"
         return Ranking(scored.rung, items, parsed.warnings, reader.unknown, reader, scored.matrix, reason)
 
@@ -150,10 +156,11 @@ class Ladder:
 
 @dataclass(frozen=True)
 class _Scored:
-    """values: the columns that the ranker reads, (n_rows, n_columns). scores: (n_rows,)."""
+    """groups: of the ranker's columns. values: these columns, (n_rows, n_columns). scores: (n_rows,)."""
 
     rung: Rung
     ranker: Ranker
+    groups: Sequence[str]
     matrix: OnlineMatrix
     values: Float32
     scores: Float64

@@ -97,7 +97,11 @@ class RankRequest(Body):
     query: Text | None = None
     timestamp: Time | None = Field(None, description="ISO 8601 or epoch s, ms, us; missing: now.")
     top_k: int | None = Field(None, ge=1, description="Answer only so many items.")
-    explain: bool = Field(False, description="Add what each column gave to the score, where a model ranked.")
+    explain: bool = Field(
+        False,
+        description="Add to the top items what columns and groups gave to the score, where a model ranked, and the "
+        "nearest history items.",
+    )
 
 
 class Answer(BaseModel):
@@ -115,13 +119,37 @@ class Contribution(Answer):
     contribution: float
 
 
+class GroupContribution(Answer):
+    """What all columns of a group gave to a score together."""
+
+    group: str
+    contribution: float
+
+
+class NearHistoryItem(Answer):
+    """An item of the user's history that is near to a ranked one. by: `text` for the cosine of their texts' vectors,
+    `co_click` for the similarity by who clicked both."""
+
+    item_id: str
+    similarity: float
+    by: str
+
+
 class RankedItem(Answer):
-    """One item of the answer; rank 1 is the top."""
+    """One item of the answer; rank 1 is the top. The last three are there for the top items (`serving.explained_items`)
+    where the request says `explain`."""
 
     item_id: str
     score: float
     rank: int
-    explanation: list[Contribution] | None = None
+    explanation: list[Contribution] | None = Field(None, description="The columns of the largest effect.")
+    groups: list[GroupContribution] | None = Field(
+        None,
+        description="All groups of columns, the largest effect first; with the expected score they sum to the score.",
+    )
+    because: list[NearHistoryItem] | None = Field(
+        None, description="Up to three items of the history that are nearest to this one, the nearest first."
+    )
 
 
 class ModelVersions(Answer):

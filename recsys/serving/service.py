@@ -160,7 +160,7 @@ class RankService:
         user, items = next(iter(examples["users"]), None), examples["items"]
         ids = [item["item_id"] for item in items]
         for candidates in (ids, [*items[:1], *ids[1:]]):  # items that come described go through other code
-            body = {"user_id": user, "candidates": [*candidates, "warm-up"]}
+            body = {"user_id": user, "candidates": [*candidates, "warm-up"], "explain": True}
             request = schemas.RankRequest.model_validate(body)
             self.rank(request, served=served)
             if served.behaviour is not None:

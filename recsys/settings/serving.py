@@ -34,6 +34,8 @@ class ServingConfig(ConfigSection):
     """How often those clicks are read from the store; 0 never reads any."""
     threads: int = Field(1, ge=1)
     """Threads of torch and LightGBM within one request; BLAS has one in every command."""
+    explained_items: int = Field(20, ge=0)
+    """How many items of an answer, from the top, have an explanation where a request asks for it."""
     cached_texts: int = Field(100_000, ge=1)
     """Item texts whose vectors and terms stay in memory, about 2 kB each, and as much again for each further line."""
     future_seconds: float = Field(300.0, ge=0)
