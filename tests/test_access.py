@@ -150,7 +150,7 @@ def test_a_key_may_come_in_either_header(guarded: TestClient, keys: dict[str, st
 
 
 def test_refusals_are_counted_by_their_reason(service: RankService, source: KeyFile, keys: dict[str, str]) -> None:
-    fresh = RankService(service.ranking_model, service.state, LIMITS, ranker="r/1", encoder="e/1")
+    fresh = RankService(service.served.ranking_model, service.state, LIMITS, ranker="r/1", encoder="e/1")
     client = TestClient(create_app(fresh, KeyRing(source)))
     for headers in ({}, bearer("x"), bearer("y"), bearer(keys["read"])):
         client.post("/v1/items", json={"items": []}, headers=headers)
@@ -167,7 +167,7 @@ def test_no_key_is_in_a_line_of_the_log(
             raise ZeroDivisionError("a failure of ours")
 
     caplog.set_level(logging.DEBUG)
-    fresh = Broken(service.ranking_model, service.state, LIMITS, ranker="r/1", encoder="e/1")
+    fresh = Broken(service.served.ranking_model, service.state, LIMITS, ranker="r/1", encoder="e/1")
     with TestClient(create_app(fresh, KeyRing(source))) as client:
         for key in (keys["read"], "not-a-known-key"):
             for headers in (bearer(key), {"X-API-Key": key}):
@@ -251,7 +251,7 @@ def test_every_answer_tells_browsers_to_be_careful_and_none_allows_another_origi
 
 def test_a_failure_and_a_body_too_large_have_the_headers_too(service: RankService) -> None:
     small = ServingConfig(max_body_mb=0.001)
-    broken = RankService(service.ranking_model, service.state, small, ranker="r/1", encoder="e/1")
+    broken = RankService(service.served.ranking_model, service.state, small, ranker="r/1", encoder="e/1")
     broken.examples = None  # type: ignore[method-assign, assignment]
     client = TestClient(create_app(broken))
     for answer, status in ((client.get("/v1/examples"), 500), (client.post("/v1/rank", content=b" " * 5000), 413)):

@@ -271,6 +271,7 @@ def exposed() -> dict[str, set[str]]:
     telemetry.seconds.labels("/v1/rank")
     for counter in (telemetry.ranks, telemetry.events, telemetry.items, telemetry.users, telemetry.refused):
         counter.labels("any")
+    telemetry.lower_ranks.labels("any", "any")
     families = [*telemetry.registry.collect(), *processes.collect()]
     return {family.name: set() for family in families if not family.samples} | {
         sample.name: set(sample.labels)

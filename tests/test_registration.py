@@ -115,8 +115,8 @@ def test_a_version_with_custom_code_is_refused_before_any_of_it_runs_where_that_
 ) -> None:
     downloaded = mlflow.artifacts.download_artifacts
 
-    def with_custom_code(uri: str) -> str:
-        copy = tmp_path / uri.replace("/", "-").replace(":", "-")
+    def with_custom_code(uri: str, dst_path: str | None = None) -> str:
+        copy = Path(dst_path) if dst_path else tmp_path / uri.replace("/", "-").replace(":", "-")
         shutil.copytree(downloaded(uri), copy, dirs_exist_ok=True)
         settings = copy / "artifacts" / "unit" / "unit.json"
         if settings.exists():

@@ -89,7 +89,8 @@ def workers(home: RolledOutSite) -> Iterator[Workers]:
 
 
 def scores(client: httpx.Client, items: list[str]) -> dict[str, float]:
-    answer = client.post("/v1/rank", json={"user_id": "nobody", "candidates": items})
+    body = {"user_id": "nobody", "candidates": items}
+    answer = client.post("/v1/rank", json=body, headers={"X-Budget-Ms": "0"})
     return {item["item_id"]: item["score"] for item in answer.raise_for_status().json()["items"]}
 
 
@@ -129,7 +130,7 @@ def test_metrics_are_those_of_all_workers(workers: Workers) -> None:
 def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_there(workers: Workers) -> None:
     accepted = workers.metric('recsys_events_total{outcome="accepted"}')
     with workers.connection_to(1) as client:
-        items = [item["item_id"] for item in client.get("/v1/examples").json()["items"]][:2]
+        items = [item["item_id"] for item in client.get("/v1/examples").json()["items"]][:5]
         before = scores(client, items)[items[0]]
         click(client, items[0], 100)
         after = scores(client, items)[items[0]]
