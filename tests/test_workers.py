@@ -129,7 +129,7 @@ def test_metrics_are_those_of_all_workers(workers: Workers) -> None:
 def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_there(workers: Workers) -> None:
     accepted = workers.metric('recsys_events_total{outcome="accepted"}')
     with workers.connection_to(1) as client:
-        items = [item["item_id"] for item in client.get("/v1/examples").json()["items"]][:2]
+        items = [item["item_id"] for item in client.get("/v1/examples").json()["items"]][:5]
         before = scores(client, items)[items[0]]
         click(client, items[0], 100)
         after = scores(client, items)[items[0]]
