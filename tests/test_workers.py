@@ -40,7 +40,7 @@ class Workers:
         return found | {int(number): int(pid) for number, pid in AGAIN.findall(log)}
 
     def wait(self, happened: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not happened():
             assert self.parent.poll() is None, self.parent.stderr()
             assert time.monotonic() < deadline, self.parent.stderr()
