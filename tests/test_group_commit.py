@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 
+from features.errors import StoreError
 from features.online.group_commit import GroupCommit
 
 
@@ -59,6 +60,29 @@ def test_a_change_that_cannot_be_written_fails_alone() -> None:
         outcomes[2].result()
     assert [outcomes[n].result() for n in (0, 1, 3)] == [None] * 3
     assert disk.groups == [["a"], ["b"], ["c"]]
+
+
+def test_what_a_store_may_have_kept_is_not_written_again_and_every_thread_hears_of_it() -> None:
+    tries: list[list[str]] = []
+    disk = Disk()
+
+    def write(changes: Sequence[str]) -> None:
+        tries.append(list(changes))
+        disk.write(changes)
+        if "lost answer" in changes:
+            raise StoreError("the answer is lost")
+
+    commits = GroupCommit(write, most=100)
+    with ThreadPoolExecutor(3) as threads:
+        outcomes = [threads.submit(commits.add, "a", size=1)]
+        assert disk.begun.wait(30)
+        for n, change in enumerate(["lost answer", "b"], start=1):
+            outcomes.append(threads.submit(commits.add, change, size=1))
+            while commits.waiting < n:
+                pass
+        disk.let_go.set()
+    assert tries == [["a"], ["lost answer", "b"]]
+    assert [isinstance(outcome.exception(), StoreError) for outcome in outcomes] == [False, True, True]
 
 
 def test_a_thread_that_is_interrupted_leaves_the_changes_of_others_to_them() -> None:

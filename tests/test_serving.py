@@ -23,6 +23,7 @@ from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME
 from features.definitions.aggregates import CLICK, IMPRESSION, ITEM, Count
+from features.online.items import StoredItem
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
@@ -583,6 +584,21 @@ bodies = (
     | st.fixed_dictionaries({"events": nonsense})
     | st.fixed_dictionaries({"items": nonsense})
 )
+
+
+def test_a_server_of_small_limits_warms_up(site: SmallSite, state: OnlineState, ids: list[str]) -> None:
+    state.add_items([StoredItem(min(ids), title="long " * 200)])
+    for most in (1, 5):
+        limits = ServingConfig(max_candidates=most, max_characters=300)
+        RankService(site.ranking_model, state, limits, ranker="small-ranker/1", encoder="small-encoder/1").warm_up()
+
+
+def test_too_many_values_of_a_category_are_refused(client: TestClient) -> None:
+    values = "|".join(map(str, range(1001)))
+    answer = client.post("/v1/rank", json={"candidates": [{"item_id": "new", "category": values}]})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "candidates.0.category"
+    assert "at most 1000 values, got 1,001" in answer.json()["error"]["message"]
 
 
 @given(path=st.sampled_from(("/v1/rank", "/v1/events", "/v1/items")), body=bodies)

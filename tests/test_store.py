@@ -41,6 +41,12 @@ def test_values_come_back_in_the_order_they_were_asked_for(store: KeyValueStore)
     assert get(store) == []
 
 
+def test_of_a_key_that_is_put_twice_at_once_the_last_value_stays(store: KeyValueStore) -> None:
+    store.update(lambda change: change.put_many([(b"a", b"9"), (b"b", b"1"), (b"a", b"10")]))
+    with store.read() as snapshot:
+        assert snapshot.get_many([b"a", b"b"]) == [b"10", b"1"]
+
+
 def test_keys_and_values_are_any_bytes_and_keys_as_long_as_promised(store: KeyValueStore) -> None:
     longest = FIRST + bytes(range(256)) + b"\xff" * (MAX_KEY_BYTES - 257)
     values = {longest: bytes(range(256)), longest[:-1]: b"\0", FIRST + b"\0": b"x", FIRST + b"\0\0": b"y", FIRST: b"z"}

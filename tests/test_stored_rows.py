@@ -129,6 +129,13 @@ def test_rows_of_users_are_judged_alone_and_upserted(client: TestClient) -> None
     assert client.delete("/v1/users/7").json()["removed"] == {"attributes": 1}
 
 
+def test_a_path_inside_an_id_names_nobody_else(client: TestClient) -> None:
+    rows = [{"user_id": "victim", "age": 1}]
+    assert post(client, "/v1/users", {"users": rows})["accepted"] == 1
+    assert client.delete("/v1%2Fusers/x/v1/users/victim").json()["user_id"] == "x/v1/users/victim"
+    assert client.delete("/v1/users/victim").json()["removed"] == {"attributes": 1}
+
+
 @pytest.mark.parametrize("user", IDS)
 def test_a_user_is_forgotten_by_any_id_and_stays_so(client: TestClient, site: SmallSite, user: str) -> None:
     ids, now = list(site.log.catalog.ids[:5]), time.time()

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Generic, TypeVar
 
+from features.errors import StoreError
+
 Change = TypeVar("Change")
 
 
@@ -42,8 +44,8 @@ class GroupCommit(Generic[Change]):
         return len(self._waiting)
 
     def add(self, change: Change, *, size: int) -> None:
-        """Write a change of so many rows; it is written on return. Raises what `write` raises for it alone: a group
-        that cannot be written is tried again change by change."""
+        """Write a change of so many rows; it is written on return. Raises what `write` raises. A group that a change is
+        at fault for is tried again change by change; after a StoreError it is not, since it may be kept."""
         mine = _Waiting(change, size)
         self._waiting.append(mine)
         while not mine.written:
@@ -55,12 +57,13 @@ class GroupCommit(Generic[Change]):
 
     def _write_next(self, mine: _Waiting[Change]) -> None:
         """Write the changes whose turn it is. When this thread is interrupted, those of others are left to them."""
-        group = [self._waiting.popleft()]
-        rows = group[0].size
-        while self._waiting and rows + self._waiting[0].size <= self._most:
-            group.append(self._waiting.popleft())
-            rows += group[-1].size
+        group: list[_Waiting[Change]] = []
         try:
+            group.append(self._waiting.popleft())
+            rows = group[0].size
+            while self._waiting and rows + self._waiting[0].size <= self._most:
+                group.append(self._waiting.popleft())
+                rows += group[-1].size
             self._write_group(group)
         except BaseException:
             self._waiting.extendleft(one for one in reversed(group) if one is not mine and not one.written)
@@ -69,6 +72,9 @@ class GroupCommit(Generic[Change]):
     def _write_group(self, group: Sequence[_Waiting[Change]]) -> None:
         try:
             self._write([one.change for one in group])
+        except StoreError as error:
+            for one in group:
+                one.error = error
         except Exception as error:
             if len(group) > 1:
                 for one in group:

@@ -88,7 +88,8 @@ class ItemCache:
         with self._lock:
             if self._version < version:
                 self._items, self._version = {}, version
-            cached = self._items if self._version == version else {}
+            held = self._items if self._version == version else {}
+            cached = {item: held[item] for item in item_ids if item in held}  # others may change what is held
         fresh = read_items(snapshot, [item for item in item_ids if item not in cached])
         with self._lock:
             if self._version == version:

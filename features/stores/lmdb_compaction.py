@@ -7,6 +7,7 @@ the file is only replaced while nobody else has it open, and who opens it meanwh
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def compact_folder(folder: Path) -> Compaction:
         with (copy / _DATA).open("rb") as file:
             os.fsync(file.fileno())
         after = (copy / _DATA).stat().st_size
+        _keep_owner(data, copy / _DATA)
         (copy / _DATA).replace(data)
         sync_folder(folder)
         return Compaction(before, after)
@@ -60,6 +62,15 @@ def compact_folder(folder: Path) -> Compaction:
     finally:
         _clear(copy)
         lock.close()
+
+
+def _keep_owner(old: Path, new: Path) -> None:
+    """Give a file the mode of another, and its owner where that is allowed: a server may have a user of its own."""
+    status = old.stat()
+    new.chmod(status.st_mode & 0o777)
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(new, status.st_uid, status.st_gid)
 
 
 def _clear(copy: Path) -> None:

@@ -54,7 +54,7 @@ class _LmdbTransaction:
 
     def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
         put = self._transaction.put
-        for key, value in sorted(items):
+        for key, value in sorted(dict(items).items()):
             put(key, value)
 
     def delete_many(self, keys: Iterable[bytes]) -> None:

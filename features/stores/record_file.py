@@ -50,7 +50,7 @@ def check_record_file(path: Path) -> int:
     size, digest = path.stat().st_size, sha256()
     with path.open("rb") as file:
         head = file.read(len(_MAGIC) + 1)
-        if head[: len(_MAGIC)] != _MAGIC:
+        if len(head) <= len(_MAGIC) or head[: len(_MAGIC)] != _MAGIC:
             raise InputError(f"{str(path)!r}: expected a file that `recsys store export` wrote, found another")
         if head[len(_MAGIC)] != _FORMAT:
             raise InputError(

@@ -22,7 +22,8 @@ def hold(client: RedisClient, key: bytes, *, seconds: float = SECONDS) -> Iterat
     Where it stops answering for longer than `seconds`, another may have the key too before the block has ended.
     """
     token, milliseconds = secrets.token_hex(8).encode(), round(seconds * 1000)
-    if not client.call(("SET", key, token, "NX", "PX", milliseconds))[0]:
+    is_set = client.call(("SET", key, token, "NX", "PX", milliseconds))[0]
+    if not is_set and client.call(("GET", key))[0] != token:  # a call whose answer was lost is made again
         yield False
         return
     ended = Event()

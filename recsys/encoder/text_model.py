@@ -52,5 +52,8 @@ class NoEncoder:
         """(n, 0); as `recsys.online.cached_encoder.CachedEncoder.encode_from`."""
         return self.encode_texts(texts)
 
+    def close(self) -> None:
+        """There is nothing to end."""
+
     def prepare(self, *, threads: int) -> None:
         """Nothing; as `Encoder.prepare`."""

@@ -25,7 +25,7 @@ class BehaviourModel:
 
     def __init__(self, ranker: Ranker, ranking_model: RankingModel, snapshots: OnlineSnapshots | None) -> None:
         self.ranker = ranker
-        self.column_groups = column_groups(ranking_model.features, ranker.columns)
+        self.column_groups = column_groups(ranking_model.settings.fallback_features(), ranker.columns)
         self._features = FeaturePlan(ranking_model.settings.fallback_features())
         reads_tables = snapshots is not None and not set(ranker.columns).isdisjoint(snapshots.settings.columns)
         self._snapshots = snapshots if reads_tables else None

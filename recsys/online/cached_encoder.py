@@ -51,6 +51,10 @@ class CachedEncoder(Encoder):
         self._encoding = Lock()
         self._queue = EncodingQueue()
 
+    def close(self) -> None:
+        """Encode no more texts in the background."""
+        self._queue.close()
+
     def encode_texts(self, texts: Sequence[str]) -> Float32:
         """Vectors of the texts, (n, d) float32, unit length; NaN rows for empty texts."""
         with self._store.read() as snapshot:

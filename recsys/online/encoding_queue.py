@@ -31,6 +31,13 @@ class EncodingQueue:
         self._executor = ThreadPoolExecutor(1, "encoder")
         self._waiting: dict[str, Future[None]] = {}
         self._lock = Lock()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Take no more texts, and leave those that wait."""
+        with self._lock:
+            self._is_closed = True
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def add(self, encode: Callable[[Sequence[str]], object], texts: Sequence[str]) -> Finished:
         """Encode distinct texts soon, those that wait already not again; beyond 4,096 that wait no more are taken.
@@ -39,7 +46,7 @@ class EncodingQueue:
         """
         with self._lock:
             room = _MOST_WAITING - len(self._waiting)
-            new = [text for text in texts if text not in self._waiting][:room]
+            new = [] if self._is_closed else [text for text in texts if text not in self._waiting][:room]
             for start in range(0, len(new), _AT_ONCE):
                 batch = new[start : start + _AT_ONCE]
                 self._waiting |= dict.fromkeys(batch, self._executor.submit(self._run, encode, batch))

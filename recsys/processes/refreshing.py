@@ -26,6 +26,9 @@ def refresh_when_due(service: RankService, stopped: Event) -> None:
         except StoreError as error:
             log.warning("collaborative snapshots are not refreshed: %s", error)
             continue
+        except Exception:
+            log.exception("collaborative snapshots are not refreshed; the next try is in %g s", seconds)
+            continue
         if built is not None:
             log.info("collaborative snapshot of %d items built in %.1f s", built.items, built.seconds)
 

@@ -58,7 +58,7 @@ class ModelSource:
             self.cache.keep(loaded, self.uri)
         except InputError as error:
             logger.info("another process keeps the copy of %s: %s", loaded.ranker, error)
-        except RecsysError as error:
+        except (RecsysError, OSError) as error:
             logger.warning("no copy of %s is kept: %s", loaded.ranker, error)
 
     def last_good(self) -> LoadedModel | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
-from features.errors import StoreMismatch
+from features.errors import RecsysError, StoreMismatch
 from recsys.config import ServingConfig
 from recsys.errors import ModelError, ModelNotFound, RegistryUnreachable
 from recsys.online.open_state import open_state
@@ -56,9 +56,14 @@ def ready_service(
     """A service of one loaded version that is ready to answer, over a store that is closed at the end."""
     with open_state(store, loaded.ranking_model.settings, create=True) as state:
         ranker, encoder = str(loaded.ranker), loaded.encoder_name
-        service = RankService(loaded.ranking_model, state, settings, ranker=ranker, encoder=encoder, source=source)
+        try:
+            service = RankService(loaded.ranking_model, state, settings, ranker=ranker, encoder=encoder, source=source)
+            service.served.online.refresh(wait=False)
+            service.warm_up()
+        except (RecsysError, OSError):
+            raise
+        except Exception as error:  # a feature of the version's own, for example
+            raise ModelError(f"{ranker} cannot rank: {type(error).__name__}: {error}") from error
         del loaded  # as above
-        service.served.online.refresh(wait=False)
-        service.warm_up()
-        with service.popularity.kept_fresh(state, settings.popularity_seconds):
+        with service.popularity.kept_fresh(state, settings.popularity_seconds), closing(service):
             yield service

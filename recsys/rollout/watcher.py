@@ -19,7 +19,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
-from features.errors import RecsysError, StoreMismatch
+from features.errors import RecsysError, StoreError, StoreMismatch
 from recsys.errors import ArtifactsUnavailable, ModelError, ModelNotFound, RegistryUnreachable
 from recsys.registry.names import Version
 from recsys.registry.versions import LoadedModel
@@ -120,10 +120,13 @@ class ModelWatcher:
             logger.info("%s is dropped: %s names another version meanwhile", loaded.ranker, self._source.uri)
             return False
         service.replace(served)
-        with service.state.snapshot() as view:
-            late = view.meta.items != items  # items that came while the old encoder encoded what was posted
-        if late:
-            at_low_priority(lambda: encode_catalogue(service, served, self._stopped.is_set))
+        try:
+            with service.state.snapshot() as view:
+                late = view.meta.items != items  # items that came while the old encoder encoded what was posted
+            if late:
+                at_low_priority(lambda: encode_catalogue(service, served, self._stopped.is_set))
+        except StoreError as error:  # such items are encoded when they are ranked
+            logger.warning("%s answers; vectors of the newest items are not ready: %s", loaded.ranker, error)
         self._source.keep(loaded)
         return True
 

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
+import anyio.to_thread
 import orjson
 from fastapi import FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +31,7 @@ from recsys.serving.errors import (
     INVALID,
     STORE,
     TOO_OLD,
+    NotReady,
     ServingError,
     describe_error,
     error_body,
@@ -73,6 +76,8 @@ _NOT_STORED: dict[int | str, dict[str, Any]] = {
 _KIB, _MIB = 2**10, 2**20
 _WRITTEN_TOGETHER = 16
 """Requests with events that are checked at the same time, and written together where the store allows it."""
+_READY_SECONDS, _ASKING = 2.0, 4
+"""How long readiness waits for the store, and how many such questions are asked at the same time."""
 _CONTENT_TYPE = b"content-type"
 _RETRY_AFTER = {"retry-after": "1"}
 BudgetHeader = Annotated[
@@ -188,7 +193,8 @@ def _add_stored(app: FastAPI, service: RankService, reading: AdmissionLimiter, w
 
 
 def _add_pages(app: FastAPI, service: RankService) -> None:
-    """Read-only endpoints."""
+    """Read-only endpoints. What asks the store does so in a thread: it may hang."""
+    in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(_ASKING))
 
     @app.get("/health/live", summary="The process answers")
     async def live() -> Response:
@@ -196,7 +202,9 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
     @app.get("/health/ready", responses={503: _FAILURES[503]}, summary="Model and store can answer")
     async def ready() -> Response:
-        return _json({"status": "ready", **service.ready()})
+        with anyio.move_on_after(_READY_SECONDS):
+            return _json({"status": "ready", **await in_thread(service.ready)})
+        raise NotReady(f"the store has not answered for {_READY_SECONDS:g} s")
 
     @app.get("/metrics", response_class=Response, summary="Prometheus' text format")
     async def metrics() -> Response:
@@ -204,7 +212,7 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
 
     @app.get("/v1/examples", summary="A few ids to try")
     async def examples() -> Response:
-        return _json(service.examples())
+        return _json(await in_thread(service.examples))
 
     @app.get("/", include_in_schema=False)
     async def playground() -> HTMLResponse:

@@ -20,6 +20,7 @@ from recsys.serving.request_warnings import RequestWarnings
 
 _PLAIN = ("title", "description")
 _SEPARATOR = "|"
+_MOST_VALUES = 1000
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ def _date(value: object, timezone: str, field: str, warnings: RequestWarnings) -
 
 def _values(value: object, field: str) -> tuple[str, ...]:
     if isinstance(value, str):
-        return split_values(value)
+        values = split_values(value)
+        if len(values) > _MOST_VALUES:  # each costs a read of every counter by the column
+            raise BadRequest(f"expected at most {_MOST_VALUES} values, got {len(values):,}", field)
+        return values
     if isinstance(value, list) and all(isinstance(element, str) for element in value):
         return _values(_SEPARATOR.join(value), field)
     if isinstance(value, (int, float)):

@@ -66,7 +66,10 @@ class KeyRing:
 
         def watch() -> None:
             while not stopped.wait(self._source.seconds):
-                self.refresh()
+                try:
+                    self.refresh()
+                except Exception:
+                    logger.exception("the API keys are not read again this time")
 
         thread = Thread(target=watch, name="api-keys", daemon=True)
         thread.start()

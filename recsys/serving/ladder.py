@@ -96,7 +96,8 @@ class Ladder:
         n = reader.requests.n_rows
         expected = self._times.estimate("text", n)
         if budget.left() <= expected:
-            self._times.skipped("text", n)
+            if budget.left() > 0:
+                self._times.skipped("text", n)
             return None
         waiting = TextWait(budget, self._times, expected) if budget.is_limited else None
         with self._measured("text", n, budget, waiting):
@@ -139,8 +140,9 @@ class Ladder:
     def _require(self, stages: Sequence[Stage], n: int, budget: Budget) -> None:
         """Raise OutOfTime where stages are expected to take longer than the time that is left."""
         if budget.left() <= sum(self._times.estimate(stage, n) for stage in stages):
-            for stage in stages:
-                self._times.skipped(stage, n)
+            if budget.left() > 0:  # otherwise the stages are not at fault
+                for stage in stages:
+                    self._times.skipped(stage, n)
             raise OutOfTime
 
     @contextmanager

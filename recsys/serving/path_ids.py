@@ -32,7 +32,9 @@ def path_id(request: Request, prefix: str, name: str) -> str:
     sent: servers replace what is no UTF-8. Raises BadRequest where it is none.
     """
     raw: bytes = request.scope.get("raw_path") or b""
-    sent = raw.partition(prefix.encode())[2]
+    before, _, sent = raw.partition(prefix.encode())
+    if before != str(request.scope.get("root_path", "")).encode():  # not the place that the route has matched
+        sent = b""
     try:
         return unquote_to_bytes(sent).decode() or str(request.path_params[name])
     except UnicodeDecodeError as error:

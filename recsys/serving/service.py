@@ -32,6 +32,8 @@ from recsys.serving.served_model import RefusedVersion, ServedFrom, ServedModel
 from recsys.serving.stage_times import StageTimes
 
 _SAMPLE_USERS, _SAMPLE_ITEMS, _SAMPLED_FROM = 12, 60, 300
+_SHORT = 200
+"""Characters of a title that a warm-up ranks."""
 
 
 class RankService:
@@ -83,10 +85,15 @@ class RankService:
 
     def replace(self, served: ServedModel) -> None:
         """Answer with another version from now on; requests that have begun end with the one that they began with."""
-        swapped, self.served = served.names != self.served.names, served
+        before, self.served = self.served, served
         self.telemetry.models.live(served)
-        if swapped:
+        if served.names != before.names:
             self.telemetry.models.swaps.inc()
+            before.online.encoder.close()
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        self.served.online.encoder.close()
 
     def refuse(self, refused: RefusedVersion | None) -> None:
         """Report that a version is named and does not serve; None that there is none any more."""
@@ -158,8 +165,10 @@ class RankService:
         self.state.prepare()
         examples = self.examples()
         user, items = next(iter(examples["users"]), None), examples["items"]
+        items = items[: self.settings.max_candidates - 1]
         ids = [item["item_id"] for item in items]
-        for candidates in (ids, [*items[:1], *ids[1:]]):  # items that come described go through other code
+        described = [item | {"title": item["title"][:_SHORT]} for item in items[:1]]
+        for candidates in (ids, [*described, *ids[1:]]):  # items that come described go through other code
             body = {"user_id": user, "candidates": [*candidates, "warm-up"], "explain": True}
             request = schemas.RankRequest.model_validate(body)
             self.rank(request, served=served)
