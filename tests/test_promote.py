@@ -86,10 +86,13 @@ def home(trained_once: TrainedSite, tmp_path_factory: pytest.TempPathFactory) ->
 def register_again(uri: str, data: Path) -> None:
     """The same unit as a further version."""
     ranking_model, evaluated = (versions.load(uri, evaluated=one).ranking_model for one in (False, True))
-    rows = np.zeros((2, len(ranking_model.settings.columns)), np.float32)
+    rows, fallback_rows = (
+        np.zeros((2, len(columns)), np.float32)
+        for columns in (ranking_model.settings.columns, ranking_model.settings.fallback_columns)
+    )
     with tracking.run(tracking.connect(), "again", parent=True):
         run_logging.log_dataset(data, ranking_model.settings.data_fingerprint, "training")
-        versions.log_ranker(ranking_model, NAME, rows, evaluated=evaluated)
+        versions.log_ranker(ranking_model, NAME, rows, evaluated=evaluated, fallback_rows=fallback_rows)
 
 
 @pytest.fixture
