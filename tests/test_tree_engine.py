@@ -49,6 +49,13 @@ def test_the_checked_rows_lie_on_both_sides_of_every_threshold() -> None:
         assert (column <= float(threshold)).any() and (column > float(threshold)).any()
 
 
+def test_a_split_into_missing_and_all_others_is_checked_without_infinities() -> None:
+    largest = np.finfo(np.float64).max  # is the threshold that LightGBM writes for it
+    rows = rows_at_thresholds(f"split_feature=0\nthreshold={largest:.17g}\n", 1)
+    assert (rows == largest).any() and np.isnan(rows).any()
+    assert not np.isinf(rows).any()
+
+
 def test_infinite_values_are_scored_as_lightgbm_does() -> None:
     trained = booster()
     rows = np.zeros((3, COLUMNS), np.float32)

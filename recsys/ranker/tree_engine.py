@@ -88,5 +88,7 @@ def rows_at_thresholds(text: str, n_columns: int) -> Float64:
 
 def _values_beside(thresholds: Sequence[float]) -> Float64:
     at = np.unique(np.array(thresholds, np.float64))
-    beside = [np.nextafter(at, np.inf), np.nextafter(at, -np.inf), at.astype(np.float32).astype(np.float64)]
-    return np.concatenate([at, *beside, _EDGES, np.arange(_CATEGORIES)])
+    with np.errstate(over="ignore"):  # a split into missing and all others has the largest number as its threshold
+        beside = [np.nextafter(at, np.inf), np.nextafter(at, -np.inf), at.astype(np.float32).astype(np.float64)]
+    values = np.concatenate([at, *beside, _EDGES, np.arange(_CATEGORIES)])
+    return np.asarray(values[~np.isinf(values)])
