@@ -315,7 +315,7 @@ def test_a_lost_store_is_answered_for_from_memory_and_recovers(site: SmallSite, 
         assert service.writer.add_events(clicks)["accepted"] == 2  # the newest one counts once another one has come
         service.popularity.refresh(state)
         client = TestClient(create_app(service))
-        body = {"user_id": "u1", "candidates": ids}
+        body = {"user_id": "u1", "candidates": ids, "timestamp": 1_700_000_000 + 3600}
         before = client.post("/v1/rank", json=body).json()
         assert before["rung"] == "full"
         redis.stop(signal.SIGKILL)

@@ -39,6 +39,7 @@ from features.stores.redis_scripts import ACQUIRE, COMMIT, READ_PAST, READ_RANGE
 logger = logging.getLogger(__name__)
 
 _PAGE = 1000
+_SAMPLED_VALUES = 1000
 _DISK_MS = 5000
 _QUEUE_MS = 500
 _TEMPORARY_MS = 3_600_000
@@ -248,9 +249,9 @@ class RedisStore:
         return self._pass().entries()
 
     def usage(self) -> StoreUsage:
-        """The server's estimate of the memory of the store."""
+        """The server's estimate of the memory of the store, from a sample of its values."""
         names = (self._names.version, self._names.values, self._names.index)
-        sizes = self._client.call(*(("MEMORY", "USAGE", name) for name in names))
+        sizes = self._client.call(*(("MEMORY", "USAGE", name, "SAMPLES", _SAMPLED_VALUES) for name in names))
         return StoreUsage("redis", sum(size or 0 for size in sizes), None)
 
     def is_empty(self) -> bool:
