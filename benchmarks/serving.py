@@ -13,15 +13,12 @@ import json
 import logging
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir, closing, contextmanager
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.report import Result, command
+from benchmarks.server_process import ServerProcess
 from features.clock import format_time
 from pipelines.load import load_events, load_items
 from pipelines.process import one_blas_thread
@@ -41,7 +39,6 @@ from recsys.registry import versions
 
 SEED, NAME = 7, "served"
 CLIENTS, EVENTS_AT_ONCE = 16, 100
-READY_SECONDS = 120
 _SETTINGS = ("encoder.fine_tune_epochs=0", "final_training=false", "registered=ranker")
 
 
@@ -109,49 +106,16 @@ def measure_served(data: Path, uri: str, store: Path, sizes: Sequence[int], *, r
     is that of the training."""
     load_items(data / "items.parquet", str(store), uri)
     load_events(data / "events.parquet", str(store), uri)
-    site = Site(uri, _ids(data, "user_id"), _ids(data, "item_id"))
-    with serving(uri, store) as port:
-        return [*_latencies(site, port, sizes, rounds), *_rates(site, port, sizes[0], rounds)]
+    site = Site(uri, ids_of(data, "user_id"), ids_of(data, "item_id"))
+    with ServerProcess(uri, str(store), "--set", "serving.budget_ms=0") as server:
+        return [*_latencies(site, server.port, sizes, rounds), *_rates(site, server.port, sizes[0], rounds)]
 
 
-def _ids(data: Path, column: str) -> list[str]:
+def ids_of(data: Path, column: str) -> list[str]:
+    """Users or items of a site's events."""
     table = pq.read_table(data / "events.parquet", columns=[column])
     ids: list[str] = table[column].drop_null().unique().to_pylist()
     return ids
-
-
-@contextmanager
-def serving(uri: str, store: Path) -> Iterator[int]:
-    """The port of a server of a version, which runs as long as the context and answers on the full rung alone."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command_line = [sys.executable, "-m", "pipelines.cli", "serve", "--model", uri, "--store", str(store)]
-    server = subprocess.Popen(
-        [*command_line, "--port", str(port), "--set", "serving.budget_ms=0"], stdout=subprocess.DEVNULL
-    )
-    try:
-        _wait_until_ready(server, port)
-        yield port
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(READY_SECONDS)
-
-
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    """Raises RuntimeError where the server ends or is not ready in time."""
-    for _ in range(READY_SECONDS * 5):
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == http.client.OK:
-                return
-        except OSError:
-            pass
-        if server.poll() is not None:
-            break
-        time.sleep(0.2)
-    raise RuntimeError(f"expected a server that is ready within {READY_SECONDS} s, got none")
 
 
 def _latencies(site: Site, port: int, sizes: Sequence[int], rounds: int) -> Iterator[Result]:

@@ -189,6 +189,15 @@ def test_a_key_goes_with_every_request_and_stands_in_no_error(ask: Ask) -> None:
         assert "s3cret" not in f"{caught.value!r} {caught.value} {ClientSettings(stub.url, 's3cret')}"
 
 
+def test_a_budget_goes_with_its_ranking_alone(ask: Ask) -> None:
+    with stub_server(Says(200, RANKED)) as stub:
+        for budget in (None, 0, 12.5):
+            ask(stub.url, "rank", "u1", ["a"], budget_ms=budget)
+        assert [one.headers.get("x-budget-ms") for one in stub.asked] == [None, "0", "12.5"]
+        with pytest.raises(ValueError, match="a budget of 0 or more milliseconds, got -1"):
+            ask(stub.url, "rank", "u1", ["a"], budget_ms=-1)
+
+
 def test_routes_of_items_and_users_are_asked_as_the_contract_says(ask: Ask) -> None:
     with stub_server(Says(200, {"item_id": "a/b", "title": "A", "price": 3})) as stub:
         item = ask(stub.url, "get_item", "a/b")

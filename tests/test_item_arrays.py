@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from features.arrays import NO_TIME, Int64
 from features.log import Catalog
-from features.online import item_arrays
+from features.online import item_arrays, item_changes
 from features.online.item_arrays import ItemPlaces, RowsByPlace
 from features.online.items import StoredItem, local_catalog
 from features.online.settings import StoreSettings
@@ -98,8 +98,8 @@ def test_a_snapshot_from_before_a_change_gets_no_catalog_of_after_it(state: Onli
     assert catalog_of(state, ["i1"]).title.tolist() == ["old", ""]
     with state.snapshot() as before:
         state.add_items([StoredItem("i1", "new")])
+        assert catalog_of(state, ["i1"]).title.tolist() == ["new", ""]
         assert before.catalog(["i1"]) is None
-    assert catalog_of(state, ["i1"]).title.tolist() == ["new", ""]
 
 
 def test_more_items_than_fit_in_memory_begin_anew(state: OnlineState, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +132,29 @@ def test_threads_that_empty_the_memory_for_each_other_get_their_own_items(
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(ask, range(4)))
     assert len(state.item_arrays._place) <= 5 + 3
+
+
+@pytest.mark.parametrize(("n_changes", "named", "stay"), [(1, 1, True), (2, 3, True), (3, 3, False), (1, 4, False)])
+def test_the_items_that_another_process_left_alone_stay_in_memory(
+    state: OnlineState, monkeypatch: pytest.MonkeyPatch, n_changes: int, named: int, stay: bool
+) -> None:
+    monkeypatch.setattr(item_changes, "SLOTS", 2)
+    monkeypatch.setattr(item_changes, "MOST_NAMED", 3)
+    other = OnlineState.open(state.store, SETTINGS)
+    state.add_items([StoredItem(item, "old") for item in IDS])
+    with state.snapshot() as view:
+        before = view.catalog(IDS)
+    for number in range(n_changes):
+        other.add_items([StoredItem(item, f"new {number}") for item in IDS[:named]])
+    with state.snapshot() as view:
+        after, read = view.catalog(IDS), view.items(IDS)
+    assert before is not None
+    assert after is not None
+    titles = [f"new {n_changes - 1}" if n < named else "old" for n in range(len(IDS))]
+    assert after[0].title.tolist() == [*titles, ""] == [*[read[item].title for item in IDS], ""]
+    assert (after[1].generation == before[1].generation) == stay
+    unchanged = after[1].place[named:] == before[1].place[named:]
+    assert unchanged.all() or not stay
 
 
 def test_an_item_that_is_sent_again_hides_no_change_of_another_process(tmp_path: Path) -> None:

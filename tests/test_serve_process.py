@@ -192,6 +192,18 @@ def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedS
         assert process.wait(20) == 0
 
 
+def test_a_server_that_is_stopped_while_it_starts_leaves_nothing(trained: TrainedSite, tmp_path: Path) -> None:
+    arguments = ("serve", "--store", str(tmp_path / "store"), "--create", "--model", MODEL, "--port", "0")
+    with Warm(*CLI, *arguments, cwd=trained.home, TMPDIR=str(tmp_path)) as process:
+        while not list(tmp_path.glob("recsys-model-*")):
+            assert process.poll() is None, process.stderr()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr().splitlines()[-1].endswith("stopped")
+    assert not list(tmp_path.glob("recsys-model-*"))
+
+
 def test_a_command_says_in_one_line_that_no_redis_answers(tmp_path: Path) -> None:
     (tmp_path / "users.csv").write_text("user_id\nu1\n")
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -66,6 +66,10 @@ class Warm:
         self._process.join()
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
     def poll(self) -> int | None:
         """The exit status, None while the process runs."""
         return self._process.exitcode

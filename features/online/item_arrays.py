@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from features.arrays import NO_TIME, CsrLists, Float32, Int64, Strings
 from features.log import Catalog, Categorical
+from features.online.item_changes import ItemMemory
 from features.online.items import CACHED_ITEMS, StoredItem, read_items
 from features.online.settings import StoreSettings
 from features.stores.base import StoreSnapshot
@@ -118,15 +119,13 @@ class _Values:
         return Categorical(tuple([names[code] for code in order]), replace(lists, codes=rank[local]))
 
 
-class ItemArrays:
+class ItemArrays(ItemMemory):
     """The items of an online state by place. Safe for threads."""
 
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
-        self._lock = Lock()
-        self._version = -1
         self._generation = 0
-        self._clear()
+        super().__init__()
 
     def _clear(self) -> None:
         settings = self._settings
@@ -140,15 +139,17 @@ class ItemArrays:
         self._vectors = {column: GrowingArray(np.float32, (width,), fill=np.nan) for column, width in settings.vectors}
         self._texts: dict[str, GrowingArray] = {}
 
+    def _drop(self, ids: Sequence[str]) -> None:
+        for item in ids:
+            self._place.pop(item, None)
+
     def catalog(self, snapshot: StoreSnapshot, version: int, ids: Sequence[str]) -> tuple[Catalog, ItemPlaces] | None:
         """The catalog of some items, which are stored or not; None where the items have changed since the snapshot.
 
         version: of the items in the snapshot. ids: sorted and distinct.
         """
+        self._catch_up(snapshot, version)
         with self._lock:
-            if self._version < version:
-                self._clear()
-                self._version = version
             missing = [item for item in ids if item not in self._place]
         fresh = read_items(snapshot, missing) if missing else {}
         with self._lock:
@@ -165,14 +166,6 @@ class ItemArrays:
             places = self._place
             place = np.array([*[places[item] for item in ids], 0], np.int64)
             return self._catalog(ids, place), ItemPlaces(self._generation, place)
-
-    def forget(self, ids: Sequence[str], version: int) -> None:
-        """Drop items that changed. version: after the change; where it is the next one, the other items stay."""
-        with self._lock:
-            for item in ids:
-                self._place.pop(item, None)
-            if self._version == version - 1:
-                self._version = version
 
     def _add(self, item: StoredItem) -> int:
         """The place that an item's columns are written to."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
-from threading import Lock
 
 import numpy as np
 import orjson
 
 from features.arrays import NO_TIME, CsrLists, Float32, Int64, Strings
 from features.log import Catalog, Categorical
+from features.online.item_changes import ItemMemory
 from features.online.keys import item_key
 from features.stores.base import StoreSnapshot
 
@@ -74,37 +74,30 @@ def read_items(snapshot: StoreSnapshot, ids: Sequence[str]) -> dict[str, StoredI
     return {item: None if value is None else unpack_item(item, value) for item, value in zip(ids, values, strict=True)}
 
 
-class ItemCache:
-    """Stored items in memory, as of one version of all items. Safe for threads."""
+class ItemCache(ItemMemory):
+    """Stored items in memory. Safe for threads."""
 
-    def __init__(self) -> None:
-        self._lock = Lock()
+    def _clear(self) -> None:
         self._items: dict[str, StoredItem | None] = {}
-        self._version = -1
+
+    def _drop(self, ids: Sequence[str]) -> None:
+        for item in ids:
+            self._items.pop(item, None)
 
     def read(self, snapshot: StoreSnapshot, version: int, ids: Iterable[str]) -> dict[str, StoredItem]:
         """The items of those ids that are stored. version: of the items in the snapshot."""
         item_ids = list(ids)
+        self._catch_up(snapshot, version)
         with self._lock:
-            if self._version < version:
-                self._items, self._version = {}, version
             held = self._items if self._version == version else {}
             cached = {item: held[item] for item in item_ids if item in held}  # others may change what is held
         fresh = read_items(snapshot, [item for item in item_ids if item not in cached])
         with self._lock:
             if self._version == version:
                 if len(self._items) > CACHED_ITEMS:
-                    self._items = {}
+                    self._clear()
                 self._items.update(fresh)
         return {item: stored for item in item_ids if (stored := fresh.get(item) or cached.get(item)) is not None}
-
-    def forget(self, ids: Iterable[str], version: int) -> None:
-        """Drop items that changed. version: after the change; where it is the next one, the other items stay."""
-        with self._lock:
-            for item in ids:
-                self._items.pop(item, None)
-            if self._version == version - 1:
-                self._version = version
 
 
 def split_values(text: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ c LAYOUT parts      counters
 e HASH              an event id, or an impression, that has been counted
 h user              the user's history
 i item              the stored item
+j SLOT              items of one of the last changes, see `features.online.item_changes`
 l item user         the ledger of a user and an item
 q time type …       pending counter deltas, by time
 u user              attributes of a user
@@ -32,7 +33,7 @@ from features.online.counter_deltas import CounterDelta
 
 META, SETTINGS, EVENT_TYPES = b"m", b"s", b"k"
 HISTORIES, ITEMS, LEDGERS, PENDING = b"h", b"i", b"l", b"q"
-ITEM_TABLES, TEXT_VECTORS = b"n", b"t"
+ITEM_CHANGES, ITEM_TABLES, TEXT_VECTORS = b"j", b"n", b"t"
 COUNTERS, SEEN, USERS, VALUES, FORGOTTEN = b"c", b"e", b"u", b"v", b"f"
 MAX_ID_BYTES = 200
 
@@ -83,6 +84,11 @@ def history_key(user: str) -> bytes:
 def item_key(item: str) -> bytes:
     """Key of a stored item."""
     return ITEMS + _part(item)
+
+
+def item_change_key(slot: int) -> bytes:
+    """Key of the record of a change of items."""
+    return ITEM_CHANGES + slot.to_bytes(2, "big")
 
 
 def ledger_key(item: str, user: str) -> bytes:

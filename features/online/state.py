@@ -45,6 +45,7 @@ from features.online.group_commit import GroupCommit
 from features.online.history_records import unpack_history
 from features.online.ingest import write_to_ledgers
 from features.online.item_arrays import ItemArrays, ItemPlaces
+from features.online.item_changes import note_changed_items
 from features.online.items import ItemCache, StoredItem, unpack_item
 from features.online.keys import (
     EVENT_TYPES,
@@ -205,22 +206,13 @@ class OnlineState:
         """
         changed: list[str] = []
         for start in range(0, len(items), _ITEMS_AT_ONCE):
-            ids, version = self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
-            self._items_changed(ids, version)
-            changed += ids
+            changed += self.store.update(partial(self._put_items, items=items[start : start + _ITEMS_AT_ONCE]))
         return changed
-
-    def _items_changed(self, ids: Sequence[str], version: int) -> None:
-        if ids:  # without a change of its own this process may have missed one of another
-            self.item_cache.forget(ids, version)
-            self.item_arrays.forget(ids, version)
 
     def remove_item(self, item_id: str) -> bool:
         """Remove a stored item, whose counts by category go with it; whether it was stored. What users did with it, and
         its own counts, stay: they count again when it is stored again."""
-        ids, version = self.store.update(partial(self._put_items, items=[StoredItem(item_id)], remove=True))
-        self._items_changed(ids, version)
-        return bool(ids)
+        return bool(self.store.update(partial(self._put_items, items=[StoredItem(item_id)], remove=True)))
 
     def add_users(self, users: Sequence[tuple[str, bytes]]) -> list[int]:
         """Store attributes of users, as bytes that the caller reads; the positions of forgotten users, of whom none
@@ -308,10 +300,8 @@ class OnlineState:
         put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
         return refused
 
-    def _put_items(
-        self, transaction: Transaction, items: Sequence[StoredItem], *, remove: bool = False
-    ) -> tuple[list[str], int]:
-        """The ids of items that changed, and how often items have changed. remove: take them out; without columns."""
+    def _put_items(self, transaction: Transaction, items: Sequence[StoredItem], *, remove: bool = False) -> list[str]:
+        """The ids of items that changed. remove: take them out; without columns."""
         meta = read_meta(transaction)
         counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
@@ -340,7 +330,8 @@ class OnlineState:
         if changed:
             meta = meta._replace(sequence=meta.sequence + 1, items=meta.items + 1)
             put_meta(transaction, meta)
-        return changed, meta.items
+            note_changed_items(transaction, meta.items, changed)
+        return changed
 
     def _counting_with(self, transaction: Transaction, meta: StateMeta, names: Iterable[str]) -> CounterAggregation:
         """How events are counted, with event types of these names; new ones get the next numbers."""

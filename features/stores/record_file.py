@@ -12,6 +12,7 @@ A key may come twice, with the same value. A file appears whole or not at all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -28,7 +29,7 @@ _BUFFER = 2**20
 
 
 def write_records(path: Path, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write keys and values into a new file; how many. Raises InputError where the file exists."""
+    """Write keys and values into a new file, and that to disk; how many. Raises InputError where the file exists."""
     count, digest = 0, sha256()
     with atomic_file(path) as partial, partial.open("wb", buffering=_BUFFER) as file:
 
@@ -42,6 +43,8 @@ def write_records(path: Path, records: Iterable[tuple[bytes, bytes]]) -> int:
             count += 1
         write(_END + _COUNT.pack(count))
         file.write(digest.digest())
+        file.flush()
+        os.fsync(file.fileno())
     return count
 
 

@@ -266,9 +266,11 @@ class RedisStore:
         source, target = temporary._names, self._names
         pairs = [(source.values, target.values), (source.index, target.index), (source.version, target.version)]
         (version,) = self._client.call(("GET", source.version))
-        (taken, *_) = self._client.run(TAKE_OVER, [name for pair in pairs for name in pair], (version or b"",))
+        names = [name for pair in pairs for name in pair]
+        taken, *then = self._client.run(TAKE_OVER, names, (version or b"",), *self._to_disk)
         if not taken:
             raise StoreError(f"online store {self.name!r}: expected an empty one, found one that holds something")
+        self._check_disk(then)
 
     def discard(self) -> None:
         """Remove everything of this store."""
@@ -308,7 +310,7 @@ class RedisStore:
         head = (change.token, change.base, version, ttl, SCANNED_PREFIXES, len(puts) // 2)
         names = self._names
         keys = (names.version, names.values, names.past, names.index, names.lock)
-        after: list[Command] = [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []
+        after = self._to_disk
         if self._expires:
             after += [("PEXPIRE", name, _TEMPORARY_MS) for name in (names.version, names.values, names.index)]
         try:
@@ -317,12 +319,22 @@ class RedisStore:
             raise StoreError(
                 f"{error}; the change was kept whole or not at all: send it again, repeats count once"
             ) from error
-        if committed and self.server.waits and then[0][0] < 1:
+        if committed:
+            self._check_disk(then)
+        return bool(committed)
+
+    @property
+    def _to_disk(self) -> list[Command]:
+        """What asks for the disk after a change, where the server does not write each by itself."""
+        return [("WAITAOF", 1, 0, _DISK_MS)] if self.server.waits else []
+
+    def _check_disk(self, answers: list[Any]) -> None:
+        """answers: to `_to_disk` and what came after it."""
+        if self.server.waits and answers[0][0] < 1:
             raise StoreError(
                 f"online store {self.name!r}: expected the change on the server's disk within {_DISK_MS // 1000} s, "
                 "got no word of it; look after the disk and send it again, repeats count once"
             )
-        return bool(committed)
 
     def _release(self, token: bytes) -> None:
         """Let others write; where that fails they wait until the lock expires."""

@@ -48,11 +48,19 @@ class AsyncClient:
         timestamp: Time | None = None,
         top_k: int | None = None,
         explain: bool = False,
+        budget_ms: float | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """As `Client.rank`."""
         call = calls.rank(
-            user_id, candidates, history=history, query=query, timestamp=timestamp, top_k=top_k, explain=explain
+            user_id,
+            candidates,
+            history=history,
+            query=query,
+            timestamp=timestamp,
+            top_k=top_k,
+            explain=explain,
+            budget_ms=budget_ms,
         )
         return await self._run(call, timeout)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from recsys.client.answers import Ready
 from recsys.client.retries import counts_once
-from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.schemas import BUDGET_HEADER, BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
 
 Content = TypeVar("Content", bound=BaseModel)
 Id = str | int
@@ -26,7 +27,7 @@ ItemLike = Id | Item | Mapping[str, Any]
 @dataclass(frozen=True)
 class Call(Generic[Content]):
     """One request. body: JSON, None for a request without. repeatable: sending it twice does what sending it once does.
-    retried: whether to wait and send it again at all."""
+    retried: whether to wait and send it again at all. headers: beside those of every call."""
 
     method: str
     path: str
@@ -34,6 +35,7 @@ class Call(Generic[Content]):
     body: bytes | None = None
     repeatable: bool = True
     retried: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def rank(
@@ -45,13 +47,17 @@ def rank(
     timestamp: Time | None,
     top_k: int | None,
     explain: bool,
+    budget_ms: float | None,
 ) -> Call[RankAnswer]:
-    """POST /v1/rank. What is None is left out."""
+    """POST /v1/rank. What is None is left out. Raises ValueError for a budget below 0."""
+    if budget_ms is not None and not 0 <= budget_ms < math.inf:
+        raise ValueError(f"expected a budget of 0 or more milliseconds, got {budget_ms!r}")
+    headers = {} if budget_ms is None else {BUDGET_HEADER: f"{budget_ms:g}"}
     given = {"history": history, "query": query, "timestamp": timestamp, "top_k": top_k, "explain": explain or None}
     body = {"user_id": user_id, "candidates": candidates} | {
         name: value for name, value in given.items() if value is not None
     }
-    return Call("POST", "/v1/rank", RankAnswer, _json(body))
+    return Call("POST", "/v1/rank", RankAnswer, _json(body), headers=headers)
 
 
 def add_events(events: Sequence[Event | Mapping[str, Any]]) -> Call[BatchAnswer]:

@@ -122,7 +122,8 @@ def exchange(call: Call[Content], settings: ClientSettings, timeout: float | Non
     seconds = settings.timeout if timeout is None else timeout
     deadline = time.monotonic() + seconds
     request_id = uuid.uuid4().hex
-    headers = {"X-Request-ID": request_id} | ({} if call.body is None else {"Content-Type": "application/json"})
+    headers = {"X-Request-ID": request_id, **call.headers}
+    headers |= {} if call.body is None else {"Content-Type": "application/json"}
     retries = settings.retries
     retries.budget.sent()
     for retried in count():

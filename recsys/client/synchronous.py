@@ -52,13 +52,22 @@ class Client:
         timestamp: Time | None = None,
         top_k: int | None = None,
         explain: bool = False,
+        budget_ms: float | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """The candidates in order for a user, None for one without history. A candidate is an id, or an item with its
         columns. history: clicked items, oldest first, in place of the stored ones. top_k: answer only so many. explain:
-        add to the top items what columns gave to the score, and the nearest items of the history."""
+        add to the top items what columns gave to the score, and the nearest items of the history. budget_ms: what the
+        server may take before it answers by less than the whole model, 0 for no limit, None for its setting."""
         call = calls.rank(
-            user_id, candidates, history=history, query=query, timestamp=timestamp, top_k=top_k, explain=explain
+            user_id,
+            candidates,
+            history=history,
+            query=query,
+            timestamp=timestamp,
+            top_k=top_k,
+            explain=explain,
+            budget_ms=budget_ms,
         )
         return self._run(call, timeout)
 

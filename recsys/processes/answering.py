@@ -29,13 +29,14 @@ log = logging.getLogger(__name__)
 def answer(
     options: ServerOptions, listener: socket.socket, ready: Callable[[str], None], *, refreshes: bool = True
 ) -> None:
-    """Answer on a socket until SIGTERM or SIGINT, then let open requests end.
+    """Answer on a socket until SIGTERM or SIGINT, then let open requests end; either ends a start too.
 
     ready: called with the name of the version once it answers. refreshes: build collaborative snapshots too, which
     otherwise another process does. Raises InputError or StoreError for the keys, ModelNotFound or ModelError for the
     model, RegistryUnreachable for MLflow, StoreError for the store.
     """
     with (
+        _until_stopped(),
         key_ring(options.keys) as ring,
         opened(options) as (service, watcher),
         refreshing(service) if refreshes else nullcontext(),
@@ -45,7 +46,7 @@ def answer(
 
 def answer_with(loaded: LoadedModel, store: str, listener: socket.socket, settings: ServingConfig) -> None:
     """As `answer`, with a model that is loaded."""
-    with ready_service(loaded, store, settings) as service, refreshing(service):
+    with _until_stopped(), ready_service(loaded, store, settings) as service, refreshing(service):
         _answer(service, listener, None, None, lambda version: log.info("%s answers", version))
 
 
@@ -81,9 +82,15 @@ def _run(app: FastAPI, listener: socket.socket, shutdown_seconds: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=shutdown_seconds,
     )
+    uvicorn.Server(options).run(sockets=[listener])
+
+
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """SIGTERM ends the block as SIGINT does, and what it has opened is closed. uvicorn passes on both, once done."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        uvicorn.Server(options).run(sockets=[listener])
+        yield
     except KeyboardInterrupt:
         log.info("stopped")
     finally:

@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
 from recsys.serving.access import AccessMiddleware, describe_access
 from recsys.serving.admission import AdmissionLimiter
-from recsys.serving.budget import BUDGET_HEADER, parse_milliseconds
+from recsys.serving.budget import parse_milliseconds
 from recsys.serving.docs_page import add_api_page
 from recsys.serving.errors import (
     CODES,
@@ -42,6 +42,7 @@ from recsys.serving.key_ring import KeyRing
 from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.path_ids import path_id
 from recsys.serving.schemas import (
+    BUDGET_HEADER,
     BatchAnswer,
     DeletedItem,
     Event,

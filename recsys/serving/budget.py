@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from recsys.serving.errors import BadRequest
+from recsys.serving.schemas import BUDGET_HEADER
 
 Clock = Callable[[], float]
-BUDGET_HEADER = "X-Budget-Ms"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ MAX_TEXT = 100_000
 """Longest title, description, query or other value, in characters."""
 MAX_TIME, MAX_TYPE = 64, 200
 """Longest time and event type, in characters."""
+BUDGET_HEADER = "X-Budget-Ms"
+"""The header that says how many milliseconds a ranking may take."""
 
 
 def _id(value: object) -> object:

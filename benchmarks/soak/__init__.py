@@ -1,0 +1,1 @@
+"""Campaigns against a running server: kills, changes of the version, hostile requests, growth of memory."""
