@@ -21,6 +21,9 @@ MAY_BE_MISSING = re.compile(r"\bGPUs?\b|\bAVX-?512|\bbf16\b|\bbfloat16\b|\breal 
 COLLECTED: pytest.StashKey[tuple[pytest.Item, ...]] = pytest.StashKey()
 """All tests that were collected, those too that `-m` leaves out."""
 
+os.environ["RECSYS_CACHE"] = ""
+"""No test reads what another run encoded."""
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

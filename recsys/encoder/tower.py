@@ -10,6 +10,7 @@ import copy
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from recsys.encoder.dtype import Dtype, autocast, available_dtype, without_int8
 from recsys.encoder.openvino import ENGINE_TOKENS_PER_BATCH, OpenVinoEncoder
 from recsys.encoder.text import Tokens, tokenise
 from recsys.encoder.token_batches import encoding_batches, pad_batch, tokens_per_batch
+from recsys.encoder.vector_cache import VectorCache, vector_keys
 from recsys.errors import ModelError
 
 Pooling = Literal["mean", "cls"]
@@ -36,7 +38,7 @@ class TextTower:
 
     max_tokens: longest text, in tokens, special ones included; ModelError where the transformer reads fewer. dtype:
     the arithmetic that it was trained and registered with. computes_in: the arithmetic that this machine encodes with,
-    the same where it has it.
+    the same where it has it. cache: of vectors that were computed before, none at first.
     """
 
     def __init__(self, base: BaseModel, *, max_tokens: int, pooling: Pooling, dtype: Dtype) -> None:
@@ -52,8 +54,11 @@ class TextTower:
         self.dtype: Dtype = dtype
         self.computes_in: Dtype = available_dtype(dtype, self.device)
         self.pad_id: int = base.tokenizer.pad_token_id
+        self.cache: VectorCache | None = None
         self._engine: OpenVinoEncoder | None = None
         self._engine_weights: tuple[Any, ...] = ()
+        self._digest = b""
+        self._digest_weights: tuple[Any, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -86,6 +91,20 @@ class TextTower:
 
     def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
         """As `encode`, for token ids. progress: called with the number of texts done after every batch."""
+        self.prepare()
+        if self.cache is None or not len(tokens):
+            return self._compute(tokens, progress)
+        keys = vector_keys(self._identity(), tokens)
+        vectors, found = self.cache.read(keys, self.dim)
+        missing = np.flatnonzero(~found)
+        if progress is not None:
+            progress(len(keys) - len(missing))
+        if len(missing):
+            vectors[missing] = self._compute(tokens.take(missing), progress)
+            self.cache.write([keys[row] for row in missing.tolist()], vectors[missing])
+        return vectors
+
+    def _compute(self, tokens: Tokens, progress: Callable[[int], None] | None) -> Float32:
         vectors = np.zeros((len(tokens), self.dim), np.float32)
         engine = self.prepare()
         if engine is not None:
@@ -143,13 +162,26 @@ class TextTower:
         """Where the weights are and how often they have been changed."""
         return tuple((w.data_ptr(), w._version) for w in self.transformer.state_dict(keep_vars=True).values())
 
+    def _identity(self) -> bytes:
+        """What tells its vectors of the same tokens from another's."""
+        weights = self._weight_versions()
+        if self._digest_weights != weights:
+            digest = blake2b(digest_size=48)
+            for name, tensor in sorted(self.transformer.state_dict().items()):
+                digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            self._digest, self._digest_weights = digest.digest(), weights
+        how = f"{self.pooling} {self.computes_in} {self.max_tokens} {self.pad_id} {self.device.type}"
+        return blake2b(self._digest + how.encode(), digest_size=48).digest()
+
     def release(self) -> None:
         """Give back the memory of the compiled transformer; the next text compiles it again."""
         self._engine, self._engine_weights = None, ()
 
     def copy(self) -> TextTower:
-        """The same tower with weights of its own; what is compiled is shared until they change."""
+        """The same tower with weights of its own, to be trained, and no cache; what is compiled is shared until they
+        change."""
         twin = copy.copy(self)
+        twin.cache = None
         twin.transformer = copy.deepcopy(self.transformer)
         if self._engine_weights == self._weight_versions():
             twin._engine_weights = twin._weight_versions()

@@ -164,10 +164,12 @@ def load_folders(
         ranking_model = load_ranking_model(folder, NoEncoder(settings.history_length))
     else:
         from recsys.encoder.model import load_encoder
+        from recsys.encoder.vector_cache import shared_cache
 
         loaded = load_encoder(folders[ENCODER_ARTIFACT])
         ranking_model = load_ranking_model(folder, loaded)
         check_encoder(loaded, folders[ENCODER_ARTIFACT])
+        loaded.tower.cache = shared_cache()  # not before: what is checked is what this machine computes
     check_ranker(ranking_model.ranker, folder)
     if ranking_model.fallback is not None:
         check_ranker(ranking_model.fallback, folder / FALLBACK)

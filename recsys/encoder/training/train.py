@@ -35,6 +35,7 @@ from recsys.encoder.training.progressive import ProgressiveTrainer
 from recsys.encoder.training.schedule import TrainingSchedule
 from recsys.encoder.training.torch_runtime import deterministic, trim_malloc
 from recsys.encoder.training.upper_layers import TrainableLayers
+from recsys.encoder.vector_cache import shared_cache
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def _train(log: Log, schedule: TrainingSchedule, config: Config, checkpoints: Ch
     if config.threads:
         torch.set_num_threads(config.threads)
     base = base_encoder(config.encoder)
+    base.tower.cache = shared_cache()
     tower = _pretrained(base.tower, log, schedule, config)
     data = read_training_data(log, schedule, config, tower)
     texts, reason = data.texts.distinct, data.counts.insufficient_data_reason(config.encoder.min_impressions)

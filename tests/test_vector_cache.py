@@ -1,0 +1,115 @@
+"""The cache of vectors: what was encoded once is read again, and only where everything is the same."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_ranking_model import small_site
+
+from features.arrays import Float32
+from recsys.encoder import vector_cache
+from recsys.encoder.tower import TextTower
+from recsys.encoder.vector_cache import VARIABLE, VectorCache, shared_cache
+
+TEXTS = ["one text", "another text", "one text", "a text that is longer than the others"]
+
+
+@pytest.fixture
+def tower() -> TextTower:
+    """A tower with weights of its own."""
+    return small_site().ranking_model.encoder.tower.copy()
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> VectorCache:
+    return VectorCache(tmp_path / "vectors")
+
+
+def encode(tower: TextTower, cache: VectorCache | None) -> tuple[Float32, int]:
+    """Vectors, and how many texts went through the transformer."""
+    tower.cache = cache
+    computed = 0
+
+    def count(module: object, arguments: object, named: dict[str, torch.Tensor], outputs: object) -> None:
+        nonlocal computed
+        computed += len(named["input_ids"])
+
+    hook = tower.transformer.register_forward_hook(count, with_kwargs=True)
+    try:
+        return tower.encode(TEXTS), computed
+    finally:
+        hook.remove()
+
+
+def test_a_text_goes_through_the_same_transformer_once(tower: TextTower, cache: VectorCache) -> None:
+    expected, n_all = encode(tower, None)
+    first, n_first = encode(tower, cache)
+    again, n_again = encode(small_site().ranking_model.encoder.tower.copy(), cache)
+    assert (n_all, n_first, n_again) == (4, 4, 0)
+    assert expected.tobytes() == first.tobytes() == again.tobytes()
+
+
+def test_what_a_vector_depends_on_is_in_its_key(tower: TextTower, cache: VectorCache) -> None:
+    encode(tower, cache)
+    other = tower.copy()
+    other.pooling = "cls" if tower.pooling == "mean" else "mean"
+    assert encode(other, cache)[1] == 4
+    shorter = tower.copy()
+    shorter.max_tokens = 4
+    assert encode(shorter, cache)[1] == 4
+    with torch.no_grad():
+        next(tower.transformer.parameters()).add_(0.5)
+    changed, n_changed = encode(tower, cache)
+    assert n_changed == 4
+    assert changed.tobytes() == encode(tower, None)[0].tobytes()
+
+
+def test_a_tower_that_is_copied_to_be_trained_keeps_nothing(tower: TextTower, cache: VectorCache) -> None:
+    tower.cache = cache
+    assert tower.copy().cache is None
+
+
+def test_a_full_cache_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small = VectorCache(tmp_path / "small", most_bytes=200_000)
+    vectors = np.arange(100 * 64, dtype=np.float32).reshape(100, 64)
+    with caplog.at_level(logging.INFO):
+        for number in range(20):
+            small.write([b"%d-%d" % (number, row) for row in range(100)], vectors)
+    assert "begins anew" in caplog.text
+    read, found = small.read([b"19-7", b"0-7"], 64)
+    assert found.tolist() == [True, False]
+    assert read[0].tolist() == vectors[7].tolist()
+
+
+def test_a_cache_that_fails_costs_nothing_but_time(
+    tower: TextTower, cache: VectorCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode(tower, cache)
+    cache.write([b""], np.ones((1, 4), np.float32))  # LMDB refuses an empty key
+    assert "no longer kept" in caplog.text
+    vectors, n_computed = encode(tower, cache)
+    assert n_computed == 4
+    assert vectors.tobytes() == encode(tower, None)[0].tobytes()
+
+
+def test_the_folder_is_the_one_that_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    assert shared_cache() is None
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "named"))
+    named = shared_cache()
+    assert named is not None
+    assert named is shared_cache()
+    assert (named.folder, named.folder.stat().st_mode & 0o777) == (tmp_path / "named" / "vectors", 0o700)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "file"))
+    assert shared_cache() is None
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    default = shared_cache()
+    assert default is not None
+    assert default.folder == tmp_path / "home" / "recsys" / "vectors"
+    assert vector_cache.MOST_BYTES > 2**30
