@@ -191,6 +191,9 @@ def _keys_or_none(context: click.Context) -> None:
 @click.option("--keys", type=KEYS, help="Ask for API keys: file or redis:// URL where `recsys keys` keeps them.")
 @click.option("--no-keys", is_flag=True, help="Answer everybody, also beyond this machine, without a key.")
 @click.option("--no-custom-code", is_flag=True, help="Refuse a version that carries a file of custom features.")
+@click.option(
+    "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of the log's lines."
+)
 @cache_option
 @config_options
 @agreeing(_keys_or_none)
@@ -204,6 +207,7 @@ def serve(
     keys: str | None,
     no_keys: bool,
     no_custom_code: bool,
+    log_format: str,
     config: Config,
 ) -> None:
     """Answer ranking requests over HTTP."""
@@ -220,6 +224,7 @@ def serve(
         keys=keys,
         for_everybody=no_keys,
         custom_code=not no_custom_code,
+        json_logs=log_format == "json",
     )
 
 

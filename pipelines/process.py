@@ -42,9 +42,16 @@ def one_blas_thread() -> None:
         ThreadpoolController().select(internal_api=libraries).limit(limits=1)
 
 
-def log_to_stderr(before: str = "") -> None:
-    """Let the log of this process go to standard error. before: what each line begins with."""
+def log_to_stderr(process: str = "", *, as_json: bool = False) -> None:
+    """Let the log of this process go to standard error. process: its name, with which each line begins. as_json: one
+    object a line."""
+    before = f"{process}: " if process else ""
     logging.basicConfig(level=logging.INFO, format=f"{before}%(message)s", stream=sys.stderr)
+    if as_json:
+        from recsys.serving.json_logs import JsonFormatter
+
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter(process))
     for noisy in ("httpx", "urllib3", "mlflow", "alembic", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

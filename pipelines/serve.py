@@ -39,21 +39,28 @@ def serve(
     keys: str | None = None,
     for_everybody: bool = False,
     custom_code: bool = True,
+    json_logs: bool = False,
 ) -> None:
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
     store: folder or `redis://` URL of the online store. workers: processes that answer; 1 is this one. create: begin
     with an empty store where there is none. keys: file or URL of the API keys that requests have to bring, None for
     none. for_everybody: listen beyond loopback without keys. custom_code: execute a version's file of custom features;
-    otherwise such a version is refused. Raises ServerError where the port cannot be had, keys are missing or a worker
-    cannot start, otherwise as `recsys.processes.answering.answer`.
+    otherwise such a version is refused. json_logs: log one JSON object a line.
+
+    Raises ServerError where the port cannot be had, keys are missing or a worker cannot start, otherwise as
+    `recsys.processes.answering.answer`.
     """
     if workers > 1 and os.name == "nt":
         raise ServerError(f"expected one worker on Windows, which shares no socket, got {workers}; leave out --workers")
+    if json_logs:
+        log_to_stderr(as_json=True)
     with closing(listen(host, port)) as listener:
         require_keys_beyond_loopback(listener.getsockname()[0], has_keys=keys is not None or for_everybody)
         settings = (config or Config()).serving
-        options = ServerOptions(model_uri, store, settings, create=create, keys=keys, custom_code=custom_code)
+        options = ServerOptions(
+            model_uri, store, settings, create=create, keys=keys, custom_code=custom_code, json_logs=json_logs
+        )
         if workers > 1:
             _supervise(options, listener, workers)
             return
@@ -80,7 +87,7 @@ def _supervise(options: ServerOptions, listener: socket.socket, workers: int) ->
 
 def _work(number: int, options: ServerOptions, listener: socket.socket, ready: Callable[[str], None]) -> None:
     """What a worker does."""
-    log_to_stderr(f"worker {number}: ")
+    log_to_stderr(f"worker {number}", as_json=options.json_logs)
     from recsys.processes.answering import answer
 
     answer(options, listener, ready, refreshes=False)
@@ -88,7 +95,7 @@ def _work(number: int, options: ServerOptions, listener: socket.socket, ready: C
 
 def _refresh(options: ServerOptions, ready: Callable[[str], None]) -> None:
     """What the process does that refreshes."""
-    log_to_stderr("refresher: ")
+    log_to_stderr("refresher", as_json=options.json_logs)
     from recsys.processes.refreshing import refresh_for_others
 
     refresh_for_others(options, ready)

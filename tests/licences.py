@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-RUNTIME_EXTRAS = ("redis", "int8")
+RUNTIME_EXTRAS = ("redis", "int8", "tracing")
 """Of recsys; the others are for development."""
 
 PERMISSIVE = frozenset(

@@ -22,6 +22,7 @@ from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
 from recsys.serving.key_ring import KeyRing
 from recsys.serving.service import RankService
+from recsys.serving.tracing import tracer
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def _answer(
     keys: KeyRing | None,
     ready: Callable[[str], None],
 ) -> None:
-    with watching(watcher):
-        app = create_app(service, keys)
+    with watching(watcher), tracer() as traces:
+        app = create_app(service, keys, traces)
         ready(service.served.ranker)
         _run(app, listener, round(service.settings.shutdown_seconds))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.to_thread
@@ -59,7 +59,11 @@ from recsys.serving.schemas import (
 from recsys.serving.security_headers import SecurityHeadersMiddleware, page_response
 from recsys.serving.service import RankService
 from recsys.serving.stored_items import read_item, remove_item
+from recsys.serving.tracing import TracingMiddleware
 from recsys.serving.user_writer import UserWriter
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 PLAYGROUND = Path(__file__).with_name("playground.html")
 _FAILURES: dict[int | str, dict[str, Any]] = {
@@ -115,8 +119,9 @@ class _Route(APIRoute):
         return handle
 
 
-def create_app(service: RankService, keys: KeyRing | None = None) -> FastAPI:
-    """The application that serves `service`; nothing is opened or started here. keys: None asks for none."""
+def create_app(service: RankService, keys: KeyRing | None = None, tracer: Tracer | None = None) -> FastAPI:
+    """The application that serves `service`; nothing is opened or started here. keys: None asks for none. tracer:
+    records a trace of each request, None of none."""
     app = FastAPI(
         title="recsys",
         description="Rank candidate items for a user by text and behaviour.",
@@ -135,6 +140,8 @@ def create_app(service: RankService, keys: KeyRing | None = None) -> FastAPI:
         max_headers=int(settings.max_header_kb * _KIB),
     )
     app.add_middleware(SecurityHeadersMiddleware, cacheable="/docs/")
+    if tracer is not None:
+        app.add_middleware(TracingMiddleware, tracer=tracer)
     _add_failures(app)
     _add_work(app, service)
     _add_pages(app, service)

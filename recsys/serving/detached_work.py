@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from threading import BoundedSemaphore
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ class DetachedWork:
         """What the work returns or raises. Raises LateWork where that takes longer, and AllThreadsHang at once."""
         if not self._free.acquire(blocking=False):
             raise AllThreadsHang
-        future = self._executor.submit(work)
+        future = self._executor.submit(copy_context().run, work)
         future.add_done_callback(lambda _: self._free.release())
         if wait([future], max(0.0, seconds)).not_done:
             raise LateWork

@@ -27,6 +27,7 @@ from recsys.serving.budget import Budget
 from recsys.serving.detached_work import AllThreadsHang, DetachedWork, LateWork
 from recsys.serving.errors import ServingError
 from recsys.serving.popularity import ItemPopularity
+from recsys.serving.request_context import span
 from recsys.serving.request_parsing import ParsedRequest
 from recsys.serving.rungs import OutOfTime, Ranking, Reason, Rung, rank_from_memory, ranked_items
 from recsys.serving.served_model import ServedModel
@@ -150,7 +151,8 @@ class Ladder:
         """Learn how long the block takes, less what it waited for texts. Without a budget nothing is learnt: the first
         rankings of a process compile what they run."""
         started = budget.clock()
-        yield
+        with span(stage):
+            yield
         if budget.is_limited:
             seconds = budget.clock() - started - (0.0 if waiting is None else waiting.seconds)
             self._times.add(stage, n, min(seconds, _LARGEST_SAMPLE * budget.seconds))

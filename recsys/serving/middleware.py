@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.serving.errors import CODES, error_body
 from recsys.serving.prometheus import Telemetry
+from recsys.serving.request_context import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class RequestMiddleware:
         started = time.perf_counter()
         exchange = _RequestResponse(scope, receive, send, self._max_body)
         scope["state"]["arrived"] = started
+        request_id.set(exchange.request_id)
         try:
             await self._run(exchange, scope)
         finally:
