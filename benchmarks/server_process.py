@@ -83,11 +83,11 @@ class ServerProcess:
         self.stop()
 
     def start(self) -> None:
-        """Returns when it answers. Raises RuntimeError where it ends or is not ready in time."""
+        """Returns when it answers, with all of its workers. Raises RuntimeError where it ends or is not ready in time."""
         self._process = process = self._start_process(*self._arguments)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
-            if self.is_ready():
+            if self.is_ready() and (self.workers() or "--workers" not in self._arguments):
                 return
             time.sleep(0.1)
         raise RuntimeError(f"expected a server that is ready within {READY_SECONDS} s, got: {process.stderr()[-2000:]}")

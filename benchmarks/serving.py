@@ -93,12 +93,17 @@ def measure(quick: bool) -> list[Result]:
     """Latency and rate of rankings and events over HTTP, on one machine with the client."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     one_blas_thread()
-    users, items, impressions = (1_000, 800, 6_000) if quick else (5_000, 2_000, 40_000)
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        simulate(Path("site"), seed=SEED, users=users, items=items, impressions=impressions)
-        uri = train(Path("site"), load_config(None, _SETTINGS), name=NAME).models.ranker.uri
+        uri = trained_site(Path("site"), quick=quick)
         return measure_served(Path("site"), uri, Path("store"), (100, 500), rounds=5 if quick else 15)
+
+
+def trained_site(data: Path, *, quick: bool) -> str:
+    """Simulate a site and train on it; the URI of its ranker."""
+    users, items, impressions = (1_000, 800, 6_000) if quick else (5_000, 2_000, 40_000)
+    simulate(data, seed=SEED, users=users, items=items, impressions=impressions)
+    return train(data, load_config(None, _SETTINGS), name=NAME).models.ranker.uri
 
 
 def measure_served(data: Path, uri: str, store: Path, sizes: Sequence[int], *, rounds: int) -> list[Result]:
