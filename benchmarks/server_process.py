@@ -83,7 +83,7 @@ class ServerProcess:
         self.stop()
 
     def start(self) -> None:
-        """Returns when it answers, with all of its workers. Raises RuntimeError where it ends or is not ready in time."""
+        """Returns when it answers, with all workers. Raises RuntimeError where it ends or is not ready in time."""
         self._process = process = self._start_process(*self._arguments)
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
