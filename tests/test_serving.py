@@ -734,6 +734,7 @@ def test_the_playground_needs_nothing_from_elsewhere(client: TestClient) -> None
     assert len(texts) >= 4
     for path, text in texts.items():
         assert not re.search(r"https?://|//cdn|innerHTML|insertAdjacentHTML|document\.write", text), path
+        assert not re.search(r"(?:call\(|href=|src=)[\"`]/", text), path  # relative, for a proxy with a path prefix
     assert client.get("/playground/../app.py").status_code == client.get("/playground/none.js").status_code == 404
 
 
@@ -750,7 +751,7 @@ def test_every_example_of_the_api_runs_in_the_order_of_the_page_and_again(client
             for method, operation in operations.items():
                 answer = run_example(client, method, path, operation)
                 assert answer.status_code == 200, (method, path, answer.text)
-                if "accepted" in answer.text:
+                if method == "post" and path != "/v1/rank":
                     assert answer.json() == {"accepted": 1, "rejected": []}
 
 
@@ -785,8 +786,8 @@ def test_titles_of_stored_items_are_found_by_id_and_by_words(
 
 def test_a_search_ends_when_its_time_is_over_and_says_so(state: OnlineState) -> None:
     state.add_items([StoredItem(f"more-{i:04}", "A title") for i in range(1000)])
-    state.add_items([StoredItem("z-last", "Words of the last item")])
-    assert [item["item_id"] for item in find_items(state, "words last", clock=lambda: 0.0)["items"]] == ["z-last"]
+    state.add_items([StoredItem("zzz-the-last", "Words of the last item")])
+    assert [item["item_id"] for item in find_items(state, "words last", clock=lambda: 0.0)["items"]] == ["zzz-the-last"]
     moments = iter((0.0, 0.6))
     assert find_items(state, "words last", clock=lambda: next(moments)) == {"items": [], "complete": False}
 

@@ -147,7 +147,7 @@ function summary(before, click) {
     const [one, other] = [...answers.values()].map((answer) => ranksOf(answer.content.items));
     said.push(`Champion to challenger: ${movesInWords(movesBetween(one, other), n, quoted)}`);
   }
-  return said.join(" ");
+  return said.join("\n");
 }
 
 function sinceBefore(old, ranks, item) {
@@ -232,6 +232,7 @@ on("request", "submit", () => guarded(async () => {
   const request = readRequest();
   await readVersions();
   await rank(request);
+  if ($("answer").getBoundingClientRect().top > innerHeight / 2) $("answer").scrollIntoView(); // below, on a phone
 }));
 on("find", "submit", () => guarded(find));
 on("add-new", "click", () => {

@@ -35,16 +35,17 @@ export function rankedList({ heading, answer, before, other, clicked, titleOf, o
   const list = element("ol", "ranked", ...items.map((item) => row(item, view)));
   list.setAttribute("role", "list"); // Safari drops it with the markers
   list.setAttribute("aria-label", heading ? `Order of the ${heading.toLowerCase()}` : "Order of the items");
-  made.append(facts(answer), list);
+  made.append(facts(answer, heading), list);
   return made;
 }
 
-function facts({ content, milliseconds, server }) {
+/** The heading, if there is one, has the ranker already. */
+function facts({ content, milliseconds, server }, heading) {
   const { ranker, encoder } = content.model;
   const rung = element("b", "", content.rung);
   const known = RUNGS[content.rung];
   const shown = [
-    ["ranker", element("b", "", ranker)],
+    ...(heading ? [] : [["ranker", element("b", "", ranker)]]),
     ["encoder", element("b", "", encoder || "none")],
     ["rung", rung, known ? `(${known})` : `(${LOWER})`],
     ["server", element("b", "", server === null ? "not told" : `${server.toFixed(1)} ms`)],
