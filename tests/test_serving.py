@@ -38,6 +38,7 @@ from recsys.serving.app import create_app
 from recsys.serving.request_parsing import parse_request
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
+from recsys.serving.stored_items import find_items
 
 LIMITS = ServingConfig(max_candidates=100, max_rows=50, max_body_mb=0.05, queue=4, budget_ms=0)
 
@@ -725,14 +726,75 @@ def test_the_api_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
 def test_the_playground_needs_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
-    assert "http://" not in page.text and "https://" not in page.text and "//cdn" not in page.text
+    texts = {"/": page.text} | {
+        f"/{name}": client.get(f"/{name}").text for name in re.findall(r'(?:src|href)="(playground/[^"]+)', page.text)
+    }
+    for name in re.findall(r'from "\./([^"]+)', "".join(texts.values())):
+        texts[f"/playground/{name}"] = client.get(f"/playground/{name}").text
+    assert len(texts) >= 4
+    for path, text in texts.items():
+        assert not re.search(r"https?://|//cdn|innerHTML|insertAdjacentHTML|document\.write", text), path
+        assert not re.search(r"(?:call\(|href=|src=)[\"`]/", text), path  # relative, for a proxy with a path prefix
+    assert client.get("/playground/../app.py").status_code == client.get("/playground/none.js").status_code == 404
 
 
-def test_fields_and_titles_of_the_playground_find_their_direction(client: TestClient) -> None:
-    page = client.get("/").text
-    fields = re.findall(r"<(?:input type=\"text\"|textarea)[^>]*>", page)
-    assert len(fields) == 3 and all('dir="auto"' in field for field in fields)
-    assert 'words("div", "title", title || item.item_id)' in page and 'made.dir = "auto"' in page
+def test_fields_of_the_playground_find_their_direction(client: TestClient) -> None:
+    fields = re.findall(r"<(?:input type=\"text\"|textarea)[^>]*>", client.get("/").text)
+    assert len(fields) == 6
+    assert [field for field in fields if 'dir="auto"' not in field and 'id="timestamp"' not in field] == []
+
+
+def test_every_example_of_the_api_runs_in_the_order_of_the_page_and_again(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for _ in range(2):
+        for path, operations in paths.items():
+            for method, operation in operations.items():
+                answer = run_example(client, method, path, operation)
+                assert answer.status_code == 200, (method, path, answer.text)
+                if method == "post" and path != "/v1/rank":
+                    assert answer.json() == {"accepted": 1, "rejected": []}
+
+
+def run_example(client: TestClient, method: str, path: str, operation: dict[str, Any]) -> Any:
+    """What /docs sends for an operation as it fills it in."""
+    query = {}
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", parameter["example"])
+        elif "example" in parameter:
+            query[parameter["name"]] = parameter["example"]
+    body = operation.get("requestBody", {"content": {"application/json": {}}})["content"]["application/json"]
+    return client.request(method, path, params=query, json=body.get("example"))
+
+
+def test_titles_of_stored_items_are_found_by_id_and_by_words(
+    client: TestClient, state: OnlineState, ids: list[str]
+) -> None:
+    odd = [StoredItem("a/b c", "Grüße aus KÖLN"), StoredItem("köln", "Elsewhere"), StoredItem("untitled")]
+    state.add_items(odd)
+    found = client.get("/v1/items", params=[("id", "a/b c"), ("id", "nowhere"), ("id", "untitled")]).json()
+    titles = [{"item_id": "a/b c", "title": "Grüße aus KÖLN"}, {"item_id": "untitled", "title": ""}]
+    assert found == {"items": titles, "complete": True}
+    for words, expected in (("köln GRÜSSE", ["a/b c"]), ("köln", ["köln", "a/b c"]), ("no such words", [])):
+        found = client.get("/v1/items", params={"words": words}).json()
+        assert ([item["item_id"] for item in found["items"]], found["complete"]) == (expected, True)
+    found = client.get("/v1/items").json()
+    assert (len(found["items"]), found["complete"]) == (20, False)
+    for parameters in ([("id", "")], [("id", "x" * 513)], [("words", "x" * 201)], [("id", "x")] * 1001):
+        assert client.get("/v1/items", params=parameters).status_code == 422, parameters[0]
+
+
+def test_a_search_ends_when_its_time_is_over_and_says_so(state: OnlineState) -> None:
+    state.add_items([StoredItem(f"more-{i:04}", "A title") for i in range(1000)])
+    state.add_items([StoredItem("zzz-the-last", "Words of the last item")])
+    assert [item["item_id"] for item in find_items(state, "words last", clock=lambda: 0.0)["items"]] == ["zzz-the-last"]
+    moments = iter((0.0, 0.6))
+    assert find_items(state, "words last", clock=lambda: next(moments)) == {"items": [], "complete": False}
+
+
+def test_a_ranking_tells_how_long_it_took(client: TestClient, ids: list[str]) -> None:
+    told = client.post("/v1/rank", json={"candidates": ids[:3]}).headers["server-timing"]
+    assert re.fullmatch(r"rank;dur=\d+\.\d\d", told)
 
 
 def test_examples_are_ids_of_the_store(client: TestClient, ids: list[str]) -> None:

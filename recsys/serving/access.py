@@ -18,7 +18,7 @@ from recsys.serving.prometheus import Telemetry
 
 OPEN = frozenset(("/", "/docs", "/openapi.json", "/health/live", "/health/ready"))
 """Paths without data: pages, their description of the API, and health."""
-_OPEN_BELOW = ("/docs/",)
+_OPEN_BELOW = ("/docs/", "/playground/")
 _READING = frozenset(("GET", "HEAD", "OPTIONS"))
 _RANK = "/v1/rank"
 _CHALLENGE = 'Bearer realm="recsys"'

@@ -6,19 +6,18 @@ a busy server still reports that it is live.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
 import anyio.to_thread
 import orjson
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, StringConstraints
 from starlette.exceptions import HTTPException
 
 from features.errors import InputError, RecsysError, StoreError, TimeOrderError
@@ -41,6 +40,8 @@ from recsys.serving.errors import (
 from recsys.serving.key_ring import KeyRing
 from recsys.serving.middleware import RequestMiddleware
 from recsys.serving.path_ids import path_id
+from recsys.serving.playground_page import add_playground
+from recsys.serving.request_examples import add_examples
 from recsys.serving.schemas import (
     BUDGET_HEADER,
     BatchAnswer,
@@ -48,6 +49,7 @@ from recsys.serving.schemas import (
     Event,
     EventsRequest,
     ForgottenUser,
+    FoundItems,
     Item,
     ItemsRequest,
     ProblemAnswer,
@@ -56,16 +58,15 @@ from recsys.serving.schemas import (
     User,
     UsersRequest,
 )
-from recsys.serving.security_headers import SecurityHeadersMiddleware, page_response
+from recsys.serving.security_headers import SecurityHeadersMiddleware
 from recsys.serving.service import RankService
-from recsys.serving.stored_items import read_item, remove_item
+from recsys.serving.stored_items import find_items, read_item, remove_item, stored_titles
 from recsys.serving.tracing import TracingMiddleware
 from recsys.serving.user_writer import UserWriter
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-PLAYGROUND = Path(__file__).with_name("playground.html")
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemAnswer, "description": CODES[status].replace("_", " ")} for status in (400, 413, 422, 503)
 }
@@ -91,6 +92,18 @@ BudgetHeader = Annotated[
         alias=BUDGET_HEADER,
         description="Milliseconds that this ranking may take from its arrival on, else a lower rung answers; 0 for no "
         "limit, missing: the setting serving.budget_ms.",
+    ),
+]
+IdsQuery = Annotated[
+    Sequence[Annotated[str, StringConstraints(min_length=1)]],
+    Query(alias="id", max_length=1000, description="Items of these ids; those that are not stored are left out."),
+]
+WordsQuery = Annotated[
+    str,
+    Query(
+        max_length=200,
+        description="The first stored items whose title has every word, in any case, and the item of this id. For "
+        "trying out: it reads the store for at most half a second, and is no search engine.",
     ),
 ]
 
@@ -145,6 +158,7 @@ def create_app(service: RankService, keys: KeyRing | None = None, tracer: Tracer
     _add_failures(app)
     _add_work(app, service)
     _add_pages(app, service)
+    add_playground(app)
     add_api_page(app)
     app.openapi = partial(_openapi, app.openapi, has_keys=keys is not None)  # type: ignore[method-assign]
     return app
@@ -162,7 +176,9 @@ def _add_work(app: FastAPI, service: RankService) -> None:
         milliseconds = None if budget_ms is None else parse_milliseconds(budget_ms)
         budget = service.budget(milliseconds, request.state.arrived)
         work = partial(service.answer, body, request_id=request.state.request_id, budget=budget)
-        return _json(await ranking.run(work))
+        answer = await ranking.run(work)
+        milliseconds = 1000 * (time.perf_counter() - request.state.arrived)
+        return _json(answer, headers={"server-timing": f"rank;dur={milliseconds:.2f}"})
 
     @app.post("/v1/events", responses={200: {"model": BatchAnswer}, **_FAILURES}, summary="Say what users did or saw")
     async def events(body: EventsRequest) -> Response:
@@ -222,9 +238,10 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
     async def examples() -> Response:
         return _json(await in_thread(service.examples))
 
-    @app.get("/", include_in_schema=False)
-    async def playground() -> HTMLResponse:
-        return page_response(PLAYGROUND.read_text(encoding="utf-8"))
+    @app.get("/v1/items", responses=_FAILURES, response_model=FoundItems, summary="Titles of stored items")
+    async def titles(ids: IdsQuery = (), words: WordsQuery = "") -> Response:
+        work = partial(stored_titles, service.state, ids) if ids else partial(find_items, service.state, words)
+        return _json(await in_thread(work))
 
 
 def _add_failures(app: FastAPI) -> None:
@@ -272,6 +289,7 @@ def _openapi(make: Callable[[], dict[str, Any]], *, has_keys: bool) -> dict[str,
     for model in (Event, Item, User):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.setdefault(model.__name__, schema)
+    add_examples(document)
     if has_keys:
         describe_access(document)
     return document

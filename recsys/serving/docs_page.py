@@ -31,6 +31,6 @@ def add_api_page(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return page_response(bytes(page.body).decode(), files=True)
+        return page_response(bytes(page.body).decode())
 
     app.mount("/docs", StaticFiles(packages=[("fastapi_offline", "static")]))

@@ -233,6 +233,20 @@ class BatchAnswer(Answer):
     warnings: list[str] | None = Field(None, description="What is odd in the rows that were taken, if anything.")
 
 
+class ItemTitle(Answer):
+    """A stored item by its title, "" where it has none."""
+
+    item_id: str
+    title: str
+
+
+class FoundItems(Answer):
+    """Stored items by id or by words."""
+
+    items: list[ItemTitle]
+    complete: bool = Field(description="Whether there are no others; false where not all stored items were looked at.")
+
+
 class DeletedItem(Answer):
     """An item that is not stored any more."""
 

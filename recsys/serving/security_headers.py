@@ -47,16 +47,16 @@ class SecurityHeadersMiddleware:
         await self._app(scope, receive, send_with_headers)
 
 
-def page_response(page: str, *, files: bool = False) -> HTMLResponse:
-    """A page that runs the scripts and styles in it, asks this server, and nothing else. files: it also loads scripts,
-    styles and images of this server, and its scripts set styles."""
-    return HTMLResponse(page, headers={_POLICY: page_policy(page, files=files), "Cache-Control": "no-cache"})
+def page_response(page: str) -> HTMLResponse:
+    """A page that loads scripts, styles and images of this server, runs the scripts and styles in it, asks this server,
+    and nothing else."""
+    return HTMLResponse(page, headers={_POLICY: page_policy(page), "Cache-Control": "no-cache"})
 
 
-def page_policy(page: str, *, files: bool = False) -> str:
+def page_policy(page: str) -> str:
     """The Content-Security-Policy of `page_response`: inline scripts and styles are named by their SHA-256."""
-    own = ["'self'"] if files else []
-    hashes: dict[str, list[str]] = {"script": [*own], "style": [*own]}
+    own = "'self'"
+    hashes: dict[str, list[str]] = {"script": [own], "style": [own]}
     for match in _INLINE.finditer(page):
         digest = b64encode(sha256(match["text"].encode()).digest()).decode()
         hashes[match["tag"]].append(f"'sha256-{digest}'")
@@ -65,10 +65,10 @@ def page_policy(page: str, *, files: bool = False) -> str:
         "default-src": none,
         "script-src": hashes["script"],
         "style-src": hashes["style"],
-        "img-src": [*own, "data:"],
-        "connect-src": ["'self'"],
+        "img-src": [own, "data:"],
+        "connect-src": [own],
         "base-uri": none,
         "form-action": none,
         "frame-ancestors": none,
     }
-    return "; ".join(f"{name} {' '.join(values or none)}" for name, values in sources.items())
+    return "; ".join(f"{name} {' '.join(values)}" for name, values in sources.items())
