@@ -13,6 +13,7 @@ from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requ
 from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME, Float32
+from features.definitions.aggregates import hours
 from features.exact import GRID_STEP, to_grid
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import Log, Requests
@@ -275,15 +276,15 @@ def test_tables_hold_the_clicks_before_they_were_made_and_no_later_ones() -> Non
 
 
 @settings(deadline=None)
-@given(happenings, st.integers(0, 420), st.integers(1, 4))
+@given(happenings, st.integers(0, 420), st.integers(1, 4), st.sampled_from((None, hours(1))))
 def test_what_all_users_clicked_before_a_moment_are_their_histories(
-    found: list[Happening], minute: int, length: int
+    found: list[Happening], minute: int, length: int, horizon: int | None
 ) -> None:
     log = make_log(found, [])
     clicks = clicks_by_user(log.events, len(log.users))
     everyone = make_requests([Shown(user, minute, (0,)) for user in range(len(log.users))])
-    expected = histories(clicks, everyone, length=length).items
-    got = clicked_before(clicks, minute * MINUTE, length=length)
+    expected = histories(clicks, everyone, length=length, horizon=horizon).items
+    got = clicked_before(clicks, minute * MINUTE, length=length, horizon=horizon)
     assert [got.row(user).tolist() for user in range(3)] == [expected.row(user).tolist() for user in range(3)]
 
 
