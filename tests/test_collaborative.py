@@ -42,6 +42,7 @@ from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, 
 from recsys.config import Config
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
+from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
@@ -294,9 +295,22 @@ def site() -> SmallSite:
 
 
 @pytest.fixture
-def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
-    with open_state(new_place(), site.ranking_model.settings, create=True) as opened:
-        load_items_into(opened, site.ranking_model, site.data / "items.parquet")
+def horizon_days(request: pytest.FixtureRequest) -> float | None:
+    """How far back the model reads; a test may ask for another."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def ranking_model(site: SmallSite, horizon_days: float | None) -> RankingModel:
+    model = site.ranking_model
+    data = model.settings.data.model_copy(update={"horizon_days": horizon_days})
+    return replace(model, settings=model.settings.model_copy(update={"data": data}))
+
+
+@pytest.fixture
+def state(site: SmallSite, ranking_model: RankingModel, new_place: Callable[[], str]) -> Iterator[OnlineState]:
+    with open_state(new_place(), ranking_model.settings, create=True) as opened:
+        load_items_into(opened, ranking_model, site.data / "items.parquet")
         yield opened
 
 
@@ -326,10 +340,11 @@ def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: On
 
 
 @pytest.mark.kernels
+@pytest.mark.parametrize("horizon_days", [None, 2.0], indirect=True)
 def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_last_bit(
-    site: SmallSite, state: OnlineState
+    site: SmallSite, ranking_model: RankingModel, state: OnlineState
 ) -> None:
-    ranking_model, log = site.ranking_model, site.log
+    log = site.log
     online = OnlineModel.of(ranking_model, state, cached_texts=1000)
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), ranking_model.texts(log.catalog)
