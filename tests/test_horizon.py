@@ -41,6 +41,7 @@ from pipelines.store import compact
 from recsys.audit.context import AuditContext
 from recsys.audit.rules.future_injection import future_injection
 from recsys.config import Config, ServingConfig
+from recsys.online.open_state import required_store_settings
 from recsys.processes.refreshing import refreshing
 from recsys.serving.popularity import ItemPopularity
 from recsys.serving.service import RankService
@@ -164,18 +165,21 @@ def test_recsys_store_compact_reports_it(new_place: Callable[[], str]) -> None:
 
 
 def test_a_server_removes_it_by_itself(tmp_path: Path) -> None:
+    model = small_site().ranking_model
+    model = replace(model, settings=model.settings.model_copy(update={"data": ONE_DAY}))
     with closing(LmdbStore(tmp_path / "store")) as store:
-        state = filled(store)
-        assert store_statistics(state).beyond_horizon.keys > 0
-        service = RankService(
-            small_site().ranking_model, state, ServingConfig(rebuild_seconds=0.01), ranker="r/1", encoder="e/1"
-        )
+        state = OnlineState.open(store, required_store_settings(model.settings, {}))
+        state.add([IncomingEvent("long ago", "n001", 0)])
+        state.add([IncomingEvent("now", "n001", days(5))])
+        service = RankService(model, state, ServingConfig(rebuild_seconds=0.01), ranker="r/1", encoder="e/1")
+        assert b"long ago" in texts_in(store)
         with refreshing(service):
             for _ in range(2000):
-                if not store_statistics(state).beyond_horizon.keys:
+                if b"long ago" not in texts_in(store):
                     break
                 time.sleep(0.01)
-        assert store_statistics(state).beyond_horizon.keys == 0
+        assert b"long ago" not in texts_in(store)
+        assert b"now" in texts_in(store)
 
 
 def test_without_a_horizon_nothing_is_removed_and_marks_stay_as_they_were(store: KeyValueStore) -> None:

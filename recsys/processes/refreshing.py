@@ -1,5 +1,5 @@
-"""Work on the store that no request waits for, in one process at a time: the collaborative snapshots of the version that
-answers are built when they are due, and state beyond the horizon is removed."""
+"""Work on the store that no request waits for: the collaborative snapshots of the version that answers are built when
+they are due, in one process at a time, and state beyond the horizon is removed."""
 
 from __future__ import annotations
 
