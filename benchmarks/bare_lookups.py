@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.spent import Spent, time_of
-from features.definitions.aggregates import GLOBAL, USER, Count, Key, event_table_of, window_edge
+from features.clock import window_edge
+from features.definitions.aggregates import GLOBAL, USER, Count, Key, event_table_of
 from features.definitions.event_measures import Feature
 from features.log import Log, Requests
 from features.offline.sorted_events import lookup_keys, select_events

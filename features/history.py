@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import CsrLists, Int32, Int64
+from features.clock import oldest_read, window_edge
 from features.grouping import group, group_pairs
 from features.log import Events, Requests
 
@@ -65,15 +66,22 @@ def clicks_by_user(events: Events, n_users: int) -> UserClicks:
     return UserClicks(starts.astype(np.int64), item, events.time[clicks], next_click)
 
 
-def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int = 0) -> Histories:
+def histories(
+    clicks: UserClicks, requests: Requests, *, length: int, delay: int = 0, horizon: int | None = None
+) -> Histories:
     """The histories of `requests`: each user's latest `length` distinct clicked items before time minus delay.
 
-    delay: microseconds that an event needs to become known. Unknown users have an empty history.
+    delay: microseconds that an event needs to become known. horizon: microseconds that a window may reach back, None
+    for no limit. Unknown users have an empty history.
     """
-    end = _positions_before(clicks, requests, delay)
+    as_of = requests.time - delay
+    end = _positions_before(clicks, requests.user, as_of)
     start = np.zeros_like(end)
-    has_user = requests.user >= 0
-    start[has_user] = clicks.starts[requests.user[has_user]]
+    if horizon is None:
+        has_user = requests.user >= 0
+        start[has_user] = clicks.starts[requests.user[has_user]]
+    else:
+        start = _positions_before(clicks, requests.user, window_edge(as_of, horizon))
     pairs = [
         _latest_distinct(clicks, start[chunk], end[chunk], length, chunk)
         for chunk in np.array_split(np.flatnonzero(end > start), max(1, len(end) // _CHUNK))
@@ -87,14 +95,16 @@ def histories(clicks: UserClicks, requests: Requests, *, length: int, delay: int
     return Histories(CsrLists(offsets, clicks.item[positions]), clicks.time[positions])
 
 
-def clicked_before(clicks: UserClicks, time: int, *, length: int) -> CsrLists:
+def clicked_before(clicks: UserClicks, time: int, *, length: int, horizon: int | None = None) -> CsrLists:
     """The latest `length` distinct items that each user clicked strictly before a time, oldest first; a row a user.
 
-    The same items as the `histories` of requests of all users at that time, in one pass over all clicks.
+    horizon: as of `histories`. The same items as the `histories` of requests of all users at that time, in one pass
+    over all clicks.
     """
     n = len(clicks.item)
     later = np.append(clicks.time, np.iinfo(np.int64).max)[clicks.next_click]
-    in_history = np.flatnonzero((clicks.time < time) & (later >= time))
+    since = oldest_read(time, horizon)
+    in_history = np.flatnonzero((clicks.time < time) & (later >= time) & (clicks.time >= since))
     user = np.searchsorted(clicks.starts, in_history, side="right") - 1 if n else in_history
     return latest_items(user, clicks.item[in_history], n_users=len(clicks.starts) - 1, length=length)
 
@@ -106,12 +116,12 @@ def latest_items(user: Int32 | Int64, item: Int32, *, n_users: int, length: int)
     return CsrLists(offsets, item[last])
 
 
-def _positions_before(clicks: UserClicks, requests: Requests, delay: int) -> Int64:
-    """(n,) position after each user's last click strictly before the request's time minus delay: a binary search of
-    all requests at once, each between the first and the last click of its user."""
-    has_user, as_of = requests.user >= 0, requests.time - delay
-    low = np.where(has_user, clicks.starts[:-1][requests.user], 0)
-    high = np.where(has_user, clicks.starts[1:][requests.user], 0)
+def _positions_before(clicks: UserClicks, user: Int32, as_of: Int64) -> Int64:
+    """(n,) position after each user's last click strictly before a time: a binary search of all requests at once, each
+    between the first and the last click of its user; 0 for an unknown one. user, as_of: (n,)."""
+    has_user = user >= 0
+    low = np.where(has_user, clicks.starts[:-1][user], 0)
+    high = np.where(has_user, clicks.starts[1:][user], 0)
     searching = np.flatnonzero(low < high)
     while len(searching):
         middle = (low[searching] + high[searching]) // 2

@@ -36,7 +36,8 @@ def stats(store: str) -> Report:
 @store_option
 @json_option
 def compact(store: str, models: tuple[str, ...]) -> Report:
-    """Shrink the file of a store that nobody has open, and drop what no model in use reads."""
+    """Shrink the file of a store that nobody has open. Before, remove what lies beyond its horizon and what no model in
+    use reads."""
     from pipelines.store import compact as run_compaction
 
     return run_compaction(store, models)

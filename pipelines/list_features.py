@@ -27,10 +27,12 @@ from recsys.ranker.features import catalogue_categories, feature_set
 
 @dataclass(frozen=True)
 class FeatureList:
-    """The columns, and where the item columns were found."""
+    """The columns, and where the item columns were found. horizon_days: how far back any of them looks, None for no
+    limit."""
 
     columns: tuple[ColumnDoc, ...]
     source: str
+    horizon_days: float | None = None
 
     @property
     def n_columns(self) -> int:
@@ -42,6 +44,7 @@ class FeatureList:
         return {
             "source": self.source,
             "columns": self.n_columns,
+            "horizon_days": self.horizon_days,
             "features": [column.as_dict() for column in self.columns],
         }
 
@@ -56,9 +59,14 @@ class FeatureList:
             details = (column.unit, column.range, column.known, column.missing)
             lines.append(f"{indent}  {' | '.join(details)}" + (" *" if column.places else ""))
         placed = sum(1 for column in self.columns if column.places)
+        lines.append("")
+        if self.horizon_days is not None:
+            lines.append(
+                f"data.horizon_days is {self.horizon_days:g}: nothing looks further back, and longer windows, as "
+                "`ever`, are cut to it"
+            )
         return [
             *lines,
-            "",
             f"* {placed} of {len(self.columns)} also have their percentile and z-score in the list as columns, "
             f"NAME_percentile and NAME_zscore: {self.n_columns} columns of {self.source}",
         ]
@@ -80,7 +88,8 @@ def list_features(config: Config, folder: Path | None = None) -> FeatureList:
     tables = config.collaborative
     settings = TableSettings(first_build=0, build_interval=1, **tables.model_dump(exclude={"tables"}))
     docs = column_docs(features, settings.columns if tables.tables else ())
-    return FeatureList(docs, "a table with a column category" if folder is None else str(folder))
+    source = "a table with a column category" if folder is None else str(folder)
+    return FeatureList(docs, source, config.data.horizon_days)
 
 
 def _named(categories: Sequence[str] | None) -> Sequence[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
+from features.online.expiry import drop_expired
 from features.online.statistics import StoreStatistics, store_statistics
 from features.online.transfer import export_store, import_store
 from features.online.unused_records import ModelsInUse, drop_unused
@@ -30,19 +31,23 @@ _USERS_AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class CompactReport:
-    """dropped: records that no model in use reads, by kind. before, after: bytes of the file, None on a server."""
+    """expired: records that were shortened or removed since they held something from beyond the horizon, by kind.
+    dropped: records that no model in use reads, by kind. before, after: bytes of the file, None on a server."""
 
+    expired: Mapping[str, int]
     dropped: Mapping[str, int]
     before: int | None
     after: int | None
 
     def as_dict(self) -> dict[str, Any]:
         """The report of `--json`."""
-        return {"dropped": dict(self.dropped), "bytes_before": self.before, "bytes_after": self.after}
+        records = {"expired": dict(self.expired), "dropped": dict(self.dropped)}
+        return {**records, "bytes_before": self.before, "bytes_after": self.after}
 
     def lines(self) -> list[str]:
         """The report for a person."""
-        lines = [f"dropped: {count:,} {kind}" for kind, count in self.dropped.items()]
+        lines = [f"beyond the horizon, removed from: {count:,} {kind}" for kind, count in self.expired.items()]
+        lines += [f"dropped: {count:,} {kind}" for kind, count in self.dropped.items()]
         if self.before is not None:
             lines.append(f"the file had {self.before:,} bytes and has {self.after:,} now")
         return lines or ["nothing to drop; a store on a server has no file to shrink"]
@@ -97,17 +102,19 @@ def stats(store: str) -> StoreStatistics:
 
 
 def compact(store: str, models: Sequence[str]) -> CompactReport:
-    """Drop what none of some models reads, where any is named, and shrink the file.
+    """Remove what lies beyond the store's horizon, drop what none of some models reads, where any is named, and shrink
+    the file.
 
     Raises StoreError where another process has the file open; what was dropped is gone then.
     """
     dropped: Mapping[str, int] = {}
     with open_existing_state(store) as state:
+        expired = drop_expired(state)
         if models:
             dropped = drop_unused(state.store, _in_use(models))
     shrunk = compact_store(store)
     sizes = (None, None) if shrunk is None else (shrunk.before, shrunk.after)
-    return CompactReport(dropped, *sizes)
+    return CompactReport(expired, dropped, *sizes)
 
 
 def export(path: Path, store: str) -> TransferReport:

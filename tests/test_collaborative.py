@@ -13,6 +13,7 @@ from small_logs import MINUTE, Happening, Shown, happenings, make_log, make_requ
 from small_ranking_model import SmallSite, small_site
 
 from features.arrays import NO_TIME, Float32
+from features.definitions.aggregates import hours
 from features.exact import GRID_STEP, to_grid
 from features.history import Histories, clicked_before, clicks_by_user, histories
 from features.log import Log, Requests
@@ -41,6 +42,7 @@ from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings, 
 from recsys.config import Config
 from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
+from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
@@ -275,15 +277,15 @@ def test_tables_hold_the_clicks_before_they_were_made_and_no_later_ones() -> Non
 
 
 @settings(deadline=None)
-@given(happenings, st.integers(0, 420), st.integers(1, 4))
+@given(happenings, st.integers(0, 420), st.integers(1, 4), st.sampled_from((None, hours(1))))
 def test_what_all_users_clicked_before_a_moment_are_their_histories(
-    found: list[Happening], minute: int, length: int
+    found: list[Happening], minute: int, length: int, horizon: int | None
 ) -> None:
     log = make_log(found, [])
     clicks = clicks_by_user(log.events, len(log.users))
     everyone = make_requests([Shown(user, minute, (0,)) for user in range(len(log.users))])
-    expected = histories(clicks, everyone, length=length).items
-    got = clicked_before(clicks, minute * MINUTE, length=length)
+    expected = histories(clicks, everyone, length=length, horizon=horizon).items
+    got = clicked_before(clicks, minute * MINUTE, length=length, horizon=horizon)
     assert [got.row(user).tolist() for user in range(3)] == [expected.row(user).tolist() for user in range(3)]
 
 
@@ -293,9 +295,22 @@ def site() -> SmallSite:
 
 
 @pytest.fixture
-def state(site: SmallSite, new_place: Callable[[], str]) -> Iterator[OnlineState]:
-    with open_state(new_place(), site.ranking_model.settings, create=True) as opened:
-        load_items_into(opened, site.ranking_model, site.data / "items.parquet")
+def horizon_days(request: pytest.FixtureRequest) -> float | None:
+    """How far back the model reads; a test may ask for another."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture
+def ranking_model(site: SmallSite, horizon_days: float | None) -> RankingModel:
+    model = site.ranking_model
+    data = model.settings.data.model_copy(update={"horizon_days": horizon_days})
+    return replace(model, settings=model.settings.model_copy(update={"data": data}))
+
+
+@pytest.fixture
+def state(site: SmallSite, ranking_model: RankingModel, new_place: Callable[[], str]) -> Iterator[OnlineState]:
+    with open_state(new_place(), ranking_model.settings, create=True) as opened:
+        load_items_into(opened, ranking_model, site.data / "items.parquet")
         yield opened
 
 
@@ -325,10 +340,11 @@ def test_the_store_knows_the_clicks_that_the_log_does(site: SmallSite, state: On
 
 
 @pytest.mark.kernels
+@pytest.mark.parametrize("horizon_days", [None, 2.0], indirect=True)
 def test_online_columns_replayed_in_time_order_equal_the_offline_ones_to_the_last_bit(
-    site: SmallSite, state: OnlineState
+    site: SmallSite, ranking_model: RankingModel, state: OnlineState
 ) -> None:
-    ranking_model, log = site.ranking_model, site.log
+    log = site.log
     online = OnlineModel.of(ranking_model, state, cached_texts=1000)
     impressions = log.impressions.take(site.chain.sliced.test[::9])
     requests, index, texts = impressions.requests, LogIndex(log), ranking_model.texts(log.catalog)

@@ -46,13 +46,20 @@ def test_the_delay_hides_events_that_are_not_known_yet() -> None:
 event_rows = st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 5), st.integers(0, 30), st.booleans()), max_size=120)
 
 
-@given(event_rows, st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 40)), min_size=1, max_size=8))
-def test_histories_equal_a_plain_loop(rows: list[tuple[int, int, int, bool]], pairs: list[tuple[int, int]]) -> None:
-    found = histories(clicks_by_user(make_events(rows), 3), make_requests(pairs), length=4)
+@given(
+    event_rows,
+    st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 40)), min_size=1, max_size=8),
+    st.sampled_from((None, 24)),
+)
+def test_histories_equal_a_plain_loop(
+    rows: list[tuple[int, int, int, bool]], pairs: list[tuple[int, int]], horizon: int | None
+) -> None:
+    found = histories(clicks_by_user(make_events(rows), 3), make_requests(pairs), length=4, horizon=horizon)
     for i, (user, time) in enumerate(pairs):
         latest: dict[int, int] = {}
         for event_user, item, event_time, positive in rows:
-            if positive and event_user == user >= 0 and event_time < time:
+            within = horizon is None or event_time >= time - horizon
+            if positive and event_user == user >= 0 and event_time < time and within:
                 latest[item] = max(event_time, latest.get(item, event_time))
         expected = sorted(latest, key=lambda item: (latest[item], item))[-4:]
         assert list(found.items.row(i)) == expected

@@ -30,6 +30,13 @@ def test_every_column_of_the_ranker_is_in_the_list() -> None:
         assert all((doc.unit, doc.range, doc.known, doc.missing)), doc.name
 
 
+def test_the_list_says_how_far_back_anything_looks() -> None:
+    report = list_features(load_config(None, ("data.horizon_days=90",)))
+    assert report.as_dict()["horizon_days"] == 90
+    assert any("data.horizon_days is 90: nothing looks further back" in line for line in report.lines())
+    assert not any("horizon" in line for line in list_features(load_config(None)).lines())
+
+
 def test_without_a_directory_the_list_is_of_a_table_with_a_category() -> None:
     report = list_features(load_config(None, (f"features.file={OWN}", "features.numbers=[price]")))
     found = {one["name"]: one for one in json.loads(json.dumps(report.as_dict(), allow_nan=False))["features"]}

@@ -29,6 +29,7 @@ from features.log import Catalog, Log
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import Impression, IncomingEvent
+from features.online.expiry import drop_expired
 from features.online.items import StoredItem
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
@@ -51,11 +52,14 @@ EVERYTHING = (
 
 
 def settings_for(
-    features: Sequence[Feature] = EVERYTHING, delay: int = 0, reads: tuple[Aggregate, ...] = ()
+    features: Sequence[Feature] = EVERYTHING,
+    delay: int = 0,
+    reads: tuple[Aggregate, ...] = (),
+    horizon_days: float | None = None,
 ) -> StoreSettings:
     return StoreSettings(
         reads=(*required_aggregates(features), *reads),
-        data=DataSettings(event_delay_seconds=delay / 1e6),
+        data=DataSettings(event_delay_seconds=delay / 1e6, horizon_days=horizon_days),
         categories=("brand",),
         numbers=("price",),
         vectors=(("image", 5),),
@@ -122,22 +126,28 @@ def online_matrix(state: OnlineState, shown: Sequence[Shown], features: Sequence
     return np.concatenate(parts)
 
 
-def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0) -> Float32:
-    index, requests = (
-        LogIndex(log, OfflineSettings(DataSettings(event_delay_seconds=delay / 1e6))),
-        make_requests(list(shown)),
-    )
-    return offline_values(EVERYTHING, index, requests)
+def offline_matrix(log: Log, shown: Sequence[Shown], delay: int = 0, horizon_days: float | None = None) -> Float32:
+    data = DataSettings(event_delay_seconds=delay / 1e6, horizon_days=horizon_days)
+    return offline_values(EVERYTHING, LogIndex(log, OfflineSettings(data)), make_requests(list(shown)))
+
+
+horizons = st.sampled_from((None, None, 0.1, 1.0, 9.7))
+"""In days. Where there is one, what lies beyond it is removed now and then."""
 
 
 @settings(max_examples=40, deadline=None)
-@given(happenings, undated, lists, st.sampled_from((0, 0, 5 * MINUTE, hours(2), days(2))))
+@given(happenings, undated, lists, st.sampled_from((0, 0, 5 * MINUTE, hours(2), days(2))), horizons)
 def test_replay_in_time_order_equals_the_offline_matrix_to_the_last_bit(
-    fresh_state: FreshState, events: list[Happening], old: list[Happening], shown: list[Shown], delay: int
+    fresh_state: FreshState,
+    events: list[Happening],
+    old: list[Happening],
+    shown: list[Shown],
+    delay: int,
+    horizon: float | None,
 ) -> None:
     events, shown = once_each(events + old), sorted(shown, key=lambda one: one.minute)
     log = make_log(events, shown)
-    with fresh_state(settings_for(delay=delay)) as state:
+    with fresh_state(settings_for(delay=delay, horizon_days=horizon)) as state:
         state.add_items(items_of(log.catalog))
         state.add_events([event_of(one) for one in events if one.minute < 0])
         ranked = []
@@ -148,11 +158,21 @@ def test_replay_in_time_order_equals_the_offline_matrix_to_the_last_bit(
                 ranked.append(online_matrix(state, [one for _, one in now_shown]))
             assert state.add_events([event_of(one) for one in events if one.minute == minute]) == []
             assert state.add_impressions([list_of(one, f"i{place}") for place, one in now_shown]) == []
-    assert np.concatenate(ranked).tobytes() == offline_matrix(log, shown, delay).tobytes()
+            if minute % 5 == 0:
+                drop_expired(state)
+    assert np.concatenate(ranked).tobytes() == offline_matrix(log, shown, delay, horizon).tobytes()
 
 
 @settings(max_examples=40, deadline=None)
-@given(happenings, undated, lists, lists, st.sampled_from((0, 5 * MINUTE, days(2))), st.randoms(use_true_random=False))
+@given(
+    happenings,
+    undated,
+    lists,
+    lists,
+    st.sampled_from((0, 5 * MINUTE, days(2))),
+    horizons,
+    st.randoms(use_true_random=False),
+)
 def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
     fresh_state: FreshState,
     events: list[Happening],
@@ -160,6 +180,7 @@ def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
     shown: list[Shown],
     asked: list[Shown],
     delay: int,
+    horizon: float | None,
     random: object,
 ) -> None:
     events = once_each(events + old)
@@ -174,17 +195,19 @@ def test_the_state_does_not_depend_on_order_repeats_or_when_items_are_described(
     arrivals += described
     arrivals += [StoredItem(item.item_id, categories={"brand": ("bolt", "other")}) for item in described[::2]]
     random.shuffle(arrivals)  # type: ignore[attr-defined]
-    with fresh_state(settings_for(delay=delay)) as state:
-        for arrival in arrivals:
+    with fresh_state(settings_for(delay=delay, horizon_days=horizon)) as state:
+        for place, arrival in enumerate(arrivals):
             if isinstance(arrival, IncomingEvent):
                 state.add_events([arrival])
             elif isinstance(arrival, Impression):
                 state.add_impressions([arrival])
             elif isinstance(arrival, StoredItem):
                 state.add_items([arrival])
+            if place % 29 == 0:
+                drop_expired(state)
         state.add_items(described)
         found = online_matrix(state, asked)
-    assert found.tobytes() == offline_matrix(log, asked, delay).tobytes()
+    assert found.tobytes() == offline_matrix(log, asked, delay, horizon).tobytes()
 
 
 @st.composite

@@ -38,3 +38,10 @@ def test_only_texts_of_items_seen_strictly_before_are_read() -> None:
     assert texts_before(log, 20 * SECOND, texts) == ["a", "b", "e"]
     assert texts_before(log, 20 * SECOND + 1, texts) == ["a", "b", "c", "e"]
     assert texts_before(log, 0, texts) == []
+
+
+def test_nothing_beyond_the_horizon_is_read() -> None:
+    log = log_of([[0], [1], [2]], [(5, 4), (15, 3), (25, 5)])
+    assert list(np.flatnonzero(items_before(log, 24 * SECOND, horizon=24 * SECOND))) == [0, 1, 2, 3, 4]
+    assert list(np.flatnonzero(items_before(log, 29 * SECOND, horizon=24 * SECOND))) == [1, 2, 3, 4, 5]
+    assert texts_before(log, 29 * SECOND, ["a", "b", "c", "", "e", "e", ""], horizon=24 * SECOND) == ["b", "c", "e"]

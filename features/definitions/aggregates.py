@@ -8,11 +8,11 @@ integers, since window edges move in cells of window / CELLS_PER_WINDOW, the res
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from features.arrays import Float64, Int64
-from features.clock import DAY, HOUR
+from features.clock import CELLS_PER_WINDOW, DAY, HOUR
 from features.history import Histories
 from features.log import Catalog, Requests
 from features.tables.event_types import canonical_type
@@ -33,10 +33,6 @@ __all__ = [
     "of_category",
     "user_of_category",
 ]
-CELLS_PER_WINDOW = 24
-"""A window's edge moves in steps of window / 24: a counter keeps at most 25 cells of it."""
-
-
 CLICK = "click"
 """Events of any positive type, as `Events.positive` marks them."""
 DATED_CLICK = "dated click"
@@ -95,17 +91,6 @@ def days(n: int) -> int:
     return n * DAY
 
 
-def cell_width(window: int) -> int:
-    """Microseconds of one cell of a window."""
-    return window // CELLS_PER_WINDOW
-
-
-def window_edge(time: Int64, window: int) -> Int64:
-    """First microsecond inside the window that ends before `time`; same shape, on a cell's edge."""
-    width = cell_width(window)
-    return (time // width - CELLS_PER_WINDOW) * width
-
-
 @dataclass(frozen=True)
 class _EventsByKey:
     event_type: str
@@ -148,6 +133,15 @@ class First(_EventsByKey):
 
 
 Aggregate = Count | Last | First
+
+
+def within(read: Aggregate, horizon: int | None) -> Aggregate:
+    """What is read of an aggregate where no read looks further back than a horizon, None for any time: a count of all
+    time, or of a longer window, is that of a window as long as the horizon. First and last times stay as they are: the
+    readers leave out what lies beyond."""
+    if horizon is None or not isinstance(read, Count) or (read.window is not None and read.window <= horizon):
+        return read
+    return replace(read, window=horizon)
 
 
 class FeatureReader(Protocol):

@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from features.arrays import NO_TIME, CsrLists, Float64, Int64, segment_first, segment_latest, segment_sums
+from features.clock import window_edge
 from features.definitions.aggregates import (
     DATED_CLICK,
     GLOBAL,
@@ -23,7 +24,7 @@ from features.definitions.aggregates import (
     Last,
     category_of,
     event_table_of,
-    window_edge,
+    within,
 )
 from features.history import Histories, UserClicks, clicked_before, clicks_by_user, histories
 from features.log import Catalog, Log, Requests, chunk_bounds, slice_requests
@@ -84,15 +85,19 @@ class LogIndex:
         for first, end in chunk_bounds(requests.offsets, chunk_rows):
             yield slice(first, end), self.reader(slice_requests(requests, first, end))
 
+    @property
+    def horizon(self) -> int | None:
+        """Microseconds that any read looks back, None for no limit."""
+        return self.settings.data.horizon
+
     def histories(self, requests: Requests) -> Histories:
         """The histories of `requests`: the latest distinct items that their users clicked before."""
-        return histories(
-            self.clicks(), requests, length=self.settings.history_length, delay=self.settings.data.event_delay
-        )
+        length, delay = self.settings.history_length, self.settings.data.event_delay
+        return histories(self.clicks(), requests, length=length, delay=delay, horizon=self.horizon)
 
     def clicked_before(self, time: int, *, length: int) -> CsrLists:
         """The latest `length` distinct items that each user clicked strictly before a time; a row a user."""
-        return clicked_before(self.clicks(), time, length=length)
+        return clicked_before(self.clicks(), time, length=length, horizon=self.horizon)
 
     def clicks(self) -> UserClicks:
         """The log's clicks by user."""
@@ -102,6 +107,7 @@ class LogIndex:
 
     def prepare(self, reads: Sequence[Aggregate]) -> None:
         """Build what `reads` need, so that threads only look up."""
+        reads = [within(read, self.horizon) for read in reads]
         tables = {(event_table_of(read.event_type), read.key, True) for read in reads}
         tables |= {
             (event_table_of(read.event_type), read.key, False)
@@ -188,6 +194,7 @@ class OfflineReader:
         return self._answer(read)
 
     def _answer(self, read: Aggregate) -> Int64:
+        read = within(read, self.index.horizon)
         if read not in self._answers:
             if isinstance(read, Count):
                 self._answers[read] = self._counts(read)
@@ -212,7 +219,11 @@ class OfflineReader:
 
     def _times(self, event_type: str, key: Key, *, latest: bool) -> Int64:
         lookups, events, end = self._find(event_type, key, dated=True)
-        n = events.count_before(lookups.key, end)
+        if self.index.horizon is None:
+            n = events.count_before(lookups.key, end)
+        else:
+            opens = self._position(event_type, self.index.horizon, dated=True)
+            n = events.count_in_window(lookups.key, opens[lookups.request], end)
         times = lookups.in_row_order(events.times(end - 1 if latest else end - n, n > 0), NO_TIME)
         return self._to_rows(key, times, lookups.offsets, segment_latest if latest else segment_first)
 

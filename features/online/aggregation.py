@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from features.arrays import Bool
+from features.clock import oldest_kept
 from features.definitions.aggregates import (
     CLICK,
     IMPRESSION,
@@ -59,12 +60,13 @@ class CounterAggregation:
     @cached_property
     def layouts(self) -> tuple[CounterLayout, ...]:
         """The layouts of the counters, in the order of their numbers."""
-        return counter_layouts(self.settings.reads)
+        return counter_layouts(self.settings.reads, self.settings.data.horizon)
 
     @cached_property
     def user_item_layout(self) -> CounterLayout:
         """The layout of counts by user and item, which are read from ledgers, not from records."""
-        return layout_of(USER_ITEM, [read for read in self.settings.reads if read.key == USER_ITEM])
+        reads = [read for read in self.settings.reads if read.key == USER_ITEM]
+        return layout_of(USER_ITEM, reads, self.settings.data.horizon)
 
     @cached_property
     def counts_as(self) -> tuple[frozenset[str], ...]:
@@ -157,9 +159,9 @@ class CounterAggregation:
             layout.add(layout.decode([None]), NO_DELTAS, self.counted[layout.key], self.timed)
 
     def apply_deltas(
-        self, transaction: Transaction, deltas: Sequence[CountedDelta], horizon: int, items: Mapping[str, StoredItem]
+        self, transaction: Transaction, deltas: Sequence[CountedDelta], as_of: int, items: Mapping[str, StoredItem]
     ) -> None:
-        """Add deltas, and how often each, to the counters and histories. horizon: all deltas before it are applied, and
+        """Add deltas, and how often each, to the counters and histories. as_of: all deltas before it are applied, and
         these are all before it; ledgers hold them already. items: the stored ones among those of the deltas.
         """
         batch = delta_batch(deltas)
@@ -167,65 +169,76 @@ class CounterAggregation:
         for number, layout in enumerate(self.layouts):
             counted = np.asarray(self.counted[layout.key].any(axis=1))
             changes.append(CounterChanges(number, *batch.group_by_key(layout.key, counted, items)))
-        self._add(transaction, changes, horizon, self._clicks([delta for delta, count in deltas if count > 0]))
+        self._add(transaction, changes, as_of, self._clicks([delta for delta, count in deltas if count > 0]))
 
     def _add(
         self,
         transaction: Transaction,
         changes: Sequence[CounterChanges],
-        horizon: int,
+        as_of: int,
         clicks: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:
         """Change counters, and histories by the packed clicks of their users: one read and one write of each."""
         changes = [change for change in changes if len(change.deltas.row)]
         names = [change.names() for change in changes]
         keys = [history_key(user) for user in clicks]
+        length, oldest = self.settings.history_length, oldest_kept(as_of, self.settings.data.horizon)
         values = iter(transaction.get_many([name for of_layout in (keys, *names) for name in of_layout]))
         histories = list(islice(values, len(keys)))
-        written = list(zip(keys, extended(histories, list(clicks.values()), self.settings.history_length), strict=True))
+        extended_histories = extended(histories, list(clicks.values()), length, oldest=oldest)
+        written = list(zip(keys, extended_histories, strict=True))
         for change, of_layout in zip(changes, names, strict=True):
             layout = self.layouts[change.number]
             records = layout.decode(list(islice(values, len(of_layout))))
             layout.add(records, change.deltas, self.counted[layout.key], self.timed)
             if layout.key == ITEM:
                 for row in sorted(set(change.deltas.row[change.deltas.count < 0].tolist())):
-                    self._set_extremes(transaction, layout, records[row : row + 1], change.keys[row][0], horizon)
+                    self._set_extremes(transaction, layout, records[row : row + 1], change.keys[row][0], as_of)
             written += zip(of_layout, layout.encode(records), strict=True)
         transaction.put_many(written)
 
     def _record_of(self, layout: CounterLayout, deltas: Iterable[CountedDelta]) -> Records:
         """One record, (1,), of these deltas alone."""
         record = layout.decode([None])
-        arrays = delta_arrays([(0, delta, count) for delta, count in deltas])
-        layout.add(record, arrays, self.counted[layout.key], self.timed)
+        self._count(layout, record, deltas)
         return record
 
+    def _count(self, layout: CounterLayout, record: Records, deltas: Iterable[CountedDelta]) -> None:
+        """Add deltas to one record, (1,)."""
+        arrays = delta_arrays([(0, delta, count) for delta, count in deltas])
+        layout.add(record, arrays, self.counted[layout.key], self.timed)
+
     def _set_extremes(
-        self, snapshot: StoreSnapshot, layout: CounterLayout, record: Records, item: str, horizon: int
+        self, snapshot: StoreSnapshot, layout: CounterLayout, record: Records, item: str, as_of: int
     ) -> None:
         """First and last time of an item from which an event was taken, from the ledgers of all its users; those of
         impressions, which ledgers need not hold and which are never taken, stay.
         """
-        fresh = self._record_of(layout, self._item_deltas(snapshot, item, horizon))
+        fresh = layout.decode([None])
+        fresh["stamp"] = record["stamp"]  # so that the cells of both are of the same buckets
+        self._count(layout, fresh, self._item_deltas(snapshot, item, as_of))
         for index, event_type in enumerate(layout.event_types):
             if event_type != IMPRESSION:
                 record["first"][0, index], record["last"][0, index] = fresh["first"][0, index], fresh["last"][0, index]
+        for place, ring in enumerate(layout.first_rings):
+            if layout.event_types[layout.rings[ring][0]] != IMPRESSION:
+                record["firsts"][0, place] = fresh["firsts"][0, place]
 
     def recategorise_item(
-        self, transaction: Transaction, item: str, column: str, gone: Sequence[str], new: Sequence[str], horizon: int
+        self, transaction: Transaction, item: str, column: str, gone: Sequence[str], new: Sequence[str], as_of: int
     ) -> None:
         """Move an item's counts to its present values of a category, which `value_key`s already name."""
         self._move_value_counts(transaction, item, column, gone, new)
         number = self._numbers.get(user_of_category(column))
         if number is None:
             return
-        deltas = [pair for pair in self._item_deltas(transaction, item, horizon) if pair[0].user is not None]
+        deltas = [pair for pair in self._item_deltas(transaction, item, as_of) if pair[0].user is not None]
         rows = {user: row for row, user in enumerate(dict.fromkeys(str(delta.user) for delta, _ in deltas))}
         arrays = delta_arrays([(rows[str(delta.user)], delta, count) for delta, count in deltas])
         for value in new:
-            self._add(transaction, [CounterChanges(number, [(user, value) for user in rows], arrays)], horizon)
+            self._add(transaction, [CounterChanges(number, [(user, value) for user in rows], arrays)], as_of)
         for value in gone:
-            self._recount_users(transaction, number, column, value, rows, horizon)
+            self._recount_users(transaction, number, column, value, rows, as_of)
 
     @cached_property
     def _numbers(self) -> dict[Key, int]:
@@ -261,7 +274,7 @@ class CounterAggregation:
         return [last_part(key, prefix) for key, _ in scan_prefix(snapshot, prefix)]
 
     def _recount_users(
-        self, transaction: Transaction, number: int, column: str, value: str, users: Iterable[str], horizon: int
+        self, transaction: Transaction, number: int, column: str, value: str, users: Iterable[str], as_of: int
     ) -> None:
         """Count users and a category value again from the ledgers of the value's items."""
         items = self._items_with(transaction, column, value)
@@ -271,19 +284,19 @@ class CounterAggregation:
                 pair
                 for item, ledger in zip(items, ledgers, strict=True)
                 for pair in self.ledger_deltas(ledger, user, item)
-                if pair[0].time < horizon
+                if pair[0].time < as_of
             ]
             record = self._record_of(self.layouts[number], deltas)
             transaction.put_many([(counters_key(number, (user, value)), record.tobytes())])
 
-    def _item_deltas(self, snapshot: StoreSnapshot, item: str, horizon: int) -> list[CountedDelta]:
-        """The deltas that all ledgers of an item count before the horizon."""
+    def _item_deltas(self, snapshot: StoreSnapshot, item: str, as_of: int) -> list[CountedDelta]:
+        """The deltas that all ledgers of an item count before a time."""
         prefix = ledgers_of(item)
         deltas = []
         for key, ledger in scan_prefix(snapshot, prefix):
             user = last_part(key, prefix)
             owner = None if user.startswith(ANONYMOUS_PREFIX) else user
-            deltas += [pair for pair in self.ledger_deltas(ledger, owner, item) if pair[0].time < horizon]
+            deltas += [pair for pair in self.ledger_deltas(ledger, owner, item) if pair[0].time < as_of]
         return deltas
 
     def _clicks(self, deltas: Sequence[CounterDelta]) -> dict[str, bytes]:

@@ -61,6 +61,12 @@ class ClickMatching:
             counted[CountedEvent(time, ROW_TYPE)] = 1
         return counted
 
+    def without_expired(self, entries: Sequence[LedgerEntry], oldest: int) -> Sequence[LedgerEntry]:
+        """The entries without which no event from a time on would be counted differently: those from that time on, and
+        those of the same impressions, which tell whose click an event is."""
+        impressions = {entry.impression for entry in entries if entry.time >= oldest and entry.impression}
+        return [entry for entry in entries if entry.time >= oldest or entry.impression in impressions]
+
     def _without_repeats(self, events: list[LedgerEntry]) -> list[LedgerEntry]:
         """The events but those that do not meet the rule and are of the type and time of one that does: these repeat
         it, however they came."""

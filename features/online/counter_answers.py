@@ -1,7 +1,8 @@
 """What a request reads of counter records: every count, first and last time of some keys, computed in one pass.
 
 The answers of a layout are a matrix with a row for each of: total of each event type, dated total of each, count in the
-window of each ring, first and last time of each event type. Those of all layouts stand one above the other.
+window of each ring, first and last time of each event type. Those of all layouts stand one above the other. With a
+horizon the totals mean nothing, and no first or last time lies beyond it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64
+from features.clock import CELLS_PER_WINDOW, oldest_read
 from features.compiled import compiled
-from features.definitions.aggregates import CELLS_PER_WINDOW, DATED_CLICK, Aggregate, Count, First, Key, cell_width
+from features.definitions.aggregates import DATED_CLICK, Aggregate, Count, First, Key, within
 from features.online.counter_deltas import DeltaArrays
-from features.online.counter_records import NEVER_FIRST, CounterLayout
+from features.online.counter_records import NEVER_FIRST, RING, CounterLayout
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,12 @@ class CounterAnswers:
     timed: Bool
 
     @cached_property
-    def _widths(self) -> Int64:
-        """Microseconds of a cell of each ring."""
-        return np.array([cell_width(window) for _, window in self.layout.rings], np.int64)
-
-    @cached_property
     def _ring_types(self) -> Int64:
         return np.array([index for index, _ in self.layout.rings], np.int64)
+
+    @cached_property
+    def _first_rings(self) -> Int64:
+        return np.array(self.layout.first_rings, np.int64)
 
     @property
     def n_answers(self) -> int:
@@ -45,6 +46,7 @@ class CounterAnswers:
     def row(self, read: Aggregate) -> int:
         """Which row of the answers a read has."""
         layout = self.layout
+        read = within(read, layout.horizon)
         index, n_types = layout.index(read.event_type), len(layout.event_types)
         if isinstance(read, Count):
             if read.window is None:
@@ -60,16 +62,26 @@ class CounterAnswers:
         answers = np.empty((self.n_answers, len(values)), np.int64)
         if not n_types or not values:
             return answers
-        first_buckets = as_of // self._widths - CELLS_PER_WINDOW
+        first_buckets = as_of // layout.widths - CELLS_PER_WINDOW
+        oldest = oldest_read(as_of, layout.horizon)
         words = np.frombuffer(b"".join([value or layout.empty for value in values]), np.int32)
-        _fill_answers(words.reshape(len(values), layout.dtype.itemsize // 4), n_types, n_rings, first_buckets, answers)
+        _fill_answers(
+            words.reshape(len(values), layout.dtype.itemsize // 4),
+            (n_types, n_rings, RING),
+            first_buckets,
+            self._ring_types,
+            self._first_rings,
+            (oldest, NEVER_FIRST, NO_TIME),
+            answers,
+        )
         if len(deltas.row):
             _add_deltas(
                 (deltas.row, deltas.event_type, deltas.time, deltas.count),
                 self.counted,
                 self.timed,
                 self._ring_types,
-                first_buckets * self._widths,
+                first_buckets * layout.widths,
+                oldest,
                 answers,
             )
         return answers
@@ -119,20 +131,39 @@ def _take(answers: Int64, rows: Int64, is_first: Bool, never: tuple[int, int], t
 
 
 @compiled
-def _fill_answers(words: Int32, n_types: int, n_rings: int, first_buckets: Int64, answers: Int64) -> None:
-    """`CounterAnswers.of_keys` without deltas. words: (n, n_words) the records, in the order of their dtype,
-    as 32-bit words, of which a time or a total has two, the lower one first.
-    first_buckets: of each ring's window."""
+def _long(record: Int32, place: int) -> int:
+    """The 64-bit integer at a place of 32-bit words, of which the lower one comes first."""
+    return (np.int64(record[place + 1]) << 32) | np.int64(np.uint32(record[place]))  # type: ignore[return-value]
+
+
+@compiled
+def _fill_answers(
+    words: Int32,
+    sizes: tuple[int, int, int],
+    first_buckets: Int64,
+    ring_types: Int64,
+    first_rings: Int64,
+    limits: tuple[int, int, int],
+    answers: Int64,
+) -> None:
+    """`CounterAnswers.of_keys` without deltas. words: (n, n_words) the records, in the order of their dtype, as 32-bit
+    words. sizes: types, rings and cells of a ring. first_buckets: of each ring's window. limits: the earliest time that
+    is read, and the first and the last time where there is none."""
+    n_types, n_rings, n_cells = sizes
+    oldest, never_first, never_last = limits
     stamps, cells = 8 * n_types, 8 * n_types + 2 * n_rings
-    n_cells = 0 if n_rings == 0 else (words.shape[1] - cells) // n_rings
+    firsts = cells + n_cells * n_rings
     for key in range(len(words)):
         record = words[key]
         for index in range(4 * n_types):
             answer = index if index < 2 * n_types else index + n_rings
-            answers[answer, key] = (np.int64(record[2 * index + 1]) << 32) | np.int64(np.uint32(record[2 * index]))
+            answers[answer, key] = _long(record, 2 * index)
+        for last in range(3 * n_types + n_rings, 4 * n_types + n_rings):
+            if answers[last, key] < oldest:
+                answers[last, key] = never_last
         for ring in range(n_rings):
             place, first = stamps + 2 * ring, cells + n_cells * ring
-            stamp = (np.int64(record[place + 1]) << 32) | np.int64(np.uint32(record[place]))
+            stamp = _long(record, place)
             count = np.int64(0)
             youngest, newest = stamp - first_buckets[ring], stamp % n_cells
             if youngest >= 0:
@@ -140,6 +171,15 @@ def _fill_answers(words: Int32, n_types: int, n_rings: int, first_buckets: Int64
                     if (newest - cell) % n_cells <= youngest:
                         count += record[first + cell]
             answers[2 * n_types + ring, key] = count
+        for number in range(len(first_rings)):
+            ring, earliest = first_rings[number], np.int64(never_first)
+            stamp, first = _long(record, stamps + 2 * ring), cells + n_cells * ring
+            youngest, newest = stamp - first_buckets[ring], stamp % n_cells
+            if youngest >= 0:
+                for cell in range(n_cells):
+                    if (newest - cell) % n_cells <= youngest and record[first + cell] > 0:
+                        earliest = min(earliest, np.int64(_long(record, firsts + 2 * (n_cells * number + cell))))
+            answers[2 * n_types + n_rings + ring_types[ring], key] = earliest
 
 
 @compiled
@@ -149,10 +189,11 @@ def _add_deltas(
     timed: Bool,
     ring_types: Int64,
     edges: Int64,
+    oldest: int,
     answers: Int64,
 ) -> None:
     """Add what is not in the records yet. deltas: key, event type, time and count of each. edges: first microsecond of
-    each ring's window."""
+    each ring's window. oldest: the earliest time that is read."""
     n_types, n_rings = counted.shape[1], len(ring_types)
     for delta in range(len(deltas[0])):
         key, event_type, time, count = deltas[0][delta], deltas[1][delta], deltas[2][delta], deltas[3][delta]
@@ -166,7 +207,7 @@ def _add_deltas(
             for ring in range(n_rings):
                 if ring_types[ring] == index and time >= edges[ring]:
                     answers[2 * n_types + ring, key] += count
-            if count > 0:
+            if count > 0 and time >= oldest:
                 first, last = 2 * n_types + n_rings + index, 3 * n_types + n_rings + index
                 answers[first, key] = min(answers[first, key], time)
                 answers[last, key] = max(answers[last, key], time)

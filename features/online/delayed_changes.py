@@ -24,9 +24,9 @@ def read_pending(snapshot: StoreSnapshot, *, start: int | None, end: int) -> lis
     return [(pending_delta(key), _COUNT.unpack(value)[0]) for key, value in snapshot.scan(first, pending_before(end))]
 
 
-def pop_visible(transaction: Transaction, horizon: int) -> list[CountedDelta]:
-    """Remove the deltas before the horizon from the queue and return them."""
-    visible = list(transaction.scan(PENDING, pending_before(horizon)))
+def pop_visible(transaction: Transaction, as_of: int) -> list[CountedDelta]:
+    """Remove the deltas before a time from the queue and return them."""
+    visible = list(transaction.scan(PENDING, pending_before(as_of)))
     transaction.delete_many([key for key, _ in visible])
     return [(pending_delta(key), _COUNT.unpack(value)[0]) for key, value in visible]
 

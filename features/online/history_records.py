@@ -13,7 +13,7 @@ from struct import Struct
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Int64
+from features.arrays import NO_TIME, Int64
 from features.compiled import compiled
 
 _ENTRY = Struct("<qH")
@@ -26,13 +26,14 @@ def pack_click(item: str, time: int) -> bytes:
     return _ENTRY.pack(time, len(data)) + data
 
 
-def unpack_history(value: bytes | None) -> list[tuple[str, int]]:
-    """The (item, time) pairs of a stored history; none for None."""
+def unpack_history(value: bytes | None, *, oldest: int = NO_TIME) -> list[tuple[str, int]]:
+    """The (item, time) pairs of a stored history, from the time `oldest` on; none for None."""
     history, start = [], 0
     while value is not None and start < len(value):
         time, length = _ENTRY.unpack_from(value, start)
         start += _ENTRY.size
-        history.append((value[start : start + length].decode(), time))
+        if time >= oldest:
+            history.append((value[start : start + length].decode(), time))
         start += length
     return history
 
@@ -45,36 +46,40 @@ def latest(history: Iterable[tuple[str, int]], clicks: Iterable[tuple[str, int]]
     return sorted(times.items(), key=lambda entry: (entry[1], entry[0]))[-length:]
 
 
-def extended(histories: Sequence[bytes | None], clicks: Sequence[bytes], length: int) -> list[bytes]:
-    """`latest` of each stored history and further clicks, which are packed alike but in any order."""
+def extended(
+    histories: Sequence[bytes | None], clicks: Sequence[bytes], length: int, *, oldest: int = NO_TIME
+) -> list[bytes]:
+    """`latest` of each stored history and further clicks, which are packed alike but in any order. oldest: clicks
+    before this time are left out."""
     parts = [part for pair in zip(histories, clicks, strict=True) for part in (pair[0] or b"", pair[1])]
     ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
     data = np.frombuffer(b"".join(parts), np.uint8)
     written = np.empty(len(data), np.uint8)
     written_ends = np.empty(len(clicks), np.int64)
-    _extend(data, ends, length, written, written_ends)
+    _extend(data, ends, (length, oldest), written, written_ends)
     result = written.tobytes()
     starts = [0, *written_ends.tolist()]
     return [result[start:end] for start, end in pairwise(starts)]
 
 
 @compiled
-def _extend(data: Bytes, ends: Int64, length: int, written: Bytes, written_ends: Int64) -> None:
-    """`extended`. ends: (2 n,) where each history, and then the clicks of its user, end in `data`. written,
-    written_ends: (n,) the extended histories, and where each ends."""
+def _extend(data: Bytes, ends: Int64, limits: tuple[int, int], written: Bytes, written_ends: Int64) -> None:
+    """`extended`. limits: length and oldest time. ends: (2 n,) where each history, and then the clicks of its user, end
+    in `data`. written, written_ends: (n,) the extended histories, and where each ends."""
+    length, oldest = limits
     places, times = np.empty(length + 1, np.int64), np.empty(length + 1, np.int64)
     start, out = 0, 0
     for user in range(len(written_ends)):
         n = 0
         while start < ends[2 * user]:
             places[n], times[n] = start, _time(data, start)
-            n += 1
+            n += times[n] >= oldest
             start += 10 + _size(data, start)
         while start < ends[2 * user + 1]:
             time, known = _time(data, start), 0
             while known < n and _compare(data, places[known], start):
                 known += 1
-            if known == n or times[known] < time:
+            if time >= oldest and (known == n or times[known] < time):
                 place = known  # of the item's older click, which goes, or of one beyond the last
                 while place < n - 1:
                     places[place], times[place] = places[place + 1], times[place + 1]

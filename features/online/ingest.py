@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from struct import Struct
 
 from features.online.aggregation import ANONYMOUS_PREFIX, CounterAggregation
 from features.online.click_ledger import EVENT, SHOWN, LedgerEntry, dedup_key, pack, unpack
@@ -12,6 +13,9 @@ from features.online.id_hash import hash_id
 from features.online.keys import ledger_key, seen_key
 from features.stores.base import Transaction
 
+_TIME = Struct("<q")
+_UNDATED = b"1"
+
 
 def write_to_ledgers(
     transaction: Transaction, counting: CounterAggregation, records: Sequence[EventRecord]
@@ -20,7 +24,7 @@ def write_to_ledgers(
     deltas: dict[CounterDelta, int] = {}
     entries: dict[tuple[str, str], list[LedgerEntry]] = {}
     numbers, counted = counting.numbers, counting.counted_event_types
-    for record in drop_duplicates(transaction, records):
+    for record in drop_duplicates(transaction, records, dated=counting.settings.data.horizon is not None):
         event_type = numbers[record.event_type]
         if record.source == SHOWN and not counting.needs_impression_ledger:
             if event_type in counted:
@@ -69,23 +73,34 @@ def _append(
     transaction.put_many(written)
 
 
-def drop_duplicates(transaction: Transaction, records: Sequence[EventRecord]) -> Sequence[EventRecord]:
-    """The records but those whose event or impression came before; marks the new ones as seen."""
+def drop_duplicates(
+    transaction: Transaction, records: Sequence[EventRecord], *, dated: bool = False
+) -> Sequence[EventRecord]:
+    """The records but those whose event or impression came before; marks the new ones as seen. dated: whether a mark
+    holds the record's time, so that it can expire."""
     groups: dict[str, int] = {}
+    marks: dict[str, bytes] = {}
     for record in records:
-        if record.once is not None:
-            groups.setdefault(record.once, record.group)
+        if record.once is not None and groups.setdefault(record.once, record.group) == record.group:
+            marks[record.once] = _TIME.pack(record.time) if dated else _UNDATED
     if not groups:
         return records
     names = [seen_key(once) for once in groups]
     values = transaction.get_many(names)
-    transaction.put_many((name, b"1") for name, value in zip(names, values, strict=True) if value is None)
+    transaction.put_many(
+        (name, mark) for name, mark, value in zip(names, marks.values(), values, strict=True) if value is None
+    )
     fresh = {once for once, value in zip(groups, values, strict=True) if value is None}
     return [
         record
         for record in records
         if record.once is None or (record.once in fresh and groups[record.once] == record.group)
     ]
+
+
+def mark_time(mark: bytes) -> int:
+    """The time in a mark of `drop_duplicates` that is dated."""
+    return int(_TIME.unpack(mark)[0])
 
 
 def _ledger_user(record: EventRecord) -> str:

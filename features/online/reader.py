@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 
 from features.arrays import NO_TIME, CsrLists, Float64, Int32, Int64
+from features.clock import oldest_read
 from features.definitions.aggregates import (
     ITEM,
     USER_ITEM,
@@ -176,7 +177,8 @@ def _history(
     if user is None:
         return []
     stored = unpack_history(view.values.get_many([history_key(user)])[0])
-    return latest(stored, pending.clicks_of(user, as_of), length)
+    since = oldest_read(as_of, view.settings.data.horizon)
+    return [click for click in latest(stored, pending.clicks_of(user, as_of), length) if click[1] >= since]
 
 
 def _histories(clicks: Sequence[tuple[str, int]], codes: Mapping[str, int]) -> Histories:

@@ -87,6 +87,7 @@ class StoreSettings(BaseModel):
             "event_delay": self.data.event_delay,
             "click_window": self.data.click_window,
             "timezone": self.data.timezone,
+            "horizon_days": self.data.horizon_days,
         }
 
 

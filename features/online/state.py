@@ -27,7 +27,7 @@ from threading import Lock
 import orjson
 
 from features.arrays import NO_TIME
-from features.clock import format_time
+from features.clock import format_time, oldest_kept, oldest_read
 from features.errors import InputError, StoreMissing, TimeOrderError
 from features.log import Catalog
 from features.online.aggregation import CounterAggregation
@@ -118,9 +118,10 @@ class StateSnapshot:
         return [unpack_item(last_part(key, ITEMS), value) for key, value in islice(keys, n)]
 
     def first_histories(self, n: int) -> dict[str, list[tuple[str, int]]]:
-        """(item, time) clicks of the first n users who have a history."""
+        """(item, time) clicks within the horizon of the first n users who have a history."""
+        since = oldest_read(self.meta.as_of(self.settings.data.event_delay) or 0, self.settings.data.horizon)
         keys = islice(scan_prefix(self.values, HISTORIES), n)
-        return {last_part(key, HISTORIES): unpack_history(value) for key, value in keys}
+        return {last_part(key, HISTORIES): unpack_history(value, oldest=since) for key, value in keys}
 
 
 class OnlineState:
@@ -157,8 +158,7 @@ class OnlineState:
             )
         made = new or settings
         made.check_serves(settings)
-        data = made.to_bytes()
-        store.update(lambda transaction: transaction.put_many([(SETTINGS, data)]))
+        store.update(lambda transaction: transaction.put_many([(SETTINGS, made.to_bytes())]))
         return cls(store, made)
 
     def add(self, arrivals: Sequence[IncomingEvent | Impression], *, latest: int | None = None) -> list[RejectedEvent]:
@@ -280,22 +280,23 @@ class OnlineState:
 
     def _ingest(self, transaction: Transaction, records: Sequence[EventRecord]) -> list[EventRecord]:
         """Write records into the ledgers and count what changes; deltas that a later read may not see yet wait. Those
-        of forgotten users are refused, and come back."""
+        of forgotten users come back, refused; those beyond the horizon change nothing."""
         meta = read_meta(transaction)
         records, refused = without_forgotten(transaction, meta.salt, records)
-        counting = self._counting_with(transaction, meta, [record.event_type for record in records])
-        total = write_to_ledgers(transaction, counting, records)
-        latest = max((record.time for record in records), default=NO_TIME)
-        latest = max(latest, meta.latest_event_time)
+        latest = max([meta.latest_event_time, *(record.time for record in records)])
         if latest == NO_TIME:
             return refused
-        horizon = latest - self.settings.data.event_delay
-        for delta, count in pop_visible(transaction, horizon):
+        as_of = latest - self.settings.data.event_delay
+        oldest = oldest_kept(as_of, self.settings.data.horizon)
+        records = [record for record in records if record.time >= oldest]
+        counting = self._counting_with(transaction, meta, [record.event_type for record in records])
+        total = write_to_ledgers(transaction, counting, records)
+        for delta, count in pop_visible(transaction, as_of):
             total[delta] = total.get(delta, 0) + count
-        visible = [(delta, count) for delta, count in total.items() if count and delta.time < horizon]
+        visible = [(delta, count) for delta, count in total.items() if count and delta.time < as_of]
         items = self.item_cache.read(transaction, meta.items, {delta.item for delta, _ in visible})
-        counting.apply_deltas(transaction, visible, horizon, items)
-        waiting = [(delta, count) for delta, count in total.items() if count and delta.time >= horizon]
+        counting.apply_deltas(transaction, visible, as_of, items)
+        waiting = [(delta, count) for delta, count in total.items() if count and delta.time >= as_of]
         add_pending(transaction, waiting, newest=meta.latest_event_time)
         put_meta(transaction, meta._replace(latest_event_time=latest, sequence=meta.sequence + 1))
         return refused
@@ -306,8 +307,7 @@ class OnlineState:
         counting = self._counting_with(transaction, meta, ())
         keys = [item_key(item.item_id) for item in items]
         stored = dict(zip(keys, transaction.get_many(keys), strict=True))
-        latest = meta.latest_event_time
-        horizon = latest if latest == NO_TIME else latest - self.settings.data.event_delay
+        as_of = meta.as_of(self.settings.data.event_delay)
         changed = []
         for key, item in zip(keys, items, strict=True):
             before, after = stored[key], None if remove else item.pack()
@@ -325,8 +325,8 @@ class OnlineState:
                 new = [value for value in item.values(column) if value not in old.values(column)]
                 transaction.delete_many([value_key(number, value, item.item_id) for value in gone])
                 transaction.put_many([(value_key(number, value, item.item_id), b"") for value in new])
-                if gone or new:
-                    counting.recategorise_item(transaction, item.item_id, column, gone, new, horizon)
+                if (gone or new) and as_of is not None:
+                    counting.recategorise_item(transaction, item.item_id, column, gone, new, as_of)
         if changed:
             meta = meta._replace(sequence=meta.sequence + 1, items=meta.items + 1)
             put_meta(transaction, meta)

@@ -28,6 +28,11 @@ class StateMeta(NamedTuple):
     event_types: tuple[str, ...]
     salt: bytes | None
 
+    def as_of(self, delay: int) -> int | None:
+        """What the earliest read that may still come counts events before; None without events. delay: microseconds
+        that an event needs to become known."""
+        return None if self.latest_event_time == NO_TIME else self.latest_event_time - delay
+
 
 def read_meta(snapshot: StoreSnapshot) -> StateMeta:
     """As it is in a snapshot or a transaction."""

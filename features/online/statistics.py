@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from features.arrays import NO_TIME
 from features.clock import format_time
 from features.online.click_ledger import ENTRY_BYTES
 from features.online.counter_records import CounterLayout, counter_layouts
+from features.online.expiry import Entry, expiry_of
 from features.online.item_tables import completed_versions, owner_of
 from features.online.keys import (
     COUNTERS,
@@ -34,6 +36,7 @@ from features.online.state import OnlineState
 from features.online.text_vectors import encoding_of, without_text
 from features.stores.base import StoreUsage
 
+_AT_ONCE = 5_000
 _SETTINGS = "settings"
 _NAMES: Mapping[bytes, str] = {
     META: _SETTINGS,
@@ -74,6 +77,8 @@ class CollaborativeTables:
 class StoreStatistics:
     """usage: what the store takes on disk or in the server. fingerprint: of the settings. kinds: name to count.
     ledger_entries: events and clicked rows in ledgers. latest_event_time: microseconds, None without events.
+    horizon_days: how far back reads look, None for no limit. beyond_horizon: records with something older, and the
+    bytes that would be saved without it.
     """
 
     name: str
@@ -83,6 +88,8 @@ class StoreStatistics:
     fingerprint: str = ""
     kinds: dict[str, KindCount] = field(default_factory=dict)
     ledger_entries: int = 0
+    horizon_days: float | None = None
+    beyond_horizon: KindCount = field(default_factory=KindCount)
     collaborative: list[CollaborativeTables] = field(default_factory=list)
 
     def count(self, kind: str) -> int:
@@ -109,6 +116,8 @@ class StoreStatistics:
             "users_with_history": self.count(_NAMES[HISTORIES]),
             "users_with_attributes": self.count(_NAMES[USERS]),
             "ledger_entries": self.ledger_entries,
+            "horizon_days": self.horizon_days,
+            "beyond_horizon": {"keys": self.beyond_horizon.keys, "bytes": self.beyond_horizon.size},
             "pending_changes": self.count(_NAMES[PENDING]),
             "forgotten_users": self.forgotten,
             "collaborative": [
@@ -132,6 +141,12 @@ class StoreStatistics:
         for name, kind in self._sorted():
             lines.append(f"{name:<42}{kind.keys:>14,}{_size(kind.size):>12}")
         lines += ["", f"{self.ledger_entries:,} entries in ledgers, {self.forgotten:,} forgotten users"]
+        if self.horizon_days is not None:
+            beyond = self.beyond_horizon
+            lines.append(
+                f"horizon {self.horizon_days:g} days; {beyond.keys:,} records hold something from beyond it, "
+                f"{_size(beyond.size)} that `recsys store compact` removes"
+            )
         for tables in self.collaborative:
             times = ", ".join(format_time(time) for time in tables.built)
             lines.append(f"collaborative snapshots of model {tables.owner} as of {times}")
@@ -147,9 +162,10 @@ def store_statistics(state: OnlineState) -> StoreStatistics:
     with state.snapshot() as view:
         latest = view.meta.latest_event_time
     statistics = StoreStatistics(store.name, store.usage(), None if latest == NO_TIME else latest)
-    layouts = counter_layouts(state.settings.reads)
+    layouts = counter_layouts(state.settings.reads, state.settings.data.horizon)
+    statistics.horizon_days = state.settings.data.horizon_days
     kinds: dict[bytes, KindCount] = {}
-    for key, value in store.everything():
+    for key, value in _counting_expired(state, statistics.beyond_horizon):
         first = key[:1]
         head = key[:2] if first == COUNTERS else without_text(key) if first == TEXT_VECTORS else first
         kind = kinds.get(head)
@@ -166,6 +182,18 @@ def store_statistics(state: OnlineState) -> StoreStatistics:
         elif first == ITEM_TABLES and (built := completed_versions(key, value)):
             statistics.collaborative.append(CollaborativeTables(owner_of(key), built))
     return statistics
+
+
+def _counting_expired(state: OnlineState, beyond: KindCount) -> Iterator[Entry]:
+    """All keys and values of a store; adds to `beyond` what lies beyond the horizon."""
+    entries, expiry = state.store.everything(), expiry_of(state)
+    while batch := list(islice(entries, _AT_ONCE)):
+        if expiry is not None:
+            for (key, value), kept in zip(batch, expiry.remaining(batch), strict=True):
+                if kept != value:
+                    beyond.keys += 1
+                    beyond.size += len(key) + len(value) if kept is None else len(value) - len(kept)
+        yield from batch
 
 
 def _kind_of(key: bytes, layouts: Sequence[CounterLayout]) -> str:

@@ -10,6 +10,7 @@ from array import array
 import numpy as np
 
 from features.arrays import CsrLists, Int32, Int64
+from features.clock import oldest_read
 from features.history import latest_items
 from features.online.aggregation import ANONYMOUS_PREFIX
 from features.online.click_ledger import unpack
@@ -22,6 +23,7 @@ def clicked_before(view: StateSnapshot, as_of: int, *, length: int) -> tuple[tup
     """Item ids, sorted, and for each user in the order of their ids the codes of the latest `length` distinct items
     clicked strictly before a time, oldest first.
     """
+    since = oldest_read(as_of, view.settings.data.horizon)
     users: dict[str, int] = {}
     items: list[str] = []
     user, item, time = array("i"), array("i"), array("q")
@@ -30,7 +32,8 @@ def clicked_before(view: StateSnapshot, as_of: int, *, length: int) -> tuple[tup
         if user_id.startswith(ANONYMOUS_PREFIX):
             continue
         events = view.counting.matching.resolve(unpack(value))
-        clicks = [event.time for event in events if event.time < as_of and view.counting.is_click(event.event_type)]
+        times = [event.time for event in events if view.counting.is_click(event.event_type)]
+        clicks = [moment for moment in times if since <= moment < as_of]
         if clicks:
             if not items or items[-1] != item_id:
                 items.append(item_id)

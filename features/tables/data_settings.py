@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from features.clock import SECOND
+from features.clock import CELLS_PER_WINDOW, DAY, SECOND
 from features.tables.positive_rule import PositiveRule, canonical_rule, parse_rule
 
 FORMAT = 2
@@ -38,6 +38,9 @@ class DataSettings(BaseModel):
     """How long after an impression an event can be the click of its item."""
     event_delay_seconds: float = Field(0.0, ge=0)
     """How old events are when they become known; every read at t counts events before t minus this."""
+    horizon_days: float | None = Field(None, gt=0, le=36_500)
+    """How many days back any read of behaviour looks, above 0; None is without limit. Counts of all time and of longer
+    windows become those of a window as long, whose edge moves in steps of a 24th of it. docs/features.md."""
 
     @property
     def positive_rule(self) -> PositiveRule | None:
@@ -53,6 +56,13 @@ class DataSettings(BaseModel):
     def event_delay(self) -> int:
         """Microseconds."""
         return round(self.event_delay_seconds * SECOND)
+
+    @property
+    def horizon(self) -> int | None:
+        """Microseconds, a multiple of 24 as every window; None for no limit."""
+        if self.horizon_days is None:
+            return None
+        return max(1, round(self.horizon_days * DAY / CELLS_PER_WINDOW)) * CELLS_PER_WINDOW
 
 
 class _Stored(BaseModel):

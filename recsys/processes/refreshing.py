@@ -1,14 +1,18 @@
-"""Builds the collaborative snapshots of the version that answers when they are due, in one process at a time."""
+"""Work on the store that no request waits for: the collaborative snapshots of the version that answers are built when
+they are due, in one process at a time, and state beyond the horizon is removed."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+from features.clock import SECOND, cell_width
 from features.errors import StoreError
+from features.online.expiry import drop_expired
 from recsys.processes.opened import opened, watching
 from recsys.processes.options import ServerOptions
 from recsys.rollout.warm_up import NICENESS
@@ -18,19 +22,38 @@ log = logging.getLogger(__name__)
 
 
 def refresh_when_due(service: RankService, stopped: Event) -> None:
-    """Look every `serving.rebuild_seconds` for a snapshot that is due, until `stopped`; 0 never looks."""
-    seconds = service.settings.rebuild_seconds
+    """Look every `serving.rebuild_seconds` for a snapshot that is due, and every 24th of the horizon for state beyond
+    it, until `stopped`; 0 never looks."""
+    seconds, horizon = service.settings.rebuild_seconds, service.state.settings.data.horizon
+    next_expiry = time.monotonic()
     while not stopped.wait(seconds or None):
-        try:
-            built = service.served.online.refresh(wait=False, stopping=stopped.is_set)
-        except StoreError as error:
-            log.warning("collaborative snapshots are not refreshed: %s", error)
-            continue
-        except Exception:
-            log.exception("collaborative snapshots are not refreshed; the next try is in %g s", seconds)
-            continue
-        if built is not None:
-            log.info("collaborative snapshot of %d items built in %.1f s", built.items, built.seconds)
+        _attempt("collaborative snapshots are not refreshed", lambda: _refresh(service, stopped))
+        if horizon is not None and time.monotonic() >= next_expiry:
+            _attempt("state beyond the horizon is not removed", lambda: _expire(service, stopped))
+            next_expiry = time.monotonic() + cell_width(horizon) / SECOND
+
+
+def _attempt(failure: str, work: Callable[[], None]) -> None:
+    """Do some work; say where it fails, for a later attempt."""
+    try:
+        work()
+    except StoreError as error:
+        log.warning("%s: %s", failure, error)
+    except Exception:
+        log.exception("%s; it is tried again", failure)
+
+
+def _refresh(service: RankService, stopped: Event) -> None:
+    built = service.served.online.refresh(wait=False, stopping=stopped.is_set)
+    if built is not None:
+        log.info("collaborative snapshot of %d items built in %.1f s", built.items, built.seconds)
+
+
+def _expire(service: RankService, stopped: Event) -> None:
+    dropped = drop_expired(service.state, stopping=stopped.is_set)
+    if dropped:
+        records = ", ".join(f"{count} {kind}" for kind, count in dropped.items())
+        log.info("state beyond the horizon removed from %s", records)
 
 
 @contextmanager

@@ -116,4 +116,4 @@ class OfflineScorer:
     def _tables(self) -> OfflineSnapshots | None:
         """The collaborative tables that the model reads, each built on first use."""
         settings = self.ranking_model.settings.collaborative
-        return None if settings is None else OfflineSnapshots(self.index, self.texts.vectors, settings)
+        return None if settings is None else OfflineSnapshots(self._index, self.texts.vectors, settings)

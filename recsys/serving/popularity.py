@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -41,10 +42,11 @@ class ItemPopularity:
         pause: called between two pages with the seconds to wait; whether to give up, which leaves what is in memory.
         """
         best: dict[str, int] = {}
+        now = time.time_ns() // 1000
         last: str | None = None
         while True:
             with state.snapshot() as view:  # one for each page: one that is open for long keeps a store from reuse
-                ids, clicks = item_clicks(view, _AT_ONCE, after=last)
+                ids, clicks = item_clicks(view, _AT_ONCE, now=now, after=last)
             best |= {item: count for item, count in zip(ids, clicks.tolist(), strict=True) if count > 0}
             if len(best) > 2 * self._capacity:
                 best = self._most_clicked(best)

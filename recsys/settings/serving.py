@@ -43,7 +43,8 @@ class ServingConfig(ConfigSection):
     clock_skew: float = Field(300.0, ge=0)
     """Seconds by which a request's time may lie before the newest event, whose clock may be ahead; it counts as now."""
     rebuild_seconds: float = Field(60.0, ge=0)
-    """How often the server looks for a due collaborative snapshot; 0 leaves it to `recsys refresh-collaborative`."""
+    """How often the server looks for a due collaborative snapshot and for state beyond the horizon; 0 leaves them to
+    `recsys refresh-collaborative` and `recsys store compact`."""
     watch_seconds: float = Field(5.0, ge=0)
     """How often the server asks the registry what the alias of its model names; 0 asks only on SIGHUP."""
     model_cache: str | None = None

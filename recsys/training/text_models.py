@@ -45,9 +45,10 @@ def encoder_schedule(impressions: Impressions, sliced: TimeSplit, config: Config
 
 
 def lexical_stage(context: TrainingContext) -> Lexical:
-    """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice."""
+    """TF-IDF fitted on the texts of items that were shown or acted on up to the end of the encoder slice, as far back
+    as the horizon."""
     until = int(context.log.impressions.requests.time[context.sliced.encoder[-1]])
-    seen = items_before(context.log, until + 1)
+    seen = items_before(context.log, until + 1, horizon=context.config.data.horizon)
     return fit_lexical([context.item_texts[i] for i in np.flatnonzero(seen)], context.config.lexical)
 
 

@@ -119,8 +119,8 @@ def read_training_data(log: Log, schedule: TrainingSchedule, config: Config, tow
     texts = collect_texts(item_texts(log.catalog, settings.template), scheduled.requests.query)
     lines = split_fields(texts.distinct, len(Template.parse(settings.template).lines))
     tokens = tower.tokenise(lines.distinct)
-    delay = config.data.event_delay
-    impressions = make_text_impressions(log, scheduled, texts, history_length=settings.history_length, delay=delay)
+    length, delay, horizon = settings.history_length, config.data.event_delay, config.data.horizon
+    impressions = make_text_impressions(log, scheduled, texts, history_length=length, delay=delay, horizon=horizon)
     examples = make_examples(impressions, settings.click_weights)
     starts = _chunk_starts(schedule, settings.validation_share)
     bounds = np.searchsorted(examples.impression, starts)

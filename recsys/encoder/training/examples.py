@@ -76,12 +76,12 @@ class TextImpressions:
 
 
 def make_text_impressions(
-    log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int
+    log: Log, impressions: Impressions, texts: Texts, *, history_length: int, delay: int, horizon: int | None = None
 ) -> TextImpressions:
-    """Impressions with the histories before them. delay: microseconds until an event is known."""
+    """Impressions with the histories before them. delay, horizon: as of `features.history.histories`."""
     requests = impressions.requests
     clicks = clicks_by_user(log.events, len(log.users))
-    items = histories(clicks, requests, length=history_length, delay=delay).items
+    items = histories(clicks, requests, length=history_length, delay=delay, horizon=horizon).items
     return TextImpressions(
         _latest_first(items, texts.of_item, history_length),
         texts.rows(requests.query),

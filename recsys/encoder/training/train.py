@@ -136,8 +136,8 @@ def _pretrained(base: TextTower, log: Log, schedule: TrainingSchedule, config: C
         return base
     times = schedule.impressions.requests.time
     newest = int(times[(schedule.chunks[0] if schedule.chunks else len(times)) - 1])
-    delay = config.data.event_delay
-    texts = texts_before(log, newest + 1 - delay, item_texts(log.catalog, config.encoder.template))
+    known, of_item = newest + 1 - config.data.event_delay, item_texts(log.catalog, config.encoder.template)
+    texts = texts_before(log, known, of_item, horizon=config.data.horizon)
     tower = base.copy()
     lines = split_fields(texts, len(Template.parse(config.encoder.template).lines))
     pretrain(tower, lines.distinct, settings, seed=config.seed)
