@@ -17,6 +17,7 @@ from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import OVER, ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
 from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 
 class AsyncClient:
@@ -48,11 +49,19 @@ class AsyncClient:
         timestamp: Time | None = None,
         top_k: int | None = None,
         explain: bool = False,
+        variant: Variant | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """As `Client.rank`."""
         call = calls.rank(
-            user_id, candidates, history=history, query=query, timestamp=timestamp, top_k=top_k, explain=explain
+            user_id,
+            candidates,
+            history=history,
+            query=query,
+            timestamp=timestamp,
+            top_k=top_k,
+            explain=explain,
+            variant=variant,
         )
         return await self._run(call, timeout)
 

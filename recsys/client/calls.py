@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from recsys.client.answers import Ready
 from recsys.client.retries import counts_once
 from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 Content = TypeVar("Content", bound=BaseModel)
 Id = str | int
@@ -45,9 +46,17 @@ def rank(
     timestamp: Time | None,
     top_k: int | None,
     explain: bool,
+    variant: Variant | None,
 ) -> Call[RankAnswer]:
     """POST /v1/rank. What is None is left out."""
-    given = {"history": history, "query": query, "timestamp": timestamp, "top_k": top_k, "explain": explain or None}
+    given = {
+        "history": history,
+        "query": query,
+        "timestamp": timestamp,
+        "top_k": top_k,
+        "explain": explain or None,
+        "variant": variant,
+    }
     body = {"user_id": user_id, "candidates": candidates} | {
         name: value for name, value in given.items() if value is not None
     }

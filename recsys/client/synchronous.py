@@ -16,6 +16,7 @@ from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
 from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 
 class Client:
@@ -52,13 +53,22 @@ class Client:
         timestamp: Time | None = None,
         top_k: int | None = None,
         explain: bool = False,
+        variant: Variant | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """The candidates in order for a user, None for one without history. A candidate is an id, or an item with its
         columns. history: clicked items, oldest first, in place of the stored ones. top_k: answer only so many. explain:
-        add to the top items what columns gave to the score, and the nearest items of the history."""
+        add to the top items what columns gave to the score, and the nearest items of the history. variant: `champion`
+        or `challenger`, who is to answer whatever the server's share says."""
         call = calls.rank(
-            user_id, candidates, history=history, query=query, timestamp=timestamp, top_k=top_k, explain=explain
+            user_id,
+            candidates,
+            history=history,
+            query=query,
+            timestamp=timestamp,
+            top_k=top_k,
+            explain=explain,
+            variant=variant,
         )
         return self._run(call, timeout)
 
