@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -66,8 +66,8 @@ def order(answer: dict[str, Any]) -> list[str]:
     return [item["item_id"] for item in answer["items"]]
 
 
-def shadowed(site: Challenged, outcome: str) -> float:
-    return metric(site, "recsys_shadow_requests_total", **PAIR, outcome=outcome)
+def shadowed(site: Challenged, outcome: str, pair: Mapping[str, str] = PAIR) -> float:
+    return metric(site, "recsys_shadow_requests_total", **pair, outcome=outcome)
 
 
 def break_challenger(site: Challenged, score: Callable[[], object]) -> None:
@@ -118,7 +118,7 @@ def test_the_agreement_of_two_orders_is_what_can_be_counted() -> None:
 
 
 def test_background_work_is_bounded_and_waits_for_requests_to_end() -> None:
-    work, began, go_on, done = BackgroundWork(2), Event(), Event(), list[str]()
+    work, began, go_on, done = BackgroundWork(2, patience=60), Event(), Event(), list[str]()
 
     def first() -> None:
         began.set()
@@ -133,6 +133,8 @@ def test_background_work_is_bounded_and_waits_for_requests_to_end() -> None:
     wait_for(lambda: len(done) == 2)
     with work.request():
         wait_for(lambda: work.add(lambda: done.append("fourth")))
+        time.sleep(0.05)
+        assert len(done) == 2
     wait_for(lambda: len(done) == 3)
     work.close()
     assert not work.add(lambda: None)
@@ -227,7 +229,9 @@ def test_where_the_challenger_fails_the_champion_answers_and_it_is_counted(
 
 
 def test_the_shadow_compares_whole_lists_at_the_same_time_and_changes_no_answer(rolled_out: RolledOutSite) -> None:
-    request = rolled_out.request()
+    request, pair = rolled_out.request(), {"champion": f"{RANKER}/3", "challenger": f"{RANKER}/1"}
+    rolled_out.point(3)
+    rolled_out.point(1, "challenger")  # its scores change with the time of the request
     with rolled_out.challenged(shadow=True) as site:
         plain = site.service.answer(request)
         site.rival.look()
@@ -236,13 +240,15 @@ def test_the_shadow_compares_whole_lists_at_the_same_time_and_changes_no_answer(
             order(site.service.rank(request)), order(site.service.rank(request, served=challenger))
         )
         assert 0 < expected.in_order < 1
+        now = site.service.rank(request.model_copy(update={"timestamp": None}), served=challenger)
+        assert order(now) != order(site.service.rank(request, served=challenger))
         for further in ({}, {"top_k": 3}, {"explain": True}, {"variant": "champion"}, {"candidates": ["alone"]}):
             answer = site.service.answer(request.model_copy(update=further))
-            assert answer["model"]["ranker"] == f"{RANKER}/1"
+            assert answer["model"]["ranker"] == pair["champion"]
             if not further:
                 assert answer["items"] == plain["items"]
-        wait_for(lambda: shadowed(site, "compared") == 3)  # who asks for a variant, or for one item, is left out
-        figures = shadow_figures(site.service.telemetry)[(PAIR["champion"], PAIR["challenger"])]
+        wait_for(lambda: shadowed(site, "compared", pair) == 3)  # who asks for a variant, or for one item, is left out
+        figures = shadow_figures(site.service.telemetry)[(pair["champion"], pair["challenger"])]
         assert figures["same_first"] == expected.same_first
         assert figures["overlap_at_10"] == pytest.approx(expected.overlap)
         assert figures["kendall_tau"] == pytest.approx(2 * expected.in_order - 1)
@@ -250,7 +256,7 @@ def test_the_shadow_compares_whole_lists_at_the_same_time_and_changes_no_answer(
         assert (figures["dropped"], figures["failed"]) == (0, 0)
         unseen = RankRequest.model_validate({"user_id": "u1", "candidates": ["a", "b"]})
         site.service.answer(unseen)  # no timestamp: the challenger takes that of the champion's answer
-        wait_for(lambda: shadowed(site, "compared") == 4)
+        wait_for(lambda: shadowed(site, "compared", pair) == 4)
 
 
 def test_what_does_not_fit_the_shadow_is_dropped_and_what_fails_in_it_hurts_nobody(

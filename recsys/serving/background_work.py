@@ -13,8 +13,6 @@ from threading import BoundedSemaphore, Condition, get_native_id
 NICENESS = 10
 _PAUSE = 0.01
 """Seconds until a piece of work begins, in which the answer that it belongs to is sent."""
-_PATIENCE = 0.25
-"""Seconds that a piece of work waits at most for a moment without requests."""
 
 
 def lower_priority() -> None:
@@ -25,11 +23,12 @@ def lower_priority() -> None:
 
 class BackgroundWork:
     """Takes at most `most` pieces of work at the same time, and does one after the other. Threads of Python take turns:
-    each piece waits a moment for requests to end. Safe for threads."""
+    each piece waits for a moment without requests, `patience` seconds at most. Safe for threads."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, *, patience: float = 0.25) -> None:
         self._executor = ThreadPoolExecutor(1, "background", initializer=lower_priority)
         self._free = BoundedSemaphore(most)
+        self._patience = patience
         self._requests = 0
         self._changed = Condition()
 
@@ -66,7 +65,7 @@ class BackgroundWork:
         try:
             time.sleep(_PAUSE)
             with self._changed:
-                self._changed.wait_for(lambda: not self._requests, _PATIENCE)
+                self._changed.wait_for(lambda: not self._requests, self._patience)
             work()
         finally:
             self._free.release()
