@@ -256,7 +256,10 @@ def test_the_shadow_compares_whole_lists_at_the_same_time_and_changes_no_answer(
         assert (figures["dropped"], figures["failed"]) == (0, 0)
         unseen = RankRequest.model_validate({"user_id": "u1", "candidates": ["a", "b"]})
         site.service.answer(unseen)  # no timestamp: the challenger takes that of the champion's answer
-        wait_for(lambda: shadowed(site, "compared", pair) == 4)
+        break_challenger(site, lambda: None)
+        site.service.answer(request)  # the last in the queue: what fails says that all others are through
+        wait_for(lambda: shadowed(site, "failed", pair) == 1)
+        assert shadowed(site, "compared", pair) == 4
 
 
 def test_what_does_not_fit_the_shadow_is_dropped_and_what_fails_in_it_hurts_nobody(
