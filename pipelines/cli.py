@@ -174,6 +174,9 @@ def ablate(folder: Path, name: str, plot: Path | None, config: Config) -> Report
     return run_ablation(folder, config, name=name, plot=plot)
 
 
+SHARE = "Share of the users whom the challenger answers, from 0 to 1."
+
+
 def _keys_or_none(context: click.Context) -> None:
     if context.params["keys"] is not None and context.params["no_keys"]:
         raise click.UsageError("--no-keys goes without --keys; leave out one of them")
@@ -194,6 +197,9 @@ def _keys_or_none(context: click.Context) -> None:
 @click.option(
     "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="Of the log's lines."
 )
+@click.option("--challenger", type=MODEL, help="A second version beside it. Default: its alias @challenger.")
+@click.option("--challenger-share", default=0.0, show_default=True, type=click.FloatRange(0, 1), help=SHARE)
+@click.option("--shadow", is_flag=True, help="Let the challenger score in the background what the model answers.")
 @cache_option
 @config_options
 @agreeing(_keys_or_none)
@@ -208,9 +214,13 @@ def serve(
     no_keys: bool,
     no_custom_code: bool,
     log_format: str,
+    challenger: str | None,
+    challenger_share: float,
+    shadow: bool,
     config: Config,
 ) -> None:
     """Answer ranking requests over HTTP."""
+    from pipelines.serve import challenger_options
     from pipelines.serve import serve as run_server
 
     run_server(
@@ -225,6 +235,7 @@ def serve(
         for_everybody=no_keys,
         custom_code=not no_custom_code,
         json_logs=log_format == "json",
+        challenger=challenger_options(model, challenger, share=challenger_share, shadow=shadow),
     )
 
 

@@ -20,7 +20,9 @@ from pipelines.process import log_to_stderr, one_line
 from recsys.config import Config
 from recsys.errors import ServerError
 from recsys.processes.options import ServerOptions
+from recsys.registry.names import CHALLENGER, parse_uri
 from recsys.serving.exposure import require_keys_beyond_loopback
+from recsys.serving.traffic import ChallengerOptions
 
 log = logging.getLogger(__name__)
 _KILL_SECONDS = 5.0
@@ -40,13 +42,15 @@ def serve(
     for_everybody: bool = False,
     custom_code: bool = True,
     json_logs: bool = False,
+    challenger: ChallengerOptions | None = None,
 ) -> None:
     """Answer HTTP on host and port until interrupted; port 0 takes a free one.
 
     store: folder or `redis://` URL of the online store. workers: processes that answer; 1 is this one. create: begin
     with an empty store where there is none. keys: file or URL of the API keys that requests have to bring, None for
     none. for_everybody: listen beyond loopback without keys. custom_code: execute a version's file of custom features;
-    otherwise such a version is refused. json_logs: log one JSON object a line.
+    otherwise such a version is refused. challenger: a second version beside it, None for none. json_logs: log one JSON
+    object a line.
 
     Raises ServerError where the port cannot be had, keys are missing or a worker cannot start, otherwise as
     `recsys.processes.answering.answer`.
@@ -59,7 +63,14 @@ def serve(
         require_keys_beyond_loopback(listener.getsockname()[0], has_keys=keys is not None or for_everybody)
         settings = (config or Config()).serving
         options = ServerOptions(
-            model_uri, store, settings, create=create, keys=keys, custom_code=custom_code, json_logs=json_logs
+            model_uri,
+            store,
+            settings,
+            create=create,
+            keys=keys,
+            custom_code=custom_code,
+            challenger=challenger,
+            json_logs=json_logs,
         )
         if workers > 1:
             _supervise(options, listener, workers)
@@ -69,12 +80,20 @@ def serve(
         answer(options, listener, partial(_say_where, listener))
 
 
+def challenger_options(model_uri: str, uri: str | None, *, share: float, shadow: bool) -> ChallengerOptions | None:
+    """The challenger that the options of the command ask for, None for none. uri: None is the alias `challenger` of the
+    model that is served."""
+    if uri is None and not shadow and not share:
+        return None
+    return ChallengerOptions(uri or f"models:/{parse_uri(model_uri).name}@{CHALLENGER}", share, shadow)
+
+
 def _supervise(options: ServerOptions, listener: socket.socket, workers: int) -> None:
-    """Keep workers on a socket, and the process that refreshes for them."""
+    """Keep workers on a socket, and the process that refreshes for them and logs what their shadow finds."""
     from recsys.processes.supervisor import Supervisor, Task
 
     tasks = [Task("worker", number, partial(_work, number, options, listener)) for number in range(1, workers + 1)]
-    if options.settings.rebuild_seconds:
+    if options.settings.rebuild_seconds or (options.challenger is not None and options.challenger.shadow):
         tasks.append(Task("refresher", 1, partial(_refresh, options)))
     Supervisor(
         tasks,

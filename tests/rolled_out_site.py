@@ -31,14 +31,26 @@ from recsys.registry.names import Version
 from recsys.rollout.source import ModelSource, cache_of
 from recsys.rollout.start import opened_service
 from recsys.rollout.watcher import ModelWatcher
+from recsys.serving.challenger import Challenger
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
+from recsys.serving.traffic import ChallengerOptions
 
 NAME = "moving"
 RANKER = f"{NAME}-ranker"
-URI = f"models:/{RANKER}@champion"
+URI, CHALLENGER_URI = f"models:/{RANKER}@champion", f"models:/{RANKER}@challenger"
 POPULARITY = "item_clicks_all_zscore"
 DAY = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Challenged:
+    """A service with a challenger, and the watchers of both places, which look when they are told to."""
+
+    service: RankService
+    challenger: Challenger
+    watcher: ModelWatcher
+    rival: ModelWatcher
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,18 @@ class RolledOutSite:
         place = store or self.store
         source = ModelSource(URI, cache_of(place, cache))
         with opened_service(source, place, ServingConfig()) as service:
-            yield service, ModelWatcher(service, source, seconds=0)
+            yield service, ModelWatcher(service, service.champion, source, seconds=0)
+
+    @contextmanager
+    def challenged(self, *, share: float = 0.0, shadow: bool = False, cache: str | None = "") -> Iterator[Challenged]:
+        """A service of what `champion` names, whose challenger is what `challenger` names once `rival` has looked."""
+        cached, settings = cache_of(self.store, cache), ServingConfig(budget_ms=0)
+        source, other = ModelSource(URI, cached), ModelSource(CHALLENGER_URI, cached)
+        with opened_service(source, self.store, settings, ChallengerOptions(CHALLENGER_URI, share, shadow)) as service:
+            assert service.challenger is not None
+            champion = ModelWatcher(service, service.champion, source, seconds=0)
+            rival = ModelWatcher(service, service.challenger.slot, other, seconds=0)
+            yield Challenged(service, service.challenger, champion, rival)
 
     def artifact(self, version: Version, artifact: str) -> Path:
         """The folder of a version's files in the registry."""
@@ -100,12 +123,12 @@ def register(site: SmallSite, model: RankingModel, encoder: Encoder | None) -> V
         return versions.log_ranker(model, NAME, rows)
 
 
-def popularity(site: SmallSite) -> RankingModel:
-    """The most clicked items first."""
+def popularity(site: SmallSite, weight: float = 1.0) -> RankingModel:
+    """The most clicked items first; last for a negative weight."""
     update = {"columns": (POPULARITY,), "encoder": None, "encoder_fingerprint": "", "collaborative": None}
     settings = site.ranking_model.settings.model_copy(update=update)
     none = NoEncoder(settings.history_length)
-    return replace(site.ranking_model, settings=settings, ranker=LinearRanker({POPULARITY: 1.0}), encoder=none)
+    return replace(site.ranking_model, settings=settings, ranker=LinearRanker({POPULARITY: weight}), encoder=none)
 
 
 def scores(answer: dict[str, Any]) -> dict[str, float]:
@@ -170,4 +193,5 @@ def rolled_out(rolled_out_once: RolledOutSite, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(rolled_out_once.home)
     tracking.connect()
     rolled_out_once.point(1)
+    rolled_out_once.point(3, "challenger")
     return rolled_out_once

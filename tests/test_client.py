@@ -135,6 +135,10 @@ def test_what_a_client_writes_is_in_the_next_ranking(ask: Ask, url: str, site: S
 def test_a_server_says_which_versions_answer(ask: Ask, url: str) -> None:
     ready = ask(url, "ready")
     assert (ready.status, ready.model.encoder) == ("ready", "small-encoder/1")
+    assert ready.challenger is None
+    assert ask(url, "rank", "u1", ["a"], variant="champion").model == ready.model
+    with pytest.raises(InvalidRequest, match="this server has no challenger"):
+        ask(url, "rank", "u1", ["a"], variant="challenger")
 
 
 def test_an_error_of_a_server_carries_code_field_and_the_id_of_its_request(ask: Ask, url: str) -> None:
@@ -341,6 +345,7 @@ NOTHING_ELSE: dict[str, Any] = {
     "timestamp": None,
     "top_k": None,
     "explain": False,
+    "variant": None,
 }
 AWAY = (503, {}, b"")
 

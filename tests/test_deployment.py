@@ -272,6 +272,14 @@ def exposed() -> dict[str, set[str]]:
     for counter in (telemetry.ranks, telemetry.events, telemetry.items, telemetry.users, telemetry.refused):
         counter.labels("any")
     telemetry.lower_ranks.labels("any", "any")
+    challengers, pair = telemetry.challengers, ("champion", "challenger")
+    challengers.ranks.labels("any", "any", "any")
+    challengers.failures.labels("any")
+    challengers.shadow_requests.labels(*pair, "any")
+    for timed, labels in ((challengers.seconds, ("any", "any")), (challengers.shadow_seconds, ("any", *pair))):
+        timed.labels(*labels)
+    for compared in (challengers.same_first, challengers.overlap, challengers.in_order):
+        compared.labels(*pair)
     families = [*telemetry.registry.collect(), *processes.collect()]
     return {family.name: set() for family in families if not family.samples} | {
         sample.name: set(sample.labels)

@@ -122,7 +122,7 @@ def test_without_time_for_text_the_behaviour_ranker_of_the_training_answers(
 ) -> None:
     ids = ids_of(site)
     moment = int(site.log.events.time.max()) + DAY
-    service.times.add("text", len(ids), 0.06)
+    service.champion.times.add("text", len(ids), 0.06)
     answer = service.answer(request(ids, timestamp=moment), budget=service.budget(50))
     check_answer(answer, ids)
     assert (answer["rung"], counted(service, "no_text", "deadline")) == ("no_text", 1)
@@ -151,7 +151,7 @@ def test_no_text_is_computed_for_the_behaviour_ranker(
     read = []
     monkeypatch.setattr(Encoder, "encode_texts", lambda *_: read.append("vectors"))
     monkeypatch.setattr("recsys.online.behaviour_model.candidate_matrix", _noting(read))
-    service.times.add("text", 20, 0.06)
+    service.champion.times.add("text", 20, 0.06)
     described = [*ids_of(site, 19), {"item_id": "new", "title": "Words that nobody wrote before"}]
     assert service.answer(request(described), budget=service.budget(50))["rung"] == "no_text"
     (columns,) = read
@@ -170,7 +170,7 @@ def _noting(read: list[Any]) -> Any:
 
 def test_a_stage_that_is_left_out_is_tried_again_after_some_requests(service: RankService, site: SmallSite) -> None:
     ids = ids_of(site)
-    service.times.add("text", len(ids), 0.1)
+    service.champion.times.add("text", len(ids), 0.1)
     rungs = [service.answer(request(ids), budget=service.budget(50))["rung"] for _ in range(40)]
     assert rungs[0] == "no_text"
     assert rungs[-1] == "full"
@@ -179,7 +179,7 @@ def test_a_stage_that_is_left_out_is_tried_again_after_some_requests(service: Ra
 
 def test_without_time_for_any_model_popularity_answers(service: RankService, site: SmallSite) -> None:
     ids = ids_of(site)
-    service.times.add("read", len(ids), 0.06)
+    service.champion.times.add("read", len(ids), 0.06)
     answer = service.answer(request([*ids, "never seen"], top_k=5), budget=service.budget(50))
     assert (answer["rung"], counted(service, "popularity", "deadline")) == ("popularity", 1)
     events = site.log.events
@@ -197,7 +197,7 @@ def test_a_budget_that_was_over_before_the_ranking_began_is_answered_from_memory
 
 
 def test_candidates_without_clicks_in_memory_keep_their_order(service: RankService) -> None:
-    service.times.add("read", 3, 1.0)
+    service.champion.times.add("read", 3, 1.0)
     answer = service.answer(request(["z", "a", "m", "z"]), budget=service.budget(50))
     assert (answer["rung"], counted(service, "caller_order", "deadline")) == ("caller_order", 1)
     assert [item["item_id"] for item in answer["items"]] == ["z", "a", "m"]
@@ -209,7 +209,7 @@ def test_candidates_without_clicks_in_memory_keep_their_order(service: RankServi
 def test_a_version_without_a_ranker_without_text_skips_that_rung(site: SmallSite, filled: OnlineState) -> None:
     service = serve(site.ranking_model, filled)
     service.popularity.refresh(filled)
-    service.times.add("text", 20, 0.06)
+    service.champion.times.add("text", 20, 0.06)
     assert service.answer(request(ids_of(site)), budget=service.budget(50))["rung"] == "popularity"
 
 
@@ -231,7 +231,7 @@ def test_texts_that_are_encoded_too_late_count_as_missing_and_serve_the_next_req
     answer = service.answer(request(ids), budget=service.budget(20))
     assert (answer["rung"], counted(service, "no_encoding", "deadline")) == ("no_encoding", 1)
     assert np.isfinite([item["score"] for item in answer["items"]]).all()
-    assert service.times.estimate("encoding", 1) > 0
+    assert service.champion.times.estimate("encoding", 1) > 0
     held.set()
     assert encoded.wait(30)
     expected = service.rank(request(ids))
@@ -271,7 +271,7 @@ def test_stored_items_without_a_vector_are_asked_for_again(
     tower = site.ranking_model.encoder
     bare = replace(site.ranking_model, encoder=Encoder(tower.settings, tower.tower, tower.head))
     service = serve(bare, filled)
-    service.times.add("encoding", 10, 1.0)
+    service.champion.times.add("encoding", 10, 1.0)
     ids = ids_of(site, 10)
     held = Event()
     encode = Encoder.encode_texts
@@ -354,7 +354,8 @@ def test_a_ranking_that_fails_is_logged_and_answered_without_the_model(
             raise ZeroDivisionError("planted")
 
     broken: Any = Broken()
-    service.served = replace(service.served, ranking_model=replace(service.served.ranking_model, ranker=broken))
+    model = replace(service.served.ranking_model, ranker=broken)
+    service.champion.fill(replace(service.served, ranking_model=model))
     assert service.answer(request(ids_of(site)))["rung"] == "popularity"
     assert counted(service, "popularity", "error") == 1
     assert "planted" in caplog.text

@@ -49,6 +49,7 @@ from recsys.serving.service import RankService
 
 __all__ = ["rolled_out", "rolled_out_once"]
 ENCODER = Version(f"{NAME}-encoder", "2")
+CHAMPION = {"variant": "champion"}
 
 
 def ranker(number: int) -> str:
@@ -89,8 +90,8 @@ def test_every_answer_is_wholly_of_one_version_while_versions_change(rolled_out:
         finally:
             stopped.set()
         assert all(count.result() > 0 for count in counts)
-        assert metric(service, "recsys_model_swaps_total") == 5
-        labels = {"ranker": ranker(2), "encoder": f"{NAME}-encoder/2", "model_from": "registry"}
+        assert metric(service, "recsys_model_swaps_total", CHAMPION) == 5
+        labels = {"ranker": ranker(2), "encoder": f"{NAME}-encoder/2", "model_from": "registry"} | CHAMPION
         assert metric(service, "recsys_model_info", labels) == 1
     assert seen == {(ranker(1), f"{NAME}-encoder/1"), (ranker(2), f"{NAME}-encoder/2"), (ranker(3), None)}
 
@@ -165,8 +166,8 @@ def test_a_broken_version_is_refused_each_time_and_the_old_one_goes_on(
                 watcher.look()
                 assert "refused" not in service.ready()
         said = [record for record in caplog.records if f"{ranker(2)} is refused" in record.getMessage()]
-        assert len(said) == len(REASONS) == metric(service, "recsys_model_refused_total")
-        assert metric(service, "recsys_model_refusal") == 1
+        assert len(said) == len(REASONS) == metric(service, "recsys_model_refused_total", CHAMPION)
+        assert metric(service, "recsys_model_refusal", CHAMPION) == 1
         watcher.look(again=True)
         assert (service.ready()["model"]["ranker"], "refused" in service.ready()) == (ranker(2), False)
 
@@ -186,7 +187,7 @@ def test_files_that_cannot_be_fetched_are_refused_and_an_alias_that_moves_back_c
         rolled_out.point(1)
         watcher.look()
         assert "refused" not in service.ready()
-        assert metric(service, "recsys_model_refusal") == 0
+        assert metric(service, "recsys_model_refusal", CHAMPION) == 0
 
 
 def test_a_version_that_needs_more_than_the_store_keeps_is_refused_with_the_commands_that_rebuild_it(
@@ -287,7 +288,7 @@ def test_a_server_starts_from_its_copy_while_the_registry_is_away(rolled_out: Ro
             assert scores(service.rank(request)) == expected
         watcher.look()
         assert (service.ready()["model_from"], service.ready()["model"]["ranker"]) == ("registry", ranker(2))
-        assert metric(service, "recsys_model_swaps_total") == 0
+        assert metric(service, "recsys_model_swaps_total", CHAMPION) == 0
     newest = max(Path(cache).glob(f"*/{MANIFEST}"), key=lambda path: int(json.loads(path.read_bytes())["kept"]))
     damaged = next(newest.parent.glob("unit/ranker.txt"))
     with unreachable(rolled_out.home), altered(damaged, b"tree"), rolled_out.served(cache=cache) as (service, _):

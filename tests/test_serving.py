@@ -504,6 +504,8 @@ REFUSED: list[tuple[str, str, bytes | object, int, str, str | None]] = [
     ("POST", "/v1/rank", BODY | {"timestamp": "soon"}, 422, "invalid_request", "timestamp"),
     ("POST", "/v1/rank", BODY | {"timestamp": "2001-01-01"}, 422, "timestamp_too_old", "timestamp"),
     ("POST", "/v1/rank", BODY | {"history": [{"item_id": "a", "title": 5}]}, 422, "invalid_request", "history.0.title"),
+    ("POST", "/v1/rank", BODY | {"variant": "rival"}, 422, "invalid_request", "variant"),
+    ("POST", "/v1/rank", BODY | {"variant": "challenger"}, 422, "invalid_request", "variant"),
     ("POST", "/v1/rank", BODY | {"userId": "u1"}, 422, "invalid_request", "userId"),
     ("POST", "/v1/rank", {"candidate": ["a"]}, 422, "invalid_request", "candidate"),
     ("POST", "/v1/events", {"events": [], "user_id": "u1"}, 422, "invalid_request", "user_id"),

@@ -1,4 +1,5 @@
-"""A server of two worker processes on one store: what one acknowledges counts at the other, and none is missed."""
+"""A server of two worker processes on one store: what one acknowledges counts at the other, and none is missed. It has
+a challenger in shadow, whose figures are those of both."""
 
 from __future__ import annotations
 
@@ -13,13 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import mlflow
 import pytest
-from rolled_out_site import URI, RolledOutSite, rolled_out, rolled_out_once
+from mlflow.entities import Run
+from rolled_out_site import (
+    RANKER,
+    URI,
+    RolledOutSite,
+    popularity,
+    register,
+    rolled_out,
+    rolled_out_once,
+)
 from warm_process import Warm, run_warm
 
 __all__ = ["rolled_out", "rolled_out_once"]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="several workers need a system other than Windows")
 CLI = ("-m", "pipelines.cli", "serve", "--model", URI)
+SHADOW = ("--shadow", "--set", "serving.shadow_log_seconds=0.5")
 TOGETHER = re.compile(r"processes: worker 1 (\d+), worker 2 (\d+)")
 AGAIN = re.compile(r"worker (\d) is ready again, process (\d+)")
 
@@ -71,6 +83,7 @@ def home(rolled_out_once: RolledOutSite) -> Iterator[RolledOutSite]:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(rolled_out_once.home)
         rolled_out_once.point(3)
+        assert register(rolled_out_once.site, popularity(rolled_out_once.site, -1.0), None).number == "4"
         yield rolled_out_once
 
 
@@ -78,7 +91,7 @@ def home(rolled_out_once: RolledOutSite) -> Iterator[RolledOutSite]:
 def workers(home: RolledOutSite) -> Iterator[Workers]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with Warm(*CLI, "--store", home.store, "--port", str(port), "--workers", "2") as parent:
+    with Warm(*CLI, "--store", home.store, "--port", str(port), "--workers", "2", *SHADOW) as parent:
         server = Workers(parent, f"http://127.0.0.1:{port}")
         server.wait(lambda: TOGETHER.search(parent.stderr()))
         yield server
@@ -86,6 +99,15 @@ def workers(home: RolledOutSite) -> Iterator[Workers]:
         assert parent.wait(60) == 0
         assert "Traceback" not in parent.stderr()
         assert "are killed" not in parent.stderr()
+    (run,) = shadow_runs()
+    assert run.info.status == "FINISHED"
+
+
+def shadow_runs() -> list[Run]:
+    """The runs of MLflow that compare a challenger."""
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, f"tags.challenger = 'models:/{RANKER}/4'"))
 
 
 def scores(client: httpx.Client, items: list[str]) -> dict[str, float]:
@@ -124,7 +146,27 @@ def test_metrics_are_those_of_all_workers(workers: Workers) -> None:
         page = {client.get("/metrics").text.count("recsys_model_info{") for client in (first, second)}
     assert workers.metric(accepted) == before + 2
     assert workers.metric('recsys_processes{kind="worker"}') == 2
-    assert page == {1}
+    assert page == {2}  # the champion and the challenger
+
+
+def test_any_worker_answers_with_the_challenger_and_its_shadow_is_one_run_of_the_server(workers: Workers) -> None:
+    pair = f'challenger="{RANKER}/4",champion="{RANKER}/3"'
+    compared = f'recsys_shadow_requests_total{{{pair},outcome="compared"}}'
+    with workers.connection_to(1) as first, workers.connection_to(2) as second:
+        items = [item["item_id"] for item in first.get("/v1/examples").json()["items"]][:5]
+        for client in (first, second):
+            workers.wait(lambda client=client: "challenger" in client.get("/health/ready").json())
+            body = {"user_id": "u", "candidates": items, "variant": "challenger"}
+            answer = client.post("/v1/rank", json=body, headers={"X-Budget-Ms": "0"}).json()
+            assert answer["model"]["ranker"] == f"{RANKER}/4"
+            before = workers.metric(compared)
+            scores(client, items)
+            workers.wait(lambda before=before: workers.metric(compared) > before)
+    n = workers.metric(compared)
+    workers.wait(lambda: [run.data.metrics["compared"] for run in shadow_runs()] == [n])
+    (run,) = shadow_runs()
+    assert run.data.metrics["kendall_tau"] < 0  # the same column, the other way round
+    assert run.info.status == "RUNNING"
 
 
 def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_there(workers: Workers) -> None:

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
         "recsys.client: expected the package httpx, found none; install it with pip install 'recsys[client]'"
     ) from error
 
-from recsys.client.answers import Ready
+from recsys.client.answers import Ready, ReadyChallenger
 from recsys.client.asynchronous import AsyncClient
 from recsys.client.errors import (
     AuthenticationError,
@@ -66,6 +66,7 @@ __all__ = [
     "RankAnswer",
     "RankedItem",
     "Ready",
+    "ReadyChallenger",
     "Rejection",
     "RetryBudget",
     "ServerFailed",

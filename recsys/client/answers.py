@@ -7,6 +7,15 @@ from pydantic import ConfigDict
 from recsys.serving.schemas import Answer, ModelVersions
 
 
+class ReadyChallenger(Answer):
+    """The challenger of a server. share: of the users whom it answers. shadow: whether it scores in the background."""
+
+    model: ModelVersions
+    model_from: str
+    share: float
+    shadow: bool
+
+
 class Ready(Answer):
     """A server that can answer; further fields are attributes too."""
 
@@ -14,3 +23,4 @@ class Ready(Answer):
 
     status: str
     model: ModelVersions
+    challenger: ReadyChallenger | None = None

@@ -17,6 +17,7 @@ from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import OVER, ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
 from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 
 class AsyncClient:
@@ -49,6 +50,7 @@ class AsyncClient:
         top_k: int | None = None,
         explain: bool = False,
         budget_ms: float | None = None,
+        variant: Variant | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """As `Client.rank`."""
@@ -61,6 +63,7 @@ class AsyncClient:
             top_k=top_k,
             explain=explain,
             budget_ms=budget_ms,
+            variant=variant,
         )
         return await self._run(call, timeout)
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from recsys.client.answers import Ready
 from recsys.client.retries import counts_once
 from recsys.serving.schemas import BUDGET_HEADER, BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 Content = TypeVar("Content", bound=BaseModel)
 Id = str | int
@@ -47,13 +48,21 @@ def rank(
     timestamp: Time | None,
     top_k: int | None,
     explain: bool,
+    variant: Variant | None,
     budget_ms: float | None,
 ) -> Call[RankAnswer]:
     """POST /v1/rank. What is None is left out. Raises ValueError for a budget below 0."""
     if budget_ms is not None and not 0 <= budget_ms < math.inf:
         raise ValueError(f"expected a budget of 0 or more milliseconds, got {budget_ms!r}")
     headers = {} if budget_ms is None else {BUDGET_HEADER: f"{budget_ms:g}"}
-    given = {"history": history, "query": query, "timestamp": timestamp, "top_k": top_k, "explain": explain or None}
+    given = {
+        "history": history,
+        "query": query,
+        "timestamp": timestamp,
+        "top_k": top_k,
+        "explain": explain or None,
+        "variant": variant,
+    }
     body = {"user_id": user_id, "candidates": candidates} | {
         name: value for name, value in given.items() if value is not None
     }

@@ -16,6 +16,7 @@ from recsys.client.calls import Call, Content, Id, ItemLike, Time
 from recsys.client.exchange import ClientSettings, Pause, Reply, Send, Step, TimeLeft, exchange
 from recsys.client.retries import RetryBudget, RetryPolicy
 from recsys.serving.schemas import BatchAnswer, DeletedItem, Event, ForgottenUser, Item, RankAnswer
+from recsys.serving.traffic import Variant
 
 
 class Client:
@@ -53,12 +54,14 @@ class Client:
         top_k: int | None = None,
         explain: bool = False,
         budget_ms: float | None = None,
+        variant: Variant | None = None,
         timeout: float | None = None,
     ) -> RankAnswer:
         """The candidates in order for a user, None for one without history. A candidate is an id, or an item with its
         columns. history: clicked items, oldest first, in place of the stored ones. top_k: answer only so many. explain:
-        add to the top items what columns gave to the score, and the nearest items of the history. budget_ms: what the
-        server may take before it answers by less than the whole model, 0 for no limit, None for its setting."""
+        add to the top items what columns gave to the score, and the nearest items of the history. variant: `champion`
+        or `challenger`, who is to answer whatever the server's share says. budget_ms: what the server may take before
+        it answers by less than the whole model, 0 for no limit, None for its setting."""
         call = calls.rank(
             user_id,
             candidates,
@@ -68,6 +71,7 @@ class Client:
             top_k=top_k,
             explain=explain,
             budget_ms=budget_ms,
+            variant=variant,
         )
         return self._run(call, timeout)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import uvicorn
@@ -16,6 +16,7 @@ from recsys.processes.opened import opened, watching
 from recsys.processes.options import ServerOptions
 from recsys.processes.refreshing import refreshing
 from recsys.registry.versions import LoadedModel
+from recsys.rollout.shadow_runs import shadow_logged
 from recsys.rollout.start import ready_service
 from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.api_keys import open_keys
@@ -32,23 +33,24 @@ def answer(
 ) -> None:
     """Answer on a socket until SIGTERM or SIGINT, then let open requests end; either ends a start too.
 
-    ready: called with the name of the version once it answers. refreshes: build collaborative snapshots too, which
-    otherwise another process does. Raises InputError or StoreError for the keys, ModelNotFound or ModelError for the
-    model, RegistryUnreachable for MLflow, StoreError for the store.
+    ready: called with the name of the version once it answers. refreshes: build collaborative snapshots too, and log
+    what a challenger in shadow shows, which otherwise another process does. Raises InputError or StoreError for the
+    keys, ModelNotFound or ModelError for the model, RegistryUnreachable for MLflow, StoreError for the store.
     """
     with (
         _until_stopped(),
         key_ring(options.keys) as ring,
-        opened(options) as (service, watcher),
+        opened(options) as (service, watchers),
         refreshing(service) if refreshes else nullcontext(),
+        shadow_logged(service) if refreshes else nullcontext(),
     ):
-        _answer(service, listener, watcher, ring, ready)
+        _answer(service, listener, watchers, ring, ready)
 
 
 def answer_with(loaded: LoadedModel, store: str, listener: socket.socket, settings: ServingConfig) -> None:
     """As `answer`, with a model that is loaded."""
     with _until_stopped(), ready_service(loaded, store, settings) as service, refreshing(service):
-        _answer(service, listener, None, None, lambda version: log.info("%s answers", version))
+        _answer(service, listener, (), None, lambda version: log.info("%s answers", version))
 
 
 @contextmanager
@@ -64,11 +66,11 @@ def key_ring(place: str | None) -> Iterator[KeyRing | None]:
 def _answer(
     service: RankService,
     listener: socket.socket,
-    watcher: ModelWatcher | None,
+    watchers: Sequence[ModelWatcher],
     keys: KeyRing | None,
     ready: Callable[[str], None],
 ) -> None:
-    with watching(watcher), tracer() as traces:
+    with watching(watchers), tracer() as traces:
         app = create_app(service, keys, traces)
         ready(service.served.ranker)
         _run(app, listener, round(service.settings.shutdown_seconds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recsys.serving.traffic import ChallengerOptions
 from recsys.settings.serving import ServingConfig
 
 
@@ -11,8 +12,8 @@ from recsys.settings.serving import ServingConfig
 class ServerOptions:
     """What a server serves. model_uri: names its versions. store: folder or `redis://` URL of the online store. create:
     begin with an empty one where there is none. keys: file or URL of the API keys that requests have to bring, None for
-    none. custom_code: execute a version's file of custom features; otherwise such a version is refused. json_logs: log
-    one JSON object a line.
+    none. custom_code: execute a version's file of custom features; otherwise such a version is refused. challenger:
+    None for none. json_logs: log one JSON object a line.
     """
 
     model_uri: str
@@ -21,4 +22,5 @@ class ServerOptions:
     create: bool = False
     keys: str | None = None
     custom_code: bool = True
+    challenger: ChallengerOptions | None = None
     json_logs: bool = False

@@ -1,4 +1,4 @@
-"""Work on the store that no request waits for: the collaborative snapshots of the version that answers are built when
+"""Work on the store that no request waits for: the collaborative snapshots of the versions that answer are built when
 they are due, in one process at a time, and state beyond the horizon is removed."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 
 from features.clock import SECOND, cell_width
@@ -15,7 +16,9 @@ from features.errors import StoreError
 from features.online.expiry import drop_expired
 from recsys.processes.opened import opened, watching
 from recsys.processes.options import ServerOptions
-from recsys.rollout.warm_up import NICENESS
+from recsys.rollout.shadow_runs import shadow_logged
+from recsys.serving.background_work import NICENESS
+from recsys.serving.served_model import ServedModel
 from recsys.serving.service import RankService
 
 log = logging.getLogger(__name__)
@@ -27,7 +30,9 @@ def refresh_when_due(service: RankService, stopped: Event) -> None:
     seconds, horizon = service.settings.rebuild_seconds, service.state.settings.data.horizon
     next_expiry = time.monotonic()
     while not stopped.wait(seconds or None):
-        _attempt("collaborative snapshots are not refreshed", lambda: _refresh(service, stopped))
+        for served in service.versions():
+            failure = f"collaborative snapshots of {served.ranker} are not refreshed"
+            _attempt(failure, partial(_refresh, served, stopped))
         if horizon is not None and time.monotonic() >= next_expiry:
             _attempt("state beyond the horizon is not removed", lambda: _expire(service, stopped))
             next_expiry = time.monotonic() + cell_width(horizon) / SECOND
@@ -43,8 +48,8 @@ def _attempt(failure: str, work: Callable[[], None]) -> None:
         log.exception("%s; it is tried again", failure)
 
 
-def _refresh(service: RankService, stopped: Event) -> None:
-    built = service.served.online.refresh(wait=False, stopping=stopped.is_set)
+def _refresh(served: ServedModel, stopped: Event) -> None:
+    built = served.online.refresh(wait=False, stopping=stopped.is_set)
     if built is not None:
         log.info("collaborative snapshot of %d items built in %.1f s", built.items, built.seconds)
 
@@ -70,9 +75,9 @@ def refreshing(service: RankService) -> Iterator[None]:
 
 
 def refresh_for_others(options: ServerOptions, ready: Callable[[str], None]) -> None:
-    """Refresh what the processes that answer read, with a lower priority than theirs, until SIGTERM. Parameters as of
-    `answer`."""
+    """Refresh what the processes that answer read, with a lower priority than theirs, until SIGTERM, and log what their
+    challenger in shadow shows. Parameters as of `answer`."""
     os.nice(NICENESS)  # first, since threads begin as the one that starts them is
-    with opened(options) as (service, watcher), watching(watcher):
+    with opened(options) as (service, watchers), shadow_logged(service), watching(watchers):
         ready(service.served.ranker)
         refresh_when_due(service, Event())

@@ -15,13 +15,16 @@ from recsys.registry.versions import LoadedModel
 from recsys.rollout.source import ModelSource
 from recsys.serving.served_model import RefusedVersion, ServedFrom
 from recsys.serving.service import RankService
+from recsys.serving.traffic import ChallengerOptions
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def opened_service(source: ModelSource, store: str, settings: ServingConfig) -> Iterator[RankService]:
-    """A service that is ready to answer, over a store that is closed at the end.
+def opened_service(
+    source: ModelSource, store: str, settings: ServingConfig, challenger: ChallengerOptions | None = None
+) -> Iterator[RankService]:
+    """A service that is ready to answer, over a store that is closed at the end. challenger: as for `RankService`.
 
     Where the registry does not answer, or names a version that does not load or does not fit the store, the copy of the
     version that served last answers, and the service says so. Raises the error where there is no copy, and
@@ -32,7 +35,7 @@ def opened_service(source: ModelSource, store: str, settings: ServingConfig) -> 
         try:
             version = source.named()
             with source.fetched(version) as loaded:
-                service = stack.enter_context(ready_service(loaded, store, settings))
+                service = stack.enter_context(ready_service(loaded, store, settings, challenger=challenger))
                 source.keep(loaded)
             del loaded  # this frame lives as long as the server, and the version only until it is replaced
         except (RegistryUnreachable, ModelError, StoreMismatch) as error:
@@ -41,23 +44,36 @@ def opened_service(source: ModelSource, store: str, settings: ServingConfig) -> 
             if last is None:
                 raise
             logger.warning("%s serves from its copy on disk: %s", last.ranker, error)
-            service = stack.enter_context(ready_service(last, store, settings, "cache"))
+            service = stack.enter_context(ready_service(last, store, settings, "cache", challenger))
             service.telemetry.models.reachable.set(version is not None)
             if version is not None and version != last.ranker:
-                service.refuse(RefusedVersion(str(version), str(error)))
+                service.champion.refuse(RefusedVersion(str(version), str(error)))
             del last
         yield service
 
 
 @contextmanager
 def ready_service(
-    loaded: LoadedModel, store: str, settings: ServingConfig, source: ServedFrom = "registry"
+    loaded: LoadedModel,
+    store: str,
+    settings: ServingConfig,
+    source: ServedFrom = "registry",
+    challenger: ChallengerOptions | None = None,
 ) -> Iterator[RankService]:
-    """A service of one loaded version that is ready to answer, over a store that is closed at the end."""
+    """A service of one loaded version that is ready to answer, over a store that is closed at the end. challenger: as
+    for `RankService`."""
     with open_state(store, loaded.ranking_model.settings, create=True) as state:
         ranker, encoder = str(loaded.ranker), loaded.encoder_name
         try:
-            service = RankService(loaded.ranking_model, state, settings, ranker=ranker, encoder=encoder, source=source)
+            service = RankService(
+                loaded.ranking_model,
+                state,
+                settings,
+                ranker=ranker,
+                encoder=encoder,
+                source=source,
+                challenger=challenger,
+            )
             service.served.online.refresh(wait=False)
             service.warm_up()
         except (RecsysError, OSError):

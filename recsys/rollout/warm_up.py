@@ -6,22 +6,20 @@ The long work has a thread of its own with a low priority, and comes in small ba
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from threading import Thread, get_native_id
+from threading import Thread
 from typing import TypeVar
 
 from features.stores.one_at_a_time import one_at_a_time
 from recsys.encoder.text_model import NoEncoder
+from recsys.serving.background_work import lower_priority
 from recsys.serving.served_model import ServedModel
 from recsys.serving.service import RankService
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-NICENESS = 10
 _AT_ONCE = 256
 _LOG_SECONDS = 10.0
 
@@ -86,8 +84,7 @@ def at_low_priority(work: Callable[[], Result]) -> Result:
     future: Future[Result] = Future()
 
     def run() -> None:
-        if sys.platform == "linux":
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
+        lower_priority()
         try:
             future.set_result(work())
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,15 +31,22 @@ Rejected = dict[int, tuple[str, str]]
 
 
 class Writer:
-    """Writes to the online state. served: gives the version that answers now."""
+    """Writes to the online state. served: gives the version that answers now. encode_too: called with posted items, to
+    have them encoded for other versions."""
 
     def __init__(
-        self, state: OnlineState, settings: ServingConfig, served: Callable[[], ServedModel], telemetry: Telemetry
+        self,
+        state: OnlineState,
+        settings: ServingConfig,
+        served: Callable[[], ServedModel],
+        telemetry: Telemetry,
+        encode_too: Callable[[Mapping[str, StoredItem]], object] | None = None,
     ) -> None:
         self._state = state
         self._settings = settings
         self._served = served
         self._telemetry = telemetry
+        self._encode_too = encode_too
         self._is_doubtful_type = lru_cache(maxsize=1024)(
             lambda event_type: state.settings.is_positive(event_type) and doubt_of(event_type) is not None
         )
@@ -106,6 +113,8 @@ class Writer:
             items[item.item_id] = item
         self._state.add_items(list(items.values()))
         served.online.encode(items)
+        if self._encode_too is not None:
+            self._encode_too(items)
         self._telemetry.items.labels("accepted").inc(len(rows) - len(rejected))
         self._telemetry.items.labels("rejected").inc(len(rejected))
         return warnings.add_to(batch_answer(len(rows), rejected))

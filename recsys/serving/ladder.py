@@ -52,8 +52,9 @@ class Ladder:
         self._popularity = popularity
         self._detached = DetachedWork(2 * settings.workers) if state.store.may_hang else None
 
-    def rank(self, parsed: ParsedRequest, served: ServedModel, budget: Budget) -> Ranking:
-        """A ranking on some rung. Raises ServingError or InputError where the request is at fault, TimeOrderError."""
+    def rank(self, parsed: ParsedRequest, served: ServedModel, budget: Budget, *, may_fail: bool = False) -> Ranking:
+        """A ranking on some rung. may_fail: raise what goes wrong with the version; otherwise that is answered from
+        memory. Raises ServingError or InputError where the request is at fault, TimeOrderError."""
         try:
             return self._in_time(lambda: self.by_model(parsed, served, budget), len(parsed.candidates), budget)
         except (ServingError, InputError, TimeOrderError):
@@ -63,6 +64,8 @@ class Ladder:
         except (StoreError, AllThreadsHang):
             reason = "store"
         except Exception:
+            if may_fail:
+                raise
             logger.exception("a ranking by %s failed; it is answered without the model", served.ranker)
             reason = "error"
         with self._measured("memory", len(parsed.candidates), budget):
@@ -136,7 +139,9 @@ class Ladder:
             for item, one in zip(items, explanations, strict=False):
                 item.update(one)
         reason: Reason | None = None if scored.rung == "full" else "deadline"
-        return Ranking(scored.rung, items, parsed.warnings, reader.unknown, reader, scored.matrix, reason)
+        return Ranking(
+            scored.rung, items, parsed.warnings, reader.unknown, reader, scored.matrix, scored.scores, reason
+        )
 
     def _require(self, stages: Sequence[Stage], n: int, budget: Budget) -> None:
         """Raise OutOfTime where stages are expected to take longer than the time that is left."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 
 from features.arrays import NO_TIME
 from features.clock import SECOND
+from recsys.serving.challenger_metrics import SECONDS, ChallengerMetrics
 from recsys.serving.model_metrics import ModelMetrics
-from recsys.serving.rungs import Ranking
-from recsys.serving.shared_metrics import exposition
+from recsys.serving.model_slot import Answered
+from recsys.serving.shared_metrics import collected, exposition
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SIZES = (1, 10, 25, 50, 100, 200, 300, 500, 750, 1000)
 
 
@@ -21,6 +23,7 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.models = ModelMetrics(self.registry)
+        self.challengers = ChallengerMetrics(self.registry)
         self.requests = Counter(
             "recsys_requests", "Answers by endpoint and status.", ("endpoint", "status"), registry=self.registry
         )
@@ -34,7 +37,7 @@ class Telemetry:
             "recsys_request_seconds",
             "Time from the request's arrival to its answer.",
             ("endpoint",),
-            buckets=_SECONDS,
+            buckets=SECONDS,
             registry=self.registry,
         )
         self.ranks = Counter("recsys_ranks", "Rankings by rung.", ("rung",), registry=self.registry)
@@ -45,7 +48,7 @@ class Telemetry:
             registry=self.registry,
         )
         self.rank_seconds = Histogram(
-            "recsys_rank_seconds", "Time spent ranking, queueing left out.", buckets=_SECONDS, registry=self.registry
+            "recsys_rank_seconds", "Time spent ranking, queueing left out.", buckets=SECONDS, registry=self.registry
         )
         self.candidates = Histogram(
             "recsys_candidates", "Distinct candidates of a ranking.", buckets=_SIZES, registry=self.registry
@@ -75,13 +78,14 @@ class Telemetry:
         self.users = Counter("recsys_users", "Upserted users by outcome.", ("outcome",), registry=self.registry)
         self.forgotten = Counter("recsys_forgotten_users", "Erasures of users.", registry=self.registry)
 
-    def ranked(self, ranking: Ranking, n_candidates: int, seconds: float) -> None:
-        """Count a ranking of so many distinct candidates."""
+    def ranked(self, answered: Answered) -> None:
+        """Count a ranking."""
+        ranking = answered.ranking
         self.ranks.labels(ranking.rung).inc()
         if ranking.reason is not None:
             self.lower_ranks.labels(ranking.rung, ranking.reason).inc()
-        self.rank_seconds.observe(seconds)
-        self.candidates.observe(n_candidates)
+        self.rank_seconds.observe(answered.seconds)
+        self.candidates.observe(answered.n_candidates)
         reader, matrix = ranking.reader, ranking.matrix
         if reader is None or matrix is None:
             return
@@ -98,6 +102,10 @@ class Telemetry:
             self.without_tables.inc()
         else:
             self.tables_age.set(age)
+
+    def collected(self) -> Iterable[Metric]:
+        """All of it as it is now; of all processes where a server has several."""
+        return collected(self.registry)
 
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format; that of all processes where a server has several."""

@@ -30,7 +30,8 @@ class OutOfTime(Exception):
 @dataclass(frozen=True)
 class Ranking:
     """Candidates in order, the best first. items: as the answer has them. unknown: candidates that nothing is known of.
-    reader, matrix: what a model read, None where none did. reason: None on the full rung."""
+    reader, matrix: what a model read, None where none did. scores: of all candidates in the reader's order, (n,).
+    reason: None on the full rung."""
 
     rung: Rung
     items: Sequence[Mapping[str, Any]]
@@ -38,6 +39,7 @@ class Ranking:
     unknown: Sequence[str] = ()
     reader: OnlineReader | None = None
     matrix: OnlineMatrix | None = None
+    scores: Float64 | None = None
     reason: Reason | None = None
 
 

@@ -19,6 +19,8 @@ from pydantic import (
     WrapValidator,
 )
 
+from recsys.serving.traffic import Variant
+
 MAX_ID = 512
 """Longest id, in bytes of UTF-8."""
 MAX_TEXT = 100_000
@@ -103,6 +105,9 @@ class RankRequest(Body):
         False,
         description="Add to the top items what columns and groups gave to the score, where a model ranked, and the "
         "nearest history items.",
+    )
+    variant: Variant | None = Field(
+        None, description="Who answers where the server has a challenger; missing: as the server's share says."
     )
 
 

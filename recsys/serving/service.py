@@ -4,14 +4,17 @@
     answer = service.rank(RankRequest(user_id="u1", candidates=["a", "b"]))
 
 Safe for threads. A written event counts in every ranking that begins after its call returned. The version that answers
-can be replaced while requests run: `service.replace(service.prepare(another, ...))`.
+can be replaced while requests run: `service.champion.fill(service.prepare(another, ...))`.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -21,28 +24,32 @@ from recsys.config import ServingConfig
 from recsys.ranker.model import RankingModel
 from recsys.serving import schemas
 from recsys.serving.budget import UNLIMITED, Budget, Clock
-from recsys.serving.errors import NotReady
+from recsys.serving.challenger import Challenger
+from recsys.serving.errors import BadRequest, NotReady
 from recsys.serving.event_writer import Writer
-from recsys.serving.ladder import Ladder
+from recsys.serving.model_slot import Answered, ModelSlot
 from recsys.serving.popularity import ItemPopularity
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.request_parsing import parse_request
-from recsys.serving.rungs import Ranking
-from recsys.serving.served_model import RefusedVersion, ServedFrom, ServedModel
-from recsys.serving.stage_times import StageTimes
+from recsys.serving.served_model import ServedFrom, ServedModel
+from recsys.serving.traffic import ChallengerOptions, Variant
 
 _SAMPLE_USERS, _SAMPLE_ITEMS, _SAMPLED_FROM = 12, 60, 300
+NO_CHALLENGER = (
+    "expected 'champion' or no variant, since this server has no challenger, got 'challenger'; start it with "
+    "`recsys serve --challenger models:/NAME/VERSION`"
+)
 _SHORT = 200
 """Characters of a title that a warm-up ranks."""
 
 
 class RankService:
     """A served version and the online state that it reads. ranker, encoder: their versions, as NAME/VERSION; None for a
-    model without an encoder. source: where the version came from. clock: by which budgets are counted, seconds.
+    model without an encoder. source: where the version came from. challenger: what one is there for, None for none;
+    its place is empty until someone fills it. clock: by which budgets are counted, seconds.
 
-    served: the version that answers now. popularity: clicks in memory, which whoever runs the service keeps fresh.
-    times: of the stages of a ranking. writer: takes posted events and items. refused: the version that is named in
-    place of `served` and does not serve, if any.
+    champion: the place of the version that answers. popularity: clicks in memory, which whoever runs the service keeps
+    fresh. writer: takes posted events and items.
     """
 
     def __init__(
@@ -54,20 +61,26 @@ class RankService:
         ranker: str,
         encoder: str | None,
         source: ServedFrom = "registry",
+        challenger: ChallengerOptions | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
         self.settings = settings or ServingConfig()
         self._clock = clock
         self.telemetry = Telemetry()
         self.popularity = ItemPopularity(self.settings.popular_items)
-        self.times = StageTimes()
-        self._ladder = Ladder(state, self.settings, self.times, self.popularity)
         self.version = metadata.version("recsys")
         self.state = state
-        self.refused: RefusedVersion | None = None
-        self.served = self.prepare(ranking_model, ranker=ranker, encoder=encoder, source=source)
-        self.telemetry.models.live(self.served)
-        self.writer = Writer(state, self.settings, lambda: self.served, self.telemetry)
+        self.champion = self._slot("champion")
+        self.challenger: Challenger | None = None
+        self.champion.fill(self.prepare(ranking_model, ranker=ranker, encoder=encoder, source=source))
+        if challenger is not None:
+            slot, metrics = self._slot("challenger"), self.telemetry.challengers
+            self.challenger = Challenger(challenger, slot, self.settings, metrics, clock)
+        encode_too = None if self.challenger is None else self.challenger.encode_soon
+        self.writer = Writer(state, self.settings, lambda: self.served, self.telemetry, encode_too)
+
+    def _slot(self, variant: Variant) -> ModelSlot:
+        return ModelSlot(variant, self.state, self.settings, self.popularity, self.telemetry.models, self._clock)
 
     def prepare(
         self, ranking_model: RankingModel, *, ranker: str, encoder: str | None, source: ServedFrom = "registry"
@@ -83,24 +96,25 @@ class RankService:
             on_encoded=self.telemetry.texts_encoded.inc,
         )
 
-    def replace(self, served: ServedModel) -> None:
-        """Answer with another version from now on; requests that have begun end with the one that they began with."""
-        before, self.served = self.served, served
-        self.telemetry.models.live(served)
-        if served.names != before.names:
-            self.telemetry.models.swaps.inc()
-            before.online.encoder.close()
+    @property
+    def served(self) -> ServedModel:
+        """The version that answers now, the champion."""
+        if self.champion.served is None:
+            raise NotReady("no version is loaded")
+        return self.champion.served
+
+    def versions(self) -> Iterator[ServedModel]:
+        """All versions that are loaded now: the champion, and the challenger if there is one."""
+        yield self.served
+        challenging = None if self.challenger is None else self.challenger.slot.served
+        if challenging is not None:
+            yield challenging
 
     def close(self) -> None:
         """End what goes on in the background."""
+        if self.challenger is not None:
+            self.challenger.close()
         self.served.online.encoder.close()
-
-    def refuse(self, refused: RefusedVersion | None) -> None:
-        """Report that a version is named and does not serve; None that there is none any more."""
-        self.refused = refused
-        self.telemetry.models.refusal.set(refused is not None)
-        if refused is not None:
-            self.telemetry.models.refused.inc()
 
     def budget(self, milliseconds: float | None = None, arrived: float | None = None) -> Budget:
         """The time of a request. milliseconds: what it asks for, 0 for no limit, None for the setting. arrived: when,
@@ -112,15 +126,32 @@ class RankService:
         self, request: schemas.RankRequest, *, request_id: str | None = None, budget: Budget | None = None
     ) -> dict[str, Any]:
         """The answer to a caller who waits: `rank` as far as the budget and the store allow, else a lower rung of
-        `recsys.serving.rungs`. budget: None is the setting's, from now on.
+        `recsys.serving.rungs`; of the challenger where it is its turn. budget: None is the setting's, from now on.
 
         Raises BadRequest where a field is not usable, TimeOrderError for a time before the latest event.
         """
-        started, served = self._clock(), self.served
-        parsed = parse_request(request, served, self.settings)
-        ranking = self._ladder.rank(parsed, served, budget or self.budget())
-        self.telemetry.ranked(ranking, len(parsed.candidates), self._clock() - started)
-        return _answer(ranking, served, request_id)
+        request_id, budget = request_id or uuid.uuid4().hex, budget or self.budget()
+        with nullcontext() if self.challenger is None else self.challenger.request():
+            answered = self._answered(request, request_id, budget)
+        self.telemetry.ranked(answered)
+        if self.challenger is not None:
+            self.telemetry.challengers.ranked(answered)
+        return _answer(answered, request_id)
+
+    def _answered(self, request: schemas.RankRequest, request_id: str, budget: Budget) -> Answered:
+        """The answer of whose turn it is."""
+        challenger, by_champion = self.challenger, partial(self.champion.rank, request, self.served, budget)
+        if challenger is None:
+            if request.variant == "challenger":
+                raise BadRequest(NO_CHALLENGER, "variant")
+            return by_champion()
+        served = challenger.version_for(request, request_id)
+        if served is not None:
+            return challenger.rank(request, served, budget, otherwise=by_champion)
+        answered = by_champion()
+        if challenger.shadow is not None:
+            challenger.shadow.offer(request, answered)
+        return answered
 
     def rank(
         self, request: schemas.RankRequest, *, request_id: str | None = None, served: ServedModel | None = None
@@ -133,9 +164,10 @@ class RankService:
         """
         started, served = self._clock(), served or self.served
         parsed = parse_request(request, served, self.settings)
-        ranking = self._ladder.by_model(parsed, served, UNLIMITED)
-        self.telemetry.ranked(ranking, len(parsed.candidates), self._clock() - started)
-        return _answer(ranking, served, request_id)
+        ranking = self.champion.ladder.by_model(parsed, served, UNLIMITED)
+        answered = Answered("champion", served, ranking, len(parsed.candidates), self._clock() - started)
+        self.telemetry.ranked(answered)
+        return _answer(answered, request_id or uuid.uuid4().hex)
 
     def examples(self) -> dict[str, Any]:
         """A few ids from the store: users with the longest histories among the first, and items with their titles."""
@@ -147,15 +179,17 @@ class RankService:
         return {"users": users, "items": titles}
 
     def ready(self) -> dict[str, Any]:
-        """The versions that answer, where they came from, and the version that was refused, if any. Raises NotReady
-        where the store cannot be read."""
+        """The versions that answer, where they came from, and those that were refused, if any. Raises NotReady where
+        the store cannot be read."""
         try:
             with self.state.snapshot():
-                served, refused = self.served, self.refused
+                served, refused = self.served, self.champion.refused
         except StoreError as error:
             raise NotReady(str(error)) from error
         answer: dict[str, Any] = {"model": served.names, "model_from": served.source}
-        return answer if refused is None else answer | {"refused": asdict(refused)}
+        if refused is not None:
+            answer["refused"] = asdict(refused)
+        return answer if self.challenger is None else answer | self.challenger.ready()
 
     def warm_up(self, served: ServedModel | None = None) -> None:
         """Rank some stored items once, so that the first caller does not wait for what is prepared on first use.
@@ -174,14 +208,15 @@ class RankService:
             self.rank(request, served=served)
             if served.behaviour is not None:
                 parsed = parse_request(request, served, self.settings)
-                self._ladder.by_model(parsed, served, UNLIMITED, with_text=False)
+                self.champion.ladder.by_model(parsed, served, UNLIMITED, with_text=False)
 
 
-def _answer(ranking: Ranking, served: ServedModel, request_id: str | None) -> dict[str, Any]:
+def _answer(answered: Answered, request_id: str) -> dict[str, Any]:
     """A ranking as the contract's JSON."""
+    ranking = answered.ranking
     answer: dict[str, object] = {
-        "request_id": request_id or uuid.uuid4().hex,
-        "model": served.names,
+        "request_id": request_id,
+        "model": answered.served.names,
         "rung": ranking.rung,
         "items": ranking.items,
         "unknown": list(ranking.unknown),

@@ -7,7 +7,7 @@ never fall and the folder does not grow. Gauges of a process that has ended are 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest, values
@@ -38,11 +38,20 @@ def forget(folder: Path, owner: str) -> None:
 
 def exposition(registry: CollectorRegistry) -> bytes:
     """Metrics in Prometheus' text format: those of a registry, or of all processes where they share theirs."""
+    return generate_latest(_everything(registry))
+
+
+def collected(registry: CollectorRegistry) -> Iterable[Metric]:
+    """The same as values."""
+    return _everything(registry).collect()
+
+
+def _everything(registry: CollectorRegistry) -> CollectorRegistry:
     if not are_shared():
-        return generate_latest(registry)
+        return registry
     everything = CollectorRegistry()
     everything.register(_AllProcesses())
-    return generate_latest(everything)
+    return everything
 
 
 class _AllProcesses(Collector):

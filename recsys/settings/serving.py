@@ -49,5 +49,13 @@ class ServingConfig(ConfigSection):
     """How often the server asks the registry what the alias of its model names; 0 asks only on SIGHUP."""
     model_cache: str | None = None
     """Folder for copies of the last good versions, "" for none; None is STORE.models where the store is a folder."""
+    shadow_share: float = Field(1.0, ge=0, le=1)
+    """Share of the champion's answers that a challenger in shadow scores too."""
+    shadow_queue: int = Field(32, ge=1)
+    """Answers that may wait for the shadow, in each process; more are dropped and counted."""
+    shadow_log_seconds: float = Field(60.0, ge=0)
+    """How often what the shadow finds is written to its MLflow run; 0 writes it at the end only."""
+    challenger_salt: str = ""
+    """Another text gives the challenger another choice of users, of the same share."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""
