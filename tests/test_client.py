@@ -346,6 +346,7 @@ NOTHING_ELSE: dict[str, Any] = {
     "top_k": None,
     "explain": False,
     "variant": None,
+    "budget_ms": None,
 }
 AWAY = (503, {}, b"")
 
