@@ -21,6 +21,7 @@ from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
 from recsys.serving.key_ring import KeyRing
+from recsys.serving.ranking_log import open_ranking_log
 from recsys.serving.service import RankService
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def _answer(
     keys: KeyRing | None,
     ready: Callable[[str], None],
 ) -> None:
-    with watching(watcher):
+    with watching(watcher), open_ranking_log(service.settings, service.telemetry) as service.ranking_log:
         app = create_app(service, keys)
         ready(service.served.ranker)
         _run(app, listener, round(service.settings.shutdown_seconds))

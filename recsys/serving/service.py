@@ -26,6 +26,7 @@ from recsys.serving.event_writer import Writer
 from recsys.serving.ladder import Ladder
 from recsys.serving.popularity import ItemPopularity
 from recsys.serving.prometheus import Telemetry
+from recsys.serving.ranking_log import RankingLog
 from recsys.serving.request_parsing import parse_request
 from recsys.serving.rungs import Ranking
 from recsys.serving.served_model import RefusedVersion, ServedFrom, ServedModel
@@ -42,7 +43,7 @@ class RankService:
 
     served: the version that answers now. popularity: clicks in memory, which whoever runs the service keeps fresh.
     times: of the stages of a ranking. writer: takes posted events and items. refused: the version that is named in
-    place of `served` and does not serve, if any.
+    place of `served` and does not serve, if any. ranking_log: takes the rankings that are answered, None for none.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RankService:
         self.version = metadata.version("recsys")
         self.state = state
         self.refused: RefusedVersion | None = None
+        self.ranking_log: RankingLog | None = None
         self.served = self.prepare(ranking_model, ranker=ranker, encoder=encoder, source=source)
         self.telemetry.models.live(self.served)
         self.writer = Writer(state, self.settings, lambda: self.served, self.telemetry)
@@ -120,6 +122,10 @@ class RankService:
         parsed = parse_request(request, served, self.settings)
         ranking = self._ladder.rank(parsed, served, budget or self.budget())
         self.telemetry.ranked(ranking, len(parsed.candidates), self._clock() - started)
+        request_id = request_id or uuid.uuid4().hex
+        if self.ranking_log is not None:
+            # propensity: the share of users whom this version answers, of every user today
+            self.ranking_log.add(request_id, parsed, ranking, served.names, propensity=1.0)
         return _answer(ranking, served, request_id)
 
     def rank(
