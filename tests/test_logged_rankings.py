@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +18,7 @@ from features.tables.data_settings import DataSettings
 from features.tables.load import ReadOptions, read_table_rows
 from features.tables.logged_columns import LOGGED
 from features.tables.logged_impressions import LoggedImpressionsReport, write_logged_impressions
+from pipelines import cli
 from pipelines.evaluate import evaluate_served
 from recsys.config import load_config
 
@@ -23,7 +26,7 @@ START = 1_700_000_000 * SECOND
 
 
 def ranking(impression: str, at: int, items: str, **further: Any) -> list[dict[str, Any]]:
-    """The rows of one answer. at: minutes after the start. items: a letter each, in order; those after a bar were cut."""
+    """The rows of one answer. at: minutes after the start. items: a letter each; those after a bar were cut."""
     shown, _, cut = items.partition("|")
     common = {
         "impression_id": impression,
@@ -151,14 +154,14 @@ def test_lists_outside_the_period_of_the_events_and_repeated_ids_are_left_out(tm
 
 def test_a_folder_without_a_log_and_a_file_that_is_none_are_named(tmp_path: Path) -> None:
     events = write_events(tmp_path / "events.csv", ("a", 0, None))
-    with pytest.raises(InputError, match="expected logged rankings.*--log-rankings"):
+    with pytest.raises(InputError, match=r"expected logged rankings.*--log-rankings"):
         write_logged_impressions(tmp_path, events, tmp_path / "out")
     log = write_log(tmp_path / "log", ranking("i1", 0, "ab"))
     (log / "rankings-z.parquet").write_text("damaged")
     with pytest.raises(InputError, match=r"rankings-z.parquet'.*as Parquet.*move it away"):
         write_logged_impressions(log, events, tmp_path / "out")
     pd.DataFrame({"item_id": ["a"]}).to_parquet(log / "rankings-z.parquet")
-    with pytest.raises(InputError, match="columns of logged rankings.*'impression_id'"):
+    with pytest.raises(InputError, match=r"columns of logged rankings.*'impression_id'"):
         write_logged_impressions(log, events, tmp_path / "out")
 
 
@@ -184,3 +187,35 @@ def test_each_version_and_rung_is_measured_on_its_own_lists(tmp_path: Path) -> N
     }
     assert report.as_dict()["served"][3]["encoder"] is None
     assert report.lines()[0].startswith("Served lists by the clicks that came, 3 of 3.")
+
+
+def test_the_commands_read_a_log_and_write_their_reports(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log", ranking("i1", 0, "abc"), ranking("i2", 1, "cab"))
+    events = write_events(tmp_path / "events.csv", ("b", 2, "i1"))
+    places = ["--events", str(events), "--json", str(tmp_path / "report.json")]
+
+    def report(*words: str) -> dict[str, Any]:
+        assert cli.run(lambda: cli.cli([*words, *places], standalone_mode=False)) == 0
+        return dict(json.loads((tmp_path / "report.json").read_text()))
+
+    rankings = report("data", "rankings", str(log), str(tmp_path / "out"))
+    assert (rankings["impressions"], rankings["clicked"]) == (2, 1)
+    assert len(pd.read_parquet(tmp_path / "out" / "impressions.parquet")) == 6
+    (served,) = report("evaluate", "--rankings", str(log))["served"]
+    assert (served["ranker"], served["lists"], served["tested"], served["mrr"]["mean"]) == ("r/1", 2, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate"],
+        ["evaluate", "--rankings", "."],
+        ["evaluate", ".", "--rankings", ".", "--events", "."],
+        ["evaluate", "--rankings", ".", "--events", ".", "--all"],
+        ["audit", ".", "--logged", "."],
+        ["audit", ".", "--logged", ".", "--model", "models:/a-ranker/1", "--replay"],
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(words: list[str]) -> None:
+    with pytest.raises(click.UsageError):
+        cli.cli(words, standalone_mode=False)

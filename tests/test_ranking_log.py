@@ -227,7 +227,7 @@ def test_files_go_by_age_and_the_oldest_first_by_size_and_others_stay(tmp_path: 
 def test_a_folder_that_cannot_be_made_refuses_the_start(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(ServerError, match="for logged rankings cannot be written.*--log-rankings"),
+        pytest.raises(ServerError, match=r"for logged rankings cannot be written.*--log-rankings"),
         logging_service(site, state, tmp_path / "file" / "log"),
     ):
         pass

@@ -1,7 +1,8 @@
 """Served rankings on the clicks that came: the metrics of each version and rung, from the scores that were logged.
 
-Nothing is computed again: the scores are those that ordered the lists. Users click what stands at the top, which favours
-whatever ranked. Figures of two versions that were served may be compared; those of an offline evaluation may not.
+Nothing is computed again: the scores are those that ordered the lists. Users click what stands at the top, which
+favours whatever ranked. Figures of two versions that were served may be compared; those of an offline evaluation may
+not.
 """
 
 from __future__ import annotations
