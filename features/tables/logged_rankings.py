@@ -120,7 +120,7 @@ def read_logged(folder: Path) -> LoggedLists:
     latest = np.full(len(rows.texts["impression_id"].values), np.iinfo(np.int64).min)
     np.maximum.at(latest, impression, time)
     is_latest = time == latest[impression]
-    earlier = np.column_stack([impression, time])[~is_latest]
+    earlier = np.column_stack([impression[~is_latest], time[~is_latest]])
     chosen = np.flatnonzero(is_latest)
     chosen = chosen[np.lexsort((position[chosen], impression[chosen], time[chosen]))]
     again = (np.diff(impression[chosen], prepend=-1) == 0) & (np.diff(position[chosen], prepend=-1) == 0)
