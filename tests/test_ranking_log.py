@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -222,6 +223,16 @@ def test_files_go_by_age_and_the_oldest_first_by_size_and_others_stay(tmp_path: 
     RankingFiles(tmp_path, max_gb=2.5e-6, days=7).prune(now)
     assert [path.exists() for path in paths] == [False, False, False, True, True]
     assert mine.exists()
+
+
+def test_what_a_killed_process_left_goes_after_an_hour(tmp_path: Path) -> None:
+    now = time.time_ns() // 1000
+    old, new = (tmp_path / f".rankings-{name}.parquet.new.partial" for name in ("old", "new"))
+    for path, hours in ((old, 2), (new, 0)):
+        path.write_bytes(b"half")
+        os.utime(path, (now / SECOND - 3600 * hours,) * 2)
+    RankingFiles(tmp_path, max_gb=1, days=7).prune(now)
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_a_folder_that_cannot_be_made_refuses_the_start(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
