@@ -1,4 +1,4 @@
-"""`recsys audit DIR [--replay]`: does the ranker read leaks, and does serving compute what training computed?
+"""`recsys audit DIR [--replay] [--logged LOG]`: does the ranker read leaks, and does serving compute what training did?
 
 Reads a data directory, and a registered ranker where one is named: then its features and text models are audited;
 without one, those of a training with this configuration, with the frozen base model as encoder. Writes nothing.
@@ -7,6 +7,7 @@ without one, those of a training with this configuration, with the frozen base m
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,15 +18,17 @@ import numpy as np
 from features.clock import format_time
 from features.errors import InputError
 from features.log import Log
+from features.offline.reader import LogIndex
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
 from features.tables.formats import find_table
 from features.tables.load import ReadOptions, load_log, read_table_rows
 from features.tables.permuted_clicks import permuted_log
-from pipelines.data_options import moment_in, read_options
+from pipelines.data_options import moment_in, read_options, read_options_of_model
 from pipelines.online_rows import read_items
 from pipelines.replay_feed import arriving
 from recsys.audit.context import AuditContext
+from recsys.audit.logged import LoggedReport, compare_logged
 from recsys.audit.replay import ReplayReport, replay_settings
 from recsys.audit.replay import replay as run_replay
 from recsys.audit.report import AuditReport
@@ -36,6 +39,7 @@ from recsys.encoder.text_model import NoEncoder
 from recsys.encoder.training.train import base_encoder, train_encoder
 from recsys.errors import TrainingError
 from recsys.ranker.model import RankingModel, Settings
+from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 from recsys.training.context import TrainingContext, open_training_context
 from recsys.training.stages import resolve_features
@@ -83,6 +87,27 @@ def replay(
             return run_replay(context, state, arriving(folder, options), impressions)
         finally:
             store.close()
+
+
+def audit_logged(folder: Path, config: Config, logged: Path, *, model: str) -> LoggedReport:
+    """Compare the features that a server logged for the rankings of a version with those of a data directory.
+
+    logged: a folder that `recsys serve --log-rankings` wrote. Of the configuration only threads and how files are read
+    count. Raises InputError for unusable tables and logs, ModelNotFound and its kin for the model.
+    """
+    tracking.connect()
+    loaded = versions.load(model)
+    served = loaded.ranking_model
+    data, tables = load_log(folder, read_options_of_model(served.settings, config.data.files))
+    for warning in tables.warnings:
+        log.info("warning: %s", warning)
+    index, threads = LogIndex(data), config.threads or os.cpu_count() or 1
+    scorers = {"full": OfflineScorer(served, index, served.texts(data.catalog), threads)}
+    if served.fallback is not None:
+        settings = served.settings.model_copy(update={"columns": served.settings.fallback_columns})
+        behaviour = replace(served, settings=settings, ranker=served.fallback)
+        scorers["no_text"] = replace(scorers["full"], ranking_model=behaviour)
+    return compare_logged(logged, str(loaded.ranker), scorers)
 
 
 def _describe_items(state: OnlineState, folder: Path, options: ReadOptions) -> None:

@@ -21,6 +21,7 @@ from pipelines.cli_options import (
     json_file_option,
     json_option,
     load_options,
+    log_option,
     model_option,
     print_report,
     store_option,
@@ -89,9 +90,12 @@ def train(folder: Path, config: Config, name: str, page: Path | None, run_id: st
     return run_training(folder, config, name=name, page=page)
 
 
-def _bounds_go_with_replay(context: click.Context) -> None:
-    if not context.params["replay"] and (context.params["start"] or context.params["end"]):
+def _audit_agrees(context: click.Context) -> None:
+    arguments = context.params
+    if not arguments["replay"] and (arguments["start"] or arguments["end"]):
         raise click.UsageError("--from and --to go with --replay")
+    if arguments["logged"] is not None and (arguments["model"] is None or arguments["replay"] or arguments["full"]):
+        raise click.UsageError("--logged goes with --model, the version that was served, without --replay and --full")
 
 
 @cli.command()
@@ -99,16 +103,20 @@ def _bounds_go_with_replay(context: click.Context) -> None:
 @click.option("--model", type=MODEL, help="Audit this registered ranker. Default: the inputs of a new training.")
 @click.option("--full", is_flag=True, help="Train the encoder too, on permuted clicks; takes as long as trainings.")
 @click.option("--replay", is_flag=True, help="Compare the online path with the offline one, list by list.")
+@click.option(
+    "--logged", metavar="LOG", type=INPUT, help="Compare features that `recsys serve` logged with those of DIR."
+)
 @click.option("--from", "start", type=MOMENT, metavar="TIME", help="With --replay: only lists from this time on.")
 @click.option("--to", "end", type=MOMENT, metavar="TIME", help="With --replay: only lists before this time.")
 @table_options
 @json_file_option
-@agreeing(_bounds_go_with_replay)
+@agreeing(_audit_agrees)
 def audit(
     folder: Path,
     model: str | None,
     full: bool,
     replay: bool,
+    logged: Path | None,
     start: str | None,
     end: str | None,
     config: Config,
@@ -116,10 +124,13 @@ def audit(
 ) -> None:
     """Look for leaks in everything that the ranker reads from the tables in DIR; exit 1 if there is one."""
     from pipelines.audit import audit as run_audit
+    from pipelines.audit import audit_logged
     from pipelines.audit import replay as run_replay
 
-    if replay:
-        report: Report = run_replay(folder, config, model=model, start=start, end=end)
+    if logged is not None and model is not None:
+        report: Report = audit_logged(folder, config, logged, model=model)
+    elif replay:
+        report = run_replay(folder, config, model=model, start=start, end=end)
     else:
         report = run_audit(folder, config, model=model, full=full)
     print_report(report, json_path)
@@ -201,6 +212,7 @@ def _keys_or_none(context: click.Context) -> None:
 @click.option("--challenger-share", default=0.0, show_default=True, type=click.FloatRange(0, 1), help=SHARE)
 @click.option("--shadow", is_flag=True, help="Let the challenger score in the background what the model answers.")
 @cache_option
+@log_option
 @config_options
 @agreeing(_keys_or_none)
 def serve(

@@ -16,7 +16,7 @@ from pipelines.cli_options import (
     rejects_option,
     table_options,
 )
-from pipelines.cli_types import FOLDER, OUT_FOLDER, CheckedGroup, agreeing
+from pipelines.cli_types import FOLDER, INPUT, OUT_FOLDER, CheckedGroup, agreeing
 
 if TYPE_CHECKING:
     from recsys.config import Config
@@ -117,6 +117,20 @@ def slates(
     options = ReadOptions(config.data, files=config.data.files)
     even_share = _EVEN_SHARES[negatives] if uniform_share is None else uniform_share
     return write_slates(folder, size=size, seed=seed, even_share=even_share, repeats=repeats, options=options)
+
+
+@data.command()
+@click.argument("log", metavar="LOG", type=INPUT)
+@click.argument("out", metavar="OUT", type=OUT_FOLDER)
+@click.option("--events", required=True, type=INPUT, help="Events table with the clicks that came.")
+@table_options
+@json_option
+def rankings(log: Path, out: Path, events: Path, config: Config) -> Report:
+    """Turn the rankings that `recsys serve --log-rankings LOG` wrote into an impressions table in OUT."""
+    from features.tables.load import ReadOptions
+    from features.tables.logged_impressions import write_logged_impressions
+
+    return write_logged_impressions(log, events, out, ReadOptions(config.data, files=config.data.files))
 
 
 @click.group(cls=CheckedGroup)

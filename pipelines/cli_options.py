@@ -100,20 +100,32 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _config_option(_setting_option(_encoding_option(_max_rejects_option(with_settings))))
 
 
-def cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--cache`, one more setting of a command with `config_options`."""
+def _folder_setting(name: str, setting: str, help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option of a command with `config_options` that is one more setting: a folder."""
+    argument = setting.rpartition(".")[2]
 
-    @wraps(command)
-    def with_cache(*args: Any, settings: tuple[str, ...], cache: Path | None, **rest: Any) -> Any:
-        more = () if cache is None else (f"serving.model_cache={json.dumps(str(cache), ensure_ascii=False)}",)
-        return command(*args, settings=(*settings, *more), **rest)
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_folder(*args: Any, settings: tuple[str, ...], **rest: Any) -> Any:
+            folder = rest.pop(argument)
+            more = () if folder is None else (f"{setting}={json.dumps(str(folder), ensure_ascii=False)}",)
+            return command(*args, settings=(*settings, *more), **rest)
 
-    option = click.option(
-        "--cache",
-        type=OUT_FOLDER,
-        help="Folder for copies of the last good versions. Default: STORE.models beside a store that is a folder.",
-    )
-    return option(with_cache)
+        return click.option(name, argument, type=OUT_FOLDER, help=help_text)(with_folder)
+
+    return decorated
+
+
+cache_option = _folder_setting(
+    "--cache",
+    "serving.model_cache",
+    "Folder for copies of the last good versions. Default: STORE.models beside a store that is a folder.",
+)
+log_option = _folder_setting(
+    "--log-rankings",
+    "serving.log_rankings",
+    "Log answered rankings with their features into this folder, as Parquet; serving.log_share says how many.",
+)
 
 
 def positive_option(command: Callable[..., Any]) -> Callable[..., Any]:

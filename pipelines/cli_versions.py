@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.cli_options import Report, json_file_option, json_option, model_option, print_report, table_options
-from pipelines.cli_types import FOLDER, NEW_NAME, SIDE, VERSION, CheckedCommand
+from pipelines.cli_types import FOLDER, INPUT, NEW_NAME, SIDE, VERSION, CheckedCommand, agreeing
 
 if TYPE_CHECKING:
     from recsys.config import Config
@@ -18,16 +18,40 @@ METRICS = ("auc", "mrr", "ndcg_at_5", "ndcg_at_10")
 """As `recsys.metrics.ranking` has them."""
 
 
+def _tables_or_rankings(context: click.Context) -> None:
+    arguments = context.params
+    if (arguments["rankings"] is None) != (arguments["events"] is None):
+        raise click.UsageError("--rankings and --events go together: lists and their clicks")
+    if (arguments["folder"] is None) == (arguments["rankings"] is None):
+        raise click.UsageError("expected either DIR or --rankings with --events")
+    named = context.get_parameter_source("model") is not click.core.ParameterSource.DEFAULT
+    if arguments["rankings"] is not None and (named or arguments["all_lists"]):
+        raise click.UsageError("--rankings measures every version that was served; leave out --model and --all")
+
+
 @click.command(cls=CheckedCommand)
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 @model_option
 @click.option("--all", "all_lists", is_flag=True, help="All lists, including those that the version was trained on.")
+@click.option(
+    "--rankings", metavar="LOG", type=INPUT, help="In place of DIR: what `recsys serve --log-rankings LOG` wrote."
+)
+@click.option("--events", type=INPUT, help="With --rankings: events table with the clicks that came.")
 @table_options
 @json_option
-def evaluate(folder: Path, model: str, all_lists: bool, config: Config) -> Report:
-    """Evaluate a registered version on the lists in DIR that are later than its training data."""
+@agreeing(_tables_or_rankings)
+def evaluate(
+    folder: Path | None, model: str, all_lists: bool, rankings: Path | None, events: Path | None, config: Config
+) -> Report:
+    """Evaluate a registered version on the lists in DIR that are later than its training data; or, with --rankings, the
+    versions that were served."""
     from pipelines.evaluate import evaluate as run_evaluation
+    from pipelines.evaluate import evaluate_served
 
+    if rankings is not None and events is not None:
+        return evaluate_served(rankings, events, config)
+    if folder is None:
+        raise click.UsageError("expected DIR")
     return run_evaluation(folder, model, config, all_lists=all_lists)
 
 

@@ -2,6 +2,9 @@
 
 Reads the tables in DIR as the version's training read its own, and scores with the one scoring function. Writes an
 MLflow run with the metrics, the report, and those of every list as `lists.parquet`, as a training's evaluation has.
+
+`recsys evaluate --rankings LOG --events EVENTS`: the versions that a server answered with, on the clicks that came.
+Reads its log of rankings and an events table; writes nothing.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ import mlflow
 import numpy as np
 
 from features.clock import format_time
+from features.tables.load import ReadOptions
+from features.tables.logged_clicks import label_logged
 from features.tables.report import TableReport
 from pipelines.stopwatch import RunUsage, Stopwatch
 from pipelines.unseen_data import load_unseen, trained_until
 from recsys.config import Config
 from recsys.evaluation.report import LIFT_METRIC, Evaluation, format_interval
+from recsys.evaluation.served import ServedReport, measure_served
 from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.jsonable import jsonable
@@ -127,6 +133,17 @@ def evaluate(folder: Path, model: str, config: Config, *, all_lists: bool = Fals
         run_logging.log_evaluation(evaluation)
         run_logging.log_report(report.as_dict(), report.lines())
     return report
+
+
+def evaluate_served(rankings: Path, events: Path, config: Config) -> ServedReport:
+    """Measure the versions that ranked the lists of a log by the clicks in an events table.
+
+    Of the configuration data, evaluation and seed count. Raises InputError where log or events cannot be used, or no
+    list is in the period of the events.
+    """
+    options = ReadOptions(config.data, files=config.data.files)
+    labelled = label_logged(rankings, events, options)
+    return measure_served(labelled, resamples=config.evaluation.resamples, seed=config.seed)
 
 
 def _by_slice(evaluation: Evaluation, config: Config) -> tuple[SliceResult, ...]:

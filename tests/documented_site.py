@@ -13,11 +13,14 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from documents import ROOT, blocks
 from small_ranking_model import small_encoder, tiny_settings
 
+from features.tables.logged_columns import LOGGED
 from pipelines.simulate import simulate
 from pipelines.train import train
 from recsys.config import load_config
@@ -59,6 +62,7 @@ def document_site(home: Path) -> DocumentedSite:
     settings = home / "tiny.yaml"
     settings.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
     _write_files(home, folder)
+    _write_log(home / "LOG", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.chdir(home)
@@ -103,6 +107,17 @@ def _write_files(home: Path, folder: Path) -> None:
         "N1\tsports\tgolf\tA title\tText\turl\t[]\t[]\nN2\tnews\tworld\tB\t\turl\t[]\t[]\n"
     )
     (home / "SRC" / "behaviors.tsv").write_text("1\tU1\t11/9/2019 12:00:01 AM\tN2\tN1-1 N2-0\n")
+
+
+def _write_log(log: Path, folder: Path) -> None:
+    """The newest lists as if a server had ranked and logged them."""
+    rows = pd.read_parquet(folder / "impressions.parquet").tail(200)
+    place = rows.groupby("impression_id").cumcount() + 1
+    columns = {"query": None, "shown": True, "described": False, "history_given": False, "rung": "full"}
+    columns |= {"ranker": f"{NAME}-ranker/1", "encoder": f"{NAME}-encoder/1", "propensity": 1.0}
+    frame = rows.assign(position=place, score=-place.astype(float), **columns)[LOGGED.names]
+    log.mkdir()
+    pq.write_table(pa.Table.from_pandas(frame, LOGGED, preserve_index=False), log / "rankings-documented.parquet")
 
 
 def _write_lists(home: Path) -> None:

@@ -269,7 +269,14 @@ def exposed() -> dict[str, set[str]]:
         one.labels("worker")
     telemetry.requests.labels("/v1/rank", "200")
     telemetry.seconds.labels("/v1/rank")
-    for counter in (telemetry.ranks, telemetry.events, telemetry.items, telemetry.users, telemetry.refused):
+    for counter in (
+        telemetry.ranks,
+        telemetry.events,
+        telemetry.items,
+        telemetry.users,
+        telemetry.refused,
+        telemetry.logged_rows,
+    ):
         counter.labels("any")
     telemetry.lower_ranks.labels("any", "any")
     challengers, pair = telemetry.challengers, ("champion", "challenger")

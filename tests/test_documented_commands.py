@@ -40,6 +40,7 @@ NOT_RUN = {
     "/opt/recsys/bin/pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": "an installation",
     "/opt/recsys/bin/pip install -c constraints.txt .": "an installation",
     "cp deploy/compose.env.example deploy/compose.env": "tests/test_deployment.py reads the example",
+    "recsys audit DIR --model models:/news-ranker@champion --logged LOG": "the site's log has no features",
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
 }
 """Commands that are not run, each with the reason."""

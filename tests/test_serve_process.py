@@ -21,6 +21,7 @@ from warm_process import Warm, run_warm
 from features.definitions.aggregates import CLICK, USER, Count
 from features.online.state import OnlineState
 from features.stores.open import open_store
+from pipelines import cli
 from pipelines.load import load_items_into
 from pipelines.serve import listen
 from recsys.errors import ServerError
@@ -173,16 +174,20 @@ def test_servers_that_share_a_redis_see_each_others_events_and_outlive_its_absen
         assert "Traceback" not in first_process.stderr()
 
 
-def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedSite, redis_server: RedisServer) -> None:
+def test_a_store_on_redis_is_loaded_and_served_by_the_commands_and_serves_what_the_tables_give(
+    trained: TrainedSite, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     place = redis_server.place()
-    for command, table in (("load-items", "items"), ("load-events", "impressions")):
+    for command, table in (("load-items", "items"), ("load-events", "events"), ("load-events", "impressions")):
         recsys(command, str(trained.data / f"{table}.parquet"), "--store", place, "--model", MODEL)
     users = trained.home / "users.csv"
     users.write_text("user_id,country\nu1,NZ\n")
     assert "1 of 1 rows" in recsys("load-users", str(users), "--store", place)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with Warm(*CLI, "serve", "--store", place, "--model", MODEL, "--port", str(port)) as process:
+    log = str(trained.home / "log")
+    arguments = ("--store", place, "--model", MODEL, "--port", str(port), "--log-rankings", log)
+    with Warm(*CLI, "serve", *arguments, "--set=serving.budget_ms=0") as process:
         wait_until_ready(process, f"http://127.0.0.1:{port}")
         examples = httpx.get(f"http://127.0.0.1:{port}/v1/examples").json()
         ids = [item["item_id"] for item in examples["items"]][:10]
@@ -190,6 +195,13 @@ def test_a_store_on_redis_is_loaded_and_served_by_the_commands(trained: TrainedS
         assert sorted(item["item_id"] for item in answer.json()["items"]) == sorted(ids)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+    compared = ["audit", str(trained.data), "--model", MODEL, "--logged", log, "--set=threads=1"]
+    assert cli.run(lambda: cli.cli(compared, standalone_mode=False)) == 0
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith(f"10 candidates in 1 lists that {answer.json()['model']['ranker']} ranked")
+    )
 
 
 def test_a_server_that_is_stopped_while_it_starts_leaves_nothing(trained: TrainedSite, tmp_path: Path) -> None:

@@ -88,10 +88,12 @@ def home(rolled_out_once: RolledOutSite) -> Iterator[RolledOutSite]:
 
 
 @pytest.fixture(scope="module")
-def workers(home: RolledOutSite) -> Iterator[Workers]:
+def workers(home: RolledOutSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    log = tmp_path_factory.mktemp("log")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with Warm(*CLI, "--store", home.store, "--port", str(port), "--workers", "2", *SHADOW) as parent:
+    arguments = ("--store", home.store, "--port", str(port), "--workers", "2", "--log-rankings", str(log))
+    with Warm(*CLI, *arguments, *SHADOW) as parent:
         server = Workers(parent, f"http://127.0.0.1:{port}")
         server.wait(lambda: TOGETHER.search(parent.stderr()))
         yield server
@@ -101,6 +103,8 @@ def workers(home: RolledOutSite) -> Iterator[Workers]:
         assert "are killed" not in parent.stderr()
     (run,) = shadow_runs()
     assert run.info.status == "FINISHED"
+    processes = {path.name.split("-")[-2] for path in log.glob("rankings-*.parquet")}
+    assert len(processes) > 1, "each worker logs what it ranked, to the end"
 
 
 def shadow_runs() -> list[Run]:

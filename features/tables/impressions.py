@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pyarrow as pa
 
-from features.arrays import Bool, Int8, Int32, Int64
+from features.arrays import Bool, Int8, Int32, Int64, offsets_of
 from features.errors import InputError
 from features.tables.rejects import Reject, Rejects
 from features.tables.string_codes import DictionaryColumn, SourceRows, dictionary_encode
@@ -51,6 +51,23 @@ class ImpressionTable:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, chosen: Bool) -> ImpressionTable:
+        """The impressions of a mask, (n,)."""
+        lengths = np.diff(self.offsets)
+        rows = np.repeat(chosen, lengths)
+        return replace(
+            self,
+            ids=self.ids[chosen],
+            user=self.user[chosen],
+            time=self.time[chosen],
+            sampled=self.sampled[chosen],
+            query=self.query[chosen],
+            offsets=offsets_of(lengths[chosen]),
+            item=self.item[rows],
+            label=self.label[rows],
+            position=self.position[rows],
+        )
 
 
 @dataclass(frozen=True)

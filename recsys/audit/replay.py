@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,8 @@ from features.online.events import Impression, IncomingEvent
 from features.online.reader import OnlineReader
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
-from recsys.audit.changed_columns import LIKE_ROUNDING, changes
 from recsys.audit.context import AuditContext
-from recsys.audit.finding import Row
+from recsys.audit.differences import Difference, DifferenceTally, difference_lines
 from recsys.encoder.model import Encoder
 from recsys.encoder.text_model import NoEncoder
 from recsys.metrics.jsonable import jsonable
@@ -44,24 +44,6 @@ class ReplayFeed:
 
     time: Int64
     arrivals: Sequence[IncomingEvent | Impression]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A column that differs. rows: in how many. largest: largest difference of two numbers, infinite where one of them
-    is missing. row: the one that differs most, offline value before, online value after. like_rounding: no row differs
-    by more than rounding would make it."""
-
-    column: str
-    rows: int
-    largest: float
-    row: Row
-    like_rounding: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: a difference between a number and a missing value is None."""
-        figures = {"column": self.column, "rows": self.rows, "largest": jsonable(self.largest)}
-        return {**figures, "row": self.row.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -102,41 +84,8 @@ class ReplayReport:
             lines.append(f"lists from {format_time(self.first)} to {format_time(self.last)}")
         lines.append(f"{self.arrivals:,} events and lists reached the store, {self.seconds:.0f} s in all")
         lines += [f"not taken by the store: {count:,} x {code}" for code, count in self.refused.items()]
-        for difference in self.differences:
-            small = f", {LIKE_ROUNDING}" if difference.like_rounding else ""
-            lines.append(
-                f"{difference.column}: {difference.rows:,} rows differ, by {difference.largest:.6g} at most{small}"
-            )
-            lines.append(f"    row: {difference.row}")
-        n = sum(difference.rows for difference in self.differences)
-        lines.append(
-            f"{n:,} differences in {self.rows * self.columns:,} values: {self.columns} columns of {self.rows:,} "
-            f"candidates in {self.lists:,} lists"
-        )
-        return lines
-
-
-@dataclass
-class _DifferenceTally:
-    """Differences so far, by position of the column."""
-
-    by_column: dict[int, Difference] = field(default_factory=dict)
-
-    def add(self, context: AuditContext, impressions: Impressions, offline: Float32, online: Float32) -> None:
-        """Add the two matrices of some lists."""
-        for change in changes(offline, online):
-            row = context.row(impressions, change.row, before=change.before, after=change.after)
-            name = context.names[change.column]
-            new = Difference(name, change.rows, change.largest, row, change.like_rounding)
-            earlier = self.by_column.get(change.column, new)
-            largest = max(earlier, new, key=lambda difference: difference.largest)
-            rows = new.rows if earlier is new else earlier.rows + new.rows
-            like_rounding = earlier.like_rounding and new.like_rounding
-            self.by_column[change.column] = replace(largest, rows=rows, like_rounding=like_rounding)
-
-    def differences(self) -> tuple[Difference, ...]:
-        """One for every column that differs, in the order of the columns."""
-        return tuple(self.by_column[column] for column in sorted(self.by_column))
+        of_what = f"{self.columns} columns of {self.rows:,} candidates in {self.lists:,} lists"
+        return [*lines, *difference_lines(self.differences, self.rows * self.columns, of_what)]
 
 
 class OnlinePath:
@@ -192,13 +141,14 @@ def replay(context: AuditContext, state: OnlineState, feed: ReplayFeed, impressi
     state: an empty one that knows the items. Raises StoreError where it cannot be read or written.
     """
     started = time.perf_counter()
-    online, tally = OnlinePath(context, state, feed), _DifferenceTally()
+    online, tally = OnlinePath(context, state, feed), DifferenceTally()
     n = len(impressions)
     with tqdm(total=n, desc="replay", unit="list", leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, n, _AT_ONCE):
             chunk = impressions.take(np.arange(first, min(first + _AT_ONCE, n)))
             rows = [_online_rows(context, online, chunk, position, bar) for position in range(len(chunk))]
-            tally.add(context, chunk, context.columns(chunk.requests), np.concatenate(rows))
+            offline = context.columns(chunk.requests)
+            tally.add(context.names, offline, np.concatenate(rows), partial(context.row, chunk))
     times = impressions.requests.time
     return ReplayReport(
         lists=n,

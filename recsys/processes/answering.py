@@ -22,6 +22,7 @@ from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
 from recsys.serving.key_ring import KeyRing
+from recsys.serving.ranking_log import open_ranking_log
 from recsys.serving.service import RankService
 from recsys.serving.tracing import tracer
 
@@ -70,7 +71,11 @@ def _answer(
     keys: KeyRing | None,
     ready: Callable[[str], None],
 ) -> None:
-    with watching(watchers), tracer() as traces:
+    with (
+        watching(watchers),
+        tracer() as traces,
+        open_ranking_log(service.settings, service.telemetry) as service.ranking_log,
+    ):
         app = create_app(service, keys, traces)
         ready(service.served.ranker)
         _run(app, listener, round(service.settings.shutdown_seconds))

@@ -19,7 +19,7 @@ from recsys.serving.model_slot import Answered, ModelSlot
 from recsys.serving.schemas import RankRequest
 from recsys.serving.served_model import ServedModel
 from recsys.serving.shadow import Shadow
-from recsys.serving.traffic import ChallengerOptions, is_in_share
+from recsys.serving.traffic import ChallengerOptions, Variant, is_in_share
 
 
 class Challenger:
@@ -68,6 +68,11 @@ class Challenger:
             self._metrics.failures.labels(served.ranker).inc()
             self._failures.add(f"{served.ranker} failed on a request, which {answered.served.ranker} answered", error)
             return answered
+
+    def share_of(self, variant: Variant) -> float:
+        """The share of the users whom a variant answers now."""
+        share = 0.0 if self.slot.served is None else self.options.share
+        return share if variant == "challenger" else 1 - share
 
     def encode_soon(self, items: Mapping[str, StoredItem]) -> None:
         """Encode posted items for the challenger in the background; where there is no room, rankings do it."""

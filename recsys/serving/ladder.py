@@ -29,7 +29,15 @@ from recsys.serving.errors import ServingError
 from recsys.serving.popularity import ItemPopularity
 from recsys.serving.request_context import span
 from recsys.serving.request_parsing import ParsedRequest
-from recsys.serving.rungs import OutOfTime, Ranking, Reason, Rung, rank_from_memory, ranked_items
+from recsys.serving.rungs import (
+    OutOfTime,
+    Ranking,
+    Reason,
+    Rung,
+    ScoredCandidates,
+    rank_from_memory,
+    ranked_items,
+)
 from recsys.serving.served_model import ServedModel
 from recsys.serving.stage_times import Stage, StageTimes
 from recsys.serving.text_wait import TextWait
@@ -128,6 +136,7 @@ class Ladder:
         """The candidates in order, with explanations where they are asked for."""
         top_k = parsed.request.top_k
         rows, ranks = ordered(scored.scores, reader.requests.item.astype(np.int64), reader.requests.offsets)
+        whole = ScoredCandidates(scored.scores, rows, tuple(scored.ranker.columns), scored.values)
         rows, ranks = rows[:top_k], ranks[:top_k]
         items = ranked_items(
             reader.catalog.ids[reader.requests.item[rows]].tolist(), scored.scores[rows], ranks.tolist()
@@ -139,9 +148,7 @@ class Ladder:
             for item, one in zip(items, explanations, strict=False):
                 item.update(one)
         reason: Reason | None = None if scored.rung == "full" else "deadline"
-        return Ranking(
-            scored.rung, items, parsed.warnings, reader.unknown, reader, scored.matrix, scored.scores, reason
-        )
+        return Ranking(scored.rung, items, whole, parsed.warnings, reader.unknown, reader, scored.matrix, reason)
 
     def _require(self, stages: Sequence[Stage], n: int, budget: Budget) -> None:
         """Raise OutOfTime where stages are expected to take longer than the time that is left."""

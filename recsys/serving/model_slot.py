@@ -10,7 +10,7 @@ from recsys.serving.budget import Budget, Clock
 from recsys.serving.ladder import Ladder
 from recsys.serving.model_metrics import ModelMetrics
 from recsys.serving.popularity import ItemPopularity
-from recsys.serving.request_parsing import parse_request
+from recsys.serving.request_parsing import ParsedRequest, parse_request
 from recsys.serving.rungs import Ranking
 from recsys.serving.schemas import RankRequest
 from recsys.serving.served_model import RefusedVersion, ServedModel
@@ -24,9 +24,14 @@ class Answered:
 
     variant: Variant
     served: ServedModel
+    parsed: ParsedRequest
     ranking: Ranking
-    n_candidates: int
     seconds: float
+
+    @property
+    def n_candidates(self) -> int:
+        """How many were ranked."""
+        return len(self.parsed.candidates)
 
 
 class ModelSlot:
@@ -80,4 +85,4 @@ class ModelSlot:
         started = self._clock()
         parsed = parse_request(request, served, self._settings)
         ranking = self.ladder.rank(parsed, served, budget, may_fail=may_fail)
-        return Answered(self.variant, served, ranking, len(parsed.candidates), self._clock() - started)
+        return Answered(self.variant, served, parsed, ranking, self._clock() - started)

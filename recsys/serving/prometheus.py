@@ -76,6 +76,7 @@ class Telemetry:
         self.events = Counter("recsys_events", "Events by outcome.", ("outcome",), registry=self.registry)
         self.items = Counter("recsys_items", "Upserted items by outcome.", ("outcome",), registry=self.registry)
         self.users = Counter("recsys_users", "Upserted users by outcome.", ("outcome",), registry=self.registry)
+        self.logged_rows = _logged_rows(self.registry)
         self.forgotten = Counter("recsys_forgotten_users", "Erasures of users.", registry=self.registry)
 
     def ranked(self, answered: Answered) -> None:
@@ -110,3 +111,13 @@ class Telemetry:
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format; that of all processes where a server has several."""
         return exposition(self.registry)
+
+
+def _logged_rows(registry: CollectorRegistry) -> Counter:
+    return Counter(
+        "recsys_logged_rows",
+        "Candidates of rankings to be logged: written; dropped, since too many waited; failed, since their file could "
+        "not be written.",
+        ("outcome",),
+        registry=registry,
+    )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from features.arrays import Float64
+from features.arrays import Float32, Float64, Int64
 from features.online.reader import OnlineReader
 from recsys.metrics.rank_order import ordered
 from recsys.online.model import OnlineMatrix
@@ -28,18 +28,29 @@ class OutOfTime(Exception):
 
 
 @dataclass(frozen=True)
+class ScoredCandidates:
+    """All candidates of a ranking, also those that `top_k` leaves out. scores: (n,), in the order of the request.
+    rows: (n,) of the candidates, the best first. columns, values: what a ranker read, (n, n_columns), in the order of
+    the request; none without a model."""
+
+    scores: Float64
+    rows: Int64
+    columns: tuple[str, ...] = ()
+    values: Float32 | None = None
+
+
+@dataclass(frozen=True)
 class Ranking:
-    """Candidates in order, the best first. items: as the answer has them. unknown: candidates that nothing is known of.
-    reader, matrix: what a model read, None where none did. scores: of all candidates in the reader's order, (n,).
-    reason: None on the full rung."""
+    """Candidates in order, the best first. items: as the answer has them. scored: all of them. unknown: candidates that
+    nothing is known of. reader, matrix: what a model read, None where none did. reason: None on the full rung."""
 
     rung: Rung
     items: Sequence[Mapping[str, Any]]
+    scored: ScoredCandidates
     warnings: RequestWarnings
     unknown: Sequence[str] = ()
     reader: OnlineReader | None = None
     matrix: OnlineMatrix | None = None
-    scores: Float64 | None = None
     reason: Reason | None = None
 
 
@@ -60,10 +71,12 @@ def rank_from_memory(parsed: ParsedRequest, popularity: ItemPopularity, reason: 
     if not clicks.any():
         scores = np.arange(n, 0, -1).astype(np.float64)
         items = ranked_items(candidates[:top_k], scores[:top_k], range(1, n + 1)[:top_k])
-        return Ranking("caller_order", items, parsed.warnings, reason=reason)
+        scored = ScoredCandidates(scores, np.arange(n, dtype=np.int64))
+        return Ranking("caller_order", items, scored, parsed.warnings, reason=reason)
     tie = np.empty(n, np.int64)
     tie[sorted(range(n), key=candidates.__getitem__)] = np.arange(n)
     rows, ranks = ordered(clicks, tie, np.array([0, n]))
+    scored = ScoredCandidates(clicks, rows)
     rows, ranks = rows[:top_k], ranks[:top_k]
     items = ranked_items([candidates[row] for row in rows.tolist()], clicks[rows], ranks.tolist())
-    return Ranking("popularity", items, parsed.warnings, reason=reason)
+    return Ranking("popularity", items, scored, parsed.warnings, reason=reason)

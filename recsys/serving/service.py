@@ -30,6 +30,7 @@ from recsys.serving.event_writer import Writer
 from recsys.serving.model_slot import Answered, ModelSlot
 from recsys.serving.popularity import ItemPopularity
 from recsys.serving.prometheus import Telemetry
+from recsys.serving.ranking_log import RankingLog
 from recsys.serving.request_parsing import parse_request
 from recsys.serving.served_model import ServedFrom, ServedModel
 from recsys.serving.traffic import ChallengerOptions, Variant
@@ -49,7 +50,7 @@ class RankService:
     its place is empty until someone fills it. clock: by which budgets are counted, seconds.
 
     champion: the place of the version that answers. popularity: clicks in memory, which whoever runs the service keeps
-    fresh. writer: takes posted events and items.
+    fresh. writer: takes posted events and items. ranking_log: takes the rankings that are answered, None for none.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RankService:
         self.popularity = ItemPopularity(self.settings.popular_items)
         self.version = metadata.version("recsys")
         self.state = state
+        self.ranking_log: RankingLog | None = None
         self.champion = self._slot("champion")
         self.challenger: Challenger | None = None
         self.champion.fill(self.prepare(ranking_model, ranker=ranker, encoder=encoder, source=source))
@@ -136,7 +138,18 @@ class RankService:
         self.telemetry.ranked(answered)
         if self.challenger is not None:
             self.telemetry.challengers.ranked(answered)
+        if self.ranking_log is not None:
+            propensity = self._propensity(request, answered.variant)
+            self.ranking_log.add(
+                request_id, answered.parsed, answered.ranking, answered.served.names, propensity=propensity
+            )
         return _answer(answered, request_id)
+
+    def _propensity(self, request: schemas.RankRequest, variant: Variant) -> float:
+        """The probability with which a variant answers a user; 1 where the request has chosen it."""
+        if self.challenger is None or request.variant is not None:
+            return 1.0
+        return self.challenger.share_of(variant)
 
     def _answered(self, request: schemas.RankRequest, request_id: str, budget: Budget) -> Answered:
         """The answer of whose turn it is."""
@@ -165,7 +178,7 @@ class RankService:
         started, served = self._clock(), served or self.served
         parsed = parse_request(request, served, self.settings)
         ranking = self.champion.ladder.by_model(parsed, served, UNLIMITED)
-        answered = Answered("champion", served, ranking, len(parsed.candidates), self._clock() - started)
+        answered = Answered("champion", served, parsed, ranking, self._clock() - started)
         self.telemetry.ranked(answered)
         return _answer(answered, request_id or uuid.uuid4().hex)
 

@@ -68,8 +68,8 @@ class Shadow:
         challenger, ranking = self._slot.served, answered.ranking
         if challenger is None or request.variant is not None or ranking.rung != "full":
             return
-        reader, scores = ranking.reader, ranking.scores
-        if reader is None or scores is None or len(scores) < 2 or self._draw() >= self._settings.shadow_share:
+        reader, scores = ranking.reader, ranking.scored.scores
+        if reader is None or len(scores) < 2 or self._draw() >= self._settings.shadow_share:
             return
         item = reader.requests.item
         champion = _Champion(

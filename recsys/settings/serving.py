@@ -57,5 +57,18 @@ class ServingConfig(ConfigSection):
     """How often what the shadow finds is written to its MLflow run; 0 writes it at the end only."""
     challenger_salt: str = ""
     """Another text gives the challenger another choice of users, of the same share."""
+    log_rankings: str | None = None
+    """Folder where answered rankings are logged with their features, as Parquet; None logs none.
+    docs/logged-rankings.md."""
+    log_share: float = Field(1.0, ge=0, le=1)
+    """Share of the rankings that is logged, drawn by their request ids."""
+    log_max_gb: float = Field(10.0, gt=0)
+    """Largest size of that folder's logs together, in GB; the oldest files go first."""
+    log_days: float = Field(30.0, gt=0)
+    """Days after which a file of the log is removed."""
+    log_file_rows: int = Field(50_000, ge=1)
+    """Candidates after which a file of the log is written; twice as many may wait in memory, 4 bytes a column each."""
+    log_file_seconds: float = Field(60.0, gt=0)
+    """Seconds after which it is written in any case."""
     shutdown_seconds: float = Field(10.0, ge=0)
     """How long open requests may take to end when the server stops."""
