@@ -100,7 +100,7 @@ def test_a_row_is_a_candidate_with_what_the_ranker_read_and_gave(
     ids = ids_of(site, 6)
     with logging_service(site, state, tmp_path) as service:
         answer = service.answer(request([*ids, {"item_id": "new", "title": "A new title"}, "unknown"], top_k=3))
-        service.times.add("text", 4, 10.0)  # no time for text: another rung, which reads other columns
+        service.champion.times.add("text", 4, 10.0)  # no time for text: another rung, which reads other columns
         lower = service.answer(request(ids[:4]), budget=service.budget(1000))
     frame = logged_frame(tmp_path)
     rows = frame[frame["impression_id"] == answer["request_id"]].sort_values("position")
@@ -286,7 +286,7 @@ def test_what_was_served_and_logged_is_what_the_tables_give_after_the_import(
     place = server.place() if kind == "redis" else str(tmp_path / "store")
     with opened(site, place) as state, logging_service(site, state, tmp_path / "log") as service:
         service.served.online.refresh(start)
-        service.times.add("text", 7, 1000.0)
+        service.champion.times.add("text", 7, 1000.0)
         client = TestClient(create_app(service))
         for number in range(24):
             user, moment = users[number % 6], start + 10 * number * SECOND

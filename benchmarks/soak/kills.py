@@ -24,7 +24,7 @@ from features.stores.open import open_store
 
 WRITERS, EVENTS_AT_ONCE = 3, 5
 _SERVER_EVERY = 5
-"""Of so many kills the first is of a whole server, the others of one worker."""
+"""Of so many kills the first is of a whole server, the others of one worker; all of a server without workers."""
 
 
 @dataclass
