@@ -25,6 +25,7 @@ from benchmarks.server_process import ServerProcess
 from benchmarks.serving import Site, ids_of, trained_site
 from pipelines.load import load_events, load_items
 from pipelines.process import one_blas_thread
+from recsys.client.exchange import KEEP_ALIVE
 
 CANDIDATES = 100
 _FIRST_RATE, _STEP = 20.0, 1.2
@@ -68,9 +69,11 @@ def measure(quick: bool) -> list[Result]:
 def overload(port: int, bodies: Sequence[bytes], *, seconds: float) -> list[Result]:
     """`measure` of a running server. seconds: of each rate."""
     asyncio.run(send_at(port, bodies, _FIRST_RATE, seconds))  # learns how long its stages take
-    capacity = rate = _FIRST_RATE
+    capacity, rate = 0.0, _FIRST_RATE
     while not (answers := asyncio.run(send_at(port, bodies, rate, seconds))).count(_REFUSED) and not answers.failed:
         capacity, rate = rate, _STEP * rate
+    if not capacity:
+        raise RuntimeError(f"expected {_FIRST_RATE:g} rankings a second without a refusal, got {answers}")
     below = asyncio.run(send_at(port, bodies, 0.8 * capacity, seconds))
     above = asyncio.run(send_at(port, bodies, 2 * capacity, seconds))
     normal, accepted = below.percentile(200, 0.99), above.percentile(200, 0.99)
@@ -87,12 +90,14 @@ def overload(port: int, bodies: Sequence[bytes], *, seconds: float) -> list[Resu
 
 async def send_at(port: int, bodies: Sequence[bytes], rate: float, seconds: float) -> Answers:
     """Send rate * seconds requests, evenly, each over a connection that is free or new."""
-    answers, idle = Answers(), list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+    answers, idle = Answers(), list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]]()
     started = time.perf_counter()
 
     async def send(body: bytes, due: float) -> None:
         try:
-            reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+            while idle and time.perf_counter() - idle[-1][0] > KEEP_ALIVE:
+                idle.pop()[2].close()
+            reader, writer = idle.pop()[1:] if idle else await asyncio.open_connection("127.0.0.1", port)
             status, stays = await asyncio.wait_for(_post(reader, writer, body), 30)
         except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             answers.failed += 1
@@ -102,7 +107,7 @@ async def send_at(port: int, bodies: Sequence[bytes], rate: float, seconds: floa
         else:
             answers.failed += 1
         if stays:
-            idle.append((reader, writer))
+            idle.append((time.perf_counter(), reader, writer))
         else:
             writer.close()
 
@@ -111,7 +116,7 @@ async def send_at(port: int, bodies: Sequence[bytes], rate: float, seconds: floa
             due = started + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             tasks.create_task(send(bodies[number % len(bodies)], due))
-    for _, writer in idle:
+    for _, _, writer in idle:
         writer.close()
     return answers
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -90,7 +90,9 @@ class ServerProcess:
             if self.is_ready() and (self.workers() or "--workers" not in self._arguments):
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"expected a server that is ready within {READY_SECONDS} s, got: {process.stderr()[-2000:]}")
+        said = process.stderr()[-2000:]
+        self.kill()
+        raise RuntimeError(f"expected a server that is ready within {READY_SECONDS} s, got: {said}")
 
     def is_ready(self) -> bool:
         """Whether it can rank."""
@@ -125,19 +127,25 @@ class ServerProcess:
     def kill(self) -> None:
         """End all of its processes by SIGKILL, at once."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait(READY_SECONDS)
         self._process = None
 
     def stop(self) -> None:
         """Ask it to end and wait for that. Raises RuntimeError where it ends with a status other than 0."""
-        process, self._process = self._process, None
+        process = self._process
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            status = process.wait(READY_SECONDS)
+            try:
+                status = process.wait(READY_SECONDS)
+            except BaseException:
+                self.kill()
+                raise
             if status != 0:
                 raise RuntimeError(f"expected a server that ends with 0, got {status}: {process.stderr()[-2000:]}")
+        self._process = None
 
 
 def private_bytes(pid: int) -> int:

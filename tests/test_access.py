@@ -201,6 +201,8 @@ def test_the_description_says_how_keys_are_sent_where_they_are_asked_for(
 ) -> None:
     assert "securitySchemes" not in open_client.get("/openapi.json").json()["components"]
     document = guarded.get("/openapi.json").json()
+    again = guarded.get("/openapi.json").json()
+    assert again["paths"]["/v1/rank"]["post"]["description"] == document["paths"]["/v1/rank"]["post"]["description"]
     assert document["components"]["securitySchemes"] == {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},

@@ -331,6 +331,49 @@ def test_a_challenger_of_a_copy_answers_while_the_registry_is_away(rolled_out: R
         assert (ready["model"]["ranker"], ready["model_from"]) == (f"{RANKER}/3", "cache")
 
 
+def test_a_challenger_that_was_withdrawn_does_not_come_back_while_the_registry_is_away(
+    rolled_out: RolledOutSite, tmp_path: Any
+) -> None:
+    with rolled_out.challenged(share=1.0, cache=str(tmp_path / "cache")) as site:
+        site.rival.look()
+        mlflow.MlflowClient().delete_registered_model_alias(RANKER, "challenger")
+        site.rival.look()
+        with unreachable(rolled_out.home):
+            site.rival.look()
+            assert "challenger" not in site.service.ready()
+            assert site.service.answer(rolled_out.request())["model"]["ranker"] == f"{RANKER}/1"
+
+
+def test_a_ranking_says_how_probable_it_was_that_this_version_answers(rolled_out: RolledOutSite) -> None:
+    request = rolled_out.request()
+    with rolled_out.challenged(share=0.25) as site:
+        found = {}
+
+        class Log:
+            def add(self, request_id: str, *_: Any, propensity: float | None) -> None:
+                found[request_id] = propensity
+
+        site.service.ranking_log = Log()  # type: ignore[assignment]
+        users = {user in taken(0.25): user for user in USERS}
+        before = request.model_copy(update={"user_id": users[False]})
+        site.service.answer(before, request_id="without a challenger")
+        site.rival.look()
+        for is_taken, user in users.items():
+            site.service.answer(request.model_copy(update={"user_id": user}), request_id=f"taken: {is_taken}")
+        for variant in ("champion", "challenger"):
+            site.service.answer(request.model_copy(update={"variant": variant}), request_id=variant)
+        break_challenger(site, lambda: None)
+        site.service.answer(request.model_copy(update={"user_id": users[True]}), request_id="stood in")
+    assert found == {
+        "without a challenger": 1.0,
+        "taken: True": 0.25,
+        "taken: False": 0.75,
+        "champion": 1.0,
+        "challenger": 1.0,
+        "stood in": None,
+    }
+
+
 def test_a_posted_item_is_encoded_for_the_challenger_too(rolled_out: RolledOutSite) -> None:
     rolled_out.point(2, "challenger")
     with rolled_out.challenged() as site:

@@ -94,6 +94,15 @@ def rows_counted(service: RankService, outcome: str) -> float:
     return service.telemetry.registry.get_sample_value("recsys_logged_rows_total", {"outcome": outcome}) or 0.0
 
 
+def test_a_long_query_counts_as_the_rows_that_it_takes(site: SmallSite, state: OnlineState, tmp_path: Path) -> None:
+    long = "a" * 40_000  # in each of four rows, as much as 400 rows
+    with logging_service(site, state, tmp_path, log_file_rows=100, log_file_seconds=1000) as service:
+        service.answer(request(ids_of(site, 4), query=long))
+        wait_for(lambda: rows_counted(service, "written") == 4)  # full with one list
+        service.answer(request(ids_of(site, 4)))
+    assert sorted(len(pd.read_parquet(path)) for path in tmp_path.glob("*.parquet")) == [4, 4]
+
+
 def test_a_row_is_a_candidate_with_what_the_ranker_read_and_gave(
     site: SmallSite, state: OnlineState, tmp_path: Path
 ) -> None:

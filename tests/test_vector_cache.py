@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from recsys.encoder import vector_cache
 from recsys.encoder.tower import TextTower
 from recsys.encoder.vector_cache import VARIABLE, VectorCache, shared_cache
 
-TEXTS = ["one text", "another text", "one text", "a text that is longer than the others"]
+TEXTS = [*(f"text {number}" for number in range(70)), "text 1", "a text that is longer than the others"]
+N = len(TEXTS)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def cache(tmp_path: Path) -> VectorCache:
     return VectorCache(tmp_path / "vectors")
 
 
-def encode(tower: TextTower, cache: VectorCache | None) -> tuple[Float32, int]:
+def encode(tower: TextTower, cache: VectorCache | None, texts: Sequence[str] = TEXTS) -> tuple[Float32, int]:
     """Vectors, and how many texts went through the transformer."""
     tower.cache = cache
     computed = 0
@@ -40,7 +42,7 @@ def encode(tower: TextTower, cache: VectorCache | None) -> tuple[Float32, int]:
 
     hook = tower.transformer.register_forward_hook(count, with_kwargs=True)
     try:
-        return tower.encode(TEXTS), computed
+        return tower.encode(texts), computed
     finally:
         hook.remove()
 
@@ -49,7 +51,7 @@ def test_a_text_goes_through_the_same_transformer_once(tower: TextTower, cache: 
     expected, n_all = encode(tower, None)
     first, n_first = encode(tower, cache)
     again, n_again = encode(small_site().ranking_model.encoder.tower.copy(), cache)
-    assert (n_all, n_first, n_again) == (4, 4, 0)
+    assert (n_all, n_first, n_again) == (N, N, 0)
     assert expected.tobytes() == first.tobytes() == again.tobytes()
 
 
@@ -57,20 +59,30 @@ def test_what_a_vector_depends_on_is_in_its_key(tower: TextTower, cache: VectorC
     encode(tower, cache)
     other = tower.copy()
     other.pooling = "cls" if tower.pooling == "mean" else "mean"
-    assert encode(other, cache)[1] == 4
+    assert encode(other, cache)[1] == N
     shorter = tower.copy()
     shorter.max_tokens = 4
-    assert encode(shorter, cache)[1] == 4
+    assert encode(shorter, cache)[1] == N
     with torch.no_grad():
         next(tower.transformer.parameters()).add_(0.5)
     changed, n_changed = encode(tower, cache)
-    assert n_changed == 4
+    assert n_changed == N
     assert changed.tobytes() == encode(tower, None)[0].tobytes()
 
 
-def test_a_tower_that_is_copied_to_be_trained_keeps_nothing(tower: TextTower, cache: VectorCache) -> None:
+def test_few_texts_are_looked_up_and_not_kept(tower: TextTower, cache: VectorCache) -> None:
+    few = TEXTS[:5]
+    assert [encode(tower, cache, few)[1] for _ in range(2)] == [5, 5]
+    encode(tower, cache)
+    vectors, n_computed = encode(tower, cache, few)
+    assert n_computed == 0
+    assert vectors.tobytes() == encode(tower, None, few)[0].tobytes()
+
+
+def test_towers_to_be_trained_and_to_be_checked_with_have_no_cache(tower: TextTower, cache: VectorCache) -> None:
     tower.cache = cache
     assert tower.copy().cache is None
+    assert tower.with_dtype("float32").cache is None
 
 
 def test_a_full_cache_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -89,10 +101,10 @@ def test_a_cache_that_fails_costs_nothing_but_time(
     tower: TextTower, cache: VectorCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     encode(tower, cache)
-    cache.write([b""], np.ones((1, 4), np.float32))  # LMDB refuses an empty key
+    cache.write([b""] * N, np.ones((N, 4), np.float32))  # LMDB refuses an empty key
     assert "no longer kept" in caplog.text
     vectors, n_computed = encode(tower, cache)
-    assert n_computed == 4
+    assert n_computed == N
     assert vectors.tobytes() == encode(tower, None)[0].tobytes()
 
 

@@ -29,7 +29,7 @@ _SERVER_EVERY = 5
 
 @dataclass
 class Writes:
-    """Batches of clicks that were sent, each by the user of one thread. unsure: those without an answer."""
+    """Batches of clicks that were sent, each by a user of its own. unsure: those without an answer."""
 
     acknowledged: list[list[dict[str, Any]]] = field(default_factory=list)
     unsure: list[list[dict[str, Any]]] = field(default_factory=list)
@@ -42,7 +42,8 @@ class Writes:
 @dataclass(frozen=True)
 class Kills:
     """What a campaign found. missing: acknowledged clicks that the store lacks, twice: those that it counts too often;
-    both after those without an answer were sent again. failed: rankings without an answer while a server was there."""
+    both after those without an answer were sent again. failed: rankings that were answered otherwise, or not at all
+    within a minute. unreached: those that found no server, or lost it."""
 
     workers: int
     servers: int
@@ -50,6 +51,7 @@ class Kills:
     unsure: int
     rankings: int
     failed: int
+    unreached: int
     missing: int
     twice: int
 
@@ -80,7 +82,8 @@ def kill_under_load(server: ServerProcess, items: Sequence[str], kills: int, gen
     differences = [counted[user] - sent for user, sent in writes.clicks().items()]
     server.start()
     missing, twice = -sum(min(0, one) for one in differences), sum(max(0, one) for one in differences)
-    return Kills(of_workers, of_servers, acknowledged, unsure, ranked["answered"], ranked["failed"], missing, twice)
+    rankings = (ranked["answered"], ranked["failed"], ranked["unreached"])
+    return Kills(of_workers, of_servers, acknowledged, unsure, *rankings, missing, twice)
 
 
 def _kill_worker(server: ServerProcess, name: str) -> None:
@@ -115,7 +118,7 @@ def _write(server: ServerProcess, items: Sequence[str], number: int, writes: Wri
     while not stop.is_set():
         batch = [
             {
-                "user_id": f"soak-{number}",
+                "user_id": f"soak-{number}-{n_batches}",
                 "item_id": items[(n_batches + n) % len(items)],
                 "event_type": "click",
                 "timestamp": time.time(),
@@ -140,8 +143,10 @@ def _rank(server: ServerProcess, items: Sequence[str], ranked: Counter[str], sto
         try:
             answer = httpx.post(f"{server.address}/v1/rank", json=body, timeout=60)
             ranked["answered" if answer.status_code == httpx.codes.OK else "failed"] += 1
+        except httpx.TimeoutException:
+            ranked["failed"] += 1
         except httpx.TransportError:
-            ranked["without a connection"] += 1
+            ranked["unreached"] += 1
         time.sleep(0.02)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -92,7 +93,7 @@ class TextTower:
     def encode_tokens(self, tokens: Tokens, *, progress: Callable[[int], None] | None = None) -> Float32:
         """As `encode`, for token ids. progress: called with the number of texts done after every batch."""
         self.prepare()
-        if self.cache is None or not len(tokens):
+        if self.cache is None or self.device.type != "cpu" or not len(tokens):
             return self._compute(tokens, progress)
         keys = vector_keys(self._identity(), tokens)
         vectors, found = self.cache.read(keys, self.dim)
@@ -166,11 +167,12 @@ class TextTower:
         """What tells its vectors of the same tokens from another's."""
         weights = self._weight_versions()
         if self._digest_weights != weights:
-            digest = blake2b(digest_size=48)
+            digest = blake2b(self.transformer.config.to_json_string().encode(), digest_size=48)
+            digest.update(f"{torch.__version__} {transformers.__version__}".encode())
             for name, tensor in sorted(self.transformer.state_dict().items()):
                 digest.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
             self._digest, self._digest_weights = digest.digest(), weights
-        how = f"{self.pooling} {self.computes_in} {self.max_tokens} {self.pad_id} {self.device.type}"
+        how = f"{self.pooling} {self.computes_in} {self.max_tokens} {self.pad_id}"
         return blake2b(self._digest + how.encode(), digest_size=48).digest()
 
     def release(self) -> None:
@@ -190,8 +192,9 @@ class TextTower:
         return twin
 
     def with_dtype(self, dtype: Dtype) -> TextTower:
-        """A tower of the same weights, shared, that encodes in another arithmetic."""
+        """A tower of the same weights, shared, that encodes in another arithmetic, without a cache."""
         twin = copy.copy(self)
+        twin.cache = None
         twin.dtype, twin.computes_in = dtype, available_dtype(dtype, self.device)
         twin.release()
         return twin

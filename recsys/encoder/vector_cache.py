@@ -1,9 +1,10 @@
 """Vectors of texts on disk, so that no text goes through the same transformer twice on one machine.
 
-A vector's key is a hash of all that it depends on: the transformer's weights, pooling, arithmetic and the text's
-tokens. Training, loading, batch scoring and serving share one file in the folder that the environment variable
-RECSYS_CACHE names, by default `recsys` in the user's cache folder; empty, there is none. It holds no texts. A cache
-that cannot be opened, read or written costs time and nothing else.
+A vector's key is a hash of all that it depends on: the transformer's weights and settings, the libraries that compute
+it, pooling, arithmetic and the text's tokens. On a GPU, where it depends on the texts beside it too, nothing is kept.
+Training, loading, batch scoring and serving share one file in the folder that the environment variable RECSYS_CACHE
+names, by default `recsys` in the user's cache folder; empty, there is none. It holds no texts. A cache that cannot be
+opened, read or written costs time and nothing else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from recsys.encoder.text import Tokens
 logger = logging.getLogger(__name__)
 VARIABLE = "RECSYS_CACHE"
 MOST_BYTES = 4 * 2**30
-"""Size at which a cache begins anew: 2.5 million vectors of 384 numbers."""
+"""Size at which a cache begins anew: 1.2 million vectors of 384 numbers."""
+WRITTEN_TOGETHER = 64
+"""Fewer vectors are not kept: a request with a new text does not wait for the disk."""
 _AT_ONCE = 20_000
 _EMPTIED = b"emptied"
 _opened: dict[tuple[int, Path], VectorCache | None] = {}
@@ -38,17 +41,17 @@ class VectorCache:
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
-        self._environment: lmdb.Environment | None = lmdb.open(
-            os.fspath(folder), map_size=most_bytes, max_readers=1024, sync=False
-        )
+        self._environment: lmdb.Environment | None = lmdb.open(os.fspath(folder), map_size=most_bytes, max_readers=1024)
+        self._environment.reader_check()  # processes that were killed keep pages from being used again
 
     def read(self, keys: Sequence[bytes], dim: int) -> tuple[Float32, Bool]:
         """Vectors of some keys, (n, dim), and which were here, (n,)."""
         vectors, found = np.zeros((len(keys), dim), np.float32), np.zeros(len(keys), np.bool_)
-        if self._environment is None:
+        environment = self._environment
+        if environment is None:
             return vectors, found
         try:
-            with self._environment.begin() as transaction:
+            with environment.begin() as transaction:
                 for row, key in enumerate(keys):
                     value = transaction.get(key)
                     if value is not None and len(value) == 4 * dim:
@@ -58,7 +61,9 @@ class VectorCache:
         return vectors, found
 
     def write(self, keys: Sequence[bytes], vectors: Float32) -> None:
-        """Keep vectors, (n, dim). A full cache is emptied first."""
+        """Keep vectors, (n, dim), if there are enough of them. A full cache is emptied first."""
+        if len(keys) < WRITTEN_TOGETHER:
+            return
         for start in range(0, len(keys), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             rows = [
@@ -75,14 +80,16 @@ class VectorCache:
                 self._give_up(error)
 
     def _put(self, rows: Sequence[tuple[bytes, bytes]], *, anew: bool = False) -> None:
-        if self._environment is None:
+        environment = self._environment
+        if environment is None:
             return
         if anew:
-            with self._environment.begin(write=True) as transaction:
-                transaction.drop(self._environment.open_db(), delete=False)
-            with self._environment.begin(write=True) as transaction:
+            environment.reader_check()
+            with environment.begin(write=True) as transaction:
+                transaction.drop(environment.open_db(), delete=False)
+            with environment.begin(write=True) as transaction:
                 transaction.put(_EMPTIED, b"")  # the pages of what was dropped are free two changes later
-        with self._environment.begin(write=True) as transaction:
+        with environment.begin(write=True) as transaction:
             for key, value in rows:
                 transaction.put(key, value)
 

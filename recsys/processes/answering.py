@@ -85,6 +85,7 @@ def _run(app: FastAPI, listener: socket.socket, shutdown_seconds: int) -> None:
     """Serve until a signal, then let open requests end."""
     options = uvicorn.Config(
         app,
+        log_config=None,  # its lines go where the others go
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -33,19 +33,22 @@ def refresh_when_due(service: RankService, stopped: Event) -> None:
         for served in service.versions():
             failure = f"collaborative snapshots of {served.ranker} are not refreshed"
             _attempt(failure, partial(_refresh, served, stopped))
-        if horizon is not None and time.monotonic() >= next_expiry:
-            _attempt("state beyond the horizon is not removed", lambda: _expire(service, stopped))
+        if horizon is None or time.monotonic() < next_expiry:
+            continue
+        if _attempt("state beyond the horizon is not removed", partial(_expire, service, stopped)):
             next_expiry = time.monotonic() + cell_width(horizon) / SECOND
 
 
-def _attempt(failure: str, work: Callable[[], None]) -> None:
-    """Do some work; say where it fails, for a later attempt."""
+def _attempt(failure: str, work: Callable[[], None]) -> bool:
+    """Do some work; say where it fails, for a later attempt. Whether it is done."""
     try:
         work()
+        return True
     except StoreError as error:
         log.warning("%s: %s", failure, error)
     except Exception:
         log.exception("%s; it is tried again", failure)
+    return False
 
 
 def _refresh(served: ServedModel, stopped: Event) -> None:

@@ -49,6 +49,7 @@ class ModelWatcher:
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._stopped = Event()
         self._unanswered: type[RecsysError] | None = None
+        self._has_answered = False
         self._empty_for: str | None = None
         self._retry_at, self._retry_after = time.monotonic() + FIRST_RETRY, FIRST_RETRY
 
@@ -194,8 +195,8 @@ class ModelWatcher:
             return
         if self._unanswered is not type(error):
             logger.warning("%s: %s", self._what_goes_on(), error)
-            if self._slot.served is None:
-                self._take_last_good()
+            if self._slot.served is None and not self._has_answered:
+                self._take_last_good()  # else the registry has said itself that the place is to be empty
         self._unanswered = type(error)
 
     def _take_last_good(self) -> None:
@@ -222,7 +223,7 @@ class ModelWatcher:
         metrics.checked.set_to_current_time()
         if self._unanswered is not None:
             logger.info("the registry answers again what %s names", self._source.uri)
-        self._unanswered = None
+        self._unanswered, self._has_answered = None, True
 
 
 def _is_final(error: Exception) -> bool:

@@ -6,6 +6,7 @@ a busy server still reports that it is live.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -219,6 +220,7 @@ def _add_stored(app: FastAPI, service: RankService, reading: AdmissionLimiter, w
 def _add_pages(app: FastAPI, service: RankService) -> None:
     """Read-only endpoints. What asks the store does so in a thread: it may hang."""
     in_thread = partial(anyio.to_thread.run_sync, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(_ASKING))
+    searching = AdmissionLimiter(1, service.settings.queue)
 
     @app.get("/health/live", summary="The process answers")
     async def live() -> Response:
@@ -241,7 +243,7 @@ def _add_pages(app: FastAPI, service: RankService) -> None:
     @app.get("/v1/items", responses=_FAILURES, response_model=FoundItems, summary="Titles of stored items")
     async def titles(ids: IdsQuery = (), words: WordsQuery = "") -> Response:
         work = partial(stored_titles, service.state, ids) if ids else partial(find_items, service.state, words)
-        return _json(await in_thread(work))
+        return _json(await searching.run(work))
 
 
 def _add_failures(app: FastAPI) -> None:
@@ -284,7 +286,7 @@ def _route(request: Request) -> str:
 
 def _openapi(make: Callable[[], dict[str, Any]], *, has_keys: bool) -> dict[str, Any]:
     """The OpenAPI document with the rows of batches, which are validated one by one and so are in no signature."""
-    document = make()
+    document = copy.deepcopy(make())  # FastAPI keeps the one that it has made
     schemas = document["components"]["schemas"]
     for model in (Event, Item, User):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,9 @@ from recsys.serving.model_slot import Answered, ModelSlot
 from recsys.serving.schemas import RankRequest
 from recsys.serving.served_model import ServedModel
 from recsys.serving.shadow import Shadow
-from recsys.serving.traffic import ChallengerOptions, Variant, is_in_share
+from recsys.serving.traffic import ChallengerOptions, is_in_share
+
+_ENCODED_TOGETHER = 256
 
 
 class Challenger:
@@ -40,9 +42,10 @@ class Challenger:
         self.shadow = Shadow(slot, settings, metrics, self._work, clock) if options.shadow else None
         self._failures, self._encoding = FailureLog(), FailureLog()
 
-    def version_for(self, request: RankRequest, request_id: str) -> ServedModel | None:
-        """The version that is to answer a request in the champion's place, None where the champion is. Raises
-        BadRequest where the request wants the challenger and none is loaded."""
+    def turn_of(self, request: RankRequest, request_id: str) -> tuple[ServedModel | None, float]:
+        """The version that is to answer a request in the champion's place, None where the champion is, and the
+        probability of that choice; 1 where the request has made it. Raises BadRequest where the request wants the
+        challenger and none is loaded."""
         served = self.slot.served
         if request.variant is not None:
             if request.variant == "challenger" and served is None:
@@ -50,39 +53,37 @@ class Challenger:
                 why = f"{refused.version} is refused: {refused.reason}" if refused else "no version is loaded"
                 expected = f"expected 'champion' or no variant while {self.options.uri} does not answer"
                 raise BadRequest(f"{expected}, got 'challenger'; {why}", "variant")
-            return served if request.variant == "challenger" else None
-        share = self.options.share
-        if served is None or not share or not is_in_share(request.user_id, request_id, share, self._salt):
-            return None
-        return served
+            return served if request.variant == "challenger" else None, 1.0
+        share = 0.0 if served is None else self.options.share
+        if share and is_in_share(request.user_id, request_id, share, self._salt):
+            return served, share
+        return None, 1 - share
 
     def rank(
         self, request: RankRequest, served: ServedModel, budget: Budget, *, otherwise: Callable[[], Answered]
     ) -> Answered:
-        """The answer of the challenger, or where it fails of the champion. otherwise: has the champion answer, or
-        raises what is wrong with the request."""
+        """The answer of the challenger, or where it fails of the champion, without a propensity. otherwise: has the
+        champion answer, or raises what is wrong with the request."""
         try:
             return self.slot.rank(request, served, budget, may_fail=True)
         except Exception as error:
             answered = otherwise()
             self._metrics.failures.labels(served.ranker).inc()
             self._failures.add(f"{served.ranker} failed on a request, which {answered.served.ranker} answered", error)
-            return answered
-
-    def share_of(self, variant: Variant) -> float:
-        """The share of the users whom a variant answers now."""
-        share = 0.0 if self.slot.served is None else self.options.share
-        return share if variant == "challenger" else 1 - share
+            return replace(answered, propensity=None)
 
     def encode_soon(self, items: Mapping[str, StoredItem]) -> None:
-        """Encode posted items for the challenger in the background; where there is no room, rankings do it."""
+        """Encode posted items for the challenger in the background, a few at a time; where there is no room, rankings
+        do it."""
         served = self.slot.served
         if served is not None and items:
             self._work.add(partial(self._encode, served, items))
 
     def _encode(self, served: ServedModel, items: Mapping[str, StoredItem]) -> None:
+        rows = list(items.items())
         try:
-            served.online.encode(items)
+            served.online.encode(dict(rows[:_ENCODED_TOGETHER]))
+            self.encode_soon(dict(rows[_ENCODED_TOGETHER:]))
         except Exception as error:
             self._encoding.add(f"{served.ranker} cannot encode posted items; its rankings try again", error)
 

@@ -20,13 +20,15 @@ from recsys.serving.traffic import Variant
 
 @dataclass(frozen=True)
 class Answered:
-    """A ranking and the version that answered. seconds: that it took."""
+    """A ranking and the version that answered. seconds: that it took. propensity: the probability with which this
+    version answers this user; None where it stood in for another one."""
 
     variant: Variant
     served: ServedModel
     parsed: ParsedRequest
     ranking: Ranking
     seconds: float
+    propensity: float | None = 1.0
 
     @property
     def n_candidates(self) -> int:

@@ -50,6 +50,7 @@ class RankingFiles:
     def __init__(self, folder: Path, *, max_gb: float, days: float) -> None:
         self._folder = folder
         self._most, self._longest = max_gb * _GB, days * DAY
+        self._written = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with TemporaryFile(dir=folder):
@@ -72,10 +73,17 @@ class RankingFiles:
             pq.write_table(table, partial, compression="zstd")
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
+                self._written += file.seek(0, os.SEEK_END)
+
+    @property
+    def has_written_much(self) -> bool:
+        """Whether this process has written a hundredth of the largest size since it last removed files."""
+        return self._written >= self._most / 100
 
     def prune(self, now: int) -> None:
         """Remove files that are too old, then the oldest ones until the others are small enough together, and what
         killed processes left. now: microseconds. Raises OSError where that cannot be done."""
+        self._written = 0
         files = sorted(self._files(), key=lambda file: (file.time, file.path))
         total = sum(file.size for file in files)
         for file in files:

@@ -22,13 +22,15 @@ from threading import Lock, Thread
 
 from recsys.serving.prometheus import Telemetry
 from recsys.serving.ranking_files import RankingFiles
-from recsys.serving.ranking_rows import LoggedRanking, table_of
+from recsys.serving.ranking_rows import LoggedRanking, table_of, weight_of
 from recsys.serving.request_parsing import ParsedRequest
 from recsys.serving.rungs import Ranking
 from recsys.settings.serving import ServingConfig
 
 logger = logging.getLogger(__name__)
 _HASHES = 1 << 64
+PRUNE_SECONDS = 3600.0
+"""How often old files are looked for, beside when much was written: each look reads the whole folder."""
 _CLOSE_SECONDS = 4.0
 """How long the last file may take, so that a disk that hangs does not keep a server from ending."""
 
@@ -45,7 +47,7 @@ class RankingLog:
         self._below = share * _HASHES
         self._file_rows, self._file_seconds = file_rows, file_seconds
         self._queue: SimpleQueue[LoggedRanking | None] = SimpleQueue()
-        self._waiting_rows, self._lock = 0, Lock()
+        self._waiting, self._lock = 0, Lock()
         self._failed = False
         self._thread = Thread(target=self._run, name="ranking-log", daemon=True)
         self._thread.start()
@@ -57,16 +59,17 @@ class RankingLog:
         ranking: Ranking,
         names: Mapping[str, str | None],
         *,
-        propensity: float,
+        propensity: float | None,
     ) -> None:
         """Log a ranking, if its request id is one of the share. names: of the version that answered. propensity: the
-        probability with which this version answered this user, 0 to 1."""
+        probability with which this version answered this user, 0 to 1; None where it stood in for another one."""
         if not self.takes(request_id):
             return
         n = len(parsed.candidates)
+        weight = weight_of(n, parsed.request.query)
         with self._lock:
-            fits = self._waiting_rows + n <= 2 * self._file_rows or not self._waiting_rows
-            self._waiting_rows += n if fits else 0
+            fits = self._waiting + weight <= 2 * self._file_rows or not self._waiting
+            self._waiting += weight if fits else 0
         if fits:
             self._queue.put(LoggedRanking.of(request_id, parsed, ranking, names, propensity=propensity))
         else:
@@ -87,15 +90,15 @@ class RankingLog:
     def _run(self) -> None:
         """Gather rankings and write them, until None comes."""
         gathered: list[LoggedRanking] = []
-        n_rows, due, prune_at = 0, math.inf, time.monotonic()
+        weight, due, prune_at = 0, math.inf, time.monotonic()
         while True:
             now = time.monotonic()
-            if n_rows and (n_rows >= self._file_rows or now >= due):
-                self._write(gathered, n_rows)
-                gathered, n_rows, due, prune_at = [], 0, math.inf, now
-            if now >= prune_at:
+            if gathered and (weight >= self._file_rows or now >= due):
+                self._write(gathered)
+                gathered, weight, due = [], 0, math.inf
+            if now >= prune_at or self._files.has_written_much:
                 self._prune()
-                prune_at = now + self._file_seconds
+                prune_at = now + PRUNE_SECONDS
             try:
                 ranking = self._queue.get(timeout=max(0.0, min(due, prune_at) - time.monotonic()))
             except Empty:
@@ -104,11 +107,12 @@ class RankingLog:
                 break
             due = min(due, time.monotonic() + self._file_seconds)
             gathered.append(ranking)
-            n_rows += len(ranking)
+            weight += ranking.weight
         if gathered:
-            self._write(gathered, n_rows)
+            self._write(gathered)
 
-    def _write(self, rankings: list[LoggedRanking], n_rows: int) -> None:
+    def _write(self, rankings: list[LoggedRanking]) -> None:
+        n_rows = sum(map(len, rankings))
         try:
             self._files.write(table_of(rankings), time.time_ns() // 1000)
         except Exception as error:
@@ -122,7 +126,7 @@ class RankingLog:
                 logger.info("rankings are logged again")
             self._failed = False
         with self._lock:
-            self._waiting_rows -= n_rows
+            self._waiting -= sum(ranking.weight for ranking in rankings)
 
     def _prune(self) -> None:
         try:

@@ -14,6 +14,9 @@ from features.tables.logged_columns import FEATURE, LOGGED
 from recsys.serving.request_parsing import ParsedRequest
 from recsys.serving.rungs import Ranking, ScoredCandidates
 
+_ROW_CHARACTERS = 400
+"""Characters of a query that take as much as a row with a hundred columns."""
+
 
 @dataclass(frozen=True)
 class LoggedRanking:
@@ -30,7 +33,7 @@ class LoggedRanking:
     n_shown: int
     rung: str
     names: Mapping[str, str | None]
-    propensity: float
+    propensity: float | None
     scored: ScoredCandidates
 
     @classmethod
@@ -41,7 +44,7 @@ class LoggedRanking:
         ranking: Ranking,
         names: Mapping[str, str | None],
         *,
-        propensity: float,
+        propensity: float | None,
     ) -> LoggedRanking:
         """What is logged of a request and its ranking; it holds on to no snapshot of the store."""
         if ranking.reader is not None:
@@ -54,7 +57,7 @@ class LoggedRanking:
             moment,
             parsed.request.query or None,
             parsed.candidates,
-            parsed.described.keys(),
+            frozenset(parsed.described),
             parsed.history is not None,
             len(ranking.items),
             ranking.rung,
@@ -65,6 +68,16 @@ class LoggedRanking:
 
     def __len__(self) -> int:
         return len(self.candidates)
+
+    @property
+    def weight(self) -> int:
+        """Its size in memory and in a table, in ordinary rows: its query stands in each of its rows."""
+        return weight_of(len(self), self.query)
+
+
+def weight_of(n: int, query: str | None) -> int:
+    """`LoggedRanking.weight` of n candidates."""
+    return n + n * len(query or "") // _ROW_CHARACTERS
 
 
 def table_of(rankings: Sequence[LoggedRanking]) -> pa.Table:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from importlib import metadata
 from typing import Any
@@ -139,17 +139,9 @@ class RankService:
         if self.challenger is not None:
             self.telemetry.challengers.ranked(answered)
         if self.ranking_log is not None:
-            propensity = self._propensity(request, answered.variant)
-            self.ranking_log.add(
-                request_id, answered.parsed, answered.ranking, answered.served.names, propensity=propensity
-            )
+            names, propensity = answered.served.names, answered.propensity
+            self.ranking_log.add(request_id, answered.parsed, answered.ranking, names, propensity=propensity)
         return _answer(answered, request_id)
-
-    def _propensity(self, request: schemas.RankRequest, variant: Variant) -> float:
-        """The probability with which a variant answers a user; 1 where the request has chosen it."""
-        if self.challenger is None or request.variant is not None:
-            return 1.0
-        return self.challenger.share_of(variant)
 
     def _answered(self, request: schemas.RankRequest, request_id: str, budget: Budget) -> Answered:
         """The answer of whose turn it is."""
@@ -158,10 +150,11 @@ class RankService:
             if request.variant == "challenger":
                 raise BadRequest(NO_CHALLENGER, "variant")
             return by_champion()
-        served = challenger.version_for(request, request_id)
+        served, propensity = challenger.turn_of(request, request_id)
         if served is not None:
-            return challenger.rank(request, served, budget, otherwise=by_champion)
-        answered = by_champion()
+            answered = challenger.rank(request, served, budget, otherwise=by_champion)
+            return answered if answered.propensity is None else replace(answered, propensity=propensity)
+        answered = replace(by_champion(), propensity=propensity)
         if challenger.shadow is not None:
             challenger.shadow.offer(request, answered)
         return answered

@@ -1,7 +1,8 @@
 """A challenger in shadow: it scores in the background what the champion has answered, and both orders are compared.
 
 The answer has been made by then. What the store takes in between the two rankings is the one thing that can make the
-challenger read another state: it reads the store as it is when it scores, at the time of the champion's request.
+challenger read another state: it reads the store as it is when it scores, at the time of the champion's request or,
+once a newer event has come, just after that.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import partial
 import numpy as np
 
 from features.arrays import Float64, Int32, Strings
+from features.errors import TimeOrderError
 from recsys.config import ServingConfig
 from recsys.metrics.rank_order import ordered
 from recsys.serving.background_work import BackgroundWork
@@ -86,6 +88,9 @@ class Shadow:
             ranking = self._slot.ladder.by_model(parsed, challenger, UNLIMITED)
             seconds = champion.seconds, self._clock() - started
             agreement = compare_orders(champion.order(), [item["item_id"] for item in ranking.items])
+        except TimeOrderError:  # events have come since, and the store answers for that time no more
+            self._metrics.shadow_requests.labels(champion.ranker, challenger.ranker, DROPPED).inc()
+            return
         except Exception as error:  # whatever is wrong with a challenger, nobody waits for it
             self._metrics.shadow_requests.labels(champion.ranker, challenger.ranker, FAILED).inc()
             self._failures.add(

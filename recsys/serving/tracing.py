@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _NOT_TRACED = ("/health/", "/metrics")
+_END_SECONDS = 2.0
+"""How long the last spans may take, so that a collector that hangs does not keep a server from ending."""
 
 
 def is_wanted(environment: Mapping[str, str] = os.environ) -> bool:
@@ -53,7 +56,9 @@ def tracer() -> Iterator[Tracer | None]:
     try:
         yield provider.get_tracer("recsys")
     finally:
-        provider.shutdown()
+        ending = Thread(target=provider.shutdown, name="traces", daemon=True)
+        ending.start()
+        ending.join(_END_SECONDS)
 
 
 class TracingMiddleware:

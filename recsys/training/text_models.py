@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from features.clock import MINUTE, format_time
+from features.clock import MINUTE, cell_width, format_time
 from features.log import Impressions
 from features.seen_items import items_before
 from recsys.collaborative.snapshot import TableSettings
@@ -65,15 +65,18 @@ def represent_items(
 
 def collaborative_settings(context: TrainingContext) -> TableSettings | None:
     """When collaborative tables are made: as often as configured from the ranker's first row to valid's last, but no
-    more often than every `SHORTEST_INTERVAL`, and with the same period before and after."""
+    more often than every `SHORTEST_INTERVAL`, and with the same period before and after. With a horizon the period is
+    at most its 24th: a store keeps no older clicks for one that is due."""
     settings = context.config.collaborative
     if settings.tables == 0:
         return None
     time = context.log.impressions.requests.time
     start, end = int(time[context.sliced.ranker[0]]), int(time[context.sliced.valid[-1]])
+    interval = max(SHORTEST_INTERVAL, -(-(end + 1 - start) // settings.tables))
+    horizon = context.config.data.horizon
     return TableSettings(
         first_build=start - context.delay,
-        build_interval=max(SHORTEST_INTERVAL, -(-(end + 1 - start) // settings.tables)),
+        build_interval=interval if horizon is None else min(interval, cell_width(horizon)),
         **settings.model_dump(exclude={"tables"}),
     )
 
