@@ -20,10 +20,6 @@ OLDEST = {
     "ATEN_CPU_CAPABILITY": "default",
 }
 SETTINGS: dict[str, dict[str, str]] = {
-    "openblas-prescott, numpy-without-avx2": {
-        "OPENBLAS_CORETYPE": "Prescott",
-        "NPY_DISABLE_CPU_FEATURES": f"X86_V3 {NEWER}",
-    },
     "openblas-sandybridge, glibc-without-fma": {
         "OPENBLAS_CORETYPE": "Sandybridge",
         "GLIBC_TUNABLES": WITHOUT_FMA,
@@ -33,7 +29,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "numpy-without-avx512": {"NPY_DISABLE_CPU_FEATURES": NEWER},
     "all-the-oldest": OLDEST,
 }
-"""Every setting once, then the oldest of all together. Numbers of BLAS threads vary within the tests."""
+"""Every setting at least once; the oldest of all stand together. Numbers of BLAS threads vary within the tests."""
 NEEDS_AVX512 = {"openblas-skylakex", "numpy-without-avx512"}
 
 

@@ -142,6 +142,7 @@ def create_app(service: RankService, keys: KeyRing | None = None, tracer: Tracer
         version=service.version,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.router.route_class = _Route
