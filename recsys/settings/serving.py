@@ -24,7 +24,7 @@ class ServingConfig(ConfigSection):
     """Most characters in the texts of all items that come with one request together."""
     workers: int = Field(2, ge=1, le=64)
     """Requests worked on at the same time."""
-    queue: int = Field(64, ge=0)
+    queue: int = Field(24, ge=0)
     """Requests that may wait for a worker; more are answered 503."""
     budget_ms: float = Field(50.0, ge=0)
     """Milliseconds that a ranking may take from its request's arrival on, else a lower rung answers; 0 for no limit."""
