@@ -17,7 +17,7 @@ from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64
 from features.clock import CELLS_PER_WINDOW, oldest_read
 from features.compiled import compiled
 from features.definitions.aggregates import DATED_CLICK, Aggregate, Count, First, Key, within
-from features.online.counter_deltas import DeltaArrays
+from features.online.counter_deltas import NO_DELTAS, DeltaArrays
 from features.online.counter_records import NEVER_FIRST, RING, CounterLayout
 
 
@@ -53,6 +53,11 @@ class CounterAnswers:
                 return index + n_types if read.event_type == DATED_CLICK else index
             return 2 * n_types + layout.ring(read.event_type, read.window)
         return 2 * n_types + len(layout.rings) + index + (0 if isinstance(read, First) else n_types)
+
+    @cached_property
+    def of_no_events(self) -> Int64:
+        """The answers of a key without events, (n_answers, 1)."""
+        return self.of_keys([None], NO_DELTAS, 0)
 
     def of_keys(self, values: Sequence[bytes | None], deltas: DeltaArrays, as_of: int) -> Int64:
         """The answers of n keys as of a time after every event in them, (n_answers, n). values: their records. deltas:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from features.online.counter_deltas import NO_DELTAS, CountedDelta, CounterDelta, DeltaArrays, delta_arrays
-from features.online.keys import PENDING, pending_before, pending_delta, pending_key
+from features.online.keys import PENDING, CounterKeys, pending_before, pending_delta, pending_key
 from features.stores.base import StoreSnapshot, Transaction
 
 _COUNT = Struct("<q")
@@ -77,10 +77,10 @@ class PendingCounters:
         """(item, time) of a user's pending clicks before a time."""
         return [(d.item, d.time) for d, count in self.clicks.get(user, ()) if count > 0 and d.time < as_of]
 
-    def deltas(self, layout: int, keys: Sequence[tuple[str, ...]], as_of: int) -> DeltaArrays:
+    def deltas(self, layout: int, keys: CounterKeys, as_of: int) -> DeltaArrays:
         """The pending deltas of some keys of a layout before a time; row is the position in `keys`."""
         pending = self.by_key.get(layout)
-        if not pending:
+        rows = keys.rows_in(pending) if pending else []
+        if not pending or not rows:
             return NO_DELTAS
-        rows = [(row, pending[key]) for row, key in enumerate(keys) if key in pending]
-        return delta_arrays([(row, d, count) for row, deltas in rows for d, count in deltas if d.time < as_of])
+        return delta_arrays([(row, d, count) for row, key in rows for d, count in pending[key] if d.time < as_of])

@@ -8,15 +8,17 @@ generation the places are: a new one begins whenever places are given anew.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import NO_TIME, CsrLists, Float32, Int64, Strings
+from features.arrays import NO_TIME, CsrLists, Float32, Int32, Int64, Strings
+from features.compiled import compiled
 from features.log import Catalog, Categorical
+from features.online.id_hash import hash_id
 from features.online.item_changes import ItemMemory
 from features.online.items import CACHED_ITEMS, StoredItem, read_items
 from features.online.settings import StoreSettings
@@ -27,10 +29,12 @@ _FIRST_CAPACITY = 1024
 
 @dataclass(frozen=True)
 class ItemPlaces:
-    """The places of a catalog's items and of the unknown one, (n_items + 1,). generation: of the places."""
+    """The places of a catalog's items and of the unknown one, (n_items + 1,). generation: of the places. id_hash:
+    `hash_id` of the items' ids, (n_items,)."""
 
     generation: int
     place: Int64
+    id_hash: npt.NDArray[np.uint64]
 
 
 class GrowingArray:
@@ -94,6 +98,7 @@ class _Values:
     code: dict[str, int] = field(default_factory=dict)
     codes: GrowingArray = field(default_factory=lambda: GrowingArray(np.int32))
     offsets: GrowingArray = field(default_factory=lambda: GrowingArray(np.int64))
+    _local: GrowingArray = field(default_factory=lambda: GrowingArray(np.int32, fill=-1))
 
     def add(self, place: int, values: Sequence[str]) -> None:
         """Append the values of the next place, counted from 1."""
@@ -110,13 +115,40 @@ class _Values:
 
     def of(self, place: Int64) -> Categorical:
         """The column for some places, with the values that occur in them."""
-        lists = CsrLists(self.offsets.values, self.codes.values).take(place)
-        codes, local = np.unique(lists.codes, return_inverse=True)
-        names = [self.names[code] for code in codes.tolist()]
-        order = sorted(range(len(names)), key=names.__getitem__)
-        rank = np.empty(len(names), np.int32)
-        rank[order] = np.arange(len(names), dtype=np.int32)
-        return Categorical(tuple([names[code] for code in order]), replace(lists, codes=rank[local]))
+        self.offsets.reserve(int(place.max()) + 2)
+        self._local.reserve(len(self.names))
+        offsets = np.zeros(len(place) + 1, np.int64)
+        lists = (self.offsets.values, self.codes.values)
+        found, local = _distinct_values(lists, place, self._local.values, offsets)
+        names = self.names
+        occurring = [names[code] for code in found.tolist()]
+        order = sorted(range(len(occurring)), key=occurring.__getitem__)
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return Categorical(tuple([occurring[code] for code in order]), CsrLists(offsets, rank[local]))
+
+
+@compiled
+def _distinct_values(lists: tuple[Int64, Int32], place: Int64, local: Int32, offsets: Int64) -> tuple[Int32, Int32]:
+    """The distinct codes of some places in the order of their first occurrence, and the position in it of each code
+    of each place. lists: offsets and codes of all places. local: by code, -1 before and after. offsets: zeros, filled
+    with where the codes of each of the places begin."""
+    starts, codes = lists
+    for row in range(len(place)):
+        offsets[row + 1] = offsets[row] + starts[place[row] + 1] - starts[place[row]]
+    found, positions = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int32)
+    n, entry = 0, 0
+    for row in range(len(place)):
+        for source in range(starts[place[row]], starts[place[row] + 1]):
+            code = codes[source]
+            if local[code] < 0:
+                local[code], found[n] = n, code
+                n += 1
+            positions[entry] = local[code]
+            entry += 1
+    for position in range(n):
+        local[found[position]] = -1
+    return found[:n], positions
 
 
 class ItemArrays(ItemMemory):
@@ -132,6 +164,7 @@ class ItemArrays(ItemMemory):
         self._generation += 1
         self._place: dict[str, int] = {}
         self._n = 1
+        self._id_hash = GrowingArray(np.uint64)
         self._title, self._description = GrowingArray(object, fill=""), GrowingArray(object, fill="")
         self._published_at = GrowingArray(np.int64, fill=NO_TIME)
         self._values = {column: _Values() for column in settings.categories}
@@ -163,15 +196,22 @@ class ItemArrays(ItemMemory):
             for item, stored in fresh.items():
                 if item not in self._place:
                     self._place[item] = 0 if stored is None else self._add(stored)
-            places = self._place
-            place = np.array([*[places[item] for item in ids], 0], np.int64)
-            return self._catalog(ids, place), ItemPlaces(self._generation, place)
+            place = np.fromiter(map(self._place.__getitem__, ids), np.int64, len(ids))
+            place = np.append(place, 0)
+            return self._catalog(ids, place), ItemPlaces(self._generation, place, self._hashes(ids, place[:-1]))
+
+    def _hashes(self, ids: Sequence[str], place: Int64) -> npt.NDArray[np.uint64]:
+        hashes: npt.NDArray[np.uint64] = self._taken(self._id_hash, place)
+        for row in np.flatnonzero(place == 0).tolist():
+            hashes[row] = hash_id(ids[row])
+        return hashes
 
     def _add(self, item: StoredItem) -> int:
         """The place that an item's columns are written to."""
         place = self._n
         self._n += 1
         cells: list[tuple[GrowingArray, object]] = [
+            (self._id_hash, hash_id(item.item_id)),
             (self._title, item.title),
             (self._description, item.description),
             (self._published_at, item.published_at),

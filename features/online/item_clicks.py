@@ -9,7 +9,7 @@ import numpy as np
 from features.arrays import Int64
 from features.definitions.aggregates import CLICK, ITEM, Count
 from features.online.counter_deltas import NO_DELTAS
-from features.online.keys import ITEMS, counters_keys, item_key, last_part
+from features.online.keys import ITEMS, CounterKeys, item_key, last_part
 from features.online.state import StateSnapshot
 from features.stores.base import scan_after, scan_prefix
 
@@ -23,7 +23,7 @@ def item_clicks(view: StateSnapshot, n: int, *, now: int, after: str | None = No
     clicks, delay = np.zeros(len(ids), np.int64), view.settings.data.event_delay
     for number, layout in enumerate(view.counting.layouts):
         if layout.key == ITEM and layout.counts_all_time(CLICK):
-            values = view.values.get_many(counters_keys(number, [(item,) for item in ids]))
+            values = view.values.get_many(CounterKeys((), ids).names(number))
             answers, as_of = view.counting.answers[ITEM], view.resolve_request_time(None, now) - delay
             clicks = answers.of_keys(values, NO_DELTAS, as_of)[answers.row(Count(CLICK, ITEM))]
     return ids, clicks

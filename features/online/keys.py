@@ -22,7 +22,8 @@ Only this package makes keys: everything outside reads and writes by the methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
@@ -36,6 +37,7 @@ HISTORIES, ITEMS, LEDGERS, PENDING = b"h", b"i", b"l", b"q"
 ITEM_CHANGES, ITEM_TABLES, TEXT_VECTORS = b"j", b"n", b"t"
 COUNTERS, SEEN, USERS, VALUES, FORGOTTEN = b"c", b"e", b"u", b"v", b"f"
 MAX_ID_BYTES = 200
+_FEW = 8
 
 _LENGTH = Struct(">H")
 _PENDING = Struct(">cQHB")
@@ -63,12 +65,31 @@ def counter_parts(
     return list(product(*(values[part] for part in key)))
 
 
-def counters_keys(layout: int, keys: Sequence[tuple[str, ...]]) -> list[bytes]:
-    """`counters_key` of many keys of one layout that differ in their last part alone."""
-    if not keys or not keys[0]:
-        return [counters_key(layout, key) for key in keys]
-    head = counters_key(layout, keys[0][:-1])
-    return [head + _part(key[-1]) for key in keys]
+@dataclass(frozen=True)
+class CounterKeys:
+    """Keys of a counter layout that differ in their last part alone. head: the parts that all have. last: the last part
+    of each; None for one key that is the head.
+    """
+
+    head: tuple[str, ...]
+    last: Sequence[str] | None
+
+    def __len__(self) -> int:
+        return 1 if self.last is None else len(self.last)
+
+    def names(self, layout: int) -> list[bytes]:
+        """`counters_key` of each. layout: its number."""
+        head = counters_key(layout, self.head)
+        return [head] if self.last is None else [head + part for part in map(_part, self.last)]
+
+    def rows_in(self, keys: Collection[tuple[str, ...]]) -> list[tuple[int, tuple[str, ...]]]:
+        """Which of them are among some keys, with their positions here."""
+        if self.last is None:
+            return [(0, self.head)] if self.head in keys else []
+        if len(keys) > _FEW:
+            wanted = ((row, (*self.head, part)) for row, part in enumerate(self.last))
+            return [(row, key) for row, key in wanted if key in keys]
+        return [(self.last.index(key[-1]), key) for key in keys if key[:-1] == self.head and key[-1] in self.last]
 
 
 def seen_key(text: str) -> bytes:

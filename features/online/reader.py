@@ -6,12 +6,11 @@ reader is made, the keys of all candidates at once.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from features.arrays import NO_TIME, CsrLists, Float64, Int32, Int64
+from features.arrays import NO_TIME, Bool, CsrLists, Float64, Int32, Int64
 from features.clock import oldest_read
 from features.definitions.aggregates import (
     ITEM,
@@ -28,7 +27,7 @@ from features.online.delayed_changes import PendingCounters
 from features.online.history_records import latest, unpack_history
 from features.online.item_arrays import ItemPlaces
 from features.online.items import StoredItem, local_catalog
-from features.online.keys import counter_parts, counters_keys, history_key, ledger_keys
+from features.online.keys import CounterKeys, history_key, ledger_keys
 from features.online.state import StateSnapshot
 from features.stores.base import StoreSnapshot
 
@@ -70,16 +69,16 @@ class OnlineReader:
         else:
             clicks = [(item, NO_TIME) for item in history]
         ids = sorted({*candidates, *(item for item, _ in clicks)})
-        self.catalog, self.places, stored = _catalog(view, ids, inline or {})
+        self.catalog, self.places, is_stored = _catalog(view, ids, inline or {})
         codes = {item: code for code, item in enumerate(ids)}
-        rows = np.array([codes[item] for item in candidates], np.int32)
+        rows = np.fromiter(map(codes.__getitem__, candidates), np.int32, len(candidates))
         self.histories = _histories(clicks, codes)
         self.requests = _requests(user_id, self.time, rows, query)
         self._values = {column: values.codes.take(rows) for column, values in self.catalog.categories.items()}
         self._has_events = np.zeros(len(candidates), np.bool_)
         self._answers = self._fetch(view.values, pending, user_id, candidates)
-        without_events = [candidates[row] for row in np.flatnonzero(~self._has_events).tolist()]
-        self.unknown = tuple([item for item in without_events if item not in stored])
+        nowhere = np.flatnonzero(~(self._has_events | is_stored[rows]))
+        self.unknown = tuple([candidates[row] for row in nowhere.tolist()])
         """Candidates that are neither stored, nor came with the request, nor are in any event."""
 
     def n_values(self, column: str) -> Float64:
@@ -100,20 +99,23 @@ class OnlineReader:
     ) -> Int64:
         """The answers of every key for each candidate row, (n_answers, n_rows). All counters are fetched at once."""
         counting = self._counting
-        keys = [_keys(layout.key, user, candidates, self.catalog) for layout in counting.layouts]
-        names = [counters_keys(number, layout_keys or ()) for number, layout_keys in enumerate(keys)]
-        reads_ledgers = user is not None and counting.user_item_layout.event_types
-        names.append(ledger_keys(candidates, str(user)) if reads_ledgers else [])
-        *values, ledgers = _in_groups(snapshot, names)
+        groups = [_keys(layout.key, user, candidates, self.catalog) for layout in counting.layouts]
+        names = [name for number, keys in enumerate(groups) if keys is not None for name in keys.names(number)]
+        first_ledger = len(names)
+        if user is not None and counting.user_item_layout.event_types:
+            names += ledger_keys(candidates, user)
+        values = snapshot.get_many(names)  # all at once: one round trip where the store is on another machine
         answers = np.empty((counting.answer_rows.n_rows, len(candidates)), np.int64)
-        self._fill_ledgers(answers[counting.answer_rows.of(USER_ITEM)], ledgers, user, candidates)
-        for number, (layout_keys, layout_values) in enumerate(zip(keys, values, strict=True)):
-            key = counting.layouts[number].key
-            deltas = NO_DELTAS if layout_keys is None else pending.deltas(number, layout_keys, self._as_of)
-            if key == ITEM:
-                self._has_events = np.array([value is not None for value in layout_values], np.bool_)
+        self._fill_ledgers(answers[counting.answer_rows.of(USER_ITEM)], values[first_ledger:], user, candidates)
+        first = 0
+        for number, (layout, keys) in enumerate(zip(counting.layouts, groups, strict=True)):
+            end = first if keys is None else first + len(keys)
+            deltas = NO_DELTAS if keys is None else pending.deltas(number, keys, self._as_of)
+            if layout.key == ITEM:
+                self._has_events = np.array([value is not None for value in values[first:end]], np.bool_)
                 self._has_events[deltas.row] = True
-            self._fill_layout(answers[counting.answer_rows.of(key)], key, layout_values, deltas)
+            self._fill_layout(answers[counting.answer_rows.of(layout.key)], layout.key, values[first:end], deltas)
+            first = end
         return answers
 
     def _fill_layout(self, answers: Int64, key: Key, values: Sequence[bytes | None], deltas: DeltaArrays) -> None:
@@ -138,37 +140,38 @@ class OnlineReader:
             for delta, count in self._counting.ledger_deltas(ledger, user, candidates[row])
             if delta.time < self._as_of
         ]
-        n_keys = len(candidates) if rows else 1
-        deltas = delta_arrays(rows) if rows else NO_DELTAS
-        answers[:] = self._counting.answers[USER_ITEM].of_keys([None] * n_keys, deltas, self._as_of)
+        of_pairs = self._counting.answers[USER_ITEM]
+        if rows:
+            answers[:] = of_pairs.of_keys([None] * len(candidates), delta_arrays(rows), self._as_of)
+        else:
+            answers[:] = of_pairs.of_no_events
 
 
 def _catalog(
     view: StateSnapshot, ids: Sequence[str], inline: Mapping[str, StoredItem]
-) -> tuple[Catalog, ItemPlaces | None, Container[str]]:
+) -> tuple[Catalog, ItemPlaces | None, Bool]:
     """The catalog of a request's items, their places in memory where none came with it, and which have columns."""
     settings = view.settings
     found = None if inline else view.catalog(ids)
     if found is not None:
         catalog, places = found
-        return catalog, places, {item for item, place in zip(ids, places.place.tolist(), strict=False) if place}
+        return catalog, places, places.place > 0
     items = {**view.items(ids), **inline}
     columns, vectors = (settings.categories, settings.numbers), dict(settings.vectors)
-    return local_catalog(ids, items, categories=columns[0], numbers=columns[1], vectors=vectors), None, items
+    catalog = local_catalog(ids, items, categories=columns[0], numbers=columns[1], vectors=vectors)
+    return catalog, None, np.array([item in items for item in ids], np.bool_)
 
 
-def _in_groups(snapshot: StoreSnapshot, groups: Sequence[Sequence[bytes]]) -> list[list[bytes | None]]:
-    """The values of groups of keys, in one read: one round trip where the store is on another machine."""
-    values = iter(snapshot.get_many([key for group in groups for key in group]))
-    return [list(islice(values, len(group))) for group in groups]
-
-
-def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> list[tuple[str, ...]] | None:
+def _keys(key: Key, user: str | None, candidates: Sequence[str], catalog: Catalog) -> CounterKeys | None:
     """The keys of a layout that a request reads: one, one a candidate, or one a category value; None for an anonymous
     user's."""
     if "user" in key and user is None:
         return None
-    return counter_parts(key, (str(user),), candidates, lambda column: catalog.categories[column].values)
+    head = (str(user),) if "user" in key else ()
+    column = category_of(key)
+    if column is not None:
+        return CounterKeys(head, catalog.categories[column].values)
+    return CounterKeys(head, candidates if "item" in key else None)
 
 
 def _history(

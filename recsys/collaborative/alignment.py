@@ -35,7 +35,10 @@ class Alignment:
         """Cosine of each candidate's aligned vector with the mean of the history's, (n_rows,); NaN where either is
         missing. history: a row of codes for each request. text_vectors: (n, d), NaN rows without text."""
         n_items, n_history = len(self.vectors), len(history.codes)
-        codes = np.concatenate([history.codes, requests.item]).astype(np.int64) % n_items
+        codes = np.concatenate([history.codes, requests.item])
+        if not (np.isnan(self.vectors[codes, 0]) & ~np.isnan(text_vectors[codes, 0])).any():  # nothing to predict
+            return history_cosines(self.vectors, history, requests)
+        codes = codes.astype(np.int64) % n_items
         used, inverse = np.unique(codes, return_inverse=True)
         position = inverse.astype(np.int32)
         return history_cosines(
@@ -44,13 +47,17 @@ class Alignment:
             replace(requests, item=position[n_history:]),
         )
 
+    def predict(self, text_vectors: Float32) -> Float32:
+        """Factors that follow from text alone, (n, k) on the grid; NaN rows without text. text_vectors: (n, d)."""
+        return _predict(text_vectors, self.weights)
+
     def _vectors_of(self, codes: Int64, text_vectors: Float32) -> Float32:
         """Aligned vectors of some items, (len(codes), k); predicted ones where an item has no clicks."""
         vectors = self.vectors[codes]
         without = np.flatnonzero(np.isnan(vectors[:, 0]))
         for start in range(0, len(without), _BLOCK):
             block = without[start : start + _BLOCK]
-            vectors[block] = _predict(text_vectors[codes[block]], self.weights)
+            vectors[block] = self.predict(text_vectors[codes[block]])
         return vectors
 
 

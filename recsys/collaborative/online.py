@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import NO_TIME, Float32, Int32, Int64, Strings, offsets_of
+from features.arrays import NO_TIME, Float32, Int32, Int64, Strings
 from features.compiled import compiled
 from features.online.id_hash import hash_id
 from features.online.item_arrays import ItemPlaces, RowsByPlace
@@ -26,6 +26,7 @@ from recsys.collaborative.snapshot import CollaborativeSnapshot, TableSettings
 
 _NEIGHBOURS, _SEQUENCE, _VECTORS, _WEIGHTS = b"n", b"s", b"v", b"w"
 _hash = lru_cache(maxsize=2**17)(hash_id)
+Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,19 @@ class OnlineSnapshots:
         return tuple(self._tables.editions(snapshot))
 
     def read(
-        self, snapshot: StoreSnapshot, ids: Strings, history: Int32, as_of: int, places: ItemPlaces | None = None
+        self,
+        snapshot: StoreSnapshot,
+        ids: Strings,
+        history: Int32,
+        as_of: int,
+        places: ItemPlaces | None = None,
+        text_vectors: Float32 | None = None,
     ) -> RequestTables:
         """The newest snapshot built at or before a time, for a catalog of these ids and its unknown item.
 
         history: codes of the items whose neighbours are wanted; a code may repeat. places: of the items, where what is
-        read of them may stay in memory.
+        read of them may stay in memory. text_vectors: of the items, (n_items + 1, dim), NaN rows where there is none
+        now; aligned vectors that follow from them are computed once.
         """
         settings, names = self.settings, ids.tolist()
         rows = np.unique(history)
@@ -86,16 +94,27 @@ class OnlineSnapshots:
         wanted = [RecordName(_VECTORS, names[code]) for code in missing.tolist()]
         values = self._read(snapshot, build_time, [*records, *wanted])  # all at once: one round trip, if it takes any
         stored = values[: len(records)]
-        vectors[missing] = self._vectors(values[len(records) :])
-        self._arrays.put(state, place[missing], vectors[missing])
-        find = _CodesByHash(names)
-        neighbours = _neighbours(find, rows, stored[: len(rows)])
-        sequence = _neighbours(find, rows, stored[len(rows) :]) if settings.sequence_window else None
-        factors, audience, aligned = np.split(vectors, [settings.factors, settings.factors + self._dim], axis=1)
+        changed = missing
+        if len(missing):
+            vectors[missing] = self._vectors(values[len(records) :])
+        known = np.array([_hash(name) for name in names], np.uint64) if places is None else places.id_hash
+        neighbours = _neighbours(known, rows, stored[: len(rows)])
+        sequence = _neighbours(known, rows, stored[len(rows) :]) if settings.sequence_window else None
+        factors, audience = vectors[:, : settings.factors], vectors[:, settings.factors :][:, : self._dim]
         alignment = None
         if settings.alignment_clicks:
-            is_read = bool(np.isnan(aligned[:-1, 0]).any())
-            alignment = Alignment(aligned, self._weights(snapshot, build_time, is_read=is_read))
+            aligned = vectors[:, settings.factors + self._dim :]
+            is_predicted = np.isnan(aligned[:-1, 0])
+            if text_vectors is not None:
+                is_predicted &= ~np.isnan(text_vectors[:-1, 0])
+            predicted = np.flatnonzero(is_predicted)
+            weights = self._weights(snapshot, build_time, is_read=len(predicted) > 0)
+            alignment = Alignment(aligned, weights)
+            if len(predicted) and text_vectors is not None:
+                aligned[predicted] = alignment.predict(text_vectors[predicted])
+                changed = np.union1d(missing, predicted)
+        if len(changed):
+            self._arrays.put(state, place[changed], vectors[changed])
         built = CollaborativeSnapshot(neighbours, factors, audience, sequence, alignment)
         return RequestTables(build_time, built, settings)
 
@@ -141,59 +160,59 @@ def _records(ids: Sequence[str], snapshot: CollaborativeSnapshot) -> Iterator[tu
         yield RecordName(_WEIGHTS, ""), alignment.weights.astype("<f4").tobytes()
 
 
-class _CodesByHash:
-    """Codes of a catalog's items by the hashes of their ids."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.n_items = len(names)
-        self._hashes = np.array([_hash(name) for name in names], np.uint64)
-        self._slots = np.full(1 << (4 * self.n_items).bit_length(), -1, np.int32)
-        _fill_slots(self._slots, self._hashes)
-
-    def __call__(self, hashes: npt.NDArray[np.uint64]) -> tuple[Int64, Int32]:
-        """Positions of the hashes that are an item's, and the codes of these."""
-        position, code = np.empty(len(hashes), np.int64), np.empty(len(hashes), np.int32)
-        n = _find(self._slots, self._hashes, hashes, position, code)
-        return position[:n], code[:n]
+def _neighbours(known: Hashes, rows: Int32, values: Sequence[bytes | None]) -> Neighbours:
+    """Similarities between items of a catalog and of the unknown one: of some rows, ascending, to any, from the rows'
+    records. known: (n_items,) hashes of the ids."""
+    lengths = np.array([len(value or b"") // 12 for value in values], np.int64)
+    joined = b"".join([value for value in values if value])
+    words, numbers = np.frombuffer(joined, "<i4"), np.frombuffer(joined, "<f4")
+    offsets = np.zeros(len(known) + 2, np.int64)
+    item, similarity = np.empty(len(words) // 3, np.int32), np.empty(len(words) // 3, np.float32)
+    n = _fill_neighbours(words, numbers, lengths, rows, known, offsets, item, similarity)
+    return Neighbours(offsets, item[:n], similarity[:n])
 
 
 @compiled
-def _fill_slots(slots: Int32, hashes: npt.NDArray[np.uint64]) -> None:
-    """A hash table with linear probing; of equal hashes the first counts. slots: a power of two, -1 where free."""
-    mask = np.uint64(len(slots) - 1)
-    for code in range(len(hashes)):
-        slot = hashes[code] & mask
+def _fill_neighbours(
+    words: Int32,
+    numbers: Float32,
+    lengths: Int64,
+    rows: Int32,
+    known: Hashes,
+    offsets: Int64,
+    item: Int32,
+    similarity: Float32,
+) -> int:
+    """Fill `Neighbours` of the items that are known; how many are. words, numbers: the records as whole numbers and as
+    floats of 32 bits, each the hashes of its items and then their similarities. lengths: items of each. Codes are found
+    by a hash table with linear probing; of equal hashes the first counts."""
+    size = 4
+    while size < 4 * len(known):
+        size *= 2
+    slots, mask = np.full(size, -1, np.int32), np.uint64(size - 1)
+    for code in range(len(known)):
+        slot = known[code] & mask
         while slots[slot] >= 0:
             slot = (slot + np.uint64(1)) & mask
         slots[slot] = code
-
-
-@compiled
-def _find(
-    slots: Int32, known: npt.NDArray[np.uint64], hashes: npt.NDArray[np.uint64], position: Int64, code: Int32
-) -> int:
-    """Fill positions and codes of the hashes that are known; how many are."""
-    mask = np.uint64(len(slots) - 1)
-    n = 0
-    for place in range(len(hashes)):
-        slot = hashes[place] & mask
-        while slots[slot] >= 0:
-            if known[slots[slot]] == hashes[place]:
-                position[n], code[n] = place, slots[slot]
-                n += 1
-                break
-            slot = (slot + np.uint64(1)) & mask
+    n, start, row = 0, 0, 0
+    for record in range(len(rows)):
+        while row <= rows[record]:
+            offsets[row] = n
+            row += 1
+        first_number = start + 2 * lengths[record]
+        for place in range(lengths[record]):
+            low, high = np.uint32(words[start + 2 * place]), np.uint32(words[start + 2 * place + 1])
+            wanted = (np.uint64(high) << np.uint64(32)) | np.uint64(low)
+            slot = wanted & mask
+            while slots[slot] >= 0:
+                if known[slots[slot]] == wanted:
+                    item[n], similarity[n] = slots[slot], numbers[first_number + place]
+                    n += 1
+                    break
+                slot = (slot + np.uint64(1)) & mask
+        start = first_number + lengths[record]
+    while row < len(offsets):
+        offsets[row] = n
+        row += 1
     return n
-
-
-def _neighbours(find: _CodesByHash, rows: Int32, values: Sequence[bytes | None]) -> Neighbours:
-    """Similarities between items of a catalog and of the unknown one: of some rows, ascending, to any, from the rows'
-    records."""
-    lengths = [len(value or b"") // 12 for value in values]
-    known = [(value, n) for value, n in zip(values, lengths, strict=True) if value]
-    hashes = np.frombuffer(b"".join([value[: 8 * n] for value, n in known]), "<u8")
-    similarity = np.frombuffer(b"".join([value[8 * n :] for value, n in known]), "<f4")
-    position, item = find(hashes)
-    row = np.repeat(rows, lengths)[position]
-    offsets = offsets_of(np.bincount(row, minlength=find.n_items + 1))
-    return Neighbours(offsets, item, similarity[position])

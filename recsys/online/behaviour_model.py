@@ -38,7 +38,7 @@ class BehaviourModel:
             np.zeros((n_items, 0), np.float32),
             TermRows(no_terms, no_terms, np.zeros(0, np.int32), np.zeros(0), 0),
         )
-        tables = read_tables(self._snapshots, view, reader)
+        tables = read_tables(self._snapshots, view, reader, None)
         names, values = candidate_matrix(
             self._features, _NO_HEAD, reader, nothing, None, tables, read=self.ranker.columns
         )

@@ -127,8 +127,8 @@ class OnlineModel:
     def matrix(self, view: StateSnapshot, reader: OnlineReader, waiting: EncodingWait | None = None) -> OnlineMatrix:
         """The columns of a reader's request; whatever the store knows of it comes from `view`. waiting: how long to
         wait for texts without a vector, which count as missing afterwards; None waits for all."""
-        tables = read_tables(self.snapshots, view, reader)
         has_text, items = self._texts.read(view.values, reader.catalog, reader.places, waiting)
+        tables = read_tables(self.snapshots, view, reader, items.vectors)
         query = "" if reader.requests.query is None else clean_text(reader.requests.query[0])
         queries = self.encoder.encode_from(view.values, [query], waiting) if query else None
         names, values = candidate_matrix(
@@ -190,12 +190,15 @@ class OnlineModel:
         return RefreshedSnapshot(as_of, len(ids), len(clicked), time.perf_counter() - started)
 
 
-def read_tables(snapshots: OnlineSnapshots | None, view: StateSnapshot, reader: OnlineReader) -> RequestTables | None:
-    """The collaborative tables of a reader's request; None where a model reads none."""
+def read_tables(
+    snapshots: OnlineSnapshots | None, view: StateSnapshot, reader: OnlineReader, text_vectors: Float32 | None
+) -> RequestTables | None:
+    """The collaborative tables of a reader's request; None where a model reads none. text_vectors: of its catalog, None
+    for a model that reads no text."""
     if snapshots is None:
         return None
     as_of, history = reader.time - reader.delay, reader.histories.items.codes
-    return snapshots.read(view.values, reader.catalog.ids, history, as_of, reader.places)
+    return snapshots.read(view.values, reader.catalog.ids, history, as_of, reader.places, text_vectors)
 
 
 def _with_store(
