@@ -19,6 +19,7 @@ from features.history import Histories, clicked_before, clicks_by_user, historie
 from features.log import Log, Requests
 from features.offline.reader import LogIndex, OfflineSettings
 from features.online.events import IncomingEvent
+from features.online.id_hash import hash_id
 from features.online.item_arrays import ItemPlaces
 from features.online.reader import OnlineReader
 from features.online.state import OnlineState
@@ -432,7 +433,8 @@ def test_a_request_never_reads_tables_made_after_its_moment(state: OnlineState) 
 def test_tables_built_again_for_the_same_moment_are_read_anew(state: OnlineState) -> None:
     stored = OnlineSnapshots(state.store, SETTINGS, encoder="e", dim=2)
     names, history = np.array(["a", "b", "c", "d"], object), np.array([0], np.int32)
-    places = ItemPlaces(1, np.array([3, 1, 2, 0, 0]))  # d is none of the stored items
+    hashes = np.array([hash_id(name) for name in names], np.uint64)
+    places = ItemPlaces(1, np.array([3, 1, 2, 0, 0]), hashes)  # d is none of the stored items
     for tables in (tables_of([[0, 1], [2], [3]]), tables_of([[0, 2], [1, 3], [3]])):
         stored.save(10, names.tolist(), tables)
         for _ in range(2):
@@ -443,6 +445,7 @@ def test_tables_built_again_for_the_same_moment_are_read_anew(state: OnlineState
             assert np.isnan(found.factors[-1]).all()
             for name in ("factors", "audience"):
                 assert getattr(found, name).tobytes() == getattr(alone, name).tobytes()
+            assert all(similarity(found, 0, item) == similarity(tables, 0, item) for item in range(4))
     stored.save(20, names.tolist(), tables_of([[0, 3], [1], [2]]))
     for moment in (10, 20, 10):  # the older one once more
         with state.store.read() as snapshot:

@@ -17,6 +17,7 @@ from features.online.items import StoredItem, local_catalog
 from features.online.settings import StoreSettings
 from features.online.state import OnlineState
 from features.stores.lmdb_store import LmdbStore
+from recsys.encoder.scoring import untrained_head
 from recsys.online.text_arrays import StoredTexts, TextArrays
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.tfidf import TermRows
@@ -191,7 +192,7 @@ def test_rows_stay_until_what_they_are_computed_from_changes() -> None:
 
 
 def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation() -> None:
-    arrays = TextArrays(1, 3)
+    arrays = TextArrays(untrained_head(1), 1, 3)
     asked = []
 
     def ask(generation: int, place: list[int], first: float) -> list[tuple[bool, float, list[int]]]:
@@ -204,7 +205,8 @@ def test_texts_by_place_are_those_that_were_computed_for_the_newest_generation()
                 codes > 0, codes >= 0, ItemRepresentations(first + codes.astype(np.float32)[:, None], rows)
             )
 
-        found = arrays.get(ItemPlaces(generation, np.array(place)), represent)
+        hashes = np.zeros(len(place) - 1, np.uint64)
+        found = arrays.get(ItemPlaces(generation, np.array(place), hashes), represent)
         rows, vectors = found.representations.terms, found.representations.vectors
         entries = [rows.terms[start:end].tolist() for start, end in zip(rows.starts, rows.ends, strict=True)]
         return list(zip(found.has_text.tolist(), vectors[:, 0].tolist(), entries, strict=True))

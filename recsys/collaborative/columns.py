@@ -59,7 +59,9 @@ def collaborative_matrix(
     build_times = source.build_times(requests.time - reader.delay)
     starts = np.flatnonzero(np.diff(build_times, prepend=build_times[:1] - 1)).tolist()
     for first, end in zip(starts, [*starts[1:], len(requests)], strict=True):
-        chunk, chunk_histories = slice_requests(requests, first, end), histories.take_range(first, end)
+        chunk, chunk_histories = requests, histories
+        if end - first < len(requests):
+            chunk, chunk_histories = slice_requests(requests, first, end), histories.take_range(first, end)
         values = _values(source.snapshot(int(build_times[first])), chunk, chunk_histories, text_vectors, columns)
         block = matrix[requests.offsets[first] : requests.offsets[end]]
         for position, name in enumerate(columns):

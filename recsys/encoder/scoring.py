@@ -15,7 +15,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from features.arrays import Float32, Float64
+from features.arrays import Bool, Float32, Float64
+from features.compiled import compiled
 from features.exact import exp, tanh, to_grid
 from features.history import Histories
 from features.log import Requests
@@ -93,20 +94,27 @@ def untrained_head(dim: int) -> HeadWeights:
 
 
 def score_candidates(
-    head: HeadWeights, history_vectors: Float32, candidate_vectors: Float32, query_vector: Float32 | None = None
+    head: HeadWeights,
+    history_vectors: Float32,
+    candidate_vectors: Float32,
+    query_vector: Float32 | None = None,
+    *,
+    logits: Float64 | None = None,
 ) -> Float32:
     """Text score and cosine to the last, best and mean history item of each candidate, (c, 4); see `TEXT_COLUMNS`.
 
     history_vectors: (h, d) unit vectors on the grid of `features.exact`, oldest first, of which the latest 50 with text
     count; candidate_vectors: (c, d) and query_vector: (d,) or None, likewise. A row of NaN stands for an item without
     text: left out of the history, and NaN in all columns as a candidate. The three similarities are NaN where the
-    history is empty.
+    history is empty. logits: `item_logits` of the history, (h,), where they are known.
     """
-    history = history_vectors[~np.isnan(history_vectors[:, 0])][-MAX_HISTORY:].astype(np.float64)
-    without_text = np.isnan(candidate_vectors[:, 0])
+    rows = np.flatnonzero(~np.isnan(history_vectors[:, 0]))[-MAX_HISTORY:]
+    history = history_vectors[rows].astype(np.float64)
+    logits = item_logits(head, history_vectors[rows]) if logits is None else logits[rows]
+    has_text = ~np.isnan(candidate_vectors[:, 0])
     candidates = candidate_vectors.astype(np.float64)
-    if without_text.any():
-        candidates[without_text] = 0.0
+    if not has_text.all():
+        candidates[~has_text] = 0.0
     n = len(history)
     direction = head.popularity
     if query_vector is not None:
@@ -114,35 +122,76 @@ def score_candidates(
     history_sum = np.add.reduce(history, axis=0)
     products = candidates @ np.vstack([history, head.prior, direction, history_sum]).T
     products += 0.0  # a sum of zeros has the sign that the kernel gives it
-    interest = attention_score(head, history, np.ascontiguousarray(products[:, : n + 1]))
+    weights = np.empty((len(candidates), n + 1))
+    weight, prior = float(head.similarity_weight), float(head.prior_logit)
+    _fill_logits(products, logits + head.recency[:n][::-1], weight, prior, weights)
     columns = np.full((len(candidates), len(TEXT_COLUMNS)), np.nan, np.float32)
-    columns[:, 0] = head.scale.astype(np.float64) * interest + products[:, n + 1] + head.bias
-    if n:
-        columns[:, 1] = products[:, n - 1]
-        columns[:, 2] = products[:, :n].max(axis=1)
-        columns[:, 3] = products[:, n + 2] / (_norm(history_sum) or 1.0)
-    if without_text.any():
-        columns[without_text] = np.nan
+    length = _norm(history_sum) or 1.0
+    _fill_columns(products, exp(weights), float(head.scale), float(head.bias), length, has_text, columns)
     return columns
 
 
-def attention_score(head: HeadWeights, history: Float64, similarity: Float64) -> Float64:
-    """Each candidate's similarity to the history, (c,), weighted by its own attention.
+def item_logits(head: HeadWeights, vectors: Float32) -> Float64:
+    """What an item's own vector adds to its attention logit, (n,); NaN for a row of NaN. vectors: (n, d), as those of
+    a history. It depends on the item alone."""
+    hidden = tanh(vectors.astype(np.float64) @ head.attention_in.astype(np.float64) + head.attention_bias)
+    return np.asarray((hidden * head.attention_out).sum(axis=1))
 
-    history: (h, d) unit vectors, oldest first, without NaN. similarity: (c, h + 1), C-contiguous, with them and, last,
-    the prior.
-    """
-    n = len(history)
-    by_item = np.empty(n + 1)
-    hidden = tanh(history @ head.attention_in.astype(np.float64) + head.attention_bias)
-    by_item[:n] = (hidden * head.attention_out).sum(axis=1) + head.recency[:n][::-1]
-    by_item[n] = head.prior_logit
-    logits = by_item + head.similarity_weight.astype(np.float64) * similarity
-    logits[:, n] = head.prior_logit
-    largest = logits.max(axis=1, keepdims=True)
-    weights = exp(logits - np.where(np.isneginf(largest), 0.0, largest))
-    total = np.maximum(weights.sum(axis=1), 1e-30)
-    return np.asarray((weights * similarity).sum(axis=1) / total)
+
+@compiled
+def _fill_logits(
+    products: Float64, by_item: Float64, similarity_weight: float, prior_logit: float, logits: Float64
+) -> None:
+    """Each candidate's attention logits for the history and, last, the prior, less the largest of them, (c, h + 1).
+    products: as in `_fill_columns`. by_item: the part that depends on the item of the history alone, (h,)."""
+    n = len(by_item)
+    for row in range(len(products)):
+        largest = prior_logit
+        logits[row, n] = prior_logit
+        for place in range(n):
+            logits[row, place] = by_item[place] + similarity_weight * products[row, place]
+            largest = max(largest, logits[row, place])
+        if largest > -np.inf:
+            for place in range(n + 1):
+                logits[row, place] -= largest
+
+
+@compiled
+def _fill_columns(
+    products: Float64, weights: Float64, scale: float, bias: float, length: float, has_text: Bool, columns: Float32
+) -> None:
+    """The columns of candidates with text. products: (c, h + 3) with the history's items, the prior, the popularity and
+    the history's sum, whose length is `length`. weights: of attention, (c, h + 1), overwritten."""
+    n = weights.shape[1] - 1
+    for row in range(len(products)):
+        if not has_text[row]:
+            continue
+        total, best = max(_pairwise_sum(weights[row]), 1e-30), -np.inf
+        for place in range(n + 1):
+            weights[row, place] *= products[row, place]
+            if place < n:
+                best = max(best, products[row, place])
+        interest = _pairwise_sum(weights[row]) / total
+        columns[row, 0] = scale * interest + products[row, n + 1] + bias
+        if n:
+            columns[row, 1], columns[row, 2] = products[row, n - 1], best
+            columns[row, 3] = products[row, n + 2] / length
+
+
+@compiled
+def _pairwise_sum(values: Float64) -> float:
+    """The sum of at most 128 numbers in the order of NumPy's pairwise summation: eight running sums, then the rest."""
+    n, total = len(values), 0.0
+    end = n - n % 8
+    if end:
+        sums = np.zeros(8)
+        for place in range(0, end, 8):
+            for k in range(8):
+                sums[k] += values[place + k]
+        total = ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]))
+    for place in range(end, n):
+        total += values[place]
+    return total
 
 
 def text_features(
@@ -151,17 +200,26 @@ def text_features(
     requests: Requests,
     histories: Histories,
     query_vectors: Float32 | None = None,
+    *,
+    logits: Float64 | None = None,
 ) -> Float32:
     """`score_candidates` of every request's candidates, (n_rows, 4).
 
     vectors: (n_items + 1, d), NaN rows where an item has no text; code -1 reaches the last row, which is NaN.
-    query_vectors: (n_requests, d), NaN rows for requests without a query; None where no request has one.
+    query_vectors: (n_requests, d), NaN rows for requests without a query; None where no request has one. logits:
+    `item_logits` of the vectors, (n_items + 1,), where they are known.
     """
+    if logits is None:
+        clicked = np.unique(histories.items.codes)
+        logits = np.full(len(vectors), np.nan)
+        logits[clicked] = item_logits(head, vectors[clicked])
     features = np.empty((requests.n_rows, len(TEXT_COLUMNS)), np.float32)
     for i in range(len(requests)):
         rows = slice(requests.offsets[i], requests.offsets[i + 1])
         query = None if query_vectors is None or np.isnan(query_vectors[i, 0]) else query_vectors[i]
-        features[rows] = score_candidates(head, vectors[histories.items.row(i)], vectors[requests.item[rows]], query)
+        history = histories.items.row(i)
+        candidates = vectors[requests.item[rows]]
+        features[rows] = score_candidates(head, vectors[history], candidates, query, logits=logits[history])
     return features
 
 

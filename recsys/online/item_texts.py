@@ -43,7 +43,7 @@ class ItemTextReader:
         self._template = Template.parse(template)
         self._template_text = template
         self._columns = self._template.columns
-        self._arrays = TextArrays(encoder.dim, len(lexical.terms))
+        self._arrays = TextArrays(encoder.weights, encoder.dim, len(lexical.terms))
 
     def read(
         self,

@@ -10,7 +10,7 @@ Serving, loading, the refresh of collaborative snapshots and the replay share it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,7 @@ class OnlineModel:
         collaborative: TableSettings | None,
         template: str,
         *,
-        read: Collection[str] | None = None,
+        read: tuple[str, ...] | None = None,
         cached_texts: int,
         on_encoded: Callable[[int], object] | None = None,
     ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from features.arrays import Bool, Int64
 from features.online.item_arrays import GrowingArray, ItemPlaces
+from recsys.encoder.scoring import HeadWeights, item_logits
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.tfidf import TermRows
 
@@ -25,10 +26,11 @@ class StoredTexts:
 
 
 class TextArrays:
-    """The representations of items, filled as they are asked for. dim: width of the vectors. Safe for threads."""
+    """The representations of items, filled as they are asked for. head: of the vectors. dim: their width. Safe for
+    threads."""
 
-    def __init__(self, dim: int, n_terms: int) -> None:
-        self._dim = dim
+    def __init__(self, head: HeadWeights, dim: int, n_terms: int) -> None:
+        self._head, self._dim = head, dim
         self._n_terms = n_terms
         self._lock = Lock()
         self._clear(0)
@@ -37,7 +39,7 @@ class TextArrays:
         self._generation = generation
         self._filled, self._has_text = GrowingArray(np.bool_), GrowingArray(np.bool_)
         self._has_terms = GrowingArray(np.bool_)
-        self._vectors = GrowingArray(np.float32, (self._dim,))
+        self._vectors, self._logits = GrowingArray(np.float32, (self._dim,)), GrowingArray(np.float64)
         self._starts, self._ends = GrowingArray(np.int64), GrowingArray(np.int64)
         self._terms, self._values = GrowingArray(np.int32), GrowingArray(np.float64)
         self._n_entries = 0
@@ -61,21 +63,23 @@ class TextArrays:
         return computed if not is_newest else represent(np.arange(len(place)))
 
     def _reserve(self, n: int) -> None:
-        for array in (self._filled, self._has_terms, self._has_text, self._vectors, self._starts, self._ends):
+        texts = self._filled, self._has_text, self._vectors, self._logits
+        for array in (*texts, self._has_terms, self._starts, self._ends):
             array.reserve(n)
 
     def _of(self, place: Int64) -> StoredTexts:
         starts, ends = self._starts.values[place], self._ends.values[place]
         terms = TermRows(starts, ends, self._terms.values, self._values.values, self._n_terms)
-        representations = ItemRepresentations(self._vectors.values[place], terms)
+        representations = ItemRepresentations(self._vectors.values[place], terms, self._logits.values[place])
         return StoredTexts(self._has_text.values[place], self._filled.values[place], representations)
 
     def _fill(self, place: Int64, computed: StoredTexts) -> None:
         """Write the texts of some places, as far as there are none; those without a vector are asked for again."""
         vectors, rows = computed.representations.vectors, computed.representations.terms
+        logits = item_logits(self._head, vectors)
         for position in np.flatnonzero(~self._filled.values[place]).tolist():
             target, first = int(place[position]), self._n_entries
-            self._vectors.values[target] = vectors[position]
+            self._vectors.values[target], self._logits.values[target] = vectors[position], logits[position]
             self._filled.values[target] = computed.is_encoded[position]
             if self._has_terms.values[target]:
                 continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from functools import lru_cache
 
 from features.definitions.column_names import within_list_names
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS, TEXT_READING_COLUMNS
@@ -18,14 +18,16 @@ ENCODER_COLUMNS = (*_TEXT_FAMILY, *TEXT_READING_COLUMNS)
 """Columns that no ranker without the encoder reads."""
 
 
-def model_columns(collaborative: Sequence[str], read: Collection[str] | None = None) -> tuple[str, ...]:
+@lru_cache(maxsize=64)
+def model_columns(collaborative: tuple[str, ...], read: tuple[str, ...] | None = None) -> tuple[str, ...]:
     """All of them, in the order of the matrix. collaborative: the names of the collaborative ones.
 
     read: names that a ranker reads; of text and words all columns are left out, or none, since one model gives them.
     None for all.
     """
+    wanted = None if read is None else set(read)
     families = [LEXICAL_COLUMNS, _TEXT_FAMILY, *((name,) for name in collaborative)]
-    return tuple(name for family in families if read is None or not set(read).isdisjoint(family) for name in family)
+    return tuple(name for family in families if wanted is None or not wanted.isdisjoint(family) for name in family)
 
 
 RESERVED_COLUMNS = model_columns(COLLABORATIVE_COLUMNS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import lightgbm
@@ -61,10 +61,15 @@ class RankingDataset:
 
 def select_columns(matrix: Float32, names: Sequence[str], chosen: Sequence[str]) -> Float32:
     """Some columns of a matrix by name, (n_rows, n_chosen); the matrix itself where these are all of its columns."""
-    if list(chosen) == list(names):
+    if tuple(chosen) == tuple(names):
         return matrix
+    return np.ascontiguousarray(matrix[:, _positions(tuple(names), tuple(chosen))])
+
+
+@lru_cache(maxsize=64)
+def _positions(names: tuple[str, ...], chosen: tuple[str, ...]) -> Int64:
     position = {name: i for i, name in enumerate(names)}
-    return np.ascontiguousarray(matrix[:, [position[name] for name in chosen]])
+    return np.array([position[name] for name in chosen], np.int64)
 
 
 def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Float32
+from features.arrays import Float32, Float64
 from features.definitions.aggregates import FeatureReader
 from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
@@ -28,11 +28,13 @@ from recsys.ranker.tfidf import Lexical, TermRows, lexical_column
 class ItemRepresentations:
     """What the text models read of a catalog's items, by item code; the last row is the unknown item.
 
-    vectors: (n_items + 1, d) float32, NaN rows without text. terms: of n_items + 1 texts.
+    vectors: (n_items + 1, d) float32, NaN rows without text. terms: of n_items + 1 texts. logits:
+    `recsys.encoder.scoring.item_logits` of the vectors, (n_items + 1,), where they are known.
     """
 
     vectors: Float32
     terms: TermRows
+    logits: Float64 | None = None
 
 
 def encode_items(encoder: TextModel, lexical: Lexical, catalog: Catalog, template: str) -> ItemRepresentations:
@@ -49,7 +51,7 @@ def candidate_matrix(
     queries: Float32 | None,
     tables: TableSource | None,
     *,
-    read: Collection[str] | None = None,
+    read: tuple[str, ...] | None = None,
 ) -> tuple[tuple[str, ...], Float32]:
     """Names and values of all columns: behaviour, lexical, text, collaborative; (n_rows, n_columns) float32, NaN is
     missing. tables: None leaves the collaborative columns out.
@@ -63,7 +65,7 @@ def candidate_matrix(
         lexical = lexical_column(texts.terms, requests, histories)
         blocks += [lexical, *_within_list(lexical, requests)]
     if TEXT_SCORE in fitted:
-        text = text_features(head, texts.vectors, requests, histories, queries)
+        text = text_features(head, texts.vectors, requests, histories, queries, logits=texts.logits)
         blocks += [text, *_within_list(text[:, 0], requests)]
     if tables is not None:
         columns = [name for name in tables.settings.columns if name in fitted]
@@ -71,7 +73,7 @@ def candidate_matrix(
     return (*features.names, *fitted), np.column_stack(blocks)
 
 
-def fitted_columns(read: Collection[str] | None, tables: TableSource | None) -> tuple[str, ...]:
+def fitted_columns(read: tuple[str, ...] | None, tables: TableSource | None) -> tuple[str, ...]:
     """Names of the columns of fitted models that `candidate_matrix` gives, in order; arguments as there."""
     return model_columns(collaborative_columns(None if tables is None else tables.settings), read)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +35,7 @@ def build_matrix(
     texts: ItemRepresentations,
     tables: TableSource | None,
     *,
-    read: Collection[str] | None = None,
+    read: tuple[str, ...] | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Float32:
     """The columns `ranker_columns` for requests in a log's codes, (n_rows, n_columns) float32.

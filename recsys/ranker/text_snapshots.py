@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class RepresentationSchedule:
     item_text: Sequence[str]
     terms: TermRows
     collaborative: TableSettings | None
-    read: Collection[str] | None = None
+    read: tuple[str, ...] | None = None
     _texts: OrderedDict[int, ItemRepresentations] = field(default_factory=OrderedDict, compare=False)
     _tables: OrderedDict[tuple[int, int], tuple[LogIndex, OfflineSnapshots]] = field(
         default_factory=OrderedDict, compare=False
