@@ -91,11 +91,11 @@ class CounterAnswers:
             )
         return answers
 
-    def combine(self, answers: Int64, values: CsrLists, combined: Int64) -> None:
+    def combine(self, answers: Int64, values: CsrLists, item: Int32, combined: Int64) -> None:
         """Fill the answers of n candidates from those of category values, (n_answers, n): over each candidate's values
-        sums of counts, the earliest first time and the latest last one."""
+        sums of counts, the earliest first time and the latest last one. values: of each item. item: (n,) codes."""
         n_types = len(self.layout.event_types)
-        _combine(answers, values.offsets, values.codes, n_types, (NEVER_FIRST, NO_TIME), combined)
+        _combine(answers, (values.offsets, values.codes), item, n_types, (NEVER_FIRST, NO_TIME), combined)
 
 
 class AnswerRows:
@@ -220,14 +220,16 @@ def _add_deltas(
 
 @compiled
 def _combine(
-    answers: Int64, offsets: Int64, codes: Int32, n_types: int, never: tuple[int, int], combined: Int64
+    answers: Int64, values: tuple[Int64, Int32], item: Int32, n_types: int, never: tuple[int, int], combined: Int64
 ) -> None:
-    """`CounterAnswers.combine`. never: the first and the last time of a candidate without values."""
+    """`CounterAnswers.combine`. values: offsets and codes. never: the first and the last time of a candidate without
+    values."""
+    offsets, codes = values
     n_counts = len(answers) - 2 * n_types
     for answer in range(len(answers)):
-        for row in range(len(offsets) - 1):
+        for row in range(len(item)):
             value = 0 if answer < n_counts else never[0] if answer < n_counts + n_types else never[1]
-            for entry in range(offsets[row], offsets[row + 1]):
+            for entry in range(offsets[item[row]], offsets[item[row] + 1]):
                 of_value = answers[answer, codes[entry]]
                 if answer < n_counts:
                     value += of_value

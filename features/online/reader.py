@@ -74,7 +74,6 @@ class OnlineReader:
         rows = np.fromiter(map(codes.__getitem__, candidates), np.int32, len(candidates))
         self.histories = _histories(clicks, codes)
         self.requests = _requests(user_id, self.time, rows, query)
-        self._values = {column: values.codes.take(rows) for column, values in self.catalog.categories.items()}
         self._has_events = np.zeros(len(candidates), np.bool_)
         self._answers = self._fetch(view.values, pending, user_id, candidates)
         nowhere = np.flatnonzero(~(self._has_events | is_stored[rows]))
@@ -83,7 +82,7 @@ class OnlineReader:
 
     def n_values(self, column: str) -> Float64:
         """How many values of a categorical column each candidate row's item has, (n_rows,)."""
-        return self._values[column].lengths().astype(np.float64)
+        return self.catalog.categories[column].codes.lengths()[self.requests.item].astype(np.float64)
 
     def answers(self, reads: Sequence[Aggregate], rows: slice) -> Int64:
         """Counts and times of some candidate rows, (n_reads, n); NO_TIME for no event."""
@@ -127,7 +126,7 @@ class OnlineReader:
         if column is None:
             answers[:] = of_keys
         else:
-            layout.combine(of_keys, self._values[column], answers)
+            layout.combine(of_keys, self.catalog.categories[column].codes, self.requests.item, answers)
 
     def _fill_ledgers(
         self, answers: Int64, ledgers: Sequence[bytes | None], user: str | None, candidates: Sequence[str]
