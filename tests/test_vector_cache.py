@@ -79,6 +79,18 @@ def test_few_texts_are_looked_up_and_not_kept(tower: TextTower, cache: VectorCac
     assert vectors.tobytes() == encode(tower, None, few)[0].tobytes()
 
 
+def test_a_vector_that_changed_on_disk_is_computed_again(tower: TextTower, cache: VectorCache) -> None:
+    expected = encode(tower, cache)[0]
+    file = cache.folder / "data.mdb"
+    place = file.read_bytes().index(expected[0].tobytes())
+    with file.open("r+b") as opened:
+        opened.seek(place)
+        opened.write(np.nextafter(expected[0, :1], np.float32(2)).tobytes())
+    found, n_computed = encode(tower, cache)
+    assert n_computed == 1
+    assert found.tobytes() == expected.tobytes()
+
+
 def test_towers_to_be_trained_and_to_be_checked_with_have_no_cache(tower: TextTower, cache: VectorCache) -> None:
     tower.cache = cache
     assert tower.copy().cache is None

@@ -14,7 +14,9 @@ import os
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
+from struct import Struct
 from threading import Lock
+from zlib import crc32
 
 import lmdb
 import numpy as np
@@ -30,6 +32,8 @@ WRITTEN_TOGETHER = 64
 """Fewer vectors are not kept: a request with a new text does not wait for the disk."""
 _AT_ONCE = 20_000
 _EMPTIED = b"emptied"
+_CHECKSUM = Struct("<I")
+"""Before each vector: one that a failing disk has changed is computed again."""
 _opened: dict[tuple[int, Path], VectorCache | None] = {}
 _opening = Lock()
 
@@ -54,8 +58,9 @@ class VectorCache:
             with environment.begin() as transaction:
                 for row, key in enumerate(keys):
                     value = transaction.get(key)
-                    if value is not None and len(value) == 4 * dim:
-                        vectors[row], found[row] = np.frombuffer(value, "<f4"), True
+                    vector = None if value is None else _unpack(value)
+                    if vector is not None and len(vector) == 4 * dim:
+                        vectors[row], found[row] = np.frombuffer(vector, "<f4"), True
         except lmdb.Error as error:
             self._give_up(error)
         return vectors, found
@@ -67,7 +72,7 @@ class VectorCache:
         for start in range(0, len(keys), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             rows = [
-                (key, row.tobytes())
+                (key, _pack(row.tobytes()))
                 for key, row in zip(keys[part], vectors[part].astype("<f4", copy=False), strict=True)
             ]
             try:
@@ -96,6 +101,16 @@ class VectorCache:
     def _give_up(self, error: Exception) -> None:
         logger.warning("vectors are no longer kept in %s: %s", self.folder, error)
         self._environment = None
+
+
+def _pack(vector: bytes) -> bytes:
+    return _CHECKSUM.pack(crc32(vector)) + vector
+
+
+def _unpack(value: bytes) -> bytes | None:
+    """The vector of a value; None for one that is damaged."""
+    vector = value[_CHECKSUM.size :]
+    return vector if value[: _CHECKSUM.size] == _CHECKSUM.pack(crc32(vector)) else None
 
 
 def vector_keys(tower: bytes, tokens: Tokens) -> list[bytes]:
