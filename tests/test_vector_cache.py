@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,11 @@ from recsys.encoder.vector_cache import VARIABLE, VectorCache, shared_cache
 
 TEXTS = [*(f"text {number}" for number in range(70)), "text 1", "a text that is longer than the others"]
 N = len(TEXTS)
+_DAMAGE = """import lmdb, sys
+with lmdb.open(sys.argv[1]) as environment, environment.begin(write=True) as transaction:
+    key, value = next(iter(transaction.cursor()))
+    transaction.put(key, bytes([*value[:-1], value[-1] ^ 1]))
+"""
 
 
 @pytest.fixture
@@ -81,11 +88,7 @@ def test_few_texts_are_looked_up_and_not_kept(tower: TextTower, cache: VectorCac
 
 def test_a_vector_that_changed_on_disk_is_computed_again(tower: TextTower, cache: VectorCache) -> None:
     expected = encode(tower, cache)[0]
-    file = cache.folder / "data.mdb"
-    place = file.read_bytes().index(expected[0].tobytes())
-    with file.open("r+b") as opened:
-        opened.seek(place)
-        opened.write(np.nextafter(expected[0, :1], np.float32(2)).tobytes())
+    subprocess.run([sys.executable, "-c", _DAMAGE, str(cache.folder)], check=True)
     found, n_computed = encode(tower, cache)
     assert n_computed == 1
     assert found.tobytes() == expected.tobytes()
