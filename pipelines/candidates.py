@@ -35,7 +35,7 @@ from features.tables.rejects import Rejects
 from features.tables.report import TableReport
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
-from pipelines.score import MANIFEST, REJECTS
+from pipelines.score import MANIFEST
 from recsys.candidates.asked_users import AskedUsers, asked_users
 from recsys.candidates.filters import Skip, make_filters
 from recsys.candidates.generate import CandidateBlock, CandidateGenerator, CandidateSettings, make_generator
@@ -50,6 +50,8 @@ from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
 
+REJECTED = "_rejects"
+"""Folder of rows that cannot be used; its name keeps it out of what `recsys score --candidates` reads."""
 PART_USERS = 1_000
 """Users of one Parquet file: files are the same however many users are worked on at a time."""
 
@@ -222,7 +224,7 @@ def candidates(
     """
     started = datetime.now(UTC)
     with atomic_folder(out) as partial:
-        batch = open_batch(folder, request, started, partial / REJECTS)
+        batch = open_batch(folder, request, started, partial / REJECTED)
         tally = None if evaluate_until is None else _tally(batch, evaluate_until)
         names, counts = batch.generator.names, Counter[str]()
         for number, blocks in enumerate(batch.parts("candidates")):

@@ -11,7 +11,7 @@ import click
 
 from features.tables.encodings import FileOptions
 from pipelines.cli_options import Report, file_options, json_option, model_option
-from pipelines.cli_types import FOLDER, INPUT, MOMENT, OUT_FOLDER, USERS, CheckedCommand
+from pipelines.cli_types import FOLDER, INPUT, MOMENT, OUT_FOLDER, USERS, CheckedCommand, agreeing
 
 if TYPE_CHECKING:
     from pipelines.candidates import CandidateRequest
@@ -76,6 +76,11 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_request
 
 
+def _top_fits(context: click.Context) -> None:
+    if context.params["top"] > context.params["most"]:
+        raise click.UsageError("--top: expected at most --k, the candidates of each user, of which the best are kept")
+
+
 @click.command(cls=CheckedCommand)
 @click.argument("folder", metavar="DIR", type=FOLDER)
 @_request_options
@@ -98,6 +103,7 @@ def candidates(folder: Path, out: Path, request: CandidateRequest, evaluate_unti
 @_request_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Items that each user gets.")
 @json_option
+@agreeing(_top_fits)
 def recommend(folder: Path, out: Path, request: CandidateRequest, top: int) -> Report:
     """Find candidates for users, rank them and keep the best."""
     from pipelines.recommend import recommend as run_recommend

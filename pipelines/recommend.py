@@ -18,8 +18,15 @@ import pyarrow as pa
 
 from features.atomic_files import atomic_folder
 from features.log import Requests
-from pipelines.candidates import CandidateBatch, CandidateRequest, open_batch, users_line, write_manifest, write_part
-from pipelines.score import REJECTS
+from pipelines.candidates import (
+    REJECTED,
+    CandidateBatch,
+    CandidateRequest,
+    open_batch,
+    users_line,
+    write_manifest,
+    write_part,
+)
 from recsys.candidates.generate import CandidateBlock
 from recsys.encoder.text import item_texts
 from recsys.evaluation.report import count
@@ -58,7 +65,7 @@ def recommend(folder: Path, out: Path, request: CandidateRequest, *, top: int = 
     """
     started = datetime.now(UTC)
     with atomic_folder(out) as partial:
-        batch = open_batch(folder, request, started, partial / REJECTS)
+        batch = open_batch(folder, request, started, partial / REJECTED)
         scorer, counts = _scorer(batch), Counter[str]()
         for number, blocks in enumerate(batch.parts("recommend")):
             rows = []

@@ -90,10 +90,11 @@ def test_later_events_and_items_change_no_byte(
         user_id=users, item_id=np.resize(items[::-1], len(users)), timestamp=moment, event_type="click"
     )
     newcomer = planted.head(1).assign(user_id="newcomer", timestamp=moment + pd.Timedelta("1h"))
-    earlier = events[events["timestamp"] < moment]
-    pd.concat([earlier, planted, newcomer], ignore_index=True).to_parquet(changed / "events.parquet")
+    pd.concat([events, planted, newcomer], ignore_index=True).to_parquet(changed / "events.parquet")
     impressions = pd.read_parquet(changed / "impressions.parquet")
-    impressions[impressions["timestamp"] < moment].to_parquet(changed / "impressions.parquet")
+    shown = impressions[impressions["impression_id"] == impressions["impression_id"].iloc[0]]
+    shown = shown.assign(impression_id="planted", timestamp=moment, clicked=0)
+    pd.concat([impressions, shown], ignore_index=True).to_parquet(changed / "impressions.parquet")
     table = pd.read_parquet(changed / "items.parquet")
     later = table.head(1).assign(item_id="zz-later", published_at=moment)
     pd.concat([table, later], ignore_index=True).to_parquet(changed / "items.parquet")
@@ -120,12 +121,15 @@ def test_threads_and_sizes_of_blocks_change_no_byte(
 def test_named_users_come_in_their_order_and_unknown_ones_get_popular_items(
     trained: TrainedSite, request_at: CandidateRequest, tmp_path: Path
 ) -> None:
-    (tmp_path / "users.csv").write_text("user_id\nu003\nnobody\nu001\nu003\n\nu002\n")
+    (tmp_path / "users.csv").write_text("user_id,note\nu003,\nnobody,\nu001,\nu003,\n,no id\nu002,\n")
     request = replace(request_at, users=tmp_path / "users.csv")
     report = candidates(trained.data, tmp_path / "out", request)
     rows = read(tmp_path / "out")
     assert rows["user_id"].drop_duplicates().tolist() == ["u003", "nobody", "u001", "u002"]
     assert (report.manifest["users"], report.manifest["unknown_users"]) == (4, 1)
+    assert report.manifest["rejected"]["asked_users"] == {"missing_value": 1}
+    scored = score(trained.data, tmp_path / "out", tmp_path / "scored", model=MODEL)
+    assert scored.manifest["rows_in"] == len(rows)  # and not the rejected row
     of_nobody = rows[rows["user_id"] == "nobody"]["sources"]
     assert {entry["source"] for row in of_nobody for entry in row} == {"popular", "new"}
     best = recommend(trained.data, tmp_path / "best", request, top=2)
@@ -253,4 +257,6 @@ def test_the_commands_write_their_reports(
         assert report == json.loads((tmp_path / command / "_manifest.json").read_text())
         assert (report["k"], report["skip"]) == (20, "clicked")
     assert "the best of" in capsys.readouterr().out
-    assert cli.run(lambda: cli.cli(["candidates", str(trained.data), "--out", "o"], standalone_mode=False)) == 2
+    few = ["recommend", str(trained.data), "--users", "all", "--out", "o"]
+    for arguments in (few[:2] + few[4:], [*few, "--k", "5", "--top", "6"], [*few, "--skip", "bought"]):
+        assert cli.run(lambda words=arguments: cli.cli(words, standalone_mode=False)) == 2

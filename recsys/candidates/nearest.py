@@ -44,7 +44,7 @@ class ItemSearch:
 
     def __post_init__(self) -> None:
         norms = (np.sqrt((block.astype(np.float64) ** 2).sum(axis=1)) for _, block in self._blocks())
-        longest = max((float(np.nanmax(norm, initial=0.0)) for norm in norms), default=0.0)
+        longest = max((float(np.fmax.reduce(norm, initial=0.0)) for norm in norms), default=0.0)
         if longest > _LONGEST:
             raise ValueError(f"expected item vectors of norm 1, got one of {longest:g}; encode the items again")
 
