@@ -186,8 +186,8 @@ def register_popularity(name: str) -> str:
     """A version that reads clicks alone, without an encoder; its URI."""
     model = versions.load(MODEL).ranking_model
     column = "item_clicks_all_zscore"
-    update = {"columns": (column,), "encoder": None, "encoder_fingerprint": "", "collaborative": None}
-    settings = model.settings.model_copy(update=update)
+    update = {"columns": (column,), "fallback_columns": (), "encoder": None, "encoder_fingerprint": ""}
+    settings = model.settings.model_copy(update=update | {"collaborative": None})
     none = NoEncoder(settings.history_length)
     popular = replace(model, settings=settings, ranker=LinearRanker({column: 1.0}), encoder=none, fallback=None)
     with tracking.run(tracking.connect(), name, parent=True):
