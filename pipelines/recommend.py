@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from features.arrays import CsrLists, Float64
 from features.atomic_files import atomic_folder
 from features.log import Requests
 from pipelines.candidates import (
@@ -27,10 +28,10 @@ from pipelines.candidates import (
     write_manifest,
     write_part,
 )
+from recsys.candidates.best_items import ScoredLists, best_of_each
 from recsys.candidates.generate import CandidateBlock
 from recsys.encoder.text import item_texts
 from recsys.evaluation.report import count
-from recsys.metrics.rank_order import ordered
 from recsys.ranker.matrix import ItemRepresentations
 from recsys.ranker.offline_matrix import OfflineScorer
 
@@ -87,7 +88,7 @@ def _scorer(batch: CandidateBatch) -> OfflineScorer:
 
 def _scored(
     blocks: Iterable[CandidateBlock], batch: CandidateBatch, scorer: OfflineScorer
-) -> Iterator[tuple[CandidateBlock, np.ndarray]]:
+) -> Iterator[tuple[CandidateBlock, Float64]]:
     """Each block with the scores of its candidates, (n_rows,)."""
     for block in blocks:
         items = block.merged.items
@@ -97,17 +98,18 @@ def _scored(
         yield block, scorer.scores(requests) if len(users) else np.zeros(0)
 
 
-def _best(batch: CandidateBatch, block: CandidateBlock, scores: np.ndarray, top: int) -> pa.Table:
-    """The best rows of a block in the order of the answer: user_id, item_id, score, rank."""
-    items = block.merged.items
-    rows, ranks = ordered(scores, items.codes.astype(np.int64), items.offsets)
-    rows, ranks = rows[ranks <= top], ranks[ranks <= top]
-    user = np.repeat(np.arange(len(items)), items.lengths())[rows]
+def _best(batch: CandidateBatch, block: CandidateBlock, scores: Float64, top: int) -> pa.Table:
+    """The best rows of a block in the order of the answer, equal scores by item id: user_id, item_id, score, rank."""
+    items, filters = block.merged.items, batch.generator.filters
+    nothing = CsrLists(np.zeros(len(items) + 1, np.int64), items.codes[:0])
+    found = ScoredLists(items.offsets, items.codes, scores)
+    best = best_of_each(found, most=top, allowed=filters.allowed, banned=nothing)
+    user = np.repeat(np.arange(len(items)), best.lengths())
     return pa.table(
         {
             "user_id": pa.array(batch.users.ids[block.first + user], pa.string()),
-            "item_id": pa.array(batch.index.log.catalog.ids[items.codes[rows]], pa.string()),
-            "score": scores[rows],
-            "rank": ranks.astype(np.int32),
+            "item_id": pa.array(batch.index.log.catalog.ids[best.item], pa.string()),
+            "score": best.score,
+            "rank": (np.arange(len(user)) - best.offsets[user] + 1).astype(np.int32),
         }
     )

@@ -85,13 +85,12 @@ def test_the_search_finds_what_comparing_all_items_finds(
         assert score[row][: len(found)].tolist() == products[expected].tolist()
 
 
-def test_a_product_that_float32_rounds_to_its_neighbour_is_still_in_its_place() -> None:
-    # 2^-20 and 2^-13 along one axis: the products differ by 2^-33, far below the 2^-24 of a float32 near 1
-    query = np.array([[1.0, 2.0**-13, 0.0]], np.float32)
-    vectors = np.array([[1.0, 0.0, 0.0], [1.0, 2.0**-20, 0.0], [1.0, 2.0**-19, 0.0]], np.float32)
-    item, score = ItemSearch(vectors, np.ones(3, bool)).nearest(query, ragged([[]]), most=3)
-    assert item.tolist() == [[2, 1, 0]]
-    assert score.tolist() == [[1 + 2.0**-32, 1 + 2.0**-33, 1.0]]
+def test_a_product_that_float32_rounds_down_is_still_in_its_place() -> None:
+    # the products are 1 + 2^-25 and 1 + 2^-25 + 2^-33; float32 has 1 for both, which is below the first one's
+    query = np.array([[1.0, 2.0**-13]], np.float32)
+    vectors = np.array([[1.0, 2.0**-12], [1.0, 2.0**-12 + 2.0**-20]], np.float32)
+    item, score = ItemSearch(vectors, np.ones(2, bool)).nearest(query, ragged([[]]), most=1)
+    assert (item.tolist(), score.tolist()) == ([[1]], [[1 + 2.0**-25 + 2.0**-33]])
 
 
 def test_vectors_whose_products_would_not_be_exact_are_refused() -> None:
@@ -270,6 +269,21 @@ def test_no_user_gets_an_item_that_is_filtered(
             for i in s.items
         }
         assert not {"clicked": clicked, "seen": known | listed, "nothing": set()}[skip] & set(row)
+
+
+def test_filters_read_what_is_strictly_before_the_time() -> None:
+    shown = [Shown(0, 199, (1, 2)), Shown(0, 199, (3,), sampled=True), Shown(0, 200, (4,))]
+    log = make_log([Happening(0, 0, 199), Happening(0, 5, 199, "view"), Happening(0, 3, 200)], shown)
+    published = np.array([NO_TIME, AT - 1, AT, NO_TIME, AT + 1, 0, NO_TIME])
+    log = replace(log, catalog=replace(log.catalog, published_at=published))
+    users = asked_users(log, np.array(["u0"], object), NOTHING, AT)
+    described = log.catalog.ids
+    banned = {}
+    for skip in SKIPS:
+        filters = make_filters(log, users, described, (), at=AT, as_of=AT, skip=skip)
+        assert filters.allowed.tolist() == [True, True, False, True, False, True]
+        banned[skip] = items_of(filters.banned)
+    assert banned == {"clicked": [[0]], "seen": [[0, 1, 2, 5]], "nothing": [[]]}
 
 
 @given(happenings, lists)

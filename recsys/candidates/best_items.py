@@ -79,7 +79,7 @@ def scan_products(
     (n_items,) the others are left out, and so are those of a query's row in `left_out`, offsets and ascending codes.
     score, item: (n_queries, most) heaps of the nearest so far, worst first, of which `size` entries are filled.
     """
-    most, dim = score.shape[1], queries.shape[1]
+    most = score.shape[1]
     for row in range(len(queries)):
         n = size[row]
         lowest = score[row, 0] - slack if n == most else -np.inf
@@ -89,13 +89,25 @@ def scan_products(
             code = first + column
             if not searched[code] or _holds(left_out[1], left_out[0][row], left_out[0][row + 1], code):
                 continue
-            exact = 0.0
-            for k in range(dim):
-                exact += np.float64(queries[row, k]) * np.float64(block[column, k])
-            n = _offer(score[row], item[row], n, exact, code)
+            n = _offer(score[row], item[row], n, _product(queries[row], block[column]), code)
             if n == most:
                 lowest = score[row, 0] - slack
         size[row] = n
+
+
+@compiled
+def _product(first: Float32, second: Float32) -> float:
+    """In float64: four sums side by side, which is faster than one, and as exact."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = len(first) // 4 * 4
+    for k in range(0, whole, 4):
+        a += np.float64(first[k]) * np.float64(second[k])
+        b += np.float64(first[k + 1]) * np.float64(second[k + 1])
+        c += np.float64(first[k + 2]) * np.float64(second[k + 2])
+        d += np.float64(first[k + 3]) * np.float64(second[k + 3])
+    for k in range(whole, len(first)):
+        a += np.float64(first[k]) * np.float64(second[k])
+    return (a + b) + (c + d)
 
 
 @compiled
