@@ -87,6 +87,15 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {got}")
 
 
+def _users_file(text: str) -> Path | None:
+    return None if text == "all" else Path(text)
+
+
+def _require_users_there(path: Path | None) -> None:
+    if path is not None:
+        _require_there(path)
+
+
 def _file_path(text: str) -> Path:
     path = Path(text)
     if path.is_dir():
@@ -174,6 +183,8 @@ FOLDER = Argument("folder", Path, _require_folder)
 """A data directory."""
 INPUT = Argument("path", Path, _require_there)
 """A file or folder that is read."""
+USERS = Argument("path|all", _users_file, _require_users_there)
+"""A file of users, or None for all."""
 OUT_FILE = Argument(
     "file", _file_path, lambda path: _require_writable(path.resolve().parent, f"output file {str(path)!r}")
 )

@@ -19,6 +19,7 @@ COMMANDS = frozenset(
     (
         "ablate",
         "audit",
+        "candidates",
         "compare",
         "demo",
         "evaluate",
@@ -27,6 +28,7 @@ COMMANDS = frozenset(
         "load",
         "load_users",
         "promote",
+        "recommend",
         "refresh_collaborative",
         "rollback",
         "score",

@@ -10,8 +10,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from features.arrays import Float32, Int64
 from recsys.encoder.scoring import HeadWeights
@@ -69,15 +71,15 @@ def group_by_encoder(states: Sequence[ScheduledEncoder], time: Int64) -> Iterato
 
 def copy_or_spill(vectors: Float32, *, memory_bytes: int = MEMORY_BYTES) -> Float32:
     """A copy of vectors, in memory or, if large, on disk."""
-    copied = zeros_or_spilled(vectors.shape, memory_bytes)
+    copied: Float32 = zeros_or_spilled(vectors.shape, memory_bytes)
     copied[:] = vectors
     return copied
 
 
-def zeros_or_spilled(shape: tuple[int, int], memory_bytes: int) -> Float32:
+def zeros_or_spilled(shape: tuple[int, int], memory_bytes: int, dtype: npt.DTypeLike = np.float32) -> Any:
     """Zeros in memory or, above `memory_bytes`, in an unnamed temporary file, which the system removes with the
     process."""
-    if 4 * shape[0] * shape[1] <= memory_bytes:
-        return np.zeros(shape, np.float32)
+    if np.dtype(dtype).itemsize * shape[0] * shape[1] <= memory_bytes:
+        return np.zeros(shape, dtype)
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+        return np.memmap(file, dtype, "w+", shape=shape)
