@@ -152,7 +152,11 @@ class _Scoring:
             return batch.finished
         with Rejects(rejects) as rejected:
             reader = CandidateReader(
-                self.candidates, timezone=settings.data.timezone, rejects=rejected, files=self.files
+                self.candidates,
+                timezone=settings.data.timezone,
+                rejects=rejected,
+                files=self.files,
+                rows=self.options.batch_rows,
             )
             self._write(reader, LogIndex(data), batch)
             for warning in reader.warnings:
