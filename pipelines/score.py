@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import mlflow
@@ -41,6 +42,8 @@ from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
+
+_LINE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -209,12 +212,30 @@ class _Scoring:
                 self.loaded.ranker.uri, mlflow.get_tracking_uri(), shared, settings, max(1, self.threads // workers)
             )
         partitions = partitions_of(reader, self.options.partition_rows)
-        with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        with _Progress() as progress:
+            write_partitions(batch, partitions, opened, workers=workers, on_done=progress.add)
 
-            def report(partition: CandidateChunk) -> None:
-                bar.update(len(partition.item))
 
-            write_partitions(batch, partitions, opened, workers=workers, on_done=report)
+class _Progress:
+    """Rows so far: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty())
+        self._rows, self._said = 0, monotonic()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, partition: CandidateChunk) -> None:
+        """Count a partition that is done."""
+        self._bar.update(len(partition.item))
+        self._rows += len(partition.item)
+        if self._bar.disable and monotonic() - self._said > _LINE_SECONDS:
+            log.info("%s rows are ranked", f"{self._rows:,}")
+            self._said = monotonic()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,11 @@ def candidates(trained: TrainedSite, tmp_path: Path) -> Path:
 
 KILLED = """
 import os, signal, sys
+import numpy
+import recsys.encoder.model
+from features.exact import exp
 from pipelines import cli, score
+exp(numpy.zeros(1))
 moments, sys.argv[1:] = sys.argv[1].split(), sys.argv[2:]
 for moment in moments:
     name, _, times = moment.partition(":")
@@ -181,6 +185,7 @@ def test_equal_scores_are_ordered_by_item(scores: list[list[int]]) -> None:
         position += len(one)
 
 
+@pytest.mark.slow
 def test_neither_batches_nor_threads_nor_workers_change_a_byte(
     trained: TrainedSite, candidates: Path, tmp_path: Path
 ) -> None:
@@ -191,6 +196,7 @@ def test_neither_batches_nor_threads_nor_workers_change_a_byte(
     assert len(list((tmp_path / "one").glob("part-*"))) > 5
 
 
+@pytest.mark.slow
 def test_a_batch_that_was_killed_three_times_is_resumed_to_the_same_bytes(
     trained: TrainedSite, candidates: Path, tmp_path: Path
 ) -> None:

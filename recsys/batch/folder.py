@@ -8,6 +8,7 @@ be read), its partitions stay for the next run of the same batch; where none was
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import uuid
@@ -29,6 +30,8 @@ from recsys.batch.manifest import (
     require_same,
     resumed,
 )
+
+logger = logging.getLogger(__name__)
 
 REJECTS = "rejects"
 
@@ -69,6 +72,7 @@ class BatchFolder:
         if self._earlier is not None and self._earlier["partitions"]:
             self._manifest = resumed(self._earlier, inputs, self.path)
             self._forget_missing()
+            logger.info("%d partitions are done already", len(self._manifest.partitions))
         else:
             self._manifest = BatchManifest(inputs, started)
         self._clear()
@@ -174,6 +178,8 @@ def batch_folder(out: Path, *, resume: bool) -> Iterator[BatchFolder]:
         require_place(out, resume=resume)
         folder = BatchFolder(out)
         try:
+            if not n_done(folder.path):
+                shutil.rmtree(folder.path, ignore_errors=True)
             folder.path.mkdir(exist_ok=True)
             yield folder
         except OSError as error:
