@@ -33,10 +33,11 @@ class CandidateFiles:
     skipped: Mapping[str, str] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
-        """32 hexadecimal digits that change with the names, sizes or contents of the files that are read."""
+        """32 hexadecimal digits that change with the names or contents of the files that are read, or with the columns
+        that their folders name."""
         digest = blake2b(digest_size=16)
         for source in self.sources:
-            name = str(source.path.relative_to(self.path)).encode()
+            name = repr((str(source.path.relative_to(self.path)), sorted(source.partition.items()))).encode()
             for part in (len(name).to_bytes(8, "little"), name, source.path.stat().st_size.to_bytes(8, "little")):
                 digest.update(part)
             for block in _blocks(source.path):
