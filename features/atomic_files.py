@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
 import shutil
 import uuid
@@ -44,7 +45,7 @@ def atomic_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[P
     file, holds anything else or is being written by another command, RecsysError where it cannot be written.
     """
     require_fresh_folder(out, replaceable=replaceable)
-    with _locked(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
+    with exclusive_output(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
         require_fresh_folder(out, replaceable=replaceable)
         try:
             partial.mkdir()
@@ -69,7 +70,7 @@ def atomic_file(out: Path) -> Iterator[Path]:
     Raises InputError where `out` exists or is being written by another command, RecsysError where it cannot be written.
     """
     require_fresh_file(out)
-    with _locked(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
+    with exclusive_output(out), _partial_output(out, uuid.uuid4().hex[:8]) as partial:
         require_fresh_file(out)
         try:
             yield partial
@@ -88,7 +89,7 @@ def replaced_file(out: Path) -> Iterator[Path]:
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error) from error
         try:
             yield partial
             partial.replace(out)
@@ -97,8 +98,9 @@ def replaced_file(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the lock of `out`, and remove what killed commands left of it."""
+def exclusive_output(out: Path) -> Iterator[None]:
+    """Hold the lock of `out`, and remove what killed commands left of it. Raises InputError where another command holds
+    it, RecsysError where its folder cannot be written."""
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +112,7 @@ def _locked(out: Path) -> Iterator[None]:
             "place"
         ) from error
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise unwritable(out, error) from error
     try:
         _remove_leftovers(target)
         yield
@@ -167,6 +169,15 @@ def _release(lock: FileLock) -> None:
     lock.release()
 
 
+def sync_to_disk(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk itself, so that they outlast a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def _partial_output(out: Path, tag: str) -> Iterator[Path]:
     """A temporary name beside `out`; errors of the system about it become one line that names `out`."""
@@ -176,7 +187,7 @@ def _partial_output(out: Path, tag: str) -> Iterator[Path]:
         yield partial
     except OSError as error:
         if error.errno in NO_SPACE or _is_about(error, partial):
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error) from error
         raise
 
 
@@ -185,7 +196,8 @@ def _is_about(error: OSError, partial: Path) -> bool:
     return any(path == partial or partial in path.parents for path in named)
 
 
-def _unwritable(out: Path, error: OSError) -> RecsysError:
+def unwritable(out: Path, error: OSError) -> RecsysError:
+    """An error of the system about an output, as one line that names it."""
     reason = error.strerror or " ".join(str(error).split())
     if error.errno in _TAKEN:
         return InputError(

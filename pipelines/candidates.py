@@ -35,7 +35,7 @@ from features.tables.rejects import Rejects
 from features.tables.report import TableReport
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
-from pipelines.score import MANIFEST
+from recsys.batch.manifest import MANIFEST
 from recsys.candidates.asked_users import AskedUsers, asked_users
 from recsys.candidates.filters import Skip, make_filters
 from recsys.candidates.generate import CandidateBlock, CandidateGenerator, CandidateSettings, make_generator

@@ -15,6 +15,7 @@ from features.tables.encodings import FileOptions
 from pipelines import cli_batch, cli_data, cli_keys, cli_store, cli_versions
 from pipelines.cli_options import (
     Report,
+    batch_options,
     cache_option,
     config_options,
     file_options,
@@ -155,15 +156,37 @@ def audit(
     help="Time of requests that have none; ISO 8601 or epoch, without a zone in the model's. Default: now.",
 )
 @click.option("--top-k", type=click.IntRange(min=1), help="Keep this many rows of each request.")
+@click.option("--resume", is_flag=True, help="Go on with what an earlier run of the same batch has done.")
+@click.option(
+    "--on-error",
+    type=click.Choice(("stop", "skip")),
+    default="stop",
+    show_default=True,
+    help="Where a file of candidates is corrupt: stop, or leave that file out and say so.",
+)
+@batch_options
 @file_options
 @json_option
 def score(
-    folder: Path, candidates: Path, out: Path, model: str, at: str | None, top_k: int | None, files: FileOptions
+    folder: Path,
+    candidates: Path,
+    out: Path,
+    model: str,
+    at: str | None,
+    top_k: int | None,
+    resume: bool,
+    on_error: str,
+    workers: int,
+    batch_rows: int,
+    partition_rows: int,
+    files: FileOptions,
 ) -> Report:
     """Rank the candidates of many requests with the events in DIR."""
+    from pipelines.score import BatchOptions
     from pipelines.score import score as run_scoring
 
-    return run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files)
+    options = BatchOptions(resume, workers, batch_rows, partition_rows, skip_unreadable=on_error == "skip")
+    return run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files, options=options)
 
 
 @cli.command()

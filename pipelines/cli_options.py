@@ -169,6 +169,29 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return _encoding_option(_max_rejects_option(with_files))
 
 
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--workers`, `--batch-rows` and `--partition-rows` of a command that writes a batch."""
+    rows = click.IntRange(min=1)
+    options = (
+        click.option(
+            "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that score."
+        ),
+        click.option(
+            "--batch-rows",
+            default=50_000,
+            show_default=True,
+            type=rows,
+            help="Rows scored together: fewer take less memory. The output is the same.",
+        ),
+        click.option(
+            "--partition-rows", default=200_000, show_default=True, type=rows, help="Candidate rows of an output file."
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
+
+
 def load_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that puts a table into an online store."""
     return store_option(rejects_option(file_options(command)))

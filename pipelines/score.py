@@ -1,48 +1,62 @@
 """`recsys score DIR --candidates FILE --out DIR`: ranked lists as Parquet files and a manifest.
 
-Reads the tables in DIR, which are all that the model may know, and the candidates, streamed: memory holds one chunk of
-whole requests at a time. The output folder appears when it is complete, or not at all.
+Reads the tables in DIR, which are all that the model may know, and the candidates, streamed: memory holds a partition
+of whole requests at a time, and the columns of one batch of them. The output folder appears when it is complete, or not
+at all; `--resume` goes on with what an earlier run has done of it (`recsys.batch`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+import mlflow
 from tqdm import tqdm
 
-from features.arrays import NO_TIME
-from features.atomic_files import atomic_folder, require_fresh_folder
 from features.clock import format_time
 from features.errors import InputError
-from features.log import Log, Requests
 from features.offline.reader import LogIndex
+from features.tables.candidate_files import CandidateFiles, find_candidates
 from features.tables.candidates import CandidateChunk, CandidateReader
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from features.tables.rejects import Rejects
+from features.tables.report import TableReport
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
-from recsys.metrics.rank_order import ordered
+from pipelines.process import one_blas_thread
+from recsys.batch.candidate_scorer import BATCH_ROWS, CandidateScorer, ScoringSettings
+from recsys.batch.folder import REJECTS, BatchFolder, batch_folder, require_place
+from recsys.batch.partitions import PARTITION_ROWS, partitions_of
+from recsys.batch.run import write_partitions
+from recsys.batch.shared_arrays import load_shared, save_shared
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "_manifest.json"
-REJECTS = "rejects"
+_LINE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run. resume: go on with an earlier run. workers: processes that score. batch_rows: rows whose
+    columns are in memory together. partition_rows: candidate rows of an output file. skip_unreadable: leave out files
+    of candidates that cannot be read to their end."""
+
+    resume: bool = False
+    workers: int = 1
+    batch_rows: int = BATCH_ROWS
+    partition_rows: int = PARTITION_ROWS
+    skip_unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,11 +74,13 @@ class ScoreReport:
         """The report for a person."""
         rows_in, rows_out = self.manifest["rows_in"], self.manifest["rows_out"]
         rejected = sum(self.manifest["rejected"].values())
+        skipped = [f"left out {name!r}: {problem}" for name, problem in self.manifest["skipped_files"].items()]
         return [
             f"{self.manifest['requests']:,} requests with {rows_in:,} rows in, {rows_out:,} rows out, "
             f"{rejected:,} rejected, {self.manifest['repeats']:,} repeated items left out",
             f"{self.manifest['unknown_users']:,} requests of users without events, "
             f"{self.manifest['unknown_items']:,} rows of items that no table names",
+            *skipped,
             f"ranked by {self.manifest['models']['ranker']} into {str(self.out)!r}",
         ]
 
@@ -79,137 +95,163 @@ def score(
     top_k: int | None = None,
     threads: int = 0,
     files: FileOptions = DEFAULT_FILES,
+    options: BatchOptions = BatchOptions(),
 ) -> ScoreReport:
     """Rank the candidates with the events of `folder` before each request's time.
 
-    at: for requests without a time, microseconds or as people write it, without a zone in the model's; None is now.
-    top_k: rows kept of each request, None for all. files: how the tables and the candidates are read. Raises InputError
-    for unusable tables and candidates, whose columns are checked first, and where no request can be ranked, after
-    which only the rejected rows are in `out`; ModelNotFound and its kin for the model.
+    at: for requests without a time, microseconds or as people write it, without a zone in the model's; None is now, or
+    what it was when the batch that is resumed began. top_k: rows kept of each request, None for all. threads: of all
+    workers together, 0 is one a core. files: how the tables and the candidates are read. Raises InputError
+    for unusable tables and candidates, whose columns are checked first, where no request can be ranked, after
+    which only the rejected rows are in `out`, and where an earlier run had other inputs; ModelNotFound and its kin for
+    the model.
     """
     started = datetime.now(UTC)
-    require_fresh_folder(out, replaceable=(REJECTS,))
-    CandidateReader(candidates, files=files).check()
-    tracking.connect()
-    loaded = versions.load(model)
-    default_time = moment_in(at, loaded.ranking_model.settings.data.timezone, "at")
-    batch = _Batch(
-        loaded,
-        candidates,
-        int(started.timestamp() * 1e6) if default_time is None else default_time,
-        top_k,
-        threads or os.cpu_count() or 1,
-        files,
-    )
-    failure: InputError | None = None
-    with atomic_folder(out, replaceable=(REJECTS,)) as partial:
+    require_place(out, resume=options.resume)
+    found = find_candidates(candidates, files.encoding, skip_unreadable=options.skip_unreadable)
+    for problem in found.skipped.values():
+        log.warning("warning: left out: %s", problem)
+    CandidateReader(found, files=files).check()
+    with batch_folder(out, resume=options.resume) as batch:
+        tracking.connect()
+        loaded = versions.load(model)
+        asked = batch.earlier("at") if at is None else at
+        default_time = moment_in(asked, loaded.ranking_model.settings.data.timezone, "at")
+        if default_time is None:
+            default_time = int(started.timestamp() * 1e6)
+        scoring = _Scoring(loaded, found, default_time, top_k, threads or os.cpu_count() or 1, files, options)
         try:
-            manifest = batch.run(folder, partial) | {
-                "started": started.isoformat(),
-                "finished": datetime.now(UTC).isoformat(),
-            }
-            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+            return ScoreReport(out, scoring.run(folder, batch, started))
         except InputError as error:
-            if not (partial / REJECTS).is_dir():
+            rejects = batch.publish_rejects()
+            if rejects is None:
                 raise
-            failure = error
-            for path in partial.iterdir():
-                if path.name != REJECTS:
-                    path.unlink()
-    if failure is not None:
-        raise InputError(f"{failure}; the rejected rows are in {str(out / REJECTS)!r}") from failure
-    return ScoreReport(out, manifest)
+            raise InputError(f"{error}; the rejected rows are in {str(rejects)!r}") from error
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """Candidates and the version that ranks them. default_time: of requests without a time, microseconds."""
+class _Scoring:
+    """Candidates and the version that ranks them. default_time: of requests without a time, microseconds. threads: of
+    all workers together."""
 
     loaded: versions.LoadedModel
-    candidates: Path
+    candidates: CandidateFiles
     default_time: int
     top_k: int | None
     threads: int
     files: FileOptions
+    options: BatchOptions
 
-    def run(self, folder: Path, out: Path) -> dict[str, Any]:
-        """Write the ranked files and the rejects into `out`; what the manifest says of them. Raises InputError."""
-        ranking_model = self.loaded.ranking_model
-        data, tables = load_log(
-            folder, read_options_of_model(ranking_model.settings, self.files), rejects=out / REJECTS
-        )
+    def run(self, folder: Path, batch: BatchFolder, started: datetime) -> dict[str, Any]:
+        """Write the batch, or what is left of it; its manifest. Raises InputError."""
+        settings = self.loaded.ranking_model.settings
+        rejects = batch.path / REJECTS
+        data, tables = load_log(folder, read_options_of_model(settings, self.files), rejects=rejects)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
-        scorer = OfflineScorer(ranking_model, LogIndex(data), ranking_model.texts(data.catalog), self.threads)
-        with Rejects(out / REJECTS) as rejects:
-            timezone = ranking_model.settings.data.timezone
-            reader = CandidateReader(self.candidates, timezone=timezone, rejects=rejects, files=self.files)
-            counts = self._score(reader, scorer, out)
+        batch.begin(self._inputs(tables), started=started.isoformat())
+        if batch.finished is not None:
+            log.info("%r is complete already", str(batch.out))
+            return batch.finished
+        with Rejects(rejects) as rejected:
+            reader = CandidateReader(
+                self.candidates,
+                timezone=settings.data.timezone,
+                rejects=rejected,
+                files=self.files,
+                rows=self.options.batch_rows,
+            )
+            self._write(reader, LogIndex(data), batch)
             for warning in reader.warnings:
                 log.info("warning: %s", warning)
-            if not counts["requests"]:
+            totals = batch.manifest.totals()
+            if not totals["requests"]:
                 raise InputError(
-                    f"candidates {str(self.candidates)!r}: none of its {reader.n_rows:,} rows can be ranked: "
+                    f"candidates {str(self.candidates.path)!r}: none of its {reader.n_rows:,} rows can be ranked: "
                     f"{', '.join(f'{n:,} x {reason}' for reason, n in reader.rejected.items())}"
                 )
+        return batch.publish(
+            {
+                "trained_on_fingerprint": settings.data_fingerprint,
+                "requests": totals["requests"],
+                "rows_in": reader.n_rows,
+                "rows_out": totals["rows_out"],
+                "rejected": reader.rejected,
+                "repeats": reader.n_repeats,
+                "unknown_users": totals["unknown_users"],
+                "unknown_items": totals["unknown_items"],
+                "warnings": [*tables.warnings, *reader.warnings],
+                "finished": datetime.now(UTC).isoformat(),
+            }
+        )
+
+    def _inputs(self, tables: TableReport) -> dict[str, Any]:
+        """All that the bytes of the batch depend on."""
         return {
             "models": self.loaded.uris(),
             "data_fingerprint": tables.fingerprint,
-            "trained_on_fingerprint": ranking_model.settings.data_fingerprint,
-            "requests": counts["requests"],
-            "rows_in": reader.n_rows,
-            "rows_out": counts["rows_out"],
-            "rejected": reader.rejected,
-            "repeats": reader.n_repeats,
-            "unknown_users": counts["unknown_users"],
-            "unknown_items": counts["unknown_items"],
-            "top_k": self.top_k,
-            "warnings": [*tables.warnings, *reader.warnings],
+            "candidates_fingerprint": self.candidates.fingerprint(),
+            "skipped_files": dict(self.candidates.skipped),
+            "encoding": self.files.encoding,
             "at": format_time(self.default_time),
+            "top_k": self.top_k,
+            "partition_rows": self.options.partition_rows,
         }
 
-    def _score(self, reader: CandidateReader, scorer: OfflineScorer, folder: Path) -> Counter[str]:
-        """Write a file of ranked rows for each chunk of candidates; the numbers that the manifest holds."""
-        counts = Counter[str]()
-        with tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-            for number, chunk in enumerate(reader):
-                requests = requests_of(chunk, scorer.index.log, self.default_time)
-                scores = scorer.scores(requests)
-                table = _table(chunk, scores, reader.id_column, self.top_k)
-                pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
-                counts["requests"] += len(chunk)
-                counts["rows_out"] += len(table)
-                counts["unknown_users"] += int((requests.user < 0).sum())
-                counts["unknown_items"] += int((requests.item < 0).sum())
-                bar.update(len(scores))
-        return counts
+    def _write(self, reader: CandidateReader, index: LogIndex, batch: BatchFolder) -> None:
+        """Score what is not done yet."""
+        ranking_model, workers = self.loaded.ranking_model, self.options.workers
+        scorer = OfflineScorer(ranking_model, index, ranking_model.texts(index.log.catalog), self.threads)
+        settings = ScoringSettings(reader.id_column, self.default_time, self.top_k, self.options.batch_rows)
+        opened: Callable[[], CandidateScorer] = partial(CandidateScorer, scorer, settings)
+        if workers > 1:
+            scorer.prepare()
+            shared = batch.temporary()
+            save_shared((index, scorer.texts), shared)
+            opened = _WorkerScorer(
+                self.loaded.ranker.uri, mlflow.get_tracking_uri(), shared, settings, max(1, self.threads // workers)
+            )
+        partitions = partitions_of(reader, self.options.partition_rows)
+        with _Progress() as progress:
+            write_partitions(batch, partitions, opened, workers=workers, on_done=progress.add)
 
 
-def requests_of(chunk: CandidateChunk, data: Log, default_time: int) -> Requests:
-    """A chunk in the log's codes; `default_time` is the time of requests without one."""
-    queries = chunk.query if any(query is not None for query in chunk.query) else None
-    return Requests(
-        data.user_codes(chunk.user),
-        np.where(chunk.time == NO_TIME, default_time, chunk.time),
-        chunk.offsets,
-        data.catalog.codes(chunk.item),
-        queries,
-    )
+class _Progress:
+    """Rows so far: a bar on a terminal, elsewhere a line now and then."""
+
+    def __init__(self) -> None:
+        self._bar = tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty())
+        self._rows, self._said = 0, monotonic()
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, partition: CandidateChunk) -> None:
+        """Count a partition that is done."""
+        self._bar.update(len(partition.item))
+        self._rows += len(partition.item)
+        if self._bar.disable and monotonic() - self._said > _LINE_SECONDS:
+            log.info("%s rows are ranked", f"{self._rows:,}")
+            self._said = monotonic()
 
 
-def _table(chunk: CandidateChunk, scores: np.ndarray, id_column: str, top_k: int | None) -> pa.Table:
-    """The chunk's rows in the order of the answer: id, user_id, item_id, score, rank."""
-    tie = pd.factorize(chunk.item, sort=True)[0].astype(np.int64)
-    rows, ranks = ordered(scores, tie, chunk.offsets)
-    if top_k is not None:
-        rows, ranks = rows[ranks <= top_k], ranks[ranks <= top_k]
-    request = np.repeat(np.arange(len(chunk)), np.diff(chunk.offsets))[rows]
-    return pa.table(
-        {
-            id_column: pa.array(chunk.ids, pa.string()).take(pa.array(request)),
-            "user_id": pa.array(chunk.user, pa.string()).take(pa.array(request)),
-            "item_id": pa.array(chunk.item, pa.string()).take(pa.array(rows)),
-            "score": scores[rows],
-            "rank": ranks.astype(np.int32),
-        }
-    )
+@dataclass(frozen=True)
+class _WorkerScorer:
+    """What a worker scores with, opened there: the model from the registry, the log and the vectors from a shared file.
+    threads: of one worker."""
+
+    model: str
+    tracking_uri: str
+    shared: Path
+    settings: ScoringSettings
+    threads: int
+
+    def __call__(self) -> CandidateScorer:
+        one_blas_thread()
+        mlflow.set_tracking_uri(self.tracking_uri)
+        index, texts = load_shared(self.shared)
+        ranking_model = versions.load(self.model).ranking_model
+        return CandidateScorer(OfflineScorer(ranking_model, index, texts, self.threads), self.settings)

@@ -9,6 +9,7 @@ RecsysError
 ├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
 ├── RegistryUnreachable             MLflow does not answer, whatever it would say
+├── WorkerDied                      a process of a batch ended in the middle
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
     │   └── ArtifactsUnavailable    the files of a registered version cannot be fetched
@@ -47,6 +48,10 @@ class PromotionError(RecsysError):
 
 class RegistryUnreachable(RecsysError):
     """MLflow does not answer: its server or database cannot be reached."""
+
+
+class WorkerDied(RecsysError):
+    """A process of a batch ended in the middle of its work."""
 
 
 class ModelError(RecsysError):

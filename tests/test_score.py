@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trained_site import MODEL, TrainedSite
+from warm_process import run_warm
 
 from features.errors import InputError
 from features.offline.reader import LogIndex
 from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from pipelines.data_options import read_options_of_model
-from pipelines.score import score
+from pipelines.score import BatchOptions, score
 from recsys.metrics.rank_order import ordered
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
@@ -32,6 +35,40 @@ def candidates(trained: TrainedSite, tmp_path: Path) -> Path:
     columns = ["impression_id", "user_id", "timestamp", "item_id"]
     frame[frame["impression_id"].isin(newest)][columns].to_parquet(path)
     return path
+
+
+KILLED = """
+import os, signal, sys
+import numpy
+import recsys.encoder.model
+from features.exact import exp
+from pipelines import cli, score
+exp(numpy.zeros(1))
+moments, sys.argv[1:] = sys.argv[1].split(), sys.argv[2:]
+for moment in moments:
+    name, _, times = moment.partition(":")
+    process = os.fork()
+    if process == 0:
+        left = iter(range(int(times)))
+        next(left)
+        def kill(event, arguments):
+            if event == "os.rename" and str(arguments[1]).endswith(name) and next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(kill)
+        cli.main()
+    assert os.waitpid(process, 0)[1] == signal.SIGKILL
+"""
+"""Runs `recsys` once for each moment FILE:N, killed with -9 before the Nth rename to a file of that name."""
+SMALL = BatchOptions(partition_rows=400)
+"""So that 300 lists are several partitions."""
+
+
+def files_of(out: Path) -> dict[str, object]:
+    """The bytes of each file; the manifest without times and attempts."""
+    files: dict[str, object] = {path.name: path.read_bytes() for path in out.glob("part-*")}
+    manifest = json.loads((out / "_manifest.json").read_text())
+    times = ("started", "finished", "attempts")
+    return files | {"manifest": {name: value for name, value in manifest.items() if name not in times}}
 
 
 def read(out: Path) -> pd.DataFrame:
@@ -146,3 +183,82 @@ def test_equal_scores_are_ordered_by_item(scores: list[list[int]]) -> None:
         assert list(rows[position : position + len(one)] - start) == expected
         assert list(ranks[position : position + len(one)]) == list(range(1, len(one) + 1))
         position += len(one)
+
+
+@pytest.mark.slow
+def test_neither_batches_nor_threads_nor_workers_change_a_byte(
+    trained: TrainedSite, candidates: Path, tmp_path: Path
+) -> None:
+    ways = {"one": (SMALL, 1), "other": (replace(SMALL, batch_rows=37, workers=2), 2)}
+    for name, (options, threads) in ways.items():
+        score(trained.data, candidates, tmp_path / name, model=MODEL, at=0, options=options, threads=threads)
+    assert files_of(tmp_path / "other") == files_of(tmp_path / "one")
+    assert len(list((tmp_path / "one").glob("part-*"))) > 5
+
+
+@pytest.mark.slow
+def test_a_batch_that_was_killed_three_times_is_resumed_to_the_same_bytes(
+    trained: TrainedSite, candidates: Path, tmp_path: Path
+) -> None:
+    out, at = tmp_path / "out", "2024-01-01T00:00:00Z"
+    arguments = ["score", str(trained.data), "--candidates", str(candidates), "--out", str(out), "--model", MODEL,
+                 "--at", at, "--partition-rows", "400", "--resume"]  # fmt: skip
+    moments = "part-00001.parquet:1 _manifest.json:2 part-00004.parquet:1"
+    done = run_warm("-c", KILLED, moments, *arguments, cwd=trained.home)
+    assert done.returncode == 0, done.stderr
+    assert not out.exists()
+    with pytest.raises(InputError, match=r"an earlier run left 4 partitions .* --resume"):
+        score(trained.data, candidates, out, model=MODEL, at=at, options=SMALL)
+    resumed = score(trained.data, candidates, out, model=MODEL, at=at, options=replace(SMALL, resume=True))
+    assert resumed.manifest["attempts"] == 4
+    score(trained.data, candidates, tmp_path / "once", model=MODEL, at=at, options=SMALL)
+    assert files_of(out) == files_of(tmp_path / "once")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["candidates.parquet", "once", "out"]
+    again = score(trained.data, candidates, out, model=MODEL, options=replace(SMALL, resume=True))
+    assert again.manifest == resumed.manifest
+
+
+def test_a_resume_with_other_inputs_is_refused(trained: TrainedSite, tmp_path: Path) -> None:
+    path, out = tmp_path / "candidates.csv", tmp_path / "out"
+    path.write_text("request_id,user_id,item_id\nr1,u1,n1\nr1,u1,n2\nr2,u2,n1\nr3,u1,n1\nr1,u1,n3\n")
+    options = BatchOptions(partition_rows=2, batch_rows=1)
+    with pytest.raises(InputError, match=r"'r1' comes back .*; 1 partitions are done, and --resume goes on with them"):
+        score(trained.data, path, out, model=MODEL, at=5_000_000, options=options)
+    path.write_text("request_id,user_id,item_id\nr1,u1,n1\n")
+    with pytest.raises(InputError) as refused:
+        score(trained.data, path, out, model=MODEL, at=6_000_000, top_k=3, options=replace(options, resume=True))
+    named = re.findall(r"(\w+) was (\S+) and is (\S+?)[; ]", str(refused.value))
+    assert [name for name, *_ in named] == ["candidates_fingerprint", "at", "top_k"]
+    assert named[1:] == [
+        ("at", '"1970-01-01T00:00:05.000000Z"', '"1970-01-01T00:00:06.000000Z"'),
+        ("top_k", "null", "3"),
+    ]
+
+
+def test_a_corrupt_file_of_candidates_stops_the_batch_or_is_left_out_and_named(
+    trained: TrainedSite, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "candidates", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.csv", "c.csv"):
+        (folder / name).write_text(f"request_id,user_id,item_id\nof {name},u1,n1\n")
+    pd.DataFrame({"request_id": ["b"] * 5_000, "user_id": "u1", "item_id": [f"n{n}" for n in range(5_000)]}).to_parquet(
+        folder / "b.parquet"
+    )
+    whole = (folder / "b.parquet").read_bytes()
+    middle = len(whole) // 3
+    damaged = whole[:middle] + bytes(len(whole) // 3) + whole[2 * middle :]
+    (folder / "b.parquet").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"b\.parquet': expected a readable Parquet file"):
+        score(trained.data, folder, out, model=MODEL)
+    report = score(trained.data, folder, out, model=MODEL, options=BatchOptions(skip_unreadable=True))
+    assert list(read(out)["request_id"]) == ["of a.csv", "of c.csv"]
+    assert list(report.manifest["skipped_files"]) == ["b.parquet"]
+    assert "expected a readable Parquet file" in report.manifest["skipped_files"]["b.parquet"]
+    assert any(line.startswith("left out 'b.parquet'") for line in report.lines())
+    assert (folder / "b.parquet").read_bytes() == damaged
+    for name in ("a.csv", "c.csv"):
+        (folder / name).unlink()
+    with pytest.raises(InputError, match="there is no other file of candidates that can be read"):
+        score(trained.data, folder, tmp_path / "none", model=MODEL, options=BatchOptions(skip_unreadable=True))
+    assert not (tmp_path / "none").exists()

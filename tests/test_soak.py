@@ -6,12 +6,14 @@ import random
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rolled_out_site import RANKER, URI, RolledOutSite, rolled_out_once
 from warm_process import Warm
 
 from benchmarks.server_process import ServerProcess
+from benchmarks.soak.batch_kills import kill_batches
 from benchmarks.soak.hostile import planted, send_hostile
 from benchmarks.soak.kills import kill_under_load
 from benchmarks.soak.memory import growth
@@ -73,3 +75,16 @@ def test_memory_is_that_of_every_process(server: ServerProcess, items: list[str]
     assert len(found.first) == len(found.last) == len(server.processes())
     assert min(found.first) > 1e6
     assert replace(found, last=[2 * size for size in found.first]).largest_ratio == 2
+
+
+def test_a_batch_that_is_killed_is_resumed_to_the_same_bytes(rolled_out_once: RolledOutSite, tmp_path: Path) -> None:
+    data = rolled_out_once.site.data
+    arguments = [str(data), "--candidates", str(data / "impressions.parquet"), "--model", f"models:/{RANKER}/1"]
+    arguments += ["--at", "0", "--partition-rows", "500", "--batch-rows", "100"]
+    with ExitStack() as started:
+
+        def start(*words: str) -> Warm:
+            return started.enter_context(Warm("-m", "pipelines.cli", *words, cwd=rolled_out_once.home))
+
+        found = kill_batches(arguments, tmp_path, 1, random.Random(5), start=start)
+    assert (found.different, found.left) == (0, 0)

@@ -23,6 +23,8 @@ LARGE = (
     "lightgbm",
     "matplotlib.ticker",
     "mlflow.pyfunc",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
     "pandas",
     "pyarrow.parquet",
     "scipy.sparse.linalg",

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: kills, changes of the version, hostile requests and memory, on a simulated site.
+"""`python -m benchmarks.soak`: kills, new versions, hostile requests, memory and batches, on a simulated site.
 
 Trains two versions with the encoder's layers frozen, fills an LMDB store and starts `recsys serve`, with two workers
 for the kills; its version follows the champion. Works in a temporary folder. A figure that is not as it should be ends
@@ -21,6 +21,7 @@ import mlflow
 from benchmarks.report import Result, report
 from benchmarks.server_process import ServerProcess
 from benchmarks.serving import ids_of
+from benchmarks.soak.batch_kills import kill_batches
 from benchmarks.soak.hostile import send_hostile
 from benchmarks.soak.kills import kill_under_load
 from benchmarks.soak.memory import growth
@@ -33,10 +34,10 @@ from recsys.config import load_config
 from recsys.registry.names import CHAMPION, Version, ranker_name
 
 SEED, NAME = 7, "soaked"
-KILLS, SWAPS, REQUESTS, RANKINGS, EVENTS = 50, 50, 20_000, 200_000, 50_000
+KILLS, SWAPS, REQUESTS, RANKINGS, EVENTS, BATCHES = 50, 50, 20_000, 200_000, 50_000, 20
 _SETTINGS = ("encoder.fine_tune_epochs=0", "final_training=false", "registered=ranker")
 MOST_GROWTH = 1.05
-CAMPAIGNS = ("kills", "swaps", "hostile", "memory")
+CAMPAIGNS = ("kills", "swaps", "hostile", "memory", "batches")
 
 
 @click.command(help=__doc__)
@@ -69,6 +70,15 @@ def _campaigns(chosen: tuple[str, ...], share: float, failed: list[str]) -> list
     users, items = ids_of(site, "user_id"), ids_of(site, "item_id")
     model = f"models:/{versions[0].name}@{CHAMPION}"
     results = []
+    if "batches" in chosen:
+        arguments = [str(site), "--candidates", str(site / "impressions.parquet"), "--model", uris[0]]
+        arguments += ["--at", "0", "--partition-rows", "5000", "--batch-rows", "1000"]
+        Path("batches").mkdir()
+        batches = kill_batches(arguments, Path("batches"), int(share * BATCHES), random.Random(SEED))
+        results += _results("batches", batches)
+        failed += [f"batches: {batches}"] if batches.different or batches.left or not batches.killed else []
+    if set(chosen) == {"batches"}:
+        return results
     watching = ("--set", "serving.watch_seconds=0.2")
     if "kills" in chosen:
         with ServerProcess(model, "store", "--workers", "2") as server:

@@ -7,7 +7,7 @@ one pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +18,18 @@ import pyarrow as pa
 from features.arrays import NO_TIME, Bool, Int32, Int64, Strings
 from features.errors import InputError
 from features.log import chunk_bounds
+from features.tables.candidate_files import REQUEST_IDS, TIMES, CandidateFiles, find_candidates
 from features.tables.encodings import FileOptions
-from features.tables.formats import columns_of, files_of
+from features.tables.formats import columns_of
 from features.tables.items import strings
 from features.tables.reading_warnings import reading_warnings
 from features.tables.rejects import Reject, Rejects
 from features.tables.schema import ColumnSpec, Schema
+from features.tables.seen_requests import SeenRequests
+from features.tables.sources import Source
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 
 TABLE = "candidates"
-_REQUEST_IDS = ("impression_id", "request_id")
-_TIMES = ("timestamp", "time")
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class CandidateChunk:
 
 
 class CandidateReader:
-    """One pass over the candidates at `path`, a file or a folder of files. Iterate it once, for `CandidateChunk`s of
-    at most `rows` rows, or one request of more.
+    """One pass over candidates, a file or a folder of files. Iterate it once, for `CandidateChunk`s of at most `rows`
+    rows, or one request of more.
+
+    path: the file or folder, or the files of one that are to be read.
 
     id_column: "impression_id" or "request_id", whichever the file has. n_rows, n_repeats: rows seen, and rows left out
     because their request has the item already; both are complete at the end of the pass. Raises InputError where a
@@ -59,18 +62,19 @@ class CandidateReader:
 
     def __init__(
         self,
-        path: Path,
+        path: Path | CandidateFiles,
         *,
         timezone: str = "UTC",
         rejects: Rejects | None = None,
         files: FileOptions = DEFAULT_FILES,
         rows: int = 50_000,
     ) -> None:
-        self.id_column, when = _spellings(Path(path), files)
+        found = path if isinstance(path, CandidateFiles) else find_candidates(Path(path), files.encoding)
+        self.id_column, when = _spellings(found.path, found.sources)
         self.rejects = rejects or Rejects(None)
         self.n_repeats = 0
         self._chunk_rows = rows
-        self._seen: set[int] = set()
+        self._seen = SeenRequests()
         columns = (
             ColumnSpec("request", "id", required=True, non_null=True, source=self.id_column),
             ColumnSpec("user_id", "id", required=True),
@@ -79,7 +83,9 @@ class CandidateReader:
             ColumnSpec("query", "text"),
         )
         schema = Schema(TABLE, columns)
-        self._table = TableReader(Path(path), schema, timezone=timezone, rejects=self.rejects, files=files)
+        self._table = TableReader(
+            found.path, schema, timezone=timezone, rejects=self.rejects, files=files, sources=found.sources
+        )
 
     @property
     def n_rows(self) -> int:
@@ -150,13 +156,12 @@ class CandidateReader:
 
     def _remember(self, request: pa.ChunkedArray) -> None:
         heads = strings(request.take(_starts(request)))
-        for hashed, name in zip(pd.util.hash_array(heads).tolist(), heads, strict=True):
-            if hashed in self._seen:
-                raise InputError(
-                    f"candidates {str(self._table.path)!r}: expected the rows of a request together, but request "
-                    f"{name!r} comes back after another one; sort the file by {self.id_column}"
-                )
-            self._seen.add(hashed)
+        again = self._seen.first_seen_before(pd.util.hash_array(heads))
+        if again is not None:
+            raise InputError(
+                f"candidates {str(self._table.path)!r}: expected the rows of a request together, but request "
+                f"{heads[again]!r} comes back after another one; sort the file by {self.id_column}"
+            )
 
     def _consistent_rows(self, table: pa.Table) -> Bool:
         """(n,) False for the rows of requests that name two users, times or queries; they are rejected."""
@@ -173,12 +178,12 @@ class CandidateReader:
         return ~wrong
 
 
-def _spellings(path: Path, files: FileOptions) -> tuple[str, str]:
+def _spellings(path: Path, sources: Sequence[Source]) -> tuple[str, str]:
     """The names of the columns of request ids and of times. Raises InputError where a table has both spellings of one,
     in one file or in several, since one would have to be ignored, and where it has no request ids."""
-    files_by_column = {name: file.path for file in files_of(path, files.encoding) for name in columns_of(file)}
+    files_by_column = {name: file.path for file in sources for name in columns_of(file)}
     chosen = []
-    for names, meaning in ((_REQUEST_IDS, "request ids"), (_TIMES, "times")):
+    for names, meaning in ((REQUEST_IDS, "request ids"), (TIMES, "times")):
         present = [name for name in names if name in files_by_column]
         if len(present) > 1:
             spellings = " and ".join(f"{name!r} in {str(files_by_column[name])!r}" for name in present)

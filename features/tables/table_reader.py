@@ -7,7 +7,7 @@ missing or a cell cannot be read; the reason, the field and the value go to `Rej
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from features.tables.observed import Observed, clock
 from features.tables.raw_batch import RawBatch
 from features.tables.rejects import Reject, Rejects
 from features.tables.schema import CANONICAL, ColumnSpec, Kind, Schema
+from features.tables.sources import Source
 from features.tables.time_units import TimeUnits
 from features.tables.timestamps import EXPECTED, check_zone, read_times
 
@@ -54,7 +55,7 @@ class TableReader:
     columns of each file. rejects: receives the rows that cannot be used. words: counts of null words in the text
     columns. escaped: cells of each file with quotes escaped by backslashes. bracketed: cells of each category that
     are lists written as text. observed: implausible values in the usable rows. now: microseconds, by which a time
-    is in the future; None is the clock's.
+    is in the future; None is the clock's. sources: the files to read, None for all of the path's.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class TableReader:
         rejects: Rejects,
         files: FileOptions = DEFAULT_FILES,
         now: int | None = None,
+        sources: Sequence[Source] | None = None,
     ) -> None:
         self.path = path
         self.schema = schema
@@ -82,7 +84,7 @@ class TableReader:
         self._units = TimeUnits()
         self._lengths: dict[str, int] = {}
         self._pending: list[Reject] = []
-        self._files = files_of(path, files.encoding)
+        self._files = files_of(path, files.encoding) if sources is None else list(sources)
         self.columns = [columns_of(file) for file in self._files]
         for file, file_columns in zip(self._files, self.columns, strict=True):
             self._check_columns(file.path, list(file_columns))

@@ -103,6 +103,10 @@ class OfflineScorer:
         names = (*column_names(model.features), *fitted_columns(columns, self._tables))
         return select_columns(matrix, names, columns)
 
+    def prepare(self) -> None:
+        """Sort the counters that the model reads, which else the first scores do."""
+        self._index.prepare(required_aggregates(self.ranking_model.features))
+
     def reader(self, requests: Requests) -> OfflineReader:
         """The past of requests in the log's codes, read as the model reads it."""
         return self._index.reader(requests)

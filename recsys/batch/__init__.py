@@ -1,0 +1,1 @@
+"""A batch of any size, written so that it can be stopped at any moment: partitions, manifest, workers, resume."""

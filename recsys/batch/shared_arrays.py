@@ -1,0 +1,40 @@
+"""A large object for several processes of one machine: pickled once, with its arrays in a file that all of them map.
+
+The arrays are in memory once, however many processes read them; what one of them writes is its own. The file is for the
+processes of one command, which read what that command has just written; it is no format to keep.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from pathlib import Path
+from typing import Any
+
+_ALIGNED = 64
+
+
+def save_shared(value: object, path: Path) -> None:
+    """Write an object for `load_shared`, which this user alone can read."""
+    buffers: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    path.touch(mode=0o600, exist_ok=False)
+    with path.open("wb") as file:
+        places = []
+        for buffer in buffers:
+            file.seek(-(-file.tell() // _ALIGNED) * _ALIGNED)
+            with buffer.raw() as raw:
+                places.append((file.tell(), raw.nbytes))
+                file.write(raw)
+        start = file.tell()
+        pickle.dump((places, rest), file, protocol=5)
+        file.write(start.to_bytes(8, "little"))
+
+
+def load_shared(path: Path) -> Any:
+    """The object in a file that this command wrote; its arrays are those of the file."""
+    with path.open("rb") as file:
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    start = int.from_bytes(mapped[-8:], "little")
+    places, rest = pickle.loads(mapped[start:-8])
+    return pickle.loads(rest, buffers=[mapped[first : first + size] for first, size in places])
