@@ -73,8 +73,8 @@ class RankerData:
 
     @cached_property
     def telling(self) -> tuple[MatrixColumn, ...]:
-        """The columns that a ranker can learn from: those with one value in all training rows are not read, and cost
-        nothing where rows are ranked. All of them where none has another value."""
+        """The columns that a ranker can learn from: those with one value in all training rows are not read, nor
+        computed where candidates are ranked. All of them where none has another value."""
         differ = varies(self.matrices[0].matrix).tolist()
         return tuple(column for column, differs in zip(self.columns, differ, strict=True) if differs) or self.columns
 
