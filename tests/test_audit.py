@@ -13,9 +13,10 @@ from audited_site import clicks_of_item, planted, site_context, site_folder, tin
 from tiny_encoder import PLAIN, TOPICS, catalog_of, save_tiny_bert, tiny_config
 
 from features.clock import HOUR
+from features.definitions.aggregates import CLICK, USER_ITEM, Last
 from features.definitions.attribute_measures import ItemNumber
 from features.definitions.builtin import catalogue
-from features.definitions.event_measures import AFTER_THE_FACT, Feature
+from features.definitions.event_measures import AFTER_THE_FACT, ElapsedIntervals, Feature, Recency, UsualInterval
 from features.log import Events, Impressions, Log, Requests
 from features.offline.reader import LogIndex, OfflineReader
 from features.tables.mind import import_mind
@@ -100,6 +101,20 @@ def test_with_an_event_delay_a_count_up_to_t_is_found(context: AuditContext) -> 
     strict = planted("item_clicks_strict", lambda reader: clicks_of_item(reader.index.log, reader.requests, until=-1))
     assert future_injection(delayed).findings == ()
     found(future_injection(with_feature(delayed, strict)), "item_clicks_strict")
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [Recency(Last(CLICK, USER_ITEM)), UsualInterval(CLICK, USER_ITEM), ElapsedIntervals(CLICK, USER_ITEM)],
+    ids=lambda measure: type(measure).__name__,
+)
+def test_a_repeat_column_that_counts_the_click_itself_is_found(
+    context: AuditContext, measure: Recency | UsualInterval | ElapsedIntervals
+) -> None:
+    def including_time_t(reader: OfflineReader) -> np.ndarray:
+        return measure.compute(reader.index.reader(replace(reader.requests, time=reader.requests.time + 1)))
+
+    found(future_injection(with_feature(context, planted("user_item_late", including_time_t))), "user_item_late")
 
 
 def test_forbidden_times_begin_at_t_minus_the_delay() -> None:

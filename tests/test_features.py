@@ -13,6 +13,7 @@ from features.definitions.aggregates import (
     DATED_CLICK,
     IMPRESSION,
     ITEM,
+    USER,
     USER_ITEM,
     Count,
     First,
@@ -32,7 +33,17 @@ from features.definitions.attribute_measures import (
 from features.definitions.builtin import catalogue, required_aggregates
 from features.definitions.column_names import column_names
 from features.definitions.custom_file import read_custom_features
-from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
+from features.definitions.event_measures import (
+    CountOf,
+    ElapsedIntervals,
+    Feature,
+    FeatureFunction,
+    Lift,
+    Rate,
+    Recency,
+    Share,
+    UsualInterval,
+)
 from features.log import UNKNOWN, Log
 from features.matrix.columns import feature_matrix
 from features.offline.reader import LogIndex, OfflineReader, OfflineSettings
@@ -103,6 +114,31 @@ def test_recency_counts_seconds_since_the_latest_and_the_first_click(tiny_log: L
     assert value(Recency(Last(CLICK, ITEM)), tiny_log, at=NOON + 1) == 60
     assert value(Recency(First(CLICK, ITEM)), tiny_log, at=NOON + 1) == 60 * 60
     assert math.isnan(value(Recency(Last(CLICK, USER_ITEM)), tiny_log, user=1))
+
+
+def test_the_usual_interval_is_the_mean_time_between_the_clicks_before_the_request() -> None:
+    minutes = (1, 4, 11, NOON)
+    log = make_log([*(Happening(0, A, minute) for minute in minutes), Happening(0, B, 3), Happening(1, A, 9)], [])
+    interval, elapsed = UsualInterval(CLICK, USER_ITEM), ElapsedIntervals(CLICK, USER_ITEM)
+    assert value(interval, log, at=11) == 3 * 60  # the click at the time of the request is not known
+    assert value(elapsed, log, at=11) == (11 - 4) / 3
+    assert value(interval, log) == 5 * 60
+    assert value(elapsed, log) == (NOON - 11) / 5
+    assert math.isnan(value(interval, log, at=4))
+    assert math.isnan(value(elapsed, log, item=B))
+    assert math.isnan(value(interval, log, user=1))
+    assert math.isnan(value(elapsed, log, user=UNKNOWN))
+    assert value(UsualInterval(CLICK, USER), log, at=11) == 90.0
+
+
+def test_two_clicks_at_one_time_have_no_interval_to_measure_by_and_undated_ones_count_in_none() -> None:
+    at_once = make_log([Happening(0, A, 2), Happening(0, A, 2, "like")], [])
+    assert value(UsualInterval(CLICK, USER_ITEM), at_once) == 0.0
+    assert math.isnan(value(ElapsedIntervals(CLICK, USER_ITEM), at_once))
+    undated = make_log([Happening(0, A, 1, "history"), Happening(0, A, 2, "history"), Happening(0, A, 3)], [])
+    for event_type in (CLICK, "history"):
+        assert math.isnan(value(UsualInterval(event_type, USER_ITEM), undated))
+        assert math.isnan(value(ElapsedIntervals(event_type, USER_ITEM), undated))
 
 
 def test_age_is_in_days_and_never_negative() -> None:

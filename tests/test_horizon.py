@@ -62,6 +62,7 @@ CLICKS = [
 LISTS = [Shown(1, 50, (0, 1)), Shown(1, 2900, (0, 3)), Shown(2, NOW, (0, 1, 4))]
 COLUMNS = ("item_clicks_all", "item_clicks_30d", "item_click_age", "item_click_recency", "item_impressions_all")
 OF_USER = ("user_item_clicks", "user_clicks_all", "user_history_length")
+OF_PAIR = ("user_item_recency", "user_item_interval", "user_item_elapsed_intervals")
 
 
 @pytest.fixture
@@ -105,6 +106,7 @@ def test_every_read_begins_at_the_edge_of_a_window_as_long_as_the_horizon(
     reader = path(store, 0, NOW)
     assert values(reader, COLUMNS) == [[2, 0, 0], [2, 0, 0], [edge, -1, -1], [recent, -1, -1], [1, 0, 0]]
     assert values(reader, OF_USER) == [[1, 0, 0], [1, 1, 1], [2, 2, 2]]
+    assert values(reader, OF_PAIR) == [[edge, -1, -1], [-1, -1, -1], [-1, -1, -1]]  # the click at 100 is in no interval
     items = [str(reader.catalog.ids[code]) for code in reader.histories.items.codes]
     assert items == ["a", "f"]  # a at 2880, and f, which type history places at 4000 and no count holds
     later = path(store, 0, NOW + 60)  # the next cell

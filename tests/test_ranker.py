@@ -21,6 +21,7 @@ from recsys.ranker.lightgbm_ranker import (
     retrain_ranker,
     shorten,
     train_ranker,
+    varies,
 )
 from recsys.ranker.matrix import ranker_columns
 
@@ -40,6 +41,24 @@ def lists(n: int, seed: int) -> RankingDataset:
 @pytest.fixture(scope="module")
 def ranker() -> TreeRanker:
     return train_ranker(lists(400, 0), lists(100, 1), COLUMNS, Settings(max_trees=80), seed=0, threads=1)
+
+
+def test_a_missing_value_is_one_that_a_column_varies_by() -> None:
+    missing = np.nan
+    rows = np.array([[1, missing, missing, 2, 0], [1, missing, 3, missing, 0], [1, missing, missing, 2, 4]], np.float32)
+    assert varies(rows).tolist() == [False, False, True, True, True]
+    assert varies(rows[:0]).tolist() == [False] * 5
+
+
+def test_columns_of_one_value_change_no_score(ranker: TreeRanker) -> None:
+    def with_constants(data: RankingDataset) -> RankingDataset:
+        constants = np.tile(np.float32([3, np.nan]), (len(data.label), 1))
+        return RankingDataset(np.hstack([constants, data.matrix]), data.label, data.offsets)
+
+    columns = (MatrixColumn("three"), MatrixColumn("nothing"), *COLUMNS)
+    train, valid = with_constants(lists(400, 0)), with_constants(lists(100, 1))
+    wider = train_ranker(train, valid, columns, Settings(max_trees=80), seed=0, threads=1)
+    np.testing.assert_array_equal(wider.scores(valid.matrix), ranker.scores(lists(100, 1).matrix))
 
 
 def test_a_list_longer_than_the_library_takes_is_trained_on_and_evaluated() -> None:

@@ -17,6 +17,8 @@ from recsys.ranker.feature_selection import FeatureSelection, select_features
 from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, train_ranker
 from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
+from recsys.training.model_choice import RANKER
+from recsys.training.ranker_data import RankerData
 from recsys.training.stages import ranker_stage
 
 NAMES = ("signal", "weaker", "noise", "more_noise")
@@ -72,6 +74,19 @@ def test_a_selection_says_what_it_did(full: TreeRanker) -> None:
     assert found.lines()[-1] == "2 features dropped, 3 columns left"
     assert "without 1 more features: -0." in found.lines()[1]
     assert found.as_dict()["steps"][0]["without"] == list(found.dropped)
+
+
+def test_a_ranker_reads_no_column_that_has_one_value_in_all_training_rows() -> None:
+    def with_constants(data: RankingDataset) -> RankingDataset:
+        constants = np.tile(np.float32([3, np.nan]), (len(data.label), 1))
+        return RankingDataset(np.hstack([data.matrix, constants]), data.label, data.offsets)
+
+    site = small_site()
+    slices = (with_constants(lists(300, 0)), with_constants(lists(100, 1)), with_constants(lists(50, 2)))
+    columns = (*COLUMNS, MatrixColumn("three"), MatrixColumn("nothing"))
+    shown = site.chain.usable(site.chain.sliced.valid)
+    ranker, _ = RankerData(site.chain, columns, (shown, shown, shown), slices).train(RANKER)
+    assert ranker.columns == tuple(column.name for column in COLUMNS)
 
 
 def test_a_version_computes_the_features_that_are_left() -> None:

@@ -34,7 +34,17 @@ from features.definitions.attribute_measures import (
     Weekday,
 )
 from features.definitions.column_names import column_names
-from features.definitions.event_measures import CountOf, Feature, FeatureFunction, Lift, Rate, Recency, Share
+from features.definitions.event_measures import (
+    CountOf,
+    ElapsedIntervals,
+    Feature,
+    FeatureFunction,
+    Lift,
+    Rate,
+    Recency,
+    Share,
+    UsualInterval,
+)
 from features.definitions.feature_names import Make, in_words, named_features
 
 POPULARITY, FRESHNESS, AFFINITY = "popularity", "freshness", "affinity"
@@ -133,6 +143,27 @@ def _user_features() -> tuple[Feature, ...]:
             "user_item_clicks",
             "Clicks of the user on this item.",
             CountOf(Count(CLICK, USER_ITEM)),
+            within_list=True,
+            group=AFFINITY,
+        ),
+        Feature(
+            "user_item_recency",
+            "Time since the user's latest click on this item.",
+            Recency(Last(CLICK, USER_ITEM)),
+            within_list=True,
+            group=AFFINITY,
+        ),
+        Feature(
+            "user_item_interval",
+            "The user's usual time between two clicks on this item.",
+            UsualInterval(CLICK, USER_ITEM),
+            within_list=True,
+            group=AFFINITY,
+        ),
+        Feature(
+            "user_item_elapsed_intervals",
+            "Time since the user's latest click on this item, over the user's usual time between two.",
+            ElapsedIntervals(CLICK, USER_ITEM),
             within_list=True,
             group=AFFINITY,
         ),

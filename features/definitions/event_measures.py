@@ -36,9 +36,31 @@ from features.definitions.aggregates import (
     of_category,
     user_of_category,
 )
-from features.definitions.formulas import COUNT, LIFT, RATE, SHARE, SINCE, Formula, Formulas, ratio
+from features.definitions.formulas import (
+    COUNT,
+    ELAPSED_INTERVALS,
+    INTERVAL,
+    LIFT,
+    RATE,
+    SHARE,
+    SINCE,
+    Formula,
+    Formulas,
+    ratio,
+)
+from features.tables.event_types import canonical_type
 
-__all__ = ["CountOf", "Feature", "Lift", "Rate", "Recency", "Share", "WeightedCount"]
+__all__ = [
+    "CountOf",
+    "ElapsedIntervals",
+    "Feature",
+    "Lift",
+    "Rate",
+    "Recency",
+    "Share",
+    "UsualInterval",
+    "WeightedCount",
+]
 REQUEST_TIME = "request time"
 PUBLICATION = "publication"
 AFTER_THE_FACT = "afterwards"
@@ -236,6 +258,42 @@ class Recency(FormulaMeasure):
     def formula(self) -> Formula:
         """The time since the event."""
         return Formula(SINCE, (self.read,), float(SECOND))
+
+
+@dataclass(frozen=True)
+class UsualInterval(FormulaMeasure):
+    """The usual time between two events with dates: their mean, from the first event to the latest one."""
+
+    unit: ClassVar[str] = "seconds"
+    missing: ClassVar[str] = "there are fewer than two such events with dates"
+    event_type: str
+    key: Key
+
+    @property
+    def formula(self) -> Formula:
+        """The mean time between the events."""
+        return Formula(INTERVAL, _series(self.event_type, self.key), float(SECOND))
+
+
+@dataclass(frozen=True)
+class ElapsedIntervals(FormulaMeasure):
+    """Time since the latest event, in usual times between two: 1 when the next one is due."""
+
+    unit: ClassVar[str] = "intervals"
+    missing: ClassVar[str] = "there are fewer than two such events with dates, or all are at one time"
+    event_type: str
+    key: Key
+
+    @property
+    def formula(self) -> Formula:
+        """The time since the latest event over the mean time between two."""
+        return Formula(ELAPSED_INTERVALS, _series(self.event_type, self.key))
+
+
+def _series(event_type: str, key: Key) -> tuple[Count, First, Last]:
+    """How many events have a date, their first time and their last one."""
+    dated = DATED_CLICK if canonical_type(event_type) == CLICK else event_type
+    return Count(dated, key), First(event_type, key), Last(event_type, key)
 
 
 @dataclass(frozen=True)

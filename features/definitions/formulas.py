@@ -15,7 +15,7 @@ from features.arrays import NO_TIME, Float32, Float64, Int32, Int64
 from features.compiled import compiled
 from features.definitions.aggregates import Aggregate, FeatureReader, category_of
 
-COUNT, RATE, SHARE, LIFT, SINCE = range(5)
+COUNT, RATE, SHARE, LIFT, SINCE, INTERVAL, ELAPSED_INTERVALS = range(7)
 _MOST_READS = 4
 
 
@@ -27,10 +27,12 @@ class Formula:
     where there are none of these. SHARE: events in the category / all of the user's. LIFT: ((in the category + w *
     overall) / (all of the user's + w)) / overall, where overall is all users' events in the category / all events; NaN
     where it is 0 or missing. SINCE: the request's time less the time read, in units of w microseconds; NaN where there
-    is none.
+    is none. INTERVAL: the mean time between events, (last - first) / (events - 1) in units of w microseconds; NaN for
+    fewer than two. ELAPSED_INTERVALS: the time since the last event over that mean; NaN for fewer than two, or where
+    all are at one time.
 
-    reads: in that order. number: w. Counts by category are means over the candidate's values in COUNT, SHARE and LIFT,
-    NaN for none, and sums in RATE.
+    reads: in that order; of the last two kinds events, their first and their last time. number: w. Counts by category
+    are means over the candidate's values in COUNT, SHARE and LIFT, NaN for none, and sums in the others.
     """
 
     kind: int
@@ -98,6 +100,28 @@ def _fill_elapsed(now: Int64, since: Int64, never: int, unit: float, passed: Flo
 
 
 @compiled
+def _fill_intervals(
+    now: Int64,
+    of_events: tuple[Int64, Int64, Int64],
+    never: int,
+    unit: float,
+    elapsed_ones: bool,
+    column: Float32 | Float64,
+) -> None:
+    """INTERVAL of each row, or ELAPSED_INTERVALS. of_events: how many there are, their first and their last time."""
+    events, first, last = of_events
+    for row in range(len(now)):
+        column[row] = np.nan
+        if events[row] < 2 or last[row] == never:
+            continue
+        interval = np.float64(last[row] - first[row]) / (events[row] - 1)
+        if not elapsed_ones:
+            column[row] = interval / unit
+        elif interval > 0.0:
+            column[row] = np.float64(now[row] - last[row]) / interval
+
+
+@compiled
 def _fill(
     formulas: tuple[Int64, Int64, Int64, Float64],
     answers: Int64,
@@ -115,6 +139,11 @@ def _fill(
         if kind == SINCE:
             column[:] = np.nan
             _fill_elapsed(now, answers[operands[index, 0]], never, number, column)
+            continue
+        if kind >= INTERVAL:
+            reads = operands[index]
+            of_events = answers[reads[0]], answers[reads[1]], answers[reads[2]]
+            _fill_intervals(now, of_events, never, number, kind == ELAPSED_INTERVALS, column)
             continue
         for place in range(4 if kind in (RATE, LIFT) else 2 if kind == SHARE else 1):
             read, divisor = answers[operands[index, place]], divisors[index, place]

@@ -106,7 +106,7 @@ def select_features(
 def _by_gain(ranker: TreeRanker, groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Features from the least total gain of their columns to the largest; ties by name."""
     gains = ranker.gains()
-    return sorted(groups, key=lambda feature: (sum(gains[name] for name in groups[feature]), feature))
+    return sorted(groups, key=lambda feature: (sum(gains.get(name, 0.0) for name in groups[feature]), feature))
 
 
 def _ndcg(ranker: TreeRanker, names: Sequence[str], data: RankingDataset) -> Float64:

@@ -72,6 +72,14 @@ def _positions(names: tuple[str, ...], chosen: tuple[str, ...]) -> Int64:
     return np.array([position[name] for name in chosen], np.int64)
 
 
+def varies(matrix: Float32) -> Bool:
+    """Whether a column has rows that differ, missing being a value too, (n_columns,): no tree splits on the others."""
+    differ = np.zeros(matrix.shape[1], np.bool_)
+    for position, column in enumerate(matrix.T if len(matrix) else ()):
+        differ[position] = not np.isnan(column).all() if np.isnan(column[0]) else (column != column[0]).any()
+    return differ
+
+
 def shorten(data: RankingDataset, most: int = LONGEST_LIST) -> RankingDataset:
     """The impressions with at most `most` rows each, in their order: of a longer one the rows of the largest labels, as
     far as they go, and of the other rows as many as fit, at even distances over the impression.

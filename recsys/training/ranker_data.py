@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from features.arrays import Float64
+from features.definitions.column_names import column_names
 from features.definitions.event_measures import Feature
 from features.log import Impressions
 from recsys.collaborative.column_names import COLLABORATIVE_COLUMNS
@@ -16,7 +18,14 @@ from recsys.metrics.ranking import list_metrics
 from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.ensemble_ranker import EnsembleRanker
 from recsys.ranker.feature_selection import FeatureSelection, select_features
-from recsys.ranker.lightgbm_ranker import MatrixColumn, RankingDataset, TreeRanker, retrain_ranker, train_ranker
+from recsys.ranker.lightgbm_ranker import (
+    MatrixColumn,
+    RankingDataset,
+    TreeRanker,
+    retrain_ranker,
+    train_ranker,
+    varies,
+)
 from recsys.ranker.matrix import ranker_columns
 from recsys.ranker.offline_matrix import build_matrix_by_encoder
 from recsys.ranker.ranker import Ranker
@@ -62,6 +71,13 @@ class RankerData:
         """Of the columns."""
         return tuple(column.name for column in self.columns)
 
+    @cached_property
+    def telling(self) -> tuple[MatrixColumn, ...]:
+        """The columns that a ranker can learn from: those with one value in all training rows are not read, nor
+        computed where candidates are ranked. All of them where none has another value."""
+        differ = varies(self.matrices[0].matrix).tolist()
+        return tuple(column for column, differs in zip(self.columns, differ, strict=True) if differs) or self.columns
+
     def select(self, chosen: Sequence[MatrixColumn]) -> list[RankingDataset]:
         """The matrices with some of the columns."""
         names = [column.name for column in chosen]
@@ -70,7 +86,7 @@ class RankerData:
     def train(self, method: str) -> tuple[TreeRanker, tuple[float, ...]]:
         """One of `RANKERS` on train, stopped by valid, and nDCG@10 on valid after each of its trees."""
         settings = self.context.config.ranker
-        chosen = [column for column in self.columns if column.name not in NOT_READ[method]]
+        chosen = [column for column in self.telling if column.name not in NOT_READ[method]]
         train, valid, _ = self.select(chosen)
         progress = TreeProgress(method, settings.max_trees)
         ranker = train_ranker(
@@ -105,12 +121,14 @@ class RankerData:
 
     def without_weak_features(self, ranker: TreeRanker, features: tuple[Feature, ...]) -> FeatureSelection:
         """The full ranker with the features that it can do without left out."""
+        chosen = tuple(column for column in self.columns if column.name in ranker.columns)
+        train, valid, _ = self.select(chosen)
         return select_features(
             ranker,
-            features,
-            self.columns,
-            self.matrices[0],
-            self.matrices[1],
+            [feature for feature in features if not set(column_names((feature,))).isdisjoint(ranker.columns)],
+            chosen,
+            train,
+            valid,
             self.impressions[1].requests.user,
             self.context.config.ranker,
             seed=self.context.config.seed,
