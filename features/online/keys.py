@@ -89,7 +89,8 @@ class CounterKeys:
         if len(keys) > _FEW:
             wanted = ((row, (*self.head, part)) for row, part in enumerate(self.last))
             return [(row, key) for row, key in wanted if key in keys]
-        return [(self.last.index(key[-1]), key) for key in keys if key[:-1] == self.head and key[-1] in self.last]
+        mine = [key for key in keys if key[:-1] == self.head]
+        return [(row, key) for key in mine for row, part in enumerate(self.last) if part == key[-1]]
 
 
 def seen_key(text: str) -> bytes:

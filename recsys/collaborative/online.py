@@ -103,15 +103,16 @@ class OnlineSnapshots:
         factors, audience = vectors[:, : settings.factors], vectors[:, settings.factors :][:, : self._dim]
         alignment = None
         if settings.alignment_clicks:
-            aligned = vectors[:, settings.factors + self._dim :]
+            aligned = np.ascontiguousarray(vectors[:, settings.factors + self._dim :])
             is_predicted = np.isnan(aligned[:-1, 0])
             if text_vectors is not None:
                 is_predicted &= ~np.isnan(text_vectors[:-1, 0])
             predicted = np.flatnonzero(is_predicted)
             weights = self._weights(snapshot, build_time, is_read=len(predicted) > 0)
             alignment = Alignment(aligned, weights)
-            if len(predicted) and text_vectors is not None:
+            if len(predicted) and text_vectors is not None and build_time != NO_TIME:
                 aligned[predicted] = alignment.predict(text_vectors[predicted])
+                vectors[predicted, settings.factors + self._dim :] = aligned[predicted]
                 changed = np.union1d(missing, predicted)
         if len(changed):
             self._arrays.put(state, place[changed], vectors[changed])

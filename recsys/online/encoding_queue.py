@@ -24,6 +24,16 @@ class EncodingWait(Protocol):
         """Wait for a number of texts, as long as the request may."""
 
 
+class NoWait:
+    """An `EncodingWait` of no time at all."""
+
+    def __init__(self) -> None:
+        self.missed: set[str] = set()
+
+    def wait(self, n_texts: int, finished: Finished) -> None:
+        """Go on without the texts."""
+
+
 class EncodingQueue:
     """One thread that encodes texts in the order in which they were asked for, each once. Safe for threads."""
 

@@ -28,7 +28,7 @@ from recsys.collaborative.online import OnlineSnapshots, RequestTables
 from recsys.collaborative.snapshot import TableSettings, build_tables
 from recsys.encoder.text import clean_text
 from recsys.encoder.text_model import NoEncoder
-from recsys.online.encoding_queue import EncodingWait
+from recsys.online.encoding_queue import EncodingWait, NoWait
 from recsys.online.item_texts import ItemTextReader
 from recsys.ranker.column_names import LEXICAL_COLUMNS
 from recsys.ranker.lightgbm_ranker import select_columns
@@ -139,6 +139,18 @@ class OnlineModel:
     def encode(self, items: Mapping[str, StoredItem]) -> None:
         """Encode the items' texts that have no vector yet, and store the vectors."""
         self._texts.encode(items)
+
+    def remember(self, view: StateSnapshot, ids: Sequence[str]) -> None:
+        """Keep in memory what a request for now reads of some stored items, so that the first one does not wait for it.
+        Texts without a vector are left for later. ids: sorted and distinct."""
+        found = view.catalog(ids)
+        if found is None:  # items have changed meanwhile
+            return
+        catalog, places = found
+        texts = self._texts.read(view.values, catalog, places, NoWait())[1]
+        if self.snapshots is not None:
+            as_of = view.resolve_request_time(None, time.time_ns() // 1000) - view.settings.data.event_delay
+            self.snapshots.read(view.values, catalog.ids, np.zeros(0, np.int32), as_of, places, texts.vectors)
 
     def refresh(
         self,

@@ -85,6 +85,7 @@ def _run(app: FastAPI, listener: socket.socket, shutdown_seconds: int) -> None:
     """Serve until a signal, then let open requests end."""
     options = uvicorn.Config(
         app,
+        http="h11",  # httptools bounds no header, and takes the body from requests that ask for h2c, as some clients do
         log_config=None,  # its lines go where the others go
         log_level="warning",
         access_log=False,

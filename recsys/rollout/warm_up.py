@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from threading import Thread
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import TypeVar
 
+from features.errors import RecsysError
 from features.stores.one_at_a_time import one_at_a_time
 from recsys.encoder.text_model import NoEncoder
 from recsys.serving.background_work import lower_priority
@@ -21,6 +23,7 @@ from recsys.serving.service import RankService
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _AT_ONCE = 256
+_REMEMBERED_AT_ONCE = 64
 _LOG_SECONDS = 10.0
 
 
@@ -43,6 +46,7 @@ def warm_up(service: RankService, served: ServedModel, stopping: Callable[[], bo
     if built is not None:
         logger.info("%s: collaborative snapshot of %d items built in %.1f s", served.ranker, built.items, built.seconds)
     service.warm_up(served)
+    at_low_priority(lambda: remember_catalogue(service, served, stopping))
     return items
 
 
@@ -77,6 +81,42 @@ def _encode_catalogue(service: RankService, served: ServedModel, stopping: Calla
     logger.info(
         "%s: vectors of all %d stored items are ready after %.1f s", served.ranker, n_items, time.monotonic() - started
     )
+
+
+def remember_catalogue(service: RankService, served: ServedModel, stopping: Callable[[], bool]) -> None:
+    """Keep in memory what requests read of stored items, as many as texts stay there. Rests as long as it works, so
+    that rankings go on meanwhile."""
+    last, left = None, service.settings.cached_texts
+    while left > 0 and not stopping():
+        started = time.monotonic()
+        with service.state.snapshot() as view:
+            batch = view.first_items(min(_REMEMBERED_AT_ONCE, left), after=last)
+            if not batch:
+                return
+            served.online.remember(view, sorted(item.item_id for item in batch))
+        last, left = batch[-1].item_id, left - len(batch)
+        time.sleep(time.monotonic() - started)
+
+
+@contextmanager
+def remembering(service: RankService) -> Iterator[None]:
+    """`remember_catalogue` of the version that answers, in the background while the block runs."""
+    stopped = Event()
+
+    def run() -> None:
+        lower_priority()
+        try:
+            remember_catalogue(service, service.served, stopped.is_set)
+        except (RecsysError, OSError) as error:  # what is not in memory is read when it is asked for
+            logger.warning("the stored items are not all in memory: %s", error)
+
+    thread = Thread(target=run, name="remember", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 def at_low_priority(work: Callable[[], Result]) -> Result:
