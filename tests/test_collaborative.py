@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +22,9 @@ from features.online.events import IncomingEvent
 from features.online.id_hash import hash_id
 from features.online.item_arrays import ItemPlaces
 from features.online.reader import OnlineReader
-from features.online.state import OnlineState
+from features.online.state import OnlineState, StateSnapshot
 from features.online.user_clicks import clicked_before as clicked_online
+from features.stores.base import StoreSnapshot
 from features.tables.data_settings import DataSettings
 from pipelines.load import load_items_into
 from recsys.collaborative.alignment import Alignment, align
@@ -399,6 +400,45 @@ def test_tables_are_made_again_where_older_clicks_have_come(site: SmallSite, sta
     assert again is not None
     assert (again.as_of, again.users > 0) == (first.as_of, True)
     assert again.items >= first.items
+
+
+class KeysRead:
+    """A snapshot of a store that notes which keys are asked for."""
+
+    def __init__(self, values: StoreSnapshot) -> None:
+        self._values = values
+        self.keys: list[bytes] = []
+
+    def get_many(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        self.keys += keys
+        return self._values.get_many(keys)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        return self._values.scan(start, end)
+
+
+def test_what_is_remembered_of_items_is_not_read_again(site: SmallSite, state: OnlineState) -> None:
+    state.add_events(events_of(site.log, 0, len(site.log.events)))
+    OnlineModel.of(site.ranking_model, state, cached_texts=1000).refresh()
+    ids, now = site.log.catalog.ids.tolist(), int(site.log.events.time[-1]) + 1
+
+    def first_ranking(*, remembered: bool) -> tuple[bytes, int]:
+        """The matrix, and how many records of items it read."""
+        anew = OnlineState.open(state.store)
+        online = OnlineModel.of(site.ranking_model, anew, cached_texts=1000)
+        if remembered:
+            with anew.snapshot() as view:
+                online.remember(view, ids)
+        with state.store.read() as values:
+            view = StateSnapshot(anew, counted := KeysRead(values))
+            matrix = online.matrix(view, OnlineReader(view, None, now, ids, now=now, history=ids[:3])).values
+        return matrix.tobytes(), sum(key[:1] in (b"i", b"n") for key in counted.keys)
+
+    expected, n_read = first_ranking(remembered=False)
+    found, n_read_again = first_ranking(remembered=True)
+    assert found == expected
+    assert n_read >= 2 * len(ids)
+    assert n_read_again < 10, "the lists of the history's items alone"
 
 
 def test_tables_of_another_encoder_are_not_read(site: SmallSite, state: OnlineState) -> None:
