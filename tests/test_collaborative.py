@@ -419,8 +419,8 @@ class KeysRead:
 
 def test_what_is_remembered_of_items_is_not_read_again(site: SmallSite, state: OnlineState) -> None:
     state.add_events(events_of(site.log, 0, len(site.log.events)))
-    OnlineModel.of(site.ranking_model, state, cached_texts=1000).refresh()
     ids, now = site.log.catalog.ids.tolist(), int(site.log.events.time[-1]) + 1
+    OnlineModel.of(site.ranking_model, state, cached_texts=1000).refresh(now)
 
     def first_ranking(*, remembered: bool) -> tuple[bytes, int]:
         """The matrix, and how many records of items it read."""
