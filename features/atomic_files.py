@@ -52,7 +52,7 @@ def atomic_folder(out: Path, *, replaceable: tuple[str, ...] = ()) -> Iterator[P
             yield partial
             for name in replaceable:
                 shutil.rmtree(out / name, ignore_errors=True)
-            partial.replace(out)
+            partial.replace(out.resolve())  # a link to a folder stays a link
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

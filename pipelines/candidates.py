@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from features.arrays import Float32
 from features.atomic_files import atomic_folder
@@ -36,6 +34,7 @@ from features.tables.report import TableReport
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
 from recsys.batch.manifest import MANIFEST
+from recsys.batch.progress import RunProgress
 from recsys.candidates.asked_users import AskedUsers, asked_users
 from recsys.candidates.filters import Skip, make_filters
 from recsys.candidates.generate import CandidateBlock, CandidateGenerator, CandidateSettings, make_generator
@@ -94,11 +93,11 @@ class CandidateBatch:
     def parts(self, title: str) -> Iterator[Iterator[CandidateBlock]]:
         """The candidates of all users in order: the blocks of one file of output after the other."""
         n = len(self.users)
-        with tqdm(desc=title, total=n, unit="user", disable=not sys.stderr.isatty()) as bar:
+        with RunProgress(title, "user", n) as progress:
             for first in range(0, n, PART_USERS):
                 end = min(first + PART_USERS, n)
                 yield self.generator.blocks(first, end, threads=self.threads)
-                bar.update(end - first)
+                progress.add(end - first)
 
     def facts(self) -> dict[str, Any]:
         """The manifest's part that both commands share."""
@@ -131,8 +130,12 @@ def open_batch(folder: Path, request: CandidateRequest, now: datetime, rejects: 
     at = int(now.timestamp() * 1e6) if at is None else at
     with Rejects(rejects) as rejected:
         asked = None if request.users is None else read_asked_users(request.users, rejected, request.files)
-        exclusions = [read_exclusions(path, rejected, request.files) for path in request.exclude]
-        by_file = {name: rejected.by_reason(name) for name in (ASKED_USERS, EXCLUSIONS)}
+        names = [EXCLUSIONS, *(f"{EXCLUSIONS}_{number}" for number in range(2, len(request.exclude) + 1))]
+        exclusions = [
+            read_exclusions(path, rejected, request.files, name=name)
+            for path, name in zip(request.exclude, names, strict=False)
+        ]
+        by_file = {name: rejected.by_reason(name) for name in (ASKED_USERS, *names)}
     data, tables = load_log(folder, read_options_of_model(settings, request.files), rejects=rejects)
     for warning in tables.warnings:
         log.info("warning: %s", warning)

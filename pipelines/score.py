@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import mlflow
-from tqdm import tqdm
 
 from features.clock import format_time
 from features.errors import InputError
@@ -36,14 +34,13 @@ from pipelines.process import one_blas_thread
 from recsys.batch.candidate_scorer import BATCH_ROWS, CandidateScorer, ScoringSettings
 from recsys.batch.folder import REJECTS, BatchFolder, batch_folder, require_place
 from recsys.batch.partitions import PARTITION_ROWS, partitions_of
+from recsys.batch.progress import RunProgress
 from recsys.batch.run import write_partitions
-from recsys.batch.shared_arrays import load_shared, save_shared
+from recsys.batch.shared_arrays import load_shared, shared_object
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
-
-_LINE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -204,38 +201,20 @@ class _Scoring:
         scorer = OfflineScorer(ranking_model, index, ranking_model.texts(index.log.catalog), self.threads)
         settings = ScoringSettings(reader.id_column, self.default_time, self.top_k, self.options.batch_rows)
         opened: Callable[[], CandidateScorer] = partial(CandidateScorer, scorer, settings)
-        if workers > 1:
-            scorer.prepare()
-            shared = batch.temporary()
-            save_shared((index, scorer.texts), shared)
-            opened = _WorkerScorer(
-                self.loaded.ranker.uri, mlflow.get_tracking_uri(), shared, settings, max(1, self.threads // workers)
-            )
-        partitions = partitions_of(reader, self.options.partition_rows)
-        with _Progress() as progress:
-            write_partitions(batch, partitions, opened, workers=workers, on_done=progress.add)
+        with ExitStack() as stack:
+            if workers > 1:
+                scorer.prepare()
+                shared = stack.enter_context(shared_object((index, scorer.texts), batch.temporary()))
+                opened = _WorkerScorer(
+                    self.loaded.ranker.uri, mlflow.get_tracking_uri(), shared, settings, max(1, self.threads // workers)
+                )
+            progress = stack.enter_context(RunProgress("score", "row"))
 
+            def count(partition: CandidateChunk) -> None:
+                progress.add(len(partition.item))
 
-class _Progress:
-    """Rows so far: a bar on a terminal, elsewhere a line now and then."""
-
-    def __init__(self) -> None:
-        self._bar = tqdm(desc="score", unit="row", unit_scale=True, disable=not sys.stderr.isatty())
-        self._rows, self._said = 0, monotonic()
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def add(self, partition: CandidateChunk) -> None:
-        """Count a partition that is done."""
-        self._bar.update(len(partition.item))
-        self._rows += len(partition.item)
-        if self._bar.disable and monotonic() - self._said > _LINE_SECONDS:
-            log.info("%s rows are ranked", f"{self._rows:,}")
-            self._said = monotonic()
+            partitions = partitions_of(reader, self.options.partition_rows)
+            write_partitions(batch, partitions, opened, workers=workers, on_done=count)
 
 
 @dataclass(frozen=True)

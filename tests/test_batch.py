@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from features.tables.seen_requests import SeenRequests
 from recsys.batch.folder import batch_folder
 from recsys.batch.partition_file import row_groups
 from recsys.batch.partitions import partitions_of
-from recsys.batch.shared_arrays import load_shared, save_shared
+from recsys.batch.run import write_partitions
+from recsys.batch.shared_arrays import load_shared, shared_object
 from recsys.errors import WorkerDied
 
 TIMES = ("started", "finished", "attempts")
@@ -73,23 +75,34 @@ def test_a_batch_is_there_when_it_is_complete(expected: dict[str, Any], tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_batch_killed_at_any_step_is_resumed_to_the_same_bytes(expected: dict[str, Any], tmp_path: Path) -> None:
-    steps = 20  # the batch has 18
-    done = run_warm("-m", "toy_batch", str(tmp_path), str(steps))
+def test_a_batch_killed_at_any_kind_of_step_is_resumed_to_the_same_bytes(
+    expected: dict[str, Any], tmp_path: Path
+) -> None:
+    steps = {
+        "4": "the first partition is written and not renamed",
+        "6": "it is renamed, and the manifest that lists it is not",
+        "8": "one partition is done, the second is written",
+        "15": "all partitions are done, the last manifest is not begun",
+        "17": "the folder is complete and not in its place",
+        "18": "it is in its place and locked",
+    }
+    done = run_warm("-m", "toy_batch", str(tmp_path), *steps)
     assert done.returncode == 0, done.stderr
+    left = {number: sorted(path.name for path in tmp_path.glob(f".{number}.unfinished/part-*")) for number in steps}
+    assert [len(left[number]) for number in steps] == [0, 1, 1, 3, 3, 0]
     attempts = []
-    for number in range(steps):
-        out = tmp_path / str(number)
+    for number in steps:
+        out = tmp_path / number
         attempts.append(write_toy(out, resume=True, started="later")["attempts"])
         assert files_of(out) == expected
-    assert attempts.count(2) > 5
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(map(str, range(steps)))
+    assert attempts == [1, 1, 2, 2, 2, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(steps)
 
 
 def test_an_unfinished_batch_is_not_written_over(expected: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     left = broken_off(out)
-    with pytest.raises(InputError, match=r"an earlier run left 2 partitions of it in .*go on with them by --resume"):
+    with pytest.raises(InputError, match=r"an earlier run left 2 partitions of it in .*go on from there by --resume"):
         write_toy(out)
     assert json.loads((left / "_manifest.json").read_text())["state"] == "unfinished"
     shutil.rmtree(left)
@@ -138,6 +151,30 @@ def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:
     write_toy(tmp_path / "out")
 
 
+def test_what_the_manifest_does_not_list_is_not_published(expected: dict[str, Any], tmp_path: Path) -> None:
+    with batch_folder(tmp_path / "out", resume=False) as folder:
+        folder.begin(INPUTS, started="now")
+        write_partitions(folder, TASKS, Counting())
+        folder.temporary().write_bytes(b"of a worker that outlived an earlier run")
+        folder.publish(folder.manifest.totals())
+    assert files_of(tmp_path / "out") == expected
+
+
+def test_a_link_to_an_empty_folder_is_a_place(expected: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    write_toy(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink()
+    assert files_of(tmp_path / "disk") == expected
+
+
+def test_a_folder_of_something_else_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "_manifest.json").write_text('{"k": 500}')
+    with pytest.raises(InputError, match="expected a new or empty folder, got files; name another one"):
+        write_toy(tmp_path / "out", resume=True)
+
+
 def test_several_processes_write_the_same_bytes(expected: dict[str, Any], tmp_path: Path) -> None:
     write_toy(tmp_path / "out", workers=2)
     assert files_of(tmp_path / "out") == expected
@@ -158,8 +195,8 @@ def test_a_full_disk_is_one_line_and_the_batch_goes_on_when_there_is_room(
     left = broken_off(out, after=1)
     done = run_warm("-c", FULL_DISK, str(out), "700")
     assert done.returncode == 1
-    assert "cannot be written: File too large; free some space or name another place; 1 partitions are done, and " \
-        "--resume goes on with them" in done.stderr  # fmt: skip
+    assert "cannot be written: File too large; free some space or name another place; --resume goes on after 1 " \
+        "partition" in done.stderr  # fmt: skip
     assert not out.exists()
     (left / "part-00000.parquet").unlink()
     write_toy(out, resume=True)
@@ -167,7 +204,7 @@ def test_a_full_disk_is_one_line_and_the_batch_goes_on_when_there_is_room(
 
 
 def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt, match="--resume goes on with them"):  # noqa: SIM117
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on after 1 partition"):  # noqa: SIM117
         with batch_folder(tmp_path / "out", resume=False) as folder:
             folder.begin(INPUTS, started="now")
             path = folder.temporary()
@@ -227,11 +264,19 @@ def test_a_request_that_was_seen_is_found(calls: list[list[int]]) -> None:
 
 def test_a_shared_object_comes_back_with_its_arrays(tmp_path: Path) -> None:
     value = {"a": np.arange(5, dtype=np.int32), "b": np.zeros((0, 3)), "c": np.array(["x", None], object), "d": "text"}
-    save_shared(value, tmp_path / "shared")
-    found = load_shared(tmp_path / "shared")
-    assert found["d"] == "text"
-    for name in "abc":
-        assert found[name].dtype == value[name].dtype
-        assert found[name].tolist() == value[name].tolist()
-    found["a"][0] = 9
-    assert load_shared(tmp_path / "shared")["a"][0] == 0
+    with shared_object(value, tmp_path / "shared") as path:
+        found = load_shared(path)
+        assert found["d"] == "text"
+        for name in "abc":
+            assert found[name].dtype == value[name].dtype
+            assert found[name].tolist() == value[name].tolist()
+        found["a"][0] = 9
+        assert load_shared(path)["a"][0] == 0
+
+
+def test_a_shared_object_is_gone_after_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), shared_object({}, tmp_path / "shared"):
+        raise KeyboardInterrupt
+    with pytest.raises((AttributeError, pickle.PicklingError)), shared_object(lambda: 0, tmp_path / "shared"):
+        pass
+    assert list(tmp_path.iterdir()) == []

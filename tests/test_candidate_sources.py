@@ -281,9 +281,31 @@ def test_filters_read_what_is_strictly_before_the_time() -> None:
     banned = {}
     for skip in SKIPS:
         filters = make_filters(log, users, described, (), at=AT, as_of=AT, skip=skip)
-        assert filters.allowed.tolist() == [True, True, False, True, False, True]
+        assert filters.allowed.tolist() == [True, True, False, False, False, True]  # d is seen at minute 200 first
         banned[skip] = items_of(filters.banned)
     assert banned == {"clicked": [[0]], "seen": [[0, 1, 2, 5]], "nothing": [[]]}
+
+
+def test_an_item_without_a_date_is_no_candidate_before_it_was_first_seen() -> None:
+    # of each item the minutes in which it is seen: a 199 and 200, b 200 in a list, c never, d in a made-up list,
+    # e 200 as an event, f in a history that ends before
+    happened = [Happening(0, 0, 199), Happening(1, 0, 200), Happening(0, 4, 200, "view"), Happening(0, 5, 200)]
+    log = make_log(
+        [*happened, Happening(1, 5, -1, "history")], [Shown(0, 200, (1,)), Shown(0, 200, (3,), sampled=True)]
+    )
+    log = replace(log, catalog=replace(log.catalog, published_at=np.full(7, NO_TIME)))
+    users = asked_users(log, np.array(["u0"], object), NOTHING, AT)
+
+    def allowed(at: int) -> str:
+        filters = make_filters(log, users, log.catalog.ids, (), at=at, as_of=at)
+        return "".join(log.catalog.ids[filters.allowed])
+
+    assert (allowed(AT - MINUTE), allowed(AT), allowed(AT + 1)) == ("cdf", "acdf", "abcdef")
+
+
+def test_more_candidates_than_items_are_all_the_items_there_are() -> None:
+    log = with_categories(make_log([Happening(0, 0, 10), Happening(0, 1, 20), Happening(1, 1, 30)], []))
+    assert content(found_at(log, AT, most=10**9)[0]) == content(found_at(log, AT, most=6)[0])
 
 
 @given(happenings, lists)
@@ -299,13 +321,17 @@ def test_blocks_and_threads_change_nothing(happened: list[Happening], shown: lis
 def test_what_comes_later_changes_nothing(happened: list[Happening], shown: list[Shown], delay: int) -> None:
     known = (AT - delay) // MINUTE
     before = make_log(
-        [h for h in happened if h.minute < known], [s for s in shown if s.minute < known] or [Shown(0, 0, (0,))]
-    )
+        [h for h in happened if h.minute < known], [Shown(0, 0, (0, 3)), *(s for s in shown if s.minute < known)]
+    )  # a and d have no date: they are seen before
     planted = [Happening(user, item, known + 3 * item) for user in range(3) for item in range(6)]
     later = make_log(
         [h for h in happened if h.minute < known] + planted,
-        ([s for s in shown if s.minute < known] or [Shown(0, 0, (0,))])
-        + [Shown(1, known, (4, 5)), Shown(2, known + 9, (0,))],
+        [
+            Shown(0, 0, (0, 3)),
+            *(s for s in shown if s.minute < known),
+            Shown(1, known, (4, 5)),
+            Shown(2, known + 9, (0,)),
+        ],
     )
     found = [content(found_at(with_categories(log), AT, delay=delay)[0]) for log in (before, later)]
     assert found[0] == found[1]

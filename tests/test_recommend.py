@@ -162,6 +162,25 @@ def test_excluded_and_clicked_items_are_never_recommended(
     assert with_clicked & set(map(tuple, known[["user_id", "item_id"]].to_numpy()))
 
 
+def test_files_of_exclusions_do_not_share_their_rejects_and_may_be_empty(
+    trained: TrainedSite, request_at: CandidateRequest, tmp_path: Path
+) -> None:
+    recommend(trained.data, tmp_path / "all", request_at, top=1)
+    gone = read(tmp_path / "all")["item_id"].value_counts().index[0]
+    files = {"long": "a,\n" * 40 + "a,u001\n" * 60, "short": f"{gone},u001\n,u001\n", "none": "", "one": ""}
+    for name, rows in files.items():
+        (tmp_path / f"{name}.csv").write_text(("item_id\n" if name == "one" else "item_id,user_id\n") + rows)
+    request = replace(request_at, exclude=tuple(tmp_path / f"{name}.csv" for name in files))
+    report = recommend(trained.data, tmp_path / "out", request, top=1)
+    rejected = {"asked_users": {}, "exclusions": {"missing_value": 40}, "exclusions_2": {"missing_value": 1}}
+    assert report.manifest["rejected"] == rejected | {"exclusions_3": {}, "exclusions_4": {}}
+    first = read(tmp_path / "out").set_index("user_id")["item_id"]
+    assert first["u001"] != gone
+    (tmp_path / "none.csv").write_text("item_id,user_id\n,u001\n")
+    with pytest.raises(InputError, match=r"exclusions_3 table .*none of its 1 rows can be used"):
+        recommend(trained.data, tmp_path / "unusable", request)
+
+
 def test_recall_of_the_later_clicks_is_that_of_the_written_candidates(
     trained: TrainedSite, request_at: CandidateRequest, at: str, tmp_path: Path
 ) -> None:

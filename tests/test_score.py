@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from features.tables.encodings import FileOptions
 from features.tables.load import load_log
 from pipelines.data_options import read_options_of_model
 from pipelines.score import BatchOptions, score
+from recsys.batch.folder import batch_folder
 from recsys.metrics.rank_order import ordered
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
@@ -65,8 +67,8 @@ SMALL = BatchOptions(partition_rows=400)
 
 def files_of(out: Path) -> dict[str, object]:
     """The bytes of each file; the manifest without times and attempts."""
-    files: dict[str, object] = {path.name: path.read_bytes() for path in out.glob("part-*")}
-    manifest = json.loads((out / "_manifest.json").read_text())
+    files = {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    manifest = json.loads(files.pop("_manifest.json"))
     times = ("started", "finished", "attempts")
     return files | {"manifest": {name: value for name, value in manifest.items() if name not in times}}
 
@@ -207,7 +209,7 @@ def test_a_batch_that_was_killed_three_times_is_resumed_to_the_same_bytes(
     done = run_warm("-c", KILLED, moments, *arguments, cwd=trained.home)
     assert done.returncode == 0, done.stderr
     assert not out.exists()
-    with pytest.raises(InputError, match=r"an earlier run left 4 partitions .* --resume"):
+    with pytest.raises(InputError, match=r"an earlier run left 4 partitions of it in .* --resume"):
         score(trained.data, candidates, out, model=MODEL, at=at, options=SMALL)
     resumed = score(trained.data, candidates, out, model=MODEL, at=at, options=replace(SMALL, resume=True))
     assert resumed.manifest["attempts"] == 4
@@ -222,7 +224,7 @@ def test_a_resume_with_other_inputs_is_refused(trained: TrainedSite, tmp_path: P
     path, out = tmp_path / "candidates.csv", tmp_path / "out"
     path.write_text("request_id,user_id,item_id\nr1,u1,n1\nr1,u1,n2\nr2,u2,n1\nr3,u1,n1\nr1,u1,n3\n")
     options = BatchOptions(partition_rows=2, batch_rows=1)
-    with pytest.raises(InputError, match=r"'r1' comes back .*; 1 partitions are done, and --resume goes on with them"):
+    with pytest.raises(InputError, match=r"'r1' comes back .*; sort the file by request_id$"):
         score(trained.data, path, out, model=MODEL, at=5_000_000, options=options)
     path.write_text("request_id,user_id,item_id\nr1,u1,n1\n")
     with pytest.raises(InputError) as refused:
@@ -233,6 +235,38 @@ def test_a_resume_with_other_inputs_is_refused(trained: TrainedSite, tmp_path: P
         ("at", '"1970-01-01T00:00:05.000000Z"', '"1970-01-01T00:00:06.000000Z"'),
         ("top_k", "null", "3"),
     ]
+    assert str(refused.value).endswith("name another place for a new batch, or remove that folder")
+    with pytest.raises(InputError, match=r"an earlier run left 1 partition of it in .* or remove that folder"):
+        score(trained.data, path, out, model=MODEL, options=options)
+
+
+def test_a_refused_resume_of_a_complete_batch_leaves_its_rejects(trained: TrainedSite, tmp_path: Path) -> None:
+    path, out = tmp_path / "candidates.csv", tmp_path / "out"
+    path.write_text("request_id,user_id,item_id\nr1,u1,n1\nr1,u1,\n")
+    score(trained.data, path, out, model=MODEL, at=0)
+    before = files_of(out)
+    path.write_text("request_id,user_id,item_id\nr2,u1,n1\nr2,u1,n2\nr2,u1,\n")
+    tables = tmp_path / "tables"
+    shutil.copytree(trained.data, tables)
+    events = pd.read_parquet(tables / "events.parquet")
+    unusable = events.head(1).assign(item_id=None)  # a reject of this attempt
+    pd.concat([events, unusable], ignore_index=True).to_parquet(tables / "events.parquet")
+    with pytest.raises(InputError, match=r"cannot be resumed: .*candidates_fingerprint was .* for a new batch$"):
+        score(tables, path, out, model=MODEL, at=0, options=BatchOptions(resume=True))
+    assert "rejects/candidates.jsonl" in before
+    assert files_of(out) == before
+
+
+def test_a_second_run_is_told_to_wait_and_not_to_remove_what_the_first_one_writes(tmp_path: Path) -> None:
+    path, out = tmp_path / "candidates.csv", tmp_path / "out"
+    path.write_text("request_id,user_id,item_id\nr1,u1,n1\n")
+    with batch_folder(out, resume=False) as running:
+        running.begin({}, started="now")
+        part = running.temporary()
+        part.write_bytes(b"rows")
+        running.add(0, part, {})
+        with pytest.raises(InputError, match="another command is writing it at this moment; wait for that one"):
+            score(tmp_path, path, out)
 
 
 def test_a_corrupt_file_of_candidates_stops_the_batch_or_is_left_out_and_named(

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from rolled_out_site import RANKER, URI, RolledOutSite, rolled_out_once
 from warm_process import Warm
@@ -78,13 +79,15 @@ def test_memory_is_that_of_every_process(server: ServerProcess, items: list[str]
 
 
 def test_a_batch_that_is_killed_is_resumed_to_the_same_bytes(rolled_out_once: RolledOutSite, tmp_path: Path) -> None:
-    data = rolled_out_once.site.data
-    arguments = [str(data), "--candidates", str(data / "impressions.parquet"), "--model", f"models:/{RANKER}/1"]
+    data, candidates = rolled_out_once.site.data, tmp_path / "candidates.parquet"
+    pq.write_table(pq.read_table(data / "impressions.parquet").slice(0, 1_500), candidates)
+    arguments = [str(data), "--candidates", str(candidates), "--model", f"models:/{RANKER}/1"]
     arguments += ["--at", "0", "--partition-rows", "500", "--batch-rows", "100"]
+    (tmp_path / "batches").mkdir()
     with ExitStack() as started:
 
         def start(*words: str) -> Warm:
             return started.enter_context(Warm("-m", "pipelines.cli", *words, cwd=rolled_out_once.home))
 
-        found = kill_batches(arguments, tmp_path, 1, random.Random(5), start=start)
+        found = kill_batches(arguments, tmp_path / "batches", 1, random.Random(5), start=start)
     assert (found.different, found.left) == (0, 0)

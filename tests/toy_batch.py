@@ -1,7 +1,7 @@
-"""A batch whose tasks are numbers: task n has n rows. Also a process that is killed at each step of writing it.
+"""A batch whose tasks are numbers: task n has n rows. Also a process that is killed at some steps of writing it.
 
-`python -m toy_batch FOLDER STEPS` writes the batch FOLDER/N for each N below STEPS, in a process of its own each time,
-which is killed with -9 as step N begins.
+`python -m toy_batch FOLDER STEP …` writes the batch FOLDER/N for each step N, in a process of its own each time, which
+is killed with -9 as that step begins.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def _killed(out: Path, step: int) -> None:
 
 
 if __name__ == "__main__":
-    for number in range(int(sys.argv[2])):
+    for number in sys.argv[2:]:
         process = os.fork()
         if process == 0:
-            _killed(Path(sys.argv[1]) / str(number), number)
+            _killed(Path(sys.argv[1]) / number, int(number))
             os._exit(0)
         os.waitpid(process, 0)

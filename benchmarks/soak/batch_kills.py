@@ -35,8 +35,11 @@ def kill_batches(
     *,
     start: Callable[..., Process] = CommandLine,
 ) -> BatchKills:
-    """Write a batch in one go, then again for each kill, every second one with two workers. arguments: of `recsys
-    score`, but for --out and --resume. folder: an empty one, for the outputs. start: starts `recsys`."""
+    """Write a batch in one go, then again for each kill, every second one with two workers, before it and after.
+
+    arguments: of `recsys score`, but for --out and --resume. folder: an empty one, for the outputs. start: starts
+    `recsys`.
+    """
     whole = folder / "whole"
     began, seconds = _run(start, arguments, whole), time.monotonic()
     seconds -= began
@@ -52,7 +55,7 @@ def kill_batches(
         process.wait(_AT_MOST)
         killed += not out.exists()
         partitions += _done(out)
-        _run(start, arguments, out, "--resume")
+        _run(start, arguments, out, *more, "--resume")
         different += _files(out) != expected
     left = {path.name for path in folder.iterdir()} - {"whole", *(f"killed-{number}" for number in range(kills))}
     return BatchKills(killed, partitions, different, len(left))

@@ -13,7 +13,7 @@ from features.tables.encodings import FileOptions
 from features.tables.formats import columns_of, files_of, find_table
 from features.tables.items import strings
 from features.tables.rejects import Rejects
-from features.tables.schema import TABLES, ColumnSpec, Schema
+from features.tables.schema import CANONICAL, TABLES, ColumnSpec, Schema
 from features.tables.table_reader import DEFAULT_FILES, TableReader
 
 ASKED_USERS, EXCLUSIONS = "asked_users", "exclusions"
@@ -38,14 +38,17 @@ def read_asked_users(path: Path, rejects: Rejects, files: FileOptions = DEFAULT_
     return strings(users.unique())
 
 
-def read_exclusions(path: Path, rejects: Rejects, files: FileOptions = DEFAULT_FILES) -> Exclusions:
-    """The items of a file with a column item_id. With a column user_id too, each row is about that user alone, and a
-    row without one is rejected. Raises InputError where the file cannot be read, or none of its rows used."""
+def read_exclusions(
+    path: Path, rejects: Rejects, files: FileOptions = DEFAULT_FILES, *, name: str = EXCLUSIONS
+) -> Exclusions:
+    """The items of a file with a column item_id, which may have no row. With a column user_id too, each row is about
+    that user alone, and a row without one is rejected. name: of this file alone in `rejects`, whose share is of its own
+    rows. Raises InputError where the file cannot be read, or it has rows of which none can be used."""
     nothing = np.zeros(0, object)
     if any(_USER.name in columns_of(file) for file in files_of(path, files.encoding)):
-        users, items = _columns(path, Schema(EXCLUSIONS, (_USER, _ITEM)), rejects, files)
+        users, items = _columns(path, Schema(name, (_USER, _ITEM), may_be_empty=True), rejects, files)
         return Exclusions(nothing, strings(users), strings(items))
-    (items,) = _columns(path, Schema(EXCLUSIONS, (_ITEM,)), rejects, files)
+    (items,) = _columns(path, Schema(name, (_ITEM,), may_be_empty=True), rejects, files)
     return Exclusions(strings(items.unique()), nothing, nothing)
 
 
@@ -65,4 +68,4 @@ def read_table_ids(folder: Path, table: str, files: FileOptions = DEFAULT_FILES)
 def _columns(path: Path, schema: Schema, rejects: Rejects, files: FileOptions) -> list[pa.ChunkedArray]:
     reader = TableReader(path, schema, timezone="UTC", rejects=rejects, files=files)
     batches = [checked.data for checked in reader]
-    return [pa.chunked_array([batch.column(name) for batch in batches]) for name in schema.names]
+    return [pa.chunked_array([batch.column(name) for batch in batches], CANONICAL["id"]) for name in schema.names]

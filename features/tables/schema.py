@@ -73,11 +73,12 @@ class ColumnSpec:
 @dataclass(frozen=True)
 class Schema:
     """A table: its name and its columns. allow_extra_columns: hand on whatever other columns there are, as they
-    came."""
+    came. may_be_empty: whether it may have no row; rows of which none can be used are an error all the same."""
 
     table: str
     columns: tuple[ColumnSpec, ...]
     allow_extra_columns: bool = False
+    may_be_empty: bool = False
 
     def with_columns(self, columns: Iterable[ColumnSpec]) -> Schema:
         """The same table with further columns."""

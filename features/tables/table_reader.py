@@ -115,7 +115,8 @@ class TableReader:
 
     def check_rejects(self) -> None:
         """Raises InputError where more rows are rejected, or have been since, than the options allow."""
-        self.rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=self.n_kept == 0)
+        none_kept = self.n_kept == 0 and (self.n_rows > 0 or not self.schema.may_be_empty)
+        self.rejects.check_share(self.schema.table, self.path, self.n_rows, self._options, none_kept=none_kept)
 
     def _check_columns(self, file: Path, column_names: list[str]) -> None:
         for column in self.schema.columns:

@@ -30,6 +30,7 @@ from recsys.batch.manifest import (
     require_same,
     resumed,
 )
+from recsys.evaluation.report import count
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class BatchFolder:
         if self._earlier is not None and self._earlier["partitions"]:
             self._manifest = resumed(self._earlier, inputs, self.path)
             self._forget_missing()
-            logger.info("%d partitions are done already", len(self._manifest.partitions))
+            logger.info("%s done already", count(len(self._manifest.partitions), "partition"))
         else:
             self._manifest = BatchManifest(inputs, started)
         self._clear()
@@ -92,16 +93,19 @@ class BatchFolder:
 
     def publish(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Give the complete batch its place. more: what the manifest says beside inputs, times and partitions."""
+        self._clear()
         values = self.manifest.as_dict(COMPLETE, more)
         self._write_manifest(values)
         shutil.rmtree(self.out / REJECTS, ignore_errors=True)
-        self.path.replace(self.out)
+        self.path.replace(self.out.resolve())  # a link to a folder stays a link
         sync_to_disk(self.out.resolve().parent)
         return values
 
     def publish_rejects(self) -> Path | None:
         """Where the rejected rows of a run that failed are: in its place, alone, where no partition is done; None where
-        there are none."""
+        there are none, or a complete batch keeps its own."""
+        if self.finished is not None:
+            return None
         rejects, done = self.path / REJECTS, n_done(self.path)
         if not rejects.is_dir() or (done and not self.has_begun):
             return None
@@ -122,17 +126,20 @@ class BatchFolder:
 
     def _forget_missing(self) -> None:
         """Do partitions again whose file is gone or has another size than the manifest says."""
-        for number, partition in list(self.manifest.partitions.items()):
+        listed = dict(self.manifest.partitions)
+        for number, partition in listed.items():
             path = self.path / partition.file
             if not path.is_file() or path.stat().st_size != partition.size:
                 del self.manifest.partitions[number]
+        if self.manifest.partitions != listed:
+            self._write_manifest(self.manifest.as_dict())
 
     def _clear(self) -> None:
-        """Remove what an earlier attempt left and the manifest does not list."""
+        """Remove what the manifest does not list: an earlier attempt left it, or a worker that outlived one."""
         listed = {MANIFEST, REJECTS, *(partition.file for partition in self.manifest.partitions.values())}
         for path in self.path.iterdir():
             if path.name not in listed:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def unfinished_folder(out: Path) -> Path:
@@ -143,7 +150,10 @@ def unfinished_folder(out: Path) -> Path:
 
 def is_complete(out: Path) -> bool:
     """Whether a folder is a complete batch."""
-    found = read_manifest(out)
+    try:
+        found = read_manifest(out)
+    except InputError:  # the manifest of something else
+        return False
     return found is not None and found["state"] == COMPLETE
 
 
@@ -154,16 +164,19 @@ def n_done(folder: Path) -> int:
 
 
 def require_place(out: Path, *, resume: bool) -> None:
-    """Raise InputError where a batch cannot be written to `out`: something else is there, or without `resume` an
-    unfinished batch. With it, a complete batch may be there too."""
-    if resume and is_complete(out):
-        return
-    require_fresh_folder(out, replaceable=(REJECTS,))
+    """Raise InputError where anything is at `out` but the rejects of a run that failed, or with `resume` a complete
+    batch."""
+    if not (resume and is_complete(out)):
+        require_fresh_folder(out, replaceable=(REJECTS,))
+
+
+def _require_none_unfinished(out: Path) -> None:
+    """Raise InputError where an earlier run left partitions. Read with the lock held: another run may be writing."""
     unfinished = unfinished_folder(out)
-    if not resume and (done := n_done(unfinished)):
+    if done := n_done(unfinished):
         raise InputError(
-            f"output folder {str(out)!r}: an earlier run left {done:,} partitions of it in {str(unfinished)!r}; "
-            "go on with them by --resume, or remove that folder and begin anew"
+            f"output folder {str(out)!r}: an earlier run left {count(done, 'partition')} of it in {str(unfinished)!r}; "
+            "go on from there by --resume, or remove that folder and begin anew"
         )
 
 
@@ -171,11 +184,14 @@ def require_place(out: Path, *, resume: bool) -> None:
 def batch_folder(out: Path, *, resume: bool) -> Iterator[BatchFolder]:
     """A batch to write, alone: the block calls `begin`, `add` for each partition and `publish`.
 
-    Where the block fails, the partitions that are done stay for a later run, and the error says so. Raises InputError
-    as `require_place`, and where another command writes the same batch; RecsysError where the disk is full.
+    Where the block fails, the partitions that are done stay for a later run, and the error says so, unless it is an
+    InputError: corrected inputs are another batch. Raises InputError as `require_place`, where another command writes
+    the same batch, and without `resume` where an unfinished one is there; RecsysError where the disk is full.
     """
     with exclusive_output(out):
         require_place(out, resume=resume)
+        if not resume:
+            _require_none_unfinished(out)
         folder = BatchFolder(out)
         try:
             if not n_done(folder.path):
@@ -186,6 +202,8 @@ def batch_folder(out: Path, *, resume: bool) -> Iterator[BatchFolder]:
             if error.errno not in NO_SPACE:
                 raise
             raise _resumable(unwritable(out, error), folder) from error
+        except InputError:
+            raise
         except RecsysError as error:
             raise _resumable(error, folder) from error
         except KeyboardInterrupt as stopped:
@@ -202,4 +220,4 @@ def _resumable(error: RecsysError, folder: BatchFolder) -> RecsysError:
 
 def _note(folder: BatchFolder) -> str:
     done = n_done(folder.path) if folder.has_begun else 0
-    return f"{done:,} partitions are done, and --resume goes on with them" if done else ""
+    return f"--resume goes on after {count(done, 'partition')}" if done else ""

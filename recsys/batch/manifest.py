@@ -105,7 +105,8 @@ def require_same(found: Mapping[str, Any], inputs: Mapping[str, Any], folder: Pa
         if found.get(name) != value
     ]
     if differences:
+        or_remove = "" if found.get("state") == COMPLETE else ", or remove that folder"
         raise InputError(
             f"the batch in {str(folder)!r} cannot be resumed: {'; '.join(differences)}; expected the same as before: "
-            "give that, or name another place for a new batch"
+            f"give that, or name another place for a new batch{or_remove}"
         )

@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import mmap
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _ALIGNED = 64
 
 
-def save_shared(value: object, path: Path) -> None:
-    """Write an object for `load_shared`, which this user alone can read."""
+@contextmanager
+def shared_object(value: object, path: Path) -> Iterator[Path]:
+    """A new file with an object for `load_shared`, which this user alone can read; it is gone when the block ends."""
+    try:
+        _save(value, path)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _save(value: object, path: Path) -> None:
     buffers: list[pickle.PickleBuffer] = []
     rest = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     path.touch(mode=0o600, exist_ok=False)

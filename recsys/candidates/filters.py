@@ -12,6 +12,7 @@ from features.arrays import NO_TIME, Bool, CsrLists, Int32, Int64, Strings
 from features.log import Log, codes_of
 from features.tables.id_lists import Exclusions
 from recsys.candidates.asked_users import AskedUsers
+from recsys.candidates.item_ages import came_later
 
 Skip = Literal["clicked", "seen", "nothing"]
 SKIPS: tuple[Skip, ...] = get_args(Skip)
@@ -39,14 +40,18 @@ def make_filters(
 ) -> Filters:
     """What may be found for some users at `at`, when events strictly before `as_of` are known.
 
-    Allowed are the items of the items table that are published before `at`, or have no date, and that no exclusion
-    names for all. described: ids of the items table.
+    Allowed are the items of the items table that are published before `at`, and that no exclusion names for all. An
+    item without a date is allowed unless its first impression or event is at or after `at`. described: ids of the items
+    table.
     """
     catalog, n_users = log.catalog, len(users)
     published = catalog.published_at[:-1]
     allowed = np.zeros(len(catalog) + 1, np.bool_)
     allowed[catalog.codes(described)] = True
-    allowed = allowed[:-1] & ((published == NO_TIME) | (published < at))
+    undated = published == NO_TIME
+    allowed = allowed[:-1] & (undated | (published < at))
+    if undated.any():
+        allowed &= ~(undated & came_later(log, at))
     user, item = known_pairs(log, as_of, skip)
     pair_users, pair_items = [users.position(len(log.users))[user]], [item]
     order = np.argsort(users.ids)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -108,6 +108,7 @@ def make_generator(
     """
     log, horizon = index.log, index.horizon
     as_of, n_items = at - index.settings.data.event_delay, len(log.catalog)
+    settings = replace(settings, most=min(settings.most, n_items))
     category = _category(log.catalog)
     requests = Requests(users, np.full(len(users), at), np.zeros(len(users) + 1, np.int64), np.zeros(0, np.int32))
     history = index.histories(requests).items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from features.arrays import NO_TIME, Float64, Int64
+from features.arrays import NO_TIME, Bool, Float64, Int64
 from features.clock import DAY, oldest_read
 from features.exact import exp
 from features.log import Log
@@ -36,6 +36,16 @@ def newness(log: Log, at: int, *, as_of: int, since: int = NO_TIME) -> Float64:
     weight = np.zeros(len(date))
     weight[known] = _halved(date[known])
     return weight
+
+
+def came_later(log: Log, at: int) -> Bool:
+    """(n_items,) whether an item's first impression or event is at or after `at`; False for one without any.
+
+    An undated event, which only comes before others of its user, shows that the item was there, not when.
+    """
+    later = _first_seen(log, NO_TIME, np.iinfo(np.int64).max) >= at
+    later[log.events.item[log.events.time < at]] = False
+    return later
 
 
 def _first_seen(log: Log, since: int, as_of: int) -> Int64:
