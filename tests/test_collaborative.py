@@ -46,6 +46,7 @@ from recsys.online.model import OnlineModel
 from recsys.online.open_state import open_state
 from recsys.ranker.model import RankingModel
 from recsys.ranker.offline_matrix import OfflineScorer
+from recsys.rollout.warm_up import remember_catalogue
 from recsys.serving.schemas import RankRequest
 from recsys.serving.service import RankService
 from recsys.training.context import TrainingContext
@@ -425,10 +426,10 @@ def test_what_is_remembered_of_items_is_not_read_again(site: SmallSite, state: O
     def first_ranking(*, remembered: bool) -> tuple[bytes, int]:
         """The matrix, and how many records of items it read."""
         anew = OnlineState.open(state.store)
-        online = OnlineModel.of(site.ranking_model, anew, cached_texts=1000)
+        service = RankService(site.ranking_model, anew, ranker="r/1", encoder="e/1")
+        online = service.served.online
         if remembered:
-            with anew.snapshot() as view:
-                online.remember(view, ids)
+            remember_catalogue(service, service.served, lambda: False)
         with state.store.read() as values:
             view = StateSnapshot(anew, counted := KeysRead(values))
             matrix = online.matrix(view, OnlineReader(view, None, now, ids, now=now, history=ids[:3])).values

@@ -18,6 +18,7 @@ from recsys.processes.refreshing import refreshing
 from recsys.registry.versions import LoadedModel
 from recsys.rollout.shadow_runs import shadow_logged
 from recsys.rollout.start import ready_service
+from recsys.rollout.warm_up import remembering
 from recsys.rollout.watcher import ModelWatcher
 from recsys.serving.api_keys import open_keys
 from recsys.serving.app import create_app
@@ -73,6 +74,7 @@ def _answer(
 ) -> None:
     with (
         watching(watchers),
+        remembering(service),
         tracer() as traces,
         open_ranking_log(service.settings, service.telemetry) as service.ranking_log,
     ):

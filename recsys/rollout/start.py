@@ -13,7 +13,6 @@ from recsys.online.open_state import open_state
 from recsys.registry.names import Version
 from recsys.registry.versions import LoadedModel
 from recsys.rollout.source import ModelSource
-from recsys.rollout.warm_up import remembering
 from recsys.serving.served_model import RefusedVersion, ServedFrom
 from recsys.serving.service import RankService
 from recsys.serving.traffic import ChallengerOptions
@@ -82,6 +81,5 @@ def ready_service(
         except Exception as error:  # a feature of the version's own, for example
             raise ModelError(f"{ranker} cannot rank: {type(error).__name__}: {error}") from error
         del loaded  # as above
-        fresh = service.popularity.kept_fresh(state, settings.popularity_seconds)
-        with fresh, closing(service), remembering(service):
+        with service.popularity.kept_fresh(state, settings.popularity_seconds), closing(service):
             yield service

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _AT_ONCE = 256
 _REMEMBERED_AT_ONCE = 64
-_LOG_SECONDS = 10.0
+_LOG_SECONDS, _LOOK_SECONDS = 10.0, 1.0
 
 
 class WarmUpStopped(Exception):
@@ -46,7 +46,6 @@ def warm_up(service: RankService, served: ServedModel, stopping: Callable[[], bo
     if built is not None:
         logger.info("%s: collaborative snapshot of %d items built in %.1f s", served.ranker, built.items, built.seconds)
     service.warm_up(served)
-    at_low_priority(lambda: remember_catalogue(service, served, stopping))
     return items
 
 
@@ -100,15 +99,28 @@ def remember_catalogue(service: RankService, served: ServedModel, stopping: Call
 
 @contextmanager
 def remembering(service: RankService) -> Iterator[None]:
-    """`remember_catalogue` of the version that answers, in the background while the block runs."""
+    """`remember_catalogue` of the version that answers, and of each that replaces it, in the background while the block
+    runs. For processes that answer requests."""
     stopped = Event()
+
+    def remember() -> str:
+        """Of the version that answers now; its name."""
+        served = service.served
+        remember_catalogue(service, served, lambda: stopped.is_set() or service.served is not served)
+        return served.ranker
 
     def run() -> None:
         lower_priority()
-        try:
-            remember_catalogue(service, service.served, stopped.is_set)
-        except (RecsysError, OSError) as error:  # what is not in memory is read when it is asked for
-            logger.warning("the stored items are not all in memory: %s", error)
+        remembered, seconds = "", 0.0
+        while not stopped.wait(seconds):
+            seconds = _LOOK_SECONDS
+            if service.served.ranker == remembered:
+                continue
+            try:
+                remembered = remember()
+            except (RecsysError, OSError) as error:  # what is not in memory is read when it is asked for
+                remembered = service.served.ranker
+                logger.warning("the stored items are not all in memory: %s", error)
 
     thread = Thread(target=run, name="remember", daemon=True)
     thread.start()
