@@ -30,13 +30,15 @@ from pipelines.cli_options import (
 )
 from pipelines.cli_types import (
     FOLDER,
+    FOLDER_OR_URL,
     INPUT,
+    INPUT_OR_URL,
     KEYS,
     MODEL,
     MOMENT,
     NEW_NAME,
     OUT_FILE,
-    OUT_FOLDER,
+    OUT_FOLDER_OR_URL,
     RUN_NAME,
     CheckedGroup,
     agreeing,
@@ -44,6 +46,7 @@ from pipelines.cli_types import (
 from pipelines.process import log_to_stderr, one_blas_thread, one_line, run
 
 if TYPE_CHECKING:
+    from pipelines.score import Engine
     from recsys.config import Config
 
 __all__ = ["cli", "main", "one_line", "run"]
@@ -139,15 +142,20 @@ def audit(
         raise click.exceptions.Exit(1)
 
 
+def _ray_is_asked_for(context: click.Context) -> None:
+    if context.params["ray_address"] is not None and context.params["engine"] != "ray":
+        raise click.UsageError("--ray-address: expected with --engine ray only")
+
+
 @cli.command()
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=FOLDER_OR_URL)
 @click.option(
     "--candidates",
     required=True,
-    type=INPUT,
+    type=INPUT_OR_URL,
     help="File or folder: impression_id or request_id, user_id, item_id; optional timestamp, query.",
 )
-@click.option("--out", required=True, type=OUT_FOLDER, help="New folder for the ranked Parquet files.")
+@click.option("--out", required=True, type=OUT_FOLDER_OR_URL, help="New folder for the ranked Parquet files.")
 @model_option
 @click.option(
     "--at",
@@ -167,16 +175,19 @@ def audit(
 @batch_options
 @file_options
 @json_option
+@agreeing(_ray_is_asked_for)
 def score(
-    folder: Path,
-    candidates: Path,
-    out: Path,
+    folder: Path | str,
+    candidates: Path | str,
+    out: Path | str,
     model: str,
     at: str | None,
     top_k: int | None,
     resume: bool,
     on_error: str,
-    workers: int,
+    workers: int | None,
+    engine: Engine,
+    ray_address: str | None,
     batch_rows: int,
     partition_rows: int,
     files: FileOptions,
@@ -185,7 +196,7 @@ def score(
     from pipelines.score import BatchOptions
     from pipelines.score import score as run_scoring
 
-    options = BatchOptions(resume, workers, batch_rows, partition_rows, skip_unreadable=on_error == "skip")
+    options = BatchOptions(resume, workers, batch_rows, partition_rows, on_error == "skip", engine, ray_address)
     return run_scoring(folder, candidates, out, model=model, at=at, top_k=top_k, files=files, options=options)
 
 

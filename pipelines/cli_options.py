@@ -170,11 +170,25 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--workers`, `--batch-rows` and `--partition-rows` of a command that writes a batch."""
+    """How a command that writes a batch does it."""
     rows = click.IntRange(min=1)
     options = (
         click.option(
-            "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes that score."
+            "--workers",
+            type=click.IntRange(1, 4096),
+            help="Processes or actors that score. Default: 1; with --engine ray one a core of the cluster.",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(("local", "ray")),
+            default="local",
+            show_default=True,
+            help="Score in processes of this machine, or in actors of a Ray cluster.",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Of a running cluster: HOST:PORT, ray://HOST:PORT or auto. Default: a cluster of this machine alone.",
         ),
         click.option(
             "--batch-rows",

@@ -87,13 +87,30 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {got}")
 
 
-def _users_file(text: str) -> Path | None:
-    return None if text == "all" else Path(text)
+def _place(text: str) -> Path | str:
+    """A path of this machine, or a URL of an object store."""
+    if text.startswith("file://"):
+        return Path(text.removeprefix("file://"))
+    if "://" not in text:
+        return Path(text)
+    scheme, _, name = text.rstrip("/").partition("://")
+    if not scheme or not name:
+        raise ValueError(f"expected a path, or a URL such as s3://bucket/folder, got {text!r}")
+    return f"{scheme}://{name}"
 
 
-def _require_users_there(path: Path | None) -> None:
-    if path is not None:
-        _require_there(path)
+def _on_this_machine(check: Callable[[Path], None]) -> Callable[[Path | str | None], None]:
+    """A check of paths only: what is at a URL is seen when it is opened."""
+
+    def checked(place: Path | str | None) -> None:
+        if isinstance(place, Path):
+            check(place)
+
+    return checked
+
+
+def _users_file(text: str) -> Path | str | None:
+    return None if text == "all" else _place(text)
 
 
 def _file_path(text: str) -> Path:
@@ -183,7 +200,11 @@ FOLDER = Argument("folder", Path, _require_folder)
 """A data directory."""
 INPUT = Argument("path", Path, _require_there)
 """A file or folder that is read."""
-USERS = Argument("path|all", _users_file, _require_users_there)
+FOLDER_OR_URL = Argument("folder|url", _place, _on_this_machine(_require_folder))
+"""A data directory, of this machine or an object store."""
+INPUT_OR_URL = Argument("path|url", _place, _on_this_machine(_require_there))
+"""A file or folder that is read, of this machine or an object store."""
+USERS = Argument("path|url|all", _users_file, _on_this_machine(_require_there))
 """A file of users, or None for all."""
 OUT_FILE = Argument(
     "file", _file_path, lambda path: _require_writable(path.resolve().parent, f"output file {str(path)!r}")
@@ -191,6 +212,12 @@ OUT_FILE = Argument(
 """A file that is written at the end."""
 OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}"))
 """A folder that is written into."""
+OUT_FOLDER_OR_URL = Argument(
+    "folder|url",
+    _place,
+    _on_this_machine(lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}")),
+)
+"""A folder that is written into, of this machine or an object store."""
 STORE = Argument("store", str, _require_no_file)
 """An online store: a folder or a URL."""
 KEYS = Argument("keys", _key_place)

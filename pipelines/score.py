@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import mlflow
 
@@ -32,35 +32,42 @@ from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
 from pipelines.process import one_blas_thread
 from recsys.batch.candidate_scorer import BATCH_ROWS, CandidateScorer, ScoringSettings
-from recsys.batch.folder import REJECTS, BatchFolder, batch_folder, require_place
+from recsys.batch.folder import BatchFolder, batch_folder, require_place
+from recsys.batch.local_copy import local_copy
 from recsys.batch.partitions import PARTITION_ROWS, partitions_of
+from recsys.batch.processes import Processes
 from recsys.batch.progress import RunProgress
-from recsys.batch.run import write_partitions
-from recsys.batch.shared_arrays import load_shared, shared_object
+from recsys.batch.run import Workers, write_partitions
+from recsys.batch.shared_arrays import shared_object
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import tracking, versions
 
 log = logging.getLogger(__name__)
 
+Engine = Literal["local", "ray"]
+
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a batch is run. resume: go on with an earlier run. workers: processes that score. batch_rows: rows whose
-    columns are in memory together. partition_rows: candidate rows of an output file. skip_unreadable: leave out files
-    of candidates that cannot be read to their end."""
+    """How a batch is run. resume: go on with an earlier run. workers: processes or actors that score, None for one
+    process, or for one actor a core. batch_rows: rows whose columns are in memory together. partition_rows: candidate
+    rows of an output file. skip_unreadable: leave out files of candidates that cannot be read to their end. engine:
+    local processes, or actors of the Ray cluster at `ray_address`, without one of a cluster of this machine."""
 
     resume: bool = False
-    workers: int = 1
+    workers: int | None = None
     batch_rows: int = BATCH_ROWS
     partition_rows: int = PARTITION_ROWS
     skip_unreadable: bool = False
+    engine: Engine = "local"
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)
 class ScoreReport:
     """What a batch read and wrote; `_manifest.json` holds the same."""
 
-    out: Path
+    out: Path | str
     manifest: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,9 +90,9 @@ class ScoreReport:
 
 
 def score(
-    folder: Path,
-    candidates: Path,
-    out: Path,
+    folder: Path | str,
+    candidates: Path | str,
+    out: Path | str,
     *,
     model: str = "models:/recsys-ranker@champion",
     at: int | str | None = None,
@@ -105,11 +112,14 @@ def score(
     """
     started = datetime.now(UTC)
     require_place(out, resume=options.resume)
-    found = find_candidates(candidates, files.encoding, skip_unreadable=options.skip_unreadable)
-    for problem in found.skipped.values():
-        log.warning("warning: left out: %s", problem)
-    CandidateReader(found, files=files).check()
-    with batch_folder(out, resume=options.resume) as batch:
+    with ExitStack() as stack:
+        found = find_candidates(
+            stack.enter_context(local_copy(candidates)), files.encoding, skip_unreadable=options.skip_unreadable
+        )
+        for problem in found.skipped.values():
+            log.warning("warning: left out: %s", problem)
+        CandidateReader(found, files=files).check()
+        batch = stack.enter_context(batch_folder(out, resume=options.resume))
         tracking.connect()
         loaded = versions.load(model)
         asked = batch.earlier("at") if at is None else at
@@ -118,12 +128,12 @@ def score(
             default_time = int(started.timestamp() * 1e6)
         scoring = _Scoring(loaded, found, default_time, top_k, threads or os.cpu_count() or 1, files, options)
         try:
-            return ScoreReport(out, scoring.run(folder, batch, started))
+            return ScoreReport(out, scoring.run(stack.enter_context(local_copy(folder)), batch, started))
         except InputError as error:
             rejects = batch.publish_rejects()
             if rejects is None:
                 raise
-            raise InputError(f"{error}; the rejected rows are in {str(rejects)!r}") from error
+            raise InputError(f"{error}; the rejected rows are in {rejects!r}") from error
 
 
 @dataclass(frozen=True)
@@ -142,13 +152,13 @@ class _Scoring:
     def run(self, folder: Path, batch: BatchFolder, started: datetime) -> dict[str, Any]:
         """Write the batch, or what is left of it; its manifest. Raises InputError."""
         settings = self.loaded.ranking_model.settings
-        rejects = batch.path / REJECTS
+        rejects = batch.rejects
         data, tables = load_log(folder, read_options_of_model(settings, self.files), rejects=rejects)
         for warning in tables.warnings:
             log.info("warning: %s", warning)
         batch.begin(self._inputs(tables), started=started.isoformat())
         if batch.finished is not None:
-            log.info("%r is complete already", str(batch.out))
+            log.info("%r is complete already", batch.name)
             return batch.finished
         with Rejects(rejects) as rejected:
             reader = CandidateReader(
@@ -197,40 +207,60 @@ class _Scoring:
 
     def _write(self, reader: CandidateReader, index: LogIndex, batch: BatchFolder) -> None:
         """Score what is not done yet."""
-        ranking_model, workers = self.loaded.ranking_model, self.options.workers
+        ranking_model = self.loaded.ranking_model
         scorer = OfflineScorer(ranking_model, index, ranking_model.texts(index.log.catalog), self.threads)
         settings = ScoringSettings(reader.id_column, self.default_time, self.top_k, self.options.batch_rows)
-        opened: Callable[[], CandidateScorer] = partial(CandidateScorer, scorer, settings)
         with ExitStack() as stack:
-            if workers > 1:
-                scorer.prepare()
-                shared = stack.enter_context(shared_object((index, scorer.texts), batch.temporary()))
-                opened = _WorkerScorer(
-                    self.loaded.ranker.uri, mlflow.get_tracking_uri(), shared, settings, max(1, self.threads // workers)
-                )
+            workers = self._workers(scorer, settings, batch, stack)
             progress = stack.enter_context(RunProgress("score", "row"))
 
             def count(partition: CandidateChunk) -> None:
                 progress.add(len(partition.item))
 
-            partitions = partitions_of(reader, self.options.partition_rows)
-            write_partitions(batch, partitions, opened, workers=workers, on_done=count)
+            write_partitions(batch, partitions_of(reader, self.options.partition_rows), workers, on_done=count)
+
+    def _workers(
+        self, scorer: OfflineScorer, settings: ScoringSettings, batch: BatchFolder, stack: ExitStack
+    ) -> Workers[CandidateChunk]:
+        """What scores: this process, several of this machine or the actors of a cluster, which get the log and the
+        vectors once a machine."""
+        number = self.options.workers
+        if self.options.engine == "ray":
+            from recsys.batch.ray_cluster import RayActors, ray_cluster
+
+            cluster = stack.enter_context(ray_cluster(self.options.ray_address))
+            number = number or cluster.cpus
+            cpus = max(1, cluster.cpus // number)
+            scorer.prepare()
+            fetch = cluster.share((scorer.index, scorer.texts))
+            return RayActors(cluster, self._opened_elsewhere(fetch, settings, cpus), number=number, cpus=cpus)
+        if number is None or number == 1:
+            return Processes(partial(CandidateScorer, scorer, settings))
+        scorer.prepare()
+        shared = stack.enter_context(shared_object((scorer.index, scorer.texts), batch.temporary()))
+        threads = max(1, self.threads // number)
+        return Processes(self._opened_elsewhere(shared, settings, threads), number)
+
+    def _opened_elsewhere(
+        self, fetch: Callable[[], Any], settings: ScoringSettings, threads: int
+    ) -> Callable[[], CandidateScorer]:
+        return _WorkerScorer(self.loaded.ranker.uri, mlflow.get_tracking_uri(), fetch, settings, threads)
 
 
 @dataclass(frozen=True)
 class _WorkerScorer:
-    """What a worker scores with, opened there: the model from the registry, the log and the vectors from a shared file.
+    """What a worker scores with, opened there: the model from the registry, the log and the vectors that `fetch` gets.
     threads: of one worker."""
 
     model: str
     tracking_uri: str
-    shared: Path
+    fetch: Callable[[], Any]
     settings: ScoringSettings
     threads: int
 
     def __call__(self) -> CandidateScorer:
         one_blas_thread()
         mlflow.set_tracking_uri(self.tracking_uri)
-        index, texts = load_shared(self.shared)
+        index, texts = self.fetch()
         ranking_model = versions.load(self.model).ranking_model
         return CandidateScorer(OfflineScorer(ranking_model, index, texts, self.threads), self.settings)

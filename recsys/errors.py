@@ -9,7 +9,7 @@ RecsysError
 ├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
 ├── RegistryUnreachable             MLflow does not answer, whatever it would say
-├── WorkerDied                      a process of a batch ended in the middle
+├── WorkerDied                      a process or actor of a batch ended in the middle
 └── ModelError                      a model cannot be found, loaded or used
     ├── ModelNotFound               no such registered model, version or alias
     │   └── ArtifactsUnavailable    the files of a registered version cannot be fetched
@@ -51,7 +51,7 @@ class RegistryUnreachable(RecsysError):
 
 
 class WorkerDied(RecsysError):
-    """A process of a batch ended in the middle of its work."""
+    """A process of a batch, or an actor of a cluster, ended in the middle of its work."""
 
 
 class ModelError(RecsysError):

@@ -23,8 +23,9 @@ from features.tables.seen_requests import SeenRequests
 from recsys.batch.folder import batch_folder
 from recsys.batch.partition_file import row_groups
 from recsys.batch.partitions import partitions_of
+from recsys.batch.processes import Processes
 from recsys.batch.run import write_partitions
-from recsys.batch.shared_arrays import load_shared, shared_object
+from recsys.batch.shared_arrays import shared_object
 from recsys.errors import WorkerDied
 
 TIMES = ("started", "finished", "attempts")
@@ -58,9 +59,8 @@ def broken_off(out: Path, after: int = 2) -> Path:
     with pytest.raises(RecsysError), batch_folder(out, resume=False) as folder:
         folder.begin(INPUTS, started="then")
         for number, task in enumerate(TASKS[:after]):
-            path = folder.temporary()
-            pq.write_table(pa.table({"n": [task]}), path)
-            folder.add(number, path, {"rows_out": 1})
+            rows = pa.table({"n": [task]})
+            folder.add(number, folder.writer().write(number, rows.schema, [rows]), {"rows_out": 1})
         raise RecsysError("a failure")
     return out.with_name(f".{out.name}.unfinished")
 
@@ -79,12 +79,12 @@ def test_a_batch_killed_at_any_kind_of_step_is_resumed_to_the_same_bytes(
     expected: dict[str, Any], tmp_path: Path
 ) -> None:
     steps = {
-        "4": "the first partition is written and not renamed",
-        "6": "it is renamed, and the manifest that lists it is not",
-        "8": "one partition is done, the second is written",
-        "15": "all partitions are done, the last manifest is not begun",
-        "17": "the folder is complete and not in its place",
-        "18": "it is in its place and locked",
+        "6": "the first partition is written and not renamed",
+        "8": "it is renamed, and the manifest that lists it is not",
+        "10": "one partition is done, the second is written",
+        "17": "all partitions are done, the last manifest is not begun",
+        "19": "the folder is complete and not in its place",
+        "20": "it is in its place and locked",
     }
     done = run_warm("-m", "toy_batch", str(tmp_path), *steps)
     assert done.returncode == 0, done.stderr
@@ -154,7 +154,7 @@ def test_a_second_run_into_one_folder_is_refused(tmp_path: Path) -> None:
 def test_what_the_manifest_does_not_list_is_not_published(expected: dict[str, Any], tmp_path: Path) -> None:
     with batch_folder(tmp_path / "out", resume=False) as folder:
         folder.begin(INPUTS, started="now")
-        write_partitions(folder, TASKS, Counting())
+        write_partitions(folder, TASKS, Processes(Counting()))
         folder.temporary().write_bytes(b"of a worker that outlived an earlier run")
         folder.publish(folder.manifest.totals())
     assert files_of(tmp_path / "out") == expected
@@ -207,9 +207,8 @@ def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt, match="--resume goes on after 1 partition"):  # noqa: SIM117
         with batch_folder(tmp_path / "out", resume=False) as folder:
             folder.begin(INPUTS, started="now")
-            path = folder.temporary()
-            pq.write_table(pa.table({"n": [3]}), path)
-            folder.add(0, path, {"rows_out": 1})
+            rows = pa.table({"n": [3]})
+            folder.add(0, folder.writer().write(0, rows.schema, [rows]), {"rows_out": 1})
             raise KeyboardInterrupt
 
 
@@ -264,14 +263,14 @@ def test_a_request_that_was_seen_is_found(calls: list[list[int]]) -> None:
 
 def test_a_shared_object_comes_back_with_its_arrays(tmp_path: Path) -> None:
     value = {"a": np.arange(5, dtype=np.int32), "b": np.zeros((0, 3)), "c": np.array(["x", None], object), "d": "text"}
-    with shared_object(value, tmp_path / "shared") as path:
-        found = load_shared(path)
+    with shared_object(value, tmp_path / "shared") as shared:
+        found = shared()
         assert found["d"] == "text"
         for name in "abc":
             assert found[name].dtype == value[name].dtype
             assert found[name].tolist() == value[name].tolist()
         found["a"][0] = 9
-        assert load_shared(path)["a"][0] == 0
+        assert shared()["a"][0] == 0
 
 
 def test_a_shared_object_is_gone_after_a_failure(tmp_path: Path) -> None:

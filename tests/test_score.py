@@ -7,12 +7,15 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from s3_server import bucket, s3
 from trained_site import MODEL, TrainedSite
 from warm_process import run_warm
 
@@ -26,6 +29,8 @@ from recsys.batch.folder import batch_folder
 from recsys.metrics.rank_order import ordered
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry import versions
+
+__all__ = ["bucket", "s3"]
 
 
 @pytest.fixture
@@ -262,9 +267,8 @@ def test_a_second_run_is_told_to_wait_and_not_to_remove_what_the_first_one_write
     path.write_text("request_id,user_id,item_id\nr1,u1,n1\n")
     with batch_folder(out, resume=False) as running:
         running.begin({}, started="now")
-        part = running.temporary()
-        part.write_bytes(b"rows")
-        running.add(0, part, {})
+        rows = pa.table({"n": [1]})
+        running.add(0, running.writer().write(0, rows.schema, [rows]), {})
         with pytest.raises(InputError, match="another command is writing it at this moment; wait for that one"):
             score(tmp_path, path, out)
 
@@ -296,3 +300,16 @@ def test_a_corrupt_file_of_candidates_stops_the_batch_or_is_left_out_and_named(
     with pytest.raises(InputError, match="there is no other file of candidates that can be read"):
         score(trained.data, folder, tmp_path / "none", model=MODEL, options=BatchOptions(skip_unreadable=True))
     assert not (tmp_path / "none").exists()
+
+
+def test_an_object_store_is_read_and_written_as_a_folder_is(
+    trained: TrainedSite, candidates: Path, bucket: Any, tmp_path: Path
+) -> None:
+    score(trained.data, candidates, tmp_path / "out", model=MODEL, at="2026-01-01")
+    bucket.put(str(trained.data), "batches/log", recursive=True)
+    bucket.put_file(str(candidates), "batches/candidates.parquet")
+    url = "s3://batches/nightly"
+    report = score("s3://batches/log", "s3://batches/candidates.parquet", url, model=MODEL, at="2026-01-01")
+    assert report.lines()[-1] == f"ranked by models:/tiny-ranker/1 into {url!r}"
+    bucket.get(f"{url}/", str(tmp_path / "fetched"), recursive=True)
+    assert files_of(tmp_path / "fetched") == files_of(tmp_path / "out")

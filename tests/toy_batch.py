@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from recsys.batch.folder import batch_folder
+from recsys.batch.processes import Processes
 from recsys.batch.run import RankedRows, write_partitions
 
 TASKS = (3, 1, 4)
@@ -44,7 +45,7 @@ class Counting:
 
 
 def write_toy(
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     workers: int = 1,
@@ -57,7 +58,7 @@ def write_toy(
         folder.begin(inputs, started=started)
         if folder.finished is not None:
             return folder.finished
-        write_partitions(folder, TASKS, scorer, workers=workers)
+        write_partitions(folder, TASKS, Processes(scorer, workers))
         return folder.publish(folder.manifest.totals())
 
 

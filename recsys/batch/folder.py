@@ -1,52 +1,42 @@
-"""The folder that a batch is written into: beside its place until it is complete, with all that is done already.
+"""A batch that is being written: what is done of it stays, whatever stops a run.
 
-While a batch OUT is written, its partitions and manifest stand in `.OUT.unfinished` beside it, which becomes OUT when
-the last one is there: OUT is complete, or absent. Whatever stops a run (a kill, a full disk, Ctrl-C, a file that cannot
-be read), its partitions stay for the next run of the same batch; where none was done, nothing stays. The lock
-`.OUT.lock` keeps a second run out, and ends with its process.
+A kill, a full disk, Ctrl-C, a file that cannot be read: the partitions that the manifest lists stay for the next run of
+the same batch. Where none is done, nothing stays. Where the files are is the business of a `BatchStorage`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from features.atomic_files import NO_SPACE, exclusive_output, require_fresh_folder, sync_to_disk, unwritable
+from features.atomic_files import NO_SPACE, unwritable
 from features.errors import InputError, RecsysError
-from recsys.batch.manifest import (
-    COMPLETE,
-    MANIFEST,
-    BatchManifest,
-    Partition,
-    as_json,
-    file_of,
-    read_manifest,
-    require_same,
-    resumed,
-)
+from recsys.batch.local_storage import local_storage, require_local_place, temporary_file
+from recsys.batch.manifest import COMPLETE, BatchManifest, Partition, file_of, require_same, resumed
+from recsys.batch.object_storage import object_storage
+from recsys.batch.storage import REJECTS, BatchStorage, PartitionWriter, Written
 from recsys.evaluation.report import count
 
 logger = logging.getLogger(__name__)
 
-REJECTS = "rejects"
-
 
 class BatchFolder:
-    """A batch that is being written. out: its place. path: where its files stand until it is complete. finished: the
-    manifest of a batch that was complete before; such a one is left as it is."""
+    """A batch that is being written. finished: the manifest of a batch that was complete before; such a one is left as
+    it is."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.path = unfinished_folder(out)
-        self.finished = read_manifest(out) if is_complete(out) else None
-        self._earlier = self.finished or read_manifest(self.path)
+    def __init__(self, storage: BatchStorage) -> None:
+        self._storage = storage
+        self.finished = storage.complete_manifest()
+        self._earlier = self.finished or storage.unfinished_manifest()
         self._manifest: BatchManifest | None = None
+
+    @property
+    def name(self) -> str:
+        """Its place."""
+        return self._storage.name
 
     @property
     def manifest(self) -> BatchManifest:
@@ -56,9 +46,14 @@ class BatchFolder:
         return self._manifest
 
     @property
-    def has_begun(self) -> bool:
-        """Whether the inputs are known, and the same as those of an earlier attempt."""
-        return self._manifest is not None
+    def rejects(self) -> Path:
+        """Folder of this machine for the rejected rows, which become part of the batch."""
+        return self._storage.workspace / REJECTS
+
+    @property
+    def n_done(self) -> int:
+        """Partitions that stay when this run ends: none of a batch that has not begun, which may be another one."""
+        return 0 if self._manifest is None else len(self._manifest.partitions)
 
     def earlier(self, name: str) -> Any:
         """A value of the manifest of an earlier attempt; None where there was none."""
@@ -68,140 +63,95 @@ class BatchFolder:
         """Go on with what an earlier attempt has done, or begin. inputs: all that the bytes depend on, as JSON. Raises
         InputError, which names what differs, where the earlier attempt had others."""
         if self.finished is not None:
-            require_same(self.finished, inputs, self.out)
+            require_same(self.finished, inputs, self.name)
             return
         if self._earlier is not None and self._earlier["partitions"]:
-            self._manifest = resumed(self._earlier, inputs, self.path)
+            self._manifest = resumed(self._earlier, inputs, self._storage.unfinished)
             self._forget_missing()
             logger.info("%s done already", count(len(self._manifest.partitions), "partition"))
         else:
             self._manifest = BatchManifest(inputs, started)
+            self._storage.write_manifest(self._manifest.as_dict())
         self._clear()
 
     def temporary(self) -> Path:
-        """A new name for a file that is being written."""
-        return self.path / f".{uuid.uuid4().hex[:8]}.partial"
+        """A new name for a file of this machine that is no part of the batch."""
+        return temporary_file(self._storage.workspace)
 
-    def add(self, number: int, written: Path, counts: Mapping[str, int]) -> None:
-        """Make a file, which is on the disk, the partition of this number: once this returns, it is done."""
+    def writer(self) -> PartitionWriter:
+        """What writes the partitions, in any process."""
+        return self._storage.writer()
+
+    def add(self, number: int, written: Written, counts: Mapping[str, int]) -> None:
+        """Make what was written the partition of this number: once this returns, it is done."""
         name = file_of(number)
-        size = written.stat().st_size
-        written.replace(self.path / name)
-        sync_to_disk(self.path)
-        self.manifest.partitions[number] = Partition(name, size, counts)
-        self._write_manifest(self.manifest.as_dict())
+        self._storage.keep(written, name)
+        self.manifest.partitions[number] = Partition(name, written.size, counts)
+        self._storage.write_manifest(self.manifest.as_dict())
 
     def publish(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """Give the complete batch its place. more: what the manifest says beside inputs, times and partitions."""
         self._clear()
         values = self.manifest.as_dict(COMPLETE, more)
-        self._write_manifest(values)
-        shutil.rmtree(self.out / REJECTS, ignore_errors=True)
-        self.path.replace(self.out.resolve())  # a link to a folder stays a link
-        sync_to_disk(self.out.resolve().parent)
+        self._storage.publish(values)
         return values
 
-    def publish_rejects(self) -> Path | None:
-        """Where the rejected rows of a run that failed are: in its place, alone, where no partition is done; None where
-        there are none, or a complete batch keeps its own."""
-        if self.finished is not None:
+    def publish_rejects(self) -> str | None:
+        """Where the rejected rows of a run that failed are; None where there are none, or a complete batch or one of
+        other inputs keeps its own."""
+        resumes = self._earlier is not None and self._earlier["partitions"]
+        if self.finished is not None or (resumes and self._manifest is None):
             return None
-        rejects, done = self.path / REJECTS, n_done(self.path)
-        if not rejects.is_dir() or (done and not self.has_begun):
-            return None
-        if done:
-            return rejects
-        self.out.mkdir(exist_ok=True)
-        shutil.rmtree(self.out / REJECTS, ignore_errors=True)
-        return rejects.replace(self.out / REJECTS)
-
-    def _write_manifest(self, values: Mapping[str, Any]) -> None:
-        partial = self.temporary()
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(as_json(values))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / MANIFEST)
-        sync_to_disk(self.path)
+        return self._storage.publish_rejects()
 
     def _forget_missing(self) -> None:
         """Do partitions again whose file is gone or has another size than the manifest says."""
-        listed = dict(self.manifest.partitions)
+        listed, sizes = dict(self.manifest.partitions), self._storage.sizes()
         for number, partition in listed.items():
-            path = self.path / partition.file
-            if not path.is_file() or path.stat().st_size != partition.size:
+            if sizes.get(partition.file) != partition.size:
                 del self.manifest.partitions[number]
         if self.manifest.partitions != listed:
-            self._write_manifest(self.manifest.as_dict())
+            self._storage.write_manifest(self.manifest.as_dict())
 
     def _clear(self) -> None:
-        """Remove what the manifest does not list: an earlier attempt left it, or a worker that outlived one."""
-        listed = {MANIFEST, REJECTS, *(partition.file for partition in self.manifest.partitions.values())}
-        for path in self.path.iterdir():
-            if path.name not in listed:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self._storage.clear(partition.file for partition in self.manifest.partitions.values())
 
 
-def unfinished_folder(out: Path) -> Path:
-    """Where a batch stands until it is complete."""
-    target = out.resolve()
-    return target.with_name(f".{target.name}.unfinished")
-
-
-def is_complete(out: Path) -> bool:
-    """Whether a folder is a complete batch."""
-    try:
-        found = read_manifest(out)
-    except InputError:  # the manifest of something else
-        return False
-    return found is not None and found["state"] == COMPLETE
-
-
-def n_done(folder: Path) -> int:
-    """How many partitions an unfinished batch has."""
-    found = read_manifest(folder)
-    return 0 if found is None else len(found["partitions"])
-
-
-def require_place(out: Path, *, resume: bool) -> None:
-    """Raise InputError where anything is at `out` but the rejects of a run that failed, or with `resume` a complete
-    batch."""
-    if not (resume and is_complete(out)):
-        require_fresh_folder(out, replaceable=(REJECTS,))
-
-
-def _require_none_unfinished(out: Path) -> None:
-    """Raise InputError where an earlier run left partitions. Read with the lock held: another run may be writing."""
-    unfinished = unfinished_folder(out)
-    if done := n_done(unfinished):
-        raise InputError(
-            f"output folder {str(out)!r}: an earlier run left {count(done, 'partition')} of it in {str(unfinished)!r}; "
-            "go on from there by --resume, or remove that folder and begin anew"
-        )
+def require_place(out: Path | str, *, resume: bool) -> None:
+    """Raise InputError where something at `out` is in the way that can be seen at once: on this machine only."""
+    if isinstance(out, Path):
+        require_local_place(out, resume=resume)
 
 
 @contextmanager
-def batch_folder(out: Path, *, resume: bool) -> Iterator[BatchFolder]:
-    """A batch to write, alone: the block calls `begin`, `add` for each partition and `publish`.
+def batch_folder(out: Path | str, *, resume: bool) -> Iterator[BatchFolder]:
+    """A batch to write, alone: the block calls `begin`, `add` for each partition and `publish`. out: a folder, or the
+    URL of one in an object store.
 
     Where the block fails, the partitions that are done stay for a later run, and the error says so, unless it is an
-    InputError: corrected inputs are another batch. Raises InputError as `require_place`, where another command writes
-    the same batch, and without `resume` where an unfinished one is there; RecsysError where the disk is full.
+    InputError: corrected inputs are another batch. Raises InputError where anything else is at `out`, where another
+    command writes the same batch, and without `resume` where an unfinished one is there; RecsysError where the disk is
+    full.
     """
-    with exclusive_output(out):
-        require_place(out, resume=resume)
-        if not resume:
-            _require_none_unfinished(out)
-        folder = BatchFolder(out)
+    opened = local_storage(out, resume=resume) if isinstance(out, Path) else object_storage(out, resume=resume)
+    with opened as storage:
+        earlier = storage.unfinished_manifest()
+        done = 0 if earlier is None else len(earlier["partitions"])
+        if done and not resume:
+            raise InputError(
+                f"output folder {storage.name!r}: an earlier run left {count(done, 'partition')} of it in "
+                f"{storage.unfinished!r}; go on from there by --resume, or remove that folder and begin anew"
+            )
+        folder = BatchFolder(storage)
         try:
-            if not n_done(folder.path):
-                shutil.rmtree(folder.path, ignore_errors=True)
-            folder.path.mkdir(exist_ok=True)
+            storage.tidy()
+            storage.workspace.mkdir(exist_ok=True)
             yield folder
         except OSError as error:
             if error.errno not in NO_SPACE:
                 raise
-            raise _resumable(unwritable(out, error), folder) from error
+            full = out if isinstance(out, Path) else storage.workspace
+            raise _resumable(unwritable(full, error), folder) from error
         except InputError:
             raise
         except RecsysError as error:
@@ -209,8 +159,7 @@ def batch_folder(out: Path, *, resume: bool) -> Iterator[BatchFolder]:
         except KeyboardInterrupt as stopped:
             raise KeyboardInterrupt(_note(folder)) from stopped
         finally:
-            if not n_done(folder.path):
-                shutil.rmtree(folder.path, ignore_errors=True)
+            storage.tidy()
 
 
 def _resumable(error: RecsysError, folder: BatchFolder) -> RecsysError:
@@ -219,5 +168,4 @@ def _resumable(error: RecsysError, folder: BatchFolder) -> RecsysError:
 
 
 def _note(folder: BatchFolder) -> str:
-    done = n_done(folder.path) if folder.has_begun else 0
-    return f"--resume goes on after {count(done, 'partition')}" if done else ""
+    return f"--resume goes on after {count(folder.n_done, 'partition')}" if folder.n_done else ""

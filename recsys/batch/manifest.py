@@ -7,10 +7,10 @@ it. `state` is `unfinished` until everything is written, then `complete`.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from features.errors import InputError
@@ -63,29 +63,31 @@ def file_of(number: int) -> str:
     return f"part-{number:05d}.parquet"
 
 
+def is_partition(file: str) -> bool:
+    """Whether a partition has such a name."""
+    return re.fullmatch(r"part-\d{5,}\.parquet", file) is not None
+
+
 def as_json(values: Mapping[str, Any]) -> str:
     """The text of a manifest."""
     return json.dumps(values, indent=1) + "\n"
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest in a folder; None where there is none. Raises InputError where it cannot be read."""
-    path = folder / MANIFEST
+def parse_manifest(text: bytes, place: str) -> dict[str, Any]:
+    """The manifest in a file. place: of that file, for a person. Raises InputError where it is none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        found = json.loads(text)
+    except ValueError as error:
         raise InputError(
-            f"{str(path)!r}: expected the manifest of a batch, got: {' '.join(str(error).split())}; remove the folder "
-            "and begin anew"
+            f"{place!r}: expected the manifest of a batch, got: {' '.join(str(error).split())}; remove the folder and "
+            "begin anew"
         ) from error
     if not isinstance(found, dict) or not {"state", "format", "partitions"} <= found.keys():
-        raise InputError(f"{str(path)!r}: expected the manifest of a batch, got other JSON; remove it and begin anew")
+        raise InputError(f"{place!r}: expected the manifest of a batch, got other JSON; remove it and begin anew")
     return found
 
 
-def resumed(found: Mapping[str, Any], inputs: dict[str, Any], folder: Path) -> BatchManifest:
+def resumed(found: Mapping[str, Any], inputs: dict[str, Any], folder: str) -> BatchManifest:
     """The manifest of an earlier attempt, for another one. Raises InputError where any of the inputs is another."""
     require_same(found, inputs, folder)
     partitions = {}
@@ -96,7 +98,7 @@ def resumed(found: Mapping[str, Any], inputs: dict[str, Any], folder: Path) -> B
     return BatchManifest(inputs, found["started"], found["attempts"] + 1, partitions)
 
 
-def require_same(found: Mapping[str, Any], inputs: Mapping[str, Any], folder: Path) -> None:
+def require_same(found: Mapping[str, Any], inputs: Mapping[str, Any], folder: str) -> None:
     """Raise InputError, which names what differs, unless a batch was made of these inputs."""
     expected = json.loads(json.dumps({"format": FORMAT, **inputs}))
     differences = [
@@ -107,6 +109,6 @@ def require_same(found: Mapping[str, Any], inputs: Mapping[str, Any], folder: Pa
     if differences:
         or_remove = "" if found.get("state") == COMPLETE else ", or remove that folder"
         raise InputError(
-            f"the batch in {str(folder)!r} cannot be resumed: {'; '.join(differences)}; expected the same as before: "
+            f"the batch in {folder!r} cannot be resumed: {'; '.join(differences)}; expected the same as before: "
             f"give that, or name another place for a new batch{or_remove}"
         )

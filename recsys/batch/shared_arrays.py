@@ -10,18 +10,34 @@ import mmap
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _ALIGNED = 64
 
 
+@dataclass(frozen=True)
+class SharedObject:
+    """An object in a file that this command wrote. Call it for the object, whose arrays are those of the file."""
+
+    path: Path
+
+    def __call__(self) -> Any:
+        """Map the file."""
+        with self.path.open("rb") as file:
+            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        start = int.from_bytes(mapped[-8:], "little")
+        places, rest = pickle.loads(mapped[start:-8])
+        return pickle.loads(rest, buffers=[mapped[first : first + size] for first, size in places])
+
+
 @contextmanager
-def shared_object(value: object, path: Path) -> Iterator[Path]:
-    """A new file with an object for `load_shared`, which this user alone can read; it is gone when the block ends."""
+def shared_object(value: object, path: Path) -> Iterator[SharedObject]:
+    """An object in a new file, which this user alone can read; it is gone when the block ends."""
     try:
         _save(value, path)
-        yield path
+        yield SharedObject(path)
     finally:
         path.unlink(missing_ok=True)
 
@@ -40,12 +56,3 @@ def _save(value: object, path: Path) -> None:
         start = file.tell()
         pickle.dump((places, rest), file, protocol=5)
         file.write(start.to_bytes(8, "little"))
-
-
-def load_shared(path: Path) -> Any:
-    """The object in a file that this command wrote; its arrays are those of the file."""
-    with path.open("rb") as file:
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-    start = int.from_bytes(mapped[-8:], "little")
-    places, rest = pickle.loads(mapped[start:-8])
-    return pickle.loads(rest, buffers=[mapped[first : first + size] for first, size in places])
