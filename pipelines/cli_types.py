@@ -87,6 +87,14 @@ def _require_folder(path: Path) -> None:
         raise InputError(f"data directory {str(path)!r}: expected a folder of tables, found {got}")
 
 
+def _require_data_or_store(place: str) -> None:
+    if "://" not in place and not Path(place).is_dir():
+        raise InputError(
+            f"{place!r}: expected a data directory, the folder of an online store or a redis:// URL, found "
+            + ("a file" if Path(place).exists() else "nothing")
+        )
+
+
 def _users_file(text: str) -> Path | None:
     return None if text == "all" else Path(text)
 
@@ -191,6 +199,8 @@ OUT_FILE = Argument(
 """A file that is written at the end."""
 OUT_FOLDER = Argument("folder", Path, lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}"))
 """A folder that is written into."""
+DATA_OR_STORE = Argument("folder|url", str, _require_data_or_store)
+"""A data directory, or an online store."""
 STORE = Argument("store", str, _require_no_file)
 """An online store: a folder or a URL."""
 KEYS = Argument("keys", _key_place)

@@ -27,6 +27,7 @@ COMMANDS = frozenset(
         "list_features",
         "load",
         "load_users",
+        "monitor",
         "promote",
         "recommend",
         "refresh_collaborative",

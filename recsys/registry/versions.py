@@ -149,6 +149,13 @@ def load(uri: str, *, evaluated: bool = False, custom_code: bool = True, into: P
     return load_folders(folders, ranker, encoder, custom_code=custom_code)
 
 
+def served_until(loaded: LoadedModel) -> int:
+    """Time of the newest label that what the version serves has learnt, also where it was loaded as it was evaluated;
+    microseconds."""
+    folder = loaded.folders[RANKER_ARTIFACT]
+    return read_settings(folder.parent if loaded.before_final else folder).trained_until
+
+
 def load_folders(
     folders: Mapping[str, Path], ranker: Version, encoder: Version | None, *, custom_code: bool = True
 ) -> LoadedModel:
