@@ -32,8 +32,8 @@ from recsys.monitoring.logged_rows import LoggedRows, read_logged_rows
 from recsys.monitoring.online_figures import OnlineFigures, Promise, online_figures
 from recsys.monitoring.reference import (
     SCORE,
-    ScoredRows,
     Reference,
+    ScoredRows,
     feature_histograms,
     make_reference,
     row_users,

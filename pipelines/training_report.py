@@ -17,7 +17,7 @@ from recsys.evaluation.examples import ListExamples, list_examples
 from recsys.evaluation.report import LIFT_METRIC, Evaluation
 from recsys.metrics.bootstrap import count_clusters, mean_interval
 from recsys.metrics.calibration import calibrate
-from recsys.monitoring.reference import ScoredRows, Reference, make_reference, row_users, spread_evenly
+from recsys.monitoring.reference import Reference, ScoredRows, make_reference, row_users, spread_evenly
 from recsys.ranker.shap import ShapSummary, shap_summary
 from recsys.ranker.tfidf import Lexical
 from recsys.report.content import Curve, CurvePoint, Gains, ReportData, primary_comparison, slice_comparison

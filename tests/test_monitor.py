@@ -25,7 +25,7 @@ from recsys.metrics.bootstrap import Interval
 from recsys.monitoring.drift import column_drifts, measure_drift
 from recsys.monitoring.histogram import deal_groups, label_histogram, number_histogram
 from recsys.monitoring.online_figures import OnlineFigures, Promise
-from recsys.monitoring.reference import ScoredRows, Reference, feature_histograms, make_reference, row_users
+from recsys.monitoring.reference import Reference, ScoredRows, feature_histograms, make_reference, row_users
 from recsys.monitoring.texts import SCRIPT, UNKNOWN_WORDS, main_script, text_histograms, text_histograms_like
 from recsys.ranker.offline_matrix import OfflineScorer
 from recsys.registry.references import recorded_reference

@@ -1,7 +1,8 @@
 """How far a column's distribution has moved: PSI and the Kolmogorov-Smirnov statistic, with intervals over users.
 
 PSI, the population stability index, is the sum over bins of (q - p) log(q / p), with p and q the shares of a bin then
-and now. With few users neighbouring bins are merged first, since a handful of users can fill a bin. KS is the largest difference of the two distribution functions, taken at the edges of the bins; where a bin
+and now. With few users neighbouring bins are merged first, since a handful of users can fill a bin.
+KS is the largest difference of the two distribution functions, taken at the edges of the bins; where a bin
 holds one value it is that of `scipy.stats.ks_2samp`. Both are above zero for two samples of one distribution, the more
 the fewer users there are. The bootstrap shows by how much, and that is taken off (Efron and Tibshirani, An introduction
 to the bootstrap, 1993, section 10.3), so that noise alone raises no alarm.
