@@ -156,4 +156,26 @@ def monitor(
         raise DriftAlarm(headline)
 
 
-COMMANDS = (evaluate, compare, promote, rollback, monitor)
+@click.command(cls=CheckedCommand)
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--name", type=NEW_NAME, default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker."
+)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Then delete versions, runs and checkpoints of NAME but for the newest N rankers, champion, challenger and "
+    "what `recsys rollback` could go back to. Default: delete nothing.",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done and deleted.")
+@table_options
+@json_option
+def retrain(folder: Path, name: str, keep: int | None, dry_run: bool, config: Config) -> Report:
+    """Train on the tables in DIR, audit, and promote the new version if it is better; nothing where nothing is new."""
+    from pipelines.retrain import retrain as run_retraining
+
+    return run_retraining(folder, config, name=name, keep=keep, dry_run=dry_run)
+
+
+COMMANDS = (evaluate, compare, promote, rollback, monitor, retrain)

@@ -31,6 +31,7 @@ COMMANDS = frozenset(
         "promote",
         "recommend",
         "refresh_collaborative",
+        "retrain",
         "rollback",
         "score",
         "serve",
