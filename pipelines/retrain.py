@@ -95,7 +95,8 @@ class RetrainReport:
             lines.append(f"{self.version} is the champion, the first one")
         lines += [f"{'would delete' if self.dry_run else 'deleted'} {line}" for line in self.deleted.lines()]
         if self.deleted.runs and not self.dry_run:
-            lines.append(f"to free their disk space: mlflow gc --backend-store-uri {mlflow.get_tracking_uri()}")
+            uri = mlflow.get_tracking_uri()
+            lines.append(f"to free their disk space: mlflow gc --backend-store-uri {uri} --tracking-uri {uri}")
         return [*lines, f"champion: {self.champion or 'none'}"]
 
 

@@ -85,6 +85,7 @@ def test_an_interrupted_retraining_is_resumed_and_the_next_call_does_nothing(
     assert "nothing to do: the data and the settings" in capsys.readouterr().out
     assert len(mlflow.MlflowClient().search_model_versions(f"name = '{NAME}-ranker'")) == 1
 
+    assert find_unneeded(tracking.connect(), NAME, keep=1) == Unneeded()
     experiment = tracking.connect()
     other = site.config.model_copy(update={"seed": 1})
     assert next_step(experiment, NAME, other, site.fingerprint).action == TRAIN
@@ -133,6 +134,7 @@ def test_old_versions_go_but_for_the_newest_and_what_is_needed(site: Site) -> No
     aliases.promote(versions[3], over=versions[1])  # version 4 over version 2
     client.set_registered_model_alias(model, "challenger", "6")
     failed = training_run(site, "many", before=True)
+    client.create_run(tracking.connect(), run_name="many", start_time=2)  # of somebody else
     unread = encoder_version("many", "9", training_run(site, "elsewhere"))
     experiment = tracking.connect()
     planned = find_unneeded(experiment, "many", keep=2)

@@ -58,11 +58,10 @@ def same_training(trainings: list[PastTraining], config: Config, fingerprint: st
 
 
 def _is_training(run: Run) -> bool:
-    inputs = run.inputs.dataset_inputs
     if MLFLOW_PARENT_RUN_ID in run.data.tags:
         return False
-    contexts = {tag.value for dataset in inputs for tag in dataset.tags if tag.key == MLFLOW_DATASET_CONTEXT}
-    return not inputs or TRAINING in contexts  # one that was killed at once names no data
+    contexts = {tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags if tag.key == MLFLOW_DATASET_CONTEXT}
+    return TRAINING in contexts
 
 
 def _ranker(run: Run, name: str) -> Version | None:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import RunStatus
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.registry.aliases import protected_versions
-from recsys.registry.lookup import ABSENT
 from recsys.registry.names import Version, encoder_name, parse_uri, ranker_name
 from recsys.registry.past_trainings import past_trainings
 from recsys.registry.resume import CHECKPOINTS, is_training
@@ -78,21 +76,27 @@ def delete(unneeded: Unneeded) -> None:
         spared |= {run_id} if run_id else set()
     for run_id in unneeded.runs:
         if run_id not in spared:
-            _ignore_absent(client.delete_run, run_id)
+            _delete_run(client, run_id)
     for run_id in unneeded.checkpoints:
         shutil.rmtree(CHECKPOINTS / run_id, ignore_errors=True)
 
 
 def _delete_version(client: mlflow.MlflowClient, version: Version) -> str:
-    """Delete a version and its logged model; returns its run's id where it is to stay after all, else ""."""
+    """Delete a version; returns its run's id where it is to stay after all, else ""."""
     stored = client.get_model_version(version.name, version.number)
     if version.number in protected_versions(version.name):
         log.warning("%s has an alias by now and stays", version)
         return str(stored.run_id)
     client.delete_model_version(version.name, version.number)
-    if stored.model_id:
-        _ignore_absent(client.delete_logged_model, stored.model_id)
     return ""
+
+
+def _delete_run(client: mlflow.MlflowClient, run_id: str) -> None:
+    """Mark a run and the models that it logged as deleted."""
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run_id)
 
 
 def _versions(name: str) -> list[Version]:
@@ -156,11 +160,3 @@ def _runs_of(experiment: str, versions: Sequence[Version]) -> Iterator[str]:
 def _children(experiment: str, run_id: str) -> list[str]:
     runs = mlflow.MlflowClient().search_runs([experiment], f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
     return [str(run.info.run_id) for run in runs]
-
-
-def _ignore_absent(delete_one: Callable[[str], None], identity: str) -> None:
-    try:
-        delete_one(identity)
-    except MlflowException as error:
-        if error.error_code != ABSENT:
-            raise
