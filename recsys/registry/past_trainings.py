@@ -60,7 +60,9 @@ def same_training(trainings: list[PastTraining], config: Config, fingerprint: st
 def _is_training(run: Run) -> bool:
     if MLFLOW_PARENT_RUN_ID in run.data.tags:
         return False
-    contexts = {tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags if tag.key == MLFLOW_DATASET_CONTEXT}
+    contexts = {
+        tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags if tag.key == MLFLOW_DATASET_CONTEXT
+    }
     return TRAINING in contexts
 
 
