@@ -99,6 +99,14 @@ def _place(text: str) -> Path | str:
     return f"{scheme}://{name}"
 
 
+def _require_data_or_store(place: str) -> None:
+    if "://" not in place and not Path(place).is_dir():
+        raise InputError(
+            f"{place!r}: expected a data directory, the folder of an online store or a redis:// URL, found "
+            + ("a file" if Path(place).exists() else "nothing")
+        )
+
+
 def _on_this_machine(check: Callable[[Path], None]) -> Callable[[Path | str | None], None]:
     """A check of paths only: what is at a URL is seen when it is opened."""
 
@@ -218,6 +226,10 @@ OUT_FOLDER_OR_URL = Argument(
     _on_this_machine(lambda path: _require_writable(path.resolve(), f"output folder {str(path)!r}")),
 )
 """A folder that is written into, of this machine or an object store."""
+
+
+DATA_OR_STORE = Argument("folder|url", str, _require_data_or_store)
+"""A data directory, or an online store."""
 STORE = Argument("store", str, _require_no_file)
 """An online store: a folder or a URL."""
 KEYS = Argument("keys", _key_place)

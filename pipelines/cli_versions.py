@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from pipelines.cli_options import Report, json_file_option, json_option, model_option, print_report, table_options
-from pipelines.cli_types import FOLDER, INPUT, NEW_NAME, SIDE, VERSION, CheckedCommand, agreeing
+from pipelines.cli_types import (
+    DATA_OR_STORE,
+    FOLDER,
+    INPUT,
+    NEW_NAME,
+    OUT_FILE,
+    SIDE,
+    VERSION,
+    CheckedCommand,
+    agreeing,
+)
 
 if TYPE_CHECKING:
     from recsys.config import Config
@@ -109,4 +119,63 @@ def rollback(name: str) -> Report:
     return run_rollback(name=name)
 
 
-COMMANDS = (evaluate, compare, promote, rollback)
+def _clicks_of_rankings(context: click.Context) -> None:
+    if context.params["events"] is not None and context.params["rankings"] is None:
+        raise click.UsageError("--events goes with --rankings: the clicks on what was served")
+
+
+@click.command(cls=CheckedCommand)
+@click.argument("place", metavar="DIR|STORE", type=DATA_OR_STORE)
+@model_option
+@click.option("--rankings", metavar="LOG", type=INPUT, help="What `recsys serve --log-rankings LOG` wrote.")
+@click.option("--events", type=INPUT, help="With --rankings: table with the clicks. Default: the events in DIR.")
+@click.option("--html", "page", type=OUT_FILE, help="Also write the report as an HTML page to this file.")
+@table_options
+@json_file_option
+@agreeing(_clicks_of_rankings)
+def monitor(
+    place: str,
+    model: str,
+    rankings: Path | None,
+    events: Path | None,
+    page: Path | None,
+    config: Config,
+    json_path: Path | None,
+) -> None:
+    """Compare what comes now with what a version was evaluated on; exit 1 with a line that names what drifted.
+
+    DIR: tables, of which later lists count. STORE: an online store, whose items count, and with --rankings the columns
+    that were read. Thresholds are settings: --set monitor.psi=0.25, --set monitor.ks=0.2.
+    """
+    from pipelines.monitor import monitor as run_monitor
+    from recsys.errors import DriftAlarm
+
+    report = run_monitor(place, config, model=model, rankings=rankings, events=events, page=page)
+    print_report(report, json_path)
+    if headline := report.headline():
+        raise DriftAlarm(headline)
+
+
+@click.command(cls=CheckedCommand)
+@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.option(
+    "--name", type=NEW_NAME, default="recsys", show_default=True, help="Registers NAME-encoder and NAME-ranker."
+)
+@click.option(
+    "--keep",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Then delete versions, runs and checkpoints of NAME but for the newest N rankers, champion, challenger and "
+    "what `recsys rollback` could go back to. Default: delete nothing.",
+)
+@click.option("--dry-run", is_flag=True, help="Change nothing; say what would be done and deleted.")
+@table_options
+@json_option
+def retrain(folder: Path, name: str, keep: int | None, dry_run: bool, config: Config) -> Report:
+    """Train on the tables in DIR, audit, and promote the new version if it is better; nothing where nothing is new."""
+    from pipelines.retrain import retrain as run_retraining
+
+    return run_retraining(folder, config, name=name, keep=keep, dry_run=dry_run)
+
+
+COMMANDS = (evaluate, compare, promote, rollback, monitor, retrain)

@@ -21,7 +21,7 @@ from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options
 from pipelines.stopwatch import RunUsage, Stopwatch
-from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html
+from pipelines.training_report import encoder_curve, ranker_curve, ranker_gains, training_html, training_reference
 from recsys.audit.context import AuditContext
 from recsys.audit.run import TRAINING_RULES, audit, raise_if_failed
 from recsys.config import Config
@@ -31,6 +31,7 @@ from recsys.evaluation.report import Evaluation
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import run_logging, tracking
 from recsys.registry.names import name_problem
+from recsys.registry.references import log_reference
 from recsys.registry.registration import RegisteredModels, register
 from recsys.registry.resume import (
     ResumableRun,
@@ -180,6 +181,7 @@ def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> Tr
     with timer.stage("audit"):
         _audit_run(context, lexical, ranked)
     with timer.stage("register"):
+        log_reference(training_reference(context, ranked, lexical, evaluation))
         models = register(training.name, context, training.tables, trained, lexical, ranked, evaluation)
     report = TrainReport(
         tables=training.tables,

@@ -1,4 +1,4 @@
-"""The HTML report of a training, from the results of its stages."""
+"""The HTML report of a training, and the reference that later data is compared with, from the results of its stages."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from features.arrays import segment_sums
+from features.clock import format_time
 from features.matrix.columns import display_names
 from recsys.encoder.training.train import TrainedEncoder
 from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.examples import ListExamples, list_examples
-from recsys.evaluation.report import Evaluation
+from recsys.evaluation.report import LIFT_METRIC, Evaluation
+from recsys.metrics.bootstrap import count_clusters, mean_interval
 from recsys.metrics.calibration import calibrate
+from recsys.monitoring.reference import Reference, ScoredRows, make_reference, row_users, spread_evenly
 from recsys.ranker.shap import ShapSummary, shap_summary
+from recsys.ranker.tfidf import Lexical
 from recsys.report.content import Curve, CurvePoint, Gains, ReportData, primary_comparison, slice_comparison
 from recsys.report.page import report_page
 from recsys.training.context import TrainingContext
+from recsys.training.model_choice import RANKER
 from recsys.training.ranker_data import RANKERS
-from recsys.training.stages import RankerResult
+from recsys.training.stages import REGISTERED, RankerResult
 
 
 def training_html(
@@ -51,6 +57,38 @@ def training_html(
         notes=() if trained.trained else (f"The encoder was not trained: {trained.reason}.",),
     )
     return report_page(content)
+
+
+def training_reference(
+    context: TrainingContext, ranked: RankerResult, lexical: Lexical, evaluation: Evaluation
+) -> Reference:
+    """The distributions of what is registered, as it was evaluated, on the test lists, and its figures there."""
+    config, method = context.config, ranked.choice.method
+    positions = spread_evenly(np.arange(len(ranked.test)), config.monitor.max_lists)
+    requests = ranked.test.requests.take(positions)
+    row = ranked.test.requests.rows_of(positions)
+    rows = ScoredRows(
+        columns=ranked.rankers[method].columns,
+        matrix=ranked.matrix_for(method)[row],
+        score=ranked.scores(method, threads=context.threads)[row],
+        user=row_users(requests.user, requests.lengths()),
+        texts=[context.item_texts[code] for code in np.unique(requests.item).tolist()],
+        n_lists=len(requests),
+        n_users=count_clusters(requests.user),
+    )
+    shown = context.log.impressions.take(context.sliced.test)
+    has_click = segment_sums(shown.label > 0, shown.requests.offsets) > 0
+    real = np.where(shown.sampled, np.nan, has_click)
+    times = ranked.test.requests.time
+    return make_reference(
+        rows,
+        context.item_texts,
+        lexical.terms,
+        start=format_time(int(times.min())),
+        end=format_time(int(times.max())),
+        clicked=mean_interval(real, shown.requests.user, resamples=config.evaluation.resamples, seed=config.seed),
+        ndcg_at_10=evaluation.test.methods[RANKER if method == RANKER else REGISTERED][LIFT_METRIC],
+    )
 
 
 def encoder_curve(trained: TrainedEncoder) -> Curve:

@@ -60,12 +60,13 @@ class UnseenData:
     def evaluate(self, config: Config) -> Evaluation:
         """The version on the impressions at `positions`. Raises InputError where there is none."""
         if not len(self.positions):
-            raise InputError(self._none_left())
+            raise InputError(self.none_left())
         return evaluate_model(
             self.loaded.ranking_model, self.index, self.impressions.take(self.positions), self.texts, config
         )
 
-    def _none_left(self) -> str:
+    def none_left(self) -> str:
+        """Why there is nothing to evaluate, for an error."""
         where = f"data directory {str(self.folder)!r}"
         if self.after is None:
             return f"{where}: expected lists with a clicked and an unclicked item, found none"

@@ -18,6 +18,7 @@ from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
 from recsys.collaborative.settings import CollaborativeSettings
 from recsys.errors import ConfigError
+from recsys.settings.monitor import MonitorConfig as MonitorConfig
 from recsys.settings.section import ConfigSection as ConfigSection
 from recsys.settings.serving import ServingConfig as ServingConfig
 
@@ -273,6 +274,7 @@ class Config(ConfigSection):
     evaluation: EvaluationConfig = EvaluationConfig()
     promotion: PromotionConfig = PromotionConfig()
     audit: AuditConfig = AuditConfig()
+    monitor: MonitorConfig = MonitorConfig()
     serving: ServingConfig = ServingConfig()
 
 

@@ -8,6 +8,7 @@ RecsysError
 ├── ServerError                     the server cannot start
 ├── PromotionError                  a champion cannot be made or unmade
 ├── ComparisonError                 two evaluations that cannot be compared
+├── DriftAlarm                      what comes is not what a version was evaluated on
 ├── RegistryUnreachable             MLflow does not answer, whatever it would say
 ├── WorkerDied                      a process or actor of a batch ended in the middle
 └── ModelError                      a model cannot be found, loaded or used
@@ -44,6 +45,10 @@ class ComparisonError(RecsysError):
 
 class PromotionError(RecsysError):
     """A version is not promoted, or there is nothing to roll back to."""
+
+
+class DriftAlarm(RecsysError):
+    """A column, a text or an online figure has left the range of a version's evaluation; the message names each."""
 
 
 class RegistryUnreachable(RecsysError):

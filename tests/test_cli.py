@@ -54,7 +54,8 @@ def test_every_command_has_help_and_stands_in_the_readme(words: str, command: cl
 
 
 READ_TABLES = (
-    "train audit score candidates recommend evaluate ablate compare promote load-items load-events load-users",
+    "train audit score candidates recommend evaluate ablate compare promote monitor retrain "
+    "load-items load-events load-users",
     "data validate, data slates, data import, features list",
 )
 

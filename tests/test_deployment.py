@@ -3,6 +3,7 @@ no engine. Nobody builds the image or starts the containers here."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -246,6 +247,53 @@ def test_the_units_of_systemd_run_commands_that_exist_with_variables_that_are_se
         words = shlex.split(words[2]) if words[0] == "/bin/sh" else words
         check_command(words[words.index("/opt/recsys/bin/recsys") + 1 :])
         assert {match[1] or match[4] for match in VARIABLE.finditer(line)} <= example
+
+
+def recsys_calls(text: str) -> list[list[str]]:
+    """The words after `recsys` of each call in a text."""
+    lines = re.findall(r"\brecsys ((?:retrain|monitor) .+)", text)
+    return [shlex.split(re.split(r" > ", line)[0]) for line in lines]
+
+
+def test_the_cron_table_runs_commands_that_exist_with_variables_that_it_sets() -> None:
+    text = read(DEPLOY / "retraining" / "crontab")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    names = {line.partition("=")[0] for line in lines if re.match(r"\w+=", line)}
+    jobs = [line for line in lines if not re.match(r"\w+=", line)]
+    assert [line.split()[:5] for line in jobs] == [["15", "1", "*", "*", "*"], ["15", "5", "*", "*", "*"]]
+    assert [words[0] for line in jobs for words in recsys_calls(line)] == ["retrain", "monitor"]
+    for line in jobs:
+        assert "%" not in line  # a line's end to cron
+        assert set(re.findall(r"\$(\w+)", line)) <= names
+        check_command(recsys_calls(line)[0])
+
+
+def test_the_airflow_dag_compiles_and_runs_commands_that_exist_with_variables_that_it_sets() -> None:
+    tree = ast.parse(read(DEPLOY / "retraining" / "airflow_dag.py"))
+    values = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    assert compile(tree, "airflow_dag.py", "exec")
+    for name, command in (("RETRAIN", "retrain"), ("MONITOR", "monitor")):
+        (words,) = recsys_calls(values[name])
+        assert words[0] == command
+        check_command(words)
+        assert set(re.findall(r"\$(\w+)", values[name])) <= set(values["SETTINGS"])
+
+
+def test_the_workflow_is_yaml_and_runs_commands_that_exist_one_at_a_time() -> None:
+    workflow = yaml_of(DEPLOY / "retraining" / "github-actions.yaml")
+    assert workflow[True]["schedule"] == [{"cron": "15 1 * * *"}]  # YAML reads the key `on` as true
+    assert workflow["concurrency"]["cancel-in-progress"] is False
+    steps = workflow["jobs"]["retrain"]["steps"]
+    calls = [words for step in steps for words in recsys_calls(step.get("run", ""))]
+    assert [words[0] for words in calls] == ["retrain", "monitor"]
+    for step in steps:
+        for words in recsys_calls(step.get("run", "")):
+            check_command(words)
+        assert set(re.findall(r"\$(RECSYS_\w+)", step.get("run", ""))) <= set(workflow["env"])
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:

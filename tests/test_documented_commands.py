@@ -41,6 +41,9 @@ NOT_RUN = {
     "/opt/recsys/bin/pip install -c constraints.txt .": "an installation",
     "cp deploy/compose.env.example deploy/compose.env": "tests/test_deployment.py reads the example",
     "recsys audit DIR --model models:/news-ranker@champion --logged LOG": "the site's log has no features",
+    "recsys monitor store --model models:/news-ranker@champion --rankings LOG --events DIR/events.parquet": (
+        "the site's log has no features; tests/test_monitor.py writes one"
+    ),
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
 }
 """Commands that are not run, each with the reason."""

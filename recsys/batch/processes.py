@@ -34,7 +34,7 @@ class Processes(Generic[Task]):
     def written(
         self, todo: Iterator[tuple[int, Task]], writer: PartitionWriter
     ) -> Iterator[tuple[int, Task, Written, Counter[str]]]:
-        """Each task as it is done; at most number + 1 of them are in memory. Raises WorkerDied where a process ended."""
+        """Each task as it is done; at most number + 1 are in memory. Raises WorkerDied where a process ended."""
         if self.number == 1:
             opened = self.scorer()
             for number, task in todo:

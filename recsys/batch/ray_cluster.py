@@ -75,8 +75,8 @@ def ray_cluster(address: str | None) -> Iterator[RayCluster]:
 
 
 class RayActors(Generic[Task]):
-    """`Workers` of a cluster. scorer: opens what scores, once in each actor, for which it is pickled. number: of actors.
-    cpus: that one of them takes."""
+    """`Workers` of a cluster. scorer: opens what scores, once in each actor; it is pickled. number: of actors. cpus:
+    that one of them takes."""
 
     def __init__(
         self, cluster: RayCluster, scorer: Callable[[], PartitionScorer[Task]], *, number: int, cpus: int

@@ -53,6 +53,12 @@ def promote(version: Version, *, over: Version | None) -> None:
         client.delete_registered_model_alias(version.name, CHALLENGER)
 
 
+def protected_versions(model: str) -> set[str]:
+    """Numbers of the versions that have an alias, or that a rollback could go back to."""
+    registered = registered_model(model)
+    return {*map(str, dict(registered.aliases).values()), *str(registered.tags.get(PREVIOUS, "")).split()}
+
+
 def rollback(model: str) -> tuple[Version, Version]:
     """Give the alias back to the champion before this one: (the version that was it, the version that is it).
 

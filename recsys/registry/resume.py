@@ -81,6 +81,17 @@ def interrupted(run_id: str) -> ResumableRun:
     return ResumableRun(run_id, run.info.run_name, _config(run), _digest(run))
 
 
+def is_training(run_id: str) -> bool:
+    """Whether a process on this machine is training this run now."""
+    if not (CHECKPOINTS / run_id).is_dir():
+        return False
+    try:
+        with _lock(run_id):
+            return False
+    except RunNotFound:
+        return True
+
+
 @contextmanager
 def checkpoint_folder(run_id: str) -> Iterator[Path]:
     """The folder of a training's checkpoints, for one process at a time.

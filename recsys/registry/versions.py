@@ -26,7 +26,7 @@ from features.arrays import Float32
 from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import ArtifactsUnavailable, ModelError
-from recsys.ranker.model import FALLBACK, RankingModel, load_ranking_model, read_settings
+from recsys.ranker.model import FALLBACK, RankingModel, Settings, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
 from recsys.registry.names import CHALLENGER, CHAMPION, Version, encoder_name, ranker_name
@@ -147,6 +147,18 @@ def load(uri: str, *, evaluated: bool = False, custom_code: bool = True, into: P
     if encoder is not None:
         folders[ENCODER_ARTIFACT] = _artifact(encoder, ENCODER_ARTIFACT, evaluated=evaluated, into=into)
     return load_folders(folders, ranker, encoder, custom_code=custom_code)
+
+
+def served_until(loaded: LoadedModel) -> int:
+    """Time of the newest label that what the version serves has learnt, also where it was loaded as it was evaluated;
+    microseconds."""
+    folder = loaded.folders[RANKER_ARTIFACT]
+    return read_settings(folder.parent if loaded.before_final else folder).trained_until
+
+
+def settings_of(version: Version) -> Settings:
+    """The settings of a registered ranker, without loading it."""
+    return read_settings(_artifact(version, RANKER_ARTIFACT))
 
 
 def load_folders(

@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recsys.evaluation.report import count, format_interval, verdict
+from recsys.monitoring.report import MonitorReport
 from recsys.report.content import ReportData
+from recsys.report.drift_charts import drift_chart, online_charts
 from recsys.report.figures import Figure
 from recsys.report.sections import SECTIONS
 
@@ -25,6 +27,13 @@ def report_page(content: ReportData) -> str:
 def figure_page(figure: Figure) -> str:
     """A figure as an HTML document of its own."""
     return _ENVIRONMENT.get_template("figure.html").render(title=figure.title, charts=figure.charts)
+
+
+def monitor_page(report: MonitorReport) -> str:
+    """The report of `recsys monitor` as an HTML document: the alarms, what drifted, and what was served by day."""
+    drift, online = drift_chart(report), online_charts(report)
+    template = _ENVIRONMENT.get_template("monitor.html")
+    return template.render(title=f"{report.version}: drift", report=report, drift=drift, online=online)
 
 
 def _minute(microseconds: int) -> str:

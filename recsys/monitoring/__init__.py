@@ -1,0 +1,1 @@
+"""Drift between what a version was evaluated on and what comes now, and what was served against what was promised."""
