@@ -6,7 +6,6 @@ is created or set on import.
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
 import warnings
@@ -26,8 +25,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from features.atomic_files import locked_output
 from recsys.errors import RegistryUnreachable
+from recsys.mlflow_internals.names import PRIMARY_METRIC, quiet
+from recsys.registry.run_tags import MAIN_METRIC, STAGE
 
 EXPERIMENT = "recsys"
+SHOWN_ID = 6
+"""Characters of a run's id that its name ends with."""
 _SQLITE = "sqlite:///"
 _SHOWN = 300
 """Characters of MLflow's message that an error repeats."""
@@ -48,19 +51,20 @@ def connect() -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    tags = {PRIMARY_METRIC: MAIN_METRIC}
+    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=tags))
 
 
 @contextmanager
 def answering() -> Iterator[None]:
     """A block that asks MLflow. Raises RegistryUnreachable where it does not answer, and before the block where its
     database is a file that does not exist: to ask would make it. That there is no such model is an answer."""
-    _require_database(_tracking_uri())
+    _require_database(tracking_uri())
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(error).split())[:_SHOWN]
-        raise RegistryUnreachable(f"MLflow at {_tracking_uri()} does not answer: {reason}") from error
+        raise RegistryUnreachable(f"MLflow at {tracking_uri()} does not answer: {reason}") from error
 
 
 def fail_fast() -> None:
@@ -71,13 +75,26 @@ def fail_fast() -> None:
             variable.set(value)
 
 
-def _tracking_uri() -> str:
+def tracking_uri() -> str:
+    """Where MLflow's store is: `MLFLOW_TRACKING_URI`, else the database under the working folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path('mlruns').resolve() / 'mlflow.db'}"
+
+
+def has_database(uri: str) -> bool:
+    """False where the store is a database file that does not exist yet."""
+    return not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).is_file()
+
+
+def count_registered_models() -> int:
+    """How many models are registered, at most a thousand. Raises RegistryUnreachable where MLflow does not answer."""
+    uri = tracking_uri()
+    with answering():
+        return len(mlflow.MlflowClient(tracking_uri=uri).search_registered_models(max_results=1000))
 
 
 def _require_database(uri: str) -> None:
     path = Path(uri.removeprefix(_SQLITE))
-    if uri.startswith(_SQLITE) and not path.is_file():
+    if not has_database(uri):
         raise RegistryUnreachable(
             f"MLflow's database {str(path)!r}: expected a file, found none; train with `recsys train`, or set "
             "MLFLOW_TRACKING_URI"
@@ -104,18 +121,28 @@ def _make_database(path: Path) -> None:
 
 
 @contextmanager
-def run(experiment: str, name: str, *, parent: bool = False, run_id: str | None = None) -> Iterator[Run]:
-    """An MLflow run for a block of work: a parent, or a child of the run that is open. run_id: of one to go on with."""
-    with mlflow.start_run(run_id, experiment_id=experiment, run_name=name, nested=not parent) as started:
+def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
+    """An MLflow run for a block of work: a parent, or a child of the run that is open, with `name` as its stage.
+
+    The beginning of a run's id ends its name, a child's its parent's, so that no two of them are called alike.
+    """
+    above = None if parent else mlflow.active_run()
+    tags = {} if above is None else {STAGE: name}
+    with mlflow.start_run(experiment_id=experiment, run_name=name, nested=not parent, tags=tags) as started:
+        run_id = started.info.run_id if above is None else above.info.run_id
+        mlflow.MlflowClient().update_run(started.info.run_id, name=f"{name} {run_id[:SHOWN_ID]}")
+        yield started
+
+
+@contextmanager
+def resumed_run(experiment: str, run_id: str) -> Iterator[Run]:
+    """A run that was begun before, open again."""
+    with mlflow.start_run(run_id, experiment_id=experiment) as started:
         yield started
 
 
 def _quiet() -> None:
-    """Keep MLflow's progress messages off the terminal; its warnings and errors stay. What its database refuses is
-    raised, so that its log of the same is not needed.
-    """
+    """Keep MLflow's progress messages off the terminal."""
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    for name in ("mlflow.tracking.fluent", "mlflow.pyfunc", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    quiet()
     warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method.*")
