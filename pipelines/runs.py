@@ -13,7 +13,6 @@ from recsys.evaluation.text_table import text_table
 from recsys.metrics.bootstrap import Interval
 from recsys.metrics.jsonable import jsonable
 from recsys.registry import tracking
-from recsys.registry.names import parse_uri
 from recsys.registry.run_list import LIFT, METHODS, TrainingRun, list_trainings
 
 _SHOWN_FINGERPRINT = 8
@@ -58,6 +57,7 @@ def _run_dict(run: TrainingRun) -> dict[str, Any]:
     return {
         **missing,
         "started": run.started.isoformat(timespec="seconds"),
+        "version": None if run.version is None else run.version.uri,
         "aliases": list(run.aliases),
         "ndcg_at_10": jsonable(run.ndcg),
         "lift": {LIFT: jsonable(run.lift)},
@@ -65,10 +65,7 @@ def _run_dict(run: TrainingRun) -> dict[str, Any]:
 
 
 def _cells(run: TrainingRun) -> list[str]:
-    version = ""
-    if run.version:
-        reference = parse_uri(run.version)
-        version = " ".join((f"{reference.name}/{reference.number}", *run.aliases))
+    version = "" if run.version is None else " ".join((str(run.version), *run.aliases))
     data = f"{run.data_name} {run.data_fingerprint[:_SHOWN_FINGERPRINT]}"
     figures = [format_interval(Interval(run.ndcg[method], _NAN, _NAN)) for method in METHODS]
     lift = format_interval(run.lift, signed=True)
