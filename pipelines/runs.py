@@ -48,6 +48,8 @@ class RunsReport:
 
 def list_runs(*, name: str | None = None, limit: int = 20) -> RunsReport:
     """The newest trainings, at most `limit`. name: of the models, None for all of them."""
+    if not tracking.has_database(tracking.tracking_uri()):
+        return RunsReport((), name, limit)
     experiment = tracking.connect()
     return RunsReport(list_trainings(experiment, name=name, limit=limit), name, limit)
 

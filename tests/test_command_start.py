@@ -86,9 +86,10 @@ def test_a_command_loads_nothing_that_it_does_not_use(home: Path, arguments: tup
     assert last_line(LOADED, *arguments, home=home) == [code, []]
 
 
-def test_a_rollback_loads_no_model(home: Path) -> None:
-    code, loaded = last_line(LOADED, "rollback", home=home)
-    assert code == 1
+@pytest.mark.parametrize(("command", "expected"), [("rollback", 1), ("runs", 0)])
+def test_what_only_asks_mlflow_loads_no_model(home: Path, command: str, expected: int) -> None:
+    code, loaded = last_line(LOADED, command, home=home)
+    assert code == expected
     assert not {"torch", "transformers", "lightgbm", "sklearn"} & set(loaded)  # type: ignore[call-overload]
 
 

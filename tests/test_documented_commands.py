@@ -41,6 +41,9 @@ NOT_RUN = {
     "/opt/recsys/bin/pip install -c constraints.txt .": "an installation",
     "cp deploy/compose.env.example deploy/compose.env": "tests/test_deployment.py reads the example",
     "recsys audit DIR --model models:/news-ranker@champion --logged LOG": "the site's log has no features",
+    "pip install recsys[postgres]": "an installation",
+    "mlflow server --backend-store-uri postgresql+psycopg://recsys@db.example/mlflow "
+    "--artifacts-destination s3://bucket/mlflow --host 0.0.0.0 --port 5000": "tests/test_tracking_store.py starts one",
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
 }
 """Commands that are not run, each with the reason."""

