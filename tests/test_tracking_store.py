@@ -78,6 +78,19 @@ def test_a_database_that_the_environment_names_is_made_with_its_folder(
     assert tracking.count_registered_models() == 0
 
 
+def test_an_experiment_that_another_process_makes_in_between_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
+    experiment = tracking.connect()
+    asked = mlflow.MlflowClient.get_experiment_by_name
+    answers = [lambda *_: None, asked]  # at the first question there was none yet
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", lambda *words: answers.pop(0)(*words))
+    assert tracking.connect() == experiment
+    assert answers == []
+
+
 @pytest.mark.slow
 def test_runs_and_files_are_kept_by_a_tracking_server_over_postgresql(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
