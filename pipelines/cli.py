@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from features.tables.encodings import FileOptions
-from pipelines import cli_batch, cli_data, cli_keys, cli_store, cli_versions
+from pipelines import cli_batch, cli_data, cli_keys, cli_runs, cli_store, cli_versions
 from pipelines.cli_options import (
     Report,
     batch_options,
@@ -63,7 +63,7 @@ cli.add_command(cli_data.data)
 cli.add_command(cli_data.features)
 cli.add_command(cli_keys.keys)
 cli.add_command(cli_store.store)
-for _command in (*cli_versions.COMMANDS, *cli_batch.COMMANDS):
+for _command in (*cli_versions.COMMANDS, *cli_runs.COMMANDS, *cli_batch.COMMANDS):
     cli.add_command(_command)
 
 

@@ -168,6 +168,14 @@ def _version(text: str) -> str:
     return text
 
 
+def _run(text: str) -> str:
+    if is_version(text):
+        return _uri(text)
+    if not re.fullmatch(r"[\w-]+", text):
+        raise ValueError(f"expected a run's id or models:/NAME/VERSION, got {text!r}")
+    return text
+
+
 def _side(text: str) -> str:
     for name in filter(is_version, run_names(text)):
         _uri(name)
@@ -244,6 +252,8 @@ MODEL = Argument("uri", _uri)
 """A registered version, as models:/NAME/VERSION or models:/NAME@ALIAS."""
 VERSION = Argument("version", _version)
 """A version's number, or its URI."""
+RUN_OR_VERSION = Argument("run", _run)
+"""A run's id, or a version that it registered."""
 SIDE = Argument("side", _side)
 """One side of a comparison: runs or versions with commas between."""
 ENCODING = Argument("text", _encoding)

@@ -73,13 +73,15 @@ def evaluate(
 )
 @click.option("--method", default="ranker", show_default=True, help="A method of both evaluations.")
 @click.option("--metric", type=click.Choice(METRICS), default="ndcg_at_10", show_default=True)
+@click.option("--html", "page", type=OUT_FILE, help="Also write the comparison to this file, as an HTML page.")
 @table_options
 @json_option
-def compare(a: str, b: str, folder: Path | None, method: str, metric: str, config: Config) -> Report:
-    """Compare two runs or versions list by list, overall and by slice; A1,A2,A3 are one side of several seeds."""
+def compare(a: str, b: str, folder: Path | None, method: str, metric: str, page: Path | None, config: Config) -> Report:
+    """Compare two runs or versions list by list, overall and by slice, and their settings; A1,A2,A3 are one side of
+    several seeds."""
     from pipelines.compare import compare as run_comparison
 
-    return run_comparison(a, b, config, folder=folder, method=method, metric=metric)
+    return run_comparison(a, b, config, folder=folder, method=method, metric=metric, page=page)
 
 
 @click.command(cls=CheckedCommand)

@@ -30,7 +30,7 @@ from recsys.evaluation.slices import COLD_ITEMS, SliceResult, measure_slices
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.jsonable import jsonable
 from recsys.registry import run_logging, tracking
-from recsys.registry.run_queries import RANKER, TRAINED_UNTIL
+from recsys.registry.run_tags import RANKER, TRAINED_UNTIL
 from recsys.registry.versions import load
 
 SEEN = (

@@ -49,8 +49,9 @@ class RunUsage:
     run_id: str
 
     def metrics(self) -> dict[str, float]:
-        """For the run."""
-        return {f"seconds.{name}": value for name, value in self.seconds.items()} | {"peak_rss_mb": self.peak_rss_mb}
+        """For the run; their names come after those of what was measured."""
+        stages = {f"usage.seconds.{name}": value for name, value in self.seconds.items()}
+        return {**stages, "usage.seconds": sum(self.seconds.values()), "usage.peak_rss_mb": self.peak_rss_mb}
 
     def __str__(self) -> str:
         return f"{sum(self.seconds.values()):.0f} s with at most {self.peak_rss_mb} MB; run {self.run_id}"

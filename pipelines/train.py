@@ -9,14 +9,18 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow.entities import Run
 
 from features.atomic_files import replaced_file
 from features.errors import InputError
+from features.log import Log
 from features.tables.load import load_log
 from features.tables.report import TableReport
 from pipelines.data_options import read_options
@@ -29,7 +33,8 @@ from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.encoder.training.train import TrainedEncoder, train_encoder
 from recsys.evaluation.report import Evaluation
 from recsys.ranker.tfidf import Lexical
-from recsys.registry import run_logging, tracking
+from recsys.registry import model_metrics, run_logging, tracking
+from recsys.registry.fitted import fingerprints
 from recsys.registry.names import name_problem
 from recsys.registry.references import log_reference
 from recsys.registry.registration import RegisteredModels, register
@@ -40,6 +45,7 @@ from recsys.registry.resume import (
     resume_command,
     resume_command_on_failure,
 )
+from recsys.registry.run_tags import RANKER, TRAINING
 from recsys.report import figures
 from recsys.training.context import TrainingContext, open_training_context
 from recsys.training.model_choice import ModelChoice
@@ -131,19 +137,17 @@ def train(
     timer = Stopwatch(STAGES)
     experiment = tracking.connect()
     with tempfile.TemporaryDirectory() as rejects:
-        with timer.stage("read"):
-            data, tables = load_log(folder, read_options(config), rejects=Path(rejects), impressions_required=True)
-        for line in tables.lines():
-            log.info("%s", line)
+        data, tables = read_data(folder, config, timer, rejects=Path(rejects))
         if resumed is not None:
             resumed.require_data(folder, tables.fingerprint)
         context = open_training_context(config, data)
         with (
-            tracking.run(experiment, name, parent=True, run_id=resumed.run_id if resumed else None) as run,
+            _opened_run(experiment, f"{name} {run_name_of(folder)}", resumed) as run,
             checkpoint_folder(run.info.run_id) as checkpoints,
             resume_command_on_failure(folder, run.info.run_id, checkpoints),
         ):
             if resumed is None:
+                mlflow.set_tag(TRAINING, name)
                 run_logging.log_inputs(config, folder, tables.fingerprint, "training", rejects=Path(rejects))
             else:
                 resumed.delete_partial_outputs()
@@ -152,37 +156,79 @@ def train(
                 run.info.run_id,
                 resume_command(folder, run.info.run_id),
             )
-            return _run_stages(_Training(experiment, run.info.run_id, name, context, tables, timer), checkpoints, page)
+            training = Training(experiment, run.info.run_id, folder, context, tables, timer)
+            return _registered(training, fit(training, checkpoints), name, page)
+
+
+def run_name_of(folder: Path) -> str:
+    """What the name of a run on a data directory ends with: the directory's and the time now."""
+    return f"{folder.resolve().name} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+
+
+def read_data(folder: Path, config: Config, timer: Stopwatch, *, rejects: Path) -> tuple[Log, TableReport]:
+    """The tables of a training, and the report of them, which is logged. rejects: folder for rows that are left out."""
+    with timer.stage("read"):
+        data, tables = load_log(folder, read_options(config), rejects=rejects, impressions_required=True)
+    for line in tables.lines():
+        log.info("%s", line)
+    return data, tables
+
+
+def _opened_run(experiment: str, name: str, resumed: ResumableRun | None) -> AbstractContextManager[Run]:
+    if resumed is not None:
+        return tracking.resumed_run(experiment, resumed.run_id)
+    return tracking.run(experiment, name, parent=True)
 
 
 @dataclass(frozen=True)
-class _Training:
-    """A training whose run is open. experiment, run_id: of MLflow. name: of the models."""
+class Training:
+    """A training whose run is open. experiment, run_id: of MLflow. folder: the data directory."""
 
     experiment: str
     run_id: str
-    name: str
+    folder: Path
     context: TrainingContext
     tables: TableReport
     timer: Stopwatch
 
 
-def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> TrainReport:
-    """Everything between the tables and the report. checkpoints: a folder. page: as in `train`."""
+@dataclass(frozen=True)
+class Fitted:
+    """What a training fitted and measured. evaluation_run: id of the child run that holds the evaluation."""
+
+    trained: TrainedEncoder
+    lexical: Lexical
+    ranked: RankerResult
+    evaluation: Evaluation
+    evaluation_run: str
+
+
+def fit(training: Training, checkpoints: Path) -> Fitted:
+    """Train, evaluate and audit, each in a child run; nothing is registered. checkpoints: a folder."""
     context, experiment, timer = training.context, training.experiment, training.timer
     with tracking.run(experiment, "encoder"), timer.stage("encoder"):
         minutes = context.config.encoder.checkpoint_minutes
         trained, lexical = _encoder_run(context, Checkpoints(checkpoints, minutes=minutes))
     with tracking.run(experiment, "ranker"), timer.stage("ranker"):
         ranked = _ranker_run(context, trained, lexical)
-    with tracking.run(experiment, "evaluation"), timer.stage("evaluation"):
+    with tracking.run(experiment, "evaluation") as run, timer.stage("evaluation"):
         evaluation = evaluation_stage(context, ranked, {"text_frozen": trained.frozen, "text_head": trained.head})
         run_logging.log_evaluation(evaluation)
     with timer.stage("audit"):
         _audit_run(context, lexical, ranked)
+    mlflow.set_tags(fingerprints(context, trained, lexical, ranked))
+    return Fitted(trained, lexical, ranked, evaluation, run.info.run_id)
+
+
+def _registered(training: Training, fitted: Fitted, name: str, page: Path | None) -> TrainReport:
+    """Register and report. name: of the models. page: as in `train`."""
+    context, timer, folder = training.context, training.timer, training.folder.resolve()
+    trained, ranked, evaluation = fitted.trained, fitted.ranked, fitted.evaluation
     with timer.stage("register"):
-        log_reference(training_reference(context, ranked, lexical, evaluation))
-        models = register(training.name, context, training.tables, trained, lexical, ranked, evaluation)
+        log_reference(training_reference(context, ranked, fitted.lexical, evaluation))
+        models = register(
+            name, context, training.tables, trained, fitted.lexical, ranked, evaluation, folder=folder.name
+        )
     report = TrainReport(
         tables=training.tables,
         slices=context.sliced.counts(),
@@ -192,8 +238,10 @@ def _run_stages(training: _Training, checkpoints: Path, page: Path | None) -> Tr
         choice=ranked.choice,
         usage=timer.usage(training.run_id),
     )
+    mlflow.set_tag(RANKER, models.ranker.uri)
+    model_metrics.log_slices(models, folder, training.tables.fingerprint, run_id=fitted.evaluation_run)
     _log_report(report)
-    html = training_html(training.name, report.as_dict(), evaluation, context, trained, ranked)
+    html = training_html(name, report.as_dict(), evaluation, context, trained, ranked)
     mlflow.log_text(html, "report.html")
     if page is not None:
         with replaced_file(page) as partial:
@@ -244,11 +292,8 @@ def _audit_run(context: TrainingContext, lexical: Lexical, ranked: RankerResult)
 def _log_report(report: TrainReport) -> None:
     evaluation = report.evaluation
     test = evaluation.test
-    mlflow.log_metrics(
-        {f"test.{method}.ndcg_at_10": values["ndcg_at_10"].mean for method, values in test.methods.items()}
-        | {f"lift.{name}": lift.mean for name, lift in evaluation.lifts.items() if lift.mean == lift.mean}
-        | report.usage.metrics()
-    )
+    model_metrics.log_summary(evaluation)
+    model_metrics.log_usage(report.usage.metrics(), report.usage.run_id)
     run_logging.log_figure(figures.method_intervals(test), "methods")
     run_logging.log_figure(figures.lift_intervals(evaluation.lifts, test), "lifts")
     run_logging.log_report(report.as_dict(), report.lines())

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from features.definitions.custom_file import CustomFeatures, read_custom_features
 from features.definitions.settings import FeatureSettings
 from features.tables.data_settings import DataSettings
 from features.tables.encodings import FileOptions, check_encoding
@@ -21,6 +20,9 @@ from recsys.errors import ConfigError
 from recsys.settings.monitor import MonitorConfig as MonitorConfig
 from recsys.settings.section import ConfigSection as ConfigSection
 from recsys.settings.serving import ServingConfig as ServingConfig
+
+if TYPE_CHECKING:
+    from features.definitions.custom_file import CustomFeatures
 
 _WithoutTrees = Literal["auto", "popularity", "tfidf", "blend", "text"]
 _WithTrees = Literal["behaviour", "behaviour_lexical", "no_collaborative", "frozen_text", "ensemble", "ranker"]
@@ -167,7 +169,11 @@ class FeaturesConfig(FeatureSettings, ConfigSection):
 
         Raises InputError for an unusable file.
         """
-        return None if self.file is None else read_custom_features(Path(self.file))
+        if self.file is None:
+            return None
+        from features.definitions.custom_file import read_custom_features  # it loads numba
+
+        return read_custom_features(Path(self.file))
 
 
 class CollaborativeConfig(CollaborativeSettings, ConfigSection):

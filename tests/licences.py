@@ -17,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-RUNTIME_EXTRAS = ("redis", "int8", "tracing")
+RUNTIME_EXTRAS = ("redis", "postgres", "int8", "tracing")
 """Of recsys; the others are for development."""
 
 PERMISSIVE = frozenset(
@@ -62,6 +62,8 @@ EXCEPTIONS = {
     "certifi": ("MPL-2.0", _UNCHANGED),
     "orjson": ("MPL-2.0 AND (Apache-2.0 OR MIT)", _UNCHANGED),
     "tqdm": ("MPL-2.0 AND MIT", _UNCHANGED),
+    "psycopg": ("LGPL-3.0-only", f"{_UNCHANGED}; only who installs the extra postgres gets it"),
+    "psycopg-binary": ("LGPL-3.0-only", f"{_UNCHANGED}; only who installs the extra postgres gets it"),
     "huey": ("", "MIT, as its file LICENSE says; its metadata names none"),
     "skops": ("", "MIT, as its file LICENSE says; its metadata names none"),
 }

@@ -135,7 +135,7 @@ def test_the_table_fits_a_terminal_and_names_the_choice(ablated: Ablated) -> Non
 def test_the_run_holds_table_plot_figures_and_data_and_registers_nothing(ablated: Ablated) -> None:
     client, report = mlflow.MlflowClient(), ablated.report
     run = client.get_run(report.usage.run_id)
-    assert run.info.run_name == "ablate"
+    assert run.info.run_name == f"ablate {run.info.run_id[:6]}"
     assert run.inputs.dataset_inputs[0].dataset.digest == report.tables.fingerprint[:36]
     assert run.data.params["encoder.head_epochs"] == "2"
     assert run.data.tags[CHOICE] == report.ablation.choice.line

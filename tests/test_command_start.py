@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = ("torch", "transformers", "mlflow", "lightgbm", "sklearn", "matplotlib", "fastapi")
+OF_MODELS = ("torch", "transformers", "lightgbm", "sklearn", "numba")
 
 LOADED = f"""
 import json, sys
@@ -86,10 +87,9 @@ def test_a_command_loads_nothing_that_it_does_not_use(home: Path, arguments: tup
     assert last_line(LOADED, *arguments, home=home) == [code, []]
 
 
-def test_a_rollback_loads_no_model(home: Path) -> None:
-    code, loaded = last_line(LOADED, "rollback", home=home)
-    assert code == 1
-    assert not {"torch", "transformers", "lightgbm", "sklearn"} & set(loaded)  # type: ignore[call-overload]
+@pytest.mark.parametrize(("command", "expected"), [("rollback", 1), ("runs", 0)])
+def test_what_only_asks_mlflow_loads_no_model(home: Path, command: str, expected: int) -> None:
+    assert last_line(LOADED.replace(repr(HEAVY), repr(OF_MODELS)), command, home=home) == [expected, []]
 
 
 @pytest.mark.parametrize("first", ["nothing", "numpy"])

@@ -12,6 +12,7 @@ import pytest
 from recsys.errors import ComparisonError
 from recsys.evaluation.comparison import ComparedRun, ComparedRuns, Comparison, compare
 from recsys.metrics.bootstrap import Interval
+from recsys.report.comparison_page import comparison_page
 
 HOUR = pd.Timedelta(hours=1)
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -150,3 +151,21 @@ def test_the_report_is_json_and_fits_a_terminal() -> None:
     lines = "\n".join(found.lines()).splitlines()
     assert ["slice", "lists", "users", "A", "B", "A", "-", "B"] in [line.split() for line in lines]
     assert max(map(len, lines[:-3])) <= 110
+
+
+def test_the_page_shows_every_slice_with_its_interval_and_what_differs_between_the_trainings() -> None:
+    old, new = table(list(NOISE)), table(list(NOISE + 0.1))
+    a = ComparedRuns((ComparedRun("new", new, origin={"ranker.max_trees": "<b>", "env.torch": "2.9"}),))
+    b = ComparedRuns((ComparedRun("old", old, origin={"ranker.max_trees": "5", "env.torch": "2.9"}),))
+    found = compared(a, b)
+    page = comparison_page(found)
+    assert "A: new. B: old." in page and "+.100 [+.100, +.100] ndcg_at_10" in page
+    for result in found.slices:
+        assert result.name in page
+    assert len(found.slices) > 2
+    assert page.count("A better") >= len(found.slices)
+    assert "ranker.max_trees" in page and "&lt;b&gt;" in page and "<b>" not in page
+    assert "env.torch" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!#)", page)  # nothing is fetched
+    same = comparison_page(compared(b, b))
+    assert "No setting, data, library or machine that was recorded differs." in same

@@ -21,6 +21,10 @@ NOT_SETTINGS = {
     "encoder.tokens_unknown": "a metric of a run",
     "encoder.texts_truncated": "a metric of a run",
     "promotion.outcome": "a tag of a version",
+    "data.name": "a tag of a run",
+    "data.fingerprint": "a tag of a run",
+    "encoder.fingerprint": "a tag of a run",
+    "ranker.fingerprint": "a tag of a run",
     "features.definitions.custom": "a module",
 }
 

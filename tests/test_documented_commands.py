@@ -44,6 +44,9 @@ NOT_RUN = {
     "recsys monitor store --model models:/news-ranker@champion --rankings LOG --events DIR/events.parquet": (
         "the site's log has no features; tests/test_monitor.py writes one"
     ),
+    "pip install recsys[postgres]": "an installation",
+    "mlflow server --backend-store-uri postgresql+psycopg://recsys@db.example/mlflow "
+    "--artifacts-destination s3://bucket/mlflow --host 0.0.0.0 --port 5000": "tests/test_tracking_store.py starts one",
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
 }
 """Commands that are not run, each with the reason."""

@@ -20,7 +20,8 @@ from pipelines.train import TrainReport, train
 from recsys.config import Config, load_config
 from recsys.errors import ComparisonError, ModelNotFound, RunNotFound
 from recsys.metrics.ranking import METRICS
-from recsys.registry.run_queries import FORMAT, FORMAT_TAG, LISTS, data_folder, recorded_lists
+from recsys.registry.run_queries import LISTS, data_folder, recorded_lists
+from recsys.registry.run_tags import FORMAT, FORMAT_TAG
 from recsys.registry.versions import load
 
 CONFIG = load_config(None, ("evaluation.resamples=100", "threads=1"))
@@ -146,7 +147,7 @@ def test_names_that_are_not_there_are_refused(trained: TrainedSite) -> None:
         compare(MODEL, "models:/nobody/1", CONFIG)
     with pytest.raises(ComparisonError, match="expected a run's id"):
         compare(",", MODEL, CONFIG)
-    encoder = mlflow.search_runs(experiment_names=["recsys"], filter_string="attributes.run_name = 'encoder'")
+    encoder = mlflow.search_runs(experiment_names=["recsys"], filter_string="tags.`recsys.stage` = 'encoder'")
     with pytest.raises(RunNotFound, match="found none in it or its child runs"):
         compare(encoder["run_id"].iloc[0], MODEL, CONFIG)
     with pytest.raises(RunNotFound, match="registered no ranker"):

@@ -24,6 +24,7 @@ from recsys.encoder.training.checkpoint import Checkpoints
 from recsys.ranker.ensemble_ranker import EnsembleRanker
 from recsys.registry import tracking, versions
 from recsys.registry.resume import CHECKPOINTS, checkpoint_folder
+from recsys.registry.run_tags import STAGE
 
 BEGAN = 1_700_000_000_000_000
 """Microseconds of the first list."""
@@ -192,7 +193,7 @@ def test_a_training_killed_in_the_middle_of_fine_tuning_ends_with_the_same_model
         if name.startswith("test."):
             assert run.data.metrics[name] == value
     children = client.search_runs([run.info.experiment_id], f"tags.mlflow.parentRunId = '{killed.run_id}'")
-    assert sorted(child.info.run_name for child in children) == ["encoder", "evaluation", "ranker"]
+    assert sorted(child.data.tags[STAGE] for child in children) == ["encoder", "evaluation", "ranker"]
     assert {child.info.status for child in children} == {"FINISHED"}
     assert list(CHECKPOINTS.iterdir()) == []
     told = error(capsys, str(killed.data), "--resume", killed.run_id)

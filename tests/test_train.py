@@ -27,6 +27,7 @@ from recsys.ranker.column_names import ENCODER_COLUMNS, LEXICAL_COLUMNS
 from recsys.ranker.model import load_ranking_model
 from recsys.registry import versions
 from recsys.registry.golden_requests import check_ranker
+from recsys.registry.run_tags import STAGE
 from recsys.training.context import make_context
 from recsys.training.stages import ranker_stage
 from recsys.training.text_models import check_no_label_leak, encoder_schedule
@@ -59,7 +60,9 @@ def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedS
     client = mlflow.MlflowClient()
     parent = client.get_run(trained.report.usage.run_id)
     children = client.search_runs([parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
-    assert {child.info.run_name for child in children} == {"encoder", "ranker", "evaluation"}
+    by_name = {child.data.tags[STAGE]: child.info.run_id for child in children}
+    assert set(by_name) == {"encoder", "ranker", "evaluation"}
+    assert {child.info.run_name for child in children} == {f"{stage} {parent.info.run_id[:6]}" for stage in by_name}
     assert parent.data.params["ranker.max_trees"] == "20"
     assert parent.inputs.dataset_inputs[0].dataset.digest == trained.report.tables.fingerprint[:36]
     assert parent.data.metrics["test.ranker.ndcg_at_10"] == pytest.approx(
@@ -67,7 +70,6 @@ def test_mlflow_holds_a_parent_run_with_a_child_for_each_stage(trained: TrainedS
     )
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"config.json", "report.json", "report.txt", "plots"} <= artifacts
-    by_name = {child.info.run_name: child.info.run_id for child in children}
     steps = client.get_metric_history(by_name["ranker"], "valid_ndcg_at_10")
     assert [metric.step for metric in steps] == list(range(1, len(steps) + 1))
     plots = {file.path for name in ("encoder", "ranker") for file in client.list_artifacts(by_name[name], "plots")}

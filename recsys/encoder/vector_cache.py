@@ -124,7 +124,7 @@ def vector_keys(tower: bytes, tokens: Tokens) -> list[bytes]:
 
 def shared_cache() -> VectorCache | None:
     """The cache of this user, None where there is none to be had; one for each process."""
-    folder = _folder()
+    folder = cache_folder()
     if folder is None:
         return None
     with _opening:
@@ -138,7 +138,8 @@ def shared_cache() -> VectorCache | None:
         return _opened[key]
 
 
-def _folder() -> Path | None:
+def cache_folder() -> Path | None:
+    """The folder of the cache, None where it is switched off or there is no home."""
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named).expanduser().resolve() / "vectors" if named else None

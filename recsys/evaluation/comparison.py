@@ -7,8 +7,8 @@ reported beside the interval, which covers the choice of users alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
@@ -18,6 +18,7 @@ import pandas as pd
 from features.arrays import Float64
 from recsys.errors import ComparisonError
 from recsys.evaluation.report import LIFT_METRIC, count, format_interval, verdict
+from recsys.evaluation.run_differences import RunDifference, differences_text, run_differences
 from recsys.evaluation.slices import ALL, COLD_ITEMS, FEW_USERS, SliceResult, measure_slices
 from recsys.evaluation.text_table import text_table
 from recsys.metrics.bootstrap import LEVEL, Interval
@@ -31,12 +32,14 @@ SAME_LIST = ("impression_id", "user_id", "time", "candidates", "clicked")
 @dataclass(frozen=True)
 class ComparedRun:
     """A run or version. name: as the user gave it. frame: the metrics of its lists, a row each. n_seen: lists left out
-    because it was trained on their labels. run_id: of the evaluation, "" for one that is not recorded."""
+    because it was trained on their labels. run_id: of the evaluation, "" for one that is not recorded. origin: of its
+    training, settings, data, code, libraries and machine by name; empty where it is not recorded."""
 
     name: str
     frame: pd.DataFrame
     n_seen: int = 0
     run_id: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ class Comparison:
         """Expected number of significant slices where A and B are equally good."""
         return (1 - LEVEL) * len(self._judged())
 
+    @property
+    def differences(self) -> tuple[RunDifference, ...]:
+        """What differs between the trainings of both sides."""
+        return run_differences([run.origin for run in self.a.runs], [run.origin for run in self.b.runs])
+
     def as_dict(self) -> dict[str, Any]:
         """The report of `recsys compare --json`; None for NaN."""
         whole = self.slices[0]
@@ -105,6 +113,7 @@ class Comparison:
             "slices": [_slice_dict(result) for result in self.slices[1:]],
             "slices_told_apart": self._n_significant(),
             "slices_told_apart_by_luck": self.expected_false_positives,
+            "differences": [found.as_dict() for found in self.differences],
         }
 
     def lines(self) -> list[str]:
@@ -123,10 +132,17 @@ class Comparison:
             "",
             text_table(rows),
             "",
-            *self._seen_lines(),
-            *self._seed_lines(),
-            *self._chance_lines(),
+            *self.notes(),
+            *(["", differences_text(self.differences)] if self.differences else []),
         ]
+
+    def notes(self) -> list[str]:
+        """What to know when reading the figures: lists left out, the spread of seeds, chance."""
+        return [*self._seen_lines(), *self._seed_lines(), *self._chance_lines()]
+
+    def verdict_of(self, result: SliceResult) -> str:
+        """Which side is better on a slice, in words."""
+        return _verdict_text(result)
 
     def _judged(self) -> list[SliceResult]:
         return [result for result in self.slices[1:] if not np.isnan(result.intervals[2].low)]

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric
-from mlflow.models.evaluation.artifacts import (
-    CsvEvaluationArtifact,
-    ParquetEvaluationArtifact,
-    TextEvaluationArtifact,
-)
-from mlflow.models.evaluation.base import EvaluationArtifact
-from mlflow.utils.time import get_current_time_millis
+from mlflow.models.evaluation import EvaluationArtifact
 
 from recsys.mlflow_evaluator.measure import Measurement
+from recsys.mlflow_internals.names import evaluation_artifact
 from recsys.report import figures
 from recsys.report.page import figure_page
-
-_ARTIFACTS = {
-    ".parquet": ParquetEvaluationArtifact,
-    ".csv": CsvEvaluationArtifact,
-    ".html": TextEvaluationArtifact,
-}
 
 
 def log_metrics(metrics: Mapping[str, float], *, run_id: str, dataset: Any, model_id: str | None) -> None:
     """Log metrics to a run, each with the name and digest of MLflow's data set and, where known, the logged model."""
     shared = {"model_id": model_id, "dataset_name": dataset.name, "dataset_digest": dataset.digest, "run_id": run_id}
-    now = get_current_time_millis()
+    now = time.time_ns() // 1_000_000
     logged = [Metric(name, value, now, 0, **shared) for name, value in metrics.items()]
     mlflow.MlflowClient().log_batch(run_id, metrics=logged)
 
@@ -47,9 +37,7 @@ def log_artifacts(
     artifacts: dict[str, EvaluationArtifact] = {}
     for path in _write(measurement, html, folder, prefix):
         client.log_artifact(run_id, str(path))
-        artifact = _ARTIFACTS[path.suffix](uri=f"{root}/{path.name}")
-        artifact._load(str(path))
-        artifacts[path.stem.removeprefix(prefix)] = artifact
+        artifacts[path.stem.removeprefix(prefix)] = evaluation_artifact(path, f"{root}/{path.name}")
     return artifacts
 
 

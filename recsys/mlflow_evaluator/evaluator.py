@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.models.evaluation.base import EvaluationResult, ModelEvaluator
+from mlflow.models.evaluation import EvaluationResult, ModelEvaluator
 
 from features.arrays import Float64
 from features.errors import InputError

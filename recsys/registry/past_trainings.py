@@ -7,15 +7,14 @@ from dataclasses import dataclass
 import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from recsys.config import Config
 from recsys.registry.names import Version, ranker_name
 from recsys.registry.run_queries import versions_of_run
+from recsys.registry.run_tags import DATA_FINGERPRINT, TRAINING
 from recsys.registry.versions import settings_of
 
-TRAINING = "training"
 NOT_LEARNT = {"threads", "serving", "promotion", "monitor"}
 """Settings that change nothing about what a training learns."""
 
@@ -39,11 +38,11 @@ def past_trainings(experiment: str, name: str) -> list[PastTraining]:
     while True:
         page = client.search_runs(
             [experiment],
-            f"attributes.run_name = '{name}'",
+            f"tags.`{TRAINING}` = '{name}'",
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )
-        found += [PastTraining(run, _ranker(run, name)) for run in page if _is_training(run)]
+        found += [PastTraining(run, _ranker(run, name)) for run in page]
         token = page.token
         if not token:
             return found
@@ -52,28 +51,18 @@ def past_trainings(experiment: str, name: str) -> list[PastTraining]:
 def same_training(trainings: list[PastTraining], config: Config, fingerprint: str) -> PastTraining | None:
     """The newest training of this data with these settings, None where there is none. Of such ones a training that
     registered a version comes before one that did not."""
-    same = [past for past in trainings if _digest(past.run) == fingerprint[:36] and _has_settings(past, config)]
+    same = [
+        past
+        for past in trainings
+        if past.run.data.tags.get(DATA_FINGERPRINT) == fingerprint and _has_settings(past, config)
+    ]
     finished = [past for past in same if past.version is not None]
     return next(iter([*finished, *same]), None)
-
-
-def _is_training(run: Run) -> bool:
-    if MLFLOW_PARENT_RUN_ID in run.data.tags:
-        return False
-    contexts = {
-        tag.value for dataset in run.inputs.dataset_inputs for tag in dataset.tags if tag.key == MLFLOW_DATASET_CONTEXT
-    }
-    return TRAINING in contexts
 
 
 def _ranker(run: Run, name: str) -> Version | None:
     versions = (version for version in versions_of_run(run.info.run_id) if version.name == ranker_name(name))
     return next(versions, None)
-
-
-def _digest(run: Run) -> str:
-    inputs = run.inputs.dataset_inputs
-    return str(inputs[0].dataset.digest) if inputs else ""
 
 
 def _has_settings(past: PastTraining, config: Config) -> bool:

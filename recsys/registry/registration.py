@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,21 +11,24 @@ from features.clock import format_time
 from features.tables.report import TableReport
 from recsys.collaborative.column_names import ALIGNED_COLUMN, COLLABORATIVE_COLUMNS, SEQUENCE_COLUMN
 from recsys.collaborative.snapshot import TableSettings
-from recsys.encoder.model import Encoder
+from recsys.config import Config
 from recsys.encoder.snapshots import BEGINNING
 from recsys.encoder.text_model import NoEncoder
 from recsys.encoder.training.train import TrainedEncoder
+from recsys.evaluation.evaluate import MethodComparison
 from recsys.evaluation.report import Evaluation
+from recsys.evaluation.slices import SliceResult
 from recsys.evaluation.verdict import DataFacts, Registered, Verdict, better_baselines, lifts_of
-from recsys.ranker.column_names import ENCODER_COLUMNS
 from recsys.ranker.model import RankingModel, Settings
-from recsys.ranker.ranker import Ranker
 from recsys.ranker.tfidf import Lexical
 from recsys.registry import aliases
+from recsys.registry.fitted import FittedModel, evaluated_model, served_model
+from recsys.registry.model_card import TrainingFacts, encoder_card, ranker_card
 from recsys.registry.names import CHAMPION, Version
 from recsys.registry.versions import delete_version_on_failure, log_encoder, log_ranker
+from recsys.report.content import slice_comparison
 from recsys.training.context import TrainingContext
-from recsys.training.model_choice import BEHAVIOUR, FROZEN_TEXT, RANKER, ModelChoice
+from recsys.training.model_choice import BEHAVIOUR, RANKER, ModelChoice
 from recsys.training.stages import REGISTERED, RankerResult
 
 GOLDEN_REQUESTS = 5
@@ -33,11 +36,13 @@ GOLDEN_REQUESTS = 5
 
 @dataclass(frozen=True)
 class RegisteredModels:
-    """encoder: None where the ranker reads no column of one."""
+    """encoder: None where the ranker reads no column of one. slices: of the test impressions; intervals of popularity's
+    nDCG@10, of that of what was registered, and of their difference."""
 
     ranker: Version
     encoder: Version | None
     verdict: Verdict
+    slices: tuple[SliceResult, ...]
 
     def uris(self) -> dict[str, str | None]:
         """Of both, by their role."""
@@ -52,18 +57,20 @@ def register(
     lexical: Lexical,
     ranked: RankerResult,
     evaluation: Evaluation,
+    *,
+    folder: str,
 ) -> RegisteredModels:
     """Log and register the choice, and before it the encoder that it names, if any, to the open run.
 
-    name: of the models. tables: that the training read.
+    name: of the models. tables: that the training read. folder: its name.
     """
     method, config = ranked.choice.method, context.config
     reported = method if method == RANKER else REGISTERED
     lifts = lifts_of(evaluation, reported, config.evaluation, config.seed, same=method)
     better = better_baselines(lifts)
     facts = _facts(context, trained, ranked, evaluation)
-    evaluated = _evaluated(context, trained, ranked)
-    served = _served(context, trained, ranked) if config.final_training else evaluated
+    evaluated = evaluated_model(context, trained, ranked)
+    served = served_model(context, trained, ranked) if config.final_training else evaluated
     encoder_version = _log_encoder(context, name, served, evaluated)
     with delete_version_on_failure(encoder_version):
         model, before = (
@@ -87,50 +94,23 @@ def register(
         with delete_version_on_failure(version):
             registered = _registered(ranked.choice, version, aliases.champion_of(version.name), better)
             verdict = Verdict(str(version), registered, lifts, evaluation, facts, config.evaluation, config.seed)
-            aliases.describe(version, "\n\n".join(verdict.sentences))
-    return RegisteredModels(version, encoder_version, verdict)
+            slices = _slices(evaluation, reported, config)
+            about = TrainingFacts(folder, tables.as_dict(), context.sliced.counts(), config)
+            encoder_uri = None if encoder_version is None else encoder_version.uri
+            aliases.describe(version, ranker_card(verdict, slices, about, encoder=encoder_uri))
+            if encoder_version is not None:
+                aliases.describe(encoder_version, encoder_card(verdict, about, uri=encoder_version.uri))
+    return RegisteredModels(version, encoder_version, verdict, slices)
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A ranker with the encoder whose columns it reads, None where it reads none. trained_until: time of the newest
-    label that either, early stopping or a choice used; encoder_trained_until: that the encoder learnt, None for none;
-    microseconds. final: whether both learnt test. fallback: the ranker without text beside it, None for none."""
-
-    ranker: Ranker
-    encoder: Encoder | None
-    trained_until: int
-    encoder_trained_until: int | None
-    final: bool = False
-    fallback: Ranker | None = None
+def _slices(evaluation: Evaluation, method: str, config: Config) -> tuple[SliceResult, ...]:
+    settings = config.evaluation
+    comparison = MethodComparison(method, "popularity")
+    frame = evaluation.per_impression_frame()
+    return slice_comparison(frame, comparison, resamples=settings.resamples, seed=config.seed)
 
 
-def _evaluated(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
-    """What the reported figures are of."""
-    method, times = ranked.choice.method, context.log.impressions.requests.time
-    ranker, until = ranked.rankers[method], int(times[context.sliced.valid].max())
-    fitted = _with_encoder(method, ranker, trained, trained.full, until, trained.states[-1].trained_until)
-    return replace(fitted, fallback=ranked.fallback(final=False))
-
-
-def _served(context: TrainingContext, trained: TrainedEncoder, ranked: RankerResult) -> _Fitted:
-    """The same after it learnt test."""
-    method, until = ranked.choice.method, int(context.log.impressions.requests.time.max())
-    final = _with_encoder(method, ranked.registered, trained, trained.served, until, trained.served_trained_until)
-    return replace(final, final=True, fallback=ranked.fallback(final=ranked.final is not None))
-
-
-def _with_encoder(
-    method: str, ranker: Ranker, trained: TrainedEncoder, encoder: Encoder, until: int, encoder_until: int | None
-) -> _Fitted:
-    if set(ranker.columns).isdisjoint(ENCODER_COLUMNS):
-        return _Fitted(ranker, None, until, None)
-    if method == FROZEN_TEXT or not trained.trained:
-        return _Fitted(ranker, trained.frozen, until, None)
-    return _Fitted(ranker, encoder, until, encoder_until)
-
-
-def _log_encoder(context: TrainingContext, name: str, served: _Fitted, evaluated: _Fitted) -> Version | None:
+def _log_encoder(context: TrainingContext, name: str, served: FittedModel, evaluated: FittedModel) -> Version | None:
     if served.encoder is None:
         return None
     texts = [text for text in context.item_texts if text]
@@ -174,7 +154,7 @@ def _facts(
 def _settings(
     context: TrainingContext,
     encoder_version: Version | None,
-    stage: _Fitted,
+    stage: FittedModel,
     trained: TrainedEncoder,
     ranked: RankerResult,
     tables: TableReport,

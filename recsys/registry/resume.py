@@ -17,14 +17,15 @@ import mlflow
 from filelock import FileLock, Timeout
 from mlflow.entities import Run, RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from pydantic import ValidationError
 
 from features.errors import InputError
 from recsys.config import Config
 from recsys.encoder.training.checkpoint import CHECKPOINT_FILE
 from recsys.errors import RunNotFound, TrainingError
+from recsys.mlflow_internals.names import PARENT_RUN
 from recsys.registry.run_queries import find_run, versions_of_run
+from recsys.registry.run_tags import REPRODUCES, TRAINING
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class ResumableRun:
         """Delete the run's child runs, which are repeated, and its encoder that has no ranker."""
         client = mlflow.MlflowClient()
         experiment = client.get_run(self.run_id).info.experiment_id
-        for child in client.search_runs([experiment], f"tags.{MLFLOW_PARENT_RUN_ID} = '{self.run_id}'"):
+        for child in client.search_runs([experiment], f"tags.{PARENT_RUN} = '{self.run_id}'"):
             client.delete_run(child.info.run_id)
         for version in versions_of_run(self.run_id):
             client.delete_model_version(version.name, version.number)
@@ -65,8 +66,13 @@ def interrupted(run_id: str) -> ResumableRun:
     Raises RunNotFound where there is no such run, it has ended well, or there is nothing on this machine to go on from.
     """
     run = find_run(run_id, expected="the id that the training printed")
-    if MLFLOW_PARENT_RUN_ID in run.data.tags:
-        raise RunNotFound(f"run {run_id!r} is a part of run {run.data.tags[MLFLOW_PARENT_RUN_ID]!r}; resume that one")
+    if PARENT_RUN in run.data.tags:
+        raise RunNotFound(f"run {run_id!r} is a part of run {run.data.tags[PARENT_RUN]!r}; resume that one")
+    if REPRODUCES in run.data.tags:
+        raise RunNotFound(
+            f"run {run_id!r} is a reproduction, which is not resumed; run "
+            f"`recsys reproduce {run.data.tags[REPRODUCES]}` again"
+        )
     rankers = [str(version) for version in versions_of_run(run_id) if version.is_ranker]
     if rankers or run.info.status == RunStatus.to_string(RunStatus.FINISHED):
         registered = f"; it registered {', '.join(rankers)}" if rankers else ""
@@ -78,7 +84,8 @@ def interrupted(run_id: str) -> ResumableRun:
         )
     with _lock(run_id):  # before the run is opened, which would mark it as failed
         pass
-    return ResumableRun(run_id, run.info.run_name, _config(run), _digest(run))
+    name = run.data.tags.get(TRAINING, run.info.run_name)  # a training of an older version has no such tag
+    return ResumableRun(run_id, name, recorded_config(run), recorded_digest(run))
 
 
 def is_training(run_id: str) -> bool:
@@ -145,26 +152,28 @@ def _lock(run_id: str) -> Iterator[None]:
         lock.release()
 
 
-def _config(run: Run) -> Config:
+def recorded_config(run: Run, *, instead: str = "train again without --resume") -> Config:
+    """The configuration of a training's run. instead: what to do where there is none, for the error.
+
+    Raises RunNotFound where the run holds none, or one of another version of this project.
+    """
     try:
         return Config.model_validate(mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/config.json"))
     except (MlflowException, OSError) as error:
         raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; train again without "
-            "--resume"
+            f"run {run.info.run_id!r} was interrupted before it began, it holds no config.json; {instead}"
         ) from error
     except ValidationError as error:
         problem = error.errors()[0]
         raise RunNotFound(
             f"run {run.info.run_id!r} is of another version of this project: config key "
-            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; train again without --resume"
+            f"{'.'.join(map(str, problem['loc']))!r}: {problem['msg']}; {instead}"
         ) from error
 
 
-def _digest(run: Run) -> str:
+def recorded_digest(run: Run, *, instead: str = "train again without --resume") -> str:
+    """The beginning of the fingerprint of the data that a run read. instead: as in `recorded_config`."""
     inputs = run.inputs.dataset_inputs
     if not inputs:
-        raise RunNotFound(
-            f"run {run.info.run_id!r} was interrupted before it began, it names no data; train again without --resume"
-        )
+        raise RunNotFound(f"run {run.info.run_id!r} was interrupted before it began, it names no data; {instead}")
     return str(inputs[0].dataset.digest)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import mlflow
 from mlflow.entities import RunStatus
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from recsys.mlflow_internals.names import PARENT_RUN
 from recsys.registry.aliases import protected_versions
 from recsys.registry.names import Version, encoder_name, parse_uri, ranker_name
 from recsys.registry.past_trainings import past_trainings
 from recsys.registry.resume import CHECKPOINTS, is_training
-from recsys.registry.run_queries import RANKER, versions_of_run
+from recsys.registry.run_queries import versions_of_run
+from recsys.registry.run_tags import RANKER
 
 log = logging.getLogger(__name__)
 
@@ -158,5 +159,5 @@ def _runs_of(experiment: str, versions: Sequence[Version]) -> Iterator[str]:
 
 
 def _children(experiment: str, run_id: str) -> list[str]:
-    runs = mlflow.MlflowClient().search_runs([experiment], f"tags.{MLFLOW_PARENT_RUN_ID} = '{run_id}'")
+    runs = mlflow.MlflowClient().search_runs([experiment], f"tags.{PARENT_RUN} = '{run_id}'")
     return [str(run.info.run_id) for run in runs]

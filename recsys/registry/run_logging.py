@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
-from mlflow.data.filesystem_dataset_source import FileSystemDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric
-from mlflow.utils.time import get_current_time_millis
 
 from recsys.audit.report import AuditReport
 from recsys.config import Config
 from recsys.evaluation.report import Evaluation
-from recsys.registry.run_queries import FORMAT, FORMAT_TAG
+from recsys.mlflow_internals.names import folder_source
+from recsys.registry.provenance import origin_tags
+from recsys.registry.run_tags import AUDIT_FINDINGS, DATA_FINGERPRINT, DATA_NAME, FORMAT, FORMAT_TAG
 from recsys.report.figures import Figure
 from recsys.report.page import figure_page
 
 
 def log_inputs(config: Config, folder: Path, fingerprint: str, context: str, *, rejects: Path) -> None:
     """The inputs of a run: every setting as a parameter named a.b and the whole configuration as config.json, the data
-    directory, and its rejected rows."""
+    directory, and its rejected rows; as tags the data, the commit of the code, and what it runs on."""
     settings = config.model_dump(mode="json")
     mlflow.log_params(pd.json_normalize(settings).to_dict("records")[0])
     mlflow.log_dict(settings, "config.json")
     log_dataset(folder, fingerprint, context)
+    mlflow.set_tags({DATA_NAME: folder.resolve().name, DATA_FINGERPRINT: fingerprint, **origin_tags(config)})
     mlflow.log_artifacts(str(rejects), "rejects")
 
 
@@ -41,13 +42,14 @@ def log_report(report: Mapping[str, Any], lines: Sequence[str], name: str = "rep
 
 def log_dataset(folder: Path, fingerprint: str, context: str) -> None:
     """The data directory as an input of the run, by its path and the fingerprint of its content."""
-    source: FileSystemDatasetSource = LocalArtifactDatasetSource(uri=folder.resolve().as_uri())
-    mlflow.log_input(MetaDataset(source, name=folder.resolve().name, digest=fingerprint[:36]), context=context)
+    mlflow.log_input(
+        MetaDataset(folder_source(folder), name=folder.resolve().name, digest=fingerprint[:36]), context=context
+    )
 
 
 def log_steps(columns: Mapping[str, Sequence[float]]) -> None:
     """Series of a training, one value a step, as metrics with steps from 1; NaN is left out."""
-    now = get_current_time_millis()
+    now = time.time_ns() // 1_000_000
     metrics = [
         Metric(name, float(value), now, step)
         for name, values in columns.items()
@@ -87,6 +89,6 @@ def log_evaluation(evaluation: Evaluation) -> None:
 
 
 def log_audit(report: AuditReport) -> None:
-    """The number of findings as a metric, the report as audit.json and audit.txt."""
-    mlflow.log_metric("audit.findings", len(report.findings))
+    """The number of findings as a tag, the report as audit.json and audit.txt."""
+    mlflow.set_tag(AUDIT_FINDINGS, len(report.findings))
     log_report(report.as_dict(), report.lines(), "audit")

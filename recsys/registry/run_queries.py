@@ -11,21 +11,13 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from recsys.errors import ModelNotFound, RunNotFound
+from recsys.errors import ModelError, ModelNotFound, RunNotFound
 from recsys.evaluation.comparison import ComparedRun
+from recsys.mlflow_internals.names import PARENT_RUN
 from recsys.registry.lookup import resolve
 from recsys.registry.names import Version, is_version
-
-TRAINED_UNTIL = "trained_until"
-"""Tag of an evaluation's run: microseconds of the newest label that its version was trained on."""
-
-RANKER = "ranker"
-"""Tag of an evaluation's run: the version that it evaluates, where another run trained it."""
-
-FORMAT_TAG, FORMAT = "evaluation.format", "1"
-"""Tag of an evaluation's run: the format of its lists. Runs without it are of the first format."""
+from recsys.registry.run_tags import FORMAT, FORMAT_TAG, ORIGIN, RANKER, STAGE, TRAINED_UNTIL, TRAINING
 
 LISTS = "lists.parquet"
 EVALUATION = "evaluation"
@@ -44,8 +36,22 @@ def recorded_lists(name: str) -> ComparedRun:
             _check_format(run)
             frame = pd.read_parquet(Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=LISTS)))
             seen = _seen(run, frame)
-            return ComparedRun(name, frame[~seen].reset_index(drop=True), int(seen.sum()), run_id)
+            rest = frame[~seen].reset_index(drop=True)
+            return ComparedRun(name, rest, int(seen.sum()), run_id, training_origin(parent))
     raise RunNotFound(f"run {name!r}: expected an evaluation with {LISTS}, found none in it or its child runs")
+
+
+def training_origin(run: Run) -> dict[str, str]:
+    """Settings, data, code, libraries and machine of the training that a run is, is a part of, or evaluates, by name;
+    empty where it is not recorded or was deleted."""
+    tags = run.data.tags
+    if TRAINING not in tags and (PARENT_RUN in tags or RANKER in tags):
+        try:
+            run = find_run(tags[PARENT_RUN] if PARENT_RUN in tags else run_of_version(resolve(tags[RANKER])))
+        except ModelError:
+            return {}
+    origin = {name: value for name, value in run.data.tags.items() if name.startswith(ORIGIN)}
+    return origin | dict(run.data.params)
 
 
 def run_of_version(version: Version) -> str:
@@ -61,7 +67,7 @@ def ranker_of_run(run_id: str) -> str:
     tags = find_run(run_id).data.tags
     if RANKER in tags:
         return str(tags[RANKER])
-    run_id = tags.get(MLFLOW_PARENT_RUN_ID, run_id)
+    run_id = tags.get(PARENT_RUN, run_id)
     rankers = [version for version in versions_of_run(run_id) if version.is_ranker]
     if not rankers:
         raise RunNotFound(f"run {run_id!r} registered no ranker; expected the parent run of a training, or a version")
@@ -109,10 +115,10 @@ def find_run(run_id: str, *, expected: str = "a run's id or models:/NAME/VERSION
 
 
 def _evaluations_below(run: Run) -> list[Run]:
-    """Evaluation runs below a run, the newest first."""
+    """Evaluation runs below a run, the newest first. Those of older trainings have no tag, but the stage as name."""
     children = mlflow.MlflowClient().search_runs(
         [run.info.experiment_id],
-        f"tags.{MLFLOW_PARENT_RUN_ID} = '{run.info.run_id}' and attributes.run_name = '{EVALUATION}'",
+        f"tags.{PARENT_RUN} = '{run.info.run_id}'",
         order_by=["attributes.start_time DESC"],
     )
-    return list(children)
+    return [child for child in children if EVALUATION in (child.data.tags.get(STAGE), child.info.run_name)]

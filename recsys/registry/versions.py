@@ -20,12 +20,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.types.schema import Array
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from features.arrays import Float32
 from recsys.encoder.text import Template
 from recsys.encoder.text_model import NoEncoder
 from recsys.errors import ArtifactsUnavailable, ModelError
+from recsys.mlflow_internals.names import MODEL_VERSIONS
 from recsys.ranker.model import FALLBACK, RankingModel, Settings, load_ranking_model, read_settings
 from recsys.registry.golden_requests import GoldenRequests, check_encoder, check_ranker, golden_rows, golden_texts
 from recsys.registry.lookup import resolve
@@ -268,5 +268,5 @@ def _register(name: str, model_id: str) -> Version:
             raise
     number = str(client.create_model_version(name, f"models:/{model_id}", model_id=model_id).version)
     link = json.dumps([{"name": name, "version": number}])
-    client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: link})
+    client.set_logged_model_tags(model_id, {MODEL_VERSIONS: link})
     return Version(name, number)

@@ -21,12 +21,17 @@ def report_page(content: ReportData) -> str:
     """The report as one HTML document: a headline, and each section that has something to show."""
     pairs = [(section, section.values(content)) for section in SECTIONS]
     sections = [(section, values) for section, values in pairs if values is not None]
-    return _ENVIRONMENT.get_template("page.html").render(title=content.title, content=content, sections=sections)
+    return render("page.html", title=content.title, content=content, sections=sections)
 
 
 def figure_page(figure: Figure) -> str:
     """A figure as an HTML document of its own."""
-    return _ENVIRONMENT.get_template("figure.html").render(title=figure.title, charts=figure.charts)
+    return render("figure.html", title=figure.title, charts=figure.charts)
+
+
+def render(template: str, **values: object) -> str:
+    """A template of this package as one HTML document."""
+    return _ENVIRONMENT.get_template(template).render(values)
 
 
 def monitor_page(report: MonitorReport) -> str:

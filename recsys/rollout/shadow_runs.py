@@ -98,8 +98,9 @@ class ShadowRuns:
             "challenger_share": str(self._options.share),
         }
         experiment = tracking.connect()
-        run = mlflow.MlflowClient().create_run(experiment, run_name=f"shadow {challenger}", tags=tags)
-        return str(run.info.run_id)
+        run_id = str(mlflow.MlflowClient().create_run(experiment, tags=tags).info.run_id)
+        tracking.name_run(run_id, f"shadow {challenger}")
+        return run_id
 
 
 def shadow_figures(telemetry: Telemetry) -> dict[Pair, dict[str, float]]:

@@ -1,0 +1,1 @@
+"""What this project uses of MLflow beyond its documented API."""
