@@ -12,6 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ from features.tables.rejects import Rejects
 from features.tables.report import TableReport
 from features.tables.table_reader import DEFAULT_FILES
 from pipelines.data_options import moment_in, read_options_of_model
+from recsys.batch.local_copy import local_copy
 from recsys.batch.manifest import MANIFEST
 from recsys.batch.progress import RunProgress
 from recsys.candidates.asked_users import AskedUsers, asked_users
@@ -64,12 +66,12 @@ class CandidateRequest:
     items that nobody, or one user, may get. threads: 0 is one a core.
     """
 
-    users: Path | None
+    users: Path | str | None
     most: int = 500
     model: str = "models:/recsys-ranker@champion"
     at: int | str | None = None
     skip: Skip = "clicked"
-    exclude: tuple[Path, ...] = ()
+    exclude: tuple[Path | str, ...] = ()
     threads: int = 0
     files: FileOptions = DEFAULT_FILES
 
@@ -118,22 +120,38 @@ class CandidateBatch:
         }
 
 
-def open_batch(folder: Path, request: CandidateRequest, now: datetime, rejects: Path) -> CandidateBatch:
+def open_batch(folder: Path | str, request: CandidateRequest, now: datetime, rejects: Path) -> CandidateBatch:
     """Read the version, the tables, the users and the exclusions, and prepare the sources. now: in place of a time.
 
-    rejects: folder for rows that cannot be used. Raises InputError for unusable files, and where there is no user.
+    rejects: folder for rows that cannot be used. Raises InputError for unusable files, and where there is no user;
+    RecsysError where an object store cannot be reached.
     """
+    with ExitStack() as stack:
+        folder = stack.enter_context(local_copy(folder))
+        users = None if request.users is None else stack.enter_context(local_copy(request.users))
+        exclude = [stack.enter_context(local_copy(place)) for place in request.exclude]
+        return _open_batch(folder, users, exclude, request, now, rejects)
+
+
+def _open_batch(
+    folder: Path,
+    users_file: Path | None,
+    exclude: Sequence[Path],
+    request: CandidateRequest,
+    now: datetime,
+    rejects: Path,
+) -> CandidateBatch:
     tracking.connect()
     loaded = versions.load(request.model)
     settings, threads = loaded.ranking_model.settings, request.threads or os.cpu_count() or 1
     at = moment_in(request.at, settings.data.timezone, "at")
     at = int(now.timestamp() * 1e6) if at is None else at
     with Rejects(rejects) as rejected:
-        asked = None if request.users is None else read_asked_users(request.users, rejected, request.files)
-        names = [EXCLUSIONS, *(f"{EXCLUSIONS}_{number}" for number in range(2, len(request.exclude) + 1))]
+        asked = None if users_file is None else read_asked_users(users_file, rejected, request.files)
+        names = [EXCLUSIONS, *(f"{EXCLUSIONS}_{number}" for number in range(2, len(exclude) + 1))]
         exclusions = [
             read_exclusions(path, rejected, request.files, name=name)
-            for path, name in zip(request.exclude, names, strict=False)
+            for path, name in zip(exclude, names, strict=False)
         ]
         by_file = {name: rejected.by_reason(name) for name in (ASKED_USERS, *names)}
     data, tables = load_log(folder, read_options_of_model(settings, request.files), rejects=rejects)
@@ -217,7 +235,7 @@ class CandidatesReport:
 
 
 def candidates(
-    folder: Path, out: Path, request: CandidateRequest, *, evaluate_until: int | str | None = None
+    folder: Path | str, out: Path, request: CandidateRequest, *, evaluate_until: int | str | None = None
 ) -> CandidatesReport:
     """Find candidates for each user with what `folder` knows before the request's time.
 

@@ -11,7 +11,7 @@ import click
 
 from features.tables.encodings import FileOptions
 from pipelines.cli_options import Report, file_options, json_option, model_option
-from pipelines.cli_types import FOLDER, INPUT, MOMENT, OUT_FOLDER, USERS, CheckedCommand, agreeing
+from pipelines.cli_types import FOLDER_OR_URL, INPUT_OR_URL, MOMENT, OUT_FOLDER, USERS, CheckedCommand, agreeing
 
 if TYPE_CHECKING:
     from pipelines.candidates import CandidateRequest
@@ -43,7 +43,7 @@ _OPTIONS = (
     ),
     click.option(
         "--exclude",
-        type=INPUT,
+        type=INPUT_OR_URL,
         multiple=True,
         help="File of item_id that nobody gets or, with user_id, not that user; may be repeated.",
     ),
@@ -57,12 +57,12 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_request(
         *args: Any,
-        users: Path | None,
+        users: Path | str | None,
         most: int,
         model: str,
         at: str | None,
         skip: Skip,
-        exclude: tuple[Path, ...],
+        exclude: tuple[Path | str, ...],
         files: FileOptions,
         **rest: Any,
     ) -> Any:
@@ -82,7 +82,7 @@ def _top_fits(context: click.Context) -> None:
 
 
 @click.command(cls=CheckedCommand)
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=FOLDER_OR_URL)
 @_request_options
 @click.option(
     "--evaluate-until",
@@ -91,7 +91,7 @@ def _top_fits(context: click.Context) -> None:
     help="Also measure the recall of what users clicked from --at on and before this time.",
 )
 @json_option
-def candidates(folder: Path, out: Path, request: CandidateRequest, evaluate_until: str | None) -> Report:
+def candidates(folder: Path | str, out: Path, request: CandidateRequest, evaluate_until: str | None) -> Report:
     """Find items worth ranking for users: near to what they clicked, co-clicked, popular and new."""
     from pipelines.candidates import candidates as run_candidates
 
@@ -99,12 +99,12 @@ def candidates(folder: Path, out: Path, request: CandidateRequest, evaluate_unti
 
 
 @click.command(cls=CheckedCommand)
-@click.argument("folder", metavar="DIR", type=FOLDER)
+@click.argument("folder", metavar="DIR", type=FOLDER_OR_URL)
 @_request_options
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Items that each user gets.")
 @json_option
 @agreeing(_top_fits)
-def recommend(folder: Path, out: Path, request: CandidateRequest, top: int) -> Report:
+def recommend(folder: Path | str, out: Path, request: CandidateRequest, top: int) -> Report:
     """Find candidates for users, rank them and keep the best."""
     from pipelines.recommend import recommend as run_recommend
 

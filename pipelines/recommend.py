@@ -58,7 +58,7 @@ class RecommendReport:
         ]
 
 
-def recommend(folder: Path, out: Path, request: CandidateRequest, *, top: int = 20) -> RecommendReport:
+def recommend(folder: Path | str, out: Path, request: CandidateRequest, *, top: int = 20) -> RecommendReport:
     """Rank the candidates of each user with what `folder` knows before the request's time, and keep the `top` best.
 
     Raises InputError for unusable tables, users and exclusions, where `out` is taken, and where nobody gets a

@@ -6,10 +6,12 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from s3_server import bucket, s3
 from trained_site import MODEL, TrainedSite
 
 from features.errors import InputError
@@ -22,6 +24,7 @@ from recsys.encoder.text_model import NoEncoder
 from recsys.ranker.linear_ranker import LinearRanker
 from recsys.registry import tracking, versions
 
+__all__ = ["bucket", "s3"]
 COLUMNS = ["request_id", "user_id", "timestamp", "item_id", "rank", "sources"]
 
 
@@ -279,3 +282,20 @@ def test_the_commands_write_their_reports(
     few = ["recommend", str(trained.data), "--users", "all", "--out", "o"]
     for arguments in (few[:2] + few[4:], [*few, "--k", "5", "--top", "6"], [*few, "--skip", "bought"]):
         assert cli.run(lambda words=arguments: cli.cli(words, standalone_mode=False)) == 2
+
+
+def test_tables_users_and_exclusions_may_lie_in_an_object_store(
+    trained: TrainedSite, request_at: CandidateRequest, bucket: Any, tmp_path: Path
+) -> None:
+    users, excluded = tmp_path / "users.csv", tmp_path / "excluded.csv"
+    known = pd.read_parquet(trained.data / "events.parquet")[["user_id", "item_id"]].head(3)
+    known[["user_id"]].drop_duplicates().to_csv(users, index=False)
+    known[["item_id"]].to_csv(excluded, index=False)
+    request = replace(request_at, users=users, exclude=(excluded,))
+    candidates(trained.data, tmp_path / "here", request)
+    bucket.put(str(trained.data), "batches/log", recursive=True)
+    for file in (users, excluded):
+        bucket.put_file(str(file), f"batches/{file.name}")
+    there = replace(request, users="s3://batches/users.csv", exclude=("s3://batches/excluded.csv",))
+    candidates("s3://batches/log", tmp_path / "there", there)
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
