@@ -11,6 +11,7 @@ README = ROOT / "README.md"
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")))
 LINKED = (
     *PAGES,
+    ROOT / "README.zh-CN.md",
     ROOT / "CHANGELOG.md",
     ROOT / "SECURITY.md",
     ROOT / "benchmarks" / "RESULTS.md",

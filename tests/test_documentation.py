@@ -137,3 +137,14 @@ def test_every_block_says_what_it_is_so_that_commands_and_snippets_are_run(page:
     assert {block.language for block in all_blocks(page)} <= {"sh", "python", "json", "text"}
     assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * len(all_blocks(page))
     assert page == README or not re.search(r"^ {4}recsys ", text, re.MULTILINE)
+
+
+def test_the_chinese_readme_has_the_same_code_links_and_sections() -> None:
+    chinese = ROOT / "README.zh-CN.md"
+    code = [[(block.language, block.text) for block in all_blocks(page)] for page in (README, chinese)]
+    assert code[0] == code[1]
+    other = {"README.md", "README.zh-CN.md"}
+    assert sorted(set(links(chinese)) - other) == sorted(set(links(README)) - other)
+    for pattern in (r"^#+ ", r"^\| ", r"^ {4}.*$"):
+        found = [re.findall(pattern, read(page), re.MULTILINE) for page in (README, chinese)]
+        assert found[0] == found[1], pattern

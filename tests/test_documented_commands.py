@@ -45,6 +45,12 @@ NOT_RUN = {
         "the site's log has no features; tests/test_monitor.py writes one"
     ),
     "pip install recsys[postgres]": "an installation",
+    "recsys score s3://lake/log --candidates s3://lake/candidates/ --out s3://lake/scored/2026-12-01 --resume": (
+        "tests/test_score.py does that"
+    ),
+    "recsys score DIR --candidates candidates.parquet --out OUT --engine ray --ray-address auto --workers 32 --resume": (
+        "tests/test_ray.py does that"
+    ),
     "mlflow server --backend-store-uri postgresql+psycopg://recsys@db.example/mlflow "
     "--artifacts-destination s3://bucket/mlflow --host 0.0.0.0 --port 5000": "tests/test_tracking_store.py starts one",
     "python -m pipelines.demo": "its steps are commands of these pages; as a whole it takes a minute",
