@@ -48,7 +48,7 @@ NOT_RUN = {
     "recsys score s3://lake/log --candidates s3://lake/candidates/ --out s3://lake/scored/2026-12-01 --resume": (
         "tests/test_score.py does that"
     ),
-    "recsys score DIR --candidates candidates.parquet --out OUT --engine ray --ray-address auto --workers 32 --resume": (
+    "recsys score DIR --candidates candidates.parquet --out OUT --engine ray --ray-address auto --workers 32": (
         "tests/test_ray.py does that"
     ),
     "mlflow server --backend-store-uri postgresql+psycopg://recsys@db.example/mlflow "
