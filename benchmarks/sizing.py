@@ -46,7 +46,7 @@ WIDTH = 384
 FIRST_EVENTS, MORE_EVENTS, SHOWN = 10, 40, 40
 """Clicks of a user at first, clicks that follow, and items of a list that is shown to each."""
 READY_SECONDS, AT_ONCE = 300, 1000
-_SETTINGS = (
+SETTINGS = (
     "encoder.head_epochs=1",
     "encoder.fine_tune_epochs=0",
     "encoder.dtype=float32",
@@ -75,8 +75,8 @@ def measure(quick: bool) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ.pop("MLFLOW_TRACKING_URI", None)
         simulate(Path("site"), seed=SEED, users=200, items=300, impressions=2_500)
-        _save_untrained_encoder(Path("base"), Path("site"))
-        config = load_config(None, (*_SETTINGS, "encoder.base_model=base"))
+        save_untrained_encoder(Path("base"), Path("site"))
+        config = load_config(None, (*SETTINGS, "encoder.base_model=base"))
         uri = train(Path("site"), config, name=NAME).models.ranker.uri
         return measure_sizes(
             Path("site"), uri, Path("sized"), Amounts(3_000, 600) if quick else Amounts(50_000, 10_000)
@@ -203,7 +203,7 @@ def _write_items(source: Path, target: Path, n: int) -> list[str]:
     return ids
 
 
-def _save_untrained_encoder(folder: Path, data: Path) -> None:
+def save_untrained_encoder(folder: Path, data: Path) -> None:
     """One layer that knows the words of the site's titles; its vectors have WIDTH numbers."""
     table = pq.read_table(data / "items.parquet", columns=["title", "description"])
     texts = [text for column in table.columns for text in column.drop_null().to_pylist()]

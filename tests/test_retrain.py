@@ -24,6 +24,7 @@ from recsys.registry import aliases, run_logging, tracking
 from recsys.registry.names import Version
 from recsys.registry.resume import CHECKPOINTS, checkpoint_folder
 from recsys.registry.retention import Unneeded, delete, find_unneeded
+from recsys.registry.run_tags import TRAINING
 
 NAME = "news"
 FOREIGN_LOCK = """
@@ -161,7 +162,7 @@ def test_old_versions_go_but_for_the_newest_and_what_is_needed(site: Site) -> No
 def training_run(site: Site, name: str, *, before: bool = False) -> str:
     """The run of a training that registered nothing. before: older than all others, and ended in an error."""
     client, experiment = mlflow.MlflowClient(), tracking.connect()
-    run = client.create_run(experiment, run_name=name, start_time=1 if before else None)
+    run = client.create_run(experiment, run_name=name, tags={TRAINING: name}, start_time=1 if before else None)
     with mlflow.start_run(run.info.run_id):
         rejects = site.home / "no-rejects"
         rejects.mkdir(exist_ok=True)
