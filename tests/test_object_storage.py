@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from s3_server import bucket, s3
 from s3fs import S3FileSystem
-from test_batch import TIMES, files_of
+from test_batch import TIMES, expected
 from toy_batch import INPUTS, Counting, write_toy
 from warm_process import run_warm
 
@@ -23,7 +24,7 @@ from recsys.batch.object_store import open_place
 from recsys.batch.processes import Processes
 from recsys.batch.run import write_partitions
 
-__all__ = ["bucket", "s3"]
+__all__ = ["bucket", "expected", "s3"]
 URL = "s3://batches/nightly"
 TWO_WORKERS = """
 import sys
@@ -41,14 +42,6 @@ def objects(bucket: Any, root: str = "batches/nightly") -> dict[str, Any]:
     found: dict[str, Any] = {path.removeprefix(f"{root}/"): bucket.cat_file(path) for path in bucket.find(root)}
     manifest = json.loads(found.pop("_manifest.json"))
     return found | {"manifest": {name: value for name, value in manifest.items() if name not in TIMES}}
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one run writes into a folder of this machine."""
-    out = tmp_path_factory.mktemp("expected") / "out"
-    write_toy(out)
-    return files_of(out)
 
 
 def test_an_object_store_gets_the_bytes_that_a_folder_gets(
@@ -180,3 +173,20 @@ def test_a_lost_lock_stops_the_run_before_it_lists_a_partition(bucket: Any) -> N
         one.begin(INPUTS, started="now")
         bucket.pipe_file("batches/.nightly.lock/00000002.json", bucket.cat_file("batches/.nightly.lock/00000001.json"))
         write_partitions(one, (3,), Processes(Counting()))
+
+
+def test_a_lock_that_cannot_be_renewed_is_lost(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, failed = ObjectLock(bucket, "batches/.nightly.lock", URL, seconds=0.4), threading.Semaphore(0)
+    lock.acquire()
+
+    def fail(*_: Any, **__: Any) -> None:
+        failed.release()
+        raise OSError("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "pipe_file", fail)
+        for _ in range(6):  # renewed every quarter of its time
+            failed.acquire()
+        with pytest.raises(RecsysError, match="the lock could not be renewed for"):
+            lock.check()
+    lock.release()

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_batch import files_of
-from toy_batch import INPUTS, TASKS, Counting, write_toy
+from test_batch import expected, files_of
+from toy_batch import INPUTS, TASKS, Counting
 
 from features.errors import RecsysError
 from recsys.batch.folder import batch_folder
 from recsys.batch.ray_cluster import ATTEMPTS, RayActors, RayCluster, ray_cluster
 from recsys.batch.run import RankedRows, write_partitions
 from recsys.errors import WorkerDied
+
+__all__ = ["expected"]
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,6 @@ def write(out: Path, cluster: RayCluster, scorer: Any, *, resume: bool = False) 
         folder.begin(INPUTS, started="now")
         write_partitions(folder, TASKS, RayActors(cluster, scorer, number=2, cpus=1))
         folder.publish(folder.manifest.totals())
-
-
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    out = tmp_path_factory.mktemp("expected") / "out"
-    write_toy(out)
-    return files_of(out)
 
 
 def test_actors_write_the_same_bytes_and_one_that_dies_loses_nothing(

@@ -55,6 +55,7 @@ class ObjectLock:
         if claim is not None and not claim.released and claim.expires > time.time():
             raise self._taken(claim)
         self._number = number + 1
+        self._renewed = time.monotonic()
         try:
             self._files.pipe_file(self._path(self._number), self._claim(), mode="create")
         except Exception as error:
@@ -96,12 +97,13 @@ class ObjectLock:
             try:
                 if self._latest()[0] != self._number:
                     return
+                begun = time.monotonic()
                 self._files.pipe_file(self._path(self._number), self._claim())
+                self._renewed = begun
             except Exception as error:  # a store that does not answer for a moment
                 logger.warning("warning: the lock of %r could not be renewed: %s", self._place, error)
 
     def _claim(self, *, released: bool = False) -> bytes:
-        self._renewed = time.monotonic()
         claim = _Claim(self._holder, self._token, time.time() + self._seconds, released)
         return json.dumps(asdict(claim)).encode()
 
